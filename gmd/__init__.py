@@ -1,0 +1,6 @@
+"""gmd: gradient surgery for multimodal learning. `gmd.GMD(optimizer)` is the two-line way in; it needs torch alone."""
+
+from gmd.methods import GMD, Report
+
+__version__ = "0.1.0"
+__all__ = ["GMD", "Report"]

@@ -1,0 +1,68 @@
+"""A 3-D U-Net whose convolutions serve every modality and whose norms belong to one each."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gmd.models.dynamic_sharing import ModalityGroupNorm
+
+PUBLISHED_CHANNELS = (32, 64, 128, 256, 512)  # width 1
+
+
+class UNet3d(nn.Module):
+    """U-Net of Dynamic Sharing (Wang et al., AAAI 2024): shared 3-D convolutions, one GroupNorm affine per modality.
+
+    Args:
+        modalities: names, in the order of their indices.
+        regions: names of the output channels.
+        width: factor on the published 32, 64, 128, 256, 512 channels of the five levels.
+
+    Call it with single-channel volumes [n, 1, X, Y, Z], float, and the modality index of each
+    (an int for all of them, or n ints); it returns logits [n, R, X, Y, Z]. X, Y and Z must be multiples of `stride`.
+    """
+
+    stride = 2 ** (len(PUBLISHED_CHANNELS) - 1)
+
+    def __init__(self, modalities: Sequence[str], regions: Sequence[str], width: float = 1.0):
+        super().__init__()
+        channels = [max(1, round(c * width)) for c in PUBLISHED_CHANNELS]
+        self.modalities = tuple(modalities)
+        self.regions = tuple(regions)
+        down = pairwise([1, *channels])
+        self.encoder = nn.ModuleList(DoubleConv(i, o, len(modalities)) for i, o in down)
+        up = reversed(list(pairwise(channels)))
+        self.decoder = nn.ModuleList(DoubleConv(fine + coarse, fine, len(modalities)) for fine, coarse in up)
+        self.logits = nn.Conv3d(channels[0], len(regions), kernel_size=1)
+
+    def forward(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
+        if volumes.ndim != 5 or volumes.shape[1] != 1 or any(s % self.stride for s in volumes.shape[2:]):
+            raise ValueError(
+                f"volumes: expected [n, 1, X, Y, Z] with X, Y, Z multiples of {self.stride}, got {list(volumes.shape)}"
+            )
+        x, skips = volumes, []
+        for level, block in enumerate(self.encoder):
+            x = block(F.max_pool3d(x, 2) if level else x, modality)
+            skips.append(x)
+        skips.pop()
+        for block in self.decoder:
+            x = F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
+            x = block(torch.cat([skips.pop(), x], dim=1), modality)
+        return self.logits(x)
+
+
+class DoubleConv(nn.Module):
+    """Twice: 3x3x3 convolution (shared), GroupNorm (the modality's own affine), ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_modalities: int):
+        super().__init__()
+        self.conv1 = nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.norm1 = ModalityGroupNorm(out_channels, num_modalities)
+        self.conv2 = nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = ModalityGroupNorm(out_channels, num_modalities)
+
+    def forward(self, x: Tensor, modality: int | Sequence[int]) -> Tensor:
+        x = F.relu(self.norm1(self.conv1(x), modality))
+        return F.relu(self.norm2(self.conv2(x), modality))

@@ -1,0 +1,19 @@
+"""Gradients in, one gradient out: Gramian -> weights -> one fused combination. Needs torch alone."""
+
+from gmd_kernels import weightings
+from gmd_kernels.dispatch import Backend, FallbackWarning, backends
+from gmd_kernels.ops import combine, gram, pcgrad_weights, projection_order
+from gmd_kernels.surgery import Surgery, surgery
+
+__all__ = [
+    "Backend",
+    "FallbackWarning",
+    "Surgery",
+    "backends",
+    "combine",
+    "gram",
+    "pcgrad_weights",
+    "projection_order",
+    "surgery",
+    "weightings",
+]

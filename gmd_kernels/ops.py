@@ -1,0 +1,189 @@
+"""The contract: what each op takes and returns, checked before any backend sees it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gmd_kernels import dispatch
+
+Gradients = Sequence[Sequence[Tensor | None]]  # [T][P]
+
+MAX_OBJECTIVES = 64
+
+
+def gram(grads: Gradients, groups: Sequence[int] | None = None) -> Tensor:
+    """Inner products of the objectives' gradients, G[i, j] = sum over parameters of <g_i, g_j>. One read of T·N.
+
+    Args:
+        grads: T sequences of P tensors or `None`s, as `torch.autograd.grad(..., allow_unused=True)` returns them; any
+            floating type and strides. `None` counts as zero.
+        groups: P ints 0..K-1, the group of each parameter; one Gramian for each group then.
+
+    Returns:
+        [T, T] float64 on the gradients' device; [K, T, T] with groups. A NaN or Inf in any gradient shows on the
+        diagonal.
+
+    Raises:
+        ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.
+    """
+    device, dtypes = check_grads(grads)
+    num_groups = 1
+    if groups is not None:
+        num_groups = _check_groups(groups, len(grads[0]))
+    grams = dispatch.choose(device, dtypes).gram(grads, groups or [0] * len(grads[0]), num_groups, device)
+    return grams[0] if groups is None else grams
+
+
+def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
+    """Coefficients of the projected gradients (PCGrad, Yu et al., NeurIPS 2020, algorithm 1), from the Gramian alone.
+
+    Args:
+        gram: [T, T] float64.
+        order: [T, T-1] int64, row i = the order in which gradient i meets the others, see `projection_order`.
+
+    Returns:
+        [T, T] float64 on the Gramian's device: projected gradient i = sum_k weights[i, k] * g_k. Gradient i is
+        projected off each original g_j whose inner product with what is left of it is negative; a g_j of zero length
+        never is.
+    """
+    _check_gram(gram)
+    expected = (len(gram), len(gram) - 1)
+    if tuple(order.shape) != expected or order.dtype != torch.int64:
+        raise ValueError(f"order: expected int64 {list(expected)}, got {order.dtype} {list(order.shape)}")
+    if order.device != gram.device:
+        raise ValueError(f"order: expected on the Gramian's device {gram.device}, got {order.device}")
+    if gram.device.type == "cpu":  # elsewhere the check would wait for the device
+        _check_permutations(order)
+    return dispatch.choose(gram.device, ()).pcgrad_weights(gram, order)
+
+
+def projection_order(
+    num_objectives: int, generator: torch.Generator | None = None, device: torch.device | str | None = None
+) -> Tensor:
+    """A random order for each objective in which to meet the others: [T, T-1] int64, row i a permutation of all but i.
+
+    Args:
+        num_objectives: T.
+        generator: on `device`; torch's default generator otherwise.
+        device: of the result; the generator's device or the CPU otherwise.
+    """
+    if not 1 <= num_objectives <= MAX_OBJECTIVES:
+        raise ValueError(f"num_objectives: expected 1 to {MAX_OBJECTIVES}, got {num_objectives}")
+    device = device or (generator.device if generator is not None else "cpu")
+    keys = torch.rand(num_objectives, num_objectives - 1, generator=generator, device=device)
+    others = keys.argsort(dim=1)
+    return others + (others >= torch.arange(num_objectives, device=device)[:, None])
+
+
+def combine(grads: Gradients, weights: Tensor, out: Sequence[Tensor | None] | None = None) -> list[Tensor | None]:
+    """Weighted sum of the objectives' gradients, out[p] = sum_k weights[k] * grads[k][p]. Reads T·N, writes N.
+
+    Args:
+        grads: as for `gram`.
+        weights: [T], or [P, T] for weights of each parameter's own; floating, on the gradients' device.
+        out: P tensors of the gradients' shapes, types and device to write into, may be `grads[0]` itself; `None`
+            entries are allocated. They must not share memory with each other.
+
+    Returns:
+        P tensors, of the gradients' types and strides; `None` for a parameter that no objective reaches (zeros if `out`
+        holds a tensor for it).
+    """
+    device, dtypes = check_grads(grads)
+    num_objectives, num_params = len(grads), len(grads[0])
+    if tuple(weights.shape) not in {(num_objectives,), (num_params, num_objectives)}:
+        raise ValueError(
+            f"weights: expected [T] = [{num_objectives}] or [P, T] = [{num_params}, {num_objectives}], "
+            f"got {list(weights.shape)}"
+        )
+    if not weights.is_floating_point() or weights.device != device:
+        raise ValueError(f"weights: expected floating on {device}, got {weights.dtype} on {weights.device}")
+    if out is not None:
+        _check_out(out, grads)
+    rows = weights.double().expand(num_params, num_objectives)
+    return dispatch.choose(device, dtypes).combine(grads, rows, [None] * num_params if out is None else list(out))
+
+
+def check_grads(grads: Gradients) -> tuple[torch.device, set[torch.dtype]]:
+    """The one device and the types of the gradients, or an error that names the first entry that is wrong."""
+    if not 1 <= len(grads) <= MAX_OBJECTIVES:
+        raise ValueError(f"grads: expected 1 to {MAX_OBJECTIVES} objectives, got {len(grads)}")
+    num_params = len(grads[0])
+    for k, row in enumerate(grads):
+        if len(row) != num_params:
+            raise ValueError(f"grads[{k}]: expected {num_params} parameters as in grads[0], got {len(row)}")
+    device, dtypes = None, set()
+    for p in range(num_params):
+        kind = None
+        for k, row in enumerate(grads):
+            g = row[p]
+            if g is None:
+                continue
+            if kind is None:
+                _check_tensor(f"grads[{k}][{p}]", g, device)
+                kind, device = _kind(g), g.device
+                dtypes.add(g.dtype)
+            elif not isinstance(g, Tensor) or _kind(g) != kind:
+                raise ValueError(
+                    f"grads[{k}][{p}]: expected {_tell(*kind)}, as the gradients before it, got {_tell_of(g)}"
+                )
+    return device or torch.device("cpu"), dtypes
+
+
+def _kind(g: Tensor) -> tuple:
+    return g.shape, g.dtype, g.device, g.layout
+
+
+def _tell(shape: torch.Size, dtype: torch.dtype, device: torch.device, layout: torch.layout) -> str:
+    return f"{list(shape)} {dtype} on {device}, {str(layout).removeprefix('torch.')}"
+
+
+def _tell_of(g: object) -> str:
+    return _tell(*_kind(g)) if isinstance(g, Tensor) else type(g).__name__
+
+
+def _check_tensor(name: str, g: object, device: torch.device | None) -> None:
+    if not isinstance(g, Tensor):
+        raise TypeError(f"{name}: expected a tensor or None, got {type(g).__name__}")
+    if not g.is_floating_point() or g.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor of a floating type, got {_tell_of(g)}")
+    if device is not None and g.device != device:
+        raise ValueError(f"{name}: expected on {device}, as the gradients before it, got {_tell_of(g)}")
+
+
+def _check_gram(gram: Tensor) -> None:
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or gram.dtype != torch.float64:
+        raise ValueError(f"gram: expected float64 [T, T], got {gram.dtype} {list(gram.shape)}")
+    if not 1 <= len(gram) <= MAX_OBJECTIVES:
+        raise ValueError(f"gram: expected 1 to {MAX_OBJECTIVES} objectives, got {len(gram)}")
+
+
+def _check_permutations(order: Tensor) -> None:
+    for i, row in enumerate(order.tolist()):
+        others = [j for j in range(len(order)) if j != i]
+        if sorted(row) != others:
+            raise ValueError(f"order[{i}]: expected a permutation of {others}, got {row}")
+
+
+def _check_groups(groups: Sequence[int], num_params: int) -> int:
+    if len(groups) != num_params:
+        raise ValueError(f"groups: expected {num_params} ints, one for each parameter, got {len(groups)}")
+    for p, group in enumerate(groups):
+        if not isinstance(group, int) or group < 0:
+            raise ValueError(f"groups[{p}]: expected an int from 0, got {group!r}")
+    return max(groups, default=0) + 1
+
+
+def _check_out(out: Sequence[Tensor | None], grads: Gradients) -> None:
+    if len(out) != len(grads[0]):
+        raise ValueError(f"out: expected {len(grads[0])} tensors, one for each parameter, got {len(out)}")
+    seen: dict[int, int] = {}
+    for p, (target, *column) in enumerate(zip(out, *grads, strict=True)):
+        if target is None:
+            continue
+        like = next((g for g in column if g is not None), target)
+        if target.shape != like.shape or target.dtype != like.dtype or target.device != like.device:
+            raise ValueError(f"out[{p}]: expected {_tell_of(like)}, got {_tell_of(target)}")
+        other = seen.setdefault(target.data_ptr(), p)
+        if other != p and target.numel():
+            raise ValueError(f"out[{p}] shares its memory with out[{other}]: each result needs its own")

@@ -1,0 +1,65 @@
+"""The pipeline: gradients -> Gramian -> weights -> one gradient."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from gmd_kernels.ops import Gradients, combine, gram
+from gmd_kernels.weightings import check_reduction, pcgrad
+
+
+class Surgery(tuple):
+    """What `surgery` returns; unpacks as `merged, gram = surgery(grads)`.
+
+    Attributes:
+        merged: P tensors, `None` for a parameter that no objective reaches.
+        gram: [T, T] float64, before the surgery.
+        weights: [T] float64, what each objective's gradient was multiplied with for a shared parameter.
+    """
+
+    def __new__(cls, merged: list[Tensor | None], gram: Tensor, weights: Tensor):
+        self = super().__new__(cls, (merged, gram))
+        self.merged, self.gram, self.weights = merged, gram, weights
+        return self
+
+
+def surgery(
+    grads: Gradients,
+    weighting: Callable[[Tensor], Tensor] | None = None,
+    *,
+    reduction: str = "mean",
+    generator: torch.Generator | None = None,
+    out: Sequence[Tensor | None] | None = None,
+) -> Surgery:
+    """One gradient from those of T objectives.
+
+    Without a `weighting` this is GMD (Wang et al., AAAI 2024): PCGrad in a random order; a parameter that every
+    objective reaches (shared) gets the mean of the projected gradients, or their sum with reduction="sum"; any other
+    (private) their sum.
+
+    Args:
+        grads: T sequences of P tensors or `None`s, see `gram`.
+        weighting: Gramian [T, T] float64 -> weights [T], or [P, T]; used for every parameter alike.
+        reduction: "mean" or "sum", for shared parameters; GMD only.
+        generator: source of GMD's projection order, on the gradients' device; torch's default generator otherwise.
+        out: see `combine`.
+    """
+    check_reduction(reduction)
+    if weighting is not None and (reduction != "mean" or generator is not None):
+        raise ValueError("reduction and generator belong to GMD: give them to the weighting instead")
+    products = gram(grads)
+    if weighting is not None:
+        weights = weighting(products)
+        return Surgery(combine(grads, weights, out), products, weights)
+    total = pcgrad(products, generator)
+    if reduction == "sum":
+        return Surgery(combine(grads, total, out), products, total)
+    weights = total / len(grads)
+    rows = torch.where(_shared(grads, total.device)[:, None], weights, total)
+    return Surgery(combine(grads, rows, out), products, weights)
+
+
+def _shared(grads: Gradients, device: torch.device) -> Tensor:
+    """[P] bool: reached by every objective. A gradient of zeros reaches; `None` does not."""
+    return torch.tensor([all(g is not None for g in column) for column in zip(*grads, strict=True)], device=device)

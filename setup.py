@@ -1,0 +1,52 @@
+"""Builds gmd_kernels._C, the C++ kernels. Without torch or a C++ compiler the pure PyTorch part installs alone."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+SOURCES = ["csrc/bindings.cpp", *sorted(str(p) for p in Path("csrc/cpu").glob("*.cpp"))]
+COMPILE_FLAGS = ["-O3", "-std=c++20", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-parameter", "-fopenmp"]
+
+
+def reason_not_to_build() -> str | None:
+    if os.environ.get("GMD_NO_CPP") == "1":
+        return "left out, as GMD_NO_CPP=1 asked for"
+    try:
+        import torch.utils.cpp_extension  # noqa: F401
+    except ImportError:
+        return "torch was not there at build time; install torch first, then use pip install --no-build-isolation"
+    compiler = os.environ.get("CXX", "c++").split()[0]
+    if shutil.which(compiler) is None:
+        return f"no C++ compiler ({compiler}) was found; install one, g++ for instance"
+    return None
+
+
+class BuildWithInfo(build_py):
+    """Leaves a note for `gmd doctor`: whether the C++ kernels were built, and if not, why."""
+
+    def run(self):
+        super().run()
+        package = Path("gmd_kernels" if self.editable_mode else Path(self.build_lib) / "gmd_kernels")
+        package.mkdir(parents=True, exist_ok=True)
+        (package / "build_info.json").write_text(json.dumps({"cpu": not_built or "built"}) + "\n")
+
+
+not_built = reason_not_to_build()
+commands: dict = {"build_py": BuildWithInfo}
+extensions = []
+if not_built:
+    print(f"gmd_kernels: the C++ kernels are not built: {not_built}", file=sys.stderr)
+else:
+    from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+    extensions = [
+        CppExtension("gmd_kernels._C", SOURCES, extra_compile_args=COMPILE_FLAGS, extra_link_args=["-fopenmp"])
+    ]
+    commands["build_ext"] = BuildExtension
+
+setup(ext_modules=extensions, cmdclass=commands)
