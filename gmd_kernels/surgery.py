@@ -62,4 +62,5 @@ def surgery(
 
 def _shared(grads: Gradients, device: torch.device) -> Tensor:
     """[P] bool: reached by every objective. A gradient of zeros reaches; `None` does not."""
-    return torch.tensor([all(g is not None for g in column) for column in zip(*grads, strict=True)], device=device)
+    reached = [all(g is not None for g in column) for column in zip(*grads, strict=True)]
+    return torch.tensor(reached, dtype=torch.bool, device=device)
