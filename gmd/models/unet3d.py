@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmd.models.conv import Conv3d
 from gmd.models.dynamic_sharing import ModalityGroupNorm
 
 PUBLISHED_CHANNELS = (32, 64, 128, 256, 512)  # width 1
@@ -58,9 +59,9 @@ class DoubleConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, num_modalities: int):
         super().__init__()
-        self.conv1 = nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.conv1 = Conv3d(in_channels, out_channels)
         self.norm1 = ModalityGroupNorm(out_channels, num_modalities)
-        self.conv2 = nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.conv2 = Conv3d(out_channels, out_channels)
         self.norm2 = ModalityGroupNorm(out_channels, num_modalities)
 
     def forward(self, x: Tensor, modality: int | Sequence[int]) -> Tensor:

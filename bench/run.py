@@ -1,0 +1,88 @@
+"""`python -m bench.run`: measures, prints, writes bench/results/*.csv. Values are checked before any speed counts."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+import gmd_kernels as gk
+from bench import measure
+from bench.cases import CASES
+from bench.contestants import contestants
+from bench.host import ROOT, host_columns
+from bench.oracle import exact_gram
+from bench.step import measure_step
+from bench.surgery import measure_surgery
+from bench.tables import errors, step_table, surgery_table, targets
+from gmd.files import replacing
+
+RESULTS = ROOT / "bench" / "results"
+QUICK_RESULTS = ROOT / "runs" / "bench-quick"  # not beside the real ones
+WHOLE_STEP = {"width": 0.5, "size": 32, "rounds": 5}
+QUICK_STEP = {"width": 0.125, "size": 16, "rounds": 2}
+QUICK_CASES = ("unet-0.5M-T15", "transformer-0.5M-T15")
+LARGE_BUFFER = 2**27  # floats: far beyond any cache
+
+
+def main() -> int:
+    """0, or 1 if anybody's values were wrong, or 2 if there is nothing to measure."""
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small cases only, results into runs/")
+    quick = parser.parse_args().quick
+    kernels = gk.backends()["cpu"]
+    if not kernels.available:
+        print(f"nothing to measure, the C++ kernels are missing: {kernels.reason}; see `gmd doctor`", file=sys.stderr)
+        return 2
+
+    host = host_columns() | {f"memory_{key}": value for key, value in measure.Bandwidth(LARGE_BUFFER).best().items()}
+    print(*(f"{key}: {value}" for key, value in host.items()), sep="\n")
+    surgery, steps = measure_all(quick)
+    folder = QUICK_RESULTS if quick else RESULTS
+    surgery = write_csv(folder / "surgery_cpu.csv", surgery, host)
+    steps = write_csv(folder / "step_cpu.csv", steps, host)
+
+    print(f"\nSurgery alone, milliseconds (median)\n\n{surgery_table(surgery).to_string()}")
+    print(f"\nA whole step, milliseconds (median)\n\n{step_table(steps).to_string()}\n")
+    print(*targets(surgery), sep="\n")
+    wrong = errors(surgery) + errors(steps)
+    print(*wrong, sep="\n", file=sys.stderr)
+    print(f"written: {folder / 'surgery_cpu.csv'}, {folder / 'step_cpu.csv'}")
+    return 1 if wrong else 0
+
+
+def measure_all(quick: bool) -> tuple[list[dict], list[dict]]:
+    """The rows of both files."""
+    cases = [CASES[name] for name in QUICK_CASES] if quick else list(CASES.values())
+    whole_step = QUICK_STEP if quick else WHOLE_STEP
+    _warm_up()
+
+    surgery = []
+    with tqdm(total=len(cases) * measure.ROUNDS + whole_step["rounds"], unit="round") as bar:
+        for case in cases:
+            bar.set_description(case.name)
+            surgery += measure_surgery(case, partial(bar.update, 1))
+        bar.set_description("whole step")
+        steps = measure_step(**whole_step, on_round=partial(bar.update, 1))
+    return surgery, steps
+
+
+def write_csv(path: Path, rows: list[dict], host: dict[str, object]) -> pd.DataFrame:
+    """Writes all rows, each with the host's columns, or leaves the old file as it was. Returns the table."""
+    table = pd.DataFrame([row | host for row in rows])
+    with replacing(path) as unfinished:
+        table.to_csv(unfinished, index=False, na_rep="n/a", float_format="%.6g")
+    return table
+
+
+def _warm_up() -> None:
+    """Loads whatever is loaded on first use, so that nobody pays for it in time or memory."""
+    grads = CASES["unet-0.5M-T3"].gradients()
+    for contestant in contestants(grads, exact_gram(grads)):
+        measure.milliseconds(contestant)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

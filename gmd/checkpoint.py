@@ -1,0 +1,111 @@
+"""Checkpoints that are either whole or absent, and runs read back from their folder."""
+
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from gmd.config import NETWORK_FIELDS, TrainBrats, differences
+from gmd.data.labels import SCHEMES
+from gmd.errors import UserError
+from gmd.models.unet3d import UNet3d
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Writes `state` so that a kill, a crash or a full disk leaves the previous file or the new one, whole.
+
+    state: tensors and plain values in dictionaries, lists and tuples: what a weights-only `torch.load` takes
+    Raises UserError if it cannot be written; what was at `path` before is still there then.
+    """
+    # a fixed name: what a kill leaves behind is overwritten by the next save
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        with open(unfinished, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch's zip writer turns a failed write into a RuntimeError
+        unfinished.unlink(missing_ok=True)
+        before = "the checkpoint from before is intact" if path.exists() else "there is none from before"
+        raise UserError(
+            f"{path}: cannot be written ({_first_line(error)}); {before}. "
+            "Make room on the disk, then go on with --resume"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> dict:
+    """What `save_checkpoint` wrote, on the CPU. Raises UserError if it is missing, damaged, or of no run."""
+    try:
+        # torch reads tensors without looking at their checksums, zipfile does look
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: no such checkpoint; a run has last.pt from its start, best.pt from its first validation"
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {_first_line(error)}); "
+            "restore it from a copy, or use the run's other checkpoint (best.pt, last.pt)"
+        ) from error
+    if not (isinstance(state, dict) and "config" in state):
+        raise UserError(f"{path}: written by torch.save, but not by gmd train; give the folder of a run")
+    return state
+
+
+def build_network(config: TrainBrats) -> UNet3d:
+    """The network of a run, with torch's current random state; `config.labels` must name a scheme."""
+    return UNet3d(config.modalities, tuple(SCHEMES[config.labels].regions), config.width)
+
+
+def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainBrats, UNet3d]:
+    """A run's configuration and its trained network, on the CPU.
+
+    Raises UserError: no run there, or a checkpoint that is damaged or belongs to another configuration.
+    """
+    config = read_config(run)
+    path = Path(run) / f"{which}.pt"
+    state = load_checkpoint(path)
+    saved = TrainBrats.from_dict(state["config"], path)
+    if differing := differences(config, saved, NETWORK_FIELDS):
+        raise UserError(
+            f"{path}: of another configuration than {run}/config.json ('here'): {'; '.join(differing)}. "
+            "Put the run's own checkpoint back"
+        )
+    network = build_network(config)
+    network.load_state_dict(state["network"])
+    return config, network
+
+
+def read_config(run: Path) -> TrainBrats:
+    """`config.json` of a run. Raises UserError if it is not there or not readable."""
+    path = Path(run) / "config.json"
+    try:
+        return TrainBrats.from_dict(json.loads(path.read_text()), path)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{run}: no config.json, so this is not the folder of a run; give what --out was"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); restore it from a copy") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

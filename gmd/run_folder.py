@@ -1,0 +1,105 @@
+"""The folder of a run: opening it for a new or a resumed run, and the lines of its `metrics.jsonl`."""
+
+import json
+import math
+from pathlib import Path
+from typing import TextIO
+
+from gmd.checkpoint import load_checkpoint
+from gmd.config import TrainBrats, differences
+from gmd.data.cases import Case
+from gmd.data.splits import Splits
+from gmd.errors import UserError
+from gmd.files import replacing
+
+METRICS = "metrics.jsonl"
+
+
+def open_run(config: TrainBrats, splits: Splits) -> dict | None:
+    """Makes the folder with `config.json` and `splits.json`; returns the checkpoint to resume from, if any.
+
+    Raises UserError: a run is there already, or none to resume, or one with other settings or other cases.
+    """
+    last = config.out / "last.pt"
+    if last.exists() and not config.resume:
+        raise UserError(
+            f"{config.out}: already holds a run; go on with it by --resume, or choose another --out"
+        )
+    if not last.exists() and config.resume:
+        raise UserError(
+            f"{config.out}: no last.pt to resume from; start without --resume, or give the run's own --out"
+        )
+    state = None
+    named = _splits_dict(config, splits)
+    if config.resume:
+        state = load_checkpoint(last)
+        _check_same_run(config, TrainBrats.from_dict(state["config"], last))
+        _check_same_cases(config.out / "splits.json", named)
+    write_json(config.out / "config.json", config.to_dict())
+    write_json(config.out / "splits.json", named)
+    return state
+
+
+def write_json(path: Path, values: dict) -> None:
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def write_record(metrics: TextIO, record: dict) -> None:
+    """One line of JSON, where NaN and infinity are null; on disk at once, for those who look on."""
+    metrics.write(json.dumps(_without_nan(record), allow_nan=False) + "\n")
+    metrics.flush()
+
+
+def drop_metrics_after(run: Path, epochs: int) -> None:
+    """Removes the lines of epochs that no checkpoint holds: they are trained, and written, once more."""
+    path = run / METRICS
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    # a kill can cut the last line short; it belongs to an unfinished epoch then
+    whole = [line for line in lines if line.endswith("\n")]
+    with replacing(path) as unfinished:
+        unfinished.write_text("".join(line for line in whole if json.loads(line)["epoch"] <= epochs))
+
+
+def _check_same_run(config: TrainBrats, saved: TrainBrats) -> None:
+    if differing := differences(config, saved):
+        why = " The learning rate decays over all epochs, so that more of them make another run." * (
+            config.epochs != saved.epochs
+        )
+        raise UserError(
+            f"{config.out}: was started with other settings ('there'): {'; '.join(differing)}.{why} "
+            "Give --resume the same settings, or start anew in another --out"
+        )
+
+
+def _check_same_cases(path: Path, named: dict) -> None:
+    saved = json.loads(path.read_text())
+    for split in ("train", "validation", "test"):
+        ours, theirs = ({case["name"] for case in cases[split]} for cases in (named, saved))
+        if ours != theirs:
+            changed = [f"new: {name}" for name in sorted(ours - theirs)]
+            changed += [f"gone: {name}" for name in sorted(theirs - ours)]
+            raise UserError(
+                f"{named['data']}: the {split} cases are not those that the run began with "
+                f"({', '.join(changed[:5])}); restore the data as it was, or start anew in another --out"
+            )
+
+
+def _splits_dict(config: TrainBrats, splits: Splits) -> dict:
+    cases = {
+        split: [_case_dict(case) for case in getattr(splits, split)]
+        for split in ("train", "validation", "test")
+    }
+    return {"data": str(config.data)} | cases
+
+
+def _case_dict(case: Case) -> dict:
+    return {"name": case.name, "folder": str(next(iter(case.images.values())).parent.resolve())}
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

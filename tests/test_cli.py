@@ -1,0 +1,153 @@
+"""The command line: what it teaches, what it hands on, and how it fails."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gmd.cli
+import gmd.evaluate
+import gmd.train
+from gmd.config import TrainBrats
+from gmd.errors import UserError
+
+
+def help_of(capsys: pytest.CaptureFixture, *command: str) -> str:
+    with pytest.raises(SystemExit) as left:
+        gmd.cli.main([*command, "--help"])
+    assert left.value.code == 0
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("command", [["phantom"], ["train", "brats"], ["evaluate"], ["doctor"]], ids=" ".join)
+def test_help_says_what_a_command_does_and_how_to_call_it(capsys: pytest.CaptureFixture, command: list[str]):
+    assert f"Example: gmd {' '.join(command)}" in help_of(capsys, *command)
+    assert command[0] in help_of(capsys)
+
+
+def test_every_setting_of_training_is_explained(capsys: pytest.CaptureFixture):
+    text = help_of(capsys, "train", "brats")
+    for name in TrainBrats.__dataclass_fields__:
+        _, _, after = text.partition(f"--{name.replace('_', '-')} ")
+        explanation = after.partition("(default" if name != "data" else "(required")[0]
+        assert len(explanation.split()) > 3, name  # the first is the type
+
+
+def test_help_does_not_wait_for_monai():
+    code = (
+        "import sys, gmd.cli\n"
+        "try: gmd.cli.main(['train', 'brats', '--help'])\n"
+        "except SystemExit: print({'monai', 'matplotlib', 'nibabel'} & set(sys.modules))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.splitlines()[-1] == "set()"
+
+
+def test_phantom_writes_cases(tmp_path: Path, capsys: pytest.CaptureFixture):
+    out = tmp_path / "phantoms"
+    assert (
+        gmd.cli.main(["phantom", str(out), "--cases", "2", "--shape", "16", "18", "20", "--seed", "3"]) == 0
+    )
+    assert len(list(out.glob("*/*_t1ce.nii.gz"))) == 2
+    assert f"gmd train brats --data {out}" in capsys.readouterr().out
+    assert gmd.cli.main(["phantom", str(out)]) == 2
+    assert capsys.readouterr().err.startswith(f"gmd: error: {out}: already holds cases")
+
+
+def test_settings_reach_the_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    seen = []
+    monkeypatch.setattr(gmd.train, "train", lambda config: seen.append(config) or config.out)
+    command = (
+        "train brats --data d --out r --method joint --patch 32 48 64 --labels binary --resume --patterns"
+    )
+    assert gmd.cli.main([*command.split(), "flair=F*.nii.gz", "seg=S*.nii.gz"]) == 0
+    assert seen == [
+        TrainBrats(
+            data=Path("d"),
+            out=Path("r"),
+            method="joint",
+            patch=(32, 48, 64),
+            labels="binary",
+            resume=True,
+            patterns=("flair=F*.nii.gz", "seg=S*.nii.gz"),
+        )
+    ]
+    assert "gmd evaluate r" in capsys.readouterr().out
+
+
+def test_evaluate_is_handed_run_and_data(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    monkeypatch.setattr(gmd.evaluate, "evaluate_run", lambda run, data: seen.append((run, data)))
+    assert gmd.cli.main(["evaluate", "runs/a"]) == 0
+    assert gmd.cli.main(["evaluate", "runs/a", "--data", "other"]) == 0
+    assert seen == [(Path("runs/a"), None), (Path("runs/a"), Path("other"))]
+
+
+def test_a_user_error_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert gmd.cli.main(["train", "brats", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"gmd: error: {tmp_path}: no case found")
+    assert error.count("\n") == 1
+
+
+def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch):
+    def broken(config: TrainBrats) -> Path:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(gmd.train, "train", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        gmd.cli.main(["train", "brats", "--data", "d"])
+
+
+def test_a_full_disk_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    def full(config: TrainBrats) -> Path:
+        raise OSError(28, "No space left on device", "metrics.jsonl")
+
+    monkeypatch.setattr(gmd.train, "train", full)
+    assert gmd.cli.main(["train", "brats", "--data", "d"]) == 2
+    assert "No space left on device: 'metrics.jsonl'" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def interrupted(config: TrainBrats) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gmd.train, "train", interrupted)
+    command = ["train", "brats", "--data", "my data", "--out", str(tmp_path)]
+    assert gmd.cli.main(command) == 130
+    assert (
+        f"gmd train brats --data 'my data' --out {tmp_path}\n" in capsys.readouterr().err
+    )  # nothing saved yet
+    (tmp_path / "last.pt").touch()
+    assert gmd.cli.main(command) == 130
+    assert f"--out {tmp_path} --resume\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["tyro", "monai"])
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, missing: str
+):
+    def without(config: TrainBrats) -> Path:
+        raise ModuleNotFoundError("No module named 'monai'", name="monai")
+
+    if missing == "tyro":
+        monkeypatch.setitem(sys.modules, "tyro", None)
+    monkeypatch.setattr(gmd.train, "train", without)
+    assert gmd.cli.main(["train", "brats", "--data", "d"]) == 2
+    assert f'gmd: error: {missing} is not installed; pip install "gmd[train]"' in capsys.readouterr().err
+
+
+def test_doctor_needs_torch_alone():
+    extras = ("tyro", "monai", "nibabel", "tqdm", "matplotlib", "scipy")
+    hide = f"import sys\nfor name in {extras}: sys.modules[name] = None\n"
+    code = hide + "import gmd.cli\nsys.exit(gmd.cli.main(['doctor']))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "Traceback" not in ran.stderr
+    assert "torch" in ran.stdout
+
+
+def test_user_errors_are_value_errors():
+    assert issubclass(UserError, ValueError)  # so that libraries built on gmd need not know the class

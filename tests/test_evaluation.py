@@ -1,0 +1,344 @@
+"""Scores of all subsets from one pass per modality, their table, what `evaluate_run` writes and refuses."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gmd.checkpoint import build_network, save_checkpoint
+from gmd.config import TrainBrats
+from gmd.data.cases import BRATS_MODALITIES, find_cases
+from gmd.data.labels import SCHEMES
+from gmd.data.volumes import load_case
+from gmd.errors import UserError
+from gmd.evaluate import evaluate_cases, evaluate_run, predict_modalities, predict_subsets
+from gmd.files import replacing
+from gmd.models.dynamic_sharing import Pairs, run_modalities
+from gmd.models.unet3d import UNet3d
+from gmd.run_folder import open_run
+from gmd.subsets import all_subsets
+from gmd.tables import Score, cases_csv, mean_over_subsets, subset_table, table_csv, table_markdown
+from gmd.train import find_splits
+
+REAL = Path(__file__).parents[2] / "shared/data/brats15_two_modalities"
+REGIONS = ("WT", "TC", "ET")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tensors this small are slower on several threads, far slower where the cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Pointwise(nn.Module):
+    """Stands in for a network: logits are the volume plus 0, 1, 2, ... for the regions. Records its calls."""
+
+    def __init__(self, modalities=BRATS_MODALITIES, regions=REGIONS):
+        super().__init__()
+        self.modalities, self.regions = modalities, regions
+        self.offsets = nn.Parameter(torch.arange(float(len(regions))).view(-1, 1, 1, 1))
+        self.calls: list[int] = []
+
+    def forward(self, volumes: Tensor, modality: int) -> Tensor:
+        self.calls.append(modality)
+        return volumes + self.offsets
+
+
+def make_case(name: str, have: tuple[str, ...] = BRATS_MODALITIES) -> dict:
+    shape = (8, 9, 10)
+    generator = torch.Generator().manual_seed(len(name))
+    volumes = {m: torch.randn(1, *shape, generator=generator) - 1 for m in have}
+    target = torch.rand(3, *shape, generator=generator) > 0.7
+    return volumes | {"name": name, "target": target.to(torch.uint8)}
+
+
+def dice_by_hand(predicted: Tensor, truth: Tensor) -> float:
+    return 2 * int((predicted & truth).sum()) / (int(predicted.sum()) + int(truth.sum()))
+
+
+# Predictions
+
+
+def test_trap_four_passes_a_case_not_sixty():
+    """Published: each of the 15 subsets runs its own passes, of every modality: 60 a case."""
+    network = Pointwise()
+    scores = evaluate_cases(network, [make_case("one"), make_case("three")], patch=16)
+    assert network.calls == [0, 1, 2, 3] * 2
+    assert len(scores) == 2 * 15 * 3
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 10), (40, 9, 16), (33, 40, 20)])
+def test_windows_put_together_are_the_whole(shape: tuple[int, ...]):
+    """Volumes smaller than the 16^3 patch, larger, and both; a pointwise network has no borders to blend."""
+    volumes = {m: torch.randn(1, *shape) for m in BRATS_MODALITIES}
+    outputs = predict_modalities(Pointwise(), volumes, (16, 16, 16))
+    for modality, logits in outputs.items():
+        assert logits.shape == (3, *shape)
+        assert torch.allclose(logits, volumes[modality] + torch.arange(3.0).view(3, 1, 1, 1), atol=1e-5)
+
+
+def test_nothing_is_predicted_where_there_is_no_brain():
+    """Training crops to the brain, so windows of background are new to the network, and cost time."""
+    network = Pointwise()
+    volumes = {m: torch.zeros(1, 64, 64, 64) for m in ("t1", "t2")}
+    for volume in volumes.values():
+        volume[:, 30:42, 20:36, 50:] = 5
+    for _, predicted in predict_subsets(predict_modalities(network, volumes, 16)):
+        assert torch.equal(predicted, (volumes["t1"] == 5).expand(3, -1, -1, -1))
+    assert network.calls == [1, 3], "the brain fits into one window"
+
+
+def test_a_constant_volume_is_predicted_too():
+    """Its normalised values are all zero, so there is no brain to crop to."""
+    assert predict_modalities(Pointwise(), {"t1": torch.zeros(1, 8, 8, 8)}, 16)["t1"].shape == (3, 8, 8, 8)
+
+
+def test_the_real_network_sees_patches_of_the_right_size_and_fuses_as_in_training():
+    torch.manual_seed(0)
+    network = UNet3d(BRATS_MODALITIES, REGIONS, width=0.125)
+    volumes = {m: torch.randn(1, 16, 16, 16) for m in ("flair", "t1ce", "t2")}
+    outputs = predict_modalities(network, volumes, (16, 16, 16))
+    inputs = Pairs(1, {m: [0] for m in volumes}, {m: v[None] for m, v in volumes.items()})
+    pairs = run_modalities(network, inputs)
+    predicted = dict(predict_subsets(outputs))
+    assert list(predicted) == all_subsets(("flair", "t1ce", "t2"))
+    for subset, mask in predicted.items():
+        assert torch.equal(mask, pairs.fuse(subset)[0][0] > 0), subset
+    smaller = {m: v[:, :5, :15, :] for m, v in volumes.items()}
+    assert predict_modalities(network, smaller, (16, 16, 16))["t2"].shape == (3, 5, 15, 16)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_no_gradients_eval_mode_and_the_mode_restored(training: bool):
+    network, modes = Pointwise().train(training), []
+    network.register_forward_pre_hook(lambda *_: modes.append((network.training, torch.is_grad_enabled())))
+    outputs = predict_modalities(network, {"t1": torch.randn(1, 8, 8, 8)}, 16)
+    assert modes == [(False, False)]
+    assert not outputs["t1"].requires_grad
+    assert network.training == training
+    with pytest.raises(RuntimeError):  # MONAI: sizes and dimensions do not fit
+        predict_modalities(network, {"t1": torch.randn(2, 8, 8, 8), "t2": torch.randn(1, 4, 4, 4)}, 16)
+    assert network.training == training
+
+
+# Scores
+
+
+def test_every_score_is_the_hard_dice_of_the_mean_of_logits():
+    case = make_case("case")
+    scores = {(s.subset, s.region): s.dice for s in evaluate_cases(Pointwise(), [case], 16)}
+    assert len(scores) == 15 * 3
+    for subset in all_subsets(BRATS_MODALITIES):
+        logits = sum(case[m] for m in subset) / len(subset)
+        for k, region in enumerate(REGIONS):
+            expected = dice_by_hand(logits[0] + k > 0, case["target"][k].bool())
+            assert scores[subset, region] == pytest.approx(expected, abs=1e-6)
+            assert 0.05 < expected < 0.95
+
+
+def test_trap_dice_is_hard_at_probability_one_half():
+    """Published: soft, and masks at a threshold of 0.2. Here 0.45 is nothing, and 0.55 is as good as 1."""
+    truth = torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
+    truth[:, :4] = 1
+    for inside, outside in ((0.2, -0.2), (20.0, -20.0)):
+        case = {"name": "x", "t1": torch.where(truth == 1, inside, outside), "target": truth}
+        [score] = evaluate_cases(Pointwise(("t1",), ("WT",)), [case], 16)
+        assert score == Score("x", ("t1",), "WT", 1.0)
+
+
+def test_trap_dice_is_a_mean_over_cases_not_pooled():
+    """Published: pooled over the batch, so that large tumours outweigh small ones."""
+    cases = []
+    for name, size in (("large", 8), ("small", 2)):
+        truth = torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
+        truth[:, :size, :size, :size] = 1
+        cases.append({"name": name, "t1": torch.where(truth == 1, 1.0, -1.0), "target": truth})
+    cases[1]["t1"] = -cases[1]["t1"]  # all wrong: 0
+    [row] = subset_table(evaluate_cases(Pointwise(("t1",), ("WT",)), cases, 16), ("t1",), ("WT",))
+    assert row.dice == {"WT": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted", "dice"), [(0, 0, 1.0), (0, 1, 0.0), (1, 0, 0.0), (1, 1, 1.0)], ids=str
+)
+@pytest.mark.parametrize("regions", [("lesion",), REGIONS])
+def test_empty_regions_score_as_in_brats(true: int, predicted: int, dice: float, regions: tuple[str, ...]):
+    volume = torch.full((1, 4, 4, 4), 9.0 if predicted else -9.0)
+    case = {"name": "x", "t1": volume, "target": torch.full((len(regions), 4, 4, 4), true, dtype=torch.uint8)}
+    assert [s.dice for s in evaluate_cases(Pointwise(("t1",), regions), [case], 4)] == [dice] * len(regions)
+
+
+def test_subsets_that_a_case_does_not_have_get_no_score_and_nothing_is_filled_in():
+    network = Pointwise()
+    cases = [make_case("whole"), make_case("two", have=("flair", "t1ce")), make_case("single", have=("t2",))]
+    scores = evaluate_cases(network, cases, 16)
+    assert network.calls == [0, 1, 2, 3, 0, 2, 3]
+    assert {s.subset for s in scores if s.case == "two"} == {("flair",), ("t1ce",), ("flair", "t1ce")}
+    assert {s.subset for s in scores if s.case == "single"} == {("t2",)}
+    counts = {row.subset: row.cases for row in subset_table(scores, BRATS_MODALITIES, REGIONS)}
+    assert counts[("flair",)] == counts[("flair", "t1ce")] == counts[("t2",)] == 2
+    assert counts[("t1",)] == counts[BRATS_MODALITIES] == 1
+
+
+# The table
+
+NAMES = ("x", "y"), ("WT", "TC")
+SCORES = [
+    Score("a", ("x",), "WT", 0.5),
+    Score("b", ("x",), "WT", 1.0),
+    Score("a", ("x",), "TC", 0.25),
+    Score("b", ("x",), "TC", 0.75),
+    Score("a", ("x", "y"), "WT", 0.25),
+    Score("a", ("x", "y"), "TC", 0.0),
+]
+
+
+def test_table_has_a_row_for_every_subset_and_means_over_those_that_exist():
+    rows = subset_table(SCORES, *NAMES)
+    assert [(row.subset, row.cases, row.dice) for row in rows] == [
+        (("x",), 2, {"WT": 0.75, "TC": 0.5}),
+        (("y",), 0, {}),
+        (("x", "y"), 1, {"WT": 0.25, "TC": 0.0}),
+    ]
+    assert mean_over_subsets(rows) == {"WT": 0.5, "TC": 0.25}
+    assert mean_over_subsets(subset_table([], *NAMES)) == {}
+
+
+def test_table_for_people():
+    lines = table_markdown(subset_table(SCORES, *NAMES), *NAMES).splitlines()
+    assert len({len(line) for line in lines}) == 1, "columns are aligned"
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells == [
+        ["x", "y", "cases", "WT", "TC", "mean"],
+        [":-:", ":-:", "--:", "--:", "--:", "--:"],
+        ["●", "○", "2", "0.750", "0.500", "0.625"],
+        ["○", "●", "0", "absent", "absent", "absent"],
+        ["●", "●", "1", "0.250", "0.000", "0.125"],
+        ["mean of 2", "", "", "0.500", "0.250", "0.375"],
+    ]
+    same = [score for score in SCORES if score.case == "a"]
+    assert "cases" not in table_markdown(subset_table(same, *NAMES), *NAMES)
+
+
+def test_table_for_programs():
+    text = table_csv(subset_table(SCORES, *NAMES), *NAMES)
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["subset", "x", "y", "cases", "WT", "TC", "mean"],
+        ["x", "1", "0", "2", "0.75", "0.5", "0.625"],
+        ["y", "0", "1", "0", "absent", "absent", "absent"],
+        ["x+y", "1", "1", "1", "0.25", "0.0", "0.125"],
+        ["mean", "", "", "", "0.5", "0.25", "0.375"],
+    ]
+    assert cases_csv(SCORES).splitlines()[:2] == ["case,subset,region,dice", "a,x,WT,0.5"]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path):
+    path = tmp_path / "new" / "table.md"
+    with replacing(path) as unfinished:
+        unfinished.write_text("first")
+    with pytest.raises(UnicodeEncodeError), replacing(path) as unfinished:
+        unfinished.write_text("the second is \udcff", encoding="utf-8")
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+# A run
+
+
+@pytest.fixture
+def run(phantoms: Path, tmp_path: Path) -> Path:
+    """The folder of a run on a copy of the phantoms, in `data` beside it, with an untrained network."""
+    shutil.copytree(phantoms, tmp_path / "data")
+    asked = TrainBrats(tmp_path / "data", tmp_path / "run", width=0.125, patch=(32, 32, 32), device="cpu")
+    config, splits = find_splits(asked)
+    open_run(config, splits)
+    torch.manual_seed(0)
+    state = {"config": config.to_dict(), "network": build_network(config).state_dict()}
+    save_checkpoint(config.out / "best.pt", state)
+    return config.out
+
+
+def names(run: Path, split: str) -> set[str]:
+    return {case["name"] for case in json.loads((run / "splits.json").read_text())[split]}
+
+
+def scored(path: Path) -> set[str]:
+    return {line["case"] for line in csv.DictReader(path.read_text().splitlines())}
+
+
+def test_evaluate_run_writes_and_prints_the_table_of_the_test_cases(run: Path, capsys: pytest.CaptureFixture):
+    rows = evaluate_run(run)
+    assert [row.cases for row in rows] == [len(names(run, "test"))] * 15
+    out = run / "evaluation"
+    assert {path.name for path in out.iterdir()} == {"table.md", "table.csv", "cases.csv", "case.png"}
+    assert scored(out / "cases.csv") == names(run, "test")
+    assert len((out / "table.csv").read_text().splitlines()) == 1 + 15 + 1
+    printed = capsys.readouterr().out
+    assert (out / "table.md").read_text(encoding="utf-8") in printed
+    assert all(str(path) in printed for path in out.iterdir())
+
+
+def test_evaluate_run_refuses_cases_that_training_or_selection_has_seen(run: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=r"5 of its 6 cases .*leave --data out") as error:
+        evaluate_run(run, run.parent / "data")
+    assert all(name in str(error.value) for name in names(run, "train") | names(run, "validation"))
+    assert not names(run, "test") & set(str(error.value).replace(",", " ").replace("(", " ").split())
+    # a copy elsewhere, of the case that selected the model
+    [validation] = names(run, "validation")
+    shutil.copytree(run.parent / "data" / validation, tmp_path / "elsewhere" / validation)
+    with pytest.raises(UserError, match=rf"1 of its 1 cases .*\({validation}\)"):
+        evaluate_run(run, tmp_path / "elsewhere")
+    # a link under another name
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "innocent").symlink_to(run.parent / "data" / validation, target_is_directory=True)
+    with pytest.raises(UserError, match="1 of its 1 cases"):
+        evaluate_run(run, tmp_path / "linked")
+    assert not (run / "evaluation").exists()
+
+
+def test_other_data_is_scored_beside_the_runs_own_results(run: Path, tmp_path: Path):
+    """In a folder with splits its test cases are meant; the case here lacks two modalities."""
+    evaluate_run(run)
+    own = (run / "evaluation/table.md").read_text(encoding="utf-8")
+    [test] = names(run, "test")
+    for split, name in (("train", "unread"), ("test", "new")):
+        shutil.copytree(run.parent / "data" / test, tmp_path / "clinic" / split / name)
+    for modality in ("t1", "t2"):
+        next((tmp_path / "clinic/test/new").glob(f"*_{modality}.nii.gz")).unlink()
+    rows = evaluate_run(run, tmp_path / "clinic")
+    assert [row.subset for row in rows if row.cases] == [("flair",), ("t1ce",), ("flair", "t1ce")]
+    out = run / "evaluation/clinic"
+    assert scored(out / "cases.csv") == {"new"}
+    assert (out / "table.md").read_text(encoding="utf-8").count("absent") == 12 * 4
+    assert (run / "evaluation/table.md").read_text(encoding="utf-8") == own
+
+
+def test_test_cases_that_are_gone_are_an_error(run: Path):
+    [test] = names(run, "test")
+    shutil.rmtree(run.parent / "data" / test)
+    with pytest.raises(UserError, match=f"1 of its test cases are gone, as .*{test}; restore them"):
+        evaluate_run(run)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"real data not at {REAL}")
+def test_real_tumours_of_which_t1_and_t2_are_truly_missing():
+    patterns = {"flair": "Flair*", "t1ce": "T1c*", "seg": "OTMultiClass*", "mask": "brainmask*"}
+    cases, _ = find_cases(REAL / "test", patterns=patterns)
+    case = load_case(cases[0], SCHEMES["brats2015"])
+    centre = case["target"][0].nonzero().double().mean(dim=0).int().tolist()
+    box = (slice(None), *[slice(x - 16, x + 16) for x in centre])
+    case |= {key: case[key][box] for key in ("flair", "t1ce", "target")}
+    torch.manual_seed(0)
+    network = UNet3d(BRATS_MODALITIES, REGIONS, width=0.125)
+    rows = subset_table(evaluate_cases(network, [case], (32, 32, 32)), BRATS_MODALITIES, REGIONS)
+    assert [row.subset for row in rows if row.cases] == [("flair",), ("t1ce",), ("flair", "t1ce")]
+    assert all(0 <= dice <= 1 for row in rows for dice in row.dice.values())

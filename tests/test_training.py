@@ -1,0 +1,397 @@
+"""Training end to end on small phantoms: the methods, skipped steps, resuming, the patches, and bad input."""
+
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+import gmd.train
+from gmd.checkpoint import load_checkpoint, load_run
+from gmd.config import TrainBrats
+from gmd.data.cases import BRATS_MODALITIES
+from gmd.errors import UserError
+from gmd.train import Training, find_splits, region_loss, train, train_step, training_batches
+
+REAL = Path(__file__).parents[2] / "shared/data/brats15_two_modalities"
+TWO = ("flair", "t1ce")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tensors this small are slower on several threads, far slower where the cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gmd.train, "draw_pictures", lambda run: None)
+
+
+@pytest.fixture
+def config(phantoms: Path, tmp_path: Path) -> TrainBrats:
+    """The smallest training there is: 3 subsets, 2 epochs of 2 steps."""
+    return TrainBrats(
+        data=phantoms,
+        out=tmp_path / "run",
+        modalities=TWO,
+        width=0.125,
+        patch=(16, 16, 16),
+        epochs=2,
+        steps_per_epoch=2,
+        validate_every=2,
+        device="cpu",
+    )
+
+
+def read_metrics(run: Path, kind: str) -> list[dict]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == kind]
+
+
+# ---- end to end ----
+
+
+@pytest.mark.parametrize(("method", "objectives"), [("joint", 1), ("enumerate", 3), ("gmd", 3)])
+def test_each_method_trains(config: TrainBrats, method: str, objectives: int):
+    run = train(replace(config, method=method))
+    files = {path.name for path in run.iterdir()}
+    assert files >= {"config.json", "splits.json", "metrics.jsonl", "last.pt", "best.pt", "curves.png"}
+    assert ("cosines.png" in files) == (method == "gmd")
+    assert not any("tmp" in name for name in files)
+
+    steps = read_metrics(run, "step")
+    assert [(step["epoch"], step["step"]) for step in steps] == [(1, 1), (1, 2), (2, 3), (2, 4)]
+    for step in steps:
+        assert len(step["losses"]) == objectives
+        assert step["finite"] is True
+        assert step["loss"] == pytest.approx(sum(step["losses"].values()) / objectives)
+        if method == "gmd":
+            assert list(step["losses"]) == ["flair", "t1ce", "flair+t1ce"]
+            cosines = torch.tensor(step["cosines"])
+            assert cosines.shape == (3, 3)
+            assert torch.equal(cosines, cosines.T)
+            assert step["conflicts"] == pytest.approx(((cosines < 0).sum() / 6).item(), abs=0.01)
+        else:  # one gradient: nothing that could conflict was measured
+            assert step["cosines"] is None
+            assert step["conflicts"] is None
+
+    first, last = read_metrics(run, "epoch")
+    assert first["validation"] is None
+    assert set(last["per_region"]) == {"WT", "TC", "ET"}
+    assert last["validation"] == pytest.approx(sum(last["per_region"].values()) / 3)
+    loaded, network = load_run(run)
+    assert loaded.labels == "brats2018"
+    untrained = Training.prepare(loaded, steps_per_epoch=2).network.state_dict()
+    assert not any(
+        torch.equal(value, untrained[name]) for name, value in network.state_dict().items() if "conv" in name
+    )
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_four_modalities_make_fifteen_objectives(config: TrainBrats):
+    run = train(replace(config, modalities=BRATS_MODALITIES, epochs=1, steps_per_epoch=1))
+    [step] = read_metrics(run, "step")
+    assert len(step["losses"]) == 15
+    assert [len(row) for row in step["cosines"]] == [15] * 15
+
+
+@pytest.mark.parametrize("method", ["joint", "gmd"])
+def test_it_learns(config: TrainBrats, method: str):
+    training, batch = one_step(replace(config, method=method, batch=2, epochs=1000, lr=0.01))
+    losses = [train_step(training, *batch, method)[1].losses.mean().item() for _ in range(12)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_learning_rate_decays_to_zero(config: TrainBrats):
+    """The published schedule had its arguments swapped: between 1.0 and 0.9 of the base rate for ever."""
+    run = train(replace(config, epochs=3, validate_every=3))
+    rates = [step["lr"] for step in read_metrics(run, "step")]
+    assert rates == pytest.approx([config.lr * (1 - step / 6) ** 0.9 for step in range(6)])
+    assert load_checkpoint(run / "last.pt")["scheduler"]["_last_lr"] == [0.0]
+
+
+def test_the_regions_are_judged_independently_of_each_other():
+    """MONAI's DiceCELoss takes a softmax over the regions, but a voxel may be in all three of them."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 4, 4, generator=generator)
+    targets = torch.rand(2, 3, 4, 4, 4, generator=generator).round()
+    probability = logits.sigmoid()
+    overlap, size = (probability * targets).sum((2, 3, 4)), (probability + targets).sum((2, 3, 4))
+    expected = (1 - (2 * overlap + 1e-5) / (size + 1e-5)).mean() + binary_cross_entropy_with_logits(
+        logits, targets
+    )
+    assert region_loss(logits, targets) == pytest.approx(expected.item())
+    everything = torch.ones(1, 3, 4, 4, 4)
+    assert region_loss(20 * everything, everything) == pytest.approx(0, abs=1e-4)
+
+
+# ---- resuming ----
+
+
+def without_times(run: Path) -> list[dict]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+def equal(a: object, b: object) -> bool:
+    """Bit for bit, through dictionaries and lists."""
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+    made = Counter()
+
+    def interrupted(logits: Tensor, targets: Tensor) -> Tensor:
+        made["calls"] += 1
+        if made["calls"] > calls:
+            raise KeyboardInterrupt
+        return region_loss(logits, targets)
+
+    monkeypatch.setattr(gmd.train, "region_loss", interrupted)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_resumed_run_is_the_uninterrupted_run_bit_for_bit(
+    config: TrainBrats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # three subsets, so that the order of projections matters; a validation on each side of a stop
+    config = replace(config, epochs=4, batch=2, lr=0.01)
+    straight = train(replace(config, out=tmp_path / "straight"))
+    for interruption, steps in {"before the first step": 0, "between epochs": 4, "in epoch 3": 5}.items():
+        interrupted = replace(config, out=tmp_path / interruption)
+        with monkeypatch.context() as patched:
+            interrupt_after(patched, calls=3 * steps)
+            with pytest.raises(KeyboardInterrupt):
+                train(interrupted)
+        with open(interrupted.out / "metrics.jsonl", "a") as metrics:
+            metrics.write('{"kind": "step", "epoch": 3, "st')  # a line that a kill cut short
+        torch.manual_seed(1234)
+        resumed = train(replace(interrupted, resume=True))
+
+        assert without_times(resumed) == without_times(straight), interruption
+        for name in ("last.pt", "best.pt"):
+            a, b = ({**load_checkpoint(run / name), "config": None} for run in (straight, resumed))
+            assert equal(a, b), f"{interruption}: {name}"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_best_score_survives_a_resume(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
+    """Published resuming forgets it, so that the first epoch after it counts as the best, however bad."""
+    scores = iter([0.9, 0.1, 0.2, 0.3])
+    monkeypatch.setattr(gmd.train, "validate", lambda *_: {"WT": next(scores)})
+    config = replace(config, epochs=4, steps_per_epoch=1, validate_every=1)
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, calls=3 * 2)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    train(replace(config, resume=True))
+    best = load_checkpoint(config.out / "best.pt")
+    assert (best["epochs"], best["best_dice"]) == (1, 0.9)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_what_may_not_be_resumed(config: TrainBrats, phantoms: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=r"no last\.pt to resume from"):
+        train(replace(config, resume=True))
+    copy = shutil.copytree(phantoms, tmp_path / "copy")
+    config = replace(config, epochs=1, data=copy)
+    train(config)
+    with pytest.raises(
+        UserError, match=r"already holds a run; go on with it by --resume, or choose another --out"
+    ):
+        train(config)
+    with pytest.raises(UserError, match=r"width: 0\.25 here, 0\.125 there; lr: 0\.1 here, 0\.001 there"):
+        train(replace(config, resume=True, width=0.25, lr=0.1))
+    with pytest.raises(
+        UserError, match=r"epochs: 5 here, 1 there\. The learning rate decays over all epochs"
+    ):
+        train(replace(config, resume=True, epochs=5))
+    moved = copy.rename(tmp_path / "moved")
+    train(replace(config, resume=True, data=moved, validate_every=7, device="auto"))
+    shutil.rmtree(moved / "Phantom_00000")
+    with pytest.raises(
+        UserError, match=r"cases are not those that the run began with \(.*gone: Phantom_00000"
+    ):
+        train(replace(config, resume=True, data=moved))
+    assert load_checkpoint(config.out / "last.pt")["steps"] == 2
+
+
+# ---- steps that are not finite ----
+
+
+def one_step(config: TrainBrats) -> tuple[Training, tuple]:
+    config, splits = find_splits(config)
+    _, batches = training_batches(config, splits)
+    training = Training.prepare(config, len(batches))
+    batch = next(iter(batches))
+    train_step(training, *batch, config.method)  # so that the optimizer has a state
+    return training, batch
+
+
+def nan_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return region_loss(logits, targets) * math.nan
+
+
+def nan_gradient(logits: Tensor, targets: Tensor) -> Tensor:
+    return (
+        region_loss(logits, targets) + (logits * 0).sum().sqrt()
+    )  # 0, but the slope of the root at 0 is infinite
+
+
+@pytest.mark.parametrize("method", ["joint", "enumerate", "gmd"])
+@pytest.mark.parametrize("bad_loss", [nan_loss, nan_gradient])
+def test_a_bad_step_leaves_parameters_and_optimizer_untouched(
+    config: TrainBrats, monkeypatch: pytest.MonkeyPatch, method: str, bad_loss
+):
+    config = replace(config, method=method)
+    training, batch = one_step(config)
+    before = deepcopy([training.network.state_dict(), training.optimizer.state_dict()["state"]])
+    monkeypatch.setattr(gmd.train, "region_loss", bad_loss)
+    rate = training.scheduler.get_last_lr()[0]
+    subsets, report = train_step(training, *batch, method)
+
+    assert equal(before, [training.network.state_dict(), training.optimizer.state_dict()["state"]])
+    assert (training.steps, training.skipped, training.skipped_in_a_row) == (2, 1, 1)
+    assert training.scheduler.get_last_lr()[0] < rate
+    what = "the loss of" if bad_loss is nan_loss else "the gradient of"
+    assert what in gmd.train.bad_values(subsets, report)
+
+    monkeypatch.setattr(gmd.train, "region_loss", region_loss)
+    train_step(training, *batch, method)
+    assert (training.steps, training.skipped, training.skipped_in_a_row) == (3, 1, 0)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_one_bad_step_is_skipped_counted_and_reported(
+    config: TrainBrats, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    calls = Counter()
+
+    def bad_at_first(logits: Tensor, targets: Tensor) -> Tensor:
+        calls["all"] += 1
+        return (nan_loss if calls["all"] == 2 else region_loss)(logits, targets)
+
+    monkeypatch.setattr(gmd.train, "region_loss", bad_at_first)
+    run = train(replace(config, max_bad_steps=2))
+    first, *others = read_metrics(run, "step")  # valid JSON in spite of the NaN
+    assert first["finite"] is False
+    assert first["loss"] is None
+    assert [value is None for value in first["losses"].values()] == [False, True, False]
+    assert all(step["finite"] for step in others)
+    assert [epoch["skipped"] for epoch in read_metrics(run, "epoch")] == [1, 1]
+    assert "skipped 1" in capsys.readouterr().out
+    assert all(value.isfinite().all() for value in load_checkpoint(run / "last.pt")["network"].values())
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_bad_steps_in_a_row_stop_the_training_with_the_reason(
+    config: TrainBrats, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gmd.train, "region_loss", nan_loss)
+    with pytest.raises(UserError) as stopped:
+        train(replace(config, max_bad_steps=3))
+    message = str(stopped.value)
+    assert "stopped at step 3: 3 steps in a row were skipped" in message  # counted across the end of an epoch
+    assert "not finite: the loss of flair (nan), t1ce (nan), flair+t1ce (nan)" in message
+    assert "last.pt (1 epochs), is intact" in message
+    assert "a lower --lr (now 0.001)" in message
+    assert load_checkpoint(config.out / "last.pt")["epochs"] == 1
+    assert len(read_metrics(config.out, "step")) == 3
+
+
+def test_losses_that_do_not_require_grad_are_named(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
+    training, batch = one_step(config)
+    monkeypatch.setattr(
+        gmd.train, "region_loss", lambda logits, targets: region_loss(logits.detach(), targets)
+    )
+    with pytest.raises(ValueError, match=r"losses\[0\] does not require grad"):
+        train_step(training, *batch, config.method)
+
+
+# ---- the configuration ----
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"patch": (30, 32, 50)},
+            r"--patch: got 30 32 50, expected multiples of 16, the nearest being 32 32 48",
+        ),
+        ({"patch": (0, 16, 16)}, r"--patch: .* 16 16 16"),
+        (
+            {"labels": "brats"},
+            r"--labels: got brats, expected one of brats2015 \(values 0 1 2 3 4\), brats2018",
+        ),
+        (
+            {"patterns": ("flair=*F*",)},
+            r"add --labels, one of brats2015 .*, brats2018 .*, brats2023 .*, binary",
+        ),
+        ({"modalities": ("t1", "t1")}, r"--modalities: got t1 t1"),
+        ({"steps_per_epoch": 0}, r"--steps-per-epoch: got 0"),
+        ({"lr": -1.0}, r"--lr: got -1\.0"),
+        ({"device": "cuda:99"}, r"--device: cuda:99 cannot be used"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(config: TrainBrats, change: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        train(replace(config, **change))
+    assert not config.out.exists()
+
+
+def test_a_configuration_survives_json(config: TrainBrats):
+    config = replace(config, patterns=("flair=*",), steps_per_epoch=None)
+    assert TrainBrats.from_dict(json.loads(json.dumps(config.to_dict())), "here") == config
+
+
+# ---- missing modalities ----
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_batch_in_which_every_case_lacks_something_else_trains(
+    config: TrainBrats, phantoms: Path, tmp_path: Path
+):
+    data = shutil.copytree(phantoms, tmp_path / "incomplete")
+    for index, folder in enumerate(sorted(data.iterdir())):
+        [gone] = folder.glob(f"*_{TWO[index % 2]}.nii.gz")
+        gone.unlink()
+    run = train(replace(config, data=data, batch=4))
+    for step in read_metrics(run, "step"):
+        assert list(step["losses"]) == ["flair", "t1ce"]  # no case has both, so there is no loss for both
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real cases of ../shared/data are not on this machine")
+@pytest.mark.usefixtures("no_pictures")
+def test_real_cases_without_t1_and_t2(config: TrainBrats, capsys: pytest.CaptureFixture):
+    patterns = ("flair=Flair*.nii.gz", "t1ce=T1c*.nii.gz", "seg=OT*.nii.gz", "mask=brainmask.nii.gz")
+    names = {"data": REAL, "modalities": BRATS_MODALITIES, "patterns": patterns, "labels": "brats2015"}
+    config, splits = find_splits(replace(config, **names, patch=(32, 32, 32)))
+    _, batches = training_batches(config, replace(splits, train=splits.train[:1]))
+    training = Training.prepare(config, len(batches))
+    subsets, report = train_step(training, *next(iter(batches)), "gmd")
+    assert subsets == [("flair",), ("t1ce",), ("flair", "t1ce")]
+    assert bool(report.finite)
+    private = [name for name, p in training.network.named_parameters() if p.grad is None]
+    assert private  # of t1 and t2, which no case has: no gradient, not even zeros
+    assert {name.split(".")[-1] for name in private} == {"1", "3"}
+    gmd.train.note_absent(config, splits)
+    assert "no training case has t1 or t2" in capsys.readouterr().out
