@@ -164,7 +164,9 @@ def _other_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case],
             "their scores would say nothing about new ones. Give unseen cases (rename those that only share "
             "a name), or leave --data out to score the run's test cases"
         )
-    return cases, SCHEMES[scheme or config.labels]
+    ours, theirs = SCHEMES[config.labels], SCHEMES[scheme or config.labels]
+    # BraTS 2023 numbers the same regions otherwise than the years before
+    return cases, theirs if theirs.regions.keys() == ours.regions.keys() else ours
 
 
 def _read_splits(run: Path) -> dict:

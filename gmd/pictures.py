@@ -133,7 +133,8 @@ class _Slice:
     def __init__(self, case: dict):
         self.inside = case["brain"][0]
         self.orientation = nibabel.io_orientation(case["affine"])
-        self.zooms = nibabel.affines.voxel_sizes(case["affine"])[np.argsort(self.orientation[:, 0])]
+        width, height, _ = nibabel.affines.voxel_sizes(case["affine"])[np.argsort(self.orientation[:, 0])]
+        self.aspect = height / width  # of a pixel
         shown = case["target"].any(0) if case["target"].any() else self.inside
         self.index = int(self._upright(shown).sum(axis=(0, 1)).argmax())
         where = np.argwhere(self._upright(self.inside).any(axis=2))
@@ -151,7 +152,7 @@ class _Slice:
     def draw(self, ax: Axes, image: Tensor, title: str, masks: Tensor | None = None) -> None:
         """image [X, Y, Z], overlaid with the outlines and tints of masks [R, X, Y, Z]."""
         low, high = np.percentile(image[self.inside].numpy(), (0.5, 99.5))
-        how = {"origin": "lower", "aspect": self.zooms[1] / self.zooms[0]}
+        how = {"origin": "lower", "aspect": self.aspect}
         grey = np.where(self.cut(self.inside), self.cut(image), low)
         ax.imshow(grey, cmap="gray", vmin=low, vmax=high, **how)
         ax.set_title(title)

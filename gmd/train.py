@@ -268,9 +268,9 @@ def _dice_text(dice: dict[str, float]) -> str:
 
 
 def _stopped(training: Training, config: TrainBrats, reason: str) -> str:
-    in_a_row = training.skipped_in_a_row
+    last = f"{config.out / 'last.pt'} ({training.epochs} epochs)"
     return (
-        f"stopped at step {training.steps}: {in_a_row} steps in a row were skipped; {reason}. The last checkpoint, "
-        f"{config.out / 'last.pt'} ({training.epochs} epochs), is intact, but --resume would end here again: "
+        f"stopped at step {training.steps}: {training.skipped_in_a_row} steps in a row were skipped; "
+        f"{reason}. The last checkpoint, {last}, is intact, but --resume would end here again: "
         f"start anew in another --out with a lower --lr (now {config.lr:g}), or mend the data"
     )

@@ -51,7 +51,7 @@ def choose(device: torch.device, dtypes: Iterable[torch.dtype]) -> ModuleType:
         return cpu_ops
     if forced == "cpu":
         raise RuntimeError(f"GMD_BACKEND=cpu cannot serve this call: {missing}")
-    warnings.warn(f"gmd_kernels goes through the slow PyTorch reference: {missing}", FallbackWarning, stacklevel=4)
+    warnings.warn(f"gmd_kernels goes through the slow PyTorch reference: {missing}", FallbackWarning, stacklevel=3)
     return reference
 
 

@@ -90,18 +90,20 @@ def combine(grads: Gradients, weights: Tensor, out: Sequence[Tensor | None] | No
         holds a tensor for it).
     """
     device, dtypes = check_grads(grads)
-    num_objectives, num_params = len(grads), len(grads[0])
-    if tuple(weights.shape) not in {(num_objectives,), (num_params, num_objectives)}:
-        raise ValueError(
-            f"weights: expected [T] = [{num_objectives}] or [P, T] = [{num_params}, {num_objectives}], "
-            f"got {list(weights.shape)}"
-        )
+    out = check_out(out, grads)
+    rows = weights_per_parameter(weights, grads, device)
+    return dispatch.choose(device, dtypes).combine(grads, rows, out)
+
+
+def weights_per_parameter(weights: Tensor, grads: Gradients, device: torch.device) -> Tensor:
+    """[T] or [P, T] floating -> [P, T] float64."""
+    shape = (len(grads[0]), len(grads))
+    if tuple(weights.shape) not in {shape, shape[1:]}:
+        expected = f"[T] = {list(shape[1:])} or [P, T] = {list(shape)}"
+        raise ValueError(f"weights: expected {expected}, got {list(weights.shape)}")
     if not weights.is_floating_point() or weights.device != device:
         raise ValueError(f"weights: expected floating on {device}, got {weights.dtype} on {weights.device}")
-    if out is not None:
-        _check_out(out, grads)
-    rows = weights.double().expand(num_params, num_objectives)
-    return dispatch.choose(device, dtypes).combine(grads, rows, [None] * num_params if out is None else list(out))
+    return weights.double().expand(shape)
 
 
 def check_grads(grads: Gradients) -> tuple[torch.device, set[torch.dtype]]:
@@ -174,7 +176,10 @@ def _check_groups(groups: Sequence[int], num_params: int) -> int:
     return max(groups, default=0) + 1
 
 
-def _check_out(out: Sequence[Tensor | None], grads: Gradients) -> None:
+def check_out(out: Sequence[Tensor | None] | None, grads: Gradients) -> list[Tensor | None]:
+    """The P results to write into, `None` where they are to be allocated."""
+    if out is None:
+        return [None] * len(grads[0])
     if len(out) != len(grads[0]):
         raise ValueError(f"out: expected {len(grads[0])} tensors, one for each parameter, got {len(out)}")
     seen: dict[int, int] = {}
@@ -182,8 +187,9 @@ def _check_out(out: Sequence[Tensor | None], grads: Gradients) -> None:
         if target is None:
             continue
         like = next((g for g in column if g is not None), target)
-        if target.shape != like.shape or target.dtype != like.dtype or target.device != like.device:
+        if not isinstance(target, Tensor) or _kind(target) != _kind(like):
             raise ValueError(f"out[{p}]: expected {_tell_of(like)}, got {_tell_of(target)}")
         other = seen.setdefault(target.data_ptr(), p)
         if other != p and target.numel():
             raise ValueError(f"out[{p}] shares its memory with out[{other}]: each result needs its own")
+    return list(out)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from gmd_kernels.ops import Gradients, combine, gram
+from gmd_kernels import dispatch
+from gmd_kernels.ops import Gradients, check_grads, check_out, weights_per_parameter
 from gmd_kernels.weightings import check_reduction, pcgrad
 
 
@@ -48,16 +49,19 @@ def surgery(
     check_reduction(reduction)
     if weighting is not None and (reduction != "mean" or generator is not None):
         raise ValueError("reduction and generator belong to GMD: give them to the weighting instead")
-    products = gram(grads)
+    device, dtypes = check_grads(grads)
+    out = check_out(out, grads)
+    backend = dispatch.choose(device, dtypes)
+
+    gram = backend.gram(grads, [0] * len(grads[0]), 1, device)[0]
     if weighting is not None:
-        weights = weighting(products)
-        return Surgery(combine(grads, weights, out), products, weights)
-    total = pcgrad(products, generator)
-    if reduction == "sum":
-        return Surgery(combine(grads, total, out), products, total)
-    weights = total / len(grads)
-    rows = torch.where(_shared(grads, total.device)[:, None], weights, total)
-    return Surgery(combine(grads, rows, out), products, weights)
+        weights = per_parameter = weighting(gram)
+    else:
+        total = pcgrad(gram, generator)
+        weights = total / len(grads) if reduction == "mean" else total
+        per_parameter = torch.where(_shared(grads, device)[:, None], weights, total)
+    rows = weights_per_parameter(per_parameter, grads, device)
+    return Surgery(backend.combine(grads, rows, out), gram, weights)
 
 
 def _shared(grads: Gradients, device: torch.device) -> Tensor:

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -320,6 +322,19 @@ def test_other_data_is_scored_beside_the_runs_own_results(run: Path, tmp_path: P
     assert scored(out / "cases.csv") == {"new"}
     assert (out / "table.md").read_text(encoding="utf-8").count("absent") == 12 * 4
     assert (run / "evaluation/table.md").read_text(encoding="utf-8") == own
+
+
+def test_data_of_another_brats_year_is_read_by_its_own_label_numbers(run: Path, tmp_path: Path):
+    """BraTS 2023: other names, and enhancing tumour is 3 instead of 4."""
+    [test] = names(run, "test")
+    new = tmp_path / "brats2023" / "BraTS-GLI-00001-000"
+    new.mkdir(parents=True)
+    for old, name in {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "seg": "seg"}.items():
+        image = nibabel.load(run.parent / "data" / test / f"{test}_{old}.nii.gz")
+        values = np.asarray(image.dataobj)
+        renumbered = np.where(values == 4, 3, values).astype(values.dtype) if old == "seg" else values
+        nibabel.save(nibabel.Nifti1Image(renumbered, image.affine), new / f"{new.name}-{name}.nii.gz")
+    assert evaluate_run(run, tmp_path / "brats2023") == evaluate_run(run)
 
 
 def test_test_cases_that_are_gone_are_an_error(run: Path):

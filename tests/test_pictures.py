@@ -151,3 +151,10 @@ def test_the_slice_is_the_one_with_most_tumour_whatever_the_axes_of_the_file(cas
 
     turned = {key: stored(case[key]) for key in ("flair", "brain", "target")} | {"affine": other}
     np.testing.assert_array_equal(_Slice(turned).cut(turned["flair"][0]), image)
+
+
+def test_a_slice_keeps_its_proportions(case: dict):
+    """Voxels are 1 mm wide, 2 mm high and 5 mm thick; then the same, stored with x and y exchanged."""
+    assert _Slice(case | {"affine": np.diag([1.0, 2.0, 5.0, 1.0])}).aspect == 2
+    exchanged = np.diag([1.0, 2.0, 5.0, 1.0])[:, [1, 0, 2, 3]]
+    assert _Slice(case | {"affine": exchanged}).aspect == 2

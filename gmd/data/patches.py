@@ -79,10 +79,7 @@ class RandomPatches(Dataset):
                     bg_indices_key="other_voxels",
                     allow_missing_keys=True,
                 ),
-                *(
-                    RandFlipd(self._keys, prob=0.5, spatial_axis=axis, allow_missing_keys=True)
-                    for axis in range(3)
-                ),
+                *(RandFlipd(self._keys, prob=0.5, spatial_axis=axis, allow_missing_keys=True) for axis in range(3)),
                 EnsureTyped(self._keys, track_meta=False, allow_missing_keys=True),
             ]
         )

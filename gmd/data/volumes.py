@@ -1,6 +1,7 @@
 """Reading one case: NIfTI files checked against each other, normalised, as tensors."""
 
 import gzip
+import warnings
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gmd.data.cases import Case
 from gmd.data.labels import LabelScheme, region_targets
 from gmd.errors import UserError
 
+MOST_BRAIN = 0.9  # more than that of a volume is hardly brain
 Volume = tuple[np.ndarray, np.ndarray]  # float32 [X, Y, Z]; affine, float64 [4, 4], voxel indices to mm
 
 # what nibabel and gzip raise for files that are cut off, damaged, or something else (found by flipping bits)
@@ -49,6 +51,12 @@ def load_case(case: Case, scheme: LabelScheme | None) -> dict:
     if not brain.any():
         reason = f"{case.mask} is empty" if case.mask else "every voxel of every modality is 0"
         raise UserError(f"case {case.name}: no brain, since {reason}; mend or remove the case")
+    if not case.mask and brain.mean() > MOST_BRAIN:
+        warnings.warn(
+            f"case {case.name}: {brain.mean():.0%} of the voxels are not 0, so all of them count as brain; if the "
+            "background has another value, give a brain mask: --patterns ... mask=GLOB",
+            stacklevel=2,
+        )
     result = {key: torch.from_numpy(normalise(image, brain))[None] for key, image in images.items()}
     if "seg" in volumes:
         result["target"] = torch.from_numpy(region_targets(volumes["seg"][0], scheme, str(case.label)))
