@@ -91,9 +91,7 @@ def read_config(run: Path) -> TrainBrats:
     try:
         return TrainBrats.from_dict(json.loads(path.read_text()), path)
     except FileNotFoundError as error:
-        raise UserError(
-            f"{run}: no config.json, so this is not the folder of a run; give what --out was"
-        ) from error
+        raise UserError(f"{run}: no config.json, so this is not the folder of a run; give what --out was") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not valid JSON ({error}); restore it from a copy") from error
 

@@ -71,9 +71,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
         """
         return partial(write_phantoms, out, cases, shape, seed)
 
-    app.command(
-        training, name="train", help="Train a network: gmd train brats --data BraTS2021 --out runs/brats"
-    )
+    app.command(training, name="train", help="Train a network: gmd train brats --data BraTS2021 --out runs/brats")
     training.command(TrainBrats, name="brats")
 
     @app.command
@@ -96,9 +94,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
         """
         return doctor
 
-    command = app.cli(
-        prog="gmd", description=DESCRIPTION, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    command = app.cli(prog="gmd", description=DESCRIPTION, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     return partial(train, command, arguments) if isinstance(command, TrainBrats) else command
 
 

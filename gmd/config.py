@@ -79,9 +79,7 @@ class TrainBrats:
         _check(nearest == self.patch, "patch", self.patch, multiples)
         _check(self.labels is None or self.labels in SCHEMES, "labels", self.labels, f"one of {_schemes()}")
         if self.patterns and self.labels is None:
-            raise UserError(
-                f"--patterns does not say what the label values mean; add --labels, one of {_schemes()}"
-            )
+            raise UserError(f"--patterns does not say what the label values mean; add --labels, one of {_schemes()}")
         self.torch_device()
 
     def torch_device(self) -> torch.device:
@@ -92,9 +90,7 @@ class TrainBrats:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
             reason = str(error).splitlines()[0]
-            raise UserError(
-                f"--device: {self.device} cannot be used ({reason}); give auto, cpu or a GPU"
-            ) from error
+            raise UserError(f"--device: {self.device} cannot be used ({reason}); give auto, cpu or a GPU") from error
         return torch.device(self.device)
 
     def to_dict(self) -> dict:
@@ -106,9 +102,7 @@ class TrainBrats:
         """The inverse of `to_dict`. Raises UserError that names `source` if a field is not known."""
         expected = {field.name for field in dataclasses.fields(cls)}
         if odd := sorted(expected.symmetric_difference(values)):
-            raise UserError(
-                f"{source}: written by another version of gmd: it differs in {', '.join(odd)}; train anew"
-            )
+            raise UserError(f"{source}: written by another version of gmd: it differs in {', '.join(odd)}; train anew")
         paths = {key: Path(values[key]) for key in ("data", "out")}
         tuples = {key: tuple(values[key]) for key in ("modalities", "patterns", "patch")}
         return cls(**(values | paths | tuples))

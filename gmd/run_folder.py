@@ -22,13 +22,9 @@ def open_run(config: TrainBrats, splits: Splits) -> dict | None:
     """
     last = config.out / "last.pt"
     if last.exists() and not config.resume:
-        raise UserError(
-            f"{config.out}: already holds a run; go on with it by --resume, or choose another --out"
-        )
+        raise UserError(f"{config.out}: already holds a run; go on with it by --resume, or choose another --out")
     if not last.exists() and config.resume:
-        raise UserError(
-            f"{config.out}: no last.pt to resume from; start without --resume, or give the run's own --out"
-        )
+        raise UserError(f"{config.out}: no last.pt to resume from; start without --resume, or give the run's own --out")
     state = None
     named = _splits_dict(config, splits)
     if config.resume:
@@ -86,10 +82,7 @@ def _check_same_cases(path: Path, named: dict) -> None:
 
 
 def _splits_dict(config: TrainBrats, splits: Splits) -> dict:
-    cases = {
-        split: [_case_dict(case) for case in getattr(splits, split)]
-        for split in ("train", "validation", "test")
-    }
+    cases = {split: [_case_dict(case) for case in getattr(splits, split)] for split in ("train", "validation", "test")}
     return {"data": str(config.data)} | cases
 
 

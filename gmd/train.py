@@ -122,9 +122,7 @@ class Training:
         self.generator.set_state(state["generator"])
 
 
-def train_epoch(
-    training: Training, batches: Iterable, config: TrainBrats, epoch: int, metrics: TextIO
-) -> str:
+def train_epoch(training: Training, batches: Iterable, config: TrainBrats, epoch: int, metrics: TextIO) -> str:
     """One pass over `batches`, a line of `metrics` for each step. Returns a summary in words."""
     training.network.train()
     losses, conflicts, text = [], [], ""
@@ -144,9 +142,7 @@ def train_epoch(
     return text
 
 
-def train_step(
-    training: Training, inputs: Pairs, targets: Tensor, method: str
-) -> tuple[list[Subset], Report]:
+def train_step(training: Training, inputs: Pairs, targets: Tensor, method: str) -> tuple[list[Subset], Report]:
     """Forward, backward, and an optimizer step if all is finite. Returns the subsets that have a loss."""
     inputs, targets = _to_device(inputs, targets, next(training.network.parameters()).device)
     outputs = run_modalities(training.network, inputs)

@@ -56,9 +56,7 @@ def test_kill_in_the_middle_of_saving_leaves_a_whole_checkpoint(tmp_path: Path):
     process.stdout.readline()
     for delay in (0.05, 0.013, 0.031, 0.0):
         time.sleep(delay)
-        process.send_signal(
-            signal.SIGSTOP
-        )  # whatever is on the disk at this moment is what a kill would leave
+        process.send_signal(signal.SIGSTOP)  # whatever is on the disk at this moment is what a kill would leave
         loaded = load_checkpoint(path)
         assert torch.equal(loaded["tensor"], torch.full((2_000_000,), float(loaded["number"])))
         process.send_signal(signal.SIGCONT)
@@ -182,9 +180,7 @@ def test_a_checkpoint_of_another_configuration_says_what_differs(tmp_path: Path,
     write_run(tmp_path, CONFIG)
     write_json(tmp_path / "config.json", replace(CONFIG, **change).to_dict())
     [name] = change
-    with pytest.raises(
-        UserError, match=rf"best\.pt: of another configuration.*: {name}: .* here, .* there\."
-    ):
+    with pytest.raises(UserError, match=rf"best\.pt: of another configuration.*: {name}: .* here, .* there\."):
         load_run(tmp_path)
 
 
@@ -195,7 +191,5 @@ def test_a_configuration_that_cannot_be_read(tmp_path: Path):
     with pytest.raises(UserError, match=r"config\.json: not valid JSON"):
         read_config(tmp_path)
     write_json(tmp_path / "config.json", CONFIG.to_dict() | {"depth": 3})
-    with pytest.raises(
-        UserError, match=r"config\.json: written by another version of gmd: it differs in depth"
-    ):
+    with pytest.raises(UserError, match=r"config\.json: written by another version of gmd: it differs in depth"):
         read_config(tmp_path)

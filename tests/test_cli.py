@@ -46,9 +46,7 @@ def test_help_does_not_wait_for_monai():
 
 def test_phantom_writes_cases(tmp_path: Path, capsys: pytest.CaptureFixture):
     out = tmp_path / "phantoms"
-    assert (
-        gmd.cli.main(["phantom", str(out), "--cases", "2", "--shape", "16", "18", "20", "--seed", "3"]) == 0
-    )
+    assert gmd.cli.main(["phantom", str(out), "--cases", "2", "--shape", "16", "18", "20", "--seed", "3"]) == 0
     assert len(list(out.glob("*/*_t1ce.nii.gz"))) == 2
     assert f"gmd train brats --data {out}" in capsys.readouterr().out
     assert gmd.cli.main(["phantom", str(out)]) == 2
@@ -58,9 +56,7 @@ def test_phantom_writes_cases(tmp_path: Path, capsys: pytest.CaptureFixture):
 def test_settings_reach_the_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     seen = []
     monkeypatch.setattr(gmd.train, "train", lambda config: seen.append(config) or config.out)
-    command = (
-        "train brats --data d --out r --method joint --patch 32 48 64 --labels binary --resume --patterns"
-    )
+    command = "train brats --data d --out r --method joint --patch 32 48 64 --labels binary --resume --patterns"
     assert gmd.cli.main([*command.split(), "flair=F*.nii.gz", "seg=S*.nii.gz"]) == 0
     assert seen == [
         TrainBrats(
@@ -118,18 +114,14 @@ def test_an_interrupted_training_says_how_to_go_on(
     monkeypatch.setattr(gmd.train, "train", interrupted)
     command = ["train", "brats", "--data", "my data", "--out", str(tmp_path)]
     assert gmd.cli.main(command) == 130
-    assert (
-        f"gmd train brats --data 'my data' --out {tmp_path}\n" in capsys.readouterr().err
-    )  # nothing saved yet
+    assert f"gmd train brats --data 'my data' --out {tmp_path}\n" in capsys.readouterr().err  # nothing saved yet
     (tmp_path / "last.pt").touch()
     assert gmd.cli.main(command) == 130
     assert f"--out {tmp_path} --resume\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["tyro", "monai"])
-def test_a_missing_extra_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, missing: str
-):
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, missing: str):
     def without(config: TrainBrats) -> Path:
         raise ModuleNotFoundError("No module named 'monai'", name="monai")
 

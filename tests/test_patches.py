@@ -18,9 +18,7 @@ def cases(phantoms: Path) -> list[Case]:
 
 
 def patches_of(cases: list[Case], patch: tuple[int, int, int] = (16, 16, 16), **changes) -> RandomPatches:
-    return RandomPatches(
-        cases, SCHEMES["brats2018"], BRATS_MODALITIES, patch, **({"length": 12, "seed": 5} | changes)
-    )
+    return RandomPatches(cases, SCHEMES["brats2018"], BRATS_MODALITIES, patch, **({"length": 12, "seed": 5} | changes))
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -59,9 +57,7 @@ def test_patches_are_plain_tensors_cut_from_the_case(cases: list[Case]):
         }
         assert {type(value) for value in patch.values()} == {Tensor}
         # the modalities and the target were cut and flipped alike: the values belong together as in the case
-        stacked = (
-            torch.cat([patch[modality] for modality in BRATS_MODALITIES] + [patch["target"]]).flatten(1).T
-        )
+        stacked = torch.cat([patch[modality] for modality in BRATS_MODALITIES] + [patch["target"]]).flatten(1).T
         known = torch.cat([whole[modality] for modality in BRATS_MODALITIES] + [whole["target"]]).flatten(1).T
         assert {tuple(row) for row in stacked.tolist()} <= {tuple(row) for row in known.tolist()}
 

@@ -130,9 +130,7 @@ def test_the_regions_are_judged_independently_of_each_other():
     targets = torch.rand(2, 3, 4, 4, 4, generator=generator).round()
     probability = logits.sigmoid()
     overlap, size = (probability * targets).sum((2, 3, 4)), (probability + targets).sum((2, 3, 4))
-    expected = (1 - (2 * overlap + 1e-5) / (size + 1e-5)).mean() + binary_cross_entropy_with_logits(
-        logits, targets
-    )
+    expected = (1 - (2 * overlap + 1e-5) / (size + 1e-5)).mean() + binary_cross_entropy_with_logits(logits, targets)
     assert region_loss(logits, targets) == pytest.approx(expected.item())
     everything = torch.ones(1, 3, 4, 4, 4)
     assert region_loss(20 * everything, everything) == pytest.approx(0, abs=1e-4)
@@ -215,22 +213,16 @@ def test_what_may_not_be_resumed(config: TrainBrats, phantoms: Path, tmp_path: P
     copy = shutil.copytree(phantoms, tmp_path / "copy")
     config = replace(config, epochs=1, data=copy)
     train(config)
-    with pytest.raises(
-        UserError, match=r"already holds a run; go on with it by --resume, or choose another --out"
-    ):
+    with pytest.raises(UserError, match=r"already holds a run; go on with it by --resume, or choose another --out"):
         train(config)
     with pytest.raises(UserError, match=r"width: 0\.25 here, 0\.125 there; lr: 0\.1 here, 0\.001 there"):
         train(replace(config, resume=True, width=0.25, lr=0.1))
-    with pytest.raises(
-        UserError, match=r"epochs: 5 here, 1 there\. The learning rate decays over all epochs"
-    ):
+    with pytest.raises(UserError, match=r"epochs: 5 here, 1 there\. The learning rate decays over all epochs"):
         train(replace(config, resume=True, epochs=5))
     moved = copy.rename(tmp_path / "moved")
     train(replace(config, resume=True, data=moved, validate_every=7, device="auto"))
     shutil.rmtree(moved / "Phantom_00000")
-    with pytest.raises(
-        UserError, match=r"cases are not those that the run began with \(.*gone: Phantom_00000"
-    ):
+    with pytest.raises(UserError, match=r"cases are not those that the run began with \(.*gone: Phantom_00000"):
         train(replace(config, resume=True, data=moved))
     assert load_checkpoint(config.out / "last.pt")["steps"] == 2
 
@@ -252,9 +244,7 @@ def nan_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def nan_gradient(logits: Tensor, targets: Tensor) -> Tensor:
-    return (
-        region_loss(logits, targets) + (logits * 0).sum().sqrt()
-    )  # 0, but the slope of the root at 0 is infinite
+    return region_loss(logits, targets) + (logits * 0).sum().sqrt()  # 0, but the slope of the root at 0 is infinite
 
 
 @pytest.mark.parametrize("method", ["joint", "enumerate", "gmd"])
@@ -303,9 +293,7 @@ def test_one_bad_step_is_skipped_counted_and_reported(
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_bad_steps_in_a_row_stop_the_training_with_the_reason(
-    config: TrainBrats, monkeypatch: pytest.MonkeyPatch
-):
+def test_bad_steps_in_a_row_stop_the_training_with_the_reason(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gmd.train, "region_loss", nan_loss)
     with pytest.raises(UserError) as stopped:
         train(replace(config, max_bad_steps=3))
@@ -320,9 +308,7 @@ def test_bad_steps_in_a_row_stop_the_training_with_the_reason(
 
 def test_losses_that_do_not_require_grad_are_named(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
     training, batch = one_step(config)
-    monkeypatch.setattr(
-        gmd.train, "region_loss", lambda logits, targets: region_loss(logits.detach(), targets)
-    )
+    monkeypatch.setattr(gmd.train, "region_loss", lambda logits, targets: region_loss(logits.detach(), targets))
     with pytest.raises(ValueError, match=r"losses\[0\] does not require grad"):
         train_step(training, *batch, config.method)
 
@@ -367,9 +353,7 @@ def test_a_configuration_survives_json(config: TrainBrats):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_batch_in_which_every_case_lacks_something_else_trains(
-    config: TrainBrats, phantoms: Path, tmp_path: Path
-):
+def test_a_batch_in_which_every_case_lacks_something_else_trains(config: TrainBrats, phantoms: Path, tmp_path: Path):
     data = shutil.copytree(phantoms, tmp_path / "incomplete")
     for index, folder in enumerate(sorted(data.iterdir())):
         [gone] = folder.glob(f"*_{TWO[index % 2]}.nii.gz")
