@@ -11,6 +11,9 @@ from gmd.models.conv import Conv3d
 from gmd.models.dynamic_sharing import ModalityGroupNorm
 
 PUBLISHED_CHANNELS = (32, 64, 128, 256, 512)  # width 1
+# Regions are a few per cent of the voxels. Starting from that prior (Lin et al., ICCV 2017, section 3.3), the background
+# is right at once; starting from 0, it drives every weight of the last layer below 0 before any region is found.
+PRIOR_LOGIT = -3.0
 
 
 class UNet3d(nn.Module):
@@ -37,6 +40,7 @@ class UNet3d(nn.Module):
         up = reversed(list(pairwise(channels)))
         self.decoder = nn.ModuleList(DoubleConv(fine + coarse, fine, len(modalities)) for fine, coarse in up)
         self.logits = nn.Conv3d(channels[0], len(regions), kernel_size=1)
+        nn.init.constant_(self.logits.bias, PRIOR_LOGIT)
 
     def forward(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
         if volumes.ndim != 5 or volumes.shape[1] != 1 or any(s % self.stride for s in volumes.shape[2:]):
