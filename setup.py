@@ -10,7 +10,10 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 SOURCES = ["csrc/bindings.cpp", *sorted(str(p) for p in Path("csrc/cpu").glob("*.cpp"))]
-COMPILE_FLAGS = ["-O3", "-std=c++20", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-parameter", "-fopenmp"]
+HEADERS = [str(p) for pattern in ("*.h", "cpu/*.h", "cpu/*.inl") for p in Path("csrc").glob(pattern)]
+# torch's thread pool on Linux is OpenMP's; elsewhere the kernels run on one thread for now.
+THREADS = ["-fopenmp"] if sys.platform == "linux" else []
+COMPILE_FLAGS = ["-O3", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-parameter", *THREADS]
 
 
 def reason_not_to_build() -> str | None:
@@ -44,9 +47,10 @@ if not_built:
 else:
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
-    extensions = [
-        CppExtension("gmd_kernels._C", SOURCES, extra_compile_args=COMPILE_FLAGS, extra_link_args=["-fopenmp"])
-    ]
+    extension = CppExtension(
+        "gmd_kernels._C", SOURCES, depends=HEADERS, extra_compile_args=COMPILE_FLAGS, extra_link_args=THREADS
+    )
+    extensions.append(extension)
     commands["build_ext"] = BuildExtension
 
 setup(ext_modules=extensions, cmdclass=commands)

@@ -161,10 +161,10 @@ def test_small_and_odd_shapes(shape):
 def test_files_have_the_layout_and_geometry_of_brats(tmp_path):
     write_phantoms(tmp_path / "new" / "folder", cases=2, shape=(20, 24, 16), seed=0)
     cases, scheme = find_cases(tmp_path / "new" / "folder")
-    assert [case.name for case in cases] == ["Phantom_00000", "Phantom_00001"]
+    assert [case.name for case in cases] == ["Phantom_000_00000", "Phantom_000_00001"]
     assert scheme == "brats2018"
     assert sorted(path.name for path in cases[0].folder.iterdir()) == [
-        f"Phantom_00000_{key}.nii.gz" for key in ("flair", "seg", "t1", "t1ce", "t2")
+        f"Phantom_000_00000_{key}.nii.gz" for key in ("flair", "seg", "t1", "t1ce", "t2")
     ]
     for path in (*cases[0].images.values(), cases[0].label):
         image = nibabel.load(path)
@@ -196,7 +196,7 @@ def test_an_interrupted_case_leaves_nothing_behind(tmp_path, monkeypatch):
 
     def full_disk(content, **_):
         if next(calls) == 7:  # in the second case, after two of its files
-            assert [case.name for case in find_cases(tmp_path)[0]] == ["Phantom_00000"]
+            assert [case.name for case in find_cases(tmp_path)[0]] == ["Phantom_000_00000"]
             raise OSError(28, "No space left on device")
         return compress(content, mtime=0)
 
@@ -204,8 +204,8 @@ def test_an_interrupted_case_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(phantom.gzip, "compress", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_phantoms(tmp_path, cases=3, shape=(16, 16, 16), seed=0)
-    assert [path.name for path in tmp_path.iterdir()] == ["Phantom_00000"]
-    assert len(list((tmp_path / "Phantom_00000").iterdir())) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["Phantom_000_00000"]
+    assert len(list((tmp_path / "Phantom_000_00000").iterdir())) == 5
 
 
 def test_existing_cases_are_not_overwritten(tmp_path):

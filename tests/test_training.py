@@ -221,8 +221,8 @@ def test_what_may_not_be_resumed(config: TrainBrats, phantoms: Path, tmp_path: P
         train(replace(config, resume=True, epochs=5))
     moved = copy.rename(tmp_path / "moved")
     train(replace(config, resume=True, data=moved, validate_every=7, device="auto"))
-    shutil.rmtree(moved / "Phantom_00000")
-    with pytest.raises(UserError, match=r"cases are not those that the run began with \(.*gone: Phantom_00000"):
+    shutil.rmtree(moved / "Phantom_000_00000")
+    with pytest.raises(UserError, match=r"cases are not those that the run began with \(.*gone: Phantom_000_00000"):
         train(replace(config, resume=True, data=moved))
     assert load_checkpoint(config.out / "last.pt")["steps"] == 2
 

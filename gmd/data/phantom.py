@@ -37,13 +37,14 @@ _NOISE = 60.0  # standard deviation; in FLAIR the oedema is 7 of these above gre
 
 
 def write_phantoms(out: str | Path, cases: int, shape: Sequence[int], seed: int) -> None:
-    """Write synthetic cases, `out/Phantom_00000/Phantom_00000_flair.nii.gz` and so on, label maps 0/1/2/4.
+    """Write synthetic cases, `out/Phantom_000_00000/Phantom_000_00000_flair.nii.gz` and so on, label maps 0/1/2/4.
 
     cases: how many
     shape: of the stored arrays, [X, Y, Z], each at least 16; voxels are 1 mm
     seed: case i depends on the seed, i and the shape only, down to the bytes of its files
     Raises UserError: a number that cannot be used, or an `out` that already holds images.
-    A case's folder appears under its name only when all of its files are written.
+    A case's folder appears under its name only when all of its files are written. The seed is part of the name: a
+    second set can serve to evaluate a network that was trained on the first.
     """
     out = Path(out)
     if cases < 1 or seed < 0:
@@ -55,7 +56,7 @@ def write_phantoms(out: str | Path, cases: int, shape: Sequence[int], seed: int)
     if any(".nii" in name for _, names in walk_folders(out) for name in names):
         raise UserError(f"{out}: already holds cases; give another folder, or delete this one first")
     for index in tqdm(range(cases), desc="phantoms", unit="case"):
-        _write_case(out, f"Phantom_{index:05d}", *make_phantom(tuple(shape), seed, index))
+        _write_case(out, f"Phantom_{seed:03d}_{index:05d}", *make_phantom(tuple(shape), seed, index))
 
 
 def make_phantom(shape: Shape, seed: int, index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
