@@ -1,6 +1,7 @@
 """The contract: what each op takes and returns, checked before any backend sees it."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ def gram(grads: Gradients, groups: Sequence[int] | None = None) -> Tensor:
     Raises:
         ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.
     """
-    device, dtypes = check_grads(grads)
+    device, dtypes, _ = check_grads(grads)
     num_groups = 1
     if groups is not None:
         num_groups = _check_groups(groups, len(grads[0]))
@@ -89,7 +90,7 @@ def combine(grads: Gradients, weights: Tensor, out: Sequence[Tensor | None] | No
         P tensors, of the gradients' types and strides; `None` for a parameter that no objective reaches (zeros if `out`
         holds a tensor for it).
     """
-    device, dtypes = check_grads(grads)
+    device, dtypes, _ = check_grads(grads)
     out = check_out(out, grads)
     rows = weights_per_parameter(weights, grads, device)
     return dispatch.choose(device, dtypes).combine(grads, rows, out)
@@ -106,51 +107,78 @@ def weights_per_parameter(weights: Tensor, grads: Gradients, device: torch.devic
     return weights.double().expand(shape)
 
 
-def check_grads(grads: Gradients) -> tuple[torch.device, set[torch.dtype]]:
-    """The one device and the types of the gradients, or an error that names the first entry that is wrong."""
+class Summary(NamedTuple):
+    """What one reading of the gradients tells about all of them."""
+
+    device: torch.device
+    dtypes: set[torch.dtype]
+    reached: list[int]  # [P], how many objectives reach each parameter
+
+
+def check_grads(grads: Gradients) -> Summary:
+    """Reads the list once; raises an error that names the first entry that is wrong."""
     if not 1 <= len(grads) <= MAX_OBJECTIVES:
         raise ValueError(f"grads: expected 1 to {MAX_OBJECTIVES} objectives, got {len(grads)}")
     num_params = len(grads[0])
     for k, row in enumerate(grads):
         if len(row) != num_params:
             raise ValueError(f"grads[{k}]: expected {num_params} parameters as in grads[0], got {len(row)}")
-    device, dtypes = None, set()
-    for p in range(num_params):
-        kind = None
-        for k, row in enumerate(grads):
-            g = row[p]
-            if g is None:
-                continue
-            if kind is None:
-                _check_tensor(f"grads[{k}][{p}]", g, device)
-                kind, device = _kind(g), g.device
-                dtypes.add(g.dtype)
-            elif not isinstance(g, Tensor) or _kind(g) != kind:
-                raise ValueError(
-                    f"grads[{k}][{p}]: expected {_tell(*kind)}, as the gradients before it, got {_tell_of(g)}"
-                )
-    return device or torch.device("cpu"), dtypes
+    device, dtypes, reached = None, set(), []
+    for p, column in enumerate(zip(*grads, strict=True)):
+        present = [g for g in column if g is not None]
+        reached.append(len(present))
+        if not present:
+            continue
+        first = present[0]
+        _check_first(first, column, p, device)
+        shape, dtype, device = first.shape, first.dtype, first.device
+        dtypes.add(dtype)
+        for g in present:  # T·P times: this loop is most of what a call costs in Python
+            if not (
+                isinstance(g, Tensor)
+                and g.shape == shape
+                and g.dtype is dtype
+                and g.device == device
+                and g.layout is torch.strided
+            ):
+                _refuse(column, p, g, first)
+    return Summary(device or torch.device("cpu"), dtypes, reached)
+
+
+def _check_first(g: object, column: Sequence[Tensor | None], p: int, device: torch.device | None) -> None:
+    """The first gradient of a parameter says what the others must be."""
+    if (
+        isinstance(g, Tensor)
+        and g.is_floating_point()
+        and g.layout is torch.strided
+        and g.device == (device or g.device)
+    ):
+        return
+    name = f"grads[{_position(g, column)}][{p}]"
+    if not isinstance(g, Tensor):
+        raise TypeError(f"{name}: expected a tensor or None, got {type(g).__name__}")
+    if not g.is_floating_point() or g.layout is not torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor of a floating type, got {_tell_of(g)}")
+    raise ValueError(f"{name}: expected on {device}, as the gradients before it, got {_tell_of(g)}")
+
+
+def _refuse(column: Sequence[Tensor | None], p: int, bad: object, first: Tensor) -> None:
+    name = f"grads[{_position(bad, column)}][{p}]"
+    raise ValueError(f"{name}: expected {_tell_of(first)}, as the gradients before it, got {_tell_of(bad)}")
+
+
+def _position(wanted: object, column: Sequence[object]) -> int:
+    return next(k for k, g in enumerate(column) if g is wanted)
 
 
 def _kind(g: Tensor) -> tuple:
     return g.shape, g.dtype, g.device, g.layout
 
 
-def _tell(shape: torch.Size, dtype: torch.dtype, device: torch.device, layout: torch.layout) -> str:
-    return f"{list(shape)} {dtype} on {device}, {str(layout).removeprefix('torch.')}"
-
-
 def _tell_of(g: object) -> str:
-    return _tell(*_kind(g)) if isinstance(g, Tensor) else type(g).__name__
-
-
-def _check_tensor(name: str, g: object, device: torch.device | None) -> None:
     if not isinstance(g, Tensor):
-        raise TypeError(f"{name}: expected a tensor or None, got {type(g).__name__}")
-    if not g.is_floating_point() or g.layout != torch.strided:
-        raise TypeError(f"{name}: expected a dense tensor of a floating type, got {_tell_of(g)}")
-    if device is not None and g.device != device:
-        raise ValueError(f"{name}: expected on {device}, as the gradients before it, got {_tell_of(g)}")
+        return type(g).__name__
+    return f"{list(g.shape)} {g.dtype} on {g.device}, {str(g.layout).removeprefix('torch.')}"
 
 
 def _check_gram(gram: Tensor) -> None:

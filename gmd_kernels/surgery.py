@@ -49,7 +49,7 @@ def surgery(
     check_reduction(reduction)
     if weighting is not None and (reduction != "mean" or generator is not None):
         raise ValueError("reduction and generator belong to GMD: give them to the weighting instead")
-    device, dtypes = check_grads(grads)
+    device, dtypes, reached = check_grads(grads)
     out = check_out(out, grads)
     backend = dispatch.choose(device, dtypes)
 
@@ -59,12 +59,8 @@ def surgery(
     else:
         total = pcgrad(gram, generator)
         weights = total / len(grads) if reduction == "mean" else total
-        per_parameter = torch.where(_shared(grads, device)[:, None], weights, total)
+        # an objective reaches a parameter by any gradient, one of zeros included; by None it does not
+        shared = torch.tensor([count == len(grads) for count in reached], dtype=torch.bool, device=device)
+        per_parameter = torch.where(shared[:, None], weights, total)
     rows = weights_per_parameter(per_parameter, grads, device)
     return Surgery(backend.combine(grads, rows, out), gram, weights)
-
-
-def _shared(grads: Gradients, device: torch.device) -> Tensor:
-    """[P] bool: reached by every objective. A gradient of zeros reaches; `None` does not."""
-    reached = [all(g is not None for g in column) for column in zip(*grads, strict=True)]
-    return torch.tensor(reached, dtype=torch.bool, device=device)
