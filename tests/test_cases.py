@@ -48,6 +48,11 @@ def test_labels_can_be_optional(tmp_path):
     make_case(tmp_path / "a", keys=("flair", "t1"))
     [case], _ = find_cases(tmp_path, require_label=False)
     assert case.label is None
+
+
+def test_trap_unlabelled_data_is_refused_before_training_starts(tmp_path):
+    """Published: the training command reads an unlabelled data set and dies on the way."""
+    make_case(tmp_path / "a", keys=("flair", "t1"))
     make_case(tmp_path / "b", keys=("flair",))
     message = error_of(find_cases, tmp_path)
     assert str(tmp_path / "a") in message

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -32,13 +31,7 @@ REAL = Path(__file__).parents[2] / "shared/data/brats15_two_modalities"
 REGIONS = ("WT", "TC", "ET")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Tensors this small are slower on several threads, far slower where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Pointwise(nn.Module):
@@ -169,9 +162,7 @@ def test_trap_dice_is_a_mean_over_cases_not_pooled():
     assert row.dice == {"WT": 0.5}
 
 
-@pytest.mark.parametrize(
-    ("true", "predicted", "dice"), [(0, 0, 1.0), (0, 1, 0.0), (1, 0, 0.0), (1, 1, 1.0)], ids=str
-)
+@pytest.mark.parametrize(("true", "predicted", "dice"), [(0, 0, 1.0), (0, 1, 0.0), (1, 0, 0.0), (1, 1, 1.0)], ids=str)
 @pytest.mark.parametrize("regions", [("lesion",), REGIONS])
 def test_empty_regions_score_as_in_brats(true: int, predicted: int, dice: float, regions: tuple[str, ...]):
     volume = torch.full((1, 4, 4, 4), 9.0 if predicted else -9.0)

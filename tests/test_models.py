@@ -1,7 +1,6 @@
 """Dynamic Sharing: pairs, norms and fusions; the traps of the published models as named regression tests."""
 
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -18,13 +17,7 @@ SUBSETS = all_subsets(MODALITIES)
 HAVE = [("flair",), ("t1", "t2"), ("flair", "t1ce", "t2"), MODALITIES]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Tensors this small are slower on several threads, far slower where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_split_errors(tmp_path):
     assert "leave none of 3" in error_of(split_cases, tmp_path / "a", test=0.6, validation=0.3)
 
 
-def test_nothing_is_in_two_splits(tmp_path):
+def test_trap_no_case_is_both_chosen_by_and_reported_on(tmp_path):
     for name in ("train/a", "train/b", "validation/c", "test/a"):
         empty_case(tmp_path / name)
     assert "a is in train and in test" in error_of(split_cases, tmp_path)

@@ -4,7 +4,6 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +24,7 @@ REAL = Path(__file__).parents[2] / "shared/data/brats15_two_modalities"
 TWO = ("flair", "t1ce")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Tensors this small are slower on several threads, far slower where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -115,7 +108,7 @@ def test_it_learns(config: TrainBrats, method: str):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_learning_rate_decays_to_zero(config: TrainBrats):
+def test_trap_the_learning_rate_decays_to_zero(config: TrainBrats):
     """The published schedule had its arguments swapped: between 1.0 and 0.9 of the base rate for ever."""
     run = train(replace(config, epochs=3, validate_every=3))
     rates = [step["lr"] for step in read_metrics(run, "step")]
@@ -192,7 +185,7 @@ def test_a_resumed_run_is_the_uninterrupted_run_bit_for_bit(
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_best_score_survives_a_resume(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
+def test_trap_the_best_score_survives_a_resume(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
     """Published resuming forgets it, so that the first epoch after it counts as the best, however bad."""
     scores = iter([0.9, 0.1, 0.2, 0.3])
     monkeypatch.setattr(gmd.train, "validate", lambda *_: {"WT": next(scores)})
