@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import setup
@@ -24,6 +25,8 @@ def reason_not_to_build() -> str | None:
     except ImportError:
         return "torch was not there at build time; install torch first, then use pip install --no-build-isolation"
     compiler = os.environ.get("CXX", "c++").split()[0]
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's headers (Python.h) were not found; install them, python3-dev for instance"
     if shutil.which(compiler) is None:
         return f"no C++ compiler ({compiler}) was found; install one, g++ for instance"
     return None
@@ -36,6 +39,9 @@ class BuildWithInfo(build_py):
         super().run()
         package = Path("gmd_kernels" if self.editable_mode else Path(self.build_lib) / "gmd_kernels")
         package.mkdir(parents=True, exist_ok=True)
+        if not_built:
+            for stale in package.glob("_C.*"):  # of an earlier build in this folder
+                stale.unlink()
         (package / "build_info.json").write_text(json.dumps({"cpu": not_built or "built"}) + "\n")
 
 

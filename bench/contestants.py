@@ -11,7 +11,7 @@ import torch
 import gmd_kernels as gk
 from bench import oracle
 from bench.cases import Gradients
-from bench.peers import TorchJD, plain_mean, published, torchjd_jacobians, torchjd_order
+from bench.peers import TorchJD, plain_mean, published, torchjd_order
 
 OURS, PUBLISHED, TORCHJD = "surgery (ours)", "published", "torchjd"
 # Relative, see oracle.merge_error. Forgotten projections show as more than 5e-2. The peers take inner products of N
@@ -53,8 +53,8 @@ def contestants(grads: Gradients, gram: torch.Tensor) -> list[Contestant]:
     jd_weights = oracle.exact_weights(gram, torchjd_order(t, SEED))
     jd_error = _error_against(grads, jd_weights.expand(len(grads[0]), t))  # sums shared and private alike
 
-    jacobians = torchjd_jacobians(grads)
-    jd, jd_lean = TorchJD(jacobians, SEED), TorchJD(jacobians, SEED, skip_concatenation=True)
+    jd, jd_stacked = TorchJD(grads, SEED), TorchJD(grads, SEED, stacked=True)
+    jd_lean = TorchJD(grads, SEED, stacked=True, skip_concatenation=True)
     return [
         Contestant("gram", t, partial(gk.gram, grads), partial(oracle.gram_error, exact=gram)),
         Contestant("combine", t + 1, partial(gk.combine, grads, rows), gmd_error),
@@ -62,7 +62,8 @@ def contestants(grads: Gradients, gram: torch.Tensor) -> list[Contestant]:
         Contestant("surgery (reference)", 2 * t + 1, partial(_reference_surgery, grads), gmd_error),
         Contestant(PUBLISHED, 2 * t + 1, partial(published, grads, order), gmd_error, PEER_TOLERANCE),
         Contestant(TORCHJD, 2 * t + 1, jd, jd_error, PEER_TOLERANCE, jd.prepare),
-        Contestant("torchjd (no concat)", 2 * t + 1, jd_lean, jd_error, PEER_TOLERANCE, jd_lean.prepare),
+        Contestant("torchjd (stacked)", 2 * t + 1, jd_stacked, jd_error, PEER_TOLERANCE, jd_stacked.prepare),
+        Contestant("torchjd (stacked, no concat)", 2 * t + 1, jd_lean, jd_error, PEER_TOLERANCE, jd_lean.prepare),
         Contestant("plain mean", t + 1, partial(plain_mean, grads), mean_error),
     ]
 

@@ -55,26 +55,30 @@ def _flatten(row: Sequence[Tensor | None], shapes: Sequence[torch.Size]) -> tupl
 
 
 class TorchJD:
-    """TorchJD's PCGrad as its users run it: from the `.jac` fields of the parameters to their `.grad` fields.
+    """TorchJD's PCGrad: from gradients to the `.grad` fields of the parameters, through their `.jac` fields.
 
-    TorchJD's own backward pass leaves the gradients stacked in `.jac` [T, *shape], zeros for `None`; so stacking them
-    is not charged to it. Its PCGrad sums over the objectives, and draws its order from torch's default generator.
-    `skip_concatenation` is its `optimize_gramian_computation`, which saves the copy of all Jacobians.
+    Args:
+        grads: [T][P], what everybody starts from.
+        seed: its PCGrad sums over the objectives, and draws its order from torch's default generator.
+        stacked: whether the Jacobians [T, *shape] were stacked before, untimed, as after TorchJD's own backward pass.
+        skip_concatenation: its `optimize_gramian_computation`, which saves the copy of all Jacobians.
     """
 
-    def __init__(self, jacobians: Sequence[Tensor], seed: int, skip_concatenation: bool = False):
-        self.jacobians = jacobians
-        self.params = [torch.empty(jacobian.shape[1:], requires_grad=True) for jacobian in jacobians]
-        self.seed = seed
-        self.skip_concatenation = skip_concatenation
+    def __init__(self, grads: Gradients, seed: int, stacked: bool = False, skip_concatenation: bool = False):
+        self.grads, self.seed, self.skip_concatenation = grads, seed, skip_concatenation
+        shapes = [next(g for g in column if g is not None).shape for column in zip(*grads, strict=True)]
+        self.params = [torch.empty(shape, requires_grad=True) for shape in shapes]
+        self.jacobians = torchjd_jacobians(grads) if stacked else None
 
     def prepare(self) -> None:
-        """The state that TorchJD's backward pass leaves."""
-        for param, jacobian in zip(self.params, self.jacobians, strict=True):
-            param.grad, param.jac = None, jacobian
         torch.manual_seed(self.seed)
+        for param in self.params:
+            param.grad = param.jac = None
 
     def __call__(self) -> list[Tensor]:
+        jacobians = torchjd_jacobians(self.grads) if self.jacobians is None else self.jacobians
+        for param, jacobian in zip(self.params, jacobians, strict=True):
+            param.jac = jacobian
         jac_to_grad(self.params, PCGrad(), optimize_gramian_computation=self.skip_concatenation)
         return [param.grad for param in self.params]
 

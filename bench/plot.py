@@ -19,7 +19,8 @@ STYLES = {
     PUBLISHED: ("#D55E00", "s"),
     "surgery (reference)": ("#999999", "v"),
     TORCHJD: ("#E69F00", "^"),
-    "torchjd (no concat)": ("#CC79A7", "D"),
+    "torchjd (stacked)": ("#009E73", "<"),
+    "torchjd (stacked, no concat)": ("#CC79A7", "D"),
     "plain mean": ("#56B4E9", "x"),
     OURS: ("#0072B2", "o"),
 }

@@ -1,6 +1,6 @@
 """A whole training step on the U-Net, phase by phase: ours beside the published procedure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -71,7 +71,7 @@ class Stopwatch:
 def our_step(step: Step, watch: Stopwatch) -> StepResult:
     """Every modality through the network by itself: a subset's backward pass visits the paths of its own modalities."""
     pairs = Pairs(1, {m: [0] for m in MODALITIES}, {m: step.volumes[i : i + 1] for i, m in enumerate(MODALITIES)})
-    losses = list(subset_objectives(run_modalities(step.network, pairs), step.target, criterion).values())
+    losses = _in_conflict(subset_objectives(run_modalities(step.network, pairs), step.target, criterion).values())
     watch.lap("forward")
     grads = _gradients(losses, step.params)
     watch.lap("backward")
@@ -87,7 +87,7 @@ def published_step(step: Step, watch: Stopwatch) -> StepResult:
     get zeros instead of no gradient.
     """
     outputs = step.network(step.volumes, range(len(MODALITIES)))
-    losses = [criterion(_masked_mean(outputs, subset), step.target) for subset in all_subsets(MODALITIES)]
+    losses = _in_conflict(criterion(_masked_mean(outputs, subset), step.target) for subset in all_subsets(MODALITIES))
     watch.lap("forward")
     grads = _gradients(losses, step.params)
     watch.lap("backward")
@@ -159,6 +159,11 @@ def _gradients(losses: Sequence[Tensor], params: Sequence[Tensor]) -> list[tuple
     return [
         torch.autograd.grad(loss, params, retain_graph=k < last, allow_unused=True) for k, loss in enumerate(losses)
     ]
+
+
+def _in_conflict(losses: Iterable[Tensor]) -> list[Tensor]:
+    """Every second objective is turned around: an untrained network has no conflicts of its own to be projected."""
+    return [-loss if k % 2 else loss for k, loss in enumerate(losses)]
 
 
 def _masked_mean(outputs: Tensor, subset: Sequence[str]) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from gmd.config import NETWORK_FIELDS, TrainBrats, differences
+from gmd.config import TrainBrats, differences
 from gmd.data.labels import SCHEMES
 from gmd.errors import UserError
 from gmd.models.unet3d import UNet3d
@@ -35,7 +35,7 @@ def save_checkpoint(path: Path, state: dict) -> None:
         before = "the checkpoint from before is intact" if path.exists() else "there is none from before"
         raise UserError(
             f"{path}: cannot be written ({_first_line(error)}); {before}. "
-            "Make room on the disk, then go on with --resume"
+            "Mend that (room on the disk?), then go on with --resume"
         ) from error
 
 
@@ -75,7 +75,7 @@ def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainB
     path = Path(run) / f"{which}.pt"
     state = load_checkpoint(path)
     saved = TrainBrats.from_dict(state["config"], path)
-    if differing := differences(config, saved, NETWORK_FIELDS):
+    if differing := differences(config, saved):
         raise UserError(
             f"{path}: of another configuration than {run}/config.json ('here'): {'; '.join(differing)}. "
             "Put the run's own checkpoint back"

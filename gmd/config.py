@@ -11,11 +11,10 @@ from gmd.data.cases import BRATS_MODALITIES
 from gmd.data.labels import SCHEMES
 from gmd.errors import UserError
 from gmd.models.unet3d import UNet3d
+from gmd_kernels.ops import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
 MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume")
-# These shape the network: a checkpoint fits no other values.
-NETWORK_FIELDS = ("modalities", "labels", "width")
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,9 @@ class TrainBrats:
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         distinct = len(set(self.modalities)) == len(self.modalities) > 0
         _check(distinct, "modalities", self.modalities, "at least one name, and none of them twice")
+        most = MAX_OBJECTIVES.bit_length() - 1
+        few_enough = self.method != "gmd" or len(self.modalities) <= most
+        _check(few_enough, "modalities", self.modalities, f"at most {most} for gmd, whose objectives are their subsets")
         stride = UNet3d.stride
         nearest = tuple(max(1, round(size / stride)) * stride for size in self.patch)
         multiples = f"multiples of {stride}, the nearest being {_words(nearest)}"
@@ -108,10 +110,10 @@ class TrainBrats:
         return cls(**(values | paths | tuples))
 
 
-def differences(ours: TrainBrats, theirs: TrainBrats, fields: tuple[str, ...] | None = None) -> list[str]:
-    """`"width: 0.5 here, 1.0 there"` for each of `fields` (default: all but MAY_CHANGE) that differs."""
+def differences(ours: TrainBrats, theirs: TrainBrats) -> list[str]:
+    """`"width: 0.5 here, 1.0 there"` for each field, but for those of MAY_CHANGE, that differs."""
     a, b = ours.to_dict(), theirs.to_dict()
-    fields = fields or tuple(key for key in a if key not in MAY_CHANGE)
+    fields = (key for key in a if key not in MAY_CHANGE)
     return [f"{key}: {a[key]} here, {b[key]} there" for key in fields if a[key] != b[key]]
 
 

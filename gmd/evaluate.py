@@ -22,7 +22,7 @@ from gmd.checkpoint import load_run
 from gmd.config import TrainBrats
 from gmd.data.cases import Case, find_cases, parse_patterns
 from gmd.data.labels import SCHEMES, LabelScheme
-from gmd.data.splits import patient_of
+from gmd.data.splits import patient_of, split_cases
 from gmd.data.volumes import load_case
 from gmd.errors import UserError
 from gmd.files import replacing
@@ -91,9 +91,7 @@ def score_case(network: nn.Module, case: dict, outputs: dict[str, Tensor]) -> li
     return scores
 
 
-def evaluate_cases(
-    network: nn.Module, cases: Iterable[dict], patch: Patch, progress: str | None = None
-) -> list[Score]:
+def evaluate_cases(network: nn.Module, cases: Iterable[dict], patch: Patch, progress: str | None = None) -> list[Score]:
     """Scores of every case, for each region and each subset of the modalities that the case has.
 
     cases: dictionaries of `load_case`, with targets. progress: title of a progress bar, if any.
@@ -140,12 +138,11 @@ def evaluate_run(run: Path, data: Path | None = None, which: Literal["best", "la
 
 def _own_test_cases(run: Path, config: TrainBrats) -> tuple[list[Case], LabelScheme]:
     wanted = {case["folder"] for case in _read_splits(run)["test"]}
-    found, _ = find_cases(config.data, config.modalities, parse_patterns(config.patterns) or None)
+    splits = split_cases(config.data, config.modalities, parse_patterns(config.patterns) or None, config.seed)
+    found = [*splits.train, *splits.validation, *splits.test]  # cases that have come or gone since change the split
     cases = [case for case in found if str(_folder(case)) in wanted]
     if lost := wanted - {str(_folder(case)) for case in cases}:
-        raise UserError(
-            f"{run}: {len(lost)} of its test cases are gone, as {min(lost)}; restore them, or give --data"
-        )
+        raise UserError(f"{run}: {len(lost)} of its test cases are gone, as {min(lost)}; restore them, or give --data")
     return cases, SCHEMES[config.labels]
 
 

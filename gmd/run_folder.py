@@ -31,6 +31,8 @@ def open_run(config: TrainBrats, splits: Splits) -> dict | None:
         state = load_checkpoint(last)
         _check_same_run(config, TrainBrats.from_dict(state["config"], last))
         _check_same_cases(config.out / "splits.json", named)
+    else:
+        (config.out / "best.pt").unlink(missing_ok=True)  # of a run whose last.pt was deleted
     write_json(config.out / "config.json", config.to_dict())
     write_json(config.out / "splits.json", named)
     return state

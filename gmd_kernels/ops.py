@@ -1,6 +1,7 @@
 """The contract: what each op takes and returns, checked before any backend sees it."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -66,14 +67,15 @@ def projection_order(
 
     Args:
         num_objectives: T.
-        generator: on `device`; torch's default generator otherwise.
+        generator: of any device; torch's default generator of `device` otherwise.
         device: of the result; the generator's device or the CPU otherwise.
     """
     if not 1 <= num_objectives <= MAX_OBJECTIVES:
         raise ValueError(f"num_objectives: expected 1 to {MAX_OBJECTIVES}, got {num_objectives}")
-    device = device or (generator.device if generator is not None else "cpu")
-    keys = torch.rand(num_objectives, num_objectives - 1, generator=generator, device=device)
-    others = keys.argsort(dim=1)
+    source = generator.device if generator is not None else device or "cpu"
+    device = device or source
+    keys = torch.rand(num_objectives, num_objectives - 1, generator=generator, device=source)
+    others = keys.to(device).argsort(dim=1)
     return others + (others >= torch.arange(num_objectives, device=device)[:, None])
 
 
@@ -84,7 +86,7 @@ def combine(grads: Gradients, weights: Tensor, out: Sequence[Tensor | None] | No
         grads: as for `gram`.
         weights: [T], or [P, T] for weights of each parameter's own; floating, on the gradients' device.
         out: P tensors of the gradients' shapes, types and device to write into, may be `grads[0]` itself; `None`
-            entries are allocated. They must not share memory with each other.
+            entries are allocated. They must not share memory with each other, nor with gradients of other parameters.
 
     Returns:
         P tensors, of the gradients' types and strides; `None` for a parameter that no objective reaches (zeros if `out`
@@ -199,8 +201,8 @@ def _check_groups(groups: Sequence[int], num_params: int) -> int:
     if len(groups) != num_params:
         raise ValueError(f"groups: expected {num_params} ints, one for each parameter, got {len(groups)}")
     for p, group in enumerate(groups):
-        if not isinstance(group, int) or group < 0:
-            raise ValueError(f"groups[{p}]: expected an int from 0, got {group!r}")
+        if not isinstance(group, int) or not 0 <= group < num_params:
+            raise ValueError(f"groups[{p}]: expected an int from 0 to {num_params - 1}, got {group!r}")
     return max(groups, default=0) + 1
 
 
@@ -210,14 +212,24 @@ def check_out(out: Sequence[Tensor | None] | None, grads: Gradients) -> list[Ten
         return [None] * len(grads[0])
     if len(out) != len(grads[0]):
         raise ValueError(f"out: expected {len(grads[0])} tensors, one for each parameter, got {len(out)}")
-    seen: dict[int, int] = {}
+    spans = []
     for p, (target, *column) in enumerate(zip(out, *grads, strict=True)):
         if target is None:
             continue
         like = next((g for g in column if g is not None), target)
         if not isinstance(target, Tensor) or _kind(target) != _kind(like):
             raise ValueError(f"out[{p}]: expected {_tell_of(like)}, got {_tell_of(target)}")
-        other = seen.setdefault(target.data_ptr(), p)
-        if other != p and target.numel():
-            raise ValueError(f"out[{p}] shares its memory with out[{other}]: each result needs its own")
+        if target.requires_grad or target.is_neg():
+            raise ValueError(f"out[{p}]: expected a tensor that neither requires grad nor is lazily negated")
+        if any(size > 1 and stride == 0 for size, stride in zip(target.shape, target.stride(), strict=True)):
+            raise ValueError(
+                f"out[{p}]: overlaps itself, strides {target.stride()}; an expanded tensor holds no result"
+            )
+        if target.numel():
+            length = 1 + sum((size - 1) * stride for size, stride in zip(target.shape, target.stride(), strict=True))
+            spans.append((target.data_ptr(), target.data_ptr() + length * target.element_size(), p))
+    spans.sort()
+    for (_, end, p), (start, _, q) in pairwise(spans):
+        if start < end:
+            raise ValueError(f"out[{max(p, q)}] shares its memory with out[{min(p, q)}]: each result needs its own")
     return list(out)

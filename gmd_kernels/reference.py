@@ -8,6 +8,7 @@ from torch import Tensor
 CHUNK = 2**20  # elements of each gradient that are held in float64 at a time
 
 
+@torch.no_grad()
 def gram(grads: Sequence[Sequence[Tensor | None]], groups: Sequence[int], num_groups: int, device: torch.device):
     """-> [K, T, T] float64; products and sums in float64."""
     grams = torch.zeros(num_groups, len(grads), len(grads), dtype=torch.float64, device=device)
@@ -36,11 +37,12 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
     return weights
 
 
+@torch.no_grad()
 def combine(grads: Sequence[Sequence[Tensor | None]], weights: Tensor, out: list[Tensor | None]):
-    """-> [P]; products and sums in float32, in float64 for float64 gradients."""
+    """-> [P]; products and sums in float64."""
     merged = []
     for column, row, target in zip(zip(*grads, strict=True), weights, out, strict=True):
-        terms = [w * _widen(g) for w, g in zip(row, column, strict=True) if g is not None]
+        terms = [w * g.double() for w, g in zip(row, column, strict=True) if g is not None]
         if not terms:
             merged.append(None if target is None else target.zero_())
             continue
@@ -48,7 +50,3 @@ def combine(grads: Sequence[Sequence[Tensor | None]], weights: Tensor, out: list
         like = next(g for g in column if g is not None)
         merged.append((torch.empty_like(like) if target is None else target).copy_(total))
     return merged
-
-
-def _widen(g: Tensor) -> Tensor:
-    return g if g.dtype == torch.float64 else g.float()

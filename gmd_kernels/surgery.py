@@ -43,7 +43,7 @@ def surgery(
         grads: T sequences of P tensors or `None`s, see `gram`.
         weighting: Gramian [T, T] float64 -> weights [T], or [P, T]; used for every parameter alike.
         reduction: "mean" or "sum", for shared parameters; GMD only.
-        generator: source of GMD's projection order, on the gradients' device; torch's default generator otherwise.
+        generator: source of GMD's projection order; torch's default generator otherwise.
         out: see `combine`.
     """
     check_reduction(reduction)

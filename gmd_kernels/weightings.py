@@ -16,7 +16,7 @@ def pcgrad(gram: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
     Args:
         gram: [T, T] float64.
-        generator: source of the order, on the Gramian's device.
+        generator: source of the order; torch's default generator otherwise.
     """
     order = projection_order(len(gram), generator, gram.device)
     return pcgrad_weights(gram, order).sum(dim=0)

@@ -79,7 +79,7 @@ def test_surgery_draws_the_order_that_the_published_procedure_is_given(grads):
 @pytest.mark.parametrize("skip_concatenation", [False, True])
 def test_torchjd_computes_what_ours_computes_in_its_own_order(grads, skip_concatenation):
     total = gk.pcgrad_weights(gk.gram(grads), torchjd_order(len(grads), seed=7)).sum(dim=0)
-    torchjd = TorchJD(torchjd_jacobians(grads), seed=7, skip_concatenation=skip_concatenation)
+    torchjd = TorchJD(grads, seed=7, stacked=skip_concatenation, skip_concatenation=skip_concatenation)
     torchjd.prepare()
     for mine, theirs in zip(gk.combine(grads, total), torchjd(), strict=True):
         torch.testing.assert_close(theirs, mine, rtol=1e-4, atol=1e-7)

@@ -72,6 +72,23 @@ def test_the_brain_is_where_any_modality_is_non_zero(tmp_path):
     assert brain.sum() == brain[1:3].numel()
 
 
+def test_a_modality_is_what_it_would_be_if_the_case_had_no_other(tmp_path):
+    """Otherwise the subset `t1` of a full case would know something of the other modalities."""
+    t1, flair = random_image(0), random_image(1)
+    t1[:, 1] = 0  # dark where flair is not
+    paths = {"flair": save(tmp_path / "flair.nii.gz", flair), "t1": save(tmp_path / "t1.nii.gz", t1)}
+    alone = load_case(Case("a", {"t1": paths["t1"]}), None)["t1"]
+    assert torch.equal(load_case(Case("a", paths), None)["t1"], alone)
+
+
+def test_a_modality_without_a_single_voxel_is_named(tmp_path):
+    paths = {
+        "flair": save(tmp_path / "f.nii.gz", random_image()),
+        "t1": save(tmp_path / "t.nii.gz", 0 * random_image()),
+    }
+    assert f"{paths['t1']}: every voxel is 0" in error_of(load_case, Case("a", paths), None)
+
+
 def test_a_fourth_axis(tmp_path):
     case = Case("a", {"t1": save(tmp_path / "t1.nii.gz", random_image()[..., None])})
     assert load_case(case, None)["t1"].shape == (1, *SHAPE)

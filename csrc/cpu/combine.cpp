@@ -1,5 +1,8 @@
 #include <ATen/Parallel.h>
 
+#include <cmath>
+#include <limits>
+
 #include "parameters.h"
 
 namespace gmd {
@@ -11,8 +14,25 @@ at::Tensor result_for(const cpu::Parameter& parameter, const std::optional<at::T
   return at::empty_like(parameter.like);
 }
 
+// A projection off a gradient of 1e-40 has a coefficient that float32 cannot hold, while coefficient times gradient is
+// ordinary: then everything is computed in float64.
+bool beyond_float(const cpu::Parameter& parameter, const double* weights) {
+  return std::any_of(parameter.objectives.begin(), parameter.objectives.end(),
+                     [&](int k) { return std::abs(weights[k]) > std::numeric_limits<float>::max(); });
+}
+
+void combine_segment_in_double(const cpu::Segment& segment, const double* weights, float* out) {
+  const cpu::Parameter& parameter = *segment.parameter;
+  for (int64_t x = segment.begin; x < segment.begin + segment.length; ++x) {
+    double total = 0;
+    for (size_t i = 0; i < parameter.rows.size(); ++i) total += weights[parameter.objectives[i]] * parameter.rows[i][x];
+    out[x] = static_cast<float>(total);
+  }
+}
+
 void combine_segment(const cpu::Segment& segment, const double* weights, float* out) {
   const cpu::Parameter& parameter = *segment.parameter;
+  if (beyond_float(parameter, weights)) return combine_segment_in_double(segment, weights, out);
   const int t = static_cast<int>(parameter.rows.size());
   const float* rows[cpu::kMaxObjectives];
   float chosen[cpu::kMaxObjectives];

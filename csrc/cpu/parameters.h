@@ -14,7 +14,7 @@ namespace gmd::cpu {
 struct Parameter {
   std::vector<int> objectives;     // those that reach it, ascending
   std::vector<const float*> rows;  // [objectives.size()][numel], all in the same memory order
-  std::vector<at::Tensor> owners;  // keeps copies alive, where a copy was needed
+  std::vector<at::Tensor> owners;  // keeps them alive, copies where a copy was needed among them
   at::Tensor like;                 // has the shape and the strides of the rows; undefined where no objective reaches it
   int64_t numel = 0;
 };
@@ -27,14 +27,15 @@ inline Parameter read_parameter(const Gradients& grads, size_t p) {
   for (size_t k = 0; k < grads.size(); ++k) {
     if (!grads[k][p]) continue;
     parameter.objectives.push_back(static_cast<int>(k));
-    tensors.push_back(*grads[k][p]);
+    tensors.push_back(grads[k][p]->resolve_neg());  // autograd leaves lazily negated tensors behind complex numbers
   }
   if (tensors.empty()) return parameter;
   const bool as_they_lie = std::all_of(tensors.begin(), tensors.end(), [&](const at::Tensor& g) {
     return g.strides() == tensors[0].strides() && g.is_non_overlapping_and_dense();
   });
   for (at::Tensor& g : tensors) {
-    if (!as_they_lie) parameter.owners.push_back(g = g.contiguous());
+    if (!as_they_lie) g = g.contiguous();
+    parameter.owners.push_back(g);
     parameter.rows.push_back(g.const_data_ptr<float>());
   }
   parameter.like = tensors[0];

@@ -32,7 +32,9 @@ def load_case(case: Case, scheme: LabelScheme | None) -> dict:
     Each modality that EXISTS -> float32 tensor [1, X, Y, Z], normalised (see `normalise`). A modality that is
     absent has no key, and nothing stands in for it. Further
         "target"  uint8 tensor [R, X, Y, Z], 0/1 per region of the scheme; if there are label map and scheme
-        "brain"   bool tensor [1, X, Y, Z]: the mask file > 0.5; without one, where any modality is non-zero
+        "brain"   bool tensor [1, X, Y, Z]: the mask file > 0.5; without one, where any modality is non-zero. Each
+                  modality is normalised inside the mask, or where it is non-zero itself: so it is what it would be
+                  if the case had no other.
         "name"    str
         "affine"  float64 array [4, 4], voxel indices to mm
     Raises UserError: a file that cannot be read or is not three-dimensional, voxels that are not finite,
@@ -57,7 +59,14 @@ def load_case(case: Case, scheme: LabelScheme | None) -> dict:
             "background has another value, give a brain mask: --patterns ... mask=GLOB",
             stacklevel=2,
         )
-    result = {key: torch.from_numpy(normalise(image, brain))[None] for key, image in images.items()}
+    result = {}
+    for key, image in images.items():
+        own = brain if case.mask else image != 0  # what other modalities show must not leak into this one
+        if not own.any():
+            raise UserError(
+                f"{paths[key]}: every voxel is 0; mend or remove the file, a missing modality is no trouble"
+            )
+        result[key] = torch.from_numpy(normalise(image, own))[None]
     if "seg" in volumes:
         result["target"] = torch.from_numpy(region_targets(volumes["seg"][0], scheme, str(case.label)))
     affine = next(iter(volumes.values()))[1]

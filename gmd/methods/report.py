@@ -36,4 +36,5 @@ class Report:
     @property
     def finite(self) -> Tensor:
         """False if any loss or any entry of any gradient is NaN or infinite: do not step on it."""
-        return self.losses.isfinite().all() & self.gram.diagonal().isfinite().all()
+        values = (self.losses, self.gram.diagonal(), self.weights)
+        return torch.stack([value.isfinite().all() for value in values]).all()

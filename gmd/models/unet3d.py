@@ -11,8 +11,8 @@ from gmd.models.conv import Conv3d
 from gmd.models.dynamic_sharing import ModalityGroupNorm
 
 PUBLISHED_CHANNELS = (32, 64, 128, 256, 512)  # width 1
-# Regions are a few per cent of the voxels. Starting from that prior (Lin et al., ICCV 2017, section 3.3), the background
-# is right at once; starting from 0, it drives every weight of the last layer below 0 before any region is found.
+# Regions are a few per cent of the voxels. From that prior (Lin et al., ICCV 2017, section 3.3) the background is right
+# at once; starting from 0, it drives every weight of the last layer below 0 before any region is found.
 PRIOR_LOGIT = -3.0
 
 
