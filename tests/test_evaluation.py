@@ -247,17 +247,21 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path):
 # A run
 
 
-@pytest.fixture
-def run(phantoms: Path, tmp_path: Path) -> Path:
-    """The folder of a run on a copy of the phantoms, in `data` beside it, with an untrained network."""
-    shutil.copytree(phantoms, tmp_path / "data")
-    asked = TrainBrats(tmp_path / "data", tmp_path / "run", width=0.125, patch=(32, 32, 32), device="cpu")
+def untrained_run(folder: Path) -> Path:
+    """A run on `folder/data`, as it stands after the first validation, but for the training."""
+    asked = TrainBrats(folder / "data", folder / "run", width=0.125, patch=(32, 32, 32), device="cpu")
     config, splits = find_splits(asked)
     open_run(config, splits)
     torch.manual_seed(0)
     state = {"config": config.to_dict(), "network": build_network(config).state_dict()}
     save_checkpoint(config.out / "best.pt", state)
     return config.out
+
+
+@pytest.fixture
+def run(phantoms: Path, tmp_path: Path) -> Path:
+    shutil.copytree(phantoms, tmp_path / "data")
+    return untrained_run(tmp_path)
 
 
 def names(run: Path, split: str) -> set[str]:
@@ -333,6 +337,15 @@ def test_test_cases_that_are_gone_are_an_error(run: Path):
     shutil.rmtree(run.parent / "data" / test)
     with pytest.raises(UserError, match=f"1 of its test cases are gone, as .*{test}; restore them"):
         evaluate_run(run)
+
+
+def test_another_folder_beside_the_splits_is_left_alone(phantoms: Path, tmp_path: Path):
+    """Cases without labels, under another name than train, validation and test: training never looks at them."""
+    for split, case in zip(("train", "validation", "test", "unlabelled"), sorted(phantoms.iterdir()), strict=False):
+        shutil.copytree(case, tmp_path / "data" / split / case.name)
+    next((tmp_path / "data/unlabelled").glob("*/*_seg.nii.gz")).unlink()
+    rows = evaluate_run(untrained_run(tmp_path))
+    assert [row.cases for row in rows] == [1] * 15
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"real data not at {REAL}")

@@ -200,6 +200,23 @@ def test_trap_the_best_score_survives_a_resume(config: TrainBrats, monkeypatch: 
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_a_new_run_leaves_no_best_checkpoint_of_an_old_one(config: TrainBrats):
+    """Else a kill before the first validation would leave the old network beside the new run's test cases."""
+    config.out.mkdir(parents=True)
+    (config.out / "best.pt").write_bytes(b"old")
+    train(replace(config, epochs=2, validate_every=2))
+    assert load_checkpoint(config.out / "best.pt")["epochs"] == 2
+
+
+def test_gmd_takes_six_modalities_at_most(config: TrainBrats):
+    """2^6 - 1 objectives; the kernels take 64."""
+    seven = replace(config, modalities=tuple("abcdefg"))
+    with pytest.raises(UserError, match=r"--modalities: .*at most 6 for gmd"):
+        seven.check()
+    replace(seven, method="enumerate").check()
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_what_may_not_be_resumed(config: TrainBrats, phantoms: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"no last\.pt to resume from"):
         train(replace(config, resume=True))
