@@ -1,4 +1,4 @@
-# make venv | demo | test | lint | bench. Everything happens in .venv; nothing else on the machine is changed.
+# make venv | demo | test | slow | sanitize | lint | bench. Everything happens in .venv; nothing else on the machine is changed.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 NATIVE  := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.inl csrc/*/*.cpp)
 SOURCES := gmd gmd_kernels bench tests setup.py
 
-.PHONY: venv demo test lint format bench readme clean
+.PHONY: venv demo test slow sanitize lint format bench readme clean
 
 venv: $(STAMP)
 
@@ -38,6 +38,21 @@ readme: venv
 test: venv
 	$(BIN)/python -m pytest
 
+# A minute and 11 GB of memory.
+slow: venv
+	$(BIN)/python -m pytest -m slow
+
+# The kernels under AddressSanitizer and UndefinedBehaviorSanitizer, in a build of their own. What they need comes first
+# into a process that they know nothing of, and libstdc++ with it, so that torch's exceptions pass through them.
+SANITIZED := build/sanitized
+PRELOAD   := libasan.so libubsan.so libstdc++.so
+sanitize: venv
+	GMD_SANITIZE=1 $(BIN)/python setup.py -q build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	PYTHONPATH=$(SANITIZED)/lib PYTHONSAFEPATH=1 OMP_NUM_THREADS=2 \
+		LD_PRELOAD="$(foreach library,$(PRELOAD),$(shell $(CXX) -print-file-name=$(library)))" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(BIN)/python -m pytest -s -p no:cacheprovider -k "not reference" $(filter-out %_memory.py,$(wildcard tests/test_kernel*.py))
+
 lint: venv
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -50,6 +65,7 @@ format: venv
 
 bench: venv
 	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench.numerics
 	$(BIN)/python -m bench.plot
 
 clean:

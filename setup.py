@@ -10,11 +10,17 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SOURCES = ["csrc/bindings.cpp", *sorted(str(p) for p in Path("csrc/cpu").glob("*.cpp"))]
+SOURCES = sorted(str(p) for pattern in ("*.cpp", "cpu/*.cpp") for p in Path("csrc").glob(pattern))
 HEADERS = [str(p) for pattern in ("*.h", "cpu/*.h", "cpu/*.inl") for p in Path("csrc").glob(pattern)]
 # torch's thread pool on Linux is OpenMP's; elsewhere the kernels run on one thread for now.
 THREADS = ["-fopenmp"] if sys.platform == "linux" else []
-COMPILE_FLAGS = ["-O3", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-parameter", *THREADS]
+COMPILE_FLAGS = ["-O3", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-parameter", "-fvisibility=hidden", *THREADS]
+
+# `make sanitize`: a build that stops at the first access out of bounds, of freed memory, or of undefined behaviour.
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize=vptr"] if os.environ.get("GMD_SANITIZE") == "1" else []
+if SANITIZE:
+    COMPILE_FLAGS += [*SANITIZE, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
+    COMPILE_FLAGS += ["-D_GLIBCXX_ASSERTIONS"]
 
 
 def reason_not_to_build() -> str | None:
@@ -54,7 +60,11 @@ else:
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
     extension = CppExtension(
-        "gmd_kernels._C", SOURCES, depends=HEADERS, extra_compile_args=COMPILE_FLAGS, extra_link_args=THREADS
+        "gmd_kernels._C",
+        SOURCES,
+        depends=HEADERS,
+        extra_compile_args=COMPILE_FLAGS,
+        extra_link_args=[*THREADS, *SANITIZE],
     )
     extensions.append(extension)
     commands["build_ext"] = BuildExtension

@@ -3,6 +3,7 @@
 from gmd_kernels import weightings
 from gmd_kernels.dispatch import Backend, FallbackWarning, backends
 from gmd_kernels.ops import combine, gram, pcgrad_weights, projection_order
+from gmd_kernels.rescale import rescale_
 from gmd_kernels.surgery import Surgery, surgery
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "gram",
     "pcgrad_weights",
     "projection_order",
+    "rescale_",
     "surgery",
     "weightings",
 ]

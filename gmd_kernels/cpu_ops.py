@@ -1,4 +1,4 @@
-"""The ops in C++, csrc/cpu: float32 gradients on the CPU."""
+"""The ops in C++, csrc/cpu: gradients on the CPU."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,18 @@ import torch
 from torch import Tensor
 
 from gmd_kernels import _C
+from gmd_kernels.gradients import Gradients
 
-DTYPES = frozenset({torch.float32})
+DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 
 
-def gram(grads: Sequence[Sequence[Tensor | None]], groups: Sequence[int], num_groups: int, device: torch.device):
-    return _C.gram_cpu(grads, groups, num_groups)
+def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor:
+    return _C.gram_cpu(gradients.native, groups, num_groups)
 
 
 def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
     return _C.pcgrad_weights_cpu(gram, order)
 
 
-def combine(grads: Sequence[Sequence[Tensor | None]], weights: Tensor, out: list[Tensor | None]):
-    return _C.combine_cpu(grads, weights.contiguous(), out)
+def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
+    return _C.combine_cpu(gradients.native, weights, out)

@@ -3,7 +3,6 @@
 import json
 import os
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from gmd_kernels import reference
+from gmd_kernels.gradients import Gradients
 
 try:
     from gmd_kernels import cpu_ops
@@ -32,16 +32,21 @@ class FallbackWarning(UserWarning):
 
 def backends() -> dict[str, Backend]:
     """What is available on this machine, best first, and the reason for what is not."""
-    if cpu_ops is not None:
-        cpu = Backend(True, f"C++ kernels for float32 gradients on the CPU ({cpu_ops._C.cpu_isa()})")
-    else:
-        cpu = Backend(False, _why_no_cpu())
-    return {"cpu": cpu, "reference": Backend(True, "plain PyTorch, any device and floating type")}
+    return {"cpu": _cpu_backend(), "reference": Backend(True, "plain PyTorch, any device and floating type")}
 
 
-def choose(device: torch.device, dtypes: Iterable[torch.dtype]) -> ModuleType:
-    """The module that serves gradients of these types on this device."""
-    missing = _why_not_cpu_ops(device, set(dtypes))
+def choose(gradients: Gradients) -> ModuleType:
+    """The module that serves these gradients."""
+    return _choose(_why_not_cpu_ops(gradients.device) or _why_not_native(gradients))
+
+
+def choose_for_gram(gram: torch.Tensor) -> ModuleType:
+    """The module that serves this Gramian."""
+    return _choose(_why_not_cpu_ops(gram.device))
+
+
+def _choose(missing: str | None) -> ModuleType:
+    """The C++ kernels unless something is `missing` for them."""
     forced = os.environ.get("GMD_BACKEND")
     if forced not in (None, "", "cpu", "reference"):
         raise ValueError(f"GMD_BACKEND: expected 'cpu' or 'reference', got {forced!r}")
@@ -51,19 +56,31 @@ def choose(device: torch.device, dtypes: Iterable[torch.dtype]) -> ModuleType:
         return cpu_ops
     if forced == "cpu":
         raise RuntimeError(f"GMD_BACKEND=cpu cannot serve this call: {missing}")
-    warnings.warn(f"gmd_kernels goes through the slow PyTorch reference: {missing}", FallbackWarning, stacklevel=3)
+    warnings.warn(f"gmd_kernels goes through the slow PyTorch reference: {missing}", FallbackWarning, stacklevel=4)
     return reference
 
 
-def _why_not_cpu_ops(device: torch.device, dtypes: set[torch.dtype]) -> str | None:
+def _why_not_cpu_ops(device: torch.device) -> str | None:
     if device.type != "cpu":
         return f"there are no kernels for {device.type} gradients yet"
+    cpu = _cpu_backend()
+    return None if cpu.available else f"the C++ kernels are not available: {cpu.reason}"
+
+
+def _why_not_native(gradients: Gradients) -> str | None:
+    if not gradients.dtypes <= cpu_ops.DTYPES:
+        names = ", ".join(sorted(str(d) for d in gradients.dtypes - cpu_ops.DTYPES))
+        return f"the C++ kernels serve float32, bfloat16, float16 and float64, some gradients are {names}"
+    return None if gradients.native is not None else "some gradients are no ordinary tensors"
+
+
+def _cpu_backend() -> Backend:
     if cpu_ops is None:
-        return f"the C++ kernels are not available: {_why_no_cpu()}"
-    if not dtypes <= cpu_ops.DTYPES:
-        names = ", ".join(sorted(str(d) for d in dtypes - cpu_ops.DTYPES))
-        return f"the C++ kernels serve float32, some gradients are {names}"
-    return None
+        return Backend(False, _why_no_cpu())
+    try:
+        return Backend(True, f"C++ kernels for gradients on the CPU ({cpu_ops._C.cpu_isa()})")
+    except ValueError as error:  # GMD_CPU_ISA names none
+        return Backend(False, str(error))
 
 
 def _why_no_cpu() -> str:

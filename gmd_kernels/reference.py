@@ -5,14 +5,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gmd_kernels.gradients import Gradients
+
 CHUNK = 2**20  # elements of each gradient that are held in float64 at a time
 
 
 @torch.no_grad()
-def gram(grads: Sequence[Sequence[Tensor | None]], groups: Sequence[int], num_groups: int, device: torch.device):
+def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor:
     """-> [K, T, T] float64; products and sums in float64."""
-    grams = torch.zeros(num_groups, len(grads), len(grads), dtype=torch.float64, device=device)
-    for group, column in zip(groups, zip(*grads, strict=True), strict=True):
+    t, device = len(gradients.rows), gradients.device
+    grams = torch.zeros(num_groups, t, t, dtype=torch.float64, device=device)
+    for p, column in enumerate(zip(*gradients.rows, strict=True)):
         reached = [k for k, g in enumerate(column) if g is not None]
         if not reached:
             continue
@@ -21,27 +24,30 @@ def gram(grads: Sequence[Sequence[Tensor | None]], groups: Sequence[int], num_gr
             rows = torch.stack([piece.double() for piece in pieces])
             products += rows @ rows.T
         index = torch.tensor(reached, device=device)
-        grams[group].index_put_((index[:, None], index[None, :]), products, accumulate=True)
+        grams[groups[p] if groups else 0].index_put_((index[:, None], index[None, :]), products, accumulate=True)
     return grams
 
 
+@torch.no_grad()
+@torch.no_grad()
 def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
-    """-> [T, T] float64. The rows are independent of each other: one step of all of them at a time."""
-    rows = torch.arange(len(gram), device=gram.device)
-    weights = torch.eye(len(gram), dtype=torch.float64, device=gram.device)
-    for j in order.unbind(dim=1):
-        products = (weights * gram[:, j].T).sum(dim=1)  # <projected gradient i, original gradient j[i]>
-        squares = gram[j, j]
+    """-> [..., T, T] float64. The rows are independent of each other: one step of all of them at a time."""
+    weights = torch.eye(gram.shape[-1], dtype=torch.float64, device=gram.device).expand_as(gram).clone()
+    for step in range(order.shape[-1]):
+        j = order[..., step, None]  # [..., T, 1], whom each row meets
+        met = gram.gather(-2, j.expand_as(gram))  # row i: the Gramian's row j[i]
+        products = (weights * met).sum(dim=-1, keepdim=True)  # <projected gradient i, original gradient j[i]>
+        squares = met.gather(-1, j)
         conflict = (products < 0) & (squares > 0)
-        weights[rows, j] -= torch.where(conflict, products / squares.where(conflict, 1.0), 0.0)
+        weights.scatter_add_(-1, j, torch.where(conflict, -products / squares.where(conflict, 1.0), 0.0))
     return weights
 
 
 @torch.no_grad()
-def combine(grads: Sequence[Sequence[Tensor | None]], weights: Tensor, out: list[Tensor | None]):
+def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
     """-> [P]; products and sums in float64."""
     merged = []
-    for column, row, target in zip(zip(*grads, strict=True), weights, out, strict=True):
+    for column, row, target in zip(zip(*gradients.rows, strict=True), weights, out, strict=True):
         terms = [w * g.double() for w, g in zip(row, column, strict=True) if g is not None]
         if not terms:
             merged.append(None if target is None else target.zero_())

@@ -5,9 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from gmd_kernels import dispatch
-from gmd_kernels.ops import Gradients, check_grads, check_out, weights_per_parameter
+from gmd_kernels.checks import check_groups, weights_per_parameter
+from gmd_kernels.gradients import Gradients, Rows, read
+from gmd_kernels.ops import backend_for
+from gmd_kernels.results import check_out
 from gmd_kernels.weightings import check_reduction, pcgrad
+
+Weighting = Callable[[Tensor], Tensor]
 
 
 class Surgery(tuple):
@@ -15,8 +19,9 @@ class Surgery(tuple):
 
     Attributes:
         merged: P tensors, `None` for a parameter that no objective reaches.
-        gram: [T, T] float64, before the surgery.
-        weights: [T] float64, what each objective's gradient was multiplied with for a shared parameter.
+        gram: [T, T] float64, before the surgery; [K, T, T] with groups.
+        weights: [T] float64, what each objective's gradient was multiplied with for a shared parameter; [K, T] with
+            groups.
     """
 
     def __new__(cls, merged: list[Tensor | None], gram: Tensor, weights: Tensor):
@@ -24,16 +29,20 @@ class Surgery(tuple):
         self.merged, self.gram, self.weights = merged, gram, weights
         return self
 
+    def __getnewargs__(self):  # for copies and pickles
+        return self.merged, self.gram, self.weights
+
 
 def surgery(
-    grads: Gradients,
-    weighting: Callable[[Tensor], Tensor] | None = None,
+    grads: Rows,
+    weighting: Weighting | None = None,
     *,
+    groups: Sequence[int] | None = None,
     reduction: str = "mean",
     generator: torch.Generator | None = None,
     out: Sequence[Tensor | None] | None = None,
 ) -> Surgery:
-    """One gradient from those of T objectives.
+    """One gradient from those of T objectives: reads them twice, writes the result once.
 
     Without a `weighting` this is GMD (Wang et al., AAAI 2024): PCGrad in a random order; a parameter that every
     objective reaches (shared) gets the mean of the projected gradients, or their sum with reduction="sum"; any other
@@ -41,26 +50,59 @@ def surgery(
 
     Args:
         grads: T sequences of P tensors or `None`s, see `gram`.
-        weighting: Gramian [T, T] float64 -> weights [T], or [P, T]; used for every parameter alike.
+        weighting: Gramian [T, T] float64 -> weights [T], or [P, T]; used for every parameter alike. One of
+            `gmd_kernels.weightings`, or any callable.
+        groups: P ints 0..K-1, the group of each parameter, a module's for instance: the surgery of each group by
+            itself, in the same two passes. A weighting sees one group's Gramian at a time.
         reduction: "mean" or "sum", for shared parameters; GMD only.
-        generator: source of GMD's projection order; torch's default generator otherwise.
+        generator: source of GMD's projection order; torch's default generator otherwise, as inside torch.compile.
         out: see `combine`.
     """
     check_reduction(reduction)
     if weighting is not None and (reduction != "mean" or generator is not None):
         raise ValueError("reduction and generator belong to GMD: give them to the weighting instead")
-    device, dtypes, reached = check_grads(grads)
-    out = check_out(out, grads)
-    backend = dispatch.choose(device, dtypes)
+    gradients = read(grads)
+    out = check_out(out, gradients)
+    num_groups = check_groups(groups, len(gradients.reached))
+    backend = backend_for(gradients)
 
-    gram = backend.gram(grads, [0] * len(grads[0]), 1, device)[0]
-    if weighting is not None:
-        weights = per_parameter = weighting(gram)
+    grams = backend.gram(gradients, groups or [], num_groups)
+    gram = grams[0] if groups is None else grams
+    if weighting is None:
+        weights, per_parameter = _gmd_weights(gram, gradients, groups, reduction, generator)
     else:
-        total = pcgrad(gram, generator)
-        weights = total / len(grads) if reduction == "mean" else total
-        # an objective reaches a parameter by any gradient, one of zeros included; by None it does not
-        shared = torch.tensor([count == len(grads) for count in reached], dtype=torch.bool, device=device)
-        per_parameter = torch.where(shared[:, None], weights, total)
-    rows = weights_per_parameter(per_parameter, grads, device)
-    return Surgery(backend.combine(grads, rows, out), gram, weights)
+        weights = _weights(weighting, gram)
+        per_parameter = weights if groups is None else weights[_index(groups, weights)]
+    return Surgery(backend.combine(gradients, weights_per_parameter(per_parameter, gradients), out), gram, weights)
+
+
+def _weights(weighting: Weighting, gram: Tensor) -> Tensor:
+    """[T] of one Gramian, [K, T] of K."""
+    if gram.ndim == 2 or _is_batched(weighting):
+        return weighting(gram)
+    return torch.stack([weighting(one) for one in gram])
+
+
+def _is_batched(weighting: Weighting) -> bool:
+    """Whether it takes [K, T, T]; of `functools.partial`, its function tells."""
+    return getattr(getattr(weighting, "func", weighting), "batched", False)
+
+
+def _gmd_weights(
+    gram: Tensor, gradients: Gradients, groups: Sequence[int] | None, reduction: str, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """For shared parameters, [T] or [K, T], and for each parameter, [T] or [P, T]."""
+    total = pcgrad(gram, generator)
+    weights = total / len(gradients.rows) if reduction == "mean" else total
+    of_shared, of_private = weights, total
+    if groups is not None:
+        index = _index(groups, total)
+        of_shared, of_private = weights[index], total[index]
+    # an objective reaches a parameter by any gradient, one of zeros included; by None it does not
+    if reduction == "sum" or all(count == len(gradients.rows) for count in gradients.reached):
+        return weights, of_shared
+    return weights, torch.where(gradients.shared()[:, None], of_shared, of_private)
+
+
+def _index(groups: Sequence[int], like: Tensor) -> Tensor:
+    return torch.tensor(groups, dtype=torch.int64, device=like.device)

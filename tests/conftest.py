@@ -6,6 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
+import gmd_kernels as gk
+from gmd_kernels import gradients
+
+
+def pytest_report_header() -> str:
+    native = getattr(gradients._C, "__file__", "no C++ part")  # `make sanitize` has one of its own
+    return f"gmd_kernels: {gk.backends()['cpu'].reason}, {native}"
+
+
+@pytest.fixture(params=["cpu", "reference"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each backend of gmd_kernels in turn, the only one for the length of the test."""
+    monkeypatch.setenv("GMD_BACKEND", request.param)
+    return request.param
+
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:

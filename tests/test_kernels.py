@@ -1,46 +1,20 @@
-"""gram, pcgrad_weights, combine and surgery of every backend against float64, on the same rounded inputs."""
+"""gram, pcgrad_weights, combine and surgery: what they mean, on every backend."""
 
-import os
-import subprocess
-import sys
-import warnings
+from collections import UserList
 from itertools import pairwise
 
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from oracle import flat, merge, project, scale
+from kernel_cases import DTYPES, SHAPES, make_grads
+from oracle import combine_error, flat, gram_error, merge, project
 
 import gmd_kernels as gk
 
-BACKENDS = [name for name, backend in gk.backends().items() if backend.available]
-SHAPES = [(3, 5), (17,), (), (0,), (64, 33, 3), (1, 1, 1, 1, 7), (515,)]
-
 
 def test_the_cpu_kernels_are_part_of_what_is_tested():
-    assert BACKENDS == ["cpu", "reference"], gk.backends()
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, monkeypatch):
-    monkeypatch.setenv("GMD_BACKEND", request.param)
-    return request.param
-
-
-def make_grads(num_objectives, shapes=SHAPES, seed=0, absent=0.2, scales=1.0, dtype=torch.float32):
-    """Correlated gradients, some of them None; conflicts are certain from T = 3 on."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = []
-    for k in range(num_objectives):
-        sign = -1 if k % 3 == 2 else 1
-        row = []
-        for shape in shapes:
-            common = torch.randn(shape, generator=torch.Generator().manual_seed(99))
-            g = scales * (sign * common + torch.randn(shape, generator=generator))
-            row.append(None if torch.rand((), generator=generator) < absent else g.to(dtype))
-        rows.append(row)
-    return rows
+    assert [name for name, backend in gk.backends().items() if backend.available] == ["cpu", "reference"], gk.backends()
 
 
 def assert_merged(actual, expected, jacobian, rtol=2e-6):
@@ -53,60 +27,11 @@ def assert_merged(actual, expected, jacobian, rtol=2e-6):
             assert a.numel() == 0 or (a.double() - e).abs().max() <= bound
 
 
-@pytest.mark.parametrize("num_objectives", [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 15, 16, 33, 64])
-def test_gram_is_the_float64_gramian(backend, num_objectives):
-    grads = make_grads(num_objectives)
-    jacobian = flat(grads)
-    gram = gk.gram(grads)
-    assert gram.dtype == torch.float64
-    assert gram.shape == (num_objectives, num_objectives)
-    assert torch.equal(gram, gram.T)
-    # Products are exact in float64, so dot products near zero keep their sign too: errors are relative to |g_i| |g_j|.
-    assert ((gram - jacobian @ jacobian.T).abs() <= 1e-14 * scale(jacobian)).all()
-
-
-@pytest.mark.parametrize("numel", [1, 2, 7, 8, 9, 511, 512, 513, 4097, 32767, 32769, 2**17 + 3])
-def test_gram_at_the_edges_of_vectors_chunks_and_tasks(backend, numel):
-    grads = make_grads(7, shapes=[(numel,), (3,)], absent=0)
-    jacobian = flat(grads)
-    assert ((gk.gram(grads) - jacobian @ jacobian.T).abs() <= 1e-14 * scale(jacobian)).all()
-
-
-@pytest.mark.parametrize("magnitude", [1e-30, 1e-12, 1.0, 1e15])
-def test_gram_over_the_scales_of_float32(backend, magnitude):
-    grads = make_grads(5, scales=magnitude)
-    jacobian = flat(grads)
-    assert (jacobian @ jacobian.T).diagonal().min() > 0
-    assert ((gk.gram(grads) - jacobian @ jacobian.T).abs() <= 1e-14 * scale(jacobian)).all()
-
-
-def test_gram_of_nearly_orthogonal_gradients_keeps_the_sign(backend):
-    """The projection hangs on the sign of a dot product: cancellation to 1e-12 of the terms must not flip it."""
-    g = torch.randn(40_000, generator=torch.Generator().manual_seed(1))
-    swapped = torch.stack([g[1::2], -g[::2]], dim=1).reshape(-1)  # orthogonal to g, exactly
-    for nudge, sign in ((1e-4, 1), (-1e-4, -1)):
-        other = swapped.clone()
-        other[0] += nudge / float(g[0])
-        expected = float(other.double() @ g.double())
-        assert expected * sign > 0
-        assert gk.gram([[g], [other]])[0, 1].item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_gram_with_groups_is_one_gramian_for_each(backend):
-    grads = make_grads(6)
-    groups = [2, 0, 1, 0, 2, 0, 2]
-    grams = gk.gram(grads, groups)
-    assert grams.shape == (3, 6, 6)
-    for group in range(3):
-        mine = [[g for g, q in zip(row, groups, strict=True) if q == group] for row in grads]
-        assert torch.allclose(grams[group], gk.gram(mine), rtol=1e-13, atol=1e-12)
-    assert torch.allclose(grams.sum(dim=0), gk.gram(grads), rtol=1e-13, atol=1e-12)
-
-
 def test_none_counts_as_zeros_in_the_gramian(backend):
     grads = make_grads(5, absent=0.4)
     zeros = [[torch.zeros(shape) if g is None else g for g, shape in zip(row, SHAPES, strict=True)] for row in grads]
-    assert torch.allclose(gk.gram(grads), gk.gram(zeros), rtol=1e-14, atol=1e-12)
+    assert gram_error(zeros, gk.gram(grads)) <= 1
+    assert gram_error(zeros, gk.gram(zeros)) <= 1
 
 
 def test_nothing_but_none(backend):
@@ -115,20 +40,6 @@ def test_nothing_but_none(backend):
     merged, gram = gk.surgery(grads)
     assert merged == [None, None]
     assert torch.equal(gram, torch.zeros(2, 2, dtype=torch.float64))
-
-
-def test_no_parameters_at_all(backend):
-    merged, gram = gk.surgery([[], [], []])
-    assert merged == []
-    assert torch.equal(gram, torch.zeros(3, 3, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_a_bad_element_shows_on_the_diagonal(backend, bad):
-    grads = make_grads(4, absent=0)
-    grads[2][4][63, 32, 2] = bad
-    finite = gk.gram(grads).diagonal().isfinite()
-    assert finite.tolist() == [True, True, False, True]
 
 
 @pytest.mark.parametrize("num_objectives", [1, 2, 3, 7, 15, 64])
@@ -147,28 +58,6 @@ def test_pcgrad_weights_leave_gradients_of_zero_length_alone(backend):
     gram = torch.diag(torch.tensor([4.0, 0.0, 1.0], dtype=torch.float64))
     weights = gk.pcgrad_weights(gram, gk.projection_order(3))
     assert torch.equal(weights, torch.eye(3, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("num_objectives", [1, 2, 3, 4, 7, 15, 16, 64])
-@pytest.mark.parametrize("per_parameter", [False, True])
-def test_combine_is_the_weighted_sum(backend, num_objectives, per_parameter):
-    grads = make_grads(num_objectives)
-    generator = torch.Generator().manual_seed(5)
-    rows = torch.randn(len(SHAPES), num_objectives, generator=generator, dtype=torch.float64)
-    weights = rows if per_parameter else rows[0]
-    jacobian = flat(grads)
-    for p, merged in enumerate(gk.combine(grads, weights)):
-        terms = [
-            w * row[p].double()
-            for w, row in zip(rows[p if per_parameter else 0], grads, strict=True)
-            if row[p] is not None
-        ]
-        if not terms:
-            assert merged is None
-        elif merged.numel():
-            assert merged.dtype == torch.float32
-            error = (merged.double() - sum(terms)).abs().max()
-            assert error <= 1e-6 * num_objectives * jacobian.abs().max()
 
 
 def test_combine_overwrites_poisoned_memory(backend):
@@ -195,34 +84,6 @@ def test_combine_may_overwrite_the_first_objective(backend):
         assert torch.equal(result, value)
 
 
-def strided_variants(value):
-    """The same values in other memory layouts."""
-    columns = torch.empty(*value.shape[:-1], value.shape[-1] * 2)[..., ::2]
-    return {
-        "channels_last": value.contiguous(memory_format=torch.channels_last_3d),
-        "transposed": value.transpose(0, 1).contiguous().transpose(0, 1),
-        "every_second": columns.copy_(value),
-        "offset": torch.cat([torch.zeros(1), value.reshape(-1)])[1:].reshape(value.shape),
-        "expanded": value[:, :1].contiguous().expand(value.shape),
-    }
-
-
-@pytest.mark.parametrize("layout", ["channels_last", "transposed", "every_second", "offset", "expanded", "mixed"])
-def test_any_strides(backend, layout):
-    values = [torch.randn(6, 5, 3, 4, 7, generator=torch.Generator().manual_seed(k)) for k in range(5)]
-    names = list(strided_variants(values[0]))
-    grads = [[strided_variants(v)[names[k] if layout == "mixed" else layout]] for k, v in enumerate(values)]
-    plain = [[g.contiguous().clone() for g in row] for row in grads]
-    assert torch.allclose(gk.gram(grads), gk.gram(plain), rtol=1e-12)
-    expected = gk.combine(plain, torch.arange(1.0, 6.0))[0]
-    assert torch.allclose(gk.combine(grads, torch.arange(1.0, 6.0))[0], expected, rtol=1e-6, atol=1e-5)
-    for out in strided_variants(torch.zeros(6, 5, 3, 4, 7)).values():
-        if out.stride(1) == 0:
-            continue  # a tensor that overlaps itself cannot hold a result
-        gk.combine(grads, torch.arange(1.0, 6.0), out=[out.fill_(float("nan"))])
-        assert torch.allclose(out, expected, rtol=1e-6, atol=1e-5)
-
-
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("num_objectives", [1, 2, 3, 7, 15])
 def test_surgery_is_gmd(backend, num_objectives, reduction):
@@ -235,6 +96,20 @@ def test_surgery_is_gmd(backend, num_objectives, reduction):
     merged, gram = result
     assert merged is result.merged
     assert gram is result.gram
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("num_objectives", [1, 2, 5, 15, 64])
+def test_surgery_of_every_type(backend, dtype, num_objectives):
+    grads = make_grads(num_objectives, dtype=dtype)
+    result = gk.surgery(grads, generator=torch.Generator().manual_seed(11))
+    assert gram_error(grads, result.gram) <= 1
+    order = gk.projection_order(num_objectives, torch.Generator().manual_seed(11))
+    total = gk.pcgrad_weights(result.gram, order).sum(dim=0)
+    assert torch.equal(result.weights, total / num_objectives)
+    shared = [all(g is not None for g in column) for column in zip(*grads, strict=True)]
+    weights = torch.stack([total / num_objectives if every else total for every in shared])
+    assert combine_error(grads, weights, result.merged) <= 1
 
 
 def test_surgery_with_a_weighting_of_the_users_own(backend):
@@ -296,7 +171,7 @@ def test_property_the_split_into_tensors_does_not_matter(seed, num_objectives, c
     sizes = [b - a for a, b in pairwise(bounds)]
     whole = gk.surgery([[row] for row in rows], generator=torch.Generator().manual_seed(seed))
     split = gk.surgery([list(row.split(sizes)) for row in rows], generator=torch.Generator().manual_seed(seed))
-    assert torch.allclose(whole.gram, split.gram, rtol=1e-12, atol=1e-12)
+    assert gram_error([[row] for row in rows], split.gram) <= 1
     assert torch.allclose(whole.merged[0], torch.cat(split.merged), rtol=1e-5, atol=1e-6)
 
 
@@ -332,60 +207,7 @@ def test_scaling_one_loss_scales_its_share_alone(backend):
     assert one[0, 1] / 100 == pytest.approx(float(hundred[0, 1]), rel=1e-5)
 
 
-# Determinism, threads, instruction sets
-
-
-def test_same_bits_for_any_number_of_threads():
-    grads = make_grads(7, shapes=[(300_000,), (77,), (123_457,)], absent=0.1)
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 3, 5):
-            torch.set_num_threads(count)
-            for _ in range(3):
-                results.append((gk.gram(grads), gk.combine(grads, torch.linspace(-1, 1, 7))))
-    finally:
-        torch.set_num_threads(threads)
-    for gram, merged in results[1:]:
-        assert torch.equal(gram, results[0][0])
-        assert all(torch.equal(a, b) for a, b in zip(merged, results[0][1], strict=True))
-
-
-@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512"])
-def test_every_instruction_set(isa, tmp_path):
-    """The choice is made once in a process: a new one for each."""
-    script = (
-        "import torch, gmd_kernels as gk; print(gk.backends()['cpu'].reason);"
-        "g = [[torch.randn(n, generator=torch.Generator().manual_seed(n + k)) for n in (1, 7, 515, 40_001)]"
-        "     for k in range(13)];"
-        "gram, merged = gk.gram(g), gk.combine(g, torch.linspace(-1, 2, 13));"
-        "J = torch.stack([torch.cat(r) for r in g]).double(); s = J.norm(dim=1);"
-        "assert ((gram - J @ J.T).abs() <= 1e-14 * s[:, None] * s).all();"
-        "assert ((torch.cat(merged).double() - torch.linspace(-1, 2, 13).double() @ J).abs() < 1e-5).all()"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "GMD_CPU_ISA": isa},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    assert isa != "generic" or "(generic)" in run.stdout
-    if f"({isa})" not in run.stdout and isa != "generic":
-        pytest.skip(f"this processor has no {isa}; {run.stdout.strip()}")
-
-
 # Corners
-
-
-def test_a_coefficient_that_float32_cannot_hold(backend):
-    """A saturated objective: its gradient is 1e-40, the projection off it has a coefficient of 1e40."""
-    grads = [[torch.tensor([1.0, 1.0, 1.0])], [torch.tensor([-1e-40, 0.0, 0.0])]]
-    result = gk.surgery(grads)
-    assert result.weights.abs().max() > torch.finfo(torch.float32).max
-    # the projected first gradient is [0, 1, 1]; the second loses what points against the first
-    assert torch.allclose(result.merged[0], torch.tensor([0.0, 0.5, 0.5]), atol=1e-6)
 
 
 def test_lazily_negated_tensors(backend):
@@ -409,34 +231,83 @@ def test_a_cpu_generator_serves_every_device():
     assert order.shape == (5, 4)
 
 
-# Types other than float32 go through the reference, and say so
+def test_lazily_negated_weights_and_gramians(backend):
+    weights = torch._neg_view(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    assert gk.combine([[torch.ones(3)], [torch.ones(3)]], weights)[0].tolist() == [-3, -3, -3]
+    gram = torch._neg_view(torch.tensor([[-2.0, 1.0], [1.0, -2.0]], dtype=torch.float64))
+    assert gk.pcgrad_weights(gram, gk.projection_order(2)).tolist() == [[1, 0.5], [0.5, 1]]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_types_fall_back_visibly(dtype):
-    grads = make_grads(5, dtype=dtype)
-    with pytest.warns(gk.FallbackWarning, match=r"serve float32, some gradients are torch\." + str(dtype)[6:]):
-        gram = gk.gram(grads)
-    jacobian = flat(grads)
-    assert ((gram - jacobian @ jacobian.T).abs() <= 1e-14 * scale(jacobian)).all()
-    with pytest.warns(gk.FallbackWarning):
-        merged = gk.combine(grads, torch.ones(5))
-    assert all(m is None or m.dtype == dtype for m in merged)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_weights_of_any_type_and_layout(backend, dtype):
+    grads = make_grads(3, absent=0)
+    weights = torch.tensor([1.0, -0.5, 3.0], dtype=dtype)
+    assert combine_error(grads, weights, gk.combine(grads, weights)) <= 1
+    strided = torch.stack([weights, -weights], dim=1)[:, 0]
+    assert combine_error(grads, weights, gk.combine(grads, strided)) <= 1
+    transposed = torch.arange(21.0).to(dtype).view(3, 7).T
+    assert combine_error(grads, transposed, gk.combine(grads, transposed)) <= 1
+    same = weights[:1].expand(3)
+    assert combine_error(grads, same, gk.combine(grads, same.requires_grad_())) <= 1
 
 
-def test_types_may_differ_between_parameters():
-    grads = [[torch.ones(3), torch.ones(2, dtype=torch.float64), torch.ones(4).bfloat16()] for _ in range(2)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", gk.FallbackWarning)
-        merged, gram = gk.surgery(grads)
-    assert torch.equal(gram, torch.full((2, 2), 9.0, dtype=torch.float64))
-    assert [m.dtype for m in merged] == [torch.float32, torch.float64, torch.bfloat16]
+def test_many_gramians_and_orders_of_any_layout(backend):
+    gram = torch.randn(5, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gram = gram.mT @ gram
+    order = gk.projection_order(4, torch.Generator().manual_seed(0), num_groups=5)
+    weights = torch.stack([gk.pcgrad_weights(g, o) for g, o in zip(gram, order, strict=True)])
+    assert torch.equal(gk.pcgrad_weights(gram, order), weights)
+    elsewhere = torch.stack([order, order], dim=-1)[..., 0]
+    assert torch.equal(gk.pcgrad_weights(gram.permute(1, 2, 0).contiguous().permute(2, 0, 1), elsewhere), weights)
+    assert torch.equal(
+        gk.pcgrad_weights(gram[:1].expand(3, 4, 4), order[:1].expand(3, 4, 3)), weights[:1].expand(3, 4, 4)
+    )
+    assert gk.pcgrad_weights(gram[:0], order[:0]).shape == (0, 4, 4)
+    assert not gk.pcgrad_weights(gram.requires_grad_(), order).requires_grad
 
 
-def test_forcing_a_backend_that_cannot_serve_is_an_error(monkeypatch):
+@pytest.mark.parametrize("kind", [list, tuple, UserList])
+def test_gradients_in_any_kind_of_sequence(backend, kind):
+    grads = make_grads(3)
+    held = kind(kind(row) for row in grads)
+    assert torch.equal(gk.gram(held), gk.gram(grads))
+    for m, expected in zip(gk.combine(held, torch.ones(3)), gk.combine(grads, torch.ones(3)), strict=True):
+        assert (m is None and expected is None) or torch.equal(m, expected)
+
+
+# What there is no kernel for goes through the reference, and says so
+
+
+@pytest.mark.parametrize(
+    ("gradient", "missing"),
+    [
+        (torch.ones(3).to(torch.float8_e5m2), r"serve float32, .* some gradients are torch\.float8_e5m2"),
+        (torch._efficientzerotensor(3), r"some gradients are no ordinary tensors"),
+    ],
+    ids=["float8", "zero tensor"],
+)
+def test_other_gradients_fall_back_visibly(gradient, missing, monkeypatch):
+    square = float(gradient.float().square().sum())
+    with pytest.warns(gk.FallbackWarning, match=missing):
+        assert gk.gram([[gradient]]).tolist() == [[square]]
+    with pytest.warns(gk.FallbackWarning, match=missing):
+        merged = gk.combine([[gradient]], torch.ones(1))[0]
+    assert merged.dtype == gradient.dtype
+    assert torch.equal(merged.float(), gradient.float())
     monkeypatch.setenv("GMD_BACKEND", "cpu")
-    with pytest.raises(RuntimeError, match=r"GMD_BACKEND=cpu cannot serve this call: .*float64"):
-        gk.gram([[torch.ones(2, dtype=torch.float64)]])
+    with pytest.raises(RuntimeError, match=r"GMD_BACKEND=cpu cannot serve this call: .*" + missing):
+        gk.gram([[gradient]])
+
+
+def test_a_backend_that_does_not_exist(monkeypatch):
     monkeypatch.setenv("GMD_BACKEND", "tpu")
-    with pytest.raises(ValueError, match="expected 'cpu' or 'reference', got 'tpu'"):
-        gk.gram([[torch.ones(2)]])
+    out = [torch.full((2,), 7.0)]
+    for call in (
+        lambda: gk.gram([[torch.ones(2)]]),
+        lambda: gk.combine([[torch.ones(2)]], torch.ones(1), out=out),
+        lambda: gk.surgery([[torch.ones(2)]], out=out),
+        lambda: gk.pcgrad_weights(torch.ones(1, 1).double(), gk.projection_order(1)),
+    ):
+        with pytest.raises(ValueError, match=r"GMD_BACKEND: expected 'cpu' or 'reference', got 'tpu'"):
+            call()
+    assert out[0].tolist() == [7, 7]

@@ -1,8 +1,10 @@
-"""Every figure in the README comes out of a committed file."""
+"""Every figure in README.md and docs/ comes out of a committed file."""
 
-from bench.readme import README, filled
+import pytest
+
+from bench.readme import NUMERICS, README, filled
 
 
-def test_the_readme_shows_the_committed_results():
-    text = README.read_text(encoding="utf-8")
-    assert filled(text) == text, "run `make readme`"
+@pytest.mark.parametrize("path", [README, NUMERICS], ids=lambda path: path.name)
+def test_it_shows_the_committed_results(path):
+    assert filled(path) == path.read_text(encoding="utf-8"), "run `make readme`"

@@ -1,79 +1,115 @@
+#include <ATen/Dispatch.h>
+#include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 
 #include <cmath>
 #include <limits>
 
-#include "parameters.h"
+#include "../ops.h"
+#include "rows.h"
+#include "slots.h"
 
 namespace gmd {
 namespace {
 
-// Where the kernel writes a parameter's result: the caller's tensor if it lies in memory as the rows do.
-at::Tensor result_for(const cpu::Parameter& parameter, const std::optional<at::Tensor>& out) {
-  if (out && out->strides() == parameter.like.strides()) return *out;
-  return at::empty_like(parameter.like);
+// As at::empty_like, past the dispatcher where that is possible: P of them are a good part of a small call.
+at::Tensor empty_for(const Parameter& parameter, const at::Tensor& like) {
+  if (!parameter.aligned) return at::empty_like(like);
+  return at::detail::empty_strided_cpu(like.sizes(), like.strides(), like.scalar_type());
 }
 
-// A projection off a gradient of 1e-40 has a coefficient that float32 cannot hold, while coefficient times gradient is
-// ordinary: then everything is computed in float64.
-bool beyond_float(const cpu::Parameter& parameter, const double* weights) {
-  return std::any_of(parameter.objectives.begin(), parameter.objectives.end(),
-                     [&](int k) { return std::abs(weights[k]) > std::numeric_limits<float>::max(); });
-}
+// What one thread works with.
+struct Scratch {
+  cpu::Buffer copies, widened, window;
+};
 
-void combine_segment_in_double(const cpu::Segment& segment, const double* weights, float* out) {
-  const cpu::Parameter& parameter = *segment.parameter;
-  for (int64_t x = segment.begin; x < segment.begin + segment.length; ++x) {
-    double total = 0;
-    for (size_t i = 0; i < parameter.rows.size(); ++i) total += weights[parameter.objectives[i]] * parameter.rows[i][x];
-    out[x] = static_cast<float>(total);
+// The coefficients of the objectives that reach one parameter.
+struct Weights {
+  double values[cpu::kMaxObjectives];
+  bool wide = false;  // float32 cannot hold them; a projection off a gradient of 1e-40 has such, and ordinary products
+};
+
+Weights weights_of(const Gradients& grads, const Parameter& parameter, const double* row, int64_t stride) {
+  Weights weights;
+  for (int i = 0; i < parameter.count; ++i) {
+    const double w = weights.values[i] = row[grads.objectives[parameter.first + i] * stride];
+    const double magnitude = std::abs(w);
+    weights.wide |= magnitude > std::numeric_limits<float>::max() ||
+                    (magnitude < std::numeric_limits<float>::min() && magnitude > 0);
   }
+  return weights;
 }
 
-void combine_segment(const cpu::Segment& segment, const double* weights, float* out) {
-  const cpu::Parameter& parameter = *segment.parameter;
-  if (beyond_float(parameter, weights)) return combine_segment_in_double(segment, weights, out);
-  const int t = static_cast<int>(parameter.rows.size());
-  const float* rows[cpu::kMaxObjectives];
-  float chosen[cpu::kMaxObjectives];
-  for (int i = 0; i < t; ++i) {
-    rows[i] = parameter.rows[i] + segment.begin;
-    chosen[i] = static_cast<float>(weights[parameter.objectives[i]]);
+template <class E>
+void widen(const void* row, int64_t n, double* out) {
+  for (int64_t x = 0; x < n; ++x) out[x] = static_cast<const E*>(row)[x];
+}
+
+// A window in float64 from beginning to end.
+void combine_widened(const Parameter& parameter, const void* const* rows, const double* weights, int64_t n, void* out,
+                     cpu::Buffer& buffer) {
+  double* widened = buffer.of<double>((parameter.count + 1) * n);
+  double* result = widened + parameter.count * n;
+  const void* wide_rows[cpu::kMaxObjectives];
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, parameter.dtype, "combine", [&] {
+    for (int i = 0; i < parameter.count; ++i) {
+      widen<scalar_t>(rows[i], n, widened + i * n);
+      wide_rows[i] = widened + i * n;
+    }
+    cpu::kernels().combine(cpu::Type::kDouble, wide_rows, weights, parameter.count, n, result);
+    for (int64_t x = 0; x < n; ++x) static_cast<scalar_t*>(out)[x] = static_cast<scalar_t>(result[x]);
+  });
+}
+
+void combine_segment(const Gradients& grads, const Parameter& parameter, const Weights& weights, int64_t begin,
+                     int64_t length, const at::Tensor& result, Scratch& scratch) {
+  const int count = parameter.count;
+  const at::Tensor* const* tensors = &grads.tensors[parameter.first];
+  std::optional<cpu::Walk> walk;
+  if (!parameter.aligned || result.strides() != tensors[0]->strides()) {
+    walk.emplace(result);
+    for (int i = 0; i < count; ++i) walk->add(*tensors[i]);
+    walk->add(result);
   }
-  cpu::kernels().combine(rows, chosen, t, segment.length, out + segment.begin);
+  cpu::by_size(parameter.dtype, [&](auto element) {
+    using E = decltype(element);
+    E* data = static_cast<E*>(result.mutable_data_ptr());
+    const int64_t most = walk || weights.wide ? cpu::kWindow : length;
+    cpu::each_window(grads, parameter, walk ? &*walk : nullptr, begin, length, most, scratch.copies,
+                     [&](const void* const* rows, int64_t at, int64_t n) {
+                       E* out = walk ? scratch.window.of<E>(n) : data + at;
+                       if (weights.wide) {
+                         combine_widened(parameter, rows, weights.values, n, out, scratch.widened);
+                       } else {
+                         cpu::kernels().combine(cpu::type_of(parameter.dtype), rows, weights.values, count, n, out);
+                       }
+                       if (walk) walk->scatter(out, data, count, at, n);
+                     });
+  });
 }
 
 }  // namespace
 
-Tensors combine_cpu(const Gradients& grads, const at::Tensor& weights, Tensors out) {
-  const auto parameters = cpu::read_parameters(grads);
-  const int64_t num_objectives = weights.size(1);
-  const double* weight = weights.const_data_ptr<double>();
-  std::vector<at::Tensor> results(parameters.size());
-  std::vector<float*> data(parameters.size());
-  for (size_t p = 0; p < parameters.size(); ++p) {
-    if (!parameters[p].like.defined()) continue;
-    results[p] = result_for(parameters[p], out[p]);
-    data[p] = results[p].mutable_data_ptr<float>();
+std::vector<std::optional<at::Tensor>> combine_cpu(const Gradients& grads, const at::Tensor& weights,
+                                                   std::vector<std::optional<at::Tensor>> out) {
+  for (size_t p = 0; p < out.size(); ++p) {
+    const Parameter& parameter = grads.parameters[p];
+    if (parameter.count > 0 && !out[p]) out[p] = empty_for(parameter, *grads.tensors[parameter.first]);
+    if (parameter.count == 0 && out[p]) out[p]->zero_();  // no objective reaches it: the empty sum
   }
-  const std::vector<int64_t> one_group(parameters.size(), 0);
-  const auto tasks = cpu::cut(parameters, one_group, cpu::task_size(parameters));
-  at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      for (const cpu::Segment& segment : tasks[task]) {
-        combine_segment(segment, weight + segment.index * num_objectives, data[segment.index]);
-      }
+  const at::Tensor plain = weights.resolve_neg();
+  const double* rows = plain.const_data_ptr<double>();
+  const cpu::Slots slots(grads, {}, 64);
+  at::parallel_for(0, slots.count(), 1, [&](int64_t first, int64_t last) {
+    Scratch scratch;
+    for (int64_t slot = first; slot < last; ++slot) {
+      slots.each(slot, [&](size_t p, int64_t begin, int64_t length) {
+        const Parameter& parameter = grads.parameters[p];
+        const Weights w = weights_of(grads, parameter, rows + p * plain.stride(0), plain.stride(1));
+        combine_segment(grads, parameter, w, begin, length, *out[p], scratch);
+      });
     }
   });
-  for (size_t p = 0; p < parameters.size(); ++p) {
-    if (!results[p].defined()) {
-      if (out[p]) out[p]->zero_();  // no objective reaches it: the empty sum
-    } else if (!out[p]) {
-      out[p] = results[p];
-    } else if (!out[p]->is_same(results[p])) {
-      out[p]->copy_(results[p]);
-    }
-  }
   return out;
 }
 

@@ -5,18 +5,24 @@
 
 namespace gmd::cpu {
 
-constexpr int kMaxObjectives = 64;
+constexpr int kMaxObjectives = 64;  // as in gradients.h
+
+enum class Type { kFloat, kDouble, kBFloat16, kHalf };
+
+// Where the sums of a pair of objectives i <= j stand among those of all pairs.
+constexpr int pair_index(int i, int j) { return j * (j + 1) / 2 + i; }
 
 struct Kernels {
   const char* isa;
+  int lanes;  // float64 partial sums per pair of objectives
 
-  // products[i * t + j] += sum_x rows[i][x] * rows[j][x] for i <= j; products are exact in float64, and so is the sum
-  // up to rounding. The lower triangle is not touched.
-  void (*gram)(const float* const* rows /*[t][n]*/, int t, int64_t n, double* products /*[t][t]*/);
+  // sums[pair_index(objectives[i], objectives[j])][..] += sum_x rows[i][x] * rows[j][x], for i <= j.
+  void (*gram)(Type type, const void* const* rows /*[t][n]*/, const int* objectives /*[t], ascending*/, int t,
+               int64_t n, double* sums /*[pairs][lanes]*/);
 
   // out[x] = sum_k weights[k] * rows[k][x]; out may be one of the rows.
-  void (*combine)(const float* const* rows /*[t][n]*/, const float* weights /*[t]*/, int t, int64_t n,
-                  float* out /*[n]*/);
+  void (*combine)(Type type, const void* const* rows /*[t][n]*/, const double* weights /*[t]*/, int t, int64_t n,
+                  void* out /*[n]*/);
 };
 
 extern const Kernels generic_kernels;

@@ -12,13 +12,19 @@ class Report:
 
     Attributes:
         losses: [T], detached.
-        gram: [T, T] float64, inner products of the objectives' gradients over all parameters.
-        weights: [T] float64, what each objective's gradient was multiplied with for a shared parameter.
+        grams: [T, T] float64, inner products of the objectives' gradients over all parameters; [K, T, T] where the
+            surgery went module by module or tensor by tensor.
+        weights: [T] float64, what each objective's gradient was multiplied with for a shared parameter; or [K, T].
     """
 
     losses: Tensor
-    gram: Tensor
+    grams: Tensor
     weights: Tensor
+
+    @property
+    def gram(self) -> Tensor:
+        """[T, T] float64, over all parameters whatever the granularity."""
+        return self.grams if self.grams.ndim == 2 else self.grams.sum(dim=0)
 
     @property
     def cosines(self) -> Tensor:
@@ -29,12 +35,14 @@ class Report:
 
     @property
     def conflicts(self) -> Tensor:
-        """Fraction of the pairs of objectives whose gradients have a negative inner product; 0 when T = 1."""
-        pairs = self.gram.shape[0] * (self.gram.shape[0] - 1)
-        return (self.gram < 0).sum() / max(pairs, 1)
+        """Fraction of the pairs of objectives whose gradients have a negative inner product, of the pairs in all
+        modules or tensors where these are the granularity; 0 when T = 1."""
+        t = self.grams.shape[-1]
+        pairs = self.grams.numel() // (t * t) * t * (t - 1)
+        return (self.grams < 0).sum() / max(pairs, 1)
 
     @property
     def finite(self) -> Tensor:
         """False if any loss or any entry of any gradient is NaN or infinite: do not step on it."""
-        values = (self.losses, self.gram.diagonal(), self.weights)
-        return torch.stack([value.isfinite().all() for value in values]).all()
+        diagonals = self.grams.diagonal(dim1=-2, dim2=-1)
+        return torch.stack([value.isfinite().all() for value in (self.losses, diagonals, self.weights)]).all()

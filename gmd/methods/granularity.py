@@ -1,0 +1,38 @@
+"""Which parameters are operated on together: all of them, those of a module, or each by itself."""
+
+import torch
+from torch import nn
+
+GRANULARITIES = ("model", "module", "tensor")
+
+
+def module_names(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[nn.Parameter, str]:
+    """The module that owns each parameter, by name: of `model`, or as the optimizer was told by named_parameters()."""
+    if model is not None:
+        named = list(model.named_parameters())
+    else:
+        groups = optimizer.param_groups
+        named = [pair for group in groups for pair in zip(group.get("param_names", ()), group["params"], strict=False)]
+    modules = {param: name.rpartition(".")[0] for name, param in named}
+    for i, param in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+        if param not in modules and model is None:
+            raise ValueError(
+                "granularity='module': which modules there are is not known; give model=, or make the optimizer from "
+                "model.named_parameters()"
+            )
+        if param not in modules:
+            raise ValueError(
+                f"granularity='module': parameter {i} of the optimizer, {list(param.shape)}, belongs to no module of "
+                f"model ({type(model).__name__})"
+            )
+    return modules
+
+
+def groups_of(params: list[nn.Parameter], granularity: str, modules: dict[nn.Parameter, str]) -> list[int] | None:
+    """The group of each parameter, 0..K-1; None for one group of all."""
+    if granularity == "model":
+        return None
+    if granularity == "tensor":
+        return list(range(len(params)))
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(modules[param], len(numbers)) for param in params]

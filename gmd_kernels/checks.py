@@ -1,0 +1,76 @@
+"""What the ops expect of their arguments other than gradients; each error says what came and what was expected."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gmd_kernels.gradients import MAX_OBJECTIVES, Gradients, tell_of
+
+
+def weights_per_parameter(weights: Tensor, gradients: Gradients) -> Tensor:
+    """[T] or [P, T] floating -> [P, T] float64."""
+    shape = (len(gradients.reached), len(gradients.rows))
+    if not isinstance(weights, Tensor) or tuple(weights.shape) not in (shape, shape[1:]):
+        expected = f"[T] = {list(shape[1:])} or [P, T] = {list(shape)}"
+        raise ValueError(f"weights: expected {expected}, got {_shape_of(weights)}")
+    if not weights.is_floating_point() or weights.layout is not torch.strided or weights.device != gradients.device:
+        raise ValueError(f"weights: expected floating, dense, on {gradients.device}, got {tell_of(weights)}")
+    return weights.detach().double().expand(shape)
+
+
+def check_groups(groups: Sequence[int] | None, num_params: int) -> int:
+    """-> K."""
+    if groups is None:
+        return 1
+    if not isinstance(groups, Sequence):
+        raise TypeError(f"groups: expected a sequence of ints, got {type(groups).__name__}")
+    if len(groups) != num_params:
+        raise ValueError(f"groups: expected {num_params} ints, one for each parameter, got {len(groups)}")
+    for p, group in enumerate(groups):
+        if not isinstance(group, int) or isinstance(group, bool) or not 0 <= group < num_params:
+            raise ValueError(f"groups[{p}]: expected an int from 0 to {num_params - 1}, got {group!r}")
+    return max(groups, default=0) + 1
+
+
+def check_gram(gram: Tensor) -> None:
+    """[..., T, T] float64 of 1 to 64 objectives, or a ValueError."""
+    if not _is_dense(gram, torch.float64) or gram.ndim < 2 or gram.shape[-2] != gram.shape[-1]:
+        raise ValueError(f"gram: expected float64 [T, T], got {_tell_of(gram)}")
+    if not 1 <= gram.shape[-1] <= MAX_OBJECTIVES:
+        raise ValueError(f"gram: expected 1 to {MAX_OBJECTIVES} objectives, got {gram.shape[-1]}")
+
+
+def check_order(order: Tensor, gram: Tensor) -> None:
+    """[..., T, T-1] int64 beside a [..., T, T] Gramian, or a ValueError; not what is in it."""
+    check_gram(gram)
+    expected = (*gram.shape[:-1], gram.shape[-1] - 1)
+    if not _is_dense(order, torch.int64) or tuple(order.shape) != expected:
+        raise ValueError(f"order: expected int64 {list(expected)}, got {_tell_of(order)}")
+    if order.device != gram.device:
+        raise ValueError(f"order: expected on the Gramian's device {gram.device}, got {order.device}")
+
+
+def check_permutations(order: Tensor) -> None:
+    t = order.shape[-2]
+    others = torch.arange(t - 1, device=order.device) + (torch.arange(t - 1) >= torch.arange(t)[:, None])
+    wrong = (order.sort(dim=-1).values != others).any(dim=-1)
+    if wrong.any():
+        index = wrong.nonzero()[0].tolist()
+        name, i = "".join(f"[{k}]" for k in index), index[-1]
+        expected = [j for j in range(t) if j != i]
+        raise ValueError(f"order{name}: expected a permutation of {expected}, got {order[tuple(index)].tolist()}")
+
+
+def _is_dense(matrix: object, dtype: torch.dtype) -> bool:
+    return isinstance(matrix, Tensor) and matrix.dtype == dtype and matrix.layout is torch.strided
+
+
+def _tell_of(matrix: object) -> str:
+    if not isinstance(matrix, Tensor):
+        return type(matrix).__name__
+    return f"{matrix.dtype} {list(matrix.shape)}" + ("" if matrix.layout is torch.strided else f", {matrix.layout}")
+
+
+def _shape_of(weights: object) -> str:
+    return str(list(weights.shape)) if isinstance(weights, Tensor) else type(weights).__name__

@@ -1,0 +1,135 @@
+"""One reading of the gradients that a user holds in lists: checked, and told about."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+try:
+    from gmd_kernels import _C
+except ImportError:
+    _C = None
+
+MAX_OBJECTIVES = 64
+
+Rows = Sequence[Sequence[Tensor | None]]  # [T][P]
+
+
+class Gradients(NamedTuple):
+    """What one reading tells about all of them.
+
+    Attributes:
+        rows: as they came, [T][P].
+        device: the one that all are on; the CPU where there is none.
+        dtypes: of all parameters.
+        reached: [P], how many objectives reach each parameter.
+        native: the same as C++ reads them; None without the C++ part, and for what is unusual.
+        traced: whether torch is tracing (torch.compile, fake tensors): then only its own ops may touch them.
+    """
+
+    rows: Rows
+    device: torch.device
+    dtypes: frozenset[torch.dtype]
+    reached: Sequence[int]
+    native: Any = None
+    traced: bool = False
+
+    def shared(self) -> Tensor:
+        """[P] bool on the gradients' device: whether every objective reaches the parameter."""
+        if self.native is not None:
+            return self.native.shared.to(self.device)
+        return torch.tensor([count == len(self.rows) for count in self.reached], dtype=torch.bool, device=self.device)
+
+
+def read(rows: Rows) -> Gradients:
+    """Reads the list once; raises an error that names the first entry that is wrong."""
+    if torch.compiler.is_compiling():  # what each tensor is the ops' fakes check, which is quicker than to trace it
+        check_lists(rows)
+        first = first_tensor(g for row in rows for g in row)
+        device = torch.device("cpu") if first is None else first.device
+        return Gradients(rows, device, frozenset(), _count(rows), traced=True)
+    native = None if _C is None or torch._C._len_torch_dispatch_stack() > 0 else _C.read(rows)
+    if native is None:
+        gradients = check(rows)
+        if _C is None or gradients.traced:
+            return gradients
+        native = _C.read([list(row) for row in rows])  # other sequences than lists and tuples
+        if native is None:
+            return gradients
+    return Gradients(rows, native.device, frozenset(native.dtypes), native.reached, native)
+
+
+def check(rows: Rows) -> Gradients:
+    """`read` in Python: without the C++ part, for what is unusual, and to say what is wrong."""
+    check_lists(rows)
+    device, dtypes, traced = None, set(), is_traced()
+    for p, column in enumerate(zip(*rows, strict=True)):
+        first = first_tensor(column)
+        for k, g in enumerate(column):
+            if g is not None:
+                _check_one(f"grads[{k}][{p}]", g, first, device)
+                device = g.device
+                traced = traced or _is_wrapped(g)
+        if first is not None:
+            dtypes.add(first.dtype)
+    return Gradients(rows, device or torch.device("cpu"), frozenset(dtypes), _count(rows), traced=traced)
+
+
+def check_lists(rows: Rows) -> None:
+    """T sequences of P tensors or `None`s, whatever the tensors are."""
+    if isinstance(rows, Tensor) or not isinstance(rows, Sequence):
+        raise TypeError(f"grads: expected a sequence of sequences, got {tell_of(rows)}")
+    if not 1 <= len(rows) <= MAX_OBJECTIVES:
+        raise ValueError(f"grads: expected 1 to {MAX_OBJECTIVES} objectives, got {len(rows)}")
+    for k, row in enumerate(rows):
+        if isinstance(row, Tensor) or not isinstance(row, Sequence):
+            raise TypeError(f"grads[{k}]: expected a sequence of tensors or None, got {tell_of(row)}")
+        if len(row) != len(rows[0]):
+            raise ValueError(f"grads[{k}]: expected {len(rows[0])} parameters as in grads[0], got {len(row)}")
+        for p, g in enumerate(row):
+            if g is not None and not isinstance(g, Tensor):
+                raise TypeError(f"grads[{k}][{p}]: expected a tensor or None, got {type(g).__name__}")
+
+
+def _check_one(name: str, g: Tensor, first: Tensor, device: torch.device | None) -> None:
+    """A gradient against the first one of its parameter, and the device of those before."""
+    if g.is_nested:  # has no shape to tell of
+        raise TypeError(f"{name}: expected a dense tensor, got a nested one")
+    if not g.is_floating_point() or g.layout is not torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor of a floating type, got {tell_of(g)}")
+    if (g.shape, g.dtype) != (first.shape, first.dtype):
+        raise ValueError(f"{name}: expected {tell_of(first)}, as the gradients before it, got {tell_of(g)}")
+    if device is not None and g.device != device:
+        raise ValueError(f"{name}: expected on {device}, as the gradients before it, got {tell_of(g)}")
+
+
+def first_tensor(column: Iterable[Tensor | None]) -> Tensor | None:
+    for g in column:
+        if g is not None:
+            return g
+    return None
+
+
+def _count(rows: Rows) -> list[int]:
+    return [sum(g is not None for g in column) for column in zip(*rows, strict=True)]
+
+
+def is_traced(*tensors: Tensor) -> bool:
+    """Whether torch is tracing, by torch.compile or a mode that sees every op, or has wrapped one of the tensors."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
+        return True
+    return any(map(_is_wrapped, tensors))
+
+
+def _is_wrapped(g: Tensor) -> bool:
+    """No memory behind it, or something of torch's around it that has to see every op."""
+    wrapped = type(g).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    return wrapped or g.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(g)
+
+
+def tell_of(g: object) -> str:
+    """A tensor's shape, type, device and layout for messages; the type's name for anything else."""
+    if not isinstance(g, Tensor):
+        return type(g).__name__
+    return f"{list(g.shape)} {g.dtype} on {g.device}, {str(g.layout).removeprefix('torch.')}"

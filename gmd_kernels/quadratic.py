@@ -1,0 +1,163 @@
+"""Small programs in a Gramian, solved in a fixed number of torch calls: batched, and no value is read on the host.
+
+Interior-point methods: z > 0 and its dual y > 0 move by Newton steps towards z * y = mu while mu goes to zero. No step
+goes further than to a hundredth of an entry, and mu falls the faster the longer the step was. Vectors are columns
+inside, [..., T, 1].
+"""
+
+import torch
+from torch import Tensor
+
+# A Gramian of float64 products is exact to about 1e-14 of |g_i| |g_j| in each entry, its eigenvalues to T <= 64 times
+# that: what is smaller cannot be told from zero.
+NOISE = 1e-12
+
+
+def ridge(matrix: Tensor) -> Tensor:
+    """[..., 1, 1]: what to add to the diagonal of matrices [..., T, T] with a diagonal of about one.
+
+    NOISE, unless the matrix is indefinite beyond that: the Gramian then came out of float32 products, whose rounding
+    (up to 5e-7, docs/numerics.md) has to be outweighed. A Cholesky factorisation that succeeds tells it.
+    """
+    levels = NOISE * 10.0 ** torch.arange(0, 10, 2, dtype=matrix.dtype, device=matrix.device)[:, None, None]
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    failed = torch.linalg.cholesky_ex(matrix.unsqueeze(-3) + levels * identity).info > 0
+    steps = failed.sum(dim=-1)[..., None, None].to(matrix.dtype)
+    return NOISE * torch.where(steps > 0, 10.0 ** (2 * steps + 1), 1.0)  # ten times the first that was enough
+
+
+def complementarity(
+    matrix: Tensor, offset: Tensor, normal: Tensor | None = None, product: float | None = None, steps: int = 22
+) -> Tensor:
+    """z >= 0 that minimises 1/2 z' M z + offset' z; with `normal` under normal' z = 1.
+
+    Args:
+        matrix: [..., T, T] float64, M, positive semidefinite but for rounding, with entries of about one. A `ridge` is
+            added to its diagonal: of several solutions the one of about the least norm is taken, where there is none a
+            large z.
+        offset: [..., T].
+        normal: [..., T], not negative, the largest entry about one.
+        product: z * (M z + offset) shall be this number, not zero.
+        steps: each costs one Cholesky factorisation.
+    """
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    matrix = matrix + ridge(matrix) * identity
+    offset = offset.unsqueeze(-1)
+    z = y = torch.ones_like(offset)
+    if normal is not None:
+        normal = normal.unsqueeze(-1)
+        z = z / normal.sum(dim=-2, keepdim=True)
+    centring = 0.2
+    for _ in range(steps):
+        mu = product if product is not None else centring * (z * y).mean(dim=-2, keepdim=True)
+        # M new_z + offset - multiplier * normal = new_y = total - ratio * new_z, the linear part of z * y = mu
+        ratio, total = y / z, y + mu / z
+        factor = _factor(matrix, ratio)
+        new_z = _solve(factor, total - offset)
+        if normal is not None:
+            across = _solve(factor, normal)
+            new_z = new_z + across * ((1 - normal.mT @ new_z) / (normal.mT @ across))
+        new_y = total - ratio * new_z
+        step = _step(z, new_z, y, new_y)
+        z, y = z.lerp(new_z, step), y.lerp(new_y, step)
+        centring = (step - 1).square().clamp(min=1e-3)
+    return z.squeeze(-1)
+
+
+def maximin_in_ball(gram: Tensor, offset: Tensor, radius: float, steps: int = 32) -> Tensor:
+    """x that maximises min_i (offset + G x)_i under x' G x <= radius^2.
+
+    x = w / s for the w in the simplex that minimises 1/2 w' G w + s * offset' w, with such an s that w' G w = (radius *
+    s)^2. Each step moves s to where this holds of the w it leads to, or towards it. Where w' G w is zero for some w of
+    the simplex, s ends at the root of what can be told from zero, and so does the error.
+
+    Args:
+        gram: [..., T, T] float64, G, positive semidefinite, the largest entry about one.
+        offset: [..., T], entries of at most about one.
+        radius: > 0.
+        steps: each costs one Cholesky factorisation.
+    """
+    matrix = gram + 1e-14 * torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1))
+    offset = offset.unsqueeze(-1)
+    fixed = torch.cat([torch.ones_like(offset), offset], dim=-1)
+    w = torch.full_like(offset, 1 / offset.shape[-2])
+    s = torch.full_like(offset[..., :1, :], 0.3 / radius)
+    y = matrix @ w + s * offset
+    y = y - y.amin(dim=-2, keepdim=True) + 1
+    centring = 0.2
+    for _ in range(steps):
+        mu = (centring * (w * y).mean(dim=-2, keepdim=True)).clamp(min=1e-17)
+        # matrix @ new_w + new_s * offset - multiplier = new_y = total - ratio * new_w
+        ratio, total = y / w, y + mu / w
+        columns = _solve(_factor(matrix, ratio), torch.cat([total, fixed], dim=-1))
+        free, across, shift = columns.split(1, dim=-1)
+        sum_free, scale, sum_shift = columns.sum(dim=-2, keepdim=True).split(1, dim=-1)
+        base, slope = free + across * ((1 - sum_free) / scale), across * (sum_shift / scale) - shift
+        # w' G w + 2 mu = (radius * new_s)^2 of w = base + new_s * slope, in 1 / new_s: its larger root. 2 mu, from the
+        # barrier of the cone that w' G w <= (radius * s)^2 is, keeps s from running ahead of w
+        c, b, _, a = _gramian(matrix, torch.cat([base, slope], dim=-1)).flatten(-2).unsqueeze(-2).split(1, dim=-1)
+        a, c = a - radius**2, c + 2 * mu
+        shrinkage = s * ((b * b - a * c).clamp(min=0).sqrt() - b) / c
+        new_s = s / shrinkage.clamp(0.25, 3)
+        new_w = base + new_s * slope
+        new_y = total - ratio * new_w
+        step = _step(w, new_w, y, new_y)
+        w, y, s = w.lerp(new_w, step), y.lerp(new_y, step), s.lerp(new_s, step)
+        centring = (step - 1).square().clamp(min=0.1)
+    x = w / s
+    length = _gramian(gram, x).clamp(min=0).sqrt()
+    x = (x * (radius / length.clamp(min=radius))).squeeze(-1)
+    return torch.where(x.isfinite().all(dim=-1, keepdim=True), x, 0.0)  # rounding has made gram indefinite
+
+
+def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [..., N] and eigenvectors [..., T, N] of symmetric matrices [..., T, T], in any order.
+
+    N is T, or T + 1 with an eigenvector of zeros. Off the CPU this is Jacobi's method, as torch.linalg.eigh waits for
+    the device: twelve sweeps, in each of which every pair is rotated once, T / 2 pairs at a time.
+    """
+    if matrix.device.type == "cpu":
+        return torch.linalg.eigh(matrix)
+    return _jacobi(matrix)
+
+
+def _jacobi(matrix: Tensor, sweeps: int = 12) -> tuple[Tensor, Tensor]:
+    size = matrix.shape[-1]
+    matrix = torch.nn.functional.pad(matrix, (0, size % 2, 0, size % 2))
+    half = matrix.shape[-1] // 2
+    vectors = torch.eye(2 * half, dtype=matrix.dtype, device=matrix.device)
+    # opponents i and half + i; afterwards all but the first move on by one place around the table
+    places = torch.arange(2 * half, device=matrix.device)
+    ring = torch.cat([places[1:half], places[half:].flip(0)])
+    following = places.scatter(0, ring, ring.roll(1))
+    for _ in range(sweeps * (2 * half - 1)):
+        diagonal, twice = matrix.diagonal(dim1=-2, dim2=-1), 2 * matrix[..., :half, half:].diagonal(dim1=-2, dim2=-1)
+        gap = diagonal[..., half:] - diagonal[..., :half]
+        tangent = twice * torch.where(gap < 0, -1.0, 1.0) / (gap.abs() + torch.hypot(gap, twice)).clamp(min=1e-300)
+        cosine = (1 + tangent * tangent).rsqrt()
+        cosines, sines = torch.diag_embed(cosine), torch.diag_embed(cosine * tangent)
+        upper, lower = torch.cat([cosines, sines], dim=-1), torch.cat([-sines, cosines], dim=-1)
+        rotation = torch.cat([upper, lower], dim=-2)[..., following]
+        matrix = rotation.mT @ matrix @ rotation
+        vectors = vectors @ rotation
+    return matrix.diagonal(dim1=-2, dim2=-1), vectors[..., :size, :]
+
+
+def _factor(matrix: Tensor, ratio: Tensor) -> Tensor:
+    return torch.linalg.cholesky_ex(matrix + torch.diag_embed(ratio.squeeze(-1)))[0]
+
+
+def _solve(factor: Tensor, right: Tensor) -> Tensor:
+    """Solution of L L' x = right, for the Cholesky factor L."""
+    inner = torch.linalg.solve_triangular(factor, right, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, inner, upper=True)
+
+
+def _step(z: Tensor, new_z: Tensor, y: Tensor, new_y: Tensor) -> Tensor:
+    """How far to go, at most one, so that a hundredth of each entry is left."""
+    least = torch.cat([new_z / z, new_y / y], dim=-2).amin(dim=-2, keepdim=True)
+    return 0.99 / (1 - least).clamp(min=0.99)
+
+
+def _gramian(matrix: Tensor, columns: Tensor) -> Tensor:
+    return columns.mT @ (matrix @ columns)

@@ -1,0 +1,92 @@
+"""The tensors that a caller wants results written into: whether that can be done without harm."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from gmd_kernels.gradients import _C, Gradients, first_tensor, tell_of
+
+
+def check_out(out: Sequence[Tensor | None] | None, gradients: Gradients) -> list[Tensor | None]:
+    """The P results to write into, `None` where they are to be allocated; a ValueError if one is unfit."""
+    num_params = len(gradients.reached)
+    if out is None:
+        return [None] * num_params
+    if isinstance(out, Tensor) or not isinstance(out, Sequence):
+        raise TypeError(f"out: expected a sequence of tensors or None, got {tell_of(out)}")
+    if len(out) != num_params:
+        raise ValueError(f"out: expected {num_params} tensors, one for each parameter, got {len(out)}")
+    for p, (target, *column) in enumerate(zip(out, *gradients.rows, strict=True)):
+        if target is not None:
+            like = first_tensor(column)
+            _check_one(f"out[{p}]", target, target if like is None else like, gradients.device)
+    if not gradients.traced:  # functional graphs have no memory to share
+        _check_memory(out, gradients)
+    return list(out)
+
+
+def _check_one(name: str, target: object, like: Tensor, device: torch.device) -> None:
+    if not isinstance(target, Tensor) or _kind(target) != _kind(like) or target.device != device:
+        raise ValueError(f"{name}: expected {tell_of(like)}, got {tell_of(target)}")
+    if target.requires_grad or (not torch.compiler.is_compiling() and target.is_neg()):
+        raise ValueError(f"{name}: expected a tensor that neither requires grad nor is lazily negated")
+    zero_stride = any(size > 1 and stride == 0 for size, stride in zip(target.shape, target.stride(), strict=True))
+    if zero_stride and target.numel():
+        raise ValueError(f"{name}: overlaps itself, strides {target.stride()}; an expanded tensor holds no result")
+
+
+def _kind(g: Tensor) -> tuple:
+    return g.shape, g.dtype, g.device, g.layout
+
+
+def _check_memory(out: Sequence[Tensor | None], gradients: Gradients) -> None:
+    """Results lie apart from each other, and from every gradient but those that they replace element by element."""
+    for p, target in enumerate(out):
+        if target is not None and not target.is_contiguous() and _overlaps_itself(target):
+            raise ValueError(f"out[{p}]: overlaps itself, {list(target.shape)} with strides {target.stride()}")
+    results = sorted(_span(target, p) for p, target in enumerate(out) if target is not None and target.numel())
+    for (_, end, p), (start, _, q) in pairwise(results):
+        if start < end:
+            raise ValueError(f"out[{max(p, q)}] shares its memory with out[{min(p, q)}]: each result needs its own")
+    if not results:
+        return
+    spans, targets = _spans(gradients), torch.tensor(results)
+    nearest = (torch.searchsorted(targets[:, 0].contiguous(), spans[:, 1].contiguous()) - 1).clamp_(min=0)
+    nearest = targets[nearest]  # the last result that begins before the gradient ends
+    overlap = (nearest[:, 0] < spans[:, 1]) & (spans[:, 0] < nearest[:, 1])
+    same = (nearest == spans).all(dim=1)
+    for p, q in torch.stack([nearest[:, 2], spans[:, 2]], dim=1)[overlap & ~same].tolist():
+        raise ValueError(
+            f"out[{p}] shares its memory with gradients of parameter {q}: it would overwrite what is still needed"
+        )
+    for p in set(spans[same][:, 2].tolist()):
+        target = out[p]
+        for k, row in enumerate(gradients.rows):
+            g = row[p]
+            if g is not None and g.data_ptr() == target.data_ptr() and g.stride() != target.stride():
+                raise ValueError(f"out[{p}] shares its memory with grads[{k}][{p}], whose strides are others")
+
+
+def _overlaps_itself(g: Tensor) -> bool:
+    """Whether elements may share a place; from the shortest stride on, each has to step over all before it."""
+    reach = 0
+    for stride, size in sorted(zip(g.stride(), g.shape, strict=True)):
+        if size > 1 and stride <= reach:
+            return True
+        reach += (size - 1) * stride
+    return False
+
+
+def _spans(gradients: Gradients) -> Tensor:
+    """[tensors, 3] int64: first address, address behind the last element, parameter."""
+    if gradients.native is not None and not gradients.native.copied:
+        return _C.spans(gradients.native)
+    found = [_span(g, p) for row in gradients.rows for p, g in enumerate(row) if g is not None and g.numel()]
+    return torch.tensor(found, dtype=torch.int64).view(-1, 3)
+
+
+def _span(g: Tensor, p: int) -> tuple[int, int, int]:
+    elements = 1 + sum((size - 1) * stride for size, stride in zip(g.shape, g.stride(), strict=True))
+    return g.data_ptr(), g.data_ptr() + elements * g.element_size(), p
