@@ -1,1 +1,1 @@
-"""What `make bench` measures: gradient surgery on the CPU, ours beside the published procedure and TorchJD's."""
+"""What `make bench` measures: gradient surgery on the CPU, ours beside what others do with the same gradients."""

@@ -1,4 +1,4 @@
-"""The one registry of what is measured: how many objectives, how many elements, in which tensors."""
+"""The one registry of what is measured: how many objectives, how many elements of which type, in which tensors."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from torch import Tensor
 Shapes = tuple[tuple[int, ...], ...]
 Gradients = list[list[Tensor | None]]  # [T][P]
 
-OBJECTIVES = (3, 4, 7, 15)
-SIZES = {"0.5M": 500_000, "5.6M": 5_600_000, "16M": 16_000_000}
+SUFFIXES = {torch.float32: "", torch.bfloat16: "-bf16", torch.float16: "-fp16", torch.float64: "-fp64"}
 TRANSFORMER_LAYERS = 15
+SMALL_BLOCKS = 30
 
 # Gradient k = mixture[k] @ (a few directions that all objectives know) + noise. With these values between a tenth and a
 # third of the pairs conflict at each T: the published procedure projects only then, so its speed depends on it.
@@ -24,16 +24,27 @@ MIXTURE_SEED = 2800
 
 @dataclass(frozen=True)
 class Case:
-    """`num_objectives` gradients of the parameters that `shapes` lists, in float32."""
+    """`num_objectives` gradients of the parameters that `shapes` lists."""
 
-    name: str
+    layout: str
     shapes: Shapes
     num_objectives: int
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def name(self) -> str:
+        """As in transformer-5.6M-T15-bf16; float32 has no suffix."""
+        return f"{self.layout}-T{self.num_objectives}{SUFFIXES[self.dtype]}"
 
     @property
     def num_elements(self) -> int:
         """N, in all parameters together."""
         return sum(prod(shape) for shape in self.shapes)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of one objective's gradients."""
+        return self.num_elements * self.dtype.itemsize
 
     def gradients(self) -> Gradients:
         """grads[k][p], the same at every call. Every tensor has memory of its own, as autograd leaves it."""
@@ -50,12 +61,12 @@ class Case:
 
     def _column(self, p: int, mixture: Tensor, generator: torch.Generator) -> list[Tensor | None]:
         """The gradients of parameter p, on a scale of its own between 1e-4 and 1e-2."""
-        numel = prod(self.shapes[p])
+        shape, numel = self.shapes[p], prod(self.shapes[p])
         scale = 10 ** (2 * torch.rand(1, generator=generator) - 4)
         directions = torch.randn(SHARED_DIRECTIONS, numel, generator=generator)
         rows = NOISE * torch.randn(self.num_objectives, numel, generator=generator)
         rows.addmm_(mixture, directions).mul_(scale)
-        return [row.clone().view(self.shapes[p]) if self.reaches(k, p) else None for k, row in enumerate(rows)]
+        return [row.to(self.dtype, copy=True).view(shape) if self.reaches(k, p) else None for k, row in enumerate(rows)]
 
 
 def unet_shapes(base: float) -> Shapes:
@@ -76,24 +87,37 @@ def transformer_shapes(width: int) -> Shapes:
     return (*(attention + mlp + norms) * TRANSFORMER_LAYERS, (3, width), (3,))
 
 
+def small_shapes(width: int) -> Shapes:
+    """120 tensors of an MLP with 30 residual blocks, a linear layer and a norm each: overheads outweigh everything."""
+    return ((width, width), (width,), (width,), (width,)) * SMALL_BLOCKS
+
+
 def _closest(shapes_of: Callable[[float], Shapes], widths: Iterable[float], target: int) -> Shapes:
     """The shapes whose number of elements comes closest to `target`."""
     candidates = (shapes_of(width) for width in widths)
     return min(candidates, key=lambda shapes: abs(sum(map(prod, shapes)) - target))
 
 
-def _registry() -> dict[str, Case]:
-    cases = {}
-    for size, target in SIZES.items():
-        layouts = {
-            "unet": _closest(unet_shapes, [sixteenths / 16 for sixteenths in range(48, 640)], target),
-            "transformer": _closest(transformer_shapes, range(16, 512), target),
-        }
-        for layout, shapes in layouts.items():
-            for t in OBJECTIVES:
-                name = f"{layout}-{size}-T{t}"
-                cases[name] = Case(name, shapes, t)
-    return cases
-
-
-CASES = _registry()
+LAYOUTS = {
+    "unet-5.6M": _closest(unet_shapes, [sixteenths / 16 for sixteenths in range(48, 640)], 5_600_000),
+    "transformer-5.6M": _closest(transformer_shapes, range(16, 512), 5_600_000),
+    "transformer-16M": _closest(transformer_shapes, range(16, 512), 16_000_000),
+    "small-0.3M": _closest(small_shapes, range(16, 512), 300_000),
+}
+MEASURED = {  # type -> layout -> T
+    torch.float32: {
+        "unet-5.6M": (4, 7, 15),
+        "transformer-5.6M": (4, 7, 15),
+        "transformer-16M": (15,),
+        "small-0.3M": (7,),
+    },
+    torch.bfloat16: {"transformer-5.6M": (4, 7, 15)},
+    torch.float16: {"transformer-5.6M": (7,)},
+    torch.float64: {"transformer-5.6M": (7,)},
+}
+CASES = {
+    case.name: case
+    for dtype, layouts in MEASURED.items()
+    for layout, objectives in layouts.items()
+    for case in (Case(layout, LAYOUTS[layout], t, dtype) for t in objectives)
+}

@@ -5,19 +5,34 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 import gmd_kernels as gk
 from bench import oracle
-from bench.cases import Gradients
-from bench.peers import TorchJD, plain_mean, published, torchjd_order
+from bench.cases import Case, Gradients
+from bench.peers import TorchJD, libmtl, peer_order, plain_mean, published, pytorch_pcgrad, torchjd_order
 
-OURS, PUBLISHED, TORCHJD = "surgery (ours)", "published", "torchjd"
+# Ours. "(in place)" writes over objective 0's gradients; the others into a result that each call allocates.
+GRAM, COMBINE, COMBINE_IN_PLACE = "gram", "combine", "combine (in place)"
+OURS, OURS_IN_PLACE, REFERENCE = "surgery (ours)", "surgery (in place)", "surgery (reference)"
+# The others', from the same lists of gradients. The two stacked ones begin after half of that work is done.
+PUBLISHED, PCGRAD, LIBMTL, TORCHJD = "published", "Pytorch-PCGrad's way", "LibMTL's way", "TorchJD"
+TORCHJD_STACKED, TORCHJD_LEAN, MEAN = "TorchJD (stacked)", "TorchJD (stacked, no concat)", "plain mean"
+
 # Relative, see oracle.merge_error. Forgotten projections show as more than 5e-2. The peers take inner products of N
 # float32 in float32, and lose up to 1e-3 by rounding alone at N = 16 million: the results say so, it is no mistake.
 TOLERANCE, PEER_TOLERANCE = 1e-5, 1e-2
 SEED = 0
+
+
+class Work(NamedTuple):
+    """What must move between memory and processor, whoever does it, in units of N elements."""
+
+    reads: int
+    copies: int  # N elements read and N written
 
 
 @dataclass(frozen=True)
@@ -25,50 +40,108 @@ class Contestant:
     """One way of doing one thing.
 
     Attributes:
-        passes: how often N elements must move between memory and processor, whoever does this, see `floor_ms`.
+        work: the least that it must move, see `measure.floor_ms`.
         call: what is timed.
         error: the result of `call` -> its relative error against float64.
         tolerance: what that error may be.
+        result_bytes: of what `call` allocates and returns.
         prepare: is run before each call, untimed.
     """
 
     name: str
-    passes: int
+    work: Work
     call: Callable[[], object]
     error: Callable[[object], float]
     tolerance: float = TOLERANCE
+    result_bytes: int = 0
     prepare: Callable[[], None] = lambda: None
 
 
-def contestants(grads: Gradients, gram: torch.Tensor) -> list[Contestant]:
-    """All of them on the same gradients, whose exact Gramian is `gram`.
+def contestants(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
+    """All of them on the same gradients, whose exact Gramian is `gram`; the peers where these are float32."""
+    peers = _peers(case, grads, gram) if case.dtype == torch.float32 else []
+    return [*_ours(case, grads, gram), *peers]
 
-    Ours, the reference and the published procedure project in the same order, TorchJD in one of its own.
-    """
-    t = len(grads)
-    order = gk.projection_order(t, _generator())
-    rows = oracle.rows_for(grads, oracle.exact_weights(gram, order))
-    gmd_error = _error_against(grads, rows)
-    mean_error = _error_against(grads, oracle.rows_for(grads, torch.ones(t, dtype=torch.float64)))
-    jd_weights = oracle.exact_weights(gram, torchjd_order(t, SEED))
-    jd_error = _error_against(grads, jd_weights.expand(len(grads[0]), t))  # sums shared and private alike
 
-    jd, jd_stacked = TorchJD(grads, SEED), TorchJD(grads, SEED, stacked=True)
-    jd_lean = TorchJD(grads, SEED, stacked=True, skip_concatenation=True)
+def _ours(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
+    rows = oracle.rows_for(grads, oracle.exact_weights(gram, gk.projection_order(len(grads), _generator())))
+    in_place = InPlace(grads, rows)
+    # the last thing that happens to a merged element is one rounding to the gradients' type
+    judged = {"error": _error_against(grads, rows), "tolerance": max(TOLERANCE, torch.finfo(case.dtype).eps)}
+    fresh, kept = judged | {"result_bytes": case.num_bytes}, judged | {"prepare": in_place.prepare}
+    reading, merging, both = _works(len(grads))
     return [
-        Contestant("gram", t, partial(gk.gram, grads), partial(oracle.gram_error, exact=gram)),
-        Contestant("combine", t + 1, partial(gk.combine, grads, rows), gmd_error),
-        Contestant(OURS, 2 * t + 1, partial(_surgery, grads), gmd_error),
-        Contestant("surgery (reference)", 2 * t + 1, partial(_reference_surgery, grads), gmd_error),
-        Contestant(PUBLISHED, 2 * t + 1, partial(published, grads, order), gmd_error, PEER_TOLERANCE),
-        Contestant(TORCHJD, 2 * t + 1, jd, jd_error, PEER_TOLERANCE, jd.prepare),
-        Contestant("torchjd (stacked)", 2 * t + 1, jd_stacked, jd_error, PEER_TOLERANCE, jd_stacked.prepare),
-        Contestant("torchjd (stacked, no concat)", 2 * t + 1, jd_lean, jd_error, PEER_TOLERANCE, jd_lean.prepare),
-        Contestant("plain mean", t + 1, partial(plain_mean, grads), mean_error),
+        Contestant(GRAM, reading, partial(gk.gram, grads), partial(oracle.gram_error, exact=gram)),
+        Contestant(COMBINE, merging, partial(gk.combine, grads, rows), **fresh),
+        Contestant(COMBINE_IN_PLACE, merging, in_place.combine, **kept),
+        Contestant(OURS, both, partial(_surgery, grads), **fresh),
+        Contestant(OURS_IN_PLACE, both, in_place.surgery, **kept),
+        Contestant(REFERENCE, both, partial(_reference_surgery, grads), **fresh),
     ]
 
 
-def _error_against(grads: Gradients, rows: torch.Tensor) -> Callable[[object], float]:
+def _peers(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
+    """The published procedure and Pytorch-PCGrad's average the shared parameters; LibMTL and TorchJD sum everything."""
+    t, num_params = len(grads), len(grads[0])
+    order = peer_order(t, SEED)
+    weights = oracle.exact_weights(gram, order)
+    mean = {"error": _error_against(grads, oracle.rows_for(grads, weights)), "tolerance": PEER_TOLERANCE}
+    total = {"error": _error_against(grads, weights.expand(num_params, t)), "tolerance": PEER_TOLERANCE}
+    jd_weights = oracle.exact_weights(gram, torchjd_order(t, SEED))
+    jd_total = total | {"error": _error_against(grads, jd_weights.expand(num_params, t))}
+    no_surgery = {"error": _error_against(grads, oracle.rows_for(grads, torch.ones(t, dtype=torch.float64)))}
+
+    jd, stacked = TorchJD(grads, SEED), TorchJD(grads, SEED, stacked=True)
+    lean = TorchJD(grads, SEED, stacked=True, skip_concatenation=True)
+    _, merging, both = _works(t)
+    result = {"result_bytes": case.num_bytes}
+    return [
+        Contestant(PUBLISHED, both, partial(published, grads, order), **mean, **result),
+        Contestant(PCGRAD, both, partial(pytorch_pcgrad, grads, order), **mean, **result),
+        Contestant(LIBMTL, both, partial(libmtl, grads, order), **total, **result),
+        Contestant(TORCHJD, both, jd, **jd_total, **result, prepare=jd.prepare),
+        Contestant(TORCHJD_STACKED, both, stacked, **jd_total, **result, prepare=stacked.prepare),
+        Contestant(TORCHJD_LEAN, both, lean, **jd_total, **result, prepare=lean.prepare),
+        Contestant(MEAN, merging, partial(plain_mean, grads), **no_surgery, **result),
+    ]
+
+
+def _works(t: int) -> tuple[Work, Work, Work]:
+    """Of the Gramian, of the combination, and of both. The combination's first gradient is read where it is copied."""
+    reading, merging = Work(reads=t, copies=0), Work(reads=t - 1, copies=1)
+    return reading, merging, Work(reading.reads + merging.reads, reading.copies + merging.copies)
+
+
+class InPlace:
+    """Ours, with the result over a copy of objective 0's gradients. `prepare` restores the copy.
+
+    It then takes the Gramian, which leaves in the caches what it leaves there in a step, not the copy.
+    """
+
+    def __init__(self, grads: Gradients, rows: Tensor):
+        self.rows, self.original = rows, grads[0]
+        self.grads = [[None if g is None else g.clone() for g in grads[0]], *grads[1:]]
+        columns = zip(*self.grads, strict=True)  # what objective 0 does not reach gets a place beside its gradients
+        self.out = [column[0] if column[0] is not None else torch.empty_like(_first(column)) for column in columns]
+
+    def prepare(self) -> None:
+        for mine, original in zip(self.grads[0], self.original, strict=True):
+            if mine is not None:
+                mine.copy_(original)
+        gk.gram(self.grads)
+
+    def combine(self) -> list[Tensor]:
+        return gk.combine(self.grads, self.rows, out=self.out)
+
+    def surgery(self) -> list[Tensor]:
+        return gk.surgery(self.grads, generator=_generator(), out=self.out).merged
+
+
+def _first(column: tuple[Tensor | None, ...]) -> Tensor:
+    return next(g for g in column if g is not None)
+
+
+def _error_against(grads: Gradients, rows: Tensor) -> Callable[[object], float]:
     return partial(oracle.merge_error, exact=oracle.exact_merge(grads, rows))
 
 
@@ -76,11 +149,11 @@ def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(SEED)
 
 
-def _surgery(grads: Gradients) -> list[torch.Tensor]:
+def _surgery(grads: Gradients) -> list[Tensor]:
     return gk.surgery(grads, generator=_generator()).merged
 
 
-def _reference_surgery(grads: Gradients) -> list[torch.Tensor]:
+def _reference_surgery(grads: Gradients) -> list[Tensor]:
     with _backend("reference"):
         return _surgery(grads)
 

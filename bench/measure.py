@@ -8,12 +8,13 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from bench.contestants import Contestant
+import gmd_kernels as gk
+from bench.contestants import Contestant, Work
 
 ROUNDS = 7
-SLOW_MS = 1000.0  # a contestant slower than this takes part in every third round only
-FAST_MS = 20.0  # a faster one is run several times within a round
-MOST_REPEATS = 10
+SLOW_MS, SLOWEST_MS = 1000.0, 5000.0  # a slower contestant takes part in every third, or every sixth round only
+FAST_MS = 60.0  # a faster one is run several times within a round
+MOST_REPEATS = 20
 BANDWIDTH_TRIES = 2  # per sample
 ROW = 4096  # floats: one row of the matrix that `torch.mv` reads
 
@@ -33,7 +34,7 @@ def interleaved(contestants: Sequence[Contestant], on_round: Callable[[], object
     for turn in range(1, ROUNDS):
         for contestant in contestants:
             expected = first[contestant.name]
-            if expected > SLOW_MS and turn % 3:
+            if turn % (6 if expected > SLOWEST_MS else 3 if expected > SLOW_MS else 1):
                 continue
             repeats = min(MOST_REPEATS, max(1, round(FAST_MS / expected)))
             times[contestant.name] += [milliseconds(contestant) for _ in range(repeats)]
@@ -47,21 +48,20 @@ def summary(times: Sequence[float]) -> dict[str, float]:
     return {"median_ms": median, "p20_ms": p20, "p80_ms": p80, "calls": len(times)}
 
 
-def with_peak_memory(contestant: Contestant) -> tuple[object, float | None]:
+def with_peak_memory(call: Callable[[], object]) -> tuple[object, float | None]:
     """The result of one call, and the MB by which this process's resident memory peaked above its level before.
 
     Linux keeps the peak (VmHWM) and resets it on request (/proc/self/clear_refs); None where it does not.
     What malloc holds but does not use goes back to the system first, or later allocations would not show.
     """
-    contestant.prepare()
     if not _CLEAR_REFS.exists():
-        return contestant.call(), None
+        return call(), None
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):  # glibc
         libc.malloc_trim(0)
     _CLEAR_REFS.write_text("5")
     before = _status_megabytes("VmRSS")
-    result = contestant.call()
+    result = call()
     return result, max(0.0, _status_megabytes("VmHWM") - before)
 
 
@@ -71,24 +71,39 @@ def _status_megabytes(field: str) -> float:
 
 
 class Bandwidth:
-    """GB/s of reading and of copying float32 in one piece of memory: the best of all samples, the first one taken here.
+    """GB/s of reading and of copying in one buffer: the best of all samples, the first one taken here.
 
-    Reading is `torch.sum`, `torch.dot` (of the two halves) and `torch.mv` (with a vector that stays in the cache):
-    different code, so that memory is what limits the fastest. Copying, half to half, counts both ways.
+    A floor is only as good as the code that finds it, so each is the fastest of several: torch, numpy, and our own
+    kernels given one gradient. Reading: `torch.sum`, `torch.dot` of the two halves, `torch.mv` with a vector that stays
+    in the cache, `gk.gram`. Copying, half to half, counts both ways: `Tensor.copy_`, memcpy, `gk.combine`.
+
+    Args:
+        num_bytes: as many as the gradients that the floor is for: both then meet the caches alike.
     """
 
-    def __init__(self, num_floats: int):
-        rows = max(2, num_floats // (2 * ROW) * 2)
+    def __init__(self, num_bytes: int):
+        rows = max(2, num_bytes // (4 * 2 * ROW) * 2)
         self._matrix, self._vector = torch.ones(rows, ROW), torch.ones(ROW)
         self._read_seconds = self._copy_seconds = float("inf")
         self.sample()
 
     def sample(self) -> None:
-        first, second = self._matrix.view(2, -1)
-        reads = (self._matrix.sum, lambda: torch.dot(first, second), lambda: torch.mv(self._matrix, self._vector))
+        matrix, (first, second) = self._matrix, self._matrix.view(2, -1)
+        one = torch.ones(1)
+        reads = (
+            matrix.sum,
+            lambda: torch.dot(first, second),
+            lambda: torch.mv(matrix, self._vector),
+            lambda: gk.gram([[matrix]]),
+        )
+        copies = (
+            lambda: second.copy_(first),
+            lambda: np.copyto(second.numpy(), first.numpy()),
+            lambda: gk.combine([[first]], one, out=[second]),
+        )
         for _ in range(BANDWIDTH_TRIES):
             self._read_seconds = min(self._read_seconds, *map(_seconds, reads))
-            self._copy_seconds = min(self._copy_seconds, _seconds(lambda: second.copy_(first)))
+            self._copy_seconds = min(self._copy_seconds, *map(_seconds, copies))
 
     def best(self) -> dict[str, float]:
         gigabytes = 4e-9 * self._matrix.numel()
@@ -101,6 +116,6 @@ def _seconds(call: Callable[[], object]) -> float:
     return perf_counter() - start
 
 
-def floor_ms(passes: int, num_elements: int, read_gbps: float) -> float:
-    """The time that moving `passes` times N float32 takes at the measured read bandwidth; for surgery passes = 2T+1."""
-    return 1e3 * passes * 4 * num_elements / (1e9 * read_gbps)
+def floor_ms(work: Work, num_bytes: int, read_gbps: float, copy_gbps: float) -> float:
+    """The time that `work` takes at the measured bandwidths, `num_bytes` being those of N elements."""
+    return 1e-6 * num_bytes * (work.reads / read_gbps + 2 * work.copies / copy_gbps)

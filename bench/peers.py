@@ -1,8 +1,11 @@
-"""What our surgery is measured against: the published procedure, TorchJD's PCGrad, and a plain mean."""
+"""What our surgery is measured against, rendered by ourselves from what the published code does, mathematics right.
+
+`published`, `pytorch_pcgrad` and `libmtl` let each gradient meet all T in the order given, itself included, as the
+code they stand for does; the oracle is given the same order. What their Python wastes beside tensor work is left out.
+"""
 
 import copy
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from torch import Tensor
@@ -12,46 +15,104 @@ from torchjd.autojac import jac_to_grad
 from bench.cases import Gradients
 
 
-def published(grads: Gradients, order: Tensor, reduction: str = "mean") -> list[Tensor]:
-    """GMD the way published code does it, step by step, but with the mathematics right.
+def peer_order(num_objectives: int, seed: int) -> Tensor:
+    """[T, T] int64, a shuffle of all objectives for each."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randperm(num_objectives, generator=generator) for _ in range(num_objectives)])
 
-    Each objective's gradients are copied into one flat vector beside a mask of N floats that says which parameters it
-    has; the vectors are copied once more, and the copies projected in place, one dot product after the other.
+
+def published(grads: Gradients, order: Tensor) -> list[Tensor]:
+    """GMD (Wang et al., AAAI 2024): Pytorch-PCGrad's way with a coefficient kept for each objective, read by the log.
 
     Args:
-        grads: [T][P] tensors or `None`.
-        order: [T, T-1] int64, row i = the order in which gradient i meets the others.
-        reduction: "mean" or "sum", for the parameters that every objective has; the others are always summed.
+        grads: [T][P] float32 tensors or `None`.
+        order: [T, any number] int64, row i = the objectives that gradient i meets, one after the other.
 
     Returns:
-        P tensors; zeros for a parameter that no objective has.
+        P tensors: the mean of the projected gradients where every objective has one, elsewhere their sum.
     """
-    shapes = [next(g for g in column if g is not None).shape for column in zip(*grads, strict=True)]
-    vectors, masks = zip(*(_flatten(row, shapes) for row in grads), strict=True)
-    shared = torch.stack(masks).prod(dim=0).bool()
-
+    vectors, shared, shapes = _pack(grads)
+    coefficients = torch.ones(len(grads))
     projected = copy.deepcopy(vectors)
-    for i, vector in enumerate(projected):
-        for j in order[i].tolist():
+    for vector, others in zip(projected, order.tolist(), strict=True):
+        for j in others:
             product = torch.dot(vector, vectors[j])
-            if product < 0:  # the host waits for the device here, T (T - 1) times a step
-                vector -= product * vectors[j] / vectors[j].norm() ** 2
+            if product < 0:  # the host waits for the device here, T² times a step
+                coefficient = product / vectors[j].norm() ** 2
+                vector -= coefficient * vectors[j]
+                coefficients[j] -= coefficient
+    for coefficient in coefficients:
+        coefficient.item()  # what it logs, and another wait
+    return _unpack(_merge(projected, shared), shapes)
 
-    merge = torch.mean if reduction == "mean" else torch.sum
-    merged = torch.zeros_like(vectors[0])
-    merged[shared] = merge(torch.stack([vector[shared] for vector in projected]), dim=0)
+
+def pytorch_pcgrad(grads: Gradients, order: Tensor) -> list[Tensor]:
+    """Pytorch-PCGrad (W.-C. Tseng, github.com/WeiChengTseng/Pytorch-PCGrad). Arguments and result as for `published`.
+
+    Each objective's gradients and a mask of N floats, which says what it reaches, are copied one by one and then into
+    flat vectors; these are copied deeply, and the copies projected in place, a dot product and a wait for each pair.
+    """
+    vectors, shared, shapes = _pack(grads)
+    projected = copy.deepcopy(vectors)
+    for vector, others in zip(projected, order.tolist(), strict=True):
+        for j in others:
+            product = torch.dot(vector, vectors[j])
+            if product < 0:
+                vector -= product * vectors[j] / vectors[j].norm() ** 2  # two temporaries of N
+    return _unpack(_merge(projected, shared), shapes)
+
+
+def libmtl(grads: Gradients, order: Tensor) -> list[Tensor]:
+    """LibMTL (Lin and Zhang, JMLR 2023): vectors are rows of one [T, N] tensor, and there are no masks.
+
+    Arguments as for `published`. Returns P tensors, the sum of the projected gradients everywhere.
+    """
+    shapes = _shapes(grads)
+    sizes = [shape.numel() for shape in shapes]
+    rows = torch.zeros(len(grads), sum(sizes))
+    for k, row in enumerate(grads):
+        vector = torch.zeros(sum(sizes))
+        for piece, g in zip(vector.split(sizes), row, strict=True):
+            if g is not None:
+                piece.copy_(g.reshape(-1))
+        rows[k] = vector
+    projected = rows.clone()
+    for i, others in enumerate(order.tolist()):
+        for j in others:
+            product = torch.dot(projected[i], rows[j])
+            if product < 0:
+                projected[i] -= product * rows[j] / rows[j].norm() ** 2
+    return _unpack(projected.sum(dim=0), shapes)
+
+
+def _pack(grads: Gradients) -> tuple[list[Tensor], Tensor, list[torch.Size]]:
+    """T vectors [N], zeros for `None`; the mask [N] of what every objective reaches; P shapes."""
+    shapes = _shapes(grads)
+    vectors, masks = [], []
+    for row in grads:
+        pairs = list(zip(row, shapes, strict=True))
+        copies = [torch.zeros(shape) if g is None else g.clone() for g, shape in pairs]
+        reached = [torch.zeros(shape) if g is None else torch.ones(shape) for g, shape in pairs]
+        vectors.append(torch.cat([g.flatten() for g in copies]))
+        masks.append(torch.cat([mask.flatten() for mask in reached]))
+    return vectors, torch.stack(masks).prod(dim=0).bool(), shapes
+
+
+def _merge(projected: Sequence[Tensor], shared: Tensor) -> Tensor:
+    """[N]: mean where shared, sum elsewhere."""
+    merged = torch.zeros_like(projected[0])
+    merged[shared] = torch.stack([vector[shared] for vector in projected]).mean(dim=0)
     merged[~shared] = torch.stack([vector[~shared] for vector in projected]).sum(dim=0)
-    pieces = merged.split([prod(shape) for shape in shapes])
-    return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+    return merged
 
 
-def _flatten(row: Sequence[Tensor | None], shapes: Sequence[torch.Size]) -> tuple[Tensor, Tensor]:
-    """One objective's gradients, zeros where it has none, and the mask of those it has: [N] float32 each."""
-    like = next(g for g in row if g is not None)
-    pairs = list(zip(row, shapes, strict=True))
-    vector = torch.cat([like.new_zeros(shape.numel()) if g is None else g.flatten() for g, shape in pairs])
-    mask = torch.cat([like.new_full((shape.numel(),), float(g is not None)) for g, shape in pairs])
-    return vector, mask
+def _unpack(merged: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    pieces = merged.split([shape.numel() for shape in shapes])
+    return [piece.view(shape).clone() for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def _shapes(grads: Gradients) -> list[torch.Size]:
+    return [next(g for g in column if g is not None).shape for column in zip(*grads, strict=True)]
 
 
 class TorchJD:
@@ -66,8 +127,7 @@ class TorchJD:
 
     def __init__(self, grads: Gradients, seed: int, stacked: bool = False, skip_concatenation: bool = False):
         self.grads, self.seed, self.skip_concatenation = grads, seed, skip_concatenation
-        shapes = [next(g for g in column if g is not None).shape for column in zip(*grads, strict=True)]
-        self.params = [torch.empty(shape, requires_grad=True) for shape in shapes]
+        self.params = [torch.empty(shape, requires_grad=True) for shape in _shapes(grads)]
         self.jacobians = torchjd_jacobians(grads) if stacked else None
 
     def prepare(self) -> None:
@@ -87,15 +147,14 @@ def torchjd_jacobians(grads: Gradients) -> list[Tensor]:
     """P tensors [T, *shape], zeros for `None`."""
     jacobians = []
     for column in zip(*grads, strict=True):
-        zeros = torch.zeros_like(next(g for g in column if g is not None))
-        jacobians.append(torch.stack([zeros if g is None else g for g in column]))
+        like = next(g for g in column if g is not None)
+        jacobians.append(torch.stack([torch.zeros_like(like) if g is None else g for g in column]))
     return jacobians
 
 
 def torchjd_order(num_objectives: int, seed: int) -> Tensor:
     """The order [T, T-1] that TorchJD's PCGrad draws after `torch.manual_seed(seed)`."""
-    generator = torch.Generator().manual_seed(seed)
-    draws = [torch.randperm(num_objectives, generator=generator) for _ in range(num_objectives)]
+    draws = peer_order(num_objectives, seed)
     return torch.stack([draw[draw != i] for i, draw in enumerate(draws)])
 
 

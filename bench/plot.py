@@ -1,6 +1,5 @@
-"""`python -m bench.plot`: pictures of bench/results/*.csv beside them; with --markdown, the README's tables instead."""
+"""`python -m bench.plot`: pictures of bench/results/*.csv beside them."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -9,59 +8,95 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.contestants import OURS, PUBLISHED, TORCHJD
+from bench.contestants import COMBINE, GRAM, LIBMTL, MEAN, OURS, PCGRAD, PUBLISHED, REFERENCE, TORCHJD
 from bench.run import RESULTS
 from bench.step import PHASES, WAYS
-from bench.tables import step_markdown, surgery_markdown
+from bench.tables import significant
 
-# Order of drawing; colours that are told apart by people who do not see all of them.
-STYLES = {
-    PUBLISHED: ("#D55E00", "s"),
-    "surgery (reference)": ("#999999", "v"),
-    TORCHJD: ("#E69F00", "^"),
-    "torchjd (stacked)": ("#009E73", "<"),
-    "torchjd (stacked, no concat)": ("#CC79A7", "D"),
-    "plain mean": ("#56B4E9", "x"),
-    OURS: ("#0072B2", "o"),
+# From top to bottom; colours that are told apart by people who do not see all of them.
+BARS = {
+    PUBLISHED: "#D55E00",
+    PCGRAD: "#E69F00",
+    LIBMTL: "#CC79A7",
+    TORCHJD: "#009E73",
+    REFERENCE: "#999999",
+    MEAN: "#56B4E9",
+    OURS: "#0072B2",
 }
+PARTS = {GRAM: "#0072B2", COMBINE: "#56B4E9"}
 PHASE_COLOURS = dict(zip(PHASES, ("#56B4E9", "#0072B2", "#D55E00", "#999999"), strict=True))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.plot", description=__doc__)
-    parser.add_argument("--markdown", action="store_true", help="print the README's tables instead")
-    markdown = parser.parse_args().markdown
     files = [RESULTS / "surgery_cpu.csv", RESULTS / "step_cpu.csv"]
     if missing := [str(file) for file in files if not file.exists()]:
         print(f"nothing to plot, {', '.join(missing)} missing: run `python -m bench.run` first", file=sys.stderr)
         return 2
-
     surgery, steps = map(pd.read_csv, files)
-    if markdown:
-        print(surgery_markdown(surgery), step_markdown(steps), sep="\n\n")
-        return 0
     matplotlib.use("Agg")
-    for file, figure in zip(files, (draw_surgery(surgery), draw_step(steps)), strict=True):
-        print(save(figure, file.with_suffix(".png")))
+    print(save(draw_surgery(surgery), RESULTS / "surgery_cpu.png"))
+    print(save(draw_floors(surgery), RESULTS / "floors_cpu.png"))
+    print(save(draw_step(steps), RESULTS / "step_cpu.png"))
     return 0
 
 
 def draw_surgery(surgery: pd.DataFrame) -> Figure:
-    """Milliseconds over T, a panel for each layout and size; bars span the 20th to the 80th percentile."""
-    panels = surgery["case"].str.rpartition("-")[0]
-    layouts, sizes = (list(dict.fromkeys(panels.str.split("-").str[part])) for part in (0, 1))
-    figure = Figure(figsize=(3.6 * len(sizes) + 1.2, 3.1 * len(layouts) + 1.0), layout="constrained")
-    axes = figure.subplots(len(layouts), len(sizes), sharex=True, sharey="col", squeeze=False)
+    """Milliseconds of the whole surgery, float32: a panel for each T of each layout that was measured with several."""
+    float32 = surgery[surgery["dtype"] == "float32"]
+    chosen = float32[float32.groupby("layout")["T"].transform("nunique") > 1]
+    layouts, objectives = chosen["layout"].unique(), sorted(chosen["T"].unique())
+    figure = Figure(figsize=(3.5 * len(objectives) + 1.5, 2.6 * len(layouts) + 0.8), layout="constrained")
+    axes = figure.subplots(len(layouts), len(objectives), sharex="col", sharey=True, squeeze=False)
     for layout, row in zip(layouts, axes, strict=True):
-        for size, ax in zip(sizes, row, strict=True):
-            _draw_panel(ax, surgery[panels == f"{layout}-{size}"])
+        for t, ax in zip(objectives, row, strict=True):
+            _draw_bars(ax, chosen[(chosen["layout"] == layout) & (chosen["T"] == t)].set_index("contestant"))
     for ax in axes[-1]:
-        ax.set_xlabel("T, objectives")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("milliseconds")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    host = surgery.iloc[0]
-    figure.suptitle(f"Gradient surgery on {host['cpu']}, {host['threads']} threads, float32", fontsize=11)
+        ax.set_xlabel("milliseconds")
+    figure.suptitle(f"Gradient surgery on float32 gradients, {_host(surgery)}. Black mark: the floor", fontsize=12)
+    return figure
+
+
+def _draw_bars(ax: Axes, rows: pd.DataFrame) -> None:
+    """A bar for each contestant, with its floor, its 20th to 80th percentile and how it compares with ours."""
+    bars = rows.reindex(list(BARS)[::-1])
+    positions = range(len(bars))
+    spread = [bars["median_ms"] - bars["p20_ms"], bars["p80_ms"] - bars["median_ms"]]
+    colours = [BARS[name] for name in bars.index]
+    ax.barh(positions, bars["median_ms"], xerr=spread, color=colours, height=0.7, error_kw={"lw": 1, "alpha": 0.6})
+    ax.scatter(bars["floor_ms"], positions, marker="|", s=230, linewidths=2.5, color="black", zorder=3)
+    ax.set_yticks(positions, bars.index)
+    for y, (name, row) in zip(positions, bars.iterrows(), strict=True):
+        reached, ratio = f"{100 * row['fraction_of_floor']:.0f} % of the floor", f"{row['ratio_to_ours']:.1f}x"
+        if row["median_ms"] > 0:  # no number where values were wrong
+            label = f"{significant(row['median_ms'])} ms, {reached if name == OURS else ratio}"
+            ax.annotate(label, (row["p80_ms"], y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
+    ax.set_xscale("log")
+    ax.set_xlim(0.5 * bars["floor_ms"].min(), 30 * bars["p80_ms"].max())  # room for the labels
+    first = rows.iloc[0]
+    ax.set_title(f"{first['layout']}, {first['tensors']} tensors, T = {first['T']}", fontsize=11)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def draw_floors(surgery: pd.DataFrame) -> Figure:
+    """How much of the floor the Gramian and the combination reach, case by case."""
+    fractions = surgery.pivot(index="case", columns="contestant", values="fraction_of_floor")
+    fractions = 100 * fractions.loc[surgery["case"].unique()[::-1], list(PARTS)]
+    figure = Figure(figsize=(8.5, 0.45 * len(fractions) + 1.4), layout="constrained")
+    ax = figure.subplots()
+    longest = max(100, fractions.max(axis=None))
+    for offset, (name, colour) in zip((0.2, -0.2), PARTS.items(), strict=True):
+        positions = [y + offset for y in range(len(fractions))]
+        ax.barh(positions, fractions[name], height=0.38, color=colour, label=name)
+        for y, value in zip(positions, fractions[name], strict=True):
+            label = "n/a" if pd.isna(value) else f"{value:.0f} %"
+            ax.text(longest + 8, y, label, va="center", ha="right", fontsize=9)
+    ax.axvline(100, color="black", lw=1.2)
+    ax.set_yticks(range(len(fractions)), fractions.index)
+    ax.set(xlim=(0, longest + 9), ylim=(-0.6, len(fractions) - 0.4))
+    ax.set_xlabel("% of the floor, the time that memory takes: bandwidth measured in the same rounds")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(f"gram and combine, {_host(surgery)}", fontsize=11)
+    figure.legend(loc="outside lower center", ncols=len(PARTS), frameon=False)
     return figure
 
 
@@ -93,29 +128,9 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _draw_panel(ax: Axes, rows: pd.DataFrame) -> None:
-    positions = {t: x for x, t in enumerate(sorted(rows["T"].unique()))}
-    for name, (colour, marker) in STYLES.items():
-        own = rows[rows["contestant"] == name].sort_values("T")
-        spread = (own["median_ms"] - own["p20_ms"], own["p80_ms"] - own["median_ms"])
-        ax.errorbar(
-            own["T"].map(positions),
-            own["median_ms"],
-            yerr=spread,
-            label=name,
-            color=colour,
-            marker=marker,
-            ms=5,
-            lw=1.2,
-        )
-    floor = rows[rows["contestant"] == OURS].sort_values("T")
-    ax.plot(floor["T"].map(positions), floor["floor_ms"], "k--", lw=1, label="floor: (2T+1)·4N bytes")
-    ax.set_yscale("log")
-    ax.set_xticks(list(positions.values()), list(positions))
-    ax.grid(axis="y", which="major", alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
-    first = rows.iloc[0]
-    ax.set_title(f"{first['N'] / 1e6:.2g} million in {first['tensors']} tensors", fontsize=10)
+def _host(table: pd.DataFrame) -> str:
+    row = table.iloc[0]
+    return f"{row['cpu']}, {row['threads']} threads"
 
 
 if __name__ == "__main__":

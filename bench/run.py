@@ -9,28 +9,26 @@ import pandas as pd
 from tqdm import tqdm
 
 import gmd_kernels as gk
-from bench import measure
-from bench.cases import CASES
-from bench.contestants import contestants
+from bench import measure, tables
+from bench.cases import CASES, LAYOUTS, SUFFIXES, Case
 from bench.host import ROOT, host_columns
-from bench.oracle import exact_gram
 from bench.step import measure_step
-from bench.surgery import measure_surgery
-from bench.tables import errors, step_table, surgery_table, targets
+from bench.surgery import measure_surgery, warm_up, with_ratio_to_float32
+from bench.targets import verdicts
 from gmd.files import replacing
 
 RESULTS = ROOT / "bench" / "results"
 QUICK_RESULTS = ROOT / "runs" / "bench-quick"  # not beside the real ones
 WHOLE_STEP = {"width": 0.5, "size": 32, "rounds": 5}
 QUICK_STEP = {"width": 0.125, "size": 16, "rounds": 2}
-QUICK_CASES = ("unet-0.5M-T15", "transformer-0.5M-T15")
-LARGE_BUFFER = 2**27  # floats: far beyond any cache
+QUICK_CASES = ("small-0.3M-T7", "transformer-5.6M-T4", "transformer-5.6M-T4-bf16")
+LARGE_BUFFER = 2**29  # bytes: far beyond any cache
 
 
 def main() -> int:
     """0, or 1 if anybody's values were wrong, or 2 if there is nothing to measure."""
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small cases only, results into runs/")
+    parser.add_argument("--quick", action="store_true", help="three cases and a small step only, results into runs/")
     quick = parser.parse_args().quick
     kernels = gk.backends()["cpu"]
     if not kernels.available:
@@ -44,10 +42,10 @@ def main() -> int:
     surgery = write_csv(folder / "surgery_cpu.csv", surgery, host)
     steps = write_csv(folder / "step_cpu.csv", steps, host)
 
-    print(f"\nSurgery alone, milliseconds (median)\n\n{surgery_table(surgery).to_string()}")
-    print(f"\nA whole step, milliseconds (median)\n\n{step_table(steps).to_string()}\n")
-    print(*targets(surgery), sep="\n")
-    wrong = errors(surgery) + errors(steps)
+    makers = (tables.surgery_markdown, tables.memory_markdown, tables.kernels_markdown)
+    print("", *(make(surgery) for make in makers), tables.step_markdown(steps), "", sep="\n\n")
+    print(*verdicts(surgery), sep="\n")
+    wrong = tables.errors(surgery) + tables.errors(steps)
     print(*wrong, sep="\n", file=sys.stderr)
     print(f"written: {folder / 'surgery_cpu.csv'}, {folder / 'step_cpu.csv'}")
     return 1 if wrong else 0
@@ -57,7 +55,8 @@ def measure_all(quick: bool) -> tuple[list[dict], list[dict]]:
     """The rows of both files."""
     cases = [CASES[name] for name in QUICK_CASES] if quick else list(CASES.values())
     whole_step = QUICK_STEP if quick else WHOLE_STEP
-    _warm_up()
+    for dtype in SUFFIXES:
+        warm_up(Case("small-0.3M", LAYOUTS["small-0.3M"], 7, dtype))
 
     surgery = []
     with tqdm(total=len(cases) * measure.ROUNDS + whole_step["rounds"], unit="round") as bar:
@@ -66,7 +65,7 @@ def measure_all(quick: bool) -> tuple[list[dict], list[dict]]:
             surgery += measure_surgery(case, partial(bar.update, 1))
         bar.set_description("whole step")
         steps = measure_step(**whole_step, on_round=partial(bar.update, 1))
-    return surgery, steps
+    return with_ratio_to_float32(surgery), steps
 
 
 def write_csv(path: Path, rows: list[dict], host: dict[str, object]) -> pd.DataFrame:
@@ -75,13 +74,6 @@ def write_csv(path: Path, rows: list[dict], host: dict[str, object]) -> pd.DataF
     with replacing(path) as unfinished:
         table.to_csv(unfinished, index=False, na_rep="n/a", float_format="%.6g")
     return table
-
-
-def _warm_up() -> None:
-    """Loads whatever is loaded on first use, so that nobody pays for it in time or memory."""
-    grads = CASES["unet-0.5M-T3"].gradients()
-    for contestant in contestants(grads, exact_gram(grads)):
-        measure.milliseconds(contestant)
 
 
 if __name__ == "__main__":

@@ -1,50 +1,65 @@
-"""From the rows of the CSV files to what people read."""
+"""From the rows of the CSV files to the tables that people read, in the README and at the end of a run."""
 
 import pandas as pd
 
-from bench.contestants import OURS, PUBLISHED, TORCHJD
+from bench.contestants import (
+    COMBINE,
+    COMBINE_IN_PLACE,
+    GRAM,
+    LIBMTL,
+    OURS,
+    OURS_IN_PLACE,
+    PCGRAD,
+    PUBLISHED,
+    REFERENCE,
+    TORCHJD,
+)
 from bench.step import PHASES, WAYS
 
-TARGET_CASES = ("unet-5.6M-T15", "transformer-5.6M-T15")
-TARGETS = {PUBLISHED: 30.0, TORCHJD: 6.0}  # times as fast, at the target cases
+PEERS = (TORCHJD, LIBMTL, PCGRAD, PUBLISHED)
 
 
-def surgery_table(surgery: pd.DataFrame) -> pd.DataFrame:
-    """A row for each case, a column for each contestant's milliseconds, then how ours compares."""
-    wide = _wide(surgery, "median_ms")
-    ratios, fractions = _wide(surgery, "ratio_to_ours"), _wide(surgery, "fraction_of_floor")
-    floors = _wide(surgery, "floor_ms")
-    return wide.round(2).assign(
-        floor=floors[OURS].round(2),
-        of_floor=(100 * fractions[OURS]).map("{:.0f} %".format),
-        vs_published=ratios[PUBLISHED].map("{:.1f}x".format),
-        vs_torchjd=ratios[TORCHJD].map("{:.1f}x".format),
-    )
+def surgery_markdown(surgery: pd.DataFrame) -> str:
+    """Milliseconds of the whole surgery, ours and the peers', float32."""
+    chosen = surgery[surgery["dtype"] == "float32"]
+    times, ratios, floors = (_wide(chosen, key) for key in ("median_ms", "ratio_to_ours", "floor_ms"))
+    lines = _head("ms", OURS, *PEERS, "floor")
+    for case in times.index:
+        peers = [_with(times.at[case, peer], f"{ratios.at[case, peer]:.1f}x") for peer in PEERS]
+        lines.append(_row(case, significant(times.at[case, OURS]), *peers, significant(floors.at[case, OURS])))
+    return "\n".join([*lines, "", _footnote(surgery)])
 
 
-def step_table(steps: pd.DataFrame) -> pd.DataFrame:
-    """A row for each way, a column for each phase."""
+def memory_markdown(surgery: pd.DataFrame) -> str:
+    """Peak beyond the gradients and the result, float32, T = 15."""
+    columns = (OURS, OURS_IN_PLACE, REFERENCE, *PEERS)
+    beyond = _wide(surgery[(surgery["dtype"] == "float32") & (surgery["T"] == 15)], "beyond_result_MB")
+    rows = [_row(case, *map(_megabytes, beyond.loc[case, list(columns)])) for case in beyond.index]
+    return "\n".join([*_head("MB", *columns), *rows])
+
+
+def kernels_markdown(surgery: pd.DataFrame) -> str:
+    """Ours in parts: milliseconds and the fraction of the floor that they reach, all types."""
+    columns = (GRAM, COMBINE, COMBINE_IN_PLACE, OURS)
+    times, fractions, ratios = (_wide(surgery, key) for key in ("median_ms", "fraction_of_floor", "ratio_to_float32"))
+    lines = _head("ms, of the floor", *columns, "of float32's time")
+    for case in times.index:
+        cells = [_with(times.at[case, c], f"{100 * fractions.at[case, c]:.0f} %") for c in columns]
+        is_float32 = (surgery.loc[surgery["case"] == case, "dtype"] == "float32").all()
+        lines.append(_row(case, *cells, "" if is_float32 else significant(ratios.at[case, OURS])))
+    return "\n".join(lines)
+
+
+def step_markdown(steps: pd.DataFrame) -> str:
+    """A whole step: a row for each way, a column for each phase."""
     if "phase" not in steps:
-        return steps[["contestant", "error"]]
-    wide = (
-        steps.pivot(index="contestant", columns="phase", values="median_ms")
-        .loc[list(WAYS), [*PHASES, "total"]]
-        .round(1)
-    )
-    return wide.assign(peak_extra_MB=steps.groupby("contestant")["peak_extra_MB"].first().round(0))
-
-
-def targets(surgery: pd.DataFrame) -> list[str]:
-    """One sentence for each target: reached, missed or not measured."""
-    sentences = []
-    for case in TARGET_CASES:
-        for peer, factor in TARGETS.items():
-            row = surgery[(surgery["case"] == case) & (surgery["contestant"] == peer)]
-            measured = row["ratio_to_ours"].iloc[0] if len(row) else float("nan")
-            verdict = "not measured" if pd.isna(measured) else "reached" if measured >= factor else "MISSED"
-            figure = "" if pd.isna(measured) else f": {measured:.1f}x"
-            sentences.append(f"{case}, at least {factor:.0f}x as fast as {peer}: {verdict}{figure}")
-    return sentences
+        return "not measured: wrong values"
+    columns = [*PHASES, "total"]
+    times = steps.pivot(index="contestant", columns="phase", values="median_ms").loc[list(WAYS), columns]
+    memory = steps.groupby("contestant")["peak_extra_MB"].first()
+    lines = _head("ms", *columns, "extra memory, MB")
+    lines += [_row(who, *map(significant, row), _megabytes(memory[who])) for who, row in times.iterrows()]
+    return "\n".join([*lines, "", _footnote(steps)])
 
 
 def errors(table: pd.DataFrame) -> list[str]:
@@ -54,51 +69,31 @@ def errors(table: pd.DataFrame) -> list[str]:
     return [f"{c}, {who}: {error}" for c, who, error in zip(case, wrong["contestant"], wrong["error"], strict=True)]
 
 
-def surgery_markdown(surgery: pd.DataFrame, num_objectives: int = 15) -> str:
-    """The README's table of the surgery alone."""
-    chosen = surgery[surgery["T"] == num_objectives]
-    columns = [OURS, "surgery (reference)", TORCHJD, "torchjd (stacked)", "torchjd (stacked, no concat)", PUBLISHED]
-    times, ratios, memory = (_wide(chosen, key)[columns] for key in ("median_ms", "ratio_to_ours", "peak_extra_MB"))
-    floors, fractions = _wide(chosen, "floor_ms")[OURS], _wide(chosen, "fraction_of_floor")[OURS]
-    lines = [
-        f"| T = {num_objectives} | {' | '.join(columns)} | floor |",
-        "|---" * (len(columns) + 2) + "|",
-    ]
-    for case in times.index:
-        cells = [_cell(times.at[case, c], ratios.at[case, c], memory.at[case, c]) for c in columns]
-        floor = f"{_significant(floors[case])} ms ({100 * fractions[case]:.0f} % reached)"
-        lines.append(f"| {case.rpartition('-')[0]} | {' | '.join(cells)} | {floor} |")
-    return "\n".join([*lines, "", _footnote(chosen) + " Memory: peak beyond the gradients."])
-
-
-def step_markdown(steps: pd.DataFrame) -> str:
-    """The README's table of the whole step."""
-    table = step_table(steps)
-    lines = [f"| ms | {' | '.join(table.columns[:-1])} | extra memory |", "|---" * (len(table.columns) + 1) + "|"]
-    for who, row in table.iterrows():
-        times = " | ".join(_significant(value) for value in row.iloc[:-1])
-        lines.append(f"| {who} | {times} | {_megabytes(row.iloc[-1])} |")
-    return "\n".join([*lines, "", _footnote(steps) + " Memory: peak beyond the network."])
-
-
 def _wide(table: pd.DataFrame, values: str) -> pd.DataFrame:
     """Cases in rows, contestants in columns, both in the order of the file."""
     cases, names = table["case"].unique(), table["contestant"].unique()
     return table.pivot(index="case", columns="contestant", values=values).loc[cases, names]
 
 
-def _cell(milliseconds: float, ratio: float, megabytes: float) -> str:
-    factor = "" if ratio == 1 else f", {ratio:.1f}x"
-    return f"{_significant(milliseconds)} ms{factor}, {_megabytes(megabytes)}"
+def _head(*cells: str) -> list[str]:
+    return [_row(*cells), _row(":--", *["--:"] * (len(cells) - 1))]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _with(milliseconds: float, note: str) -> str:
+    return "n/a" if pd.isna(milliseconds) else f"{significant(milliseconds)}, {note}"
 
 
 def _megabytes(value: float) -> str:
-    return "n/a" if pd.isna(value) else f"{value:.0f} MB"
+    return "n/a" if pd.isna(value) else f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
-def _significant(value: float) -> str:
+def significant(value: float) -> str:
     """Three significant digits, never in scientific notation."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return "n/a" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _footnote(table: pd.DataFrame) -> str:

@@ -1,0 +1,64 @@
+"""What this benchmark is expected to show, as data, and whether it does."""
+
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+
+from bench.cases import CASES
+from bench.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLISHED, TORCHJD
+
+LARGE = tuple(name for name, case in CASES.items() if case.dtype == torch.float32 and case.num_elements > 5e6)
+BF16 = tuple(name for name, case in CASES.items() if case.dtype == torch.bfloat16)
+T4, T15, SMALL = ("transformer-5.6M-T4",), ("transformer-5.6M-T15",), ("small-0.3M-T7",)
+
+BOUNDS = {"at least": operator.ge, "at most": operator.le}
+
+
+class Target(NamedTuple):
+    """`quantity`, a column of surgery_cpu.csv, of `contestant` in each of `cases`."""
+
+    contestant: str
+    quantity: str
+    bound: str  # a key of BOUNDS
+    value: float
+    cases: Sequence[str]
+
+
+TARGETS = (
+    Target(GRAM, "fraction_of_floor", "at least", 0.90, LARGE),
+    Target(COMBINE, "fraction_of_floor", "at least", 0.90, LARGE),
+    Target(GRAM, "ratio_to_float32", "at most", 0.6, BF16),
+    Target(COMBINE, "ratio_to_float32", "at most", 0.6, BF16),
+    Target(OURS, "ratio_to_float32", "at most", 0.6, BF16),
+    Target(PUBLISHED, "ratio_to_ours", "at least", 45, T15),
+    Target(TORCHJD, "ratio_to_ours", "at least", 9, T15),
+    Target(PUBLISHED, "ratio_to_ours", "at least", 15, T4),
+    Target(TORCHJD, "ratio_to_ours", "at least", 5, T4),
+    Target(PUBLISHED, "ratio_to_ours", "at least", 15, SMALL),
+    Target(OURS, "median_ms", "at most", 0.7, SMALL),
+    Target(OURS_IN_PLACE, "beyond_result_MB", "at most", 1.0, tuple(CASES)),
+)
+
+
+def verdicts(surgery: pd.DataFrame, targets: Sequence[Target] = TARGETS) -> list[str]:
+    """One sentence for each target: reached, MISSED or not measured, and the case that is furthest off."""
+    return [_verdict(surgery, target) for target in targets]
+
+
+def _verdict(surgery: pd.DataFrame, target: Target) -> str:
+    of_contestant = surgery[surgery["contestant"] == target.contestant].set_index("case")
+    measured = of_contestant[target.quantity].reindex(target.cases)
+    wanted = f"{target.contestant}, {target.quantity} {target.bound} {target.value:g}"
+    if measured.isna().all():
+        return f"{wanted}: not measured"
+    worst = measured.idxmin() if target.bound == "at least" else measured.idxmax()
+    figure = f"{measured[worst]:.3g} in {worst}"
+    missed = sum(not BOUNDS[target.bound](value, target.value) for value in measured.dropna())
+    if missed:
+        return f"{wanted}: MISSED in {missed} of {len(measured)} cases, {figure}"
+    if unmeasured := measured.isna().sum():
+        return f"{wanted}: not measured in {unmeasured} of {len(measured)} cases, {figure}"
+    return f"{wanted}: reached, {figure}"
