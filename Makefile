@@ -1,4 +1,5 @@
-# make venv | demo | test | slow | sanitize | lint | bench. Everything happens in .venv; nothing else on the machine is changed.
+# make venv | demo | test | slow | sanitize | lint | bench
+# Everything happens in .venv and build; nothing else on the machine is changed.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -35,8 +36,9 @@ readme: venv
 		runs/demo/curves.png runs/demo/cosines.png docs/demo/
 	$(BIN)/python -m bench.readme
 
+# On one thread: tensors of test size are slower on several.
 test: venv
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 # A minute and 11 GB of memory.
 slow: venv
@@ -48,7 +50,7 @@ SANITIZED := build/sanitized
 PRELOAD   := libasan.so libubsan.so libstdc++.so
 sanitize: venv
 	GMD_SANITIZE=1 $(BIN)/python setup.py -q build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
-	PYTHONPATH=$(SANITIZED)/lib PYTHONSAFEPATH=1 OMP_NUM_THREADS=2 \
+	PYTHONPATH=$(SANITIZED)/lib PYTHONSAFEPATH=1 OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive \
 		LD_PRELOAD="$(foreach library,$(PRELOAD),$(shell $(CXX) -print-file-name=$(library)))" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/python -m pytest -s -p no:cacheprovider -k "not reference" $(filter-out %_memory.py,$(wildcard tests/test_kernel*.py))

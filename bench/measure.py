@@ -71,11 +71,11 @@ def _status_megabytes(field: str) -> float:
 
 
 class Bandwidth:
-    """GB/s of reading and of copying in one buffer: the best of all samples, the first one taken here.
+    """GB/s of reading and of copying in one buffer, medians as everything else here; the first sample is taken here.
 
-    A floor is only as good as the code that finds it, so each is the fastest of several: torch, numpy, and our own
-    kernels given one gradient. Reading: `torch.sum`, `torch.dot` of the two halves, `torch.mv` with a vector that stays
-    in the cache, `gk.gram`. Copying, half to half, counts both ways: `Tensor.copy_`, memcpy, `gk.combine`.
+    A floor is only as good as the code that finds it, so each is that of the fastest of several: torch, numpy, and our
+    own kernels given one gradient. Reading: `torch.sum`, `torch.dot` of the two halves, `torch.mv` with a vector that
+    stays in the cache, `gk.gram`. Copying, half to half, counts both ways: `Tensor.copy_`, memcpy, `gk.combine`.
 
     Args:
         num_bytes: as many as the gradients that the floor is for: both then meet the caches alike.
@@ -84,7 +84,8 @@ class Bandwidth:
     def __init__(self, num_bytes: int):
         rows = max(2, num_bytes // (4 * 2 * ROW) * 2)
         self._matrix, self._vector = torch.ones(rows, ROW), torch.ones(ROW)
-        self._read_seconds = self._copy_seconds = float("inf")
+        self._read_seconds: list[list[float]] = []  # [sample][code]
+        self._copy_seconds: list[list[float]] = []
         self.sample()
 
     def sample(self) -> None:
@@ -102,12 +103,14 @@ class Bandwidth:
             lambda: gk.combine([[first]], one, out=[second]),
         )
         for _ in range(BANDWIDTH_TRIES):
-            self._read_seconds = min(self._read_seconds, *map(_seconds, reads))
-            self._copy_seconds = min(self._copy_seconds, *map(_seconds, copies))
+            self._read_seconds.append(list(map(_seconds, reads)))
+            self._copy_seconds.append(list(map(_seconds, copies)))
 
-    def best(self) -> dict[str, float]:
+    def of_the_fastest(self) -> dict[str, float]:
+        """Of all samples so far: of each code the median, of these the best."""
         gigabytes = 4e-9 * self._matrix.numel()
-        return {"read_GBps": gigabytes / self._read_seconds, "copy_GBps": gigabytes / self._copy_seconds}
+        seconds = {"read_GBps": self._read_seconds, "copy_GBps": self._copy_seconds}
+        return {name: gigabytes / np.median(samples, axis=0).min() for name, samples in seconds.items()}
 
 
 def _seconds(call: Callable[[], object]) -> float:

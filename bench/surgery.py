@@ -37,7 +37,7 @@ def measure_surgery(case: Case, on_round: Callable[[], object]) -> list[dict]:
         on_round()
 
     times = {name: summary(taken) for name, taken in interleaved(sound, finish_round).items()}
-    speed = bandwidth.best()
+    speed = bandwidth.of_the_fastest()
 
     rows = []
     for contestant in all_of_them:

@@ -9,7 +9,7 @@ namespace {
 bool is_list(PyObject* object) { return PyList_Check(object) || PyTuple_Check(object); }
 
 bool is_ordinary(const at::Tensor& g) {
-  return g.layout() == at::kStrided && at::isFloatingType(g.scalar_type()) && !g.is_meta() &&
+  return g.layout() == at::kStrided && at::isFloatingType(g.scalar_type()) && !g.is_meta() && g.has_storage() &&
          !at::isTensorSubclassLike(g) && !g._is_zerotensor() && !g.is_nested();
 }
 

@@ -53,7 +53,8 @@ def check_order(order: Tensor, gram: Tensor) -> None:
 
 def check_permutations(order: Tensor) -> None:
     t = order.shape[-2]
-    others = torch.arange(t - 1, device=order.device) + (torch.arange(t - 1) >= torch.arange(t)[:, None])
+    first = torch.arange(t - 1, device=order.device)
+    others = first + (first >= torch.arange(t, device=order.device)[:, None])
     wrong = (order.sort(dim=-1).values != others).any(dim=-1)
     if wrong.any():
         index = wrong.nonzero()[0].tolist()

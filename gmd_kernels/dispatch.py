@@ -56,7 +56,7 @@ def _choose(missing: str | None) -> ModuleType:
         return cpu_ops
     if forced == "cpu":
         raise RuntimeError(f"GMD_BACKEND=cpu cannot serve this call: {missing}")
-    warnings.warn(f"gmd_kernels goes through the slow PyTorch reference: {missing}", FallbackWarning, stacklevel=4)
+    warnings.warn(f"gmd_kernels goes through the slow PyTorch reference: {missing}", FallbackWarning, stacklevel=5)
     return reference
 
 

@@ -53,7 +53,7 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
 
 def project(gram: Tensor, order: Tensor) -> Tensor:
     """`pcgrad_weights` without its checks."""
-    return (library if is_traced(gram) else dispatch.choose_for_gram(gram)).pcgrad_weights(gram, order)
+    return (library if is_traced(gram, order) else dispatch.choose_for_gram(gram)).pcgrad_weights(gram, order)
 
 
 def projection_order(

@@ -29,7 +29,6 @@ def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor
 
 
 @torch.no_grad()
-@torch.no_grad()
 def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
     """-> [..., T, T] float64. The rows are independent of each other: one step of all of them at a time."""
     weights = torch.eye(gram.shape[-1], dtype=torch.float64, device=gram.device).expand_as(gram).clone()
@@ -46,6 +45,7 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
 @torch.no_grad()
 def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
     """-> [P]; products and sums in float64."""
+    weights = weights.clone()  # a result may lie where they do
     merged = []
     for column, row, target in zip(zip(*gradients.rows, strict=True), weights, out, strict=True):
         terms = [w * g.double() for w, g in zip(row, column, strict=True) if g is not None]

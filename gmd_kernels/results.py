@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gmd_kernels.gradients import _C, Gradients, first_tensor, tell_of
+from gmd_kernels.gradients import _C, Gradients, _is_wrapped, first_tensor, tell_of
 
 
 def check_out(out: Sequence[Tensor | None] | None, gradients: Gradients) -> list[Tensor | None]:
@@ -30,6 +30,8 @@ def check_out(out: Sequence[Tensor | None] | None, gradients: Gradients) -> list
 def _check_one(name: str, target: object, like: Tensor, device: torch.device) -> None:
     if not isinstance(target, Tensor) or _kind(target) != _kind(like) or target.device != device:
         raise ValueError(f"{name}: expected {tell_of(like)}, got {tell_of(target)}")
+    if not torch.compiler.is_compiling() and (target._is_zerotensor() or _is_wrapped(target) > _is_wrapped(like)):
+        raise ValueError(f"{name}: expected an ordinary tensor, got one without memory of its own")
     if target.requires_grad or (not torch.compiler.is_compiling() and target.is_neg()):
         raise ValueError(f"{name}: expected a tensor that neither requires grad nor is lazily negated")
     zero_stride = any(size > 1 and stride == 0 for size, stride in zip(target.shape, target.stride(), strict=True))
@@ -52,7 +54,7 @@ def _check_memory(out: Sequence[Tensor | None], gradients: Gradients) -> None:
             raise ValueError(f"out[{max(p, q)}] shares its memory with out[{min(p, q)}]: each result needs its own")
     if not results:
         return
-    spans, targets = _spans(gradients), torch.tensor(results)
+    spans, targets = _spans(gradients), torch.tensor(results, device="cpu")
     nearest = (torch.searchsorted(targets[:, 0].contiguous(), spans[:, 1].contiguous()) - 1).clamp_(min=0)
     nearest = targets[nearest]  # the last result that begins before the gradient ends
     overlap = (nearest[:, 0] < spans[:, 1]) & (spans[:, 0] < nearest[:, 1])
@@ -84,7 +86,7 @@ def _spans(gradients: Gradients) -> Tensor:
     if gradients.native is not None and not gradients.native.copied:
         return _C.spans(gradients.native)
     found = [_span(g, p) for row in gradients.rows for p, g in enumerate(row) if g is not None and g.numel()]
-    return torch.tensor(found, dtype=torch.int64).view(-1, 3)
+    return torch.tensor(found, dtype=torch.int64, device="cpu").view(-1, 3)
 
 
 def _span(g: Tensor, p: int) -> tuple[int, int, int]:

@@ -109,3 +109,21 @@ def test_bad_arguments(setting):
         ValueError, match=r"parameter 0 of the optimizer, \[8, 6\], belongs to no module of model \(Line"
     ):
         gmd.GMD(optimizer, granularity="module", model=nn.Linear(2, 2))
+
+
+def test_modules_that_came_later_are_known(setting):
+    model, x = setting
+    optimizer = torch.optim.SGD(model.trunk.parameters(), lr=0.1)
+    surgeon = gmd.GMD(optimizer, granularity="module", model=model)
+    optimizer.add_param_group({"params": model.heads.parameters()})
+    assert surgeon.backward(model.losses(x)).grams.shape == (6, 3, 3)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
+    with pytest.raises(ValueError, match=r"parameter 12 of the optimizer, \[2\], belongs to no module of model"):
+        surgeon.backward(model.losses(x))
+
+
+def test_too_many_losses_are_refused_before_the_passes():
+    w = nn.Parameter(torch.ones(()))
+    with pytest.raises(ValueError, match="losses: expected at most 64 objectives, got 65"):
+        gmd.GMD(torch.optim.SGD([w], lr=1)).backward([w * 1.0 for _ in range(65)])
+    assert w.grad is None

@@ -80,6 +80,16 @@ def test_gradients_that_are_one_number_throughout(backend, dtype, num_objectives
     assert gram_error(grads, gk.gram(grads), worst=True) <= 1
 
 
+@every_type
+@pytest.mark.parametrize("num_objectives", [3, 9])
+def test_sums_that_swallow_what_is_added_to_them(backend, dtype, num_objectives):
+    """A 1 first in every block, then numbers whose squares are less than half a unit in its last place."""
+    blocks = torch.full((10, 1024), 2.0**-12 * (1 - 2**-6), dtype=torch.float64)
+    blocks.view(20, 512)[:, :32] = 1
+    grads = [[blocks.flatten().to(dtype)] for _ in range(num_objectives)]
+    assert gram_error(grads, gk.gram(grads), worst=True) <= 1
+
+
 def test_gram_of_nearly_orthogonal_gradients_keeps_the_sign(backend):
     """The projection hangs on the sign of a dot product: cancellation to 1e-12 of the terms must not flip it."""
     g = torch.randn(40_000, generator=torch.Generator().manual_seed(1))

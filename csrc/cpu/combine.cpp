@@ -26,7 +26,9 @@ struct Scratch {
 // The coefficients of the objectives that reach one parameter.
 struct Weights {
   double values[cpu::kMaxObjectives];
-  bool wide = false;  // float32 cannot hold them; a projection off a gradient of 1e-40 has such, and ordinary products
+  // Too large or small for float32, or so large that products might be: everything is done in float64 then. A
+  // projection off a gradient of 1e-40 has such a coefficient, and ordinary products.
+  bool wide = false;
 };
 
 Weights weights_of(const Gradients& grads, const Parameter& parameter, const double* row, int64_t stride) {
@@ -34,8 +36,7 @@ Weights weights_of(const Gradients& grads, const Parameter& parameter, const dou
   for (int i = 0; i < parameter.count; ++i) {
     const double w = weights.values[i] = row[grads.objectives[parameter.first + i] * stride];
     const double magnitude = std::abs(w);
-    weights.wide |= magnitude > std::numeric_limits<float>::max() ||
-                    (magnitude < std::numeric_limits<float>::min() && magnitude > 0);
+    weights.wide |= magnitude > 0x1p64 || (magnitude < std::numeric_limits<float>::min() && magnitude > 0);
   }
   return weights;
 }
@@ -92,12 +93,17 @@ void combine_segment(const Gradients& grads, const Parameter& parameter, const W
 
 std::vector<std::optional<at::Tensor>> combine_cpu(const Gradients& grads, const at::Tensor& weights,
                                                    std::vector<std::optional<at::Tensor>> out) {
+  bool given = false;
   for (size_t p = 0; p < out.size(); ++p) {
     const Parameter& parameter = grads.parameters[p];
+    given |= out[p].has_value();
+    // autograd has to know of what is written over
+    if (out[p] && !out[p]->is_inference()) out[p]->unsafeGetTensorImpl()->bump_version();
     if (parameter.count > 0 && !out[p]) out[p] = empty_for(parameter, *grads.tensors[parameter.first]);
     if (parameter.count == 0 && out[p]) out[p]->zero_();  // no objective reaches it: the empty sum
   }
-  const at::Tensor plain = weights.resolve_neg();
+  // A result may lie where the weights do.
+  const at::Tensor plain = given ? weights.resolve_neg().clone() : weights.resolve_neg();
   const double* rows = plain.const_data_ptr<double>();
   const cpu::Slots slots(grads, {}, 64);
   at::parallel_for(0, slots.count(), 1, [&](int64_t first, int64_t last) {

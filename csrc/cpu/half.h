@@ -22,8 +22,8 @@ inline uint32_t bits_of_float(float value) {
 inline float float_of_half(uint16_t half) {
   const uint32_t sign = uint32_t{half & 0x8000u} << 16, magnitude = half & 0x7fffu;
   if (magnitude >= 0x7c00) return float_of_bits(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);  // Inf, NaN
-  // As float32 bits the exponent is 112 too small; the product puts it right, for subnormal numbers too.
-  const float value = float_of_bits(magnitude << 13) * 0x1p112f;
+  // float32's exponents begin 112 lower; a subnormal number is a count of the smallest one
+  const float value = magnitude < 0x400 ? magnitude * 0x1p-24f : float_of_bits((magnitude << 13) + (112u << 23));
   return float_of_bits(sign | bits_of_float(value));
 }
 

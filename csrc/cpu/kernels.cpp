@@ -15,9 +15,8 @@ const Kernels& choose() {
   }
 #if defined(__x86_64__)
   if (most == "avx512" && __builtin_cpu_supports("avx512f")) return avx512_kernels;
-  if (most != "generic" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c"))
-    return avx2_kernels;
+  // who has AVX2 has F16C, which some compilers cannot ask for
+  if (most != "generic" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2_kernels;
 #endif
   return generic_kernels;
 }

@@ -56,6 +56,7 @@ class GMD:
         self.reduction = reduction
         self.generator = generator
         self.granularity = granularity
+        self.model = model
         self._modules = module_names(optimizer, model) if granularity == "module" else {}
 
     def backward(self, losses: Sequence[Tensor]) -> Report:
@@ -68,7 +69,11 @@ class GMD:
         may be NaN, look at `report.finite` before `optimizer.step()`.
         """
         losses = check_losses(losses)
+        if len(losses) > gk.MAX_OBJECTIVES:
+            raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(losses)}")
         params = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        if self.granularity == "module" and not self._modules.keys() >= set(params):  # added since
+            self._modules = module_names(self.optimizer, self.model)
         groups = groups_of(params, self.granularity, self._modules)
         grads = gradients_of(losses, params)
         surgery = gk.surgery(grads, groups=groups, reduction=self.reduction, generator=self.generator)
