@@ -17,7 +17,7 @@ def ridge(matrix: Tensor) -> Tensor:
     """[..., 1, 1]: what to add to the diagonal of matrices [..., T, T] with a diagonal of about one.
 
     NOISE, unless the matrix is indefinite beyond that: the Gramian then came out of float32 products, whose rounding
-    (up to 5e-7, docs/numerics.md) has to be outweighed. A Cholesky factorisation that succeeds tells it.
+    (at most 4e-6, docs/numerics.md) has to be outweighed. A Cholesky factorisation that succeeds tells it.
     """
     levels = NOISE * 10.0 ** torch.arange(0, 10, 2, dtype=matrix.dtype, device=matrix.device)[:, None, None]
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
