@@ -68,7 +68,7 @@ at::Tensor gram_cpu(const Gradients& grads, const std::vector<int64_t>& groups, 
       int64_t group = -1;
       const auto finish = [&] {
         if (group < 0) return;
-        const bool before = bounds[group]<slots.begin(slot), after = bounds[group + 1]> slots.end(slot);
+        const bool before = (bounds[group] < slots.begin(slot)), after = (bounds[group + 1] > slots.end(slot));
         if (!before && !after) return flush(scratch, totals(group));
         Partials& partial = partials[slot];
         partial.groups[!before] = group;
