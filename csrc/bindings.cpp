@@ -64,5 +64,13 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         return gmd::combine_cpu(read.grads, weights, std::move(out));
       },
       NoGil());
+  m.def(
+      "surgery_cpu",
+      [](const gmd::Read& read, const std::vector<int64_t>& groups, int64_t num_groups, const at::Tensor& order,
+         bool mean, std::vector<std::optional<at::Tensor>> out) {
+        auto merged = gmd::surgery_cpu(read.grads, groups, num_groups, order, mean, std::move(out));
+        return std::make_tuple(std::move(merged.gradients), merged.grams, merged.weights);
+      },
+      NoGil());
   m.def("cpu_isa", &gmd::cpu_isa);
 }

@@ -25,6 +25,18 @@ std::vector<std::optional<at::Tensor>> combine_cpu(
     const at::Tensor& weights,                    // [P, T] float64
     std::vector<std::optional<at::Tensor>> out);  // [P]; may be gradients of the same parameters
 
+struct Merged {
+  std::vector<std::optional<at::Tensor>> gradients;  // [P], as of combine_cpu
+  at::Tensor grams;                                  // [K, T, T] float64
+  at::Tensor weights;                                // [K, T] float64, for parameters that every objective reaches
+};
+
+// GMD: gram_cpu, pcgrad_weights_cpu and combine_cpu in one call. Parameters that every objective reaches get the mean
+// of the projected gradients, or their sum; others the sum.
+Merged surgery_cpu(const Gradients& grads, const std::vector<int64_t>& groups, int64_t num_groups,
+                   const at::Tensor& order,  // [K, T, T-1] int64
+                   bool mean, std::vector<std::optional<at::Tensor>> out);
+
 // Name of the instruction set that the kernels above run on.
 const char* cpu_isa();
 

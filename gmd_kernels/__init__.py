@@ -3,7 +3,8 @@
 from gmd_kernels import weightings
 from gmd_kernels.dispatch import Backend, FallbackWarning, backends
 from gmd_kernels.gradients import MAX_OBJECTIVES
-from gmd_kernels.ops import combine, gram, pcgrad_weights, projection_order
+from gmd_kernels.ops import combine, gram, pcgrad_weights
+from gmd_kernels.order import projection_order
 from gmd_kernels.rescale import rescale_
 from gmd_kernels.surgery import Surgery, surgery
 

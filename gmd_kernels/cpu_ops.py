@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gmd_kernels import _C
 from gmd_kernels.gradients import Gradients
+from gmd_kernels.order import projection_order
 
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 
@@ -21,3 +22,16 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
 
 def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
     return _C.combine_cpu(gradients.native, weights, out)
+
+
+def surgery(
+    gradients: Gradients,
+    groups: Sequence[int],
+    num_groups: int,
+    reduction: str,
+    generator: torch.Generator | None,
+    out: list[Tensor | None],
+) -> tuple[list[Tensor | None], Tensor, Tensor]:
+    """GMD in one call: merged gradients, [K, T, T] Gramians, [K, T] weights of shared parameters."""
+    order = projection_order(len(gradients.rows), generator, "cpu", num_groups)
+    return _C.surgery_cpu(gradients.native, groups, num_groups, order, reduction == "mean", out)

@@ -66,6 +66,9 @@ def surgery(
     num_groups = check_groups(groups, len(gradients.reached))
     backend = backend_for(gradients)
 
+    if weighting is None and hasattr(backend, "surgery"):  # all of GMD in one call
+        merged, grams, weights = backend.surgery(gradients, groups or [], num_groups, reduction, generator, out)
+        return Surgery(merged, *(grams, weights) if groups is not None else (grams[0], weights[0]))
     grams = backend.gram(gradients, groups or [], num_groups)
     gram = grams[0] if groups is None else grams
     if weighting is None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from gmd_kernels.checks import check_gram
 from gmd_kernels.gradients import is_traced
-from gmd_kernels.ops import project, projection_order
+from gmd_kernels.ops import project
+from gmd_kernels.order import projection_order
 from gmd_kernels.quadratic import NOISE, complementarity, eigh, maximin_in_ball
 
 

@@ -7,28 +7,11 @@ constexpr int kTile = GMD_TILE;
 constexpr int kChunkBytes = 32 * GMD_VECTOR_BYTES;  // of each row, that stay in the first-level cache under all tiles
 constexpr int kExactUpTo = 4;  // objectives in float32; so many exact products take no longer than reading does
 
-// How a tile multiplies elements of type E: in steps of kStep elements, loaded in kPhases vectors.
+// How a tile multiplies elements of type E.
 
 // Products and the sums of one chunk in float32, everything beyond in float64. Those of 16-bit elements are exact.
 template <class E>
-struct Blocks {
-  using Vector = Floats;
-  static constexpr int kPhases = 1;
-  static constexpr int64_t kStep = kWide;
-  static Vector load(const E* p, int) { return cpu::load(p); }
-};
-
-// Two neighbours per lane, one phase for each: cheaper than to spread them over two vectors, and sums do not care.
-template <>
-struct Blocks<BFloat16> {
-  using Vector = Floats;
-  static constexpr int kPhases = 2;
-  static constexpr int64_t kStep = 2 * kWide;
-  static Vector load(const BFloat16* p, int phase) {
-    const Words both = load_vector<Words>(p);
-    return (Floats)(phase == 0 ? both << 16 : both & 0xffff0000);
-  }
-};
+using Blocks = Spread<E>;
 
 // Products and sums in float64, products exact unless the elements are float64.
 template <class E>

@@ -1,5 +1,6 @@
 // Vector registers, and how elements of each type get into and out of them.
 #include <cstring>
+#include <type_traits>
 
 namespace gmd::cpu {
 namespace {
@@ -10,7 +11,6 @@ constexpr int kLanes = GMD_VECTOR_BYTES / 8;  // float64 in a vector
 typedef float Floats __attribute__((vector_size(GMD_VECTOR_BYTES)));
 typedef double Doubles __attribute__((vector_size(GMD_VECTOR_BYTES)));
 typedef uint32_t Words __attribute__((vector_size(GMD_VECTOR_BYTES)));
-typedef uint16_t Shorts __attribute__((vector_size(GMD_VECTOR_BYTES / 2)));
 
 struct BFloat16 {
   uint16_t bits;
@@ -40,7 +40,6 @@ inline void narrow_to_halves(Floats v, uint16_t* p);
 inline Floats load(const float* p) { return load_vector<Floats>(p); }
 inline Doubles load(const double* p) { return load_vector<Doubles>(p); }
 inline Floats load(const Half* p) { return widen_halves(&p->bits); }
-inline Floats load(const BFloat16* p) { return (Floats)(__builtin_convertvector(load_vector<Shorts>(p), Words) << 16); }
 
 inline float float_of(float x) { return x; }
 inline float float_of(BFloat16 x) {
@@ -53,10 +52,36 @@ inline float float_of(BFloat16 x) {
 inline void store(Floats v, float* p) { store_vector(v, p); }
 inline void store(Doubles v, double* p) { store_vector(v, p); }
 inline void store(Floats v, Half* p) { narrow_to_halves(v, &p->bits); }
-inline void store(Floats v, BFloat16* p) {
-  const Words bits = (Words)v, nearest = bits + 0x7fff + ((bits >> 16) & 1);  // ties to even
-  store_vector(__builtin_convertvector((v != v ? Words{} + 0x7fc00000 : nearest) >> 16, Shorts), p);
+// The upper half of each lane is the nearest bfloat16, ties to even.
+inline Words nearest_bfloat16(Floats v) {
+  const Words bits = (Words)v;
+  return v != v ? Words{} + 0x7fc00000 : bits + 0x7fff + ((bits >> 16) & 1);
 }
+
+// How elements of type E pass through registers: kStep of them at a time, in kPhases vectors.
+template <class E>
+struct Spread {
+  using Vector = decltype(cpu::load(static_cast<const E*>(nullptr)));
+  static constexpr int kPhases = 1;
+  static constexpr int64_t kStep = std::is_same_v<Vector, Doubles> ? kLanes : kWide;
+  static Vector load(const E* p, int) { return cpu::load(p); }
+  static void store(const Vector* v, E* p) { cpu::store(v[0], p); }
+};
+
+// Neighbours share a lane, one phase for each: cheaper than to spread them over two vectors.
+template <>
+struct Spread<BFloat16> {
+  using Vector = Floats;
+  static constexpr int kPhases = 2;
+  static constexpr int64_t kStep = 2 * kWide;
+  static Vector load(const BFloat16* p, int phase) {
+    const Words both = load_vector<Words>(p);
+    return (Floats)(phase == 0 ? both << 16 : both & 0xffff0000);
+  }
+  static void store(const Vector* v, BFloat16* p) {
+    store_vector(nearest_bfloat16(v[0]) >> 16 | (nearest_bfloat16(v[1]) & 0xffff0000), p);
+  }
+};
 
 }  // namespace
 }  // namespace gmd::cpu
