@@ -1,4 +1,8 @@
-"""Builds gmd_kernels._C, the C++ kernels. Without torch or a C++ compiler the pure PyTorch part installs alone."""
+"""Builds gmd_kernels._C, the C++ and CUDA kernels. Without torch or a compiler the pure PyTorch part installs alone.
+
+GMD_NO_CPP=1 leaves all of it out, GMD_NO_CUDA=1 the CUDA part; GMD_FORCE_CUDA=1 fails where that cannot be built.
+TORCH_CUDA_ARCH_LIST names the GPUs to build for, as in "9.0"; by default those in this machine, else 8.0, 9.0, 10.0.
+"""
 
 import json
 import os
@@ -10,11 +14,11 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SOURCES = sorted(str(p) for pattern in ("*.cpp", "cpu/*.cpp") for p in Path("csrc").glob(pattern))
-HEADERS = [str(p) for pattern in ("*.h", "cpu/*.h", "cpu/*.inl") for p in Path("csrc").glob(pattern)]
 # torch's thread pool on Linux is OpenMP's; elsewhere the kernels run on one thread for now.
 THREADS = ["-fopenmp"] if sys.platform == "linux" else []
 COMPILE_FLAGS = ["-O3", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-parameter", "-fvisibility=hidden", *THREADS]
+CUDA_FLAGS = ["-O3", "-lineinfo", "-Xcompiler=-Wall"]
+CUDA_ARCHS = "8.0;9.0;10.0+PTX"  # where nobody says for which, and there is no GPU to ask
 
 # `make sanitize`: a build that stops at the first access out of bounds, of freed memory, or of undefined behaviour.
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize=vptr"] if os.environ.get("GMD_SANITIZE") == "1" else []
@@ -23,7 +27,7 @@ if SANITIZE:
     COMPILE_FLAGS += ["-D_GLIBCXX_ASSERTIONS"]
 
 
-def reason_not_to_build() -> str | None:
+def why_no_cpp() -> str | None:
     if os.environ.get("GMD_NO_CPP") == "1":
         return "left out, as GMD_NO_CPP=1 asked for"
     try:
@@ -38,35 +42,77 @@ def reason_not_to_build() -> str | None:
     return None
 
 
+def find_toolkit() -> Path | None:
+    """With nvcc and headers. torch takes the folder above the nvcc that it finds, which may be a script elsewhere."""
+    from torch.utils import cpp_extension
+
+    for home in (os.environ.get("CUDA_HOME"), cpp_extension.CUDA_HOME, "/usr/local/cuda"):
+        if home and Path(home, "bin", "nvcc").exists() and Path(home, "include", "cuda_runtime_api.h").exists():
+            cpp_extension.CUDA_HOME = home
+            return Path(home)
+    return None
+
+
+def why_no_cuda() -> str | None:
+    if os.environ.get("GMD_NO_CUDA") == "1":
+        return "left out, as GMD_NO_CUDA=1 asked for"
+    if no_cpp:
+        return no_cpp
+    import torch
+
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} was built without CUDA"
+    if find_toolkit() is None:
+        return "CUDA's toolkit (nvcc and its headers) was not found; install it, or set CUDA_HOME to where it is"
+    return None
+
+
+def extension():
+    """Of one set of sources for the CPU, and one more with CUDA."""
+    from torch.utils.cpp_extension import CppExtension, CUDAExtension
+
+    patterns = ["*.cpp", "cpu/*.cpp"] + ([] if no_cuda else ["cuda/*.cpp", "cuda/*.cu"])
+    headers = [str(p) for p in Path("csrc").rglob("*") if p.suffix in (".h", ".inl", ".cuh")]
+    kind, flags = CppExtension, {"cxx": COMPILE_FLAGS}
+    if not no_cuda:
+        import torch
+
+        kind, flags = CUDAExtension, {"cxx": [*COMPILE_FLAGS, "-DGMD_WITH_CUDA"], "nvcc": CUDA_FLAGS}
+        if not torch.cuda.is_available():
+            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHS)
+    return kind(
+        "gmd_kernels._C",
+        sorted(str(p) for pattern in patterns for p in Path("csrc").glob(pattern)),
+        depends=headers,
+        extra_compile_args=flags,
+        extra_link_args=[*THREADS, *SANITIZE],
+    )
+
+
 class BuildWithInfo(build_py):
-    """Leaves a note for `gmd doctor`: whether the C++ kernels were built, and if not, why."""
+    """Leaves a note for `gmd doctor`: what was built, and why not the rest."""
 
     def run(self):
         super().run()
         package = Path("gmd_kernels" if self.editable_mode else Path(self.build_lib) / "gmd_kernels")
         package.mkdir(parents=True, exist_ok=True)
-        if not_built:
+        if no_cpp:
             for stale in package.glob("_C.*"):  # of an earlier build in this folder
                 stale.unlink()
-        (package / "build_info.json").write_text(json.dumps({"cpu": not_built or "built"}) + "\n")
+        info = {"cpu": no_cpp or "built", "cuda": no_cuda or "built"}
+        (package / "build_info.json").write_text(json.dumps(info) + "\n")
 
 
-not_built = reason_not_to_build()
+no_cpp = why_no_cpp()
+no_cuda = why_no_cuda()
+if no_cuda and os.environ.get("GMD_FORCE_CUDA") == "1":
+    sys.exit(f"gmd_kernels: the CUDA kernels cannot be built, as GMD_FORCE_CUDA=1 asks for: {no_cuda}")
+for part, reason in {"C++": no_cpp, "CUDA": no_cuda}.items():
+    print(f"gmd_kernels: the {part} kernels are {f'not built: {reason}' if reason else 'built'}", file=sys.stderr)
+
 commands: dict = {"build_py": BuildWithInfo}
-extensions = []
-if not_built:
-    print(f"gmd_kernels: the C++ kernels are not built: {not_built}", file=sys.stderr)
-else:
-    from torch.utils.cpp_extension import BuildExtension, CppExtension
+if not no_cpp:
+    from torch.utils.cpp_extension import BuildExtension
 
-    extension = CppExtension(
-        "gmd_kernels._C",
-        SOURCES,
-        depends=HEADERS,
-        extra_compile_args=COMPILE_FLAGS,
-        extra_link_args=[*THREADS, *SANITIZE],
-    )
-    extensions.append(extension)
     commands["build_ext"] = BuildExtension
-
-setup(ext_modules=extensions, cmdclass=commands)
+setup(ext_modules=[] if no_cpp else [extension()], cmdclass=commands)

@@ -23,14 +23,6 @@ std::vector<at::ScalarType> dtypes(const gmd::Read& read) {
   return found;
 }
 
-// [P] bool: whether every objective reaches the parameter.
-at::Tensor shared(const gmd::Read& read) {
-  at::Tensor mask = at::empty({static_cast<int64_t>(read.grads.parameters.size())}, at::kBool);
-  bool* to = mask.mutable_data_ptr<bool>();
-  for (const gmd::Parameter& parameter : read.grads.parameters) *to++ = parameter.count == read.grads.num_objectives;
-  return mask;
-}
-
 // Whether some are lazily negated: what is read then is copies of those.
 bool copied(const gmd::Read& read) { return !read.copies.empty(); }
 
@@ -38,39 +30,60 @@ at::Device device(const gmd::Read& read) {
   return read.grads.tensors.empty() ? at::Device(at::kCPU) : read.grads.tensors[0]->device();
 }
 
+namespace py = pybind11;
+using NoGil = py::call_guard<py::gil_scoped_release>;
+using Out = std::vector<std::optional<at::Tensor>>;
+
+// The ops of one backend, from a reading of the gradients.
+template <auto kGram, auto kProject, auto kCombine>
+void bind_ops(py::module_& m, const std::string& backend) {
+  m.def(("gram_" + backend).c_str(),
+        [](const gmd::Read& read, const std::vector<int64_t>& groups, int64_t num_groups) {
+          return kGram(read.grads, groups, num_groups);
+        },
+        NoGil());
+  m.def(("pcgrad_weights_" + backend).c_str(), kProject, NoGil());
+  m.def(("combine_" + backend).c_str(),
+        [](const gmd::Read& read, const at::Tensor& weights, Out out) {
+          return kCombine(read.grads, weights, std::move(out));
+        },
+        NoGil());
+}
+
+std::tuple<Out, at::Tensor, at::Tensor> as_tuple(gmd::Merged merged) {
+  return {std::move(merged.gradients), merged.grams, merged.weights};
+}
+
 }  // namespace
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
-  namespace py = pybind11;
-  using NoGil = py::call_guard<py::gil_scoped_release>;
   py::class_<gmd::Read>(m, "Gradients")
       .def_property_readonly("copied", &copied)
       .def_property_readonly("device", &device)
       .def_property_readonly("dtypes", &dtypes)
-      .def_property_readonly("reached", &reached)
-      .def_property_readonly("shared", &shared);
+      .def_property_readonly("reached", &reached);
   m.def("read", &gmd::read_gradients);
   m.def("spans", [](const gmd::Read& read) { return gmd::spans(read.grads); }, NoGil());
-  m.def(
-      "gram_cpu",
-      [](const gmd::Read& read, const std::vector<int64_t>& groups, int64_t num_groups) {
-        return gmd::gram_cpu(read.grads, groups, num_groups);
-      },
-      NoGil());
-  m.def("pcgrad_weights_cpu", &gmd::pcgrad_weights_cpu, NoGil());
-  m.def(
-      "combine_cpu",
-      [](const gmd::Read& read, const at::Tensor& weights, std::vector<std::optional<at::Tensor>> out) {
-        return gmd::combine_cpu(read.grads, weights, std::move(out));
-      },
-      NoGil());
+
+  bind_ops<&gmd::gram_cpu, &gmd::pcgrad_weights_cpu, &gmd::combine_cpu>(m, "cpu");
   m.def(
       "surgery_cpu",
       [](const gmd::Read& read, const std::vector<int64_t>& groups, int64_t num_groups, const at::Tensor& order,
-         bool mean, std::vector<std::optional<at::Tensor>> out) {
-        auto merged = gmd::surgery_cpu(read.grads, groups, num_groups, order, mean, std::move(out));
-        return std::make_tuple(std::move(merged.gradients), merged.grams, merged.weights);
-      },
+         bool mean,
+         Out out) { return as_tuple(gmd::surgery_cpu(read.grads, groups, num_groups, order, mean, std::move(out))); },
       NoGil());
   m.def("cpu_isa", &gmd::cpu_isa);
+
+#ifdef GMD_WITH_CUDA
+  bind_ops<&gmd::gram_cuda, &gmd::pcgrad_weights_cuda, &gmd::combine_cuda>(m, "cuda");
+  m.def(
+      "surgery_cuda",
+      [](const gmd::Read& read, const std::vector<int64_t>& groups, int64_t num_groups,
+         const std::optional<at::Tensor>& order, const std::optional<at::Generator>& generator, bool mean, Out out) {
+        return as_tuple(gmd::surgery_cuda(read.grads, groups, num_groups, order, generator, mean, std::move(out)));
+      },
+      NoGil());
+  m.def("upload", &gmd::upload, NoGil());
+  m.def("why_not_cuda", &gmd::why_not_cuda, NoGil());
+#endif
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "gradients.h"
@@ -36,6 +37,29 @@ struct Merged {
 Merged surgery_cpu(const Gradients& grads, const std::vector<int64_t>& groups, int64_t num_groups,
                    const at::Tensor& order,  // [K, T, T-1] int64
                    bool mean, std::vector<std::optional<at::Tensor>> out);
+
+#ifdef GMD_WITH_CUDA
+// The same on a GPU, on the current stream. Nothing waits for the device.
+
+at::Tensor gram_cuda(const Gradients& grads, const std::vector<int64_t>& groups, int64_t num_groups);
+
+at::Tensor pcgrad_weights_cuda(const at::Tensor& gram, const at::Tensor& order);
+
+std::vector<std::optional<at::Tensor>> combine_cuda(const Gradients& grads, const at::Tensor& weights,
+                                                    std::vector<std::optional<at::Tensor>> out);
+
+Merged surgery_cuda(
+    const Gradients& grads, const std::vector<int64_t>& groups, int64_t num_groups,
+    std::optional<at::Tensor> order,                // [K, T, T-1] int64, on any device; none: drawn by the kernel, from
+    const std::optional<at::Generator>& generator,  // none: the device's default
+    bool mean, std::vector<std::optional<at::Tensor>> out);
+
+// Numbers of the host's to a device.
+at::Tensor upload(const at::Tensor& numbers, at::Device device);  // int64, contiguous, on the CPU
+
+// Why the kernels do not run on a device; nothing if they do.
+std::optional<std::string> why_not_cuda(int64_t index);
+#endif
 
 // Name of the instruction set that the kernels above run on.
 const char* cpu_isa();

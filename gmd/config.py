@@ -11,7 +11,7 @@ from gmd.data.cases import BRATS_MODALITIES
 from gmd.data.labels import SCHEMES
 from gmd.errors import UserError
 from gmd.models.unet3d import UNet3d
-from gmd_kernels.ops import MAX_OBJECTIVES
+from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
 MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume")

@@ -18,10 +18,12 @@ def main() -> int:
     print(f"gmd {metadata.version('gmd')}, Python {platform.python_version()}, {platform.machine()}")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {_gpus()}\n")
     print("Kernels, best first:")
+    wanted = {"cpu", "cuda", "triton"} if torch.cuda.is_available() else {"cpu"}
     complete = True
     for name, backend in gk.backends().items():
-        complete &= backend.available
-        print(f"  {'ok     ' if backend.available else 'MISSING'} {name}: {backend.reason}")
+        complete &= backend.available or name not in wanted
+        absent = "MISSING" if name in wanted else "-      "
+        print(f"  {'ok     ' if backend.available else absent} {name}: {backend.reason}")
     print("\nExtras:")
     for extra, packages in EXTRAS.items():
         missing = [p for p in packages if util.find_spec(p) is None]

@@ -1,24 +1,24 @@
-"""Which backend serves a call, and why not another. `GMD_BACKEND=reference|cpu` overrides the choice."""
+"""Which backend serves a call, and why not a better one. GMD_BACKEND=cuda|cpu|triton|reference overrides the choice."""
 
+import functools
 import json
 import os
 import warnings
+from collections.abc import Callable
+from importlib import import_module, metadata, util
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 import torch
 
+from gmd_kernels import gradients as reading
 from gmd_kernels import reference
 from gmd_kernels.gradients import Gradients
 
-try:
-    from gmd_kernels import cpu_ops
-
-    _cpu_missing = None
-except ImportError as error:
-    cpu_ops = None
-    _cpu_missing = error
+# device type -> backends, best first; Triton serves the CPU too, in its interpreter, for tests that ask for it
+_TRIED = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
+_load = functools.cache(import_module)  # at first use: Triton's takes a while
 
 
 class Backend(NamedTuple):
@@ -27,65 +27,131 @@ class Backend(NamedTuple):
 
 
 class FallbackWarning(UserWarning):
-    """A call went through the slow PyTorch reference; the message says what was missing."""
+    """A call did not go through the best backend for its device; the message says which, and what was missing."""
 
 
 def backends() -> dict[str, Backend]:
     """What is available on this machine, best first, and the reason for what is not."""
-    return {"cpu": _cpu_backend(), "reference": Backend(True, "plain PyTorch, any device and floating type")}
+    return {name: kernels.find() for name, kernels in _KERNELS.items()}
 
 
 def choose(gradients: Gradients) -> ModuleType:
     """The module that serves these gradients."""
-    return _choose(_why_not_cpu_ops(gradients.device) or _why_not_native(gradients))
+    return _choose(gradients.device, lambda name: _why_not_device(name, gradients.device) or _why_not(name, gradients))
 
 
 def choose_for_gram(gram: torch.Tensor) -> ModuleType:
     """The module that serves this Gramian."""
-    return _choose(_why_not_cpu_ops(gram.device))
+    return _choose(gram.device, lambda name: _why_not_device(name, gram.device))
 
 
-def _choose(missing: str | None) -> ModuleType:
-    """The C++ kernels unless something is `missing` for them."""
+def _choose(device: torch.device, why_not: Callable[[str], str | None]) -> ModuleType:
     forced = os.environ.get("GMD_BACKEND")
-    if forced not in (None, "", "cpu", "reference"):
-        raise ValueError(f"GMD_BACKEND: expected 'cpu' or 'reference', got {forced!r}")
-    if forced == "reference":
-        return reference
-    if missing is None:
-        return cpu_ops
-    if forced == "cpu":
-        raise RuntimeError(f"GMD_BACKEND=cpu cannot serve this call: {missing}")
-    warnings.warn(f"gmd_kernels goes through the slow PyTorch reference: {missing}", FallbackWarning, stacklevel=5)
-    return reference
+    if forced and forced not in _KERNELS:
+        expected = " or ".join(", ".join(map(repr, _KERNELS)).rsplit(", ", 1))
+        raise ValueError(f"GMD_BACKEND: expected {expected}, got {forced!r}")
+    tried = (forced,) if forced else _TRIED.get(device.type, ("reference",))
+    missing = [] if forced or device.type in _TRIED else [f"there are no kernels for {device.type} gradients"]
+    for name in tried:
+        reason = why_not(name)
+        if reason is None:
+            if missing:
+                message = f"gmd_kernels goes through {_KERNELS[name].title}: {'; '.join(missing)}"
+                warnings.warn(message, FallbackWarning, stacklevel=5)
+            return _load(_KERNELS[name].module)
+        missing.append(reason)
+    raise RuntimeError(f"GMD_BACKEND={forced} cannot serve this call: {missing[0]}")
 
 
-def _why_not_cpu_ops(device: torch.device) -> str | None:
-    if device.type != "cpu":
-        return f"there are no kernels for {device.type} gradients yet"
-    cpu = _cpu_backend()
-    return None if cpu.available else f"the C++ kernels are not available: {cpu.reason}"
+def _why_not_device(name: str, device: torch.device) -> str | None:
+    kernels = _KERNELS[name]
+    found = kernels.find()
+    if not found.available:
+        return f"{kernels.title} are not available: {found.reason}"
+    if name == "reference":
+        return None
+    if name == "cpu":
+        return None if device.type == "cpu" else f"{kernels.title} are for gradients on the CPU, not on {device}"
+    return _why_not_gpu(kernels.module, device)
 
 
-def _why_not_native(gradients: Gradients) -> str | None:
-    if not gradients.dtypes <= cpu_ops.DTYPES:
-        names = ", ".join(sorted(str(d) for d in gradients.dtypes - cpu_ops.DTYPES))
-        return f"the C++ kernels serve float32, bfloat16, float16 and float64, some gradients are {names}"
-    return None if gradients.native is not None else "some gradients are no ordinary tensors"
+def _why_not(name: str, gradients: Gradients) -> str | None:
+    """What keeps these gradients from kernels that serve their device."""
+    if name == "reference":
+        return None
+    kernels = _KERNELS[name]
+    served = _load(kernels.module).DTYPES
+    if not gradients.dtypes <= served:
+        names = ", ".join(sorted(str(d) for d in gradients.dtypes - served))
+        return f"{kernels.title} serve float32, bfloat16, float16 and float64, some gradients are {names}"
+    # without the C++ part, which tells the two apart, all are taken for ordinary
+    usual = gradients.native is not None or (reading._C is None and name == "triton")
+    return None if usual else "some gradients are no ordinary tensors"
 
 
-def _cpu_backend() -> Backend:
-    if cpu_ops is None:
-        return Backend(False, _why_no_cpu())
+@functools.cache
+def _why_not_gpu(module: str, device: torch.device) -> str | None:
     try:
-        return Backend(True, f"C++ kernels for gradients on the CPU ({cpu_ops._C.cpu_isa()})")
+        return _load(module).why_not(device)
+    except ImportError as error:
+        return f"{module} does not load: {error}"
+
+
+@functools.cache
+def _find_cuda() -> Backend:
+    if not torch.cuda.is_available():
+        return Backend(False, "no GPU in this machine")
+    reasons = [_why_not_gpu("gmd_kernels.cuda_ops", torch.device("cuda", i)) for i in range(torch.cuda.device_count())]
+    if None in reasons:
+        return Backend(True, f"C++/CUDA kernels for {torch.cuda.get_device_name(reasons.index(None))}")
+    return Backend(False, "; ".join(dict.fromkeys(reasons)))
+
+
+@functools.cache
+def _find_triton() -> Backend:
+    """Looks for Triton without loading it, which takes a while."""
+    if util.find_spec("triton") is None:
+        return Backend(False, "triton is not installed; torch's packages for GPUs bring it")
+    version = f"Triton {metadata.version('triton')}"
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return Backend(True, f"{version} in its interpreter, for tests on the CPU with GMD_BACKEND=triton")
+    if not torch.cuda.is_available():
+        return Backend(False, f"no GPU in this machine ({version} is installed)")
+    return Backend(True, f"{version} for GPUs")
+
+
+@functools.cache
+def _find_cpu() -> Backend:
+    try:
+        isa = _load("gmd_kernels.cpu_ops")._C.cpu_isa()
+    except ImportError as error:
+        return Backend(False, _why_no_cpu(error))
     except ValueError as error:  # GMD_CPU_ISA names none
         return Backend(False, str(error))
+    return Backend(True, f"C++ kernels for gradients on the CPU ({isa})")
 
 
-def _why_no_cpu() -> str:
+def _why_no_cpu(error: ImportError) -> str:
     info = Path(__file__).with_name("build_info.json")
     built = json.loads(info.read_text())["cpu"] if info.exists() else "gmd_kernels was not installed with pip"
     if built == "built":
-        return f"gmd_kernels._C was built but does not load ({_cpu_missing}); was torch changed since? Install again"
+        return f"gmd_kernels._C was built but does not load ({error}); was torch changed since? Install again"
     return built
+
+
+class _Kernels(NamedTuple):
+    title: str
+    module: str
+    find: Callable[[], Backend]
+
+
+_KERNELS = {
+    "cuda": _Kernels("the CUDA kernels", "gmd_kernels.cuda_ops", _find_cuda),
+    "cpu": _Kernels("the C++ kernels", "gmd_kernels.cpu_ops", _find_cpu),
+    "triton": _Kernels("the Triton kernels", "gmd_kernels.triton_ops", _find_triton),
+    "reference": _Kernels(
+        "the slow PyTorch reference",
+        reference.__name__,
+        lambda: Backend(True, "plain PyTorch, any device and floating type"),
+    ),
+}

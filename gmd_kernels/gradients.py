@@ -35,12 +35,6 @@ class Gradients(NamedTuple):
     native: Any = None
     traced: bool = False
 
-    def shared(self) -> Tensor:
-        """[P] bool on the gradients' device: whether every objective reaches the parameter."""
-        if self.native is not None:
-            return self.native.shared.to(self.device)
-        return torch.tensor([count == len(self.rows) for count in self.reached], dtype=torch.bool, device=self.device)
-
 
 def read(rows: Rows) -> Gradients:
     """Reads the list once; raises an error that names the first entry that is wrong."""
@@ -70,7 +64,7 @@ def check(rows: Rows) -> Gradients:
             if g is not None:
                 _check_one(f"grads[{k}][{p}]", g, first, device)
                 device = g.device
-                traced = traced or _is_wrapped(g)
+                traced = traced or is_wrapped(g)
         if first is not None:
             dtypes.add(first.dtype)
     return Gradients(rows, device or torch.device("cpu"), frozenset(dtypes), _count(rows), traced=traced)
@@ -119,10 +113,10 @@ def is_traced(*tensors: Tensor) -> bool:
     """Whether torch is tracing, by torch.compile or a mode that sees every op, or has wrapped one of the tensors."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
         return True
-    return any(map(_is_wrapped, tensors))
+    return any(map(is_wrapped, tensors))
 
 
-def _is_wrapped(g: Tensor) -> bool:
+def is_wrapped(g: Tensor) -> bool:
     """No memory behind it, or something of torch's around it that has to see every op."""
     wrapped = type(g).__torch_dispatch__ is not Tensor.__torch_dispatch__
     return wrapped or g.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(g)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gmd_kernels.gradients import _C, Gradients, _is_wrapped, first_tensor, tell_of
+from gmd_kernels.gradients import _C, Gradients, first_tensor, is_wrapped, tell_of
 
 
 def check_out(out: Sequence[Tensor | None] | None, gradients: Gradients) -> list[Tensor | None]:
@@ -30,7 +30,7 @@ def check_out(out: Sequence[Tensor | None] | None, gradients: Gradients) -> list
 def _check_one(name: str, target: object, like: Tensor, device: torch.device) -> None:
     if not isinstance(target, Tensor) or _kind(target) != _kind(like) or target.device != device:
         raise ValueError(f"{name}: expected {tell_of(like)}, got {tell_of(target)}")
-    if not torch.compiler.is_compiling() and (target._is_zerotensor() or _is_wrapped(target) > _is_wrapped(like)):
+    if not torch.compiler.is_compiling() and (target._is_zerotensor() or is_wrapped(target) > is_wrapped(like)):
         raise ValueError(f"{name}: expected an ordinary tensor, got one without memory of its own")
     if target.requires_grad or (not torch.compiler.is_compiling() and target.is_neg()):
         raise ValueError(f"{name}: expected a tensor that neither requires grad nor is lazily negated")

@@ -9,6 +9,7 @@ from gmd_kernels.checks import check_groups, weights_per_parameter
 from gmd_kernels.gradients import Gradients, Rows, read
 from gmd_kernels.ops import backend_for
 from gmd_kernels.results import check_out
+from gmd_kernels.uploads import upload
 from gmd_kernels.weightings import check_reduction, pcgrad
 
 Weighting = Callable[[Tensor], Tensor]
@@ -75,7 +76,7 @@ def surgery(
         weights, per_parameter = _gmd_weights(gram, gradients, groups, reduction, generator)
     else:
         weights = _weights(weighting, gram)
-        per_parameter = weights if groups is None else weights[_index(groups, weights)]
+        per_parameter = weights if groups is None else weights[upload(groups, weights.device)]
     return Surgery(backend.combine(gradients, weights_per_parameter(per_parameter, gradients), out), gram, weights)
 
 
@@ -99,13 +100,10 @@ def _gmd_weights(
     weights = total / len(gradients.rows) if reduction == "mean" else total
     of_shared, of_private = weights, total
     if groups is not None:
-        index = _index(groups, total)
+        index = upload(groups, total.device)
         of_shared, of_private = weights[index], total[index]
     # an objective reaches a parameter by any gradient, one of zeros included; by None it does not
     if reduction == "sum" or all(count == len(gradients.rows) for count in gradients.reached):
         return weights, of_shared
-    return weights, torch.where(gradients.shared()[:, None], of_shared, of_private)
-
-
-def _index(groups: Sequence[int], like: Tensor) -> Tensor:
-    return torch.tensor(groups, dtype=torch.int64, device=like.device)
+    shared = upload([count == len(gradients.rows) for count in gradients.reached], gradients.device).bool()
+    return weights, torch.where(shared[:, None], of_shared, of_private)

@@ -1,13 +1,43 @@
 """Data that several test modules share."""
 
+import os
+import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+# Triton's kernels run in its interpreter, on the CPU; this has to be known before anything imports them. Where there is
+# a GPU they are compiled, and the tests of the GPU are what runs them.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from kernel_cases import BACKENDS
+
 import gmd_kernels as gk
 from gmd_kernels import gradients
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # the interpreter computes with numpy, which warns of an overflow where a processor says nothing
+    config.addinivalue_line("filterwarnings", "ignore::RuntimeWarning:triton.runtime.interpreter")
+
+
+CASES_OF_TRITON = 2  # of each test; its interpreter takes a thousand times as long as the C++ kernels
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of each test's cases Triton gets a sample, always the same one; `pytest -m interpreted` runs the others."""
+    cases = defaultdict(list)
+    for item in items:
+        if getattr(item, "callspec", None) and item.callspec.params.get("backend") == "triton":
+            cases[item.path, item.originalname].append(item)
+    for of_one_test in cases.values():
+        for item in sorted(of_one_test, key=lambda item: zlib.crc32(item.name.encode()))[CASES_OF_TRITON:]:
+            item.add_marker(pytest.mark.interpreted)
 
 
 def pytest_report_header() -> str:
@@ -15,11 +45,35 @@ def pytest_report_header() -> str:
     return f"gmd_kernels: {gk.backends()['cpu'].reason}, {native}"
 
 
-@pytest.fixture(params=["cpu", "reference"])
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each backend of gmd_kernels in turn, the only one for the length of the test."""
     monkeypatch.setenv("GMD_BACKEND", request.param)
     return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_interpreter() -> Iterator[pytest.MonkeyPatch]:
+    """Triton's interpreter takes as long for a tile of 64 elements as for one of 1024; `tiles_of_a_gpu` undoes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        _widen_tiles(patch)
+        yield patch
+
+
+@pytest.fixture
+def tiles_of_a_gpu(quick_interpreter: pytest.MonkeyPatch) -> Iterator[None]:
+    quick_interpreter.undo()
+    yield
+    _widen_tiles(quick_interpreter)
+
+
+def _widen_tiles(patch: pytest.MonkeyPatch) -> None:
+    if "triton" in BACKENDS:
+        from gmd_kernels.triton_ops import combine_kernel, gram_kernel
+
+        patch.setattr(gram_kernel, "BLOCKS", dict.fromkeys(gram_kernel.BLOCKS, 1024))
+        patch.setattr(combine_kernel, "UNALIGNED", 8)
+        patch.setattr(combine_kernel, "ROWS", 64)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Gradients of every type, size and memory layout for the tests of the kernels."""
 
+import os
 from collections.abc import Callable, Sequence
 
 import torch
@@ -7,13 +8,18 @@ from torch import Tensor
 
 import gmd_kernels as gk
 
-BACKENDS = [name for name, backend in gk.backends().items() if backend.available]
+# that serve gradients on the CPU: Triton in its interpreter alone
+BACKENDS = ["cpu", "reference"]
+if os.environ.get("TRITON_INTERPRET") == "1" and gk.backends()["triton"].available:
+    BACKENDS.append("triton")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 OBJECTIVES = [1, 2, 3, 5, 7, 8, 11, 15, 16, 17, 31, 33, 64]  # around the sides of the tiles: 3 and 5
 SHAPES = [(3, 5), (17,), (), (0,), (64, 33, 3), (1, 1, 1, 1, 7), (515,)]
 # around the vectors (2 to 32 elements), the windows of rows that are copied (512), and the chunks (128 to 1024)
 EDGES = [n + d for n in (8, 16, 32, 64, 128, 256, 512, 1024) for d in (-1, 0, 1)]
 SIZES = [1, 2, 3, 5, *EDGES, 2047, 4097]
+
+FEWER_SIZES = [1, 3, 63, 64, 257, 1023, 1024, 1025, 2047, 4097]  # for Triton's interpreter
 
 
 def make_grads(num_objectives, shapes=SHAPES, seed=0, absent=0.2, scales=1.0, dtype=torch.float32):

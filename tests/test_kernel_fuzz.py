@@ -118,7 +118,7 @@ def test_any_gradients_on_every_backend(case):
     generator = torch.Generator().manual_seed(case.seed)
     shape = (len(case.parameters), len(case.scales)) if case.weights_of_each else (len(case.scales),)
     weights = torch.randn(shape, generator=generator, dtype=torch.float64).to(case.weights_type)
-    for backend in BACKENDS:
+    for backend in BACKENDS if case.seed % 16 == 5 else [b for b in BACKENDS if b != "triton"]:  # which takes long
         grads, same = gradients_of(case), gradients_of(case)
         with patch.dict(os.environ, GMD_BACKEND=backend):
             gram = gk.gram(grads, case.groups)

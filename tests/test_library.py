@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from kernel_cases import BACKENDS
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.library import opcheck
@@ -10,7 +11,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import gmd_kernels as gk
 
-BACKENDS = [name for name, backend in gk.backends().items() if backend.available]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 
 # name -> grads[k][p] from a function that makes random tensors

@@ -85,3 +85,11 @@ def test_the_doctor_is_content_here():
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ok      cpu: C++ kernels" in done.stdout
     assert torch.__version__ in done.stdout
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this build of torch can make CUDA kernels")
+def test_who_insists_on_cuda_is_told_why_it_cannot_be():
+    done = run(sys.executable, str(ROOT / "setup.py"), "--version", GMD_FORCE_CUDA="1")
+    assert done.returncode == 1
+    assert "GMD_FORCE_CUDA=1" in done.stderr
+    assert "was built without CUDA" in done.stderr

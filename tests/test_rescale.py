@@ -9,12 +9,6 @@ import gmd_kernels as gk
 SHAPES = [(3, 5), (17,), (), (0,), (64, 33, 3), (2, 4, 3, 3)]
 
 
-@pytest.fixture(params=[name for name, backend in gk.backends().items() if backend.available])
-def backend(request, monkeypatch):
-    monkeypatch.setenv("GMD_BACKEND", request.param)
-    return request.param
-
-
 def make(dtype=torch.float32):
     generator = torch.Generator().manual_seed(0)
     grads = [torch.randn(shape, generator=generator).to(dtype) for shape in SHAPES]

@@ -1,0 +1,53 @@
+"""The ops in C++/CUDA, csrc/cuda: gradients on a GPU of NVIDIA's. Nothing here waits for the device."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gmd_kernels import _C
+from gmd_kernels.gradients import Gradients
+from gmd_kernels.order import projection_order
+
+if not hasattr(_C, "gram_cuda"):
+    raise ImportError(json.loads(Path(__file__).with_name("build_info.json").read_text())["cuda"])
+
+DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
+
+
+def why_not(device: torch.device) -> str | None:
+    """What keeps the kernels from running on this GPU, one that they were not built for, for instance."""
+    return _C.why_not_cuda(torch.cuda.current_device() if device.index is None else device.index)
+
+
+def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor:
+    return _C.gram_cuda(gradients.native, groups, num_groups)
+
+
+def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
+    return _C.pcgrad_weights_cuda(gram, order)
+
+
+def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
+    return _C.combine_cuda(gradients.native, weights, out)
+
+
+def surgery(
+    gradients: Gradients,
+    groups: Sequence[int],
+    num_groups: int,
+    reduction: str,
+    generator: torch.Generator | None,
+    out: list[Tensor | None],
+) -> tuple[list[Tensor | None], Tensor, Tensor]:
+    """GMD in one launch for up to 16 objectives without groups, in three otherwise; see `cpu_ops.surgery`.
+
+    The kernels draw the order from the GPU's generator, anew at every replay of a captured graph. A generator on the
+    CPU gives the order that it gives on the CPU; a graph keeps the one of its capture.
+    """
+    order = None
+    if generator is not None and generator.device.type == "cpu":
+        order, generator = projection_order(len(gradients.rows), generator, "cpu", num_groups), None
+    return _C.surgery_cuda(gradients.native, groups, num_groups, order, generator, reduction == "mean", out)

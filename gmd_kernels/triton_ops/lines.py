@@ -1,0 +1,53 @@
+"""Where the gradients lie: pointers, for kernels that read them there."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gmd_kernels.gradients import Gradients, first_tensor
+
+
+class Lines(NamedTuple):
+    """Each parameter's gradients as lines of elements in memory, all in the same order.
+
+    Attributes:
+        pointers: [P·T], zero where an objective does not reach the parameter; a parameter without elements has zeros.
+        sizes: [P], elements to read of each gradient.
+        likes: [P], a gradient of the parameter, None where there is none.
+        strides: [P], of the order in which elements lie, None without elements.
+        copies: gradients brought into that order; who uses the pointers keeps these.
+    """
+
+    pointers: list[int]
+    sizes: list[int]
+    likes: list[Tensor | None]
+    strides: list[tuple[int, ...] | None]
+    copies: list[Tensor]
+
+
+@torch.no_grad()
+def lay_out(gradients: Gradients) -> Lines:
+    """Copies nothing but gradients whose strides differ from the first one's, or that have gaps or a lazy sign."""
+    lines = Lines([], [], [], [], [])
+    for column in zip(*gradients.rows, strict=True):
+        like = first_tensor(column)
+        size = 0 if like is None else like.numel()
+        strides = _dense_strides(like) if size else None
+        lines.likes.append(like)
+        lines.sizes.append(size)
+        lines.strides.append(strides)
+        for g in column:
+            if g is None or not size:
+                lines.pointers.append(0)
+                continue
+            if g.stride() != strides or g.is_neg():  # one order for all, and the values that the sign bit tells of
+                g = torch.empty_strided(g.shape, strides, dtype=g.dtype, device=g.device).copy_(g)
+                lines.copies.append(g)
+            lines.pointers.append(g.data_ptr())
+    return lines
+
+
+def _dense_strides(like: Tensor) -> tuple[int, ...]:
+    """Those of a result made like the gradient: its own unless these leave gaps or overlap."""
+    return (like if like.is_contiguous() else torch.empty_like(like, device="meta")).stride()

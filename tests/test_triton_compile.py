@@ -1,0 +1,46 @@
+"""The Triton kernels compiled for GPUs that are not here: nothing spills, loads are wide, products are exact."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="torch's packages for GPUs bring Triton; here it has to be installed")
+
+TARGETS = {
+    "sm_80": ("cuda", "80", "32", "some"),
+    "sm_90": ("cuda", "90", "32", "every"),
+    "sm_100": ("cuda", "100", "32", "some"),
+    "gfx942": ("hip", "gfx942", "64", "some"),
+}
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def compiled(request, tmp_path_factory):
+    """Name of the GPU, and of each kernel what the compiled text says."""
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
+    environment.pop("TRITON_INTERPRET", None)
+    script = str(Path(__file__).with_name("compile_triton.py"))
+    command = [sys.executable, script, *TARGETS[request.param]]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return request.param, json.loads(run.stdout)
+
+
+def test_the_compiled_kernels(compiled):
+    target, kernels = compiled
+    assert len(kernels) == (32 if target == "sm_90" else 10)
+    assert {name: facts["local"] for name, facts in kernels.items() if facts["local"]} == {}, "local memory is used"
+    assert [name for name, facts in kernels.items() if facts["tf32"]] == []
+    for name, facts in kernels.items():
+        op, *_, alignment = name.split()
+        if alignment == "aligned":
+            assert facts["wide loads"], f"{name}: no gradient is loaded 16 bytes at a time"
+            assert facts["wide stores"] or op == "gram", f"{name}: no result is stored 16 bytes at a time"
+        elif alignment == "unaligned" and target.startswith("sm"):
+            assert not facts["wide loads"], f"{name}: something else than gradients is loaded 16 bytes at a time"
+        # Triton 3.6 has no float64 products of matrices for sm_100, whose float64 units do them instead
+        assert facts["matrix units"] == (op == "gram" and target != "sm_100"), name
