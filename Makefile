@@ -1,4 +1,4 @@
-# make venv | demo | test | slow | sanitize | lint | bench
+# make venv | demo | test | slow | sanitize | lint | bench | gpu
 # Everything happens in .venv and build; nothing else on the machine is changed.
 PYTHON ?= python3
 VENV   := .venv
@@ -6,9 +6,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 NATIVE  := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.inl csrc/*/*.cpp)
-SOURCES := gmd gmd_kernels bench tests setup.py
+WRITTEN := $(NATIVE) $(wildcard csrc/cuda/*.cu csrc/cuda/*.cuh tests/cuda/*.h tests/cuda/*.cpp)
+SOURCES := gmd gmd_kernels bench gpu tests setup.py
 
-.PHONY: venv demo test slow sanitize lint format bench readme clean
+.PHONY: venv demo test slow sanitize lint format bench gpu readme clean
 
 venv: $(STAMP)
 
@@ -58,17 +59,23 @@ sanitize: venv
 lint: venv
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+	$(BIN)/clang-format --dry-run --Werror $(WRITTEN)
 
 format: venv
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
-	$(BIN)/clang-format -i $(NATIVE)
+	$(BIN)/clang-format -i $(WRITTEN)
 
 bench: venv
 	$(BIN)/python -m bench.run
 	$(BIN)/python -m bench.numerics
 	$(BIN)/python -m bench.plot
+
+# All that needs a GPU, with python3 as it is there: no .venv, no network. Build, tests, benchmark, checks of memory and
+# races, counters, in at most eight minutes; results and log.txt into OUT. Rows name GMD_COMMIT where there is no git.
+gpu:
+	@test -n "$(OUT)" || { echo "where to? make gpu OUT=dir" >&2; exit 2; }
+	@$(PYTHON) -m gpu "$(OUT)"
 
 clean:
 	rm -rf build dist *.egg-info gmd_kernels/*.so gmd_kernels/build_info.json $(VENV)

@@ -1,1 +1,1 @@
-"""What `make bench` measures: gradient surgery on the CPU, ours beside what others do with the same gradients."""
+"""What `make bench` measures on the CPU and `make gpu` on a GPU: gradient surgery, ours beside what others do."""

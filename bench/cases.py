@@ -46,10 +46,10 @@ class Case:
         """Of one objective's gradients."""
         return self.num_elements * self.dtype.itemsize
 
-    def gradients(self) -> Gradients:
+    def gradients(self, device: str = "cpu") -> Gradients:
         """grads[k][p], the same at every call. Every tensor has memory of its own, as autograd leaves it."""
-        generator = torch.Generator().manual_seed(MIXTURE_SEED + self.num_objectives)
-        mixture = SPREAD * torch.randn(self.num_objectives, SHARED_DIRECTIONS, generator=generator)
+        generator = torch.Generator(device).manual_seed(MIXTURE_SEED + self.num_objectives)
+        mixture = SPREAD * _normal(generator, self.num_objectives, SHARED_DIRECTIONS)
         mixture[:, 0] = COMMON
         columns = [self._column(p, mixture, generator) for p in range(len(self.shapes))]
         return [list(row) for row in zip(*columns, strict=True)]
@@ -62,11 +62,15 @@ class Case:
     def _column(self, p: int, mixture: Tensor, generator: torch.Generator) -> list[Tensor | None]:
         """The gradients of parameter p, on a scale of its own between 1e-4 and 1e-2."""
         shape, numel = self.shapes[p], prod(self.shapes[p])
-        scale = 10 ** (2 * torch.rand(1, generator=generator) - 4)
-        directions = torch.randn(SHARED_DIRECTIONS, numel, generator=generator)
-        rows = NOISE * torch.randn(self.num_objectives, numel, generator=generator)
+        scale = 10 ** (2 * torch.rand(1, generator=generator, device=generator.device) - 4)
+        directions = _normal(generator, SHARED_DIRECTIONS, numel)
+        rows = NOISE * _normal(generator, self.num_objectives, numel)
         rows.addmm_(mixture, directions).mul_(scale)
         return [row.to(self.dtype, copy=True).view(shape) if self.reaches(k, p) else None for k, row in enumerate(rows)]
+
+
+def _normal(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device)
 
 
 def unet_shapes(base: float) -> Shapes:
@@ -102,9 +106,10 @@ LAYOUTS = {
     "unet-5.6M": _closest(unet_shapes, [sixteenths / 16 for sixteenths in range(48, 640)], 5_600_000),
     "transformer-5.6M": _closest(transformer_shapes, range(16, 512), 5_600_000),
     "transformer-16M": _closest(transformer_shapes, range(16, 512), 16_000_000),
+    "transformer-64M": _closest(transformer_shapes, range(16, 1024), 64_000_000),
     "small-0.3M": _closest(small_shapes, range(16, 512), 300_000),
 }
-MEASURED = {  # type -> layout -> T
+MEASURED = {  # on the CPU: type -> layout -> T
     torch.float32: {
         "unet-5.6M": (4, 7, 15),
         "transformer-5.6M": (4, 7, 15),
@@ -115,9 +120,25 @@ MEASURED = {  # type -> layout -> T
     torch.float16: {"transformer-5.6M": (7,)},
     torch.float64: {"transformer-5.6M": (7,)},
 }
-CASES = {
-    case.name: case
-    for dtype, layouts in MEASURED.items()
-    for layout, objectives in layouts.items()
-    for case in (Case(layout, LAYOUTS[layout], t, dtype) for t in objectives)
+MEASURED_ON_GPU = {  # the sizes that the targets name first, should the time run out
+    dtype: {
+        "transformer-5.6M": (15, 7, 4),
+        "small-0.3M": (7, 4, 15),
+        "transformer-16M": (15, 4, 7),
+        "transformer-64M": (15, 4),
+    }
+    for dtype in (torch.float32, torch.bfloat16)
 }
+
+
+def _cases(measured: dict[torch.dtype, dict[str, tuple[int, ...]]]) -> dict[str, Case]:
+    cases = (
+        Case(layout, LAYOUTS[layout], t, dtype)
+        for dtype, layouts in measured.items()
+        for layout, objectives in layouts.items()
+        for t in objectives
+    )
+    return {case.name: case for case in cases}
+
+
+CASES, GPU_CASES = _cases(MEASURED), _cases(MEASURED_ON_GPU)

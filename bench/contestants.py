@@ -1,7 +1,7 @@
 """Who is measured in each case, and how each one's values are judged before its speed is."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -59,8 +59,7 @@ class Contestant:
 
 def contestants(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
     """All of them on the same gradients, whose exact Gramian is `gram`; the peers where these are float32."""
-    peers = _peers(case, grads, gram) if case.dtype == torch.float32 else []
-    return [*_ours(case, grads, gram), *peers]
+    return [*_ours(case, grads, gram), *(peers(case, grads, gram) if case.dtype == torch.float32 else [])]
 
 
 def _ours(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
@@ -69,7 +68,7 @@ def _ours(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
     # the last thing that happens to a merged element is one rounding to the gradients' type
     judged = {"error": _error_against(grads, rows), "tolerance": max(TOLERANCE, torch.finfo(case.dtype).eps)}
     fresh, kept = judged | {"result_bytes": case.num_bytes}, judged | {"prepare": in_place.prepare}
-    reading, merging, both = _works(len(grads))
+    reading, merging, both = works(len(grads))
     return [
         Contestant(GRAM, reading, partial(gk.gram, grads), partial(oracle.gram_error, exact=gram)),
         Contestant(COMBINE, merging, partial(gk.combine, grads, rows), **fresh),
@@ -80,8 +79,8 @@ def _ours(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
     ]
 
 
-def _peers(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
-    """The published procedure and Pytorch-PCGrad's average the shared parameters; LibMTL and TorchJD sum everything."""
+def peers(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
+    """Others' ways: the published one and Pytorch-PCGrad's average shared parameters, LibMTL and TorchJD sum them."""
     t, num_params = len(grads), len(grads[0])
     order = peer_order(t, SEED)
     weights = oracle.exact_weights(gram, order)
@@ -93,7 +92,7 @@ def _peers(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
 
     jd, stacked = TorchJD(grads, SEED), TorchJD(grads, SEED, stacked=True)
     lean = TorchJD(grads, SEED, stacked=True, skip_concatenation=True)
-    _, merging, both = _works(t)
+    _, merging, both = works(t)
     result = {"result_bytes": case.num_bytes}
     return [
         Contestant(PUBLISHED, both, partial(published, grads, order), **mean, **result),
@@ -106,7 +105,7 @@ def _peers(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
     ]
 
 
-def _works(t: int) -> tuple[Work, Work, Work]:
+def works(t: int) -> tuple[Work, Work, Work]:
     """Of the Gramian, of the combination, and of both. The combination's first gradient is read where it is copied."""
     reading, merging = Work(reads=t, copies=0), Work(reads=t - 1, copies=1)
     return reading, merging, Work(reading.reads + merging.reads, reading.copies + merging.copies)
@@ -154,12 +153,13 @@ def _surgery(grads: Gradients) -> list[Tensor]:
 
 
 def _reference_surgery(grads: Gradients) -> list[Tensor]:
-    with _backend("reference"):
+    with forced("reference"):
         return _surgery(grads)
 
 
 @contextmanager
-def _backend(name: str):
+def forced(name: str) -> Iterator[None]:
+    """That backend alone."""
     before = os.environ.get("GMD_BACKEND")
     os.environ["GMD_BACKEND"] = name
     try:

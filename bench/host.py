@@ -5,6 +5,7 @@ import platform
 import re
 import subprocess
 from datetime import datetime, timezone
+from importlib import util
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,11 +24,30 @@ def host_columns() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "isa": gk.backends()["cpu"].reason.rpartition("(")[2].rstrip(")"),
         "torch_isa": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "torchjd": version("torchjd"),
-        "commit": _commit(),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
+        **_software("torchjd"),
     }
+
+
+def gpu_columns() -> dict[str, object]:
+    """Card, its driver, versions, commit, date (UTC); of the GPU that is the current one."""
+    card = torch.cuda.get_device_properties()
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    return {
+        "gpu": card.name,
+        "gpu_MB": round(card.total_memory / 1e6),
+        "multiprocessors": card.multi_processor_count,
+        "L2_MB": round(card.L2_cache_size / 1e6),
+        "driver": subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip(),
+        "cuda": torch.version.cuda,
+        "caches": "flushed before each call",
+        **_software("triton", "torchjd"),
+    }
+
+
+def _software(*packages: str) -> dict[str, str]:
+    versions = {name: version(name) if util.find_spec(name) else "not installed" for name in packages}
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
+    return {"torch": torch.__version__, **versions, "commit": _commit(), "date": now}
 
 
 def _cores() -> int:
@@ -42,12 +62,12 @@ def _cpu_model() -> str:
 
 
 def _commit() -> str:
-    """Short hash, "+dirty" if a tracked file differs from it; "unknown" outside a git checkout."""
+    """Short hash, "+dirty" if a tracked file differs from it. Outside a git checkout GMD_COMMIT, or "unknown"."""
     try:
         commit = _git("rev-parse", "--short", "HEAD")
         return commit + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):  # no git, or no repository
-        return "unknown"
+        return os.environ.get("GMD_COMMIT", "unknown")
 
 
 def _git(*arguments: str) -> str:

@@ -11,13 +11,13 @@ CHUNK = 2**20  # elements of each gradient that are held in float64 at a time
 
 
 def exact_gram(grads: Gradients) -> Tensor:
-    """Inner products [T, T] float64, `None` as zero."""
+    """Inner products [T, T] float64 on the CPU, `None` as zero."""
     gram = torch.zeros(len(grads), len(grads), dtype=torch.float64)
     for column in zip(*grads, strict=True):
         reached = torch.tensor([k for k, g in enumerate(column) if g is not None])
         for pieces in zip(*(column[k].flatten().split(CHUNK) for k in reached), strict=True):
             rows = torch.stack(pieces).double()
-            gram[reached[:, None], reached] += rows @ rows.T
+            gram[reached[:, None], reached] += (rows @ rows.T).cpu()
     return gram
 
 
@@ -39,7 +39,7 @@ def exact_weights(gram: Tensor, order: Tensor) -> Tensor:
 
 
 def rows_for(grads: Gradients, weights: Tensor) -> Tensor:
-    """[P, T] float64: `weights` of the sum, divided by T for the parameters that every objective has."""
+    """[P, T] float64 on the weights' device: those of the sum, by T for the parameters that every objective has."""
     shared = [all(g is not None for g in column) for column in zip(*grads, strict=True)]
     return torch.stack([weights / len(grads) if is_shared else weights for is_shared in shared])
 
@@ -61,4 +61,4 @@ def merge_error(merged: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
 def gram_error(gram: Tensor, exact: Tensor) -> float:
     """The largest |G_ij - exact_ij| / (|g_i| |g_j|): products near zero have no relative error worth the name."""
     norms = exact.diagonal().sqrt()
-    return float(((gram.double() - exact).abs() / (norms[:, None] * norms)).max())
+    return float(((gram.cpu().double() - exact).abs() / (norms[:, None] * norms)).max())

@@ -9,10 +9,20 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchjd.aggregation import PCGrad
-from torchjd.autojac import jac_to_grad
 
 from bench.cases import Gradients
+
+try:
+    from torchjd.aggregation import PCGrad
+    from torchjd.autojac import jac_to_grad
+
+    NO_TORCHJD = None
+except ModuleNotFoundError as error:  # on a machine without a network: the others are measured all the same
+    NO_TORCHJD = f"torchjd is not installed: {error}"
+
+
+class NotInstalledError(Exception):
+    """A peer cannot take part."""
 
 
 def peer_order(num_objectives: int, seed: int) -> Tensor:
@@ -32,7 +42,7 @@ def published(grads: Gradients, order: Tensor) -> list[Tensor]:
         P tensors: the mean of the projected gradients where every objective has one, elsewhere their sum.
     """
     vectors, shared, shapes = _pack(grads)
-    coefficients = torch.ones(len(grads))
+    coefficients = vectors[0].new_ones(len(grads))
     projected = copy.deepcopy(vectors)
     for vector, others in zip(projected, order.tolist(), strict=True):
         for j in others:
@@ -69,9 +79,9 @@ def libmtl(grads: Gradients, order: Tensor) -> list[Tensor]:
     """
     shapes = _shapes(grads)
     sizes = [shape.numel() for shape in shapes]
-    rows = torch.zeros(len(grads), sum(sizes))
+    rows = torch.zeros(len(grads), sum(sizes), device=_device(grads))
     for k, row in enumerate(grads):
-        vector = torch.zeros(sum(sizes))
+        vector = torch.zeros(sum(sizes), device=rows.device)
         for piece, g in zip(vector.split(sizes), row, strict=True):
             if g is not None:
                 piece.copy_(g.reshape(-1))
@@ -87,12 +97,12 @@ def libmtl(grads: Gradients, order: Tensor) -> list[Tensor]:
 
 def _pack(grads: Gradients) -> tuple[list[Tensor], Tensor, list[torch.Size]]:
     """T vectors [N], zeros for `None`; the mask [N] of what every objective reaches; P shapes."""
-    shapes = _shapes(grads)
+    shapes, device = _shapes(grads), _device(grads)
     vectors, masks = [], []
     for row in grads:
         pairs = list(zip(row, shapes, strict=True))
-        copies = [torch.zeros(shape) if g is None else g.clone() for g, shape in pairs]
-        reached = [torch.zeros(shape) if g is None else torch.ones(shape) for g, shape in pairs]
+        copies = [torch.zeros(shape, device=device) if g is None else g.clone() for g, shape in pairs]
+        reached = [(torch.zeros if g is None else torch.ones)(shape, device=device) for g, shape in pairs]
         vectors.append(torch.cat([g.flatten() for g in copies]))
         masks.append(torch.cat([mask.flatten() for mask in reached]))
     return vectors, torch.stack(masks).prod(dim=0).bool(), shapes
@@ -115,6 +125,10 @@ def _shapes(grads: Gradients) -> list[torch.Size]:
     return [next(g for g in column if g is not None).shape for column in zip(*grads, strict=True)]
 
 
+def _device(grads: Gradients) -> torch.device:
+    return next(g.device for g in grads[0] if g is not None)
+
+
 class TorchJD:
     """TorchJD's PCGrad: from gradients to the `.grad` fields of the parameters, through their `.jac` fields.
 
@@ -127,7 +141,7 @@ class TorchJD:
 
     def __init__(self, grads: Gradients, seed: int, stacked: bool = False, skip_concatenation: bool = False):
         self.grads, self.seed, self.skip_concatenation = grads, seed, skip_concatenation
-        self.params = [torch.empty(shape, requires_grad=True) for shape in _shapes(grads)]
+        self.params = [torch.empty(shape, requires_grad=True, device=_device(grads)) for shape in _shapes(grads)]
         self.jacobians = torchjd_jacobians(grads) if stacked else None
 
     def prepare(self) -> None:
@@ -136,6 +150,8 @@ class TorchJD:
             param.grad = param.jac = None
 
     def __call__(self) -> list[Tensor]:
+        if NO_TORCHJD:
+            raise NotInstalledError(NO_TORCHJD)
         jacobians = torchjd_jacobians(self.grads) if self.jacobians is None else self.jacobians
         for param, jacobian in zip(self.params, jacobians, strict=True):
             param.jac = jacobian

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.contestants import COMBINE, GRAM, LIBMTL, MEAN, OURS, PCGRAD, PUBLISHED, REFERENCE, TORCHJD
+from bench.gpu_contestants import TRITON_SURGERY
 from bench.run import RESULTS
 from bench.step import PHASES, WAYS
 from bench.tables import significant
@@ -21,6 +22,7 @@ BARS = {
     TORCHJD: "#009E73",
     REFERENCE: "#999999",
     MEAN: "#56B4E9",
+    TRITON_SURGERY: "#F0E442",
     OURS: "#0072B2",
 }
 PARTS = {GRAM: "#0072B2", COMBINE: "#56B4E9"}
@@ -41,8 +43,9 @@ def main() -> int:
 
 
 def draw_surgery(surgery: pd.DataFrame) -> Figure:
-    """Milliseconds of the whole surgery, float32: a panel for each T of each layout that was measured with several."""
+    """Milliseconds of the whole surgery, float32: a panel for each T of each layout that peers met at several."""
     float32 = surgery[surgery["dtype"] == "float32"]
+    float32 = float32[float32["case"].isin(float32.loc[float32["contestant"] == PUBLISHED, "case"])]
     chosen = float32[float32.groupby("layout")["T"].transform("nunique") > 1]
     layouts, objectives = chosen["layout"].unique(), sorted(chosen["T"].unique())
     figure = Figure(figsize=(3.5 * len(objectives) + 1.5, 2.6 * len(layouts) + 0.8), layout="constrained")
@@ -58,7 +61,7 @@ def draw_surgery(surgery: pd.DataFrame) -> Figure:
 
 def _draw_bars(ax: Axes, rows: pd.DataFrame) -> None:
     """A bar for each contestant, with its floor, its 20th to 80th percentile and how it compares with ours."""
-    bars = rows.reindex(list(BARS)[::-1])
+    bars = rows.reindex([name for name in reversed(BARS) if name in rows.index])
     positions = range(len(bars))
     spread = [bars["median_ms"] - bars["p20_ms"], bars["p80_ms"] - bars["median_ms"]]
     colours = [BARS[name] for name in bars.index]
@@ -130,7 +133,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 def _host(table: pd.DataFrame) -> str:
     row = table.iloc[0]
-    return f"{row['cpu']}, {row['threads']} threads"
+    return str(row["gpu"]) if "gpu" in row else f"{row['cpu']}, {row['threads']} threads"
 
 
 if __name__ == "__main__":

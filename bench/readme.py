@@ -8,7 +8,7 @@ import pandas as pd
 from bench import numerics
 from bench.host import ROOT
 from bench.run import RESULTS
-from bench.tables import kernels_markdown, memory_markdown, step_markdown, surgery_markdown
+from bench.tables import gpu_markdown, kernels_markdown, memory_markdown, step_markdown, surgery_markdown
 from gmd.files import replacing
 
 README, NUMERICS = ROOT / "README.md", ROOT / "docs" / "numerics.md"
@@ -25,9 +25,39 @@ def tables() -> dict[Path, dict[str, str]]:
             "memory table": memory_markdown(surgery),
             "kernels table": kernels_markdown(surgery),
             "step table": step_markdown(steps),
+            "gpu": gpu_section(RESULTS),
         },
         NUMERICS: {"numerics table": numerics.markdown(pd.read_csv(RESULTS / "numerics_cpu.csv"))},
     }
+
+
+NO_GPU = """\
+No GPU could be had so far: no figure of one is shown here, and nothing has run on one yet. What `make test` verifies
+without one: the CUDA kernels compile for sm_80, sm_90 and sm_100 and run in an emulator of our own, the Triton kernels
+compile for the same and run in Triton's interpreter; both against float64. `make gpu OUT=dir` does the rest where there
+is a GPU, without a network and in less than eight minutes: build, tests, benchmark, checks of memory and of races."""
+GPU = """\
+From the same lists of gradients on the GPU. The `floor` is 2T reads of N elements and one write, at the bandwidth of a
+copy on the device in the same run. `make gpu OUT=dir` repeats it.
+
+{surgery}
+
+![Milliseconds of the surgery on a GPU](bench/results/surgery_gpu.png)
+
+Our kernels one by one, on the device; `of the host`: until `surgery` returns, its work being queued.
+
+{kernels}
+
+![Part of the floor that gram and combine reach on a GPU](bench/results/floors_gpu.png)"""
+
+
+def gpu_section(results: Path) -> str:
+    """The figures of a GPU, or plainly that there are none."""
+    csv = results / "surgery_gpu.csv"
+    if not csv.exists():
+        return NO_GPU
+    surgery = pd.read_csv(csv)
+    return GPU.format(surgery=surgery_markdown(surgery), kernels=gpu_markdown(surgery))
 
 
 def filled(path: Path) -> str:

@@ -14,14 +14,15 @@ from bench.contestants import (
     REFERENCE,
     TORCHJD,
 )
+from bench.gpu_contestants import TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
 from bench.step import PHASES, WAYS
 
 PEERS = (TORCHJD, LIBMTL, PCGRAD, PUBLISHED)
 
 
 def surgery_markdown(surgery: pd.DataFrame) -> str:
-    """Milliseconds of the whole surgery, ours and the peers', float32."""
-    chosen = surgery[surgery["dtype"] == "float32"]
+    """Milliseconds of the whole surgery, ours and the peers', float32, where they took part."""
+    chosen = surgery[(surgery["dtype"] == "float32") & surgery["case"].isin(_cases_of(PUBLISHED, surgery))]
     times, ratios, floors = (_wide(chosen, key) for key in ("median_ms", "ratio_to_ours", "floor_ms"))
     lines = _head("ms", OURS, *PEERS, "floor")
     for case in times.index:
@@ -50,6 +51,17 @@ def kernels_markdown(surgery: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def gpu_markdown(surgery: pd.DataFrame) -> str:
+    """Microseconds of our kernels on the device and how much of the floor they reach; until the host goes on."""
+    ours, triton = (GRAM, COMBINE, OURS), (TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY)
+    times, fractions, host = (_wide(surgery, key) for key in ("median_ms", "fraction_of_floor", "host_ms"))
+    lines = _head("µs, of the floor", *ours, "of the host", *triton)
+    for case in times.index:
+        device = [_with(1e3 * times.at[case, c], f"{100 * fractions.at[case, c]:.0f} %") for c in (*ours, *triton)]
+        lines.append(_row(case, *device[:3], significant(1e3 * host.at[case, OURS]), *device[3:]))
+    return "\n".join(lines)
+
+
 def step_markdown(steps: pd.DataFrame) -> str:
     """A whole step: a row for each way, a column for each phase."""
     if "phase" not in steps:
@@ -67,6 +79,10 @@ def errors(table: pd.DataFrame) -> list[str]:
     wrong = table[table["error"].fillna("") != ""]
     case = wrong["case"] if "case" in wrong else ["whole step"] * len(wrong)
     return [f"{c}, {who}: {error}" for c, who, error in zip(case, wrong["contestant"], wrong["error"], strict=True)]
+
+
+def _cases_of(contestant: str, table: pd.DataFrame) -> pd.Series:
+    return table.loc[table["contestant"] == contestant, "case"]
 
 
 def _wide(table: pd.DataFrame, values: str) -> pd.DataFrame:
@@ -98,6 +114,12 @@ def significant(value: float) -> str:
 
 def _footnote(table: pd.DataFrame) -> str:
     row = table.iloc[0]
+    if "gpu" in row:
+        return (
+            f"Measured {row['date']} UTC on {row['gpu']}, driver {row['driver']}, CUDA {row['cuda']}, torch "
+            f"{row['torch']}, Triton {row['triton']}, TorchJD {row['torchjd']}, gmd {row['commit']}; medians, caches "
+            f"{row['caches']}. A copy on the device moved {row['copy_GBps']:.0f} GB/s, counted both ways."
+        )
     return (
         f"Measured {row['date']} UTC on {row['cpu']}, {row['cores']} cores, {row['threads']} threads, {row['isa']}, "
         f"torch {row['torch']}, TorchJD {row['torchjd']}, gmd {row['commit']}; medians."

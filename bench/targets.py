@@ -7,18 +7,22 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from bench.cases import CASES
+from bench.cases import CASES, GPU_CASES
 from bench.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLISHED, TORCHJD
 
 LARGE = tuple(name for name, case in CASES.items() if case.dtype == torch.float32 and case.num_elements > 5e6)
 BF16 = tuple(name for name, case in CASES.items() if case.dtype == torch.bfloat16)
+# On a GPU: beyond its caches; what one launch keeps on an H100's or H200's chip; what it reads twice.
+GPU_LARGE = tuple(n for n, case in GPU_CASES.items() if case.num_elements > 15e6 and case.num_objectives in (4, 15))
+GPU_KEPT = tuple(n for n, case in GPU_CASES.items() if case.num_objectives * case.num_bytes <= 28e6)
+GPU_READ_TWICE = tuple(n for n in GPU_CASES if n not in GPU_KEPT)
 T4, T15, SMALL = ("transformer-5.6M-T4",), ("transformer-5.6M-T15",), ("small-0.3M-T7",)
 
 BOUNDS = {"at least": operator.ge, "at most": operator.le}
 
 
 class Target(NamedTuple):
-    """`quantity`, a column of surgery_cpu.csv, of `contestant` in each of `cases`."""
+    """`quantity`, a column of surgery_cpu.csv or surgery_gpu.csv, of `contestant` in each of `cases`."""
 
     contestant: str
     quantity: str
@@ -40,6 +44,17 @@ TARGETS = (
     Target(PUBLISHED, "ratio_to_ours", "at least", 15, SMALL),
     Target(OURS, "median_ms", "at most", 0.7, SMALL),
     Target(OURS_IN_PLACE, "beyond_result_MB", "at most", 1.0, tuple(CASES)),
+)
+
+GPU_TARGETS = (
+    Target(GRAM, "fraction_of_floor", "at least", 0.90, GPU_LARGE),
+    Target(COMBINE, "fraction_of_floor", "at least", 0.90, GPU_LARGE),
+    Target(OURS, "over_one_pass", "at most", 1.25, GPU_KEPT),
+    Target(OURS, "fraction_of_floor", "at least", 0.88, GPU_READ_TWICE),
+    Target(PUBLISHED, "ratio_to_ours", "at least", 60, T15),
+    Target(TORCHJD, "ratio_to_ours", "at least", 5, T15),
+    Target(OURS, "median_ms", "at most", 0.060, SMALL),
+    Target(OURS, "host_ms", "at most", 0.300, SMALL),
 )
 
 

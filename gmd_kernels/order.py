@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.gradients import MAX_OBJECTIVES
+from gmd_kernels.uploads import upload
 
 
 def projection_order(
@@ -24,9 +25,9 @@ def projection_order(
         raise ValueError(f"num_objectives: expected 1 to {MAX_OBJECTIVES}, got {num_objectives}")
     if generator is not None and torch.compiler.is_compiling():
         raise ValueError("generator: torch.compile cannot trace one; leave it out and seed torch's default generator")
-    source = generator.device if generator is not None else device or "cpu"
-    device = device or source
+    source = torch.device(generator.device if generator is not None else device or "cpu")
     batch = () if num_groups is None else (num_groups,)
     keys = torch.rand(*batch, num_objectives, num_objectives - 1, generator=generator, device=source)
-    others = keys.to(device).argsort(dim=-1)
-    return others + (others >= torch.arange(num_objectives, device=device)[:, None])
+    others = keys.argsort(dim=-1)
+    order = others + (others >= torch.arange(num_objectives, device=source)[:, None])
+    return upload(order, torch.device(device)) if device is not None and source.type == "cpu" else order.to(device)

@@ -8,6 +8,7 @@ from torch import Tensor
 from gmd_kernels.gradients import Gradients, read
 from gmd_kernels.ops import backend_for
 from gmd_kernels.results import check_out
+from gmd_kernels.uploads import upload
 
 EPSILON = 1e-6  # torch.nn.utils.clip_grad_norm_ adds as much to the norm
 
@@ -57,7 +58,10 @@ def _read(grads: list[Tensor | None]) -> tuple[Gradients, list[Tensor | None]]:
 
 def _factors(scale: float | Sequence[float] | Tensor, num_params: int, device: torch.device) -> Tensor:
     """[P] float64."""
-    factors = torch.as_tensor(scale, dtype=torch.float64, device=device)
+    if isinstance(scale, Tensor):
+        factors = scale.to(device, torch.float64)
+    else:
+        factors = upload(torch.as_tensor(scale, dtype=torch.float64, device="cpu"), device)
     if tuple(factors.shape) not in {(), (num_params,)}:
         raise ValueError(f"scale: expected one number or {num_params}, one per parameter, got {list(factors.shape)}")
     return factors.expand(num_params)

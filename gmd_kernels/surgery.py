@@ -76,7 +76,7 @@ def surgery(
         weights, per_parameter = _gmd_weights(gram, gradients, groups, reduction, generator)
     else:
         weights = _weights(weighting, gram)
-        per_parameter = weights if groups is None else weights[upload(groups, weights.device)]
+        per_parameter = weights if groups is None else weights[_on(weights.device, groups)]
     return Surgery(backend.combine(gradients, weights_per_parameter(per_parameter, gradients), out), gram, weights)
 
 
@@ -100,10 +100,14 @@ def _gmd_weights(
     weights = total / len(gradients.rows) if reduction == "mean" else total
     of_shared, of_private = weights, total
     if groups is not None:
-        index = upload(groups, total.device)
+        index = _on(total.device, groups)
         of_shared, of_private = weights[index], total[index]
     # an objective reaches a parameter by any gradient, one of zeros included; by None it does not
     if reduction == "sum" or all(count == len(gradients.rows) for count in gradients.reached):
         return weights, of_shared
-    shared = upload([count == len(gradients.rows) for count in gradients.reached], gradients.device).bool()
+    shared = _on(gradients.device, [count == len(gradients.rows) for count in gradients.reached]).bool()
     return weights, torch.where(shared[:, None], of_shared, of_private)
+
+
+def _on(device: torch.device, numbers: Sequence[int]) -> Tensor:
+    return upload(torch.tensor(numbers, dtype=torch.int64, device="cpu"), device)

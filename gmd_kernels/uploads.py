@@ -1,6 +1,4 @@
-"""Numbers from the host to a device, without waiting for it."""
-
-from collections.abc import Sequence
+"""From the host to a device, without waiting for it."""
 
 import torch
 from torch import Tensor
@@ -10,13 +8,12 @@ from gmd_kernels.gradients import _C
 _captured: list[Tensor] = []  # what CUDA graphs copy at every replay: for good, as nothing tells when a graph is gone
 
 
-def upload(numbers: Sequence[int] | Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """int64, of the shape that the lists have."""
+def upload(here: Tensor, device: torch.device) -> Tensor:
+    """A contiguous tensor of int64 or float64 on the CPU -> the same on the device."""
     if device.type != "cuda" or torch.compiler.is_compiling():
-        return torch.tensor(numbers, dtype=torch.int64, device=device)
-    here = torch.tensor(numbers, dtype=torch.int64, device="cpu")
+        return here.to(device)
     if hasattr(_C, "upload"):
-        return _C.upload(here, device)
+        return _C.upload(here.view(torch.int64), device).view(here.dtype)
     # torch gives pinned memory to another only when the copies out of it are done: it notes the stream of each
     pinned = here.pin_memory()
     there = pinned.to(device, non_blocking=True)

@@ -40,7 +40,7 @@ def pointer_table(device: torch.device, name: str, pointers: list[int]) -> Tenso
 
 def send(device: torch.device, numbers: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
     """int64, of the shape that the lists have."""
-    table = upload(numbers, device)
+    table = upload(torch.tensor(numbers, dtype=torch.int64, device="cpu"), device)
     if _is_capturing(device):
         _captured.append(table)
     return table

@@ -1,0 +1,68 @@
+"""Every kernel of the CUDA backend, each a few times, in odd sizes: what the sanitizers look at."""
+
+import torch
+from torch import Tensor
+
+import gmd_kernels as gk
+
+REACHED, DONE = "the GPU answers", "every kernel ran, every value is right"
+OBJECTIVES = (1, 4, 7, 16, 17, 33, 64)  # on both sides of where the kernels for few objectives end
+SHAPES = ((3, 5), (17,), (), (0,), (33, 31), (2051,))
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+Gradients = list[list[Tensor | None]]  # [T][P]
+
+
+def main() -> None:
+    torch.ones(1, device="cuda").item()
+    print(REACHED, flush=True)
+    for num_objectives in OBJECTIVES:
+        for offset in (0, 1):
+            print(f"T = {num_objectives}, {offset} elements behind where memory is aligned", flush=True)
+            check(gradients(num_objectives), "cuda", offset)
+    print(DONE)
+
+
+def gradients(num_objectives: int) -> Gradients:
+    """On the CPU, of every type and shape; some parameters are private to every second objective."""
+    generator = torch.Generator().manual_seed(num_objectives)
+    kinds = [(shape, dtype) for dtype in DTYPES for shape in SHAPES]
+    rows = [
+        [torch.randn(shape, generator=generator).to(dtype) for shape, dtype in kinds] for _ in range(num_objectives)
+    ]
+    return [[None if p % 8 == 1 and k % 2 else g for p, g in enumerate(row)] for k, row in enumerate(rows)]
+
+
+def place(value: Tensor, device: str, offset: int) -> Tensor:
+    """A copy on the device, `offset` elements behind where its memory begins, which is aligned."""
+    memory = torch.full((value.numel() + offset,), torch.nan, dtype=value.dtype, device=device)
+    return memory[offset:].view(value.shape).copy_(value)
+
+
+def check(grads: Gradients, device: str, offset: int) -> None:
+    """All ops on the device, beside the same on the CPU."""
+    there = [[None if g is None else place(g, device, offset) for g in row] for row in grads]
+    for groups in (None, [p % 3 for p in range(len(grads[0]))]):
+        close(gk.gram(there, groups), gk.gram(grads, groups))
+        mine, other = (gk.surgery(g, groups=groups, generator=torch.Generator().manual_seed(1)) for g in (there, grads))
+        close(mine.weights, other.weights)
+        for one, two in zip(mine.merged, other.merged, strict=True):
+            close(one, two)
+        gk.surgery(there, groups=groups)  # the order is drawn in the kernel
+    weights = torch.linspace(-1, 2, len(grads))
+    out = [place(torch.full_like(g, torch.nan), device, offset) for g in grads[0]]  # objective 0 reaches everything
+    for one, two in zip(gk.combine(there, weights.to(device), out=out), gk.combine(grads, weights), strict=True):
+        close(one, two)
+    gram, order = gk.gram(grads), gk.projection_order(len(grads), torch.Generator().manual_seed(2))
+    close(gk.pcgrad_weights(gram.to(device), order.to(device)), gk.pcgrad_weights(gram, order))
+
+
+def close(one: Tensor, two: Tensor) -> None:
+    """Within what two ways of rounding may differ by; the tests of the kernels are stricter."""
+    spread = max(1e-4, 4 * torch.finfo(two.dtype).eps)
+    largest = float(two.abs().max()) if two.numel() else 0.0
+    torch.testing.assert_close(one.cpu(), two, rtol=spread, atol=spread * largest)
+
+
+if __name__ == "__main__":
+    main()
