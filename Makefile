@@ -37,9 +37,9 @@ readme: venv
 		runs/demo/curves.png runs/demo/cosines.png docs/demo/
 	$(BIN)/python -m bench.readme
 
-# On one thread: tensors of test size are slower on several.
+# On one thread each: tensors of test size are slower on several.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 # A minute and 11 GB of memory.
 slow: venv

@@ -1,12 +1,13 @@
 """Builds gmd_kernels._C, the C++ and CUDA kernels. Without torch or a compiler the pure PyTorch part installs alone.
 
 GMD_NO_CPP=1 leaves all of it out, GMD_NO_CUDA=1 the CUDA part; GMD_FORCE_CUDA=1 fails where that cannot be built.
-TORCH_CUDA_ARCH_LIST names the GPUs to build for, as in "9.0"; by default those in this machine, else 8.0, 9.0, 10.0.
+TORCH_CUDA_ARCH_LIST names the GPUs to build for, as in "9.0"; by default those in this machine, else 8.0 to 10.0.
 """
 
 import json
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -18,8 +19,6 @@ from setuptools.command.build_py import build_py
 THREADS = ["-fopenmp"] if sys.platform == "linux" else []
 COMPILE_FLAGS = ["-O3", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-parameter", "-fvisibility=hidden", *THREADS]
 CUDA_FLAGS = ["-O3", "-lineinfo", "-Xcompiler=-Wall"]
-CUDA_ARCHS = "8.0;9.0;10.0+PTX"  # where nobody says for which, and there is no GPU to ask
-
 # `make sanitize`: a build that stops at the first access out of bounds, of freed memory, or of undefined behaviour.
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize=vptr"] if os.environ.get("GMD_SANITIZE") == "1" else []
 if SANITIZE:
@@ -62,9 +61,22 @@ def why_no_cuda() -> str | None:
 
     if torch.version.cuda is None:
         return f"torch {torch.__version__} was built without CUDA"
-    if find_toolkit() is None:
+    toolkit = find_toolkit()
+    if toolkit is None:
         return "CUDA's toolkit (nvcc and its headers) was not found; install it, or set CUDA_HOME to where it is"
+    release = nvcc(toolkit, "--version").partition("release ")[2].partition(",")[0]
+    if release.partition(".")[0] != torch.version.cuda.partition(".")[0]:
+        return f"CUDA's toolkit in {toolkit} is of version {release}, torch was built with {torch.version.cuda}"
     return None
+
+
+def nvcc(toolkit: Path, option: str) -> str:
+    return subprocess.run([toolkit / "bin" / "nvcc", option], capture_output=True, text=True, check=True).stdout
+
+
+def archs() -> str:
+    """Where nobody says for which GPUs, and there is none to ask."""
+    return "8.0;9.0;10.0+PTX" if "compute_100" in nvcc(find_toolkit(), "--list-gpu-arch") else "8.0;9.0+PTX"
 
 
 def extension():
@@ -79,7 +91,7 @@ def extension():
 
         kind, flags = CUDAExtension, {"cxx": [*COMPILE_FLAGS, "-DGMD_WITH_CUDA"], "nvcc": CUDA_FLAGS}
         if not torch.cuda.is_available():
-            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHS)
+            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", archs())
     return kind(
         "gmd_kernels._C",
         sorted(str(p) for pattern in patterns for p in Path("csrc").glob(pattern)),

@@ -50,7 +50,7 @@ std::vector<std::optional<at::Tensor>> combine_cuda(const Gradients& grads, cons
 
 Merged surgery_cuda(
     const Gradients& grads, const std::vector<int64_t>& groups, int64_t num_groups,
-    std::optional<at::Tensor> order,                // [K, T, T-1] int64, on any device; none: drawn by the kernel, from
+    std::optional<at::Tensor> order,  // [K, T, T-1] int64, here or on the GPU; none: the kernel draws, from
     const std::optional<at::Generator>& generator,  // none: the device's default
     bool mean, std::vector<std::optional<at::Tensor>> out);
 

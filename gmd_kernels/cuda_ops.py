@@ -19,6 +19,8 @@ DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64}
 
 def why_not(device: torch.device) -> str | None:
     """What keeps the kernels from running on this GPU, one that they were not built for, for instance."""
+    if device.type != "cuda":
+        return f"the CUDA kernels are for gradients on a GPU, not on {device}"
     return _C.why_not_cuda(torch.cuda.current_device() if device.index is None else device.index)
 
 

@@ -65,6 +65,9 @@ def _choose(device: torch.device, why_not: Callable[[str], str | None]) -> Modul
 
 def _why_not_device(name: str, device: torch.device) -> str | None:
     kernels = _KERNELS[name]
+    if name == "cuda" and device.type == "cuda":  # asks this GPU alone: a question takes memory on each
+        reason = _why_not_gpu(kernels.module, device)
+        return reason and f"{kernels.title} are not available: {reason}"
     found = kernels.find()
     if not found.available:
         return f"{kernels.title} are not available: {found.reason}"
@@ -97,11 +100,18 @@ def _why_not_gpu(module: str, device: torch.device) -> str | None:
         return f"{module} does not load: {error}"
 
 
+def _why_not_any(device: torch.device) -> str | None:
+    try:
+        return _why_not_gpu("gmd_kernels.cuda_ops", device)
+    except RuntimeError as error:  # of torch's: no memory left on this GPU, or somebody else has it to himself
+        return str(error)
+
+
 @functools.cache
 def _find_cuda() -> Backend:
     if not torch.cuda.is_available():
         return Backend(False, "no GPU in this machine")
-    reasons = [_why_not_gpu("gmd_kernels.cuda_ops", torch.device("cuda", i)) for i in range(torch.cuda.device_count())]
+    reasons = [_why_not_any(torch.device("cuda", i)) for i in range(torch.cuda.device_count())]
     if None in reasons:
         return Backend(True, f"C++/CUDA kernels for {torch.cuda.get_device_name(reasons.index(None))}")
     return Backend(False, "; ".join(dict.fromkeys(reasons)))

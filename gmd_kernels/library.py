@@ -16,7 +16,9 @@ from gmd_kernels.gradients import Gradients, Rows, check, first_tensor, read
 
 _library = torch.library.Library("gmd", "DEF")
 # merged gradients have the gradients' strides, which Inductor therefore leaves as they are in eager mode
-_tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
+# on a GPU the kernels keep memory from call to call, which must not come from the pool of a graph of Inductor's
+_unsafe = [torch.Tag.cudagraph_unsafe] if hasattr(torch.Tag, "cudagraph_unsafe") else []  # since torch 2.9
+_tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides, *_unsafe)
 _library.define("gram(Tensor?[] grads, int num_objectives, int[] groups) -> Tensor", tags=_tags)
 _library.define("pcgrad_weights(Tensor gram, Tensor order) -> Tensor", tags=_tags)
 _library.define("combine(Tensor?[] grads, Tensor weights) -> Tensor[]", tags=_tags)

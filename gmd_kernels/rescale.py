@@ -58,10 +58,8 @@ def _read(grads: list[Tensor | None]) -> tuple[Gradients, list[Tensor | None]]:
 
 def _factors(scale: float | Sequence[float] | Tensor, num_params: int, device: torch.device) -> Tensor:
     """[P] float64."""
-    if isinstance(scale, Tensor):
-        factors = scale.to(device, torch.float64)
-    else:
-        factors = upload(torch.as_tensor(scale, dtype=torch.float64, device="cpu"), device)
+    factors = torch.as_tensor(scale, dtype=torch.float64, device=None if isinstance(scale, Tensor) else "cpu")
+    factors = upload(factors.contiguous(), device) if factors.device.type == "cpu" else factors.to(device)
     if tuple(factors.shape) not in {(), (num_params,)}:
         raise ValueError(f"scale: expected one number or {num_params}, one per parameter, got {list(factors.shape)}")
     return factors.expand(num_params)

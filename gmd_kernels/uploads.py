@@ -9,7 +9,10 @@ _captured: list[Tensor] = []  # what CUDA graphs copy at every replay: for good,
 
 
 def upload(here: Tensor, device: torch.device) -> Tensor:
-    """A contiguous tensor of int64 or float64 on the CPU -> the same on the device."""
+    """A contiguous tensor of int64 or float64 on the CPU -> the same on the device.
+
+    What torch.compile makes of it is a plain copy, which does wait.
+    """
     if device.type != "cuda" or torch.compiler.is_compiling():
         return here.to(device)
     if hasattr(_C, "upload"):

@@ -34,7 +34,7 @@ def machine(monkeypatch):
 
         kernels = dispatch._KERNELS[name]
         modules[kernels.module] = modules[name]
-        modules[name].why_not = lambda device: None
+        modules[name].why_not = lambda device, name=name: missing[name] if name == "cuda" else None
         monkeypatch.setitem(dispatch._KERNELS, name, kernels._replace(find=find))
     monkeypatch.setattr(dispatch, "_load", lambda name: modules.get(name, reference))
     dispatch._why_not_gpu.cache_clear()
@@ -63,8 +63,16 @@ def test_without_both_the_reference_serves_and_both_reasons_are_told(machine):
 
 def test_a_device_that_cuda_does_not_serve(machine):
     machine.modules["cuda"].why_not = lambda device: f"{device} has compute capability 6.1"
-    with pytest.warns(gk.FallbackWarning, match=r"Triton kernels: cuda:0 has compute capability 6\.1"):
+    with pytest.warns(gk.FallbackWarning, match=r"Triton kernels: the CUDA kernels .*: cuda:0 has compute capability 6\.1"):
         assert dispatch.choose(on_a_gpu()) is machine.modules["triton"]
+
+
+def test_other_gpus_are_left_alone(machine):
+    """To ask one takes memory on it, and may fail for reasons that are none of this call's."""
+    asked = []
+    machine.modules["cuda"].why_not = lambda device: asked.append(device)
+    dispatch.choose(on_a_gpu())
+    assert asked == [GPU]
 
 
 def test_a_module_that_is_there_but_does_not_load(machine, monkeypatch):
@@ -97,6 +105,7 @@ def test_a_forced_backend_is_taken_without_a_word(machine, monkeypatch, name):
     monkeypatch.setenv("GMD_BACKEND", name)
     assert dispatch.choose(on_a_gpu()) is machine.modules[name]
     machine.missing[name] = "it is gone"
+    dispatch._why_not_gpu.cache_clear()
     with pytest.raises(RuntimeError, match=rf"GMD_BACKEND={name} cannot serve this call: .* not available: it is gone"):
         dispatch.choose(on_a_gpu())
 

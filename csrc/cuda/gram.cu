@@ -1,6 +1,5 @@
 #include "gram.cuh"
 #include "kernels.h"
-#include "launch.h"
 
 namespace gmd::cuda {
 namespace {
@@ -13,8 +12,6 @@ __global__ void __launch_bounds__(kThreads, 1) gram_kernel(Table table, Workspac
 }
 
 }  // namespace
-
-cudaError_t launch_gram_wide(const Table& table, const LaunchShape& shape, const Workspace& workspace, double* gram);
 
 cudaError_t launch_gram(const Table& table, const Device& device, const Workspace& workspace, double* gram,
                         cudaStream_t stream) {

@@ -1,9 +1,13 @@
 // The Gramian of a block's piece of the line, for up to kMaxFused objectives: each warp by itself.
 #pragma once
 
+#include "launch.h"
 #include "products.cuh"
 
 namespace gmd::cuda {
+
+// launch_gram for more objectives, see gram_wide.cu.
+cudaError_t launch_gram_wide(const Table& table, const LaunchShape& shape, const Workspace& workspace, double* gram);
 
 // The shared memory of a block, gram_shared_bytes of it.
 struct GramMemory {

@@ -13,6 +13,7 @@ struct LaunchShape {
 
 template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments... arguments) {
+  // The attribute belongs to the kernel, whoever launches it: every launch of one kernel asks for the same size.
   constexpr int kWithoutAsking = 48 << 10;
   if (shape.shared_bytes > kWithoutAsking) {
     const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),

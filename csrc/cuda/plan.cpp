@@ -106,7 +106,7 @@ int gram_shared_bytes(const Layout& layout) {
 Residency surgery_residency(const Layout& layout, const Device& device) {
   const int others = gram_shared_bytes(layout), left = std::max(device.shared_bytes - others, 0);
   const int bytes_per_warp = left / kWarps / kUnitBytes * kUnitBytes;
-  return {others + kWarps * bytes_per_warp, bytes_per_warp};
+  return {device.shared_bytes, bytes_per_warp};  // all of it, whatever T: see launch.h
 }
 
 bool fits_surgery(const Layout& layout, const Device& device) {

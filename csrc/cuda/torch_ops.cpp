@@ -50,6 +50,22 @@ cuda::Order order_of(std::optional<at::Tensor>& given, const std::optional<at::G
   return order;
 }
 
+// In one launch where that fits, and three otherwise, of the same bits.
+cudaError_t launch_gmd(const cuda::Table& table, const cuda::Device& device, const cuda::Workspace& workspace,
+                       const cuda::Order& order, bool mean, double* gram, double* weights, CUDAStream stream) {
+  if (cuda::fits_surgery(table.layout, device)) {
+    const cudaError_t error = cuda::launch_surgery(table, device, workspace, order, mean, gram, weights, stream);
+    if (error != cudaErrorCooperativeLaunchTooLarge && error != cudaErrorNotSupported) return error;
+    cudaGetLastError();  // not all of the device is ours, or it has no such launches
+  }
+  const int t = table.layout.num_objectives, k = table.layout.num_groups;
+  const cuda::Weights by_group{weights, cuda::Weights::Rows::kPerGroup, t, 1};
+  cudaError_t error = cuda::launch_gram(table, device, workspace, gram, stream);
+  if (error == cudaSuccess) error = cuda::launch_weights(gram, k, t, order, nullptr, weights, mean, stream);
+  if (error == cudaSuccess) error = cuda::launch_combine(table, device, by_group, stream);
+  return error;
+}
+
 }  // namespace
 
 at::Tensor upload(const at::Tensor& numbers, at::Device device) {
@@ -68,8 +84,9 @@ at::Tensor gram_cuda(const Gradients& grads, const std::vector<int64_t>& groups,
   const cuda::Device device = cuda::device_of(stream.device_index());
   const cuda::Sources sources(grads, groups);
   at::Tensor grams = empty_on(stream.device(), {num_groups, grads.num_objectives, grads.num_objectives});
+  cuda::Plan plan = sources.plan(num_groups);
   cuda::with_memory(stream, cuda::Call::kGram, [&](cuda::Memory& memory) {
-    const cuda::Table table = memory.table(sources.plan(num_groups), stream);
+    const cuda::Table table = memory.table(std::move(plan), stream);
     const cuda::Workspace workspace = memory.workspace(table.layout, device, stream);
     C10_CUDA_CHECK(cuda::launch_gram(table, device, workspace, grams.mutable_data_ptr<double>(), stream));
   });
@@ -101,8 +118,9 @@ std::vector<std::optional<at::Tensor>> combine_cuda(const Gradients& grads, cons
                            plain.stride(1)};
   cuda::Sources sources(grads, {});
   sources.write_to(out);
+  cuda::Plan plan = sources.plan(1);
   cuda::with_memory(stream, cuda::Call::kCombine, [&](cuda::Memory& memory) {
-    const cuda::Table table = memory.table(sources.plan(1), stream);
+    const cuda::Table table = memory.table(std::move(plan), stream);
     C10_CUDA_CHECK(cuda::launch_combine(table, cuda::device_of(stream.device_index()), rows, stream));
   });
   sources.finish();
@@ -123,17 +141,11 @@ Merged surgery_cuda(const Gradients& grads, const std::vector<int64_t>& groups, 
   auto *gram = grams.mutable_data_ptr<double>(), *rows = weights.mutable_data_ptr<double>();
   cuda::Sources sources(grads, groups);
   sources.write_to(out);
+  cuda::Plan plan = sources.plan(num_groups);
   cuda::with_memory(stream, cuda::Call::kSurgery, [&](cuda::Memory& memory) {
-    const cuda::Table table = memory.table(sources.plan(num_groups), stream);
+    const cuda::Table table = memory.table(std::move(plan), stream);
     const cuda::Workspace workspace = memory.workspace(table.layout, device, stream);
-    if (cuda::fits_surgery(table.layout, device)) {
-      C10_CUDA_CHECK(cuda::launch_surgery(table, device, workspace, met, mean, gram, rows, stream));
-      return;
-    }
-    const cuda::Weights by_group{rows, cuda::Weights::Rows::kPerGroup, t, 1};
-    C10_CUDA_CHECK(cuda::launch_gram(table, device, workspace, gram, stream));
-    C10_CUDA_CHECK(cuda::launch_weights(gram, num_groups, static_cast<int>(t), met, nullptr, rows, mean, stream));
-    C10_CUDA_CHECK(cuda::launch_combine(table, device, by_group, stream));
+    C10_CUDA_CHECK(launch_gmd(table, device, workspace, met, mean, gram, rows, stream));
   });
   sources.finish();
   return {std::move(out), grams, weights.select(1, 0)};

@@ -38,17 +38,18 @@ Sources::Sources(const Gradients& grads, const std::vector<int64_t>& groups)
 
 void Sources::write_to(std::vector<std::optional<at::Tensor>>& out) {
   for (size_t p = 0; p < out.size(); ++p) {
-    if (out[p] && !out[p]->is_inference()) out[p]->unsafeGetTensorImpl()->bump_version();  // autograd has to know
-    if (grads_.parameters[p].count == 0) {
-      if (out[p]) out[p]->zero_();  // no objective reaches it: the empty sum
-      continue;
-    }
+    if (grads_.parameters[p].count == 0) continue;
     const at::Tensor& like = like_of(p);
     if (!out[p]) out[p] = empty_as(like);
     const bool direct = out[p]->strides() == like.strides();
     const at::Tensor result = direct ? *out[p] : empty_as(like);
     if (!direct) beside_.emplace_back(*out[p], result);
     all_[p].result = result.mutable_data_ptr();
+  }
+  for (size_t p = 0; p < out.size(); ++p) {
+    if (!out[p]) continue;
+    if (!out[p]->is_inference()) out[p]->unsafeGetTensorImpl()->bump_version();  // autograd has to know
+    if (grads_.parameters[p].count == 0) out[p]->zero_();  // no objective reaches it: the empty sum
   }
 }
 
@@ -64,9 +65,11 @@ const at::Tensor& Sources::like_of(size_t p) const {
 void Sources::bring_together(size_t p) {
   const Parameter& parameter = grads_.parameters[p];
   const at::Tensor& first = *grads_.tensors[parameter.first];
-  const at::Tensor like = first.is_non_overlapping_and_dense() ? first : at::empty_like(first);
+  const bool dense = first.is_non_overlapping_and_dense();
+  const at::Tensor like = dense ? first : at::empty_like(first).copy_(first);
   orders_.emplace(p, like);
-  for (int64_t i = parameter.first; i < parameter.first + parameter.count; ++i) {
+  data_[parameter.first] = like.const_data_ptr();
+  for (int64_t i = parameter.first + 1; i < parameter.first + parameter.count; ++i) {
     if (grads_.tensors[i]->strides() == like.strides()) continue;
     copies_.push_back(empty_as(like).copy_(*grads_.tensors[i]));
     data_[i] = copies_.back().const_data_ptr();
