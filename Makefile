@@ -71,8 +71,8 @@ bench: venv
 	$(BIN)/python -m bench.numerics
 	$(BIN)/python -m bench.plot
 
-# All that needs a GPU, with python3 as it is there: no .venv, no network. Build, tests, benchmark, checks of memory and
-# races, counters, in at most eight minutes; results and log.txt into OUT. Rows name GMD_COMMIT where there is no git.
+# All that needs a GPU, with python3 as it is there: no .venv, no network. Build, tests, benchmark, counters, checks of
+# memory and races, in about eight minutes; results and log.txt into OUT. Rows name GMD_COMMIT where there is no git.
 gpu:
 	@test -n "$(OUT)" || { echo "where to? make gpu OUT=dir" >&2; exit 2; }
 	@$(PYTHON) -m gpu "$(OUT)"

@@ -1,7 +1,9 @@
 """Who is measured on a GPU: ours in C++/CUDA and in Triton, the reference, and the peers of the CPU's benchmark."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from bench.cases import Case, Gradients
 from bench.contestants import COMBINE, GRAM, OURS, REFERENCE, SEED, TOLERANCE, Contestant, forced, peers, works
 
 # "gram", "combine" and "surgery (ours)" are what users get: C++/CUDA, and nothing else counts as that
+MOVED = "surgery (moved)"  # never twice in a row from the same addresses
 TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY = "gram (Triton)", "combine (Triton)", "surgery (Triton)"
 PEERS_UP_TO = 20_000_000  # elements; beyond, they take the minutes that all else has
 
@@ -40,8 +43,20 @@ def _ours(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
         ]
 
     ours = trio((GRAM, COMBINE, OURS), lambda call: call)
+    moved = replace(ours[-1], name=MOVED, call=Moving(grads))
     triton = trio((TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY), partial(through, "triton"))
-    return [*ours, *triton, trio(("", "", REFERENCE), partial(through, "reference"))[-1]]
+    return [*ours, moved, *triton, trio(("", "", REFERENCE), partial(through, "reference"))[-1]]
+
+
+class Moving:
+    """Surgery on two copies of the gradients in turn: each call has to send the table of their addresses."""
+
+    def __init__(self, grads: Gradients):
+        copy = [[None if g is None else g.clone() for g in row] for row in grads]
+        self._following = cycle((grads, copy))
+
+    def __call__(self) -> gk.Surgery:
+        return gk.surgery(next(self._following))
 
 
 def through(backend: str, call: Callable) -> Callable:

@@ -33,18 +33,23 @@ def tables() -> dict[Path, dict[str, str]]:
 
 NO_GPU = """\
 No GPU could be had so far: no figure of one is shown here, and nothing has run on one yet. What `make test` verifies
-without one: the CUDA kernels compile for sm_80, sm_90 and sm_100 and run in an emulator of our own, the Triton kernels
-compile for the same and run in Triton's interpreter; both against float64. `make gpu OUT=dir` does the rest where there
-is a GPU, without a network and in less than eight minutes: build, tests, benchmark, checks of memory and of races."""
+without one: the CUDA kernels compile for sm_80, sm_90 and sm_100 (where there is an nvcc) and run in an emulator of our
+own, the Triton kernels compile for the same and run in Triton's interpreter; both against float64. `make gpu OUT=dir`
+does the rest where there is a GPU, without a network and in about eight minutes: build, tests, benchmark, counters,
+checks of memory and of races; what there is no time for is named."""
 GPU = """\
-From the same lists of gradients on the GPU. The `floor` is 2T reads of N elements and one write, at the bandwidth of a
-copy on the device in the same run. `make gpu OUT=dir` repeats it.
+From the same lists of gradients on the GPU. The `floor` of an op is what it must read and write, at the bandwidth of a
+copy on the device in the same run: T times N elements read for `gram`, T read and one written for `combine`, both for
+surgery. `make gpu OUT=dir` repeats it.
 
 {surgery}
 
 ![Milliseconds of the surgery on a GPU](bench/results/surgery_gpu.png)
 
-Our kernels one by one, on the device; `of the host`: until `surgery` returns, its work being queued.
+Our kernels one by one, on the device. Surgery is one launch where no address has changed since the call before; else
+one or two small ones more send the table of addresses first, which `surgery (moved)` pays for in every call. `of the
+host`: until `surgery (ours)` returns, its work being queued. Before each call the device sleeps until the host has
+queued it, but 5 ms at most: in a call that takes the host longer, the gaps between launches count.
 
 {kernels}
 

@@ -14,7 +14,7 @@ from bench.contestants import (
     REFERENCE,
     TORCHJD,
 )
-from bench.gpu_contestants import TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
+from bench.gpu_contestants import MOVED, TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
 from bench.step import PHASES, WAYS
 
 PEERS = (TORCHJD, LIBMTL, PCGRAD, PUBLISHED)
@@ -53,12 +53,12 @@ def kernels_markdown(surgery: pd.DataFrame) -> str:
 
 def gpu_markdown(surgery: pd.DataFrame) -> str:
     """Microseconds of our kernels on the device and how much of the floor they reach; until the host goes on."""
-    ours, triton = (GRAM, COMBINE, OURS), (TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY)
+    ours, triton = (GRAM, COMBINE, OURS, MOVED), (TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY)
     times, fractions, host = (_wide(surgery, key) for key in ("median_ms", "fraction_of_floor", "host_ms"))
     lines = _head("µs, of the floor", *ours, "of the host", *triton)
     for case in times.index:
         device = [_with(1e3 * times.at[case, c], f"{100 * fractions.at[case, c]:.0f} %") for c in (*ours, *triton)]
-        lines.append(_row(case, *device[:3], significant(1e3 * host.at[case, OURS]), *device[3:]))
+        lines.append(_row(case, *device[:4], significant(1e3 * host.at[case, OURS]), *device[4:]))
     return "\n".join(lines)
 
 

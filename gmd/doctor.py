@@ -1,6 +1,8 @@
 """`gmd doctor`: what this installation can do, what it cannot, why, and what to do about it. Needs torch alone."""
 
+import os
 import platform
+from collections.abc import Iterator
 from importlib import metadata, util
 
 import torch
@@ -32,7 +34,12 @@ def main() -> int:
             print(f"  MISSING {extra}: {', '.join(missing)}; pip install --no-build-isolation 'gmd[{extra}]'")
         else:
             print(f"  ok      {extra}: {', '.join(f'{p} {metadata.version(p)}' for p in packages)}")
-    print(f"\nThe kernels compute what they should: {_self_test()}")
+    print()
+    for device, backend in _places():
+        wrong = what_is_wrong(device, backend)
+        complete &= wrong is None
+        answer, why = ("yes", "") if wrong is None else ("NO", f": {wrong}")
+        print(f"The kernels compute what they should: {answer}, on {_title(device)} through {backend}{why}")
     return 0 if complete else 1
 
 
@@ -42,8 +49,31 @@ def _gpus() -> str:
     return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
 
 
-def _self_test() -> str:
-    """Two opposite gradients and one across: the merged gradient is known."""
-    grads = [[torch.tensor([1.0, 0.0])], [torch.tensor([-1.0, 0.0])], [torch.tensor([0.0, 3.0])]]
-    merged = gk.surgery(grads).merged[0]
-    return "yes" if torch.allclose(merged, torch.tensor([0.0, 1.0])) else f"NO: expected [0, 1], got {merged.tolist()}"
+def _places() -> Iterator[tuple[torch.device, str]]:
+    """Each device, with each available backend that is meant for it."""
+    gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    for device in (torch.device("cpu"), *gpus):
+        meant = ("cpu", "reference") if device.type == "cpu" else ("cuda", "triton", "reference")
+        yield from ((device, name) for name, backend in gk.backends().items() if backend.available and name in meant)
+
+
+def _title(device: torch.device) -> str:
+    return "the CPU" if device.type == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def what_is_wrong(device: torch.device, backend: str) -> str | None:
+    """Two opposite gradients and one across: the merged gradient is known, whatever the order."""
+    rows = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 3.0]])
+    before = os.environ.get("GMD_BACKEND")
+    os.environ["GMD_BACKEND"] = backend
+    try:
+        merged = gk.surgery([[row.to(device)] for row in rows]).merged[0].cpu()
+    except Exception as error:  # a compiler's, a driver's, an import's: whatever it is, the report goes on
+        return f"{type(error).__name__}: {error}"
+    finally:
+        if before is None:
+            del os.environ["GMD_BACKEND"]
+        else:
+            os.environ["GMD_BACKEND"] = before
+    right = torch.allclose(merged, torch.tensor([0.0, 1.0]))
+    return None if right else f"expected [0, 1], got {merged.tolist()}"

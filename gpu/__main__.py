@@ -1,4 +1,4 @@
-"""`python -m gpu DIR`: builds for the GPU found, tests, measures, looks for bad accesses and races, reads the counters.
+"""`python -m gpu DIR`: builds for the GPU found, tests, measures, reads the counters, looks for bad accesses and races.
 
 Needs no network and no virtual environment, but torch, Triton, nvcc and pytest where `python3` finds them. What is most
 valuable comes first. Wheels in wheels/ are installed beside the build: packages that this machine lacks.
@@ -51,6 +51,8 @@ def environment(capability: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(map(str, (LIBRARY, SITE, ROOT))),
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": "1",  # eight workers share the cores, and tensors of test size are slower on several
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),  # for ninja
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # plugins that happen to be there warn of each other, an error here
     }
 
@@ -67,9 +69,9 @@ def stages(folder: Path) -> list[Stage]:
         Stage("backends", 40, [python, "-m", "gpu.backends"]),
         Stage("tests", 150, _tests(folder)),
         Stage("benchmark", 190, [python, "-m", "bench.gpu", folder]),
-        Stage("memcheck", 60, [python, "-m", "gpu.under", "memcheck"]),
-        Stage("racecheck", 60, [python, "-m", "gpu.under", "racecheck"]),
         Stage("ncu", 60, [python, "-m", "gpu.under", "ncu", folder / "ncu.csv"]),
+        Stage("memcheck", 75, [python, "-m", "gpu.under", "memcheck"]),
+        Stage("racecheck", 75, [python, "-m", "gpu.under", "racecheck"]),
     ]
 
 

@@ -7,7 +7,10 @@ import sys
 from importlib import metadata
 
 CARD = "name,driver_version,memory.total,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,power.limit,compute_mode"
-PACKAGES = ("torch", "triton", "torchjd", "numpy", "pandas", "matplotlib", "pytest", "pytest-xdist", "hypothesis")
+PACKAGES = (
+    *("torch", "triton", "torchjd", "numpy", "pandas", "matplotlib", "setuptools", "ninja", "pybind11"),
+    *("pytest", "pytest-xdist", "pytest-timeout", "hypothesis"),
+)
 COMMANDS = (
     ["nvidia-smi", f"--query-gpu={CARD}", "--format=csv"],
     ["nvcc", "--version"],

@@ -18,6 +18,9 @@ MOST_LOGGED = 2**20  # bytes of each stage: the log has to fit into what comes b
 MOST_AT_THE_END = 500  # lines of a longer one, for its end is where it says what has failed
 MOST_FILES, MOST_BYTES = 8, 16 * 10**6
 LEAST_SECONDS = 5.0  # with less time left nothing is begun
+# How a stage is asked to end, and how long is waited then. Interrupted, pytest prints what has failed and the benchmark
+# shows what it has; pytest-xdist alone gives its workers ten seconds for that.
+GRACES = {signal.SIGINT: 15.0, signal.SIGTERM: 3.0, signal.SIGKILL: 3.0}
 
 
 class Stage(NamedTuple):
@@ -66,6 +69,8 @@ class Log:
 
 def run_all(stages: Iterable[Stage], folder: Path, seconds: float, environment: Mapping[str, str]) -> int:
     """0 if every stage went well or cannot work on this machine; else 1. The log is `folder`/log.txt."""
+    # a shell starts what runs in its background with SIGINT ignored, and so would every stage
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder.mkdir(parents=True, exist_ok=True)
     with closing(Log(folder / "log.txt")) as log:
         return _run_all(stages, folder, seconds, environment, log)
@@ -75,7 +80,7 @@ def _run_all(stages: Iterable[Stage], folder: Path, seconds: float, environment:
     results, begin = [], monotonic()
     for stage in stages:
         elapsed = monotonic() - begin
-        limit = min(stage.limit, seconds - elapsed)
+        limit = min(stage.limit, seconds - elapsed - sum(GRACES.values()))
         log.write(f"\n=== {stage.name}, after {elapsed:.0f} s of {seconds:.0f} s, at most {max(limit, 0):.0f} s")
         late = limit < LEAST_SECONDS
         results.append(Result(stage.name, OUT_OF_TIME, 0.0) if late else _run(stage, limit, log, environment))
@@ -118,13 +123,17 @@ def _run(stage: Stage, limit: float, log: Log, environment: Mapping[str, str]) -
 
 def _end_session(process: subprocess.Popen) -> None:
     """Ends the process and whatever it has left behind, first politely; one that hangs in a driver is left to it."""
+    # to it alone: a compiler that dies would be a failure of whoever waits for it
+    process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACES[signal.SIGINT])
     for kind in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, kind)
         except ProcessLookupError:  # nobody there, as usual
             break
         with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=3)
+            process.wait(GRACES[kind])
 
 
 def _too_much(folder: Path) -> list[str]:

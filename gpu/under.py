@@ -27,6 +27,11 @@ METRICS = (
 )
 KERNELS = "regex:gram|combine|surgery"  # of names without their namespaces and arguments
 ERROR_STATUS = 9  # of the sanitizer when it found something
+MARKS = "=========", "==ERROR==", "==WARNING=="  # what the tools begin their own lines with, the sanitizer and ncu
+REFUSALS = (  # what they say there on a machine where they cannot work
+    *("device not supported", "failed to initialize", "librarynotloaded", "err_nvgpuctrperm"),
+    *("profiling is not supported", "driver resource was unavailable", "driver is not compatible"),
+)
 
 
 def main() -> int:
@@ -39,26 +44,50 @@ def main() -> int:
 
 def sanitize(tool: str) -> int:
     """Status 1 if anything was found, or if the values are wrong."""
+    script, variables = [sys.executable, "-m", "gpu.every_kernel"], {}
     command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", str(ERROR_STATUS), "--print-limit", "20"]
     if tool == "memcheck":
         command += ["--report-api-errors", "no"]  # torch asks a driver for what it may not have; launches are checked
-    # every tensor in an allocation of its own, or what lies beyond one would be another, which nobody would notice
-    code, output = _show([*command, sys.executable, "-m", "gpu.every_kernel"], PYTORCH_NO_CUDA_MEMORY_CACHING="1")
-    if REACHED not in output:
-        return _unsupported(output)
-    return int(code != 0 or DONE not in output)
+        # every tensor in an allocation of its own, or what lies beyond one would be another, which nobody would notice
+        variables = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    if not _runs_well(script):
+        return 1
+    code, output = _show([*command, *script], **variables)
+    refusal = _refusal(output)
+    if refusal is None or (code != 0 and REACHED in output):
+        return int(code != 0 or DONE not in output)
+    return _unsupported(refusal)
 
 
 def profile(table: Path) -> int:
     """Leaves what ncu counted in `table`."""
+    script = [sys.executable, "-m", "gpu.hot_kernels"]
     command = ["ncu", "--clock-control", "none", "--kernel-name", KERNELS, "--metrics", ",".join(METRICS)]
     command += ["--csv", "--log-file", str(table)]
-    code, output = _show([*command, sys.executable, "-m", "gpu.hot_kernels"])
+    if not _runs_well(script):
+        return 1
+    code, output = _show([*command, *script])
     lines = table.read_text().splitlines() if table.exists() else []
     print(*lines, sep="\n")
-    if any(METRICS[0] in line for line in lines):
-        return code
-    return _unsupported("\n".join([*lines, output]))
+    counted = any(METRICS[0] in line for line in lines if not line.startswith(MARKS))
+    refusal = _refusal("\n".join([*lines, output]))
+    if counted or refusal is None:
+        return int(code != 0 or not counted)
+    return _unsupported(refusal)
+
+
+def _runs_well(script: Sequence[str]) -> bool:
+    """Without the tool: else what is a bug of ours could pass for a machine where the tool does not work."""
+    code, _ = _show(script)
+    if code != 0:
+        print(f"failed without the tool already: exit status {code}")
+    return code == 0
+
+
+def _refusal(output: str) -> str | None:
+    """The line in which the tool itself, not the script under it, says that it cannot work here."""
+    own = (line for line in output.splitlines() if line.startswith(MARKS))
+    return next((line for line in own if any(words in line.lower() for words in REFUSALS)), None)
 
 
 def _show(command: Sequence[str], **environment: str) -> tuple[int, str]:
@@ -73,10 +102,8 @@ def _show(command: Sequence[str], **environment: str) -> tuple[int, str]:
     return process.returncode, "".join(lines)
 
 
-def _unsupported(output: str) -> int:
-    """Says why: the first line that speaks of an error, or the last of all."""
-    lines = output.strip().splitlines() or ["it printed nothing"]
-    print(f"did not work here: {next((line for line in lines if 'error' in line.lower()), lines[-1])}")
+def _unsupported(reason: str) -> int:
+    print(f"did not work here: {reason}")
     return UNSUPPORTED_STATUS
 
 

@@ -2,11 +2,12 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from oracle import gram_bound, gram_error
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -58,6 +59,21 @@ def _wait() -> None:
             raise
         print(f"{os.environ.get('PYTEST_CURRENT_TEST')}: {fault}", file=sys.stderr, flush=True)
         os._exit(1)
+
+
+# On a GPU torch's product of float64 matrices may add up a whole chunk of the reference, 2^20 terms, one after another.
+CHAIN = 2.0**20 * 2.0**-53
+
+
+def check_gram(place: Place, grads: list[list[Tensor | None]], gram: Tensor, groups: Sequence[int] | None = None):
+    """Right within the kernels' bounds, and symmetric to the bit; neither can be asked of torch's library on a GPU."""
+    if place == REFERENCE:
+        double = tree_map(lambda g: None if g is None else g.double(), home(grads))
+        in_units = CHAIN / gram_bound(1, torch.float64, worst=True)
+        assert gram_error(double, home(gram), groups, worst=True) <= in_units  # half of the asymmetry is within it too
+        return
+    assert torch.equal(gram, gram.mT)
+    assert gram_error(home(grads), home(gram), groups) <= 1
 
 
 def home(values: Any) -> Any:

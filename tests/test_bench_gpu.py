@@ -18,7 +18,7 @@ pytest.importorskip("matplotlib", reason="the benchmark's extras are not install
 from bench import gpu, gpu_contestants, gpu_measure, host, oracle, peers, plot, readme, tables, targets
 from bench.cases import GPU_CASES, LAYOUTS, Case
 from bench.contestants import COMBINE, GRAM, MEAN, OURS, PUBLISHED, REFERENCE, TORCHJD, Contestant, Work
-from bench.gpu_contestants import TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
+from bench.gpu_contestants import MOVED, TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
 from bench.run import write_csv
 from bench.surgery import with_ratio_to_float32
 
@@ -67,8 +67,9 @@ def measured(t=4, dtype=torch.float32, layout="tiny-1K"):
 def test_the_cases_that_the_targets_name_are_measured():
     assert len(targets.GPU_LARGE) == 8
     assert {"transformer-16M-T4", "transformer-16M-T15-bf16", "transformer-64M-T15"} <= set(targets.GPU_LARGE)
-    assert {"small-0.3M-T15", "small-0.3M-T7"} <= set(targets.GPU_KEPT)
-    assert all(case.num_objectives * case.num_bytes <= 28e6 for case in map(GPU_CASES.get, targets.GPU_KEPT))
+    assert {"small-0.3M-T15", "small-0.3M-T7", "small-0.46M-T15"} <= set(targets.GPU_KEPT)
+    kept = [case.num_objectives * case.num_bytes for case in map(GPU_CASES.get, targets.GPU_KEPT)]
+    assert 27.5e6 < max(kept) <= 28e6  # the edge of what stays in shared memory is among them
     for target in targets.GPU_TARGETS:
         assert set(target.cases) <= GPU_CASES.keys()
         assert target.cases
@@ -93,7 +94,7 @@ def test_every_contestant_passes_its_own_check_and_a_wrong_one_does_not(t, dtype
     grads = case.gradients()
     everyone = gpu_contestants.gpu_contestants(case, grads, oracle.exact_gram(grads))
     names = {contestant.name for contestant in everyone}
-    assert {GRAM, COMBINE, OURS, TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY, REFERENCE} <= names
+    assert {GRAM, COMBINE, OURS, MOVED, TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY, REFERENCE} <= names
     assert (PUBLISHED in names) == (MEAN in names) == (dtype == torch.float32)
     for contestant in everyone:
         contestant.prepare()
@@ -122,7 +123,20 @@ def test_large_gradients_are_not_put_through_the_peers():
     small = Case("tiny-1K", SHAPES, 3)
     grads = small.gradients()
     names = [c.name for c in gpu_contestants.gpu_contestants(case, grads, oracle.exact_gram(grads))]
-    assert names == [GRAM, COMBINE, OURS, TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY, REFERENCE]
+    assert names == [GRAM, COMBINE, OURS, MOVED, TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY, REFERENCE]
+
+
+def test_surgery_moved_never_finds_its_gradients_where_they_were(monkeypatch):
+    grads = Case("tiny-1K", SHAPES, 3).gradients()
+    moving, met = gpu_contestants.Moving(grads), []
+    monkeypatch.setattr(gk, "surgery", met.append)
+    for _ in range(4):
+        moving()
+    assert met[0] is met[2] is grads
+    assert met[1] is met[3]
+    for row, copy in zip(grads, met[1], strict=True):
+        for g, c in zip(row, copy, strict=True):
+            assert g is c is None or (torch.equal(g, c) and g.data_ptr() != c.data_ptr())
 
 
 def test_without_torchjd_its_rows_say_so(monkeypatch):
@@ -284,6 +298,46 @@ def test_the_commit_may_be_told_where_there_is_no_git(monkeypatch):
 
 
 # Tables, pictures, verdicts, the README
+
+
+class Measuring:
+    """One case takes a second; the one at `interrupted` is not finished."""
+
+    def __init__(self, monkeypatch, interrupted=None):
+        self.seconds, self.met, self.interrupted = 0.0, [], interrupted
+        monkeypatch.setattr(gpu, "monotonic", lambda: self.seconds)
+
+    def __call__(self, case):
+        if len(self.met) == self.interrupted:
+            raise KeyboardInterrupt
+        self.seconds += 1
+        self.met.append(case.name)
+        clock = FakeClock()
+        rows = gpu_measure.measure_on_gpu(Case(case.layout, SHAPES, case.num_objectives), clock, device="cpu")
+        return [row | {"case": case.name} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("deadline", "interrupted", "status"), [(1.5, None, 0), (99, 2, 1)], ids=["late", "interrupted"]
+)
+def test_what_there_is_no_time_for_is_left_out_and_the_rest_is_shown(
+    monkeypatch, tmp_path, capsys, deadline, interrupted, status
+):
+    measuring = Measuring(monkeypatch, interrupted)
+    assert gpu.measure_and_show(measuring, tmp_path, CARD, deadline) == status
+    first, second, *others = GPU_CASES
+    assert measuring.met == [first, second]
+    shown = capsys.readouterr().out
+    assert f"left out, for want of time: {', '.join(others)}\n" in shown
+    assert f"| {second} | 2000, " in shown
+    assert "surgery (ours), host_ms at most 0.3: not measured" in shown
+    assert set(pd.read_csv(tmp_path / "surgery_gpu.csv")["case"]) == {first, second}
+    assert {"surgery_gpu.png", "floors_gpu.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_interrupted_before_anything_was_measured(monkeypatch, tmp_path, capsys):
+    assert gpu.measure_and_show(Measuring(monkeypatch, interrupted=0), tmp_path, CARD, 99) == 1
+    assert f"left out, for want of time: {', '.join(GPU_CASES)}\n" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
 """The command line: what it teaches, what it hands on, and how it fails."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import gmd.cli
 import gmd.evaluate
 import gmd.train
+import gmd_kernels as gk
 from gmd.config import TrainBrats
 from gmd.errors import UserError
 
@@ -139,6 +142,43 @@ def test_doctor_needs_torch_alone():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "Traceback" not in ran.stderr
     assert "torch" in ran.stdout
+
+
+def test_the_doctor_asks_each_gpu_through_each_backend(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    """Here two that are made up; a backend that looks available and does not load is found out."""
+    there = dict.fromkeys(("cuda", "cpu", "triton", "reference"), gk.Backend(True, "is there"))
+    monkeypatch.setattr(gk, "backends", lambda: there | {"cuda": gk.Backend(False, "not built")})
+    for name, value in {"is_available": True, "device_count": 2}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: tensor)
+    monkeypatch.delenv("GMD_BACKEND", raising=False)
+    surgery = gk.surgery
+
+    def on_a_gpu(grads):
+        if os.environ["GMD_BACKEND"] == "triton":
+            raise ImportError("no libtriton")
+        return surgery(grads)
+
+    monkeypatch.setattr(gk, "surgery", on_a_gpu)
+    assert gmd.cli.main(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    told = [line for line in shown.splitlines() if line.startswith("The kernels compute what they should: ")]
+    expected = ["yes, on the CPU through cpu", "yes, on the CPU through reference"]
+    for i in range(2):
+        expected.append(f"NO, on cuda:{i} (Some GPU) through triton: ImportError: no libtriton")
+        expected.append(f"yes, on cuda:{i} (Some GPU) through reference")
+    assert [line.removeprefix("The kernels compute what they should: ") for line in told] == expected
+    assert "GMD_BACKEND" not in os.environ
+
+
+def test_the_doctor_fails_where_values_are_wrong(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    surgery = gk.surgery
+    monkeypatch.setenv("GMD_BACKEND", "cpu")
+    monkeypatch.setattr(gk, "surgery", lambda grads: surgery([[2 * g for g in row] for row in grads]))
+    assert gmd.cli.main(["doctor"]) == 1
+    assert "should: NO, on the CPU through reference: expected [0, 1], got [0.0, 2.0]" in capsys.readouterr().out
+    assert os.environ["GMD_BACKEND"] == "cpu"
 
 
 def test_user_errors_are_value_errors():
