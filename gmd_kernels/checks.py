@@ -1,5 +1,6 @@
 """What the ops expect of their arguments other than gradients; each error says what came and what was expected."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +18,38 @@ def weights_per_parameter(weights: Tensor, gradients: Gradients) -> Tensor:
     if not weights.is_floating_point() or weights.layout is not torch.strided or weights.device != gradients.device:
         raise ValueError(f"weights: expected floating, dense, on {gradients.device}, got {tell_of(weights)}")
     return weights.detach().double().expand(shape)
+
+
+def check_mixing(mixing: Tensor | None, gradients: Gradients) -> None:
+    """[T, B] float64 on the CPU beside B gradients, or a ValueError."""
+    if mixing is None:
+        return
+    num_rows = len(gradients.rows)
+    if not _is_dense(mixing, torch.float64) or mixing.ndim != 2 or mixing.shape[1] != num_rows:
+        raise ValueError(
+            f"mixing: expected float64 [T, {num_rows}], a column for each of grads, got {_tell_of(mixing)}"
+        )
+    if mixing.device.type != "cpu":
+        raise ValueError(f"mixing: expected on the CPU, got {mixing.device}")
+    if not 1 <= len(mixing) <= MAX_OBJECTIVES:
+        raise ValueError(f"mixing: expected 1 to {MAX_OBJECTIVES} objectives, got {len(mixing)}")
+
+
+def check_shared(shared: Tensor | None, gradients: Gradients) -> None:
+    """[P] bool on the CPU, or a ValueError."""
+    if shared is not None and not (_is_dense(shared, torch.bool) and shared.shape == (len(gradients.reached),)):
+        raise ValueError(f"shared: expected bool [P] = [{len(gradients.reached)}], got {_tell_of(shared)}")
+    if shared is not None and shared.device.type != "cpu":
+        raise ValueError(f"shared: expected on the CPU, got {shared.device}")
+
+
+def check_scale(scale: Tensor | float | None, gradients: Gradients) -> None:
+    """A number other than zero, or a tensor of one beside the gradients, or an error."""
+    if isinstance(scale, Tensor):
+        if scale.numel() != 1 or not scale.is_floating_point() or scale.device != gradients.device:
+            raise ValueError(f"scale: expected one floating number on {gradients.device}, got {tell_of(scale)}")
+    elif scale is not None and (not isinstance(scale, float | int) or not math.isfinite(scale) or scale == 0):
+        raise ValueError(f"scale: expected a finite number other than 0, got {scale!r}")
 
 
 def check_groups(groups: Sequence[int] | None, num_params: int) -> int:

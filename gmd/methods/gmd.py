@@ -1,15 +1,18 @@
 """GMD: gradient-guided modality decoupling (Wang et al., AAAI 2024) around any torch optimizer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
 from gmd.methods.granularity import GRANULARITIES, groups_of, module_names
-from gmd.methods.losses import check_losses
+from gmd.methods.losses import check_losses, check_outputs
 from gmd.methods.passes import gradients_of
+from gmd.methods.paths import Basis, path_gradients
 from gmd.methods.report import Report
+from gmd.methods.scaling import note_unscaled, scale_of
 
 
 class GMD:
@@ -29,6 +32,15 @@ class GMD:
     its parameters that a loss does not reach, which makes them shared. Where they are to stay private, compile modules
     each by itself (`module.compile()`), or use reduction="sum", for which it makes no difference.
 
+    Where the objectives meet the network only at the outputs of its modalities, as they do behind any fusion, say so:
+
+        outputs = {m: network(x[m], m) for m in x}
+        losses = [criterion(fuse(outputs, subset), target) for subset in subsets]
+        report = surgeon.backward(losses, outputs=outputs)
+
+    Then each modality's path is gone through by itself and freed before the next one's turn, and with `tol` only for
+    the few directions that the objectives' gradients at its output have in common.
+
     Args:
         optimizer: any torch optimizer; its parameters that require grad are the ones operated on.
         reduction: "mean" or "sum", how the projected gradients of shared parameters merge.
@@ -39,6 +51,12 @@ class GMD:
             tensors do. The three cost the same two passes.
         model: whose modules `granularity="module"` means; not needed if the optimizer was made from
             `model.named_parameters()`.
+        tol: with outputs, the relative error up to which the objectives' gradients at an output may be compressed to
+            their leading directions, root mean square over the objectives: at most tol^2 of the energy is discarded. 0
+            is exact.
+        scaler: the one of mixed precision in float16. Give `backward` the losses as they are, without
+            `scaler.scale`; `.grad` comes out unscaled, for clipping say. Then `scaler.step(optimizer)`, which skips the
+            step if the gradient of any objective has overflown, and `scaler.update()`, as ever.
     """
 
     def __init__(
@@ -48,25 +66,36 @@ class GMD:
         generator: torch.Generator | None = None,
         granularity: str = "model",
         model: nn.Module | None = None,
+        tol: float = 0.0,
+        scaler: GradScaler | None = None,
     ):
         gk.weightings.check_reduction(reduction)
         if granularity not in GRANULARITIES:
             raise ValueError(f"granularity: expected 'model', 'module' or 'tensor', got {granularity!r}")
+        if not 0 <= tol < 1:
+            raise ValueError(f"tol: expected a relative error, at least 0 and below 1, got {tol}")
         self.optimizer = optimizer
         self.reduction = reduction
         self.generator = generator
         self.granularity = granularity
         self.model = model
+        self.tol = tol
+        self.scaler = scaler
         self._modules = module_names(optimizer, model) if granularity == "module" else {}
 
-    def backward(self, losses: Sequence[Tensor]) -> Report:
+    def backward(
+        self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor] | Sequence[Tensor] | None = None
+    ) -> Report:
         """Adds the merged gradient to `.grad` of every parameter, as `Tensor.backward` does; frees the graph.
 
         Args:
             losses: T scalar tensors, each requiring grad.
+            outputs: the M outputs, one of each modality (a list or a dict of tensors), through which alone the losses
+                depend on the parameters before them, in any way. Parameters behind them, a head's, get their exact
+                gradients.
 
-        A parameter that no loss reaches keeps its `.grad` as it is. Nothing waits for the device: if a loss or gradient
-        may be NaN, look at `report.finite` before `optimizer.step()`.
+        A parameter that no loss reaches keeps its `.grad` as it is. Nothing waits for the device, but once with `tol`:
+        if a loss or gradient may be NaN, look at `report.finite` before `optimizer.step()`.
         """
         losses = check_losses(losses)
         if len(losses) > gk.MAX_OBJECTIVES:
@@ -75,10 +104,25 @@ class GMD:
         if self.granularity == "module" and not self._modules.keys() >= set(params):  # added since
             self._modules = module_names(self.optimizer, self.model)
         groups = groups_of(params, self.granularity, self._modules)
-        grads = gradients_of(losses, params)
-        surgery = gk.surgery(grads, groups=groups, reduction=self.reduction, generator=self.generator)
+        scale = scale_of(self.scaler, losses)
+        if outputs is None:
+            basis = Basis(gradients_of(losses, params, scale))
+        else:
+            basis = path_gradients(losses, check_outputs(outputs), params, self.tol, scale)
+        surgery = gk.surgery(
+            basis.rows,
+            groups=groups,
+            reduction=self.reduction,
+            generator=self.generator,
+            mixing=basis.mixing,
+            shared=basis.shared,
+            scale=scale,
+        )
         for param, merged in zip(params, surgery.merged, strict=True):
             if merged is None:
                 continue
             param.grad = merged if param.grad is None else param.grad.add_(merged)
-        return Report(torch.stack([loss.detach() for loss in losses]), surgery.gram, surgery.weights)
+        if scale is not None:
+            note_unscaled(self.scaler, self.optimizer, surgery.gram)
+        values = torch.stack([loss.detach() for loss in losses])
+        return Report(values, surgery.gram, surgery.weights, basis.directions, basis.discarded)

@@ -1,6 +1,6 @@
-"""What every method demands of the losses it is given."""
+"""What every method demands of the losses, and the outputs, it is given."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -21,3 +21,20 @@ def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
                 "or from none of the parameters"
             )
     return [loss.reshape(()) for loss in losses]
+
+
+def check_outputs(outputs: Mapping[str, Tensor] | Sequence[Tensor]) -> list[Tensor]:
+    """The outputs as a list, or an error that says which one is not a tensor of the graph."""
+    named = outputs.items() if isinstance(outputs, Mapping) else enumerate(outputs)
+    found = []
+    for name, output in named:
+        if not isinstance(output, Tensor):
+            raise TypeError(f"outputs[{name!r}]: expected a tensor, got {type(output).__name__}")
+        if not output.requires_grad:
+            raise ValueError(
+                f"outputs[{name!r}] does not require grad: give the tensor that the losses were computed from"
+            )
+        found.append(output)
+    if not found:
+        raise ValueError("outputs: expected the output of at least one modality, got none")
+    return found

@@ -8,18 +8,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Report:
-    """Device tensors only: reading one on the host is the caller's decision (and, on a GPU, the caller's wait).
+    """Tensors on the device, but for `discarded`: reading one on the host is the caller's decision, and wait.
 
     Attributes:
         losses: [T], detached.
         grams: [T, T] float64, inner products of the objectives' gradients over all parameters; [K, T, T] where the
             surgery went module by module or tensor by tensor.
         weights: [T] float64, what each objective's gradient was multiplied with for a shared parameter; or [K, T].
+        directions: [M], how many backward passes went through the path of each output; None without outputs.
+        discarded: [M] float64, the share of the energy of the objectives' gradients at each output that was left out,
+            at most tol^2; on the host; None without outputs.
     """
 
     losses: Tensor
     grams: Tensor
     weights: Tensor
+    directions: tuple[int, ...] | None = None
+    discarded: Tensor | None = None
 
     @property
     def gram(self) -> Tensor:

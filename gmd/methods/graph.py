@@ -1,0 +1,73 @@
+"""What autograd's graph says of a step whose objectives meet the network at the modalities' outputs."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+
+
+class Paths(NamedTuple):
+    """The graph before the outputs, output by output, and what lies behind them.
+
+    Attributes:
+        head: parameters that objectives reach otherwise than through an output: those behind the outputs, and any that
+            a loss uses directly.
+        kept: [M], whether a later output's path runs through parts of this one's, whose buffers must outlive it.
+    """
+
+    head: list[Tensor]
+    kept: list[bool]
+
+
+def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
+    """Raises ValueError where the outputs do not part the graph, as the passes through them would count twice then."""
+    edges = [get_gradient_edge(output) for output in outputs]
+    where = {(edge.node, edge.output_nr): m for m, edge in enumerate(edges)}
+    if len(where) < len(edges):
+        raise ValueError("outputs: expected a tensor for each modality, got one of them twice")
+    behind, met = _walk([get_gradient_edge(loss) for loss in losses], where)
+    for m in range(len(outputs)):
+        if m not in met:
+            raise ValueError(f"outputs[{m}]: no loss was computed from it")
+    paths = []
+    for m, edge in enumerate(edges):
+        others = {place: number for place, number in where.items() if number != m}
+        path, met = _walk([edge], others)
+        if met:
+            raise ValueError(
+                f"outputs[{m}]: it was computed from outputs[{min(met)}], expected outputs beside each other"
+            )
+        paths.append(path)
+    head = _leaves(behind)
+    before = {id(leaf) for path in paths for leaf in _leaves(path)}
+    if twice := [leaf for leaf in head if id(leaf) in before]:
+        raise ValueError(
+            f"outputs: a parameter {list(twice[0].shape)} is used both before the outputs and by a loss otherwise than "
+            "through them; leave outputs out, for a backward pass of each loss"
+        )
+    inner = [{node for node in path if not _is_leaf(node)} for path in paths]
+    kept = [any(not own.isdisjoint(other) for other in inner[m + 1 :]) for m, own in enumerate(inner)]
+    return Paths(head, kept)
+
+
+def _walk(edges: Iterable[GradientEdge], stops: dict[tuple[Node, int], int]) -> tuple[set[Node], set[int]]:
+    """The nodes that a backward pass from `edges` visits up to `stops`, and the numbers of the stops it meets."""
+    nodes, met = set(), set()
+    waiting = [(edge.node, edge.output_nr) for edge in edges]
+    while waiting:
+        node, output = waiting.pop()
+        if (node, output) in stops:
+            met.add(stops[node, output])
+        elif node is not None and node not in nodes:
+            nodes.add(node)
+            waiting.extend(node.next_functions)
+    return nodes, met
+
+
+def _is_leaf(node: Node) -> bool:
+    return hasattr(node, "variable")
+
+
+def _leaves(nodes: Iterable[Node]) -> list[Tensor]:
+    return [node.variable for node in nodes if _is_leaf(node)]

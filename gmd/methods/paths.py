@@ -1,0 +1,151 @@
+"""Backward passes modality by modality, for objectives that meet the network at the modalities' outputs only.
+
+    parameters -> path of modality m -> outputs[m] -> fusion, head -> losses
+
+Behind the outputs a backward pass is cheap: there each objective has its own. Each modality's path then sees the
+objectives that contain it, or the leading directions of their cotangents, and is freed before the next one's turn.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import gmd_kernels as gk
+from gmd.methods.compression import Directions, leading_directions
+from gmd.methods.graph import Paths, find_paths
+from gmd.methods.passes import Row, gradients_of, several_passes
+
+
+class Basis(NamedTuple):
+    """The objectives' gradients, or others that they are combinations of.
+
+    Attributes:
+        rows: [B][P] gradients.
+        mixing: [T, B] float64 on the CPU, see `gmd_kernels.surgery`; None where the rows are the objectives' own.
+        shared: [P] bool on the CPU, which parameters every objective reaches; None where the rows tell.
+        directions: [M], backward passes through each output's path; None of losses without outputs.
+        discarded: [M] float64 on the CPU, see `Directions`; None of losses without outputs.
+    """
+
+    rows: list[Row]
+    mixing: Tensor | None = None
+    shared: Tensor | None = None
+    directions: tuple[int, ...] | None = None
+    discarded: Tensor | None = None
+
+
+def path_gradients(
+    losses: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    params: Sequence[nn.Parameter],
+    tol: float = 0.0,
+    scale: Tensor | None = None,
+) -> Basis:
+    """Gradients of the losses, times `scale`; frees the graph.
+
+    With tol = 0 nothing here waits for a GPU; otherwise one Gramian has to come to the host, for the number of passes.
+    """
+    paths = find_paths(losses, outputs)
+    wanted = {id(param): p for p, param in enumerate(params)}
+    head = [leaf for leaf in paths.head if id(leaf) in wanted]
+    behind = gradients_of(losses, [*outputs, *head], scale)
+    cotangents = [list(row[: len(outputs)]) for row in behind]
+    rows: list[list[Tensor | None]] = [[None] * len(params) for _ in losses]
+    for row, gradients in zip(rows, behind, strict=True):
+        for leaf, gradient in zip(head, gradients[len(outputs) :], strict=True):
+            row[wanted[id(leaf)]] = gradient
+    del behind
+
+    directions = _compressed(cotangents, tol, len(losses) if head else 0) if tol > 0 else None
+    if directions is None:
+        return _exact(cotangents, outputs, params, paths, rows)
+    return _by_directions(cotangents, outputs, params, paths, rows if head else [], directions)
+
+
+def _compressed(cotangents: list[list], tol: float, num_head_rows: int) -> Directions | None:
+    """None where passes for the objectives themselves are to be made: no fewer would do, or they are not finite."""
+    num_outputs = len(cotangents[0])
+    grams = gk.gram(cotangents, groups=range(num_outputs)).cpu()
+    if not grams.isfinite().all():
+        return None
+    directions = leading_directions(grams, tol)
+    passes = sum(cotangent is not None for row in cotangents for cotangent in row)
+    fewer = sum(directions.counts) < passes and sum(directions.counts) + num_head_rows <= gk.MAX_OBJECTIVES
+    return directions if fewer else None
+
+
+def _exact(
+    cotangents: list[list], outputs: Sequence[Tensor], params: Sequence[nn.Parameter], paths: Paths, rows: list[list]
+) -> Basis:
+    """A pass for each objective and modality of it; `rows` come to hold the sums."""
+    counts = []
+    ours = [set() for _ in rows]  # parameters, by number, whose sum is in memory of its own
+    for m, output in enumerate(outputs):
+        column = _take(cotangents, m)
+        reached = [k for k, cotangent in enumerate(column) if cotangent is not None]
+        passes = _passes(output, params, [column[k] for k in reached], paths.kept[m])
+        for k, gradients in zip(reached, passes, strict=True):
+            _add(rows[k], gradients, ours[k])
+        counts.append(len(reached))
+    return Basis(rows, None, None, tuple(counts), torch.zeros(len(outputs), dtype=torch.float64))
+
+
+def _by_directions(
+    cotangents: list[list],
+    outputs: Sequence[Tensor],
+    params: Sequence[nn.Parameter],
+    paths: Paths,
+    head_rows: list[list],
+    directions: Directions,
+) -> Basis:
+    """A pass for each direction and modality; behind the outputs the objectives' own gradients."""
+    rows: list[Row] = []
+    mixing, reach = [], []  # [B][T]
+    for m, output in enumerate(outputs):
+        column = _take(cotangents, m)
+        collect = directions.collect[m].to(output.device)
+        count = directions.counts[m]
+        leading = [gk.combine([[c] for c in column], collect[:, j])[0] for j in range(count)]
+        rows += _passes(output, params, leading, paths.kept[m])
+        mixing += directions.spread[m, :, :count].T
+        reach += [torch.tensor([c is not None for c in column])] * count
+    if head_rows:
+        rows += head_rows
+        mixing += torch.eye(len(head_rows), dtype=torch.float64)
+        reach += torch.eye(len(head_rows), dtype=torch.bool)
+    there = torch.tensor([[g is not None for g in row] for row in rows])  # [B, P]
+    shared = (torch.stack(reach, dim=1).double() @ there.double() > 0).all(dim=0)
+    return Basis(rows, torch.stack(mixing, dim=1), shared, directions.counts, directions.discarded)
+
+
+def _passes(output: Tensor, params: Sequence[nn.Parameter], cotangents: list[Tensor], keep: bool) -> Iterator[Row]:
+    """[P] gradients for each cotangent of the output; the last pass frees its path unless another needs it."""
+    last = len(cotangents) - 1
+    with several_passes(len(cotangents)):
+        for k, cotangent in enumerate(cotangents):
+            yield torch.autograd.grad(output, params, cotangent, retain_graph=keep or k < last, allow_unused=True)
+
+
+def _take(cotangents: list[list], m: int) -> list[Tensor | None]:
+    """[T], those of output m, and nobody else holds them any longer."""
+    column = [row[m] for row in cotangents]
+    for row in cotangents:
+        row[m] = None
+    return column
+
+
+def _add(row: list[Tensor | None], gradients: Row, ours: set[int]) -> None:
+    """row += gradients, in place only where memory is ours: autograd may have given one tensor to two parameters."""
+    mine = [p for p in ours if gradients[p] is not None]
+    if mine:
+        torch._foreach_add_([row[p] for p in mine], [gradients[p] for p in mine])
+    for p, gradient in enumerate(gradients):
+        if gradient is None or p in ours:
+            continue
+        if row[p] is None:
+            row[p] = gradient
+        else:
+            row[p] = row[p] + gradient
+            ours.add(p)
