@@ -17,13 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def host_columns() -> dict[str, object]:
-    """CPU, cores, threads, instruction sets of our kernels and of torch, versions, commit, date (UTC)."""
+    """CPU, cores, threads, instruction sets of our kernels, of torch and for bfloat16, versions, commit, date (UTC)."""
     return {
         "cpu": _cpu_model(),
         "cores": _cores(),
         "threads": torch.get_num_threads(),
         "isa": gk.backends()["cpu"].reason.rpartition("(")[2].rstrip(")"),
         "torch_isa": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": _bfloat16(),
         **_software("torchjd"),
     }
 
@@ -59,6 +60,13 @@ def _cpu_model() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else None
     return found[1] if found else platform.processor() or platform.machine()
+
+
+def _bfloat16() -> str:
+    """The instructions that this processor has for products of bfloat16."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return next((flag for flag in ("amx_bf16", "avx512_bf16", "bf16") if flag in flags), "none")
 
 
 def _commit() -> str:

@@ -104,24 +104,26 @@ def draw_floors(surgery: pd.DataFrame) -> Figure:
 
 
 def draw_step(steps: pd.DataFrame) -> Figure:
-    """The phases of a step end to end, a bar for each way."""
-    table = steps.pivot(index="contestant", columns="phase", values="median_ms").loc[list(WAYS)[::-1]] / 1e3
-    figure = Figure(figsize=(8.5, 2.7), layout="constrained")
-    ax = figure.subplots()
-    left = pd.Series(0.0, index=table.index)
-    for phase in PHASES:
-        ax.barh(table.index, table[phase], left=left, label=phase, color=PHASE_COLOURS[phase], height=0.6)
-        left += table[phase]
-    for y, total in enumerate(left):
-        ax.text(total, y, f" {total:.2f} s", va="center")
+    """The phases of a step end to end, a bar for each way; a picture for each size, each with its own scale."""
+    cases = list(steps.groupby("case", sort=False))
+    figure = Figure(figsize=(9, 0.9 + 2.1 * len(cases)), layout="constrained")
+    for ax, (case, of_case) in zip(figure.subplots(len(cases), squeeze=False)[:, 0], cases, strict=True):
+        table = of_case.pivot(index="contestant", columns="phase", values="median_ms").loc[list(WAYS)[::-1]] / 1e3
+        faster = of_case[of_case["phase"] == "total"].set_index("contestant")["times_faster"]
+        left = pd.Series(0.0, index=table.index)
+        for phase in PHASES:
+            label = phase if ax.get_subplotspec().is_first_row() else None
+            ax.barh(table.index, table[phase], left=left, label=label, color=PHASE_COLOURS[phase], height=0.6)
+            left += table[phase]
+        for y, (way, total) in enumerate(left.items()):
+            ax.text(total, y, f" {total:.2f} s, {faster[way]:.1f}x", va="center")
+        ax.set(xlabel="seconds", xlim=(0, 1.18 * left.max()), title=f"{case} voxels")
+        ax.spines[["top", "right"]].set_visible(False)
     first = steps.iloc[0]
-    ax.set(xlabel="seconds", xlim=(0, 1.12 * left.max()))
-    ax.set_title(
-        f"One step: U-Net, {first['N'] / 1e6:.1f} million parameters, {first['size']}³ voxels, "
-        f"four modalities, T = {first['T']}, {first['threads']} threads",
+    figure.suptitle(
+        f"One step: U-Net, {first['N'] / 1e6:.1f} million parameters, four modalities, T = {first['T']}, {_host(steps)}",
         fontsize=11,
     )
-    ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=len(PHASES), frameon=False)
     return figure
 

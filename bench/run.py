@@ -14,13 +14,13 @@ from bench.cases import CASES, LAYOUTS, SUFFIXES, Case
 from bench.host import ROOT, host_columns
 from bench.step import measure_step
 from bench.surgery import measure_surgery, warm_up, with_ratio_to_float32
-from bench.targets import verdicts
+from bench.targets import step_verdicts, verdicts
 from gmd.files import replacing
 
 RESULTS = ROOT / "bench" / "results"
 QUICK_RESULTS = ROOT / "runs" / "bench-quick"  # not beside the real ones
-WHOLE_STEP = {"width": 0.5, "size": 32, "rounds": 5}
-QUICK_STEP = {"width": 0.125, "size": 16, "rounds": 2}
+WHOLE_STEPS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
+QUICK_STEPS = ({"width": 0.125, "size": 16, "rounds": 2},)
 QUICK_CASES = ("small-0.3M-T7", "transformer-5.6M-T4", "transformer-5.6M-T4-bf16")
 LARGE_BUFFER = 2**29  # bytes: far beyond any cache
 
@@ -44,7 +44,7 @@ def main() -> int:
 
     makers = (tables.surgery_markdown, tables.memory_markdown, tables.kernels_markdown)
     print("", *(make(surgery) for make in makers), tables.step_markdown(steps), "", sep="\n\n")
-    print(*verdicts(surgery), sep="\n")
+    print(*verdicts(surgery), *step_verdicts(steps), sep="\n")
     wrong = tables.errors(surgery) + tables.errors(steps)
     print(*wrong, sep="\n", file=sys.stderr)
     print(f"written: {folder / 'surgery_cpu.csv'}, {folder / 'step_cpu.csv'}")
@@ -62,17 +62,19 @@ def _memory() -> dict[str, float]:
 def measure_all(quick: bool) -> tuple[list[dict], list[dict]]:
     """The rows of both files."""
     cases = [CASES[name] for name in QUICK_CASES] if quick else list(CASES.values())
-    whole_step = QUICK_STEP if quick else WHOLE_STEP
+    whole_steps = QUICK_STEPS if quick else WHOLE_STEPS
     for dtype in SUFFIXES:
         warm_up(Case("small-0.3M", LAYOUTS["small-0.3M"], 7, dtype))
 
     surgery = []
-    with tqdm(total=len(cases) * measure.ROUNDS + whole_step["rounds"], unit="round") as bar:
+    with tqdm(total=len(cases) * measure.ROUNDS + sum(s["rounds"] for s in whole_steps), unit="round") as bar:
         for case in cases:
             bar.set_description(case.name)
             surgery += measure_surgery(case, partial(bar.update, 1))
-        bar.set_description("whole step")
-        steps = measure_step(**whole_step, on_round=partial(bar.update, 1))
+        steps = []
+        for whole_step in whole_steps:
+            bar.set_description(f"whole step, {whole_step['size']}³")
+            steps += measure_step(**whole_step, on_round=partial(bar.update, 1))
     return with_ratio_to_float32(surgery), steps
 
 

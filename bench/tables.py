@@ -63,14 +63,19 @@ def gpu_markdown(surgery: pd.DataFrame) -> str:
 
 
 def step_markdown(steps: pd.DataFrame) -> str:
-    """A whole step: a row for each way, a column for each phase."""
+    """A whole step: a row for each size and way, a column for each phase."""
     if "phase" not in steps:
         return "not measured: wrong values"
     columns = [*PHASES, "total"]
-    times = steps.pivot(index="contestant", columns="phase", values="median_ms").loc[list(WAYS), columns]
-    memory = steps.groupby("contestant")["peak_extra_MB"].first()
-    lines = _head("ms", *columns, "extra memory, MB")
-    lines += [_row(who, *map(significant, row), _megabytes(memory[who])) for who, row in times.iterrows()]
+    lines = _head("ms", *columns, "speed-up", "paths", "extra memory, MB", "off by")
+    for case, of_case in steps.groupby("case", sort=False):
+        times = of_case.pivot(index="contestant", columns="phase", values="median_ms").loc[list(WAYS), columns]
+        whole = of_case[of_case["phase"] == "total"].set_index("contestant")
+        for who, row in times.iterrows():
+            told = whole.loc[who]
+            memory, faster = _megabytes(told["peak_extra_MB"]), f"{told['times_faster']:.2f}x"
+            error = f"{100 * told['value_error']:.2g} %" if told["value_error"] else ""
+            lines.append(_row(f"{case} {who}", *map(significant, row), faster, str(told["passes"]), memory, error))
     return "\n".join([*lines, "", _footnote(steps)])
 
 

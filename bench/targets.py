@@ -46,6 +46,20 @@ TARGETS = (
     Target(OURS_IN_PLACE, "beyond_result_MB", "at most", 1.0, tuple(CASES)),
 )
 
+SIZES = ("32³", "48³")
+# of the total of step_cpu.csv
+STEP_TARGETS = (
+    Target("exact float32", "times_faster", "at least", 1.4, SIZES),
+    Target("compressed float32", "times_faster", "at least", 3.5, SIZES),
+    Target("exact float32", "memory_of_published", "at most", 0.6, SIZES),
+    Target("compressed float32", "memory_of_published", "at most", 0.6, SIZES),
+)
+# where the processor has instructions for bfloat16
+STEP_TARGETS_BF16 = (
+    Target("exact bfloat16", "times_faster", "at least", 5.0, SIZES),
+    Target("compressed bfloat16", "times_faster", "at least", 15.0, SIZES),
+)
+
 GPU_TARGETS = (
     Target(GRAM, "fraction_of_floor", "at least", 0.90, GPU_LARGE),
     Target(COMBINE, "fraction_of_floor", "at least", 0.90, GPU_LARGE),
@@ -61,6 +75,16 @@ GPU_TARGETS = (
 def verdicts(surgery: pd.DataFrame, targets: Sequence[Target] = TARGETS) -> list[str]:
     """One sentence for each target: reached, MISSED or not measured, and the case that is furthest off."""
     return [_verdict(surgery, target) for target in targets]
+
+
+def step_verdicts(steps: pd.DataFrame) -> list[str]:
+    if "phase" not in steps:
+        return ["whole step: not measured, wrong values"]
+    whole = steps[steps["phase"] == "total"]
+    of_bf16 = verdicts(whole, STEP_TARGETS_BF16)
+    if whole["bfloat16"].iloc[0] == "none":
+        of_bf16 = [f"{verdict} (but this processor has no instructions for bfloat16)" for verdict in of_bf16]
+    return verdicts(whole, STEP_TARGETS) + of_bf16
 
 
 def _verdict(surgery: pd.DataFrame, target: Target) -> str:

@@ -105,12 +105,11 @@ def _by_directions(
     mixing, reach = [], []  # [B][T]
     for m, output in enumerate(outputs):
         column = _take(cotangents, m)
-        collect = directions.collect[m].to(output.device)
-        count = directions.counts[m]
-        leading = [gk.combine([[c] for c in column], collect[:, j])[0] for j in range(count)]
+        vectors = directions.vectors[m, :, : directions.counts[m]].T  # [R, T]
+        leading = [gk.combine([[c] for c in column], v)[0] for v in vectors.to(output.device)]
         rows += _passes(output, params, leading, paths.kept[m])
-        mixing += directions.spread[m, :, :count].T
-        reach += [torch.tensor([c is not None for c in column])] * count
+        mixing += vectors
+        reach += [torch.tensor([c is not None for c in column])] * len(vectors)
     if head_rows:
         rows += head_rows
         mixing += torch.eye(len(head_rows), dtype=torch.float64)
