@@ -189,6 +189,19 @@ def _usable(outputs):
     return found
 
 
+def test_autocasts_copies_of_parameters_keep_no_path():
+    """One cast of the shared layer serves all modalities; it saves nothing, so the paths are freed all the same."""
+    model = Shared().float()
+    x = torch.randn(3, 10, 4, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model.outputs(x)
+    losses = model.losses({name: output.float() for name, output in outputs.items()}, head=False)
+    alive = []
+    model.norms[2].weight.register_hook(lambda _: alive.append(_usable(outputs)))
+    merged(model, [loss.float() for loss in losses], outputs)
+    assert alive[0][:2] == [False, False]
+
+
 def test_paths_that_share_a_part_keep_it_until_the_last():
     """All modalities in one batch, cut apart at the end; a scale that all use, computed once."""
     model = Shared()

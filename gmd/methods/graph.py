@@ -46,8 +46,7 @@ def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
             f"outputs: a parameter {list(twice[0].shape)} is used both before the outputs and by a loss otherwise than "
             "through them; leave outputs out, for a backward pass of each loss"
         )
-    inner = [{node for node in path if not _is_leaf(node)} for path in paths]
-    kept = [any(not own.isdisjoint(other) for other in inner[m + 1 :]) for m, own in enumerate(inner)]
+    kept = [any(_is_freed(node) for later in paths[m + 1 :] for node in path & later) for m, path in enumerate(paths)]
     return Paths(head, kept)
 
 
@@ -63,6 +62,14 @@ def _walk(edges: Iterable[GradientEdge], stops: dict[tuple[Node, int], int]) -> 
             nodes.add(node)
             waiting.extend(node.next_functions)
     return nodes, met
+
+
+def _is_freed(node: Node) -> bool:
+    """Whether a backward pass that retains nothing leaves the node useless: it holds what the forward pass saved.
+
+    Not so leaves, and the casts of parameters that autocast makes once for all modalities.
+    """
+    return hasattr(node, "saved_tensors") or any(name.startswith("_raw_saved_") for name in dir(node))
 
 
 def _is_leaf(node: Node) -> bool:
