@@ -21,7 +21,7 @@ from bench.surgery import with_ratio_to_float32
 from bench.targets import GPU_TARGETS, verdicts
 
 CSV = "surgery_gpu.csv"
-SECONDS = 150  # after which no new case is begun
+SECONDS = 90  # after which no new case is begun
 
 
 def main() -> int:

@@ -114,7 +114,7 @@ def measure_on_gpu(case: Case, clock: Clock, device: str = "cuda") -> list[dict]
     rows = []
     for contestant in gpu_contestants(case, grads, gram):
         floor = floor_ms(contestant.work, case.num_bytes, copy, copy)
-        row = shared | {"contestant": contestant.name, "floor_ms": floor} | UNMEASURED | _check(contestant, clock)
+        row = shared | {"contestant": contestant.name, "floor_ms": floor} | UNMEASURED | checked(contestant, clock)
         if not row["error"]:
             row |= clock.times(contestant)
             row["fraction_of_floor"] = floor / row["median_ms"]
@@ -124,7 +124,7 @@ def measure_on_gpu(case: Case, clock: Clock, device: str = "cuda") -> list[dict]
     return [row | {"ratio_to_ours": row["median_ms"] / ours} for row in rows]
 
 
-def _check(contestant: Contestant, clock: Clock) -> dict:
+def checked(contestant: Contestant, clock: Clock) -> dict:
     """The second call's values and memory, or what is wrong: the first may compile and upload.
 
     Whatever a contestant raises becomes its row's error, and the others are measured all the same.

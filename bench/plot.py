@@ -121,7 +121,7 @@ def draw_step(steps: pd.DataFrame) -> Figure:
         ax.spines[["top", "right"]].set_visible(False)
     first = steps.iloc[0]
     figure.suptitle(
-        f"One step: U-Net, {first['N'] / 1e6:.1f} million parameters, four modalities, T = {first['T']}, {_host(steps)}",
+        f"One step: U-Net, {first['N'] / 1e6:.1f} million parameters, T = {first['T']}, {_host(steps)}",
         fontsize=11,
     )
     figure.legend(loc="outside lower center", ncols=len(PHASES), frameon=False)

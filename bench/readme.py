@@ -7,17 +7,27 @@ import pandas as pd
 
 from bench import numerics
 from bench.host import ROOT
+from bench.norm_tables import norm_markdown
 from bench.run import RESULTS
-from bench.tables import gpu_markdown, kernels_markdown, memory_markdown, step_markdown, surgery_markdown
+from bench.tables import (
+    evaluation_markdown,
+    gpu_markdown,
+    kernels_markdown,
+    memory_markdown,
+    step_markdown,
+    surgery_markdown,
+)
 from gmd.files import replacing
 
-README, NUMERICS = ROOT / "README.md", ROOT / "docs" / "numerics.md"
+README, NUMERICS, STEP = ROOT / "README.md", ROOT / "docs" / "numerics.md", ROOT / "docs" / "step.md"
 DEMO = ROOT / "docs" / "demo" / "table.md"
 
 
 def tables() -> dict[Path, dict[str, str]]:
     """For each file its generated tables by name, as the results have them now."""
-    surgery, steps = pd.read_csv(RESULTS / "surgery_cpu.csv"), pd.read_csv(RESULTS / "step_cpu.csv")
+    surgery, steps, norm, evaluation = (
+        pd.read_csv(RESULTS / f"{name}_cpu.csv") for name in ("surgery", "step", "norm", "evaluation")
+    )
     return {
         README: {
             "demo table": DEMO.read_text(encoding="utf-8"),
@@ -26,6 +36,11 @@ def tables() -> dict[Path, dict[str, str]]:
             "kernels table": kernels_markdown(surgery),
             "step table": step_markdown(steps),
             "gpu": gpu_section(RESULTS),
+        },
+        STEP: {
+            "step table": step_markdown(steps),
+            "norm table": norm_markdown(norm),
+            "evaluation table": evaluation_markdown(evaluation),
         },
         NUMERICS: {"numerics table": numerics.markdown(pd.read_csv(RESULTS / "numerics_cpu.csv"))},
     }
@@ -77,7 +92,7 @@ def filled(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    for path in (README, NUMERICS):
+    for path in tables():
         text = filled(path)
         with replacing(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")

@@ -2,26 +2,28 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from tqdm import tqdm
 
 import gmd_kernels as gk
-from bench import measure, tables
+from bench import measure, norm, norm_tables, tables, targets
 from bench.cases import CASES, LAYOUTS, SUFFIXES, Case
 from bench.host import ROOT, host_columns
 from bench.step import measure_step
 from bench.surgery import measure_surgery, warm_up, with_ratio_to_float32
-from bench.targets import step_verdicts, verdicts
 from gmd.files import replacing
 
 RESULTS = ROOT / "bench" / "results"
 QUICK_RESULTS = ROOT / "runs" / "bench-quick"  # not beside the real ones
-WHOLE_STEPS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
-QUICK_STEPS = ({"width": 0.125, "size": 16, "rounds": 2},)
 QUICK_CASES = ("small-0.3M-T7", "transformer-5.6M-T4", "transformer-5.6M-T4-bf16")
+STEPS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
+QUICK_STEPS = ({"width": 0.125, "size": 16, "rounds": 2},)
+EVALUATIONS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 64, "rounds": 3})
 LARGE_BUFFER = 2**29  # bytes: far beyond any cache
 
 
@@ -29,7 +31,10 @@ def main() -> int:
     """0, or 1 if anybody's values were wrong, or 2 if there is nothing to measure."""
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three cases and a small step only, results into runs/")
-    quick = parser.parse_args().quick
+    names = [part.name for part in PARTS]
+    parser.add_argument("parts", nargs="*", choices=names, default=names, help="all by default")
+    arguments = parser.parse_args()
+    quick = arguments.quick
     kernels = gk.backends()["cpu"]
     if not kernels.available:
         print(f"nothing to measure, the C++ kernels are missing: {kernels.reason}; see `gmd doctor`", file=sys.stderr)
@@ -37,17 +42,17 @@ def main() -> int:
 
     host = host_columns() | {f"memory_{key}": value for key, value in _memory().items()}
     print(*(f"{key}: {value}" for key, value in host.items()), sep="\n")
-    surgery, steps = measure_all(quick)
     folder = QUICK_RESULTS if quick else RESULTS
-    surgery = write_csv(folder / "surgery_cpu.csv", surgery, host)
-    steps = write_csv(folder / "step_cpu.csv", steps, host)
-
-    makers = (tables.surgery_markdown, tables.memory_markdown, tables.kernels_markdown)
-    print("", *(make(surgery) for make in makers), tables.step_markdown(steps), "", sep="\n\n")
-    print(*verdicts(surgery), *step_verdicts(steps), sep="\n")
-    wrong = tables.errors(surgery) + tables.errors(steps)
+    wrong, verdicts = [], []
+    for part in PARTS:
+        if part.name not in arguments.parts:
+            continue
+        table = write_csv(folder / f"{part.name}_cpu.csv", part.measure(quick), host)
+        print("", *(show(table) for show in part.shows), f"written: {folder / part.name}_cpu.csv", sep="\n\n")
+        wrong += tables.errors(table)
+        verdicts += part.verdicts(table)
+    print("", *verdicts, sep="\n")
     print(*wrong, sep="\n", file=sys.stderr)
-    print(f"written: {folder / 'surgery_cpu.csv'}, {folder / 'step_cpu.csv'}")
     return 1 if wrong else 0
 
 
@@ -59,23 +64,62 @@ def _memory() -> dict[str, float]:
     return bandwidth.of_the_fastest()
 
 
-def measure_all(quick: bool) -> tuple[list[dict], list[dict]]:
-    """The rows of both files."""
+def surgeries(quick: bool) -> list[dict]:
     cases = [CASES[name] for name in QUICK_CASES] if quick else list(CASES.values())
-    whole_steps = QUICK_STEPS if quick else WHOLE_STEPS
     for dtype in SUFFIXES:
         warm_up(Case("small-0.3M", LAYOUTS["small-0.3M"], 7, dtype))
-
-    surgery = []
-    with tqdm(total=len(cases) * measure.ROUNDS + sum(s["rounds"] for s in whole_steps), unit="round") as bar:
+    rows = []
+    with tqdm(total=len(cases) * measure.ROUNDS, unit="round") as bar:
         for case in cases:
             bar.set_description(case.name)
-            surgery += measure_surgery(case, partial(bar.update, 1))
-        steps = []
-        for whole_step in whole_steps:
-            bar.set_description(f"whole step, {whole_step['size']}³")
-            steps += measure_step(**whole_step, on_round=partial(bar.update, 1))
-    return with_ratio_to_float32(surgery), steps
+            rows += measure_surgery(case, partial(bar.update, 1))
+    return with_ratio_to_float32(rows)
+
+
+def steps(quick: bool) -> list[dict]:
+    return _each("whole step", measure_step, QUICK_STEPS if quick else STEPS)
+
+
+def norms(quick: bool) -> list[dict]:
+    with tqdm(total=len(list(norm.cases())), unit="case", desc="norm") as bar:
+        return norm.measure_norm(1 if quick else measure.ROUNDS, partial(bar.update, 1))
+
+
+def evaluations(quick: bool) -> list[dict]:
+    from bench.evaluation import measure_evaluation  # brings MONAI, which a machine with a GPU may lack
+
+    return _each("evaluation", measure_evaluation, QUICK_STEPS if quick else EVALUATIONS)
+
+
+def _each(name: str, measure_one: Callable[..., list[dict]], settings: Sequence[dict]) -> list[dict]:
+    rows = []
+    with tqdm(total=sum(setting["rounds"] for setting in settings), unit="round") as bar:
+        for setting in settings:
+            bar.set_description(f"{name}, {setting['size']}³")
+            rows += measure_one(**setting, on_round=partial(bar.update, 1))
+    return rows
+
+
+class Part(NamedTuple):
+    """`name`_cpu.csv: what measures it, how it is shown, and what was expected of it."""
+
+    name: str
+    measure: Callable[[bool], list[dict]]
+    shows: Sequence[Callable[[pd.DataFrame], str]]
+    verdicts: Callable[[pd.DataFrame], list[str]]
+
+
+PARTS = (
+    Part(
+        "surgery",
+        surgeries,
+        (tables.surgery_markdown, tables.memory_markdown, tables.kernels_markdown),
+        targets.verdicts,
+    ),
+    Part("step", steps, (tables.step_markdown,), targets.step_verdicts),
+    Part("norm", norms, (norm_tables.norm_markdown,), targets.norm_verdicts),
+    Part("evaluation", evaluations, (tables.evaluation_markdown,), targets.evaluation_verdicts),
+)
 
 
 def write_csv(path: Path, rows: list[dict], host: dict[str, object]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """A whole training step on the U-Net, phase by phase: ours, exact and compressed, beside the published procedure.
 
-Every way starts from one network, trained for a while on a few phantoms: the gradients of an untrained one are more
+Every way starts from one network, trained for a while on a few cases: the gradients of an untrained one are more
 alike than they ever are again, and compression would look better than it is.
 """
 
@@ -13,28 +13,32 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 import gmd_kernels as gk
 from bench import oracle
+from bench.blobs import MODALITIES, REGIONS, make_case
 from bench.measure import summary, with_peak_memory
 from bench.peers import published
 from bench.published_unet import as_published
-from gmd.data.labels import SCHEMES, region_targets
-from gmd.data.phantom import make_phantom
 from gmd.methods.objectives import subset_objectives
 from gmd.methods.passes import gradients_of
 from gmd.methods.paths import Basis, path_gradients
 from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.models.unet3d import UNet3d
 from gmd.subsets import all_subsets
-from gmd.train import region_loss
 
-MODALITIES = ("t1", "t1ce", "t2", "flair")
 PHASES = ("forward", "backward", "surgery", "optimizer")
 SEED = 0
 TRAINED_STEPS, CASES = 60, 4
-REGIONS = tuple(SCHEMES["brats2018"].regions)
 ENERGY = 1e-3  # that compression discards at most
+
+
+def region_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """As in gmd.train, but for MONAI: soft Dice and cross-entropy, both [1, R, X, Y, Z]."""
+    chances, volume = logits.sigmoid(), (2, 3, 4)
+    overlap = 2 * (chances * target).sum(volume) / (chances + target).sum(volume).clamp(min=1e-5)
+    return 1 - overlap.mean() + binary_cross_entropy_with_logits(logits, target)
 
 
 class Way(NamedTuple):
@@ -75,7 +79,7 @@ class Step:
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self):
-        sample = _sample(self.size, 0)
+        sample = make_case(self.size, seed=0)
         self.volumes, self.target = (tensor.to(self.device) for tensor in sample)  # [M, 1, X, Y, Z], [1, R, X, Y, Z]
         self.network = UNet3d(MODALITIES, REGIONS, self.width).to(self.device)
         self.network.load_state_dict(_trained(self.width, self.size, self.device))
@@ -224,22 +228,13 @@ def shared_difference(network: UNet3d, ours: Sequence[Tensor | None], theirs: Se
 
 
 @cache
-def _sample(size: int, index: int) -> tuple[Tensor, Tensor]:
-    """A phantom: [M, 1, X, Y, Z] scans, [1, R, X, Y, Z] regions."""
-    images, labels = make_phantom((size,) * 3, SEED, index, "hard")
-    volumes = torch.stack([torch.from_numpy(images[m]).float()[None] for m in MODALITIES])
-    target = region_targets(labels, SCHEMES["brats2018"], "the phantom")
-    return volumes / volumes.std(dim=(1, 2, 3, 4), keepdim=True), torch.from_numpy(target)[None].float()
-
-
-@cache
 def _trained(width: float, size: int, device: str) -> dict[str, Tensor]:
     """Parameters after some steps on the mean of all objectives, in float32."""
     torch.manual_seed(SEED)
     network = UNet3d(MODALITIES, REGIONS, width).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     for turn in range(TRAINED_STEPS):
-        volumes, target = (tensor.to(device) for tensor in _sample(size, turn % CASES))
+        volumes, target = (tensor.to(device) for tensor in make_case(size, seed=turn % CASES))
         values = {m: network(volumes[i : i + 1], i) for i, m in enumerate(MODALITIES)}
         pairs = Pairs(1, {m: [0] for m in MODALITIES}, values)
         loss = torch.stack(list(subset_objectives(pairs, target, region_loss).values())).mean()

@@ -28,7 +28,7 @@ def surgery_markdown(surgery: pd.DataFrame) -> str:
     for case in times.index:
         peers = [_with(times.at[case, peer], f"{ratios.at[case, peer]:.1f}x") for peer in PEERS]
         lines.append(_row(case, significant(times.at[case, OURS]), *peers, significant(floors.at[case, OURS])))
-    return "\n".join([*lines, "", _footnote(surgery)])
+    return "\n".join([*lines, "", footnote(surgery)])
 
 
 def memory_markdown(surgery: pd.DataFrame) -> str:
@@ -76,7 +76,19 @@ def step_markdown(steps: pd.DataFrame) -> str:
             memory, faster = _megabytes(told["peak_extra_MB"]), f"{told['times_faster']:.2f}x"
             error = f"{100 * told['value_error']:.2g} %" if told["value_error"] else ""
             lines.append(_row(f"{case} {who}", *map(significant, row), faster, str(told["passes"]), memory, error))
-    return "\n".join([*lines, "", _footnote(steps)])
+    return "\n".join([*lines, "", footnote(steps)])
+
+
+def evaluation_markdown(evaluation: pd.DataFrame) -> str:
+    """All subsets of one case: a row for each size and way."""
+    if "median_ms" not in evaluation:
+        return "not measured: wrong values"
+    lines = _head("all 15 subsets", "ms", "speed-up", "passes", "extra memory, MB")
+    for _, row in evaluation.iterrows():
+        faster, memory = f"{row['times_faster']:.1f}x", _megabytes(row["peak_extra_MB"])
+        name = f"{row['case']} {row['contestant']}"
+        lines.append(_row(name, significant(row["median_ms"]), faster, str(row["passes"]), memory))
+    return "\n".join([*lines, "", footnote(evaluation)])
 
 
 def errors(table: pd.DataFrame) -> list[str]:
@@ -117,7 +129,7 @@ def significant(value: float) -> str:
     return "n/a" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _footnote(table: pd.DataFrame) -> str:
+def footnote(table: pd.DataFrame) -> str:
     row = table.iloc[0]
     if "gpu" in row:
         return (

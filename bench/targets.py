@@ -9,6 +9,8 @@ import torch
 
 from bench.cases import CASES, GPU_CASES
 from bench.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLISHED, TORCHJD
+from bench.norm import PYTORCH
+from bench.norm_tables import totals
 
 LARGE = tuple(name for name, case in CASES.items() if case.dtype == torch.float32 and case.num_elements > 5e6)
 BF16 = tuple(name for name, case in CASES.items() if case.dtype == torch.bfloat16)
@@ -85,6 +87,18 @@ def step_verdicts(steps: pd.DataFrame) -> list[str]:
     if whole["bfloat16"].iloc[0] == "none":
         of_bf16 = [f"{verdict} (but this processor has no instructions for bfloat16)" for verdict in of_bf16]
     return verdicts(whole, STEP_TARGETS) + of_bf16
+
+
+def norm_verdicts(norm: pd.DataFrame) -> list[str]:
+    """Of all norms of one pass together, in bfloat16 and channels-last."""
+    chosen = norm[(norm["dtype"] == "bfloat16") & (norm["layout"] == "channels-last")]
+    return verdicts(totals(chosen), (Target(PYTORCH, "ratio_to_ours", "at least", 2.5, ("32³", "48³")),))
+
+
+def evaluation_verdicts(evaluation: pd.DataFrame) -> list[str]:
+    if "median_ms" not in evaluation:
+        return ["evaluation: not measured, wrong values"]
+    return verdicts(evaluation, (Target("ours", "times_faster", "at least", 12, tuple(evaluation["case"].unique())),))
 
 
 def _verdict(surgery: pd.DataFrame, target: Target) -> str:

@@ -72,6 +72,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
          bool mean,
          Out out) { return as_tuple(gmd::surgery_cpu(read.grads, groups, num_groups, order, mean, std::move(out))); },
       NoGil());
+  m.def("group_norm_relu_cpu", &gmd::group_norm_relu_cpu, NoGil());
+  m.def("group_norm_relu_backward_cpu", &gmd::group_norm_relu_backward_cpu, NoGil());
   m.def("cpu_isa", &gmd::cpu_isa);
 
 #ifdef GMD_WITH_CUDA

@@ -38,8 +38,24 @@ Merged surgery_cpu(const Gradients& grads, const std::vector<int64_t>& groups, i
                    const at::Tensor& order,  // [K, T, T-1] int64
                    bool mean, std::vector<std::optional<at::Tensor>> out);
 
+// relu(group_norm(x) * weight[rows] + bias[rows]) -> y as x lies in memory, and the statistics mean, rstd [n, G].
+std::tuple<at::Tensor, at::Tensor, at::Tensor> group_norm_relu_cpu(
+    const at::Tensor& x,       // [n, C, *spatial], contiguous or channels-last
+    const at::Tensor& weight,  // [R, C] of the statistics' type: float32, or float64 for float64 x
+    const at::Tensor& bias,    // [R, C]
+    const at::Tensor& rows,    // [n] int64, 0..R-1
+    int64_t num_groups, double eps);
+
+// -> dx where it is wanted, dweight, dbias [R, C]: a row gets the sum over the samples that take it.
+std::tuple<std::optional<at::Tensor>, at::Tensor, at::Tensor> group_norm_relu_backward_cpu(
+    const at::Tensor& grad,  // [n, C, *spatial], any strides
+    const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& rows,
+    const at::Tensor& mean,  // [n, G]
+    const at::Tensor& rstd,  // [n, G]
+    bool needs_x);
+
 #ifdef GMD_WITH_CUDA
-// The same on a GPU, on the current stream. Nothing waits for the device.
+// The ops on gradients on a GPU, on the current stream. Nothing waits for the device.
 
 at::Tensor gram_cuda(const Gradients& grads, const std::vector<int64_t>& groups, int64_t num_groups);
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from gmd.errors import UserError
 
@@ -49,6 +50,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
     import tyro
 
     from gmd.config import TrainBrats
+    from gmd.precision import Precision
 
     app, training = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
 
@@ -58,6 +60,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
         cases: int = 20,
         shape: tuple[int, int, int] = (64, 64, 64),
         seed: int = 0,
+        kind: Literal["plain", "hard"] = "plain",
     ):
         """Write a synthetic data set in the layout of BraTS 2021.
 
@@ -68,14 +71,15 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
             cases: How many cases.
             shape: Of the volumes, in voxels of 1 mm, each at least 16.
             seed: Another seed, other cases.
+            kind: hard: modalities that contradict each other, one that dominates, and more noise.
         """
-        return partial(write_phantoms, out, cases, shape, seed)
+        return partial(write_phantoms, out, cases, shape, seed, kind)
 
     app.command(training, name="train", help="Train a network: gmd train brats --data BraTS2021 --out runs/brats")
     training.command(TrainBrats, name="brats")
 
     @app.command
-    def evaluate(run: tyro.conf.Positional[Path], data: Path | None = None):
+    def evaluate(run: tyro.conf.Positional[Path], data: Path | None = None, precision: Precision | None = None):
         """Score a trained run with every subset of the modalities: a table, and pictures.
 
         Example: gmd evaluate runs/brats
@@ -83,8 +87,9 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
         Args:
             run: The folder that was --out in training.
             data: Other labelled cases to score on; by default the run's own test cases.
+            precision: fp32, bf16 or fp16; by default that of the training.
         """
-        return partial(evaluate_run, run, data)
+        return partial(evaluate_run, run, data, precision)
 
     @app.command(name="doctor")
     def show_doctor():
@@ -98,10 +103,10 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
     return partial(train, command, arguments) if isinstance(command, TrainBrats) else command
 
 
-def write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: int) -> None:
+def write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: int, kind: str) -> None:
     from gmd.data.phantom import write_phantoms
 
-    write_phantoms(out, cases, shape, seed)
+    write_phantoms(out, cases, shape, seed, kind)
     print(f"{cases} cases in {out}; next: gmd train brats --data {shlex.quote(str(out))}")
 
 
@@ -119,10 +124,10 @@ def train(config, arguments: Sequence[str]) -> int:
     return 0
 
 
-def evaluate_run(run: Path, data: Path | None) -> None:
+def evaluate_run(run: Path, data: Path | None, precision: str | None) -> None:
     from gmd.evaluate import evaluate_run
 
-    evaluate_run(run, data)
+    evaluate_run(run, data, precision=precision)
 
 
 def doctor() -> int | None:

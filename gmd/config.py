@@ -11,6 +11,7 @@ from gmd.data.cases import BRATS_MODALITIES
 from gmd.data.labels import SCHEMES
 from gmd.errors import UserError
 from gmd.models.unet3d import UNet3d
+from gmd.precision import Precision
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
@@ -50,6 +51,15 @@ class TrainBrats:
     """Learning rate of AdamW at the start."""
     weight_decay: float = 1e-5
     """Weight decay of AdamW."""
+    precision: Precision = "fp32"
+    """Of the network; losses and parameters stay fp32. bf16: half the memory, and faster on GPUs since 2020 and CPUs
+    with bf16 instructions (AMX, AVX-512 BF16). fp16: for older GPUs; losses are scaled, steps that overflow skipped."""
+    granularity: Literal["model", "module", "tensor"] = "model"
+    """What gmd projects as one gradient: the whole model's, each module's or each tensor's. Conflicts that cancel out
+    over the model show in its parts; the time is the same."""
+    tol: float = 0.0
+    """Error, relative in norm, up to which gmd may compress the objectives' gradients before it back-propagates them.
+    0: exact. From 0.01 on a step takes a fraction of the backward passes."""
     seed: int = 0
     """Of everything random: splits, initial weights, patches, flips, order of the projections."""
     max_bad_steps: int = 10
@@ -68,13 +78,18 @@ class TrainBrats:
         for name in ("width", "epochs", "steps_per_epoch", "batch", "lr", "max_bad_steps", "validate_every"):
             value = getattr(self, name)
             _check(value is None or value > 0, name, value, "a number above 0")
-        for name in ("weight_decay", "seed", "cache"):
+        for name in ("weight_decay", "seed", "cache", "tol"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         distinct = len(set(self.modalities)) == len(self.modalities) > 0
         _check(distinct, "modalities", self.modalities, "at least one name, and none of them twice")
         most = MAX_OBJECTIVES.bit_length() - 1
         few_enough = self.method != "gmd" or len(self.modalities) <= most
         _check(few_enough, "modalities", self.modalities, f"at most {most} for gmd, whose objectives are their subsets")
+        _check(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
+        for name in ("granularity", "tol"):
+            given, ordinary = getattr(self, name), getattr(TrainBrats, name)
+            fits = self.method == "gmd" or given == ordinary
+            _check(fits, name, given, f"--method gmd with it; {self.method} operates on no gradients")
         stride = UNet3d.stride
         nearest = tuple(max(1, round(size / stride)) * stride for size in self.patch)
         multiples = f"multiples of {stride}, the nearest being {_words(nearest)}"

@@ -36,6 +36,7 @@ from gmd.evaluate import evaluate_cases
 from gmd.methods import GMD, METHODS, MeanGradient, Report
 from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.models.unet3d import UNet3d
+from gmd.precision import Precision, autocast, make_scaler, slowness
 from gmd.run_folder import METRICS, drop_metrics_after, open_run, write_record
 from gmd.subsets import Subset, subset_name
 from gmd.tables import mean_over_subsets, subset_table
@@ -53,6 +54,7 @@ def train(config: TrainBrats) -> Path:
 
     run = config.out
     note_absent(config, splits)
+    note_slowness(config)
     drop_metrics_after(run, training.epochs)
     # from here on --resume works, and a full disk shows at once
     save_training(run / "last.pt", training, config)
@@ -89,34 +91,45 @@ class Training:
     scheduler: PolynomialLR
     generator: torch.Generator  # of the orders in which GMD projects
     surgeon: GMD | MeanGradient
+    precision: Precision
+    scaler: torch.amp.GradScaler | None  # of the losses, in fp16
     epochs: int = 0  # finished
     steps: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
     best_dice: float = -1.0  # of all validations so far
 
-    PARTS: ClassVar = ("network", "optimizer", "scheduler")
+    PARTS: ClassVar = ("network", "optimizer", "scheduler", "scaler")
     COUNTS: ClassVar = ("epochs", "steps", "skipped", "skipped_in_a_row", "best_dice")
 
     @classmethod
     def prepare(cls, config: TrainBrats, steps_per_epoch: int) -> "Training":
         torch.manual_seed(config.seed)
-        network = build_network(config).to(config.torch_device())
+        device = config.torch_device()
+        network = build_network(config).to(device)
         optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
         scheduler = PolynomialLR(optimizer, total_iters=config.epochs * steps_per_epoch, power=0.9)
         generator = torch.Generator().manual_seed(config.seed)
-        surgeon_class = METHODS[config.method].surgeon
-        surgeon = surgeon_class(optimizer, **({"generator": generator} if surgeon_class is GMD else {}))
-        return cls(network, optimizer, scheduler, generator, surgeon)
+        scaler = make_scaler(config.precision, device)
+        options = {"scaler": scaler}
+        if METHODS[config.method].surgeon is GMD:
+            options |= {"generator": generator, "granularity": config.granularity, "model": network, "tol": config.tol}
+        surgeon = METHODS[config.method].surgeon(optimizer, **options)
+        return cls(network, optimizer, scheduler, generator, surgeon, config.precision, scaler)
+
+    def parts(self) -> dict:
+        """What has a state_dict of its own."""
+        parts = {name: getattr(self, name) for name in self.PARTS}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def state_dict(self) -> dict:
-        parts = {name: getattr(self, name).state_dict() for name in self.PARTS}
+        parts = {name: part.state_dict() for name, part in self.parts().items()}
         counts = {name: getattr(self, name) for name in self.COUNTS}
         return parts | counts | {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict) -> None:
-        for name in self.PARTS:
-            getattr(self, name).load_state_dict(state[name])
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
         for name in self.COUNTS:
             setattr(self, name, state[name])
         self.generator.set_state(state["generator"])
@@ -125,43 +138,58 @@ class Training:
 def train_epoch(training: Training, batches: Iterable, config: TrainBrats, epoch: int, metrics: TextIO) -> str:
     """One pass over `batches`, a line of `metrics` for each step. Returns a summary in words."""
     training.network.train()
-    losses, conflicts, text = [], [], ""
+    losses, conflicts, directions, text = [], [], [], ""
     bar = tqdm(batches, desc=f"epoch {epoch}/{config.epochs}", unit="step", leave=False)
     for inputs, targets in bar:
-        lr = training.scheduler.get_last_lr()[0]
+        before = {"lr": training.scheduler.get_last_lr()[0]}
+        before |= {} if training.scaler is None else {"scale": training.scaler.get_scale()}
         subsets, report = train_step(training, inputs, targets, config.method)
         record = step_record(subsets, report)
-        write_record(metrics, {"kind": "step", "epoch": epoch, "step": training.steps, "lr": lr} | record)
+        write_record(metrics, {"kind": "step", "epoch": epoch, "step": training.steps} | before | record)
         if training.skipped_in_a_row >= config.max_bad_steps:
             raise UserError(_stopped(training, config, bad_values(subsets, report)))
         if record["finite"]:
             losses.append(record["loss"])
             conflicts += [] if record["conflicts"] is None else [record["conflicts"]]
-        text = _summary(losses, conflicts, training.skipped)
+            directions += record["directions"] if config.tol > 0 else []
+        text = _summary(losses, conflicts, directions, training.skipped)
         bar.set_postfix_str(text)
     return text
 
 
 def train_step(training: Training, inputs: Pairs, targets: Tensor, method: str) -> tuple[list[Subset], Report]:
     """Forward, backward, and an optimizer step if all is finite. Returns the subsets that have a loss."""
-    inputs, targets = _to_device(inputs, targets, next(training.network.parameters()).device)
-    outputs = run_modalities(training.network, inputs)
+    device = next(training.network.parameters()).device
+    inputs, targets = _to_device(inputs, targets, device)
+    with autocast(training.precision, device):
+        outputs = run_modalities(training.network, inputs)
+    outputs = replace(outputs, values={m: logits.float() for m, logits in outputs.values.items()})
     losses = METHODS[method].objectives(outputs, targets, region_loss)
 
     training.optimizer.zero_grad(set_to_none=True)
-    report = training.surgeon.backward(list(losses.values()))
-    if report.finite:
-        training.optimizer.step()
-        training.skipped_in_a_row = 0
-    else:
-        training.skipped += 1
-        training.skipped_in_a_row += 1
+    report = training.surgeon.backward(list(losses.values()), outputs=outputs.values)
+    step_if_finite(training, report)
     training.steps += 1
     with warnings.catch_warnings():
         # torch takes a skipped first step for the two calls in the wrong order
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         training.scheduler.step()
     return list(losses), report
+
+
+def step_if_finite(training: Training, report: Report) -> None:
+    """The optimizer's step, or one more that was skipped."""
+    scaler = training.scaler
+    if report.finite:
+        training.optimizer.step() if scaler is None else scaler.step(training.optimizer)
+        training.skipped_in_a_row = 0
+    else:
+        training.skipped += 1
+        # to overflow is how a scaler finds the largest scale that does not; it halves the scale then
+        searching = scaler is not None and bool(report.losses.isfinite().all()) and scaler.get_scale() > 1
+        training.skipped_in_a_row += not searching
+    if scaler is not None:
+        scaler.update()
 
 
 def region_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -179,7 +207,7 @@ def validate(network: UNet3d, splits: Splits, config: TrainBrats) -> dict[str, f
     """Region -> hard Dice on the validation cases, mean over the subsets that exist."""
     bar = tqdm(splits.validation, desc="validation", unit="case", leave=False)
     cases = (load_case(case, SCHEMES[config.labels]) for case in bar)
-    scores = evaluate_cases(network, cases, config.patch)
+    scores = evaluate_cases(network, cases, config.patch, config.precision)
     return mean_over_subsets(subset_table(scores, config.modalities, network.regions))
 
 
@@ -210,6 +238,11 @@ def note_absent(config: TrainBrats, splits: Splits) -> None:
         print(f"no training case has {' or '.join(absent)}: subsets with it are left out")
 
 
+def note_slowness(config: TrainBrats) -> None:
+    if slow := slowness(config.precision, config.torch_device()):
+        print(slow)
+
+
 def save_training(path: Path, training: Training, config: TrainBrats) -> None:
     save_checkpoint(path, training.state_dict() | {"config": config.to_dict()})
 
@@ -223,6 +256,8 @@ def step_record(subsets: list[Subset], report: Report) -> dict:
         "losses": {subset_name(subset): value for subset, value in zip(subsets, values, strict=True)},
         "conflicts": float(report.conflicts) if several else None,
         "cosines": report.cosines.cpu().round(decimals=4).tolist() if several else None,
+        "directions": None if report.directions is None else list(report.directions),
+        "discarded": None if report.discarded is None else report.discarded.tolist(),
         "finite": finite,
     }
 
@@ -248,13 +283,14 @@ def draw_pictures(run: Path) -> None:
 
 
 def _to_device(inputs: Pairs, targets: Tensor, device: torch.device) -> tuple[Pairs, Tensor]:
-    values = {modality: value.to(device) for modality, value in inputs.values.items()}
+    values = {m: value.to(device, memory_format=torch.channels_last_3d) for m, value in inputs.values.items()}
     return replace(inputs, values=values), targets.to(device)
 
 
-def _summary(losses: list[float], conflicts: list[float], skipped: int) -> str:
+def _summary(losses: list[float], conflicts: list[float], directions: list[int], skipped: int) -> str:
     parts = [f"loss {fmean(losses):.3f}"] if losses else []
     parts += [f"conflicts {100 * fmean(conflicts):.0f} %"] if conflicts else []
+    parts += [f"directions {fmean(directions):.1f}"] if directions else []
     return ", ".join(parts + ([f"skipped {skipped}"] if skipped else []))
 
 

@@ -3,6 +3,7 @@
 from gmd_kernels import weightings
 from gmd_kernels.dispatch import Backend, FallbackWarning, backends
 from gmd_kernels.gradients import MAX_OBJECTIVES
+from gmd_kernels.group_norm_relu import group_norm_relu
 from gmd_kernels.ops import combine, gram, pcgrad_weights
 from gmd_kernels.order import projection_order
 from gmd_kernels.rescale import rescale_
@@ -16,6 +17,7 @@ __all__ = [
     "backends",
     "combine",
     "gram",
+    "group_norm_relu",
     "pcgrad_weights",
     "projection_order",
     "rescale_",

@@ -35,3 +35,7 @@ def surgery(
     """GMD in one call: merged gradients, [K, T, T] Gramians, [K, T] weights of shared parameters."""
     order = projection_order(len(gradients.rows), generator, "cpu", num_groups)
     return _C.surgery_cpu(gradients.native, groups, num_groups, order, reduction == "mean", out)
+
+
+group_norm_relu = _C.group_norm_relu_cpu
+group_norm_relu_backward = _C.group_norm_relu_backward_cpu

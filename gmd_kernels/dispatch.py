@@ -18,6 +18,8 @@ from gmd_kernels.gradients import Gradients
 
 # device type -> backends, best first; Triton serves the CPU too, in its interpreter, for tests that ask for it
 _TRIED = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
+# CUDA has no kernels of its own for the norm: where GMD_BACKEND asks for it, the norm takes its usual way
+_TRIED_FOR_NORM = {"cuda": ("triton", "reference"), "cpu": ("cpu", "reference")}
 _load = functools.cache(import_module)  # at first use: Triton's takes a while
 
 
@@ -45,13 +47,22 @@ def choose_for_gram(gram: torch.Tensor) -> ModuleType:
     return _choose(gram.device, lambda name: _why_not_device(name, gram.device))
 
 
-def _choose(device: torch.device, why_not: Callable[[str], str | None]) -> ModuleType:
+def choose_for_norm(x: torch.Tensor) -> ModuleType:
+    """The module that serves group_norm_relu of this tensor."""
+    return _choose(x.device, lambda name: _why_not_device(name, x.device), _TRIED_FOR_NORM)
+
+
+def _choose(
+    device: torch.device, why_not: Callable[[str], str | None], usual: dict[str, tuple[str, ...]] = _TRIED
+) -> ModuleType:
     forced = os.environ.get("GMD_BACKEND")
     if forced and forced not in _KERNELS:
         expected = " or ".join(", ".join(map(repr, _KERNELS)).rsplit(", ", 1))
         raise ValueError(f"GMD_BACKEND: expected {expected}, got {forced!r}")
-    tried = (forced,) if forced else _TRIED.get(device.type, ("reference",))
-    missing = [] if forced or device.type in _TRIED else [f"there are no kernels for {device.type} gradients"]
+    if forced == device.type == "cuda" and forced not in usual[forced]:
+        forced = None
+    tried = (forced,) if forced else usual.get(device.type, ("reference",))
+    missing = [] if forced or device.type in usual else [f"there are no kernels for {device.type} gradients"]
     for name in tried:
         reason = why_not(name)
         if reason is None:

@@ -1,4 +1,4 @@
-"""Every kernel of the CUDA backend, each a few times, in odd sizes: what the sanitizers look at."""
+"""Every kernel of the CUDA backend, and of the norm, a few times in odd sizes: what the sanitizers look at."""
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ REACHED, DONE = "the GPU answers", "every kernel ran, every value is right"
 # few objectives end; of many, which take the sanitizers longest, one is enough.
 OFFSETS = {1: (0, 1), 4: (0, 1), 7: (0, 1), 16: (0, 1), 17: (0, 1), 33: (0,), 64: (1,)}
 SHAPES = ((3, 5), (17,), (), (0,), (33, 31), (2051,))
+NORMS = ((16, torch.bfloat16, True), (5, torch.float32, False))  # channels, type, whether they lie together
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 Gradients = list[list[Tensor | None]]  # [T][P]
@@ -22,6 +23,9 @@ def main() -> None:
         for offset in offsets:
             print(f"T = {num_objectives}, {offset} elements behind where memory is aligned", flush=True)
             check(gradients(num_objectives), "cuda", offset)
+    for channels, dtype, last in NORMS:
+        print(f"norm of {channels} channels", flush=True)
+        check_norm(channels, dtype, last, "cuda")
     print(DONE)
 
 
@@ -57,6 +61,22 @@ def check(grads: Gradients, device: str, offset: int) -> None:
         close(one, two)
     gram, order = gk.gram(grads), gk.projection_order(len(grads), torch.Generator().manual_seed(2))
     close(gk.pcgrad_weights(gram.to(device), order.to(device)), gk.pcgrad_weights(gram, order))
+
+
+def check_norm(channels: int, dtype: torch.dtype, last: bool, device: str) -> None:
+    """Both ways, beside the same on the CPU."""
+    generator = torch.Generator().manual_seed(channels)
+    x, grad = (torch.randn(3, 7, 11, 13, channels, generator=generator).to(dtype).movedim(-1, 1) for _ in range(2))
+    x, grad = (x, grad) if last else (x.contiguous(), grad.contiguous())
+    # no result near zero, where rounding decides about the derivatives
+    weight, bias = torch.full((4, channels), 0.1), torch.ones(4, channels) * (-1) ** torch.arange(channels)
+    results = []
+    for place in ("cpu", device):
+        leaves = [t.to(place).requires_grad_() for t in (x.detach(), weight, bias)]
+        y = gk.group_norm_relu(*leaves, channels // 2 if channels % 2 == 0 else 1, torch.tensor([2, 0, 2]).to(place))
+        results.append((y.detach(), *torch.autograd.grad(y, leaves, grad.to(place))))
+    for one, two in zip(*reversed(results), strict=True):
+        close(one, two)
 
 
 def close(one: Tensor, two: Tensor) -> None:

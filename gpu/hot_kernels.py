@@ -1,4 +1,4 @@
-"""gram, combine and surgery at the sizes that count, a few launches each: what ncu looks at."""
+"""gram, combine, surgery and the norm at the sizes that count, a few launches each: what ncu looks at."""
 
 import torch
 
@@ -11,6 +11,7 @@ CASES = (
     Case("transformer-5.6M", LAYOUTS["transformer-5.6M"], 4),
     Case("small-0.3M", LAYOUTS["small-0.3M"], 7),
 )
+NORM = 16, 128, 128, 128  # the first level of the U-Net: channels, voxels
 
 
 def main() -> None:
@@ -22,6 +23,11 @@ def main() -> None:
             gk.gram(grads)
             gk.combine(grads, weights)
             gk.surgery(grads)
+    x = torch.randn(1, *NORM, device="cuda", dtype=torch.bfloat16).to(memory_format=torch.channels_last_3d)
+    weight, bias = (torch.ones(1, NORM[0], device="cuda", requires_grad=True) for _ in range(2))
+    print("norm", flush=True)
+    for _ in range(2):
+        gk.group_norm_relu(x.requires_grad_(), weight, bias, 8).backward(x.detach())
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ METRICS = (
     "launch__block_size",
     "launch__shared_mem_per_block_dynamic",
 )
-KERNELS = "regex:gram|combine|surgery"  # of names without their namespaces and arguments
+# of names without their namespaces and arguments
+KERNELS = "regex:gram|combine|surgery|(moments|apply|products|gradient)_kernel"
 ERROR_STATUS = 9  # of the sanitizer when it found something
 MARKS = "=========", "==ERROR==", "==WARNING=="  # what the tools begin their own lines with, the sanitizer and ncu
 REFUSALS = (  # what they say there on a machine where they cannot work

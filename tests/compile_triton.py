@@ -4,10 +4,12 @@ A program of its own: where Triton's interpreter is on, as in the tests, nothing
 """
 
 import json
+import math
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,23 +18,43 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from gmd_kernels.triton_ops import combine_kernel, gram_kernel, pcgrad_weights_kernel
+from gmd_kernels.triton_ops import group_norm_relu_kernel as norm_kernels
+from gmd_kernels.triton_ops.group_norm_relu import Layout, group_options, table_options, tile_options
 from gmd_kernels.triton_ops.tiles import ELEMENTS
 
 OPTIONS = ("num_warps", "maxnreg")  # how to compile, not what
+SURGERY = dict.fromkeys(("weight_row", "weight_stride"), "i32")  # types of the arguments of its kernels
+SURGERY |= dict.fromkeys(("partials", "grams", "weights"), "*fp64")
+SURGERY |= dict.fromkeys(("pointers", "targets", "segments", "pieces", "bounds", "orders"), "*i64")
+TILED = ("moments", "apply", "products", "gradient")  # kernels of the norm that read x
 # an odd T: no row of a table is then aligned, and what is loaded 16 bytes at a time are gradients
 COMMON = [(15, torch.float32, True), (15, torch.float32, False), (15, torch.bfloat16, True)]
 MORE = [(15, torch.bfloat16, False)]
 MORE += [(15, dtype, aligned) for dtype in (torch.float16, torch.float64) for aligned in (True, False)]
 MORE += [(t, dtype, True) for t in (1, 31, 63) for dtype in (torch.float32, torch.float64)]
+# channels, of 8 groups where that divides them; whether they lie together; type; whether its vectors are aligned
+NORMS = [(16, True, torch.bfloat16, True), (16, True, torch.float32, True), (16, False, torch.float32, True)]
+MORE_NORMS = [(5, True, torch.bfloat16, False), (5, False, torch.bfloat16, False), (24, True, torch.float16, True)]
+MORE_NORMS += [(512, True, torch.float32, True), *((256, last, torch.float64, True) for last in (True, False))]
 
 
 def main(target: GPUTarget, every: bool) -> None:
+    found = surgery_kernels(target, COMMON + (MORE if every else []))
+    for channels, last, dtype, aligned in NORMS + (MORE_NORMS if every else []):
+        name = f"{channels} {'together' if last else 'apart'} {name_of(dtype, aligned)}"
+        layout = Layout(channels, channels // math.gcd(channels, 8), last)
+        for op, facts in compiled_norm(layout, dtype, aligned, target).items():
+            found[f"{op} {name}"] = facts
+    if every:  # a one is compiled for, as if it were written there
+        one = compiled_norm(Layout(5, 1, False), torch.float32, False, target, one_voxel=True)
+        found |= {f"{op} 5 apart, one voxel, float32 unaligned": facts for op, facts in one.items()}
+    print(json.dumps(found))
+
+
+def surgery_kernels(target: GPUTarget, cases: list[tuple[int, torch.dtype, bool]]) -> dict[str, dict[str, object]]:
     combine_kernel.WARP, found = target.warp_size, {}
-    for t, dtype, aligned in COMMON + (MORE if every else []):
-        name, kind = (
-            f"{t} {str(dtype).removeprefix('torch.')} {'aligned' if aligned else 'unaligned'}",
-            (dtype, aligned),
-        )
+    for t, dtype, aligned in cases:
+        name, kind = f"{t} {name_of(dtype, aligned)}", (dtype, aligned)
         element = {"T": t, "ELEMENT": ELEMENTS[dtype], "ALIGNED": aligned}
         rows = gram_kernel.gram_options(gram_kernel.padded(t))
         found[f"gram {name}"] = inspect(gram_kernel._gram_kernel, {**element, **rows}, target)
@@ -43,25 +65,52 @@ def main(target: GPUTarget, every: bool) -> None:
         found[f"add {t}"] = inspect(gram_kernel._add_kernel, {"T": t, **rows}, target)
         rows = pcgrad_weights_kernel.pcgrad_options(t)
         found[f"pcgrad {t}"] = inspect(pcgrad_weights_kernel._pcgrad_weights_kernel, {"T": t, **rows}, target)
-    print(json.dumps(found))
+    return found
 
 
-def inspect(kernel: triton.JITFunction, constants: dict, target: GPUTarget) -> dict[str, object]:
+def compiled_norm(
+    layout: Layout, dtype: torch.dtype, aligned: bool, target: GPUTarget, one_voxel: bool = False
+) -> dict[str, dict[str, object]]:
+    """All kernels of the norm for one layout, type and alignment."""
+    number = "*fp64" if dtype == torch.float64 else "*fp32"
+    types = dict.fromkeys(("weight", "bias", "mean", "rstd", "partials", "means", "dweight", "dbias"), number)
+    types |= dict.fromkeys(("x", "grad", "y", "dx"), f"*{ELEMENTS[dtype].name}") | {"rows": "*i64", "sums": "*fp64"}
+    types |= dict.fromkeys(("voxels", "slots", "tiles", "span", "samples"), "i32")
+    multiples = ("voxels",) if aligned and not layout.last else ()
+
+    def compiled(kernel: triton.JITFunction, **constants) -> dict[str, object]:
+        constants = {name: value for name, value in constants.items() if name in (*kernel.arg_names, *OPTIONS)}
+        return inspect(kernel, constants, target, types, multiples)
+
+    tile = tile_options(layout) | {"GROUP": layout.group}
+    tile |= {"voxels": 1} if one_voxel else {}
+    group = group_options(layout.channels, layout.channels // layout.group) | {"EPS": 1e-5}
+    return {
+        **{op: compiled(getattr(norm_kernels, f"_{op}_kernel"), **tile) for op in TILED},
+        **{op: compiled(getattr(norm_kernels, f"_{op}_kernel"), **group) for op in ("statistics", "sums")},
+        "tables": compiled(norm_kernels._tables_kernel, **table_options(layout.channels)),
+    }
+
+
+def inspect(
+    kernel: triton.JITFunction,
+    constants: dict,
+    target: GPUTarget,
+    types: Mapping[str, str] = SURGERY,
+    multiples: Sequence[str] = (),  # of 16, among the numbers
+) -> dict[str, object]:
     options = {name: constants.pop(name) for name in OPTIONS if name in constants}
     if target.backend == "hip":
         options.pop("maxnreg", None)  # as gram_options does on a machine with such a GPU
-    signature = {name: "constexpr" if name in constants else type_of(name) for name in kernel.arg_names}
-    pointers = [i for i, name in enumerate(kernel.arg_names) if signature[name].startswith("*")]
-    aligned = {(i,): [["tt.divisibility", 16]] for i in pointers}
+    signature = {name: "constexpr" if name in constants else types[name] for name in kernel.arg_names}
+    known = [i for i, name in enumerate(kernel.arg_names) if signature[name].startswith("*") or name in multiples]
+    aligned = {(i,): [["tt.divisibility", 16]] for i in known}
     compiled = triton.compile(ASTSource(kernel, signature, constants, aligned), target=target, options=options)
     return facts_of_amd(compiled.asm["amdgcn"]) if target.backend == "hip" else facts_of_nvidia(compiled.asm)
 
 
-def type_of(name: str) -> str:
-    """Of an argument."""
-    if name in ("weight_row", "weight_stride"):
-        return "i32"
-    return "*fp64" if name in ("partials", "grams", "weights") else "*i64"
+def name_of(dtype: torch.dtype, aligned: bool) -> str:
+    return f"{str(dtype).removeprefix('torch.')} {'aligned' if aligned else 'unaligned'}"
 
 
 def facts_of_nvidia(asm: dict) -> dict[str, object]:

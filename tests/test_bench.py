@@ -6,13 +6,14 @@ from math import prod
 import pandas as pd
 import pytest
 import torch
+from bench_host import HOST
 
 import gmd_kernels as gk
 
 pytest.importorskip("torchjd", reason="the benchmark's extras are not installed")
 pytest.importorskip("matplotlib", reason="the benchmark's extras are not installed")
 
-from bench import measure, oracle, plot, step, surgery, tables, targets
+from bench import measure, oracle, plot, surgery, tables, targets
 from bench.cases import CASES, LAYOUTS, Case
 from bench.contestants import (
     COMBINE,
@@ -385,40 +386,6 @@ def test_targets_are_judged_by_the_case_that_is_furthest_off():
     ]
 
 
-def test_every_way_through_a_step_merges_to_the_same_gradients():
-    """Also after a step, and for private parameters up to the factor T by which the published way shrinks them."""
-    ours, theirs = (step.Step(way, width=0.0625, size=16) for way in ("exact float32", step.PUBLISHED))
-    for _ in range(2):
-        mine, published_result = ours.run(step.Stopwatch()), theirs.run(step.Stopwatch())
-        assert step.shared_difference(ours.network, mine.merged, published_result.merged) < 5e-3
-        theirs.network.load_state_dict(ours.network.state_dict())
-    assert mine.basis.directions == (8, 8, 8, 8)
-    private = [p for p, (name, _) in enumerate(ours.network.named_parameters()) if "norm" in name]
-    assert all(sum(row[p] is None for row in mine.basis.rows) == 7 for p in private)
-    assert all(row[p] is not None for row in published_result.basis.rows for p in private)
-    whole, shrunk = (torch.cat([result.merged[p] for p in private]) for result in (mine, published_result))
-    assert float((whole - 15 * shrunk).norm() / whole.norm()) < 5e-3
-
-
-def test_wrong_values_of_a_step_are_not_timed(monkeypatch):
-    ways = {name: step.WAYS[name] for name in (step.PUBLISHED, "exact float32")}
-    monkeypatch.setattr(step, "WAYS", ways | {"exact float32": step.Way(tolerance=0.0)})
-    rows = step.measure_step(width=0.0625, size=16, rounds=1, on_round=lambda: None)
-    assert [bool(row["error"]) for row in rows] == [False, True]
-    assert not any("median_ms" in row for row in rows)
-
-
-HOST = {
-    "date": "2026-01-02 03:04",
-    "cpu": "a CPU",
-    "cores": 2,
-    "threads": 2,
-    "isa": "avx2",
-    "torch": "2",
-    "torchjd": "0",
-}
-
-
 def surgery_rows() -> list[dict]:
     """Made by hand, so that one sees which figure ends where: ours takes T ms, its floor is 80 % of that."""
     times = {GRAM: 0.4, COMBINE: 0.6, "combine (in place)": 0.5, OURS: 1, OURS_IN_PLACE: 0.9, REFERENCE: 10}
@@ -461,45 +428,12 @@ def test_tables_show_the_figures_of_the_rows(tmp_path):
     assert kernels[5] == "| big-5M-T15-bf16 | 3, 200 % | 4.5, 133 % | 3.75, 160 % | 7.5, 80 % | 0.5 |"
 
 
-def test_table_of_the_step_shows_its_phases():
-    markdown = tables.step_markdown(pd.DataFrame(step_rows())).splitlines()
-    assert markdown[0].startswith("| ms | forward | backward | surgery | optimizer | total | speed-up | paths |")
-    assert "| 32³ published | 400 | 9000 | 2000 | 20 | 11420 | 1.00x | 60 | 600 |  |" in markdown
-    assert "| 32³ exact float32 | 400 | 8000 | 40 | 20 | 8460 | 1.35x | 32 | 300 | 0.02 % |" in markdown
-    assert sum(line.startswith("| 48³") for line in markdown) == len(step.WAYS)
-
-
-def test_verdicts_on_the_step_come_from_its_totals():
-    sentences = targets.step_verdicts(pd.DataFrame(step_rows()))
-    assert "exact float32, times_faster at least 1.4: MISSED in 2 of 2 cases, 1.35 in 32³" in sentences
-    assert "exact float32, memory_of_published at most 0.6: reached, 0.5 in 32³" in sentences
-    assert sum("no instructions for bfloat16" in sentence for sentence in sentences) == 2
-
-
-def step_rows() -> list[dict]:
-    whole = {"T": 15, "N": 5_900_000, "error": "", "commit": "abc", "bfloat16": "none"} | HOST
-    ours = {"memory_of_published": 0.5, "peak_extra_MB": 300.0, "passes": 32, "value_error": 2e-4}
-    theirs = {"memory_of_published": 1.0, "peak_extra_MB": 600.0, "passes": 60, "value_error": 0.0}
-    rows = []
-    for case in ("32³", "48³"):
-        for way in step.WAYS:
-            first = way == step.PUBLISHED
-            taken = (400, 9000, 2000, 20, 11420) if first else (400, 8000, 40, 20, 8460)
-            told = whole | {"case": case, "contestant": way} | (theirs if first else ours)
-            rows += [
-                told | {"phase": phase, "median_ms": ms, "times_faster": 11420 / taken[-1]}
-                for phase, ms in zip((*step.PHASES, "total"), taken, strict=True)
-            ]
-    return rows
-
-
 def test_pictures_come_from_the_rows(tmp_path):
     rows = pd.DataFrame([row | HOST for row in surgery_rows()])
     rows.loc[(rows["contestant"] == LIBMTL) | (rows["contestant"] == COMBINE), ["median_ms", "fraction_of_floor"]] = (
         None
     )
     figures = {"surgery": plot.draw_surgery(rows), "floors": plot.draw_floors(rows)}
-    figures["step"] = plot.draw_step(pd.DataFrame(step_rows()))
     for name, figure in figures.items():
         assert plot.save(figure, tmp_path / f"{name}.png").stat().st_size > 10_000
     labels = [text.get_text() for ax in figures["surgery"].axes for text in ax.texts]

@@ -152,7 +152,8 @@ def test_without_torchjd_its_rows_say_so(monkeypatch):
 def test_it_loads_with_what_a_machine_with_a_gpu_has():
     missing = ["torchjd", "monai", "nibabel", "tyro"]
     script = (
-        f"import sys; sys.modules.update(dict.fromkeys({missing})); import bench.gpu, bench.peers, gpu.hot_kernels;"
+        f"import sys; sys.modules.update(dict.fromkeys({missing})); import bench.gpu, bench.gpu_norm, bench.gpu_step;"
+        "import bench.peers, gpu.hot_kernels;"
     )
     command = [sys.executable, "-c", script + "print(bench.peers.NO_TORCHJD)"]
     done = subprocess.run(command, cwd=host.ROOT, capture_output=True, text=True, check=False)

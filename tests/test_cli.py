@@ -75,12 +75,12 @@ def test_settings_reach_the_training(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "gmd evaluate r" in capsys.readouterr().out
 
 
-def test_evaluate_is_handed_run_and_data(monkeypatch: pytest.MonkeyPatch):
+def test_evaluate_is_handed_run_data_and_precision(monkeypatch: pytest.MonkeyPatch):
     seen = []
-    monkeypatch.setattr(gmd.evaluate, "evaluate_run", lambda run, data: seen.append((run, data)))
+    monkeypatch.setattr(gmd.evaluate, "evaluate_run", lambda *given, **named: seen.append((*given, named["precision"])))
     assert gmd.cli.main(["evaluate", "runs/a"]) == 0
-    assert gmd.cli.main(["evaluate", "runs/a", "--data", "other"]) == 0
-    assert seen == [(Path("runs/a"), None), (Path("runs/a"), Path("other"))]
+    assert gmd.cli.main(["evaluate", "runs/a", "--data", "other", "--precision", "bf16"]) == 0
+    assert seen == [(Path("runs/a"), None, None), (Path("runs/a"), Path("other"), "bf16")]
 
 
 def test_a_user_error_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture):

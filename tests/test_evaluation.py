@@ -1,15 +1,16 @@
 """Scores of all subsets from one pass per modality, their table, what `evaluate_run` writes and refuses."""
 
 import csv
-import io
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from gmd.checkpoint import build_network, save_checkpoint
@@ -18,13 +19,13 @@ from gmd.data.cases import BRATS_MODALITIES, find_cases
 from gmd.data.labels import SCHEMES
 from gmd.data.volumes import load_case
 from gmd.errors import UserError
-from gmd.evaluate import evaluate_cases, evaluate_run, predict_modalities, predict_subsets
+from gmd.evaluate import _predict_brains, evaluate_cases, evaluate_run, predict_modalities, predict_subsets
 from gmd.files import replacing
 from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.models.unet3d import UNet3d
 from gmd.run_folder import open_run
 from gmd.subsets import all_subsets
-from gmd.tables import Score, cases_csv, mean_over_subsets, subset_table, table_csv, table_markdown
+from gmd.tables import Score, subset_table
 from gmd.train import find_splits
 
 REAL = Path(__file__).parents[2] / "shared/data/brats15_two_modalities"
@@ -43,8 +44,9 @@ class Pointwise(nn.Module):
         self.offsets = nn.Parameter(torch.arange(float(len(regions))).view(-1, 1, 1, 1))
         self.calls: list[int] = []
 
-    def forward(self, volumes: Tensor, modality: int) -> Tensor:
-        self.calls.append(modality)
+    def forward(self, volumes: Tensor, modalities: list[int]) -> Tensor:
+        assert len(volumes) == len(modalities)
+        self.calls += modalities
         return volumes + self.offsets
 
 
@@ -110,6 +112,42 @@ def test_the_real_network_sees_patches_of_the_right_size_and_fuses_as_in_trainin
         assert torch.equal(mask, pairs.fuse(subset)[0][0] > 0), subset
     smaller = {m: v[:, :5, :15, :] for m, v in volumes.items()}
     assert predict_modalities(network, smaller, (16, 16, 16))["t2"].shape == (3, 5, 15, 16)
+
+
+@pytest.fixture(scope="module")
+def network() -> UNet3d:
+    """In channels-last as a trained one, with affines that differ between modalities (they start alike)."""
+    torch.manual_seed(0)
+    network = UNet3d(BRATS_MODALITIES, REGIONS, width=0.125).to(memory_format=torch.channels_last_3d)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if ".norm" in name:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return network
+
+
+def test_windows_of_several_modalities_together_are_each_alone(network: UNet3d):
+    """As on a GPU; each window with the affine of its modality. Expected: one modality after the other, in MONAI."""
+    group, brains = ["t2", "flair", "t1ce"], torch.randn(3, 1, 20, 16, 40)
+    with torch.no_grad():
+        together = _predict_brains(network, brains, group, (16, 16, 16), "fp32")
+        for modality, brain, logits in zip(group, brains, together, strict=True):
+            predictor = partial(network, modality=BRATS_MODALITIES.index(modality))
+            options = {"overlap": 0.25, "mode": "gaussian"}
+            [alone] = sliding_window_inference(brain[None], (16, 16, 16), 1, predictor, **options)
+            torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-4)
+    assert (together[0] - together[1]).abs().max() > 0.1, "affines are alike: this test would show nothing"
+
+
+def test_how_many_windows_go_together(network: UNet3d):
+    """On a CPU one; its outputs are then all that is held, but for one modality's."""
+    sizes = []
+    handle = network.register_forward_pre_hook(lambda _, inputs: sizes.append((len(inputs[0]), inputs[1])))
+    volumes = {m: torch.randn(1, 16, 16, 20) for m in ("t1", "t2")}
+    outputs = predict_modalities(network, volumes, (16, 16, 16))
+    handle.remove()
+    assert sizes == [(1, [1])] * 2 + [(1, [3])] * 2
+    assert list(outputs) == ["t1", "t2"]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -182,56 +220,7 @@ def test_subsets_that_a_case_does_not_have_get_no_score_and_nothing_is_filled_in
     assert counts[("t1",)] == counts[BRATS_MODALITIES] == 1
 
 
-# The table
-
-NAMES = ("x", "y"), ("WT", "TC")
-SCORES = [
-    Score("a", ("x",), "WT", 0.5),
-    Score("b", ("x",), "WT", 1.0),
-    Score("a", ("x",), "TC", 0.25),
-    Score("b", ("x",), "TC", 0.75),
-    Score("a", ("x", "y"), "WT", 0.25),
-    Score("a", ("x", "y"), "TC", 0.0),
-]
-
-
-def test_table_has_a_row_for_every_subset_and_means_over_those_that_exist():
-    rows = subset_table(SCORES, *NAMES)
-    assert [(row.subset, row.cases, row.dice) for row in rows] == [
-        (("x",), 2, {"WT": 0.75, "TC": 0.5}),
-        (("y",), 0, {}),
-        (("x", "y"), 1, {"WT": 0.25, "TC": 0.0}),
-    ]
-    assert mean_over_subsets(rows) == {"WT": 0.5, "TC": 0.25}
-    assert mean_over_subsets(subset_table([], *NAMES)) == {}
-
-
-def test_table_for_people():
-    lines = table_markdown(subset_table(SCORES, *NAMES), *NAMES).splitlines()
-    assert len({len(line) for line in lines}) == 1, "columns are aligned"
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells == [
-        ["x", "y", "cases", "WT", "TC", "mean"],
-        [":-:", ":-:", "--:", "--:", "--:", "--:"],
-        ["●", "○", "2", "0.750", "0.500", "0.625"],
-        ["○", "●", "0", "absent", "absent", "absent"],
-        ["●", "●", "1", "0.250", "0.000", "0.125"],
-        ["mean of 2", "", "", "0.500", "0.250", "0.375"],
-    ]
-    same = [score for score in SCORES if score.case == "a"]
-    assert "cases" not in table_markdown(subset_table(same, *NAMES), *NAMES)
-
-
-def test_table_for_programs():
-    text = table_csv(subset_table(SCORES, *NAMES), *NAMES)
-    assert list(csv.reader(io.StringIO(text))) == [
-        ["subset", "x", "y", "cases", "WT", "TC", "mean"],
-        ["x", "1", "0", "2", "0.75", "0.5", "0.625"],
-        ["y", "0", "1", "0", "absent", "absent", "absent"],
-        ["x+y", "1", "1", "1", "0.25", "0.0", "0.125"],
-        ["mean", "", "", "", "0.5", "0.25", "0.375"],
-    ]
-    assert cases_csv(SCORES).splitlines()[:2] == ["case,subset,region,dice", "a,x,WT,0.5"]
+# Files
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path):

@@ -190,7 +190,8 @@ def test_of_a_long_log_the_beginning_and_the_end_are_kept(tmp_path, monkeypatch,
 def test_the_real_stages(tmp_path, monkeypatch):
     monkeypatch.setattr(make_gpu, "WHEELS", tmp_path)
     names = [stage.name for stage in make_gpu.stages(tmp_path)]
-    assert names == ["environment", "build", "backends", "tests", "benchmark", "ncu", "memcheck", "racecheck"]
+    measured = ["benchmark", "step", "norm", "ncu"]
+    assert names == ["environment", "build", "backends", "tests", *measured, "memcheck", "racecheck"]
     (tmp_path / "a-1-py3-none-any.whl").touch()
     whole = {stage.name: list(map(str, stage.command)) for stage in make_gpu.stages(tmp_path)}
     assert list(whole)[1] == "wheels"
@@ -262,6 +263,20 @@ def test_the_script_for_the_sanitizers_is_right_about_the_values(num_objectives,
     )
     with pytest.raises(AssertionError):
         every_kernel.check(every_kernel.gradients(num_objectives), "cpu", offset=0)
+
+
+@pytest.mark.parametrize(("channels", "dtype", "last"), every_kernel.NORMS)
+def test_the_script_for_the_sanitizers_looks_at_the_norms_values(channels, dtype, last, monkeypatch):
+    every_kernel.check_norm(channels, dtype, last, "cpu")
+    real, calls = every_kernel.gk.group_norm_relu, []
+
+    def wrong_the_second_time(x, weight, *others):
+        calls.append(x)
+        return real(x, weight if len(calls) == 1 else 1.05 * weight, *others)
+
+    monkeypatch.setattr(every_kernel.gk, "group_norm_relu", wrong_the_second_time)
+    with pytest.raises(AssertionError):
+        every_kernel.check_norm(channels, dtype, last, "cpu")
 
 
 TOOL = """#!{python}

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmd.methods.objectives import full_objective, subset_objectives
@@ -75,15 +76,15 @@ def test_subsets_are_all_of_them_once_small_ones_first():
 
 
 @pytest.mark.parametrize("channels", [1, 4, 12, 32])
-def test_group_norm_is_torchs_with_the_affine_of_the_modality(channels: int):
+def test_group_norm_is_torchs_with_the_affine_of_the_modality_and_a_relu(channels: int):
     torch.manual_seed(channels)
     ours, x = ModalityGroupNorm(channels, 3), torch.randn(2, channels, 3, 4, 5)
     for modality in range(3):
         theirs = nn.GroupNorm(ours.groups, channels)
         nn.init.normal_(theirs.weight), nn.init.normal_(theirs.bias)
         ours.weight[modality].data, ours.bias[modality].data = theirs.weight.data, theirs.bias.data
-        assert torch.allclose(ours(x, modality), theirs(x), atol=1e-6)
-        assert torch.allclose(ours(x, [modality] * 2), theirs(x), atol=1e-6)
+        assert torch.allclose(ours(x, modality), theirs(x).relu(), atol=1e-6)
+        assert torch.allclose(ours(x, [modality] * 2), theirs(x).relu(), atol=1e-6)
 
 
 def test_group_norm_of_mixed_modalities_is_that_of_each_alone():
@@ -100,7 +101,35 @@ def test_group_norm_wants_an_index_for_every_pair():
         ModalityGroupNorm(8, 4)(torch.randn(3, 8, 2, 2, 2), [0, 1])
 
 
+def test_modalities_that_no_pair_has_get_no_gradient():
+    norm = ModalityGroupNorm(8, 4)
+    norm(torch.randn(3, 8, 2, 2, 2), [0, 2, 0]).sum().backward()
+    for parameters in (norm.weight, norm.bias):
+        assert [p.grad is not None for p in parameters] == [True, False, True, False]
+
+
 # The network
+
+
+def plain_norm(self: ModalityGroupNorm, x: Tensor, modality: list[int]) -> Tensor:
+    """What the fused norm replaces."""
+    rows = (len(x), -1, 1, 1, 1)
+    weight = torch.stack([self.weight[m] for m in modality]).view(rows)
+    bias = torch.stack([self.bias[m] for m in modality]).view(rows)
+    return F.relu(F.group_norm(x, self.groups) * weight + bias)
+
+
+def test_the_network_computes_what_it_would_with_torchs_norm(network: UNet3d, monkeypatch: pytest.MonkeyPatch):
+    x, which, parameters = noise(3).requires_grad_(), [3, 0, 3], list(network.parameters())
+    results = []
+    for forward in (ModalityGroupNorm.forward, plain_norm):
+        monkeypatch.setattr(ModalityGroupNorm, "forward", forward)
+        outputs = network(x, which)
+        grads = torch.autograd.grad(outputs.square().sum(), [x, *parameters], allow_unused=True)
+        results.append([outputs, *grads])
+    for ours, theirs in zip(*results, strict=True):
+        assert (ours is None) == (theirs is None)
+        assert ours is None or torch.allclose(ours, theirs, rtol=1e-8, atol=1e-10 * float(theirs.detach().abs().max()))
 
 
 def test_width_1_has_the_published_channels():
@@ -159,6 +188,16 @@ def test_a_batch_whose_samples_miss_different_things_is_each_sample_alone(networ
         for subset in all_subsets(have):
             fused, members = together.fuse(subset)
             assert torch.allclose(fused[members.index(sample)], by_itself.fuse(subset)[0][0], atol=1e-10)
+
+
+def test_the_modalities_of_a_subset_share_one_cotangent():
+    """Theirs would be T * |S| tensors of the outputs' size, all with the same numbers, if the mean had stacked them."""
+    values = {m: noise(2).requires_grad_() for m in MODALITIES}
+    pairs = Pairs(2, {m: [0, 1] for m in MODALITIES}, values)
+    for fused in (pairs.fuse(MODALITIES)[0], pairs.fuse_present()):
+        grads = torch.autograd.grad(fused.square().sum(), list(values.values()))
+        assert len({grad.data_ptr() for grad in grads}) == 1
+        torch.testing.assert_close(grads[0], fused.detach() / 2)
 
 
 def test_only_samples_with_all_of_a_subset_take_part(mixed: Pairs):

@@ -1,13 +1,16 @@
 """The synthetic data set: what it must look like to teach what real data would, and how it is written."""
 
 import gzip
+import hashlib
 
 import nibabel
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.ndimage import label as components
+from scipy.stats import mannwhitneyu
 
+from gmd.cli import main
 from gmd.data import phantom
 from gmd.data.cases import BRATS_MODALITIES, find_cases
 from gmd.data.labels import SCHEMES
@@ -21,6 +24,11 @@ SHAPE = (48, 48, 48)  # that of the demo
 @pytest.fixture(scope="module")
 def made():
     return [make_phantom(SHAPE, seed=0, index=index) for index in range(20)]
+
+
+@pytest.fixture(scope="module")
+def hard():
+    return [make_phantom(SHAPE, seed=0, index=index, kind="hard") for index in range(10)]
 
 
 def healthy_median(image, labels):
@@ -56,8 +64,9 @@ def test_arrays_are_like_skull_stripped_scans(made):
 
 
 def test_no_voxel_of_the_brain_is_0_however_dark(monkeypatch):
-    monkeypatch.setattr(phantom, "_NOISE", 0.01)
-    monkeypatch.setitem(phantom._INTENSITY, "flair", (0,) * 9)
+    look = phantom._LOOKS["plain"]
+    dark = look.intensity | {"flair": (0,) * 9}
+    monkeypatch.setitem(phantom._LOOKS, "plain", look._replace(intensity=dark, noise=dict.fromkeys(look.noise, 0.01)))
     images, _ = make_phantom((16, 16, 16), seed=0, index=0)
     np.testing.assert_array_equal(images["flair"] > 0, images["t1"] > 0)
 
@@ -92,7 +101,7 @@ def test_flair_contrast_to_noise_is_about_four_or_more(made):
     for images, labels in made:
         gain = healthy_median(images["flair"], labels) / 700
         tumour, healthy = np.median(images["flair"][labels > 0]), healthy_median(images["flair"], labels)
-        assert (tumour - healthy) / (gain * phantom._NOISE) > 4
+        assert (tumour - healthy) / (gain * phantom._LOOKS["plain"].noise["flair"]) > 4
 
 
 def test_t2_shows_fluid_as_bright_as_tumour_and_flair_shows_it_dark(made):
@@ -139,6 +148,82 @@ def test_bias_fields_differ_between_modalities(made):
     assert max(ratios) / min(ratios) > 1.05
 
 
+def test_plain_phantoms_are_what_they_were_before_there_were_hard_ones():
+    """Bit for bit: the demo's results are those of its phantoms."""
+    images, labels = make_phantom((24, 28, 20), seed=3, index=1)
+    digest = hashlib.sha256(labels.tobytes() + b"".join(images[key].tobytes() for key in BRATS_MODALITIES))
+    assert digest.hexdigest() == "cea89f932b4783fe3f309fe7e447c998ef7d7a066ee9d9f48da1e4c14ca53c2b"
+
+
+def test_hard_phantoms_have_the_same_parts(hard):
+    for images, labels in hard:
+        brain = images["flair"] > 0
+        assert tuple(images) == BRATS_MODALITIES
+        assert set(np.unique(labels)) in ({0, 1, 2}, {0, 1, 2, 4})
+        assert not labels[~brain].any()
+        assert 0.09 < (labels > 0).sum() / brain.sum() < 0.25
+        for image in images.values():
+            np.testing.assert_array_equal(image > 0, brain)
+    assert not np.array_equal(hard[0][0]["t1"], make_phantom(SHAPE, 0, 0)[0]["t1"])
+    again, _ = make_phantom(SHAPE, 0, 0, "hard")
+    assert all(np.array_equal(again[key], hard[0][0][key]) for key in again)
+
+
+def area_under_curve(values, positive):
+    """The chance that a voxel of the region is brighter than one of the rest."""
+    return mannwhitneyu(values[positive], values[~positive]).statistic / (positive.sum() * (~positive).sum())
+
+
+def separation(made, modality, labels_of_region):
+    """Over the cases: how well the modality's brightness, or darkness, tells the region from the rest of the brain."""
+    areas = []
+    for images, labels in made:
+        brain, region = images["flair"] > 0, np.isin(labels, labels_of_region)
+        if region.any():
+            areas.append(area_under_curve(images[modality][brain], region[brain]))
+    return abs(np.mean(areas) - 0.5)
+
+
+def test_in_hard_phantoms_flair_dominates(hard):
+    for region in ((1, 2, 4), (4,)):
+        flair, *others = (separation(hard, modality, region) for modality in BRATS_MODALITIES)
+        assert flair > max(others) + 0.01
+    others = [separation(hard, modality, (1, 2, 4)) for modality in BRATS_MODALITIES[1:]]
+    assert separation(hard, "flair", (1, 2, 4)) > max(others) + 0.1
+
+
+def test_in_hard_phantoms_contrasts_contradict_each_other(hard, made):
+    """Necrosis is darker than the rim in FLAIR and brighter in T2; in plain phantoms it is as bright in both."""
+    assert min(contrast(hard, m, 4).min() for m in ("flair", "t1ce")) > 1.3
+    assert np.median(contrast(hard, "t2", 4)) < 1
+    assert max(ratio_to_rim(hard, m).max() for m in ("flair", "t1ce")) < 0.8
+    assert ratio_to_rim(hard, "t2").min() > 1.2
+    for modality in ("flair", "t2"):
+        assert 0.85 < np.median(ratio_to_rim(made, modality)) < 1.15
+
+
+def ratio_to_rim(made, modality):
+    """Over the cases with a rim: the median of the necrosis over that of the rim."""
+    return np.array(
+        [
+            np.median(images[modality][labels == 1]) / np.median(images[modality][labels == 4])
+            for images, labels in made
+            if (labels == 4).any()
+        ]
+    )
+
+
+def test_in_hard_phantoms_each_modality_has_anatomy_that_looks_like_tumour(hard):
+    """As bright as the tumour's median and no tumour: a tenth of its volume at least, where plain ones have spots."""
+    for modality, label in (("t1ce", 4), ("t2", 2)):
+        shares = []
+        for images, labels in hard:
+            if (labels == label).any():
+                bright = images[modality] >= np.median(images[modality][labels == label])
+                shares.append((bright & (labels == 0)).sum() / (labels == label).sum())
+        assert np.median(shares) > 0.1
+
+
 def test_a_case_depends_on_seed_and_index_only():
     images, labels = make_phantom((24, 28, 20), seed=3, index=1)
     again, labels_again = make_phantom((24, 28, 20), seed=3, index=1)
@@ -181,6 +266,14 @@ def test_files_have_the_layout_and_geometry_of_brats(tmp_path):
     images, labels = make_phantom((20, 24, 16), seed=0, index=1)
     np.testing.assert_array_equal(nibabel.load(cases[1].images["t1ce"]).dataobj, images["t1ce"])
     np.testing.assert_array_equal(nibabel.load(cases[1].label).dataobj, labels)
+
+
+def test_the_kind_is_chosen_on_the_command_line(tmp_path):
+    for kind in ("plain", "hard"):
+        arguments = ["phantom", str(tmp_path / kind), "--cases", "1", "--shape", "16", "16", "16", "--kind", kind]
+        assert main(arguments) == 0
+        stored = nibabel.load(find_cases(tmp_path / kind)[0][0].images["t2"]).dataobj
+        np.testing.assert_array_equal(stored, make_phantom((16, 16, 16), 0, 0, kind)[0]["t2"])
 
 
 def test_files_are_the_same_bytes_when_written_again(tmp_path, monkeypatch):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from bench.readme import GPU, NUMERICS, README, RESULTS, filled
+from bench.readme import GPU, README, RESULTS, filled, tables
 
 
-@pytest.mark.parametrize("path", [README, NUMERICS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", tables(), ids=lambda path: path.name)
 def test_it_shows_the_committed_results(path):
     assert filled(path) == path.read_text(encoding="utf-8"), "run `make readme`"
 

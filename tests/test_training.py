@@ -116,6 +116,30 @@ def test_trap_the_learning_rate_decays_to_zero(config: TrainBrats):
     assert load_checkpoint(run / "last.pt")["scheduler"]["_last_lr"] == [0.0]
 
 
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("granularity", ["model", "module", "tensor"])
+@pytest.mark.parametrize("tol", [0.0, 0.3])
+def test_compression_and_granularity_reach_the_surgeon_and_the_metrics(
+    config: TrainBrats, granularity: str, tol: float, capsys: pytest.CaptureFixture
+):
+    config = replace(config, granularity=granularity, tol=tol, epochs=1)
+    surgeon = Training.prepare(find_splits(config)[0], steps_per_epoch=2).surgeon
+    assert (surgeon.granularity, surgeon.tol) == (granularity, tol)
+    run = train(config)
+    for step in read_metrics(run, "step"):
+        # each modality is in two of the three subsets: exact takes two passes through its path
+        assert step["directions"] == ([1, 1] if tol else [2, 2])
+        assert all(0 <= share <= tol**2 for share in step["discarded"])
+        assert any(step["discarded"]) == (tol > 0)
+    assert ("directions 1.0" in capsys.readouterr().out) == (tol > 0)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_methods_without_surgery_have_no_directions(config: TrainBrats):
+    for step in read_metrics(train(replace(config, method="enumerate", epochs=1)), "step"):
+        assert step["directions"] is step["discarded"] is None
+
+
 def test_the_regions_are_judged_independently_of_each_other():
     """MONAI's DiceCELoss takes a softmax over the regions, but a voxel may be in all three of them."""
     generator = torch.Generator().manual_seed(0)
@@ -321,42 +345,6 @@ def test_losses_that_do_not_require_grad_are_named(config: TrainBrats, monkeypat
     monkeypatch.setattr(gmd.train, "region_loss", lambda logits, targets: region_loss(logits.detach(), targets))
     with pytest.raises(ValueError, match=r"losses\[0\] does not require grad"):
         train_step(training, *batch, config.method)
-
-
-# ---- the configuration ----
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"patch": (30, 32, 50)},
-            r"--patch: got 30 32 50, expected multiples of 16, the nearest being 32 32 48",
-        ),
-        ({"patch": (0, 16, 16)}, r"--patch: .* 16 16 16"),
-        (
-            {"labels": "brats"},
-            r"--labels: got brats, expected one of brats2015 \(values 0 1 2 3 4\), brats2018",
-        ),
-        (
-            {"patterns": ("flair=*F*",)},
-            r"add --labels, one of brats2015 .*, brats2018 .*, brats2023 .*, binary",
-        ),
-        ({"modalities": ("t1", "t1")}, r"--modalities: got t1 t1"),
-        ({"steps_per_epoch": 0}, r"--steps-per-epoch: got 0"),
-        ({"lr": -1.0}, r"--lr: got -1\.0"),
-        ({"device": "cuda:99"}, r"--device: cuda:99 cannot be used"),
-    ],
-)
-def test_settings_that_cannot_work_are_named(config: TrainBrats, change: dict, message: str):
-    with pytest.raises(UserError, match=message):
-        train(replace(config, **change))
-    assert not config.out.exists()
-
-
-def test_a_configuration_survives_json(config: TrainBrats):
-    config = replace(config, patterns=("flair=*",), steps_per_epoch=None)
-    assert TrainBrats.from_dict(json.loads(json.dumps(config.to_dict())), "here") == config
 
 
 # ---- missing modalities ----

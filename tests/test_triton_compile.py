@@ -16,6 +16,8 @@ TARGETS = {
     "sm_100": ("cuda", "100", "32", "some"),
     "gfx942": ("hip", "gfx942", "64", "some"),
 }
+SUMS = ("gram", "moments", "products")  # what they leave behind is no result of the size of what they read
+OF_SUMS = ("statistics", "sums", "tables")  # a few KB
 
 
 @pytest.fixture(scope="module", params=TARGETS)
@@ -32,14 +34,14 @@ def compiled(request, tmp_path_factory):
 
 def test_the_compiled_kernels(compiled):
     target, kernels = compiled
-    assert len(kernels) == (32 if target == "sm_90" else 10)
+    assert len(kernels) == (32 + 10 * 7 if target == "sm_90" else 10 + 3 * 7)
     assert {name: facts["local"] for name, facts in kernels.items() if facts["local"]} == {}, "local memory is used"
     assert [name for name, facts in kernels.items() if facts["tf32"]] == []
     for name, facts in kernels.items():
         op, *_, alignment = name.split()
-        if alignment == "aligned":
+        if alignment == "aligned" and op not in OF_SUMS:
             assert facts["wide loads"], f"{name}: no gradient is loaded 16 bytes at a time"
-            assert facts["wide stores"] or op == "gram", f"{name}: no result is stored 16 bytes at a time"
+            assert facts["wide stores"] or op in SUMS, f"{name}: no result is stored 16 bytes at a time"
         elif alignment == "unaligned" and target.startswith("sm"):
             assert not facts["wide loads"], f"{name}: something else than gradients is loaded 16 bytes at a time"
         # Triton 3.6 has no float64 products of matrices for sm_100, whose float64 units do them instead

@@ -12,6 +12,21 @@ enum class Type { kFloat, kDouble, kBFloat16, kHalf };
 // Where the sums of a pair of objectives i <= j stand among those of all pairs.
 constexpr int pair_index(int i, int j) { return j * (j + 1) / 2 + i; }
 
+// GroupNorm + ReLU over a run of n elements, whose constants come as tables of one period, see norm_kernel.inl.
+struct NormKernels {
+  // sums += two sums over the elements at each place of the period.
+  using Reduce = void (*)(Type type, const void* const* in /*[..][n]*/, const void* tables /*[..][period]*/,
+                          int64_t period, int64_t n, double* sums /*[2][period]*/);
+  // out[x] from what stands at x.
+  using Map = void (*)(Type type, const void* const* in /*[..][n]*/, const void* tables /*[..][period]*/,
+                       int64_t period, int64_t n, void* out /*[n]*/);
+
+  Reduce moments;        // of x - shift: x; shift
+  Reduce gradient_sums;  // of the masked gradient, and of its product with x - mean: x, gradient; mean, scale, bias
+  Map forward;           // x; mean, scale, bias
+  Map backward;          // x, gradient; mean, scale, bias, slope, offset
+};
+
 struct Kernels {
   const char* isa;
   int lanes;  // float64 partial sums per pair of objectives
@@ -23,6 +38,8 @@ struct Kernels {
   // out[x] = sum_k weights[k] * rows[k][x]; out may be one of the rows.
   void (*combine)(Type type, const void* const* rows /*[t][n]*/, const double* weights /*[t]*/, int t, int64_t n,
                   void* out /*[n]*/);
+
+  NormKernels norm;
 };
 
 extern const Kernels generic_kernels;

@@ -12,9 +12,12 @@
 
 #include "combine_kernel.inl"
 #include "gram_kernel.inl"
+#include "norm_kernel.inl"
 
 namespace gmd::cpu {
 
-const Kernels GMD_KERNELS = {GMD_ISA, kLanes, gram, combine};
+const Kernels GMD_KERNELS = {
+    GMD_ISA, kLanes, gram, combine, {reduce<Moments>, reduce<GradientSums>, map<Forward>, map<Backward>},
+};
 
 }  // namespace gmd::cpu

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import nibabel
 import numpy as np
@@ -19,29 +20,62 @@ from gmd.data.cases import BRATS_MODALITIES, walk_folders
 from gmd.errors import UserError
 
 Shape = tuple[int, int, int]
+Kind = Literal["plain", "hard"]
 
-# tissue classes: the columns of _INTENSITY
-_CSF, _GREY, _WHITE, _NUCLEUS, _SPOT, _OEDEMA, _ENHANCING, _NECROSIS, _SOLID = range(9)
+# tissue classes: the columns of a look's intensities; vessels and cysts are in hard phantoms only
+_CSF, _GREY, _WHITE, _NUCLEUS, _SPOT, _OEDEMA, _ENHANCING, _NECROSIS, _SOLID, _VESSEL, _CYST = range(11)
 # as in BraTS 2018-2021, where a solid core that does not enhance counts as 1 too
 _LABEL_OF = {_OEDEMA: 2, _ENHANCING: 4, _NECROSIS: 1, _SOLID: 1}
 
-# The enhancing rim differs little from what is around it but in t1ce, so ET cannot be read off the others.
-_INTENSITY = {
-    #        CSF  grey white nucl spot oedem enh  necr solid
-    "flair": (230, 800, 660, 760, 1180, 1250, 1210, 1150, 1180),
-    "t1": (300, 720, 1000, 840, 880, 760, 640, 560, 600),
-    "t1ce": (310, 740, 1030, 870, 900, 790, 1700, 480, 620),
-    "t2": (1420, 850, 620, 720, 1080, 1280, 1270, 1350, 1310),
+
+class _Look(NamedTuple):
+    """How a kind of phantom is scanned: mean intensity of each tissue, and what spoils it."""
+
+    intensity: dict[str, tuple[int, ...]]  # modality -> one for each tissue class
+    noise: dict[str, float]  # modality -> standard deviation
+    bias: float  # largest deviation of the bias field from 1
+    tumour: tuple[float, float]  # least and largest part of the brain that it takes
+
+
+_LOOKS: dict[Kind, _Look] = {
+    # The enhancing rim differs little from what is around it but in t1ce, so ET cannot be read off the others.
+    "plain": _Look(
+        {
+            #        CSF  grey white nucl spot oedem enh  necr solid
+            "flair": (230, 800, 660, 760, 1180, 1250, 1210, 1150, 1180),
+            "t1": (300, 720, 1000, 840, 880, 760, 640, 560, 600),
+            "t1ce": (310, 740, 1030, 870, 900, 790, 1700, 480, 620),
+            "t2": (1420, 850, 620, 720, 1080, 1280, 1270, 1350, 1310),
+        },
+        dict.fromkeys(BRATS_MODALITIES, 60.0),  # in FLAIR the oedema is 7 of these above grey matter
+        bias=0.2,
+        tumour=(0.04, 0.15),
+    ),
+    # FLAIR dominates: it shows every part, strongly. What the others show is weak, and contradicts it and one another:
+    # the rim is bright in FLAIR and t1ce and dark in T2, necrosis dark in FLAIR and bright in T2. And each has anatomy
+    # that it takes for tumour: spots in FLAIR, nuclei in T1, vessels in t1ce, cysts and fluid in T2.
+    "hard": _Look(
+        {
+            #        CSF  grey white nucl spot oedem enh  necr solid vessel cyst
+            "flair": (230, 800, 660, 760, 1250, 1200, 1550, 480, 1300, 500, 260),
+            "t1": (420, 740, 960, 820, 860, 810, 760, 600, 660, 700, 480),
+            "t1ce": (420, 760, 980, 840, 880, 820, 1450, 560, 700, 1450, 480),
+            "t2": (1400, 850, 660, 740, 900, 1200, 700, 1300, 1100, 450, 1300),
+        },
+        {"flair": 60.0, "t1": 100.0, "t1ce": 90.0, "t2": 90.0},
+        bias=0.35,
+        tumour=(0.10, 0.24),  # large, so that its rim has some voxels at a coarse resolution too
+    ),
 }
-_NOISE = 60.0  # standard deviation; in FLAIR the oedema is 7 of these above grey matter
 
 
-def write_phantoms(out: str | Path, cases: int, shape: Sequence[int], seed: int) -> None:
+def write_phantoms(out: str | Path, cases: int, shape: Sequence[int], seed: int, kind: Kind = "plain") -> None:
     """Write synthetic cases, `out/Phantom_000_00000/Phantom_000_00000_flair.nii.gz` and so on, label maps 0/1/2/4.
 
     cases: how many
     shape: of the stored arrays, [X, Y, Z], each at least 16; voxels are 1 mm
-    seed: case i depends on the seed, i and the shape only, down to the bytes of its files
+    seed: case i depends on the seed, i, the shape and the kind only, down to the bytes of its files
+    kind: "hard" for modalities that contradict each other, one that dominates, and more noise
     Raises UserError: a number that cannot be used, or an `out` that already holds images.
     A case's folder appears under its name only when all of its files are written. The seed is part of the name: a
     second set can serve to evaluate a network that was trained on the first.
@@ -56,19 +90,21 @@ def write_phantoms(out: str | Path, cases: int, shape: Sequence[int], seed: int)
     if any(".nii" in name for _, names in walk_folders(out) for name in names):
         raise UserError(f"{out}: already holds cases; give another folder, or delete this one first")
     for index in tqdm(range(cases), desc="phantoms", unit="case"):
-        _write_case(out, f"Phantom_{seed:03d}_{index:05d}", *make_phantom(tuple(shape), seed, index))
+        _write_case(out, f"Phantom_{seed:03d}_{index:05d}", *make_phantom(tuple(shape), seed, index, kind))
 
 
-def make_phantom(shape: Shape, seed: int, index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def make_phantom(shape: Shape, seed: int, index: int, kind: Kind = "plain") -> tuple[dict[str, np.ndarray], np.ndarray]:
     """One case in memory: modality -> int16 [X, Y, Z], 0 outside the brain only; labels uint8 [X, Y, Z]."""
-    rng = np.random.default_rng([seed, index])
+    look, rng = _LOOKS[kind], np.random.default_rng([seed, index])
     brain, tissue, depth = _anatomy(shape, rng)
     _add_spots(tissue, brain, rng)
-    _add_tumour(tissue, brain, depth, rng)
+    if kind == "hard":
+        _add_vessels_and_cysts(tissue, brain, rng)
+    _add_tumour(tissue, brain, depth, look.tumour, rng)
     labels = np.zeros(shape, np.uint8)
     for tissue_class, label in _LABEL_OF.items():
         labels[brain & (tissue == tissue_class)] = label
-    return {modality: _scan(modality, tissue, brain, rng) for modality in BRATS_MODALITIES}, labels
+    return {modality: _scan(modality, tissue, brain, look, rng) for modality in BRATS_MODALITIES}, labels
 
 
 def _anatomy(shape: Shape, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -108,7 +144,22 @@ def _add_spots(tissue: np.ndarray, brain: np.ndarray, rng: np.random.Generator) 
         tissue[spot & white] = _SPOT
 
 
-def _add_tumour(tissue: np.ndarray, brain: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> None:
+def _add_vessels_and_cysts(tissue: np.ndarray, brain: np.ndarray, rng: np.random.Generator) -> None:
+    """Of a tumour's size each, and no tumour: what t1ce alone takes for its rim, and T2 alone for oedema."""
+    deep = brain & (tissue != _CSF)
+    for _ in range(rng.integers(2, 4)):
+        offsets = _grid_around_a_voxel(deep, rng)
+        shell = np.abs(_radius(offsets, rng.uniform(0.16, 0.26, 3)) - 1 + 0.1 * _smooth_noise(tissue.shape, 7, rng))
+        tissue[(shell < 0.22) & deep] = _VESSEL
+    for _ in range(rng.integers(1, 3)):
+        offsets = _grid_around_a_voxel(deep, rng)
+        cyst = _radius(offsets, rng.uniform(0.12, 0.24, 3)) + 0.1 * _smooth_noise(tissue.shape, 7, rng) < 1
+        tissue[cyst & deep] = _CYST
+
+
+def _add_tumour(
+    tissue: np.ndarray, brain: np.ndarray, depth: np.ndarray, part: tuple[float, float], rng: np.random.Generator
+) -> None:
     """Nested parts by distance from a centre, which noise deforms; their volumes are drawn beforehand."""
     room = brain & (tissue != _CSF)
     offsets = _grid_around_a_voxel(room & (depth > 0.28), rng)
@@ -116,7 +167,7 @@ def _add_tumour(tissue: np.ndarray, brain: np.ndarray, depth: np.ndarray, rng: n
     turned = [sum(cosine * offset for cosine, offset in zip(row, offsets, strict=True)) for row in turn]
     distance = _radius(turned, rng.uniform(0.75, 1.3, 3))
 
-    whole_volume = rng.uniform(0.04, 0.15) * brain.sum()
+    whole_volume = rng.uniform(*part) * brain.sum()
     core_volume = rng.uniform(0.3, 0.6) * whole_volume
     necrosis_volume = rng.uniform(0.25, 0.5) * core_volume
     enhances = rng.random() >= 0.1
@@ -137,16 +188,17 @@ def _nearest(distance: np.ndarray, inside: np.ndarray, volume: float) -> np.ndar
     return inside & (distance <= np.partition(candidates, count - 1)[count - 1])
 
 
-def _scan(modality: str, tissue: np.ndarray, brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _scan(modality: str, tissue: np.ndarray, brain: np.ndarray, look: _Look, rng: np.random.Generator) -> np.ndarray:
     """What the scanner makes of it, int16: partial volume, texture, bias field, gain and Rician noise."""
-    means = np.array(_INTENSITY[modality]) * rng.uniform(0.96, 1.04, len(_INTENSITY[modality]))
+    intensity = np.array(look.intensity[modality])
+    means = intensity * rng.uniform(0.96, 1.04, len(intensity))
     # blurred inside the brain only: the background must not darken its surface
     weight = gaussian_filter(brain.astype(float), 0.5)
     signal = gaussian_filter(np.where(brain, means[tissue], 0), 0.5) / np.maximum(weight, 1e-6)
     signal *= 1 + 0.02 * _smooth_noise(tissue.shape, 12, rng)
     bias = _smooth_noise(tissue.shape, 2, rng)
-    signal *= 1 + 0.2 * bias / np.abs(bias[brain]).max()
-    real, imaginary = _NOISE * rng.standard_normal((2, *tissue.shape))
+    signal *= 1 + look.bias * bias / np.abs(bias[brain]).max()
+    real, imaginary = look.noise[modality] * rng.standard_normal((2, *tissue.shape))
     scanned = rng.uniform(0.8, 1.25) * np.hypot(signal + real, imaginary)
     # at least 1 inside, so that non-zero means brain, as in skull-stripped data
     return np.where(brain, np.rint(scanned).clip(1, 4095), 0).astype(np.int16)

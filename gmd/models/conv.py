@@ -1,17 +1,17 @@
-"""A 3-D convolution that stays fast on the CPU when it is given a single sample."""
+"""3-D convolutions that stay fast on the CPU, and channels-last, when they are given a single sample."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-# For one float32 sample torch hands a convolution to oneDNN only if batch * channels * X * Y is above this
-# (ConvParams::use_mkldnn in ATen/native/Convolution.cpp); below it takes a path that is 2 to 10 times slower.
+# For one float32 sample torch hands a convolution to oneDNN only if channels * X * Y is above this
+# (ConvParams::use_mkldnn in ATen/native/Convolution.cpp); below it takes a path that is up to 10 times slower.
 TORCH_MINIMUM = 20480
-SMALLEST = 8  # voxels along X from which on two halves with a halo are the faster way
 
 
 class Conv3d(nn.Conv3d):
-    """3x3x3 convolution, stride 1, same size. A lone CPU sample is convolved as two halves with a halo of one voxel.
+    """3x3x3 convolution, stride 1, same size, no bias. On the CPU a lone float32 sample of any size goes to oneDNN.
 
     The result is that of torch.nn.Conv3d up to the rounding of another summation order.
     """
@@ -20,16 +20,73 @@ class Conv3d(nn.Conv3d):
         super().__init__(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._in_halves(x) if _torch_would_be_slow(x) else super().forward(x)
+        if _onednn_would_be_wrong(x):
+            with torch.autocast("cpu", enabled=False):
+                return self._convolved(x.float(), self.weight.float()).to(torch.bfloat16)
+        return self._convolved(x, self.weight)
 
-    def _in_halves(self, x: Tensor) -> Tensor:
-        half = x.shape[2] // 2
-        padded = F.pad(x, (1, 1, 1, 1, 1, 1))
-        halves = F.conv3d(torch.cat([padded[:, :, : half + 2], padded[:, :, half:]]), self.weight)
-        return torch.cat([halves[:1], halves[1:]], dim=2)
+    def _convolved(self, x: Tensor, weight: Tensor) -> Tensor:
+        if _torch_would_be_slow(x):
+            return _OneDnnConvolution.apply(x, weight)
+        return self._conv_forward(x, weight, None)
+
+
+class PointwiseConv3d(nn.Conv3d):
+    """1x1x1 convolution. In channels-last on the CPU it is one product of matrices, and computed so.
+
+    Torch's own is several times slower on one thread, and hands out another memory format than it was given.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last_3d):
+            return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+        return super().forward(x)
+
+
+class _OneDnnConvolution(torch.autograd.Function):
+    """The convolution of Conv3d by oneDNN, forward and backward, whatever torch would have chosen."""
+
+    GEOMETRY = ((1, 1, 1), (1, 1, 1), (1, 1, 1))  # padding, stride and dilation happen to be the same
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.mkldnn_convolution(x, weight, None, *_OneDnnConvolution.GEOMETRY, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        wanted = (*ctx.needs_input_grad, False)
+        # an input in oneDNN's own layout is what makes torch choose oneDNN here
+        grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
+            grad, x.to_mkldnn(), weight, None, *_OneDnnConvolution.GEOMETRY, False, (0, 0, 0), 1, wanted
+        )
+        return _in_format_of(x, grad_x), _in_format_of(weight, grad_weight)
+
+
+def _in_format_of(tensor: Tensor, grad: Tensor | None) -> Tensor | None:
+    """oneDNN hands out plain contiguous gradients for an input in its own layout."""
+    if grad is None or not tensor.is_contiguous(memory_format=torch.channels_last_3d):
+        return grad
+    return grad.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _onednn_would_be_wrong(x: Tensor) -> bool:
+    """In bf16, for X = 2, its gradient of the weight is uninitialised memory (oneDNN 3.12, AVX-512 without bf16)."""
+    if x.device.type != "cpu" or x.shape[2] != 2:
+        return False
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return x.dtype == torch.bfloat16 or autocast
 
 
 def _torch_would_be_slow(x: Tensor) -> bool:
+    # a compiler sees, and lowers, torch's own convolution; autocast casts what that is given
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
     lone_cpu_sample = x.device.type == "cpu" and x.dtype == torch.float32 and len(x) == 1
     small = x.shape[1] * x.shape[2] * x.shape[3] <= TORCH_MINIMUM
-    return lone_cpu_sample and small and x.shape[1] > 1 and x.shape[2] >= SMALLEST and x.shape[2] % 2 == 0
+    return lone_cpu_sample and small and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled

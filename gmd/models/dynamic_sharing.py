@@ -8,16 +8,17 @@ nothing, and its private parameters receive no gradient (`None`, not zeros).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+import gmd_kernels as gk
 from gmd.subsets import Subset
 
 
 class ModalityGroupNorm(nn.Module):
-    """GroupNorm with one affine per modality, kept as separate parameters: what is private stays private."""
+    """GroupNorm with one affine per modality, and ReLU. The affines are parameters apart: what is private stays so."""
 
     def __init__(self, channels: int, num_modalities: int, max_groups: int = 8):
         super().__init__()
@@ -28,13 +29,13 @@ class ModalityGroupNorm(nn.Module):
     def forward(self, x: Tensor, modality: int | Sequence[int]) -> Tensor:
         """x [n, C, ...] and the modality index of all n pairs, or of each -> [n, C, ...]"""
         if isinstance(modality, int):
-            return F.group_norm(x, self.groups, self.weight[modality], self.bias[modality])
+            return gk.group_norm_relu(x, self.weight[modality][None], self.bias[modality][None], self.groups)
         if len(modality) != len(x):
             raise ValueError(f"modality: expected {len(x)} indices, one for each pair, got {len(modality)}")
-        rows = (len(x), -1, *[1] * (x.ndim - 2))
-        weight = torch.stack([self.weight[m] for m in modality]).view(rows)
-        bias = torch.stack([self.bias[m] for m in modality]).view(rows)
-        return F.group_norm(x, self.groups) * weight + bias
+        # a row for each pair, not for each modality: the gradient of one that is absent has to be None
+        weight = torch.stack([self.weight[m] for m in modality])
+        bias = torch.stack([self.bias[m] for m in modality])
+        return gk.group_norm_relu(x, weight, bias, self.groups)
 
 
 @dataclass
@@ -54,17 +55,22 @@ class Pairs:
         members = self.having(subset)
         if not members:
             raise ValueError(f"no sample of this batch has all of {'+'.join(subset)}")
-        rows = [self.values[m][_rows(self.samples[m], members)] for m in subset]
-        return torch.stack(rows).mean(dim=0), members
+        rows = [_rows(self.values[m], self.samples[m], members) for m in subset]
+        return reduce(torch.add, rows) / len(rows), members
 
     def fuse_present(self) -> Tensor:
         """Mean over whatever modalities each sample has: [num_samples, ...]"""
-        first = next(iter(self.values.values()))
-        total = first.new_zeros(self.num_samples, *first.shape[1:])
-        for m, values in self.values.items():
-            total = total.index_add(0, torch.tensor(self.samples[m], device=values.device), values)
+        total = reduce(torch.add, map(self._for_every_sample, self.values))
         counts = [sum(s in have for have in self.samples.values()) for s in range(self.num_samples)]
         return total / total.new_tensor(counts).view(-1, *[1] * (total.ndim - 1))
+
+    def _for_every_sample(self, modality: str) -> Tensor:
+        """The modality's values, zeros for the samples that do not have it: [num_samples, ...]"""
+        values, samples = self.values[modality], self.samples[modality]
+        if len(samples) == self.num_samples:
+            return values
+        zeros = values.new_zeros(self.num_samples, *values.shape[1:])
+        return zeros.index_copy(0, torch.tensor(samples, device=values.device), values)
 
 
 def run_modalities(network: nn.Module, inputs: Pairs) -> Pairs:
@@ -73,5 +79,6 @@ def run_modalities(network: nn.Module, inputs: Pairs) -> Pairs:
     return Pairs(inputs.num_samples, inputs.samples, outputs)
 
 
-def _rows(samples: list[int], members: list[int]) -> slice | list[int]:
-    return slice(None) if samples == members else [samples.index(s) for s in members]
+def _rows(values: Tensor, samples: list[int], members: list[int]) -> Tensor:
+    """Of the tensor whose rows belong to `samples`, the rows of `members`."""
+    return values if samples == members else values[[samples.index(s) for s in members]]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmd.models.conv import Conv3d
+from gmd.models.conv import Conv3d, PointwiseConv3d
 from gmd.models.dynamic_sharing import ModalityGroupNorm
 
 PUBLISHED_CHANNELS = (32, 64, 128, 256, 512)  # width 1
@@ -39,7 +39,7 @@ class UNet3d(nn.Module):
         self.encoder = nn.ModuleList(DoubleConv(i, o, len(modalities)) for i, o in down)
         up = reversed(list(pairwise(channels)))
         self.decoder = nn.ModuleList(DoubleConv(fine + coarse, fine, len(modalities)) for fine, coarse in up)
-        self.logits = nn.Conv3d(channels[0], len(regions), kernel_size=1)
+        self.logits = PointwiseConv3d(channels[0], len(regions))
         nn.init.constant_(self.logits.bias, PRIOR_LOGIT)
 
     def forward(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
@@ -49,17 +49,16 @@ class UNet3d(nn.Module):
             )
         x, skips = volumes, []
         for level, block in enumerate(self.encoder):
-            x = block(F.max_pool3d(x, 2) if level else x, modality)
+            x = block(_halved(x) if level else x, modality)
             skips.append(x)
         skips.pop()
         for block in self.decoder:
-            x = F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
-            x = block(torch.cat([skips.pop(), x], dim=1), modality)
+            x = block(torch.cat([skips.pop(), _doubled(x)], dim=1), modality)
         return self.logits(x)
 
 
 class DoubleConv(nn.Module):
-    """Twice: 3x3x3 convolution (shared), GroupNorm (the modality's own affine), ReLU."""
+    """Twice: 3x3x3 convolution (shared), GroupNorm with the modality's own affine and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, num_modalities: int):
         super().__init__()
@@ -69,5 +68,18 @@ class DoubleConv(nn.Module):
         self.norm2 = ModalityGroupNorm(out_channels, num_modalities)
 
     def forward(self, x: Tensor, modality: int | Sequence[int]) -> Tensor:
-        x = F.relu(self.norm1(self.conv1(x), modality))
-        return F.relu(self.norm2(self.conv2(x), modality))
+        x = self.norm1(self.conv1(x), modality)
+        return self.norm2(self.conv2(x), modality)
+
+
+# Autocast on the CPU would pool and interpolate in float32, and hand float32 on: twice the memory, for nothing.
+
+
+def _halved(x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return F.max_pool3d(x, 2)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)

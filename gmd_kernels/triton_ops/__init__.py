@@ -5,7 +5,6 @@ whose strides disagree with those of their parameter's first one are copied befo
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -15,7 +14,9 @@ from torch import Tensor
 from gmd_kernels.gradients import Gradients
 from gmd_kernels.triton_ops import tables
 from gmd_kernels.triton_ops.combine_kernel import launch_combine_kernel
+from gmd_kernels.triton_ops.devices import multiprocessors, on
 from gmd_kernels.triton_ops.gram_kernel import launch_add_kernel, launch_gram_kernel, padded
+from gmd_kernels.triton_ops.group_norm_relu import group_norm_relu, group_norm_relu_backward  # noqa: F401
 from gmd_kernels.triton_ops.lines import Lines, lay_out
 from gmd_kernels.triton_ops.pcgrad_weights_kernel import launch_pcgrad_weights_kernel
 from gmd_kernels.triton_ops.plan import Kind, make_plan
@@ -44,7 +45,7 @@ def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor
     rows = padded(num_objectives)
     lines = lay_out(gradients)
     grams = torch.empty(num_groups, num_objectives, num_objectives, dtype=torch.float64, device=device)
-    with _on(device):
+    with on(device):
         work = _work(device, lines, _kinds(lines, lines.pointers), groups, num_groups, 128 // rows)
         partials = torch.empty(work.num_slots, rows, rows, dtype=torch.float64, device=device)
         pointers = tables.pointer_table(device, "gradients", lines.pointers)
@@ -62,7 +63,7 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
     orders = order.reshape(count, size, size - 1).contiguous()
     weights = torch.empty_like(grams)
     if count:
-        with _on(gram.device):
+        with on(gram.device):
             launch_pcgrad_weights_kernel(grams, orders, weights)
     return weights.view(gram.shape)
 
@@ -77,7 +78,7 @@ def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> 
     merged = [_result(like, target) for like, target in zip(lines.likes, out, strict=True)]
     lying = [_lying(result, strides) for result, strides in zip(merged, lines.strides, strict=True)]
     targets = [0 if result is None else result.data_ptr() for result in lying]
-    with _on(device):
+    with on(device):
         work = _work(device, lines, _kinds(lines, lines.pointers, targets), [], 1, 8)
         if work.launches:
             pointers = tables.pointer_table(device, "gradients", lines.pointers)
@@ -123,7 +124,7 @@ def _work(
     num_groups: int,
     programs_each: int,  # of each multiprocessor
 ) -> _Work:
-    num_programs = programs_each * _multiprocessors(device)
+    num_programs = programs_each * multiprocessors(device)
 
     def make() -> _Work:
         plan = make_plan(lines.sizes, kinds, groups, num_groups, num_programs)
@@ -147,12 +148,3 @@ def _kinds(lines: Lines, pointers: list[int], targets: list[int] | None = None) 
             bits |= pointer
         kinds.append((like.dtype, bits % 16 == 0) if size else None)
     return kinds
-
-
-def _multiprocessors(device: torch.device) -> int:
-    return 1 if device.type == "cpu" else torch.cuda.get_device_properties(device).multi_processor_count
-
-
-def _on(device: torch.device) -> AbstractContextManager:
-    """Triton launches on the current device."""
-    return nullcontext() if device.type == "cpu" else torch.cuda.device(device)

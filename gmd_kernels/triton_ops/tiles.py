@@ -1,4 +1,4 @@
-"""Reading tiles of gradients, for the kernels."""
+"""Reading tiles of gradients, and numbers of every type, for the kernels."""
 
 import torch
 import triton
@@ -10,6 +10,28 @@ ELEMENTS = {
     torch.float16: tl.float16,
     torch.float64: tl.float64,
 }
+
+
+@triton.jit
+def widened(x):
+    """float32 of 16-bit types, exactly; others as they are."""
+    if x.dtype.is_bf16():  # the upper half of float32; Triton's interpreter would lose subnormal numbers
+        x = (x.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    elif x.dtype.is_fp16():
+        x = x.to(tl.float32)
+    return x
+
+
+@triton.jit
+def rounded(x, ELEMENT: tl.constexpr):
+    """To the nearest, from float32 or from the type itself."""
+    if ELEMENT.is_bf16():  # Triton's interpreter would cut off
+        bits = x.to(tl.uint32, bitcast=True)
+        bits = tl.where(x != x, 0x7FC00000, bits + 0x7FFF + ((bits >> 16) & 1))  # ties to even
+        x = (bits >> 16).to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    else:
+        x = x.to(ELEMENT)
+    return x
 
 
 @triton.jit
@@ -32,9 +54,7 @@ def load_tile(
         x = tl.load(pointers, mask=mask, other=0.0)
     else:
         x = tl.load(pointers, mask=mask & (offsets < end)[None, :], other=0.0)
-    if ELEMENT.is_bf16():  # the upper half of float32; Triton's interpreter would lose subnormal numbers
-        x = (x.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
-    return x.to(tl.float64)
+    return widened(x).to(tl.float64)
 
 
 @triton.jit
@@ -50,15 +70,12 @@ def store_tile(
     """Rounds to the nearest; to 16 bits by way of float32, as no processor goes from float64 to bfloat16 at once."""
     if not ELEMENT.is_fp64():
         x = x.to(tl.float32)
-    if ELEMENT.is_bf16():  # Triton's interpreter would cut off
-        bits = x.to(tl.uint32, bitcast=True)
-        bits = tl.where(x != x, 0x7FC00000, bits + 0x7FFF + ((bits >> 16) & 1))  # ties to even
-        x = (bits >> 16).to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    x = rounded(x, ELEMENT)
     target = address.to(tl.pointer_type(ELEMENT))
     if ALIGNED:
         target = tl.multiple_of(target, 16)
     offsets = tile * BLOCK + tl.arange(0, BLOCK)
     if (tile + 1) * BLOCK <= end:
-        tl.store(target + offsets, x.to(ELEMENT))
+        tl.store(target + offsets, x)
     else:
-        tl.store(target + offsets, x.to(ELEMENT), mask=offsets < end)
+        tl.store(target + offsets, x, mask=offsets < end)

@@ -1,0 +1,66 @@
+"""`python -m bench.gpu_step FOLDER`: a whole training step at 128³ on a GPU; leaves step_gpu.csv in FOLDER."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from bench.host import gpu_columns
+from bench.run import write_csv
+from bench.step import PHASES, measure_step
+from bench.tables import significant
+
+CSV = "step_gpu.csv"
+WHOLE_STEP = {"width": 0.5, "size": 128, "rounds": 3}
+
+
+def main() -> int:
+    """0, or 1 if anybody's values were wrong, or 2 if there is nothing to measure."""
+    folder = Path(sys.argv[1])
+    if not torch.cuda.is_available():
+        print("nothing to measure: no GPU in this machine", file=sys.stderr)
+        return 2
+    return show(write_csv(folder / CSV, measure(measure_step), gpu_columns()))
+
+
+def measure(measure_step: Callable[..., list[dict]], device: str = "cuda") -> list[dict]:
+    """With TF32 in float32 convolutions, as torch has it; without, where its rounding hides whether values agree."""
+    usual, rows = torch.backends.cudnn.allow_tf32, []
+    for tf32 in (True, False):
+        torch.backends.cudnn.allow_tf32 = tf32
+        try:
+            rows = measure_step(**WHOLE_STEP, on_round=lambda: print("a round is done", flush=True), device=device)
+        finally:
+            torch.backends.cudnn.allow_tf32 = usual
+        rows = [row | {"tf32": tf32} for row in rows]
+        if not any(row["error"] for row in rows):
+            break
+        print(*(f"TF32 {tf32}: {row['contestant']}, {row['error']}" for row in rows), sep="\n", flush=True)
+    return rows
+
+
+def show(table: pd.DataFrame) -> int:
+    wrong = table[table["error"] != ""]
+    print(*(f"{row.contestant}: {row.error}" for row in wrong.itertuples()), sep="\n", file=sys.stderr)
+    if len(wrong):
+        return 1
+    print(markdown(table))
+    return 0
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A row for each way, a column for each phase."""
+    columns = [*PHASES, "total"]
+    lines = [f"| ms | {' | '.join(columns)} | times faster | extra memory, GB |", "| :-- |" + " --: |" * 7]
+    slowest = table.loc[table["phase"] == "total", "median_ms"].iloc[0]  # the published way, which is the first
+    for name, rows in table.groupby("contestant", sort=False):
+        times, memory = rows.set_index("phase")["median_ms"], rows["peak_extra_MB"].iloc[0]
+        cells = [*(times[phase] for phase in columns), slowest / times["total"], memory / 1e3]
+        lines.append(f"| {name} | {' | '.join(map(significant, cells))} |")
+    return "\n".join([*lines, f"TF32 in float32 convolutions: {'yes' if table['tf32'].iloc[0] else 'no'}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""GroupNorm + ReLU with an affine row for each sample: the contract, and autograd."""
+
+import torch
+from torch import Tensor
+
+from gmd_kernels import dispatch, library_norm
+from gmd_kernels.gradients import is_traced
+from gmd_kernels.norm_arguments import check, check_values, lying_plainly, statistics_type
+
+
+def group_norm_relu(
+    x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, rows: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """relu(group_norm(x) * weight[row] + bias[row]), each sample with its own row of an affine table.
+
+    Args:
+        x: [n, C, *spatial] float32, bfloat16, float16 or float64; contiguous or channels-last, otherwise it is copied.
+        weight: [R, C] float32 (float64 with float64 x), or of x's type.
+        bias: [R, C], as weight.
+        num_groups: into which the C channels are divided.
+        rows: [n] int64 on x's device, the row of each sample. `None`: sample i takes row i if R == n, every sample the
+            only row if R == 1.
+        eps: is added to the variance.
+
+    Returns:
+        Of x's shape, type and memory format. Statistics and arithmetic are float32 (float64 for float64 x), rounded to
+        x's type once. Differentiable in x, weight and bias, once; a row that no sample takes gets zeros. A NaN comes
+        out as NaN.
+
+    Raises:
+        ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.
+    """
+    check(x, weight, bias, num_groups, rows, eps)
+    given, dtype = rows is not None, statistics_type(x)
+    if not given:
+        make = torch.zeros if len(weight) == 1 else torch.arange
+        rows = make(len(x), dtype=torch.int64, device=x.device)
+    x, weight, bias = lying_plainly(x), weight.to(dtype), bias.to(dtype)
+    if is_traced(x, weight, bias, rows):
+        return torch.ops.gmd.group_norm_relu(x, weight, bias, rows, num_groups, eps)[0]
+    if given:
+        check_values(rows, len(weight))
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
+        return _GroupNormReLU.apply(x, weight, bias, rows, num_groups, eps)
+    return dispatch.choose_for_norm(x).group_norm_relu(x, weight, bias, rows, num_groups, eps)[0]
+
+
+class _GroupNormReLU(torch.autograd.Function):
+    """Of eager calls: through torch.library each would take longer than a small tensor's kernel."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, rows, num_groups, eps):
+        ctx.kernels = dispatch.choose_for_norm(x)
+        y, mean, rstd = ctx.kernels.group_norm_relu(x, weight, bias, rows, num_groups, eps)
+        ctx.save_for_backward(x, weight, bias, rows, mean, rstd)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        library_norm.refuse_twice()
+        grads = ctx.kernels.group_norm_relu_backward(grad, *ctx.saved_tensors, ctx.needs_input_grad[0])
+        return *grads, None, None, None

@@ -1,0 +1,78 @@
+"""torch.ops.gmd.group_norm_relu and its backward, for while torch traces; eager calls go to the backend directly."""
+
+import torch
+from torch import Tensor
+
+from gmd_kernels import dispatch
+from gmd_kernels.norm_arguments import check, check_values, lying_plainly
+
+_library = torch.library.Library("gmd", "FRAGMENT")
+# y lies in memory as x does, which Inductor therefore leaves as it is in eager mode
+_tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
+_library.define(
+    "group_norm_relu(Tensor x, Tensor weight, Tensor bias, Tensor rows, int num_groups, float eps)"
+    " -> (Tensor y, Tensor mean, Tensor rstd)",
+    tags=_tags,
+)
+_library.define(
+    "group_norm_relu_backward(Tensor grad, Tensor x, Tensor weight, Tensor bias, Tensor rows, Tensor mean, Tensor rstd,"
+    " bool needs_x) -> (Tensor dx, Tensor dweight, Tensor dbias)",
+    tags=_tags,
+)
+
+
+def refuse_twice() -> None:
+    """In a backward pass: gradients of ours have no graph, which nobody may take for gradients of zero."""
+    if torch.is_grad_enabled():
+        raise RuntimeError("group_norm_relu: differentiable once, expected a backward pass without create_graph=True")
+
+
+@torch.library.impl(_library, "group_norm_relu", "CompositeExplicitAutograd")
+def _group_norm_relu(
+    x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, num_groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    check(x, weight, bias, num_groups, rows, eps)
+    check_values(rows, len(weight))
+    x = lying_plainly(x)
+    return dispatch.choose_for_norm(x).group_norm_relu(x, weight, bias, rows, num_groups, eps)
+
+
+@torch.library.impl(_library, "group_norm_relu_backward", "CompositeExplicitAutograd")
+def _group_norm_relu_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, needs_x: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    x = lying_plainly(x)
+    backward = dispatch.choose_for_norm(x).group_norm_relu_backward
+    dx, dweight, dbias = backward(grad, x, weight, bias, rows, mean, rstd, needs_x)
+    return x.new_empty(0) if dx is None else dx, dweight, dbias
+
+
+@torch.library.register_fake("gmd::group_norm_relu", lib=_library)
+def _(x, weight, bias, rows, num_groups, eps):
+    check(x, weight, bias, num_groups, rows, eps)
+    mean = weight.new_empty(len(x), num_groups)
+    return torch.empty_like(lying_plainly(x)), mean, torch.empty_like(mean)
+
+
+@torch.library.register_fake("gmd::group_norm_relu_backward", lib=_library)
+def _(grad, x, weight, bias, rows, mean, rstd, needs_x):
+    dx = torch.empty_like(lying_plainly(x)) if needs_x else x.new_empty(0)
+    return dx, weight.new_empty(weight.shape), bias.new_empty(bias.shape)
+
+
+def _setup_context(ctx, inputs, output):
+    *tensors, _, _ = inputs
+    _, mean, rstd = output
+    ctx.save_for_backward(*tensors, mean, rstd)
+    ctx.mark_non_differentiable(mean, rstd)
+
+
+def _backward(ctx, grad, *_of_statistics):
+    refuse_twice()
+    needs_x = ctx.needs_input_grad[0]
+    dx, dweight, dbias = torch.ops.gmd.group_norm_relu_backward(grad, *ctx.saved_tensors, needs_x)
+    return dx if needs_x else None, dweight, dbias, None, None, None
+
+
+torch.library.register_autograd("gmd::group_norm_relu", _backward, setup_context=_setup_context, lib=_library)
+_library.impl("group_norm_relu_backward", torch.library.fallthrough_kernel, "Autograd")

@@ -1,0 +1,53 @@
+"""The configuration of a training: what cannot work is named before anything is written; JSON and back."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gmd.config import TrainBrats
+from gmd.errors import UserError
+from gmd.train import train
+
+
+@pytest.fixture
+def config(phantoms: Path, tmp_path: Path) -> TrainBrats:
+    return TrainBrats(data=phantoms, out=tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"patch": (30, 32, 50)},
+            r"--patch: got 30 32 50, expected multiples of 16, the nearest being 32 32 48",
+        ),
+        ({"patch": (0, 16, 16)}, r"--patch: .* 16 16 16"),
+        (
+            {"labels": "brats"},
+            r"--labels: got brats, expected one of brats2015 \(values 0 1 2 3 4\), brats2018",
+        ),
+        (
+            {"patterns": ("flair=*F*",)},
+            r"add --labels, one of brats2015 .*, brats2018 .*, brats2023 .*, binary",
+        ),
+        ({"modalities": ("t1", "t1")}, r"--modalities: got t1 t1"),
+        ({"steps_per_epoch": 0}, r"--steps-per-epoch: got 0"),
+        ({"lr": -1.0}, r"--lr: got -1\.0"),
+        ({"tol": -0.1}, r"--tol: got -0\.1, expected 0 or more"),
+        ({"tol": 1.0}, r"--tol: got 1\.0, expected less than 1"),
+        ({"tol": 0.1, "method": "joint"}, r"--tol: got 0\.1, expected --method gmd with it; joint operates on no"),
+        ({"granularity": "module", "method": "enumerate"}, r"--granularity: got module, expected --method gmd"),
+        ({"device": "cuda:99"}, r"--device: cuda:99 cannot be used"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(config: TrainBrats, change: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        train(replace(config, **change))
+    assert not config.out.exists()
+
+
+def test_a_configuration_survives_json(config: TrainBrats):
+    config = replace(config, patterns=("flair=*",), steps_per_epoch=None)
+    assert TrainBrats.from_dict(json.loads(json.dumps(config.to_dict())), "here") == config
