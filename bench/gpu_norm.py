@@ -1,7 +1,7 @@
 """`python -m bench.gpu_norm FOLDER`: the fused norm on a GPU at the U-Net's shapes; leaves norm_gpu.csv in FOLDER."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from bench.contestants import Contestant, Work
 from bench.gpu_measure import UNMEASURED, Clock, GpuClock, checked
 from bench.host import gpu_columns
 from bench.measure import floor_ms
+from bench.norm import distance
 from bench.run import write_csv
 from bench.tables import significant
 
@@ -106,11 +107,6 @@ class WayBack:
 
     def __call__(self) -> tuple[Tensor, ...]:
         return torch.autograd.grad(self.y, self.leaves, self.grad)
-
-
-def distance(results: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
-    """The largest |result - exact| / |exact|."""
-    return max(float((r.double() - e).norm() / e.norm()) for r, e in zip(results, exact, strict=True))
 
 
 def measure_level(channels: int, size: int, dtype: torch.dtype, clock: Clock, device: str = "cuda") -> list[dict]:

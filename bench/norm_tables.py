@@ -9,10 +9,10 @@ from bench.tables import footnote, significant
 NORMS = {channels: 2 if channels == CHANNELS[-1] else 4 for channels in CHANNELS}
 
 
-def norm_markdown(norm: pd.DataFrame, phase: str = BOTH_PHASES) -> str:
+def norm_markdown(norm: pd.DataFrame) -> str:
     """Milliseconds of ours and how many times as long PyTorch takes: a row for each kind of input, a column for each
     level of the U-Net, and all norms of one pass together."""
-    chosen = norm[norm["phase"] == phase]
+    chosen = norm[norm["phase"] == BOTH_PHASES]
     head = ["ms, PyTorch's over ours", *(f"C = {channels}" for channels in CHANNELS), f"all {sum(NORMS.values())}"]
     lines = [_row(head), _row([":--", *["--:"] * (len(head) - 1)])]
     for (size, dtype, layout, batch), rows in chosen.groupby(["size", "dtype", "layout", "batch"], sort=False):
@@ -24,7 +24,10 @@ def norm_markdown(norm: pd.DataFrame, phase: str = BOTH_PHASES) -> str:
 
 
 def totals(norm: pd.DataFrame) -> pd.DataFrame:
-    """All norms of one pass and its backward pass of one sample: a row for each size and contestant."""
+    """All norms of one pass and its backward pass of one sample: a row for each size and contestant.
+
+    norm: rows of one type and layout
+    """
     chosen = norm[(norm["phase"] == BOTH_PHASES) & (norm["batch"] == 1)]
     weighted = chosen.assign(whole=chosen["median_ms"] * chosen["C"].map(NORMS))
     whole = weighted.groupby(["size", "contestant"])["whole"].sum(min_count=len(CHANNELS)).reset_index()

@@ -44,16 +44,18 @@ def sections(study: pd.DataFrame) -> dict[str, str]:
         "study verdict": verdict(study),
         "study scores": scores_markdown(study),
         "study training": training_markdown(study),
+        "study seeds": seeds_markdown(study),
     }
 
 
 def scores_markdown(study: pd.DataFrame) -> str:
     """Dice in per cent, with intervals over the seeds: an arm in each row."""
     study = paired_seeds(study)
-    columns = SCORES | SINGLES
-    lines = [["method", *columns.values(), "most often worst"]]
+    lines = [["method", *SCORES.values(), *SINGLES.values(), "most often worst"]]
     for arm, rows in study.groupby("arm", sort=False):
-        lines.append([arm, *(_points(*interval(rows[name])) for name in columns), rows["worst"].mode()[0]])
+        scores = [_points(*interval(rows[name])) for name in SCORES]
+        singles = [f"{100 * rows[name].mean():.1f}" for name in SINGLES]
+        lines.append([arm, *scores, *singles, rows["worst"].mode()[0]])
     return _markdown(lines)
 
 
@@ -79,6 +81,18 @@ def training_markdown(study: pd.DataFrame) -> str:
         kept = ["" if pd.isna(mean["directions"]) else f"{mean['directions']:.1f}"]
         lost = ["" if pd.isna(mean["discarded"]) else f"{mean['discarded']:.1e}"]
         lines.append([arm, f"{mean['loss_last']:.3f}", *shares, *kept, *lost, f"{mean['cpu_s_per_step']:.2f}"])
+    return _markdown(lines)
+
+
+def seeds_markdown(study: pd.DataFrame) -> str:
+    """Seed by seed: how often exact GMD's objectives conflict, and the points of Dice that it has more than others."""
+    study = paired_seeds(study)
+    gains = [(score, other) for other in ("joint", "enumerate") for score in ("dice_mean", "dice_worst")]
+    by_seed = [-100 * differences(study, score)[other] for score, other in gains]
+    conflicts = study[study["arm"] == BASE].set_index("seed")["conflicts_last"]
+    lines = [["seed", "pairs in conflict, last 25 %", *(f"{SCORES[score]}, than {other}" for score, other in gains)]]
+    for seed in conflicts.sort_values().index:
+        lines.append([str(seed), _percent(conflicts[seed]), *(f"{gain[seed]:+.2f}" for gain in by_seed)])
     return _markdown(lines)
 
 

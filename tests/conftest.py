@@ -5,6 +5,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -15,9 +16,13 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from kernel_cases import BACKENDS
+from training_cases import TWO
 
 import gmd_kernels as gk
 from gmd_kernels import gradients
+
+if TYPE_CHECKING:
+    from gmd.config import TrainBrats
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -93,3 +98,28 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms")
     write_phantoms(folder, cases=6, shape=(32, 32, 32), seed=0)
     return folder
+
+
+@pytest.fixture
+def config(phantoms: Path, tmp_path: Path) -> "TrainBrats":
+    """The smallest training there is: 3 subsets, 2 epochs of 2 steps."""
+    from gmd.config import TrainBrats
+
+    return TrainBrats(
+        data=phantoms,
+        out=tmp_path / "run",
+        modalities=TWO,
+        width=0.125,
+        patch=(16, 16, 16),
+        epochs=2,
+        steps_per_epoch=2,
+        validate_every=2,
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gmd.train
+
+    monkeypatch.setattr(gmd.train, "draw_pictures", lambda run: None)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from training_cases import TWO, read_metrics
 
 import gmd.evaluate
 import gmd.precision
@@ -24,41 +25,15 @@ from gmd.precision import autocast, make_scaler, slowness
 from gmd.train import Training, find_splits, region_loss, train, train_step, training_batches
 
 CPU = torch.device("cpu")
-TWO = ("flair", "t1ce")
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures", "a_quick_look_at_the_speed")
 
 
 @pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gmd.train, "draw_pictures", lambda run: None)
-
-
-@pytest.fixture
 def a_quick_look_at_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {torch.float32: 1.0, torch.bfloat16: 2.5, torch.float16: 60.0}
     monkeypatch.setattr(gmd.precision, "convolution_time", seconds.get)
-
-
-@pytest.fixture
-def config(phantoms: Path, tmp_path: Path) -> TrainBrats:
-    return TrainBrats(
-        data=phantoms,
-        out=tmp_path / "run",
-        modalities=TWO,
-        width=0.125,
-        patch=(16, 16, 16),
-        epochs=2,
-        steps_per_epoch=2,
-        validate_every=2,
-        device="cpu",
-    )
-
-
-def read_metrics(run: Path, kind: str) -> list[dict]:
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [record for record in records if record["kind"] == kind]
 
 
 def prepared(config: TrainBrats) -> tuple[Training, tuple]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+from training_cases import TWO, read_metrics
 
 import gmd.train
 from gmd.checkpoint import load_checkpoint, load_run
@@ -21,36 +22,9 @@ from gmd.errors import UserError
 from gmd.train import Training, find_splits, region_loss, train, train_step, training_batches
 
 REAL = Path(__file__).parents[2] / "shared/data/brats15_two_modalities"
-TWO = ("flair", "t1ce")
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gmd.train, "draw_pictures", lambda run: None)
-
-
-@pytest.fixture
-def config(phantoms: Path, tmp_path: Path) -> TrainBrats:
-    """The smallest training there is: 3 subsets, 2 epochs of 2 steps."""
-    return TrainBrats(
-        data=phantoms,
-        out=tmp_path / "run",
-        modalities=TWO,
-        width=0.125,
-        patch=(16, 16, 16),
-        epochs=2,
-        steps_per_epoch=2,
-        validate_every=2,
-        device="cpu",
-    )
-
-
-def read_metrics(run: Path, kind: str) -> list[dict]:
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [record for record in records if record["kind"] == kind]
 
 
 # ---- end to end ----
