@@ -113,6 +113,8 @@ def mask_difference(masks: Masks, logits: Masks) -> float:
     for (subset, mask), (same, expected) in zip(masks, logits, strict=True):
         if subset != same:
             raise ValueError(f"subsets in another order: {subset} beside {same}")
+        if not expected.isfinite().all():
+            return float("inf")
         wrong = expected[mask != (expected > 0)].abs()
         largest = max(largest, float(wrong.max()) if len(wrong) else 0.0)
     return largest

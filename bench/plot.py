@@ -105,6 +105,7 @@ def draw_floors(surgery: pd.DataFrame) -> Figure:
 
 def draw_step(steps: pd.DataFrame) -> Figure:
     """The phases of a step end to end, a bar for each way; a picture for each size, each with its own scale."""
+    steps = steps[steps["phase"].notna()]  # a size with wrong values has no times
     cases = list(steps.groupby("case", sort=False))
     figure = Figure(figsize=(9, 0.9 + 2.1 * len(cases)), layout="constrained")
     for ax, (case, of_case) in zip(figure.subplots(len(cases), squeeze=False)[:, 0], cases, strict=True):

@@ -23,14 +23,14 @@ QUICK_RESULTS = ROOT / "runs" / "bench-quick"  # not beside the real ones
 QUICK_CASES = ("small-0.3M-T7", "transformer-5.6M-T4", "transformer-5.6M-T4-bf16")
 STEPS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
 QUICK_STEPS = ({"width": 0.125, "size": 16, "rounds": 2},)
-EVALUATIONS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 64, "rounds": 3})
+EVALUATIONS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
 LARGE_BUFFER = 2**29  # bytes: far beyond any cache
 
 
 def main() -> int:
     """0, or 1 if anybody's values were wrong, or 2 if there is nothing to measure."""
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three cases and a small step only, results into runs/")
+    parser.add_argument("--quick", action="store_true", help="little of each and few rounds, results into runs/")
     names = [part.name for part in PARTS]
     parser.add_argument("parts", nargs="*", choices=names, default=names, help="all by default")
     arguments = parser.parse_args()

@@ -30,7 +30,7 @@ from gmd.subsets import all_subsets
 
 PHASES = ("forward", "backward", "surgery", "optimizer")
 SEED = 0
-TRAINED_STEPS, CASES = 60, 4
+TRAINED_STEPS, CASES = 40, 4
 ENERGY = 1e-3  # that compression discards at most
 
 

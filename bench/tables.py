@@ -66,6 +66,7 @@ def step_markdown(steps: pd.DataFrame) -> str:
     """A whole step: a row for each size and way, a column for each phase."""
     if "phase" not in steps:
         return "not measured: wrong values"
+    steps = steps[steps["phase"].notna()]  # a size with wrong values has no times
     columns = [*PHASES, "total"]
     lines = _head("ms", *columns, "speed-up", "paths", "extra memory, MB", "off by")
     for case, of_case in steps.groupby("case", sort=False):
@@ -83,6 +84,7 @@ def evaluation_markdown(evaluation: pd.DataFrame) -> str:
     """All subsets of one case: a row for each size and way."""
     if "median_ms" not in evaluation:
         return "not measured: wrong values"
+    evaluation = evaluation[evaluation["median_ms"].notna()]
     lines = _head("all 15 subsets", "ms", "speed-up", "passes", "extra memory, MB")
     for _, row in evaluation.iterrows():
         faster, memory = f"{row['times_faster']:.1f}x", _megabytes(row["peak_extra_MB"])

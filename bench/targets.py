@@ -24,7 +24,7 @@ BOUNDS = {"at least": operator.ge, "at most": operator.le}
 
 
 class Target(NamedTuple):
-    """`quantity`, a column of surgery_cpu.csv or surgery_gpu.csv, of `contestant` in each of `cases`."""
+    """`quantity`, a column of a table of results, of `contestant` in each of `cases`."""
 
     contestant: str
     quantity: str

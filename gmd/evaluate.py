@@ -51,8 +51,8 @@ def predict_modalities(
     box. Each modality goes through the network once.
     """
     device = next(network.parameters()).device
-    # a GPU takes a window of every modality at once; a CPU gains nothing by that (measured, windows of 32 to 96), and
-    # holds less if they come one after the other
+    # a GPU takes as many windows at once as there are modalities; a CPU gains nothing by that (measured, windows of 32
+    # to 96), and holds less if they come one after the other
     together = len(volumes) if device.type == "cuda" else 1
     box = _brain_box(volumes)
     present = list(volumes)
@@ -75,7 +75,7 @@ def predict_modalities(
 def _predict_brains(
     network: nn.Module, brains: Tensor, group: Sequence[str], patch: Patch, precision: Precision
 ) -> Tensor:
-    """A window of every modality in each batch: brains [n, 1, X, Y, Z], of n modalities -> [n, R, X, Y, Z]"""
+    """n windows in each batch: brains [n, 1, X, Y, Z], one of each modality -> [n, R, X, Y, Z]"""
     indices = [network.modalities.index(modality) for modality in group]
 
     def predictor(windows: Tensor, places: Sequence[Sequence[slice]]) -> Tensor:

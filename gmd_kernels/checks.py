@@ -9,9 +9,9 @@ from torch import Tensor
 from gmd_kernels.gradients import MAX_OBJECTIVES, Gradients, tell_of
 
 
-def weights_per_parameter(weights: Tensor, gradients: Gradients) -> Tensor:
-    """[T] or [P, T] floating -> [P, T] float64."""
-    shape = (len(gradients.reached), len(gradients.rows))
+def weights_per_parameter(weights: Tensor, gradients: Gradients, num_objectives: int | None = None) -> Tensor:
+    """[T] or [P, T] floating -> [P, T] float64; T as given, or as many as there are gradients."""
+    shape = (len(gradients.reached), num_objectives or len(gradients.rows))
     if not isinstance(weights, Tensor) or tuple(weights.shape) not in (shape, shape[1:]):
         expected = f"[T] = {list(shape[1:])} or [P, T] = {list(shape)}"
         raise ValueError(f"weights: expected {expected}, got {_shape_of(weights)}")
@@ -43,13 +43,15 @@ def check_shared(shared: Tensor | None, gradients: Gradients) -> None:
         raise ValueError(f"shared: expected on the CPU, got {shared.device}")
 
 
-def check_scale(scale: Tensor | float | None, gradients: Gradients) -> None:
-    """A number other than zero, or a tensor of one beside the gradients, or an error."""
+def check_scale(scale: Tensor | float | None, gradients: Gradients) -> Tensor | float | None:
+    """A number other than zero, or a tensor of one beside the gradients, as a scalar; or an error."""
     if isinstance(scale, Tensor):
         if scale.numel() != 1 or not scale.is_floating_point() or scale.device != gradients.device:
             raise ValueError(f"scale: expected one floating number on {gradients.device}, got {tell_of(scale)}")
-    elif scale is not None and (not isinstance(scale, float | int) or not math.isfinite(scale) or scale == 0):
+        return scale.detach().reshape(())
+    if scale is not None and (not isinstance(scale, float | int) or not math.isfinite(scale) or scale == 0):
         raise ValueError(f"scale: expected a finite number other than 0, got {scale!r}")
+    return scale
 
 
 def check_groups(groups: Sequence[int] | None, num_params: int) -> int:

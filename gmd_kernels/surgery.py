@@ -71,12 +71,14 @@ def surgery(
     check_reduction(reduction)
     if weighting is not None and (reduction != "mean" or generator is not None):
         raise ValueError("reduction and generator belong to GMD: give them to the weighting instead")
+    if weighting is not None and shared is not None:
+        raise ValueError("shared belongs to GMD: a weighting's weights are for every parameter alike")
     gradients = read(grads)
     out = check_out(out, gradients)
     num_groups = check_groups(groups, len(gradients.reached))
     check_mixing(mixing, gradients)
     check_shared(shared, gradients)
-    check_scale(scale, gradients)
+    scale = check_scale(scale, gradients)
     backend = backend_for(gradients)
 
     plain = mixing is None and shared is None and scale is None
@@ -97,11 +99,12 @@ def surgery(
     else:
         weights = _weights(weighting, gram)
         per_parameter = weights if groups is None else weights[_on(weights.device, groups)]
+    per_parameter = weights_per_parameter(per_parameter, gradients, gram.shape[-1])
     if mixing is not None:
         per_parameter = per_parameter @ mixing
     if scale is not None:
         per_parameter = per_parameter / scale
-    return Surgery(backend.combine(gradients, weights_per_parameter(per_parameter, gradients), out), gram, weights)
+    return Surgery(backend.combine(gradients, per_parameter, out), gram, weights)
 
 
 def _weights(weighting: Weighting, gram: Tensor) -> Tensor:

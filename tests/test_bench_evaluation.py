@@ -52,3 +52,8 @@ def test_what_may_be_rounded_to_either_side():
     assert mask_difference([("a", logits > -2)], [("a", logits)]) == 1
     with pytest.raises(ValueError, match="another order"):
         mask_difference([("a", logits > 0)], [("b", logits)])
+
+
+def test_logits_that_are_not_finite_are_wrong_whatever_the_masks_say():
+    logits = torch.tensor([1.0, float("nan")])
+    assert evaluation.mask_difference(iter([(("a",), logits > 0)]), iter([(("a",), logits)])) == float("inf")

@@ -101,3 +101,11 @@ def test_table_and_verdict_of_the_evaluation():
     )
     assert "| 32³ ours | 100 | 14.0x | 4 | 5.0 |" in tables.evaluation_markdown(rows).splitlines()
     assert targets.evaluation_verdicts(rows) == ["ours, times_faster at least 12: reached, 14 in 32³"]
+
+
+def test_a_size_with_wrong_values_leaves_the_others_in_the_table():
+    bad = {key: value for key, value in step_rows()[0].items() if key not in ("phase", "median_ms", "times_faster")}
+    rows = pd.DataFrame([*step_rows(), bad | {"case": "64³", "error": "merged gradient differs"}])
+    assert not any("64³" in line for line in tables.step_markdown(rows).splitlines())
+    assert len(plot.draw_step(rows).axes) == 2
+    assert tables.errors(rows) == ["64³, published: merged gradient differs"]

@@ -406,3 +406,19 @@ def test_surgeon_inside_a_compiled_step_breaks_the_graph_and_works():
         warnings.simplefilter("ignore")
         actual = run(torch.compile(step, backend="aot_eager"))
     assert_same(actual, run(step))
+
+
+def test_a_step_of_one_direction_leaves_room_for_one_of_several():
+    """The first pass through a compiled path decides whether there can ever be two in a step."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 3))
+    compiled = torch.compile(net, backend="aot_eager")
+    surgeon = gmd.GMD(torch.optim.SGD(net.parameters(), lr=0.1), tol=1e-3)
+    x, targets = torch.randn(2, 8, 4), torch.randn(2, 8, 3)
+    for mix, directions in (([(1, 0), (2, 0), (3, 0)], (1, 1)), ([(1, 1), (2, 0), (1, 2)], (2, 2))):
+        weights = [a * targets[0] + b * targets[1] for a, b in mix]
+        outputs = [compiled(v) for v in x]
+        report = surgeon.backward([((outputs[0] + outputs[1]) * w).sum() for w in weights], outputs)
+        assert report.directions == directions
+        plain = [torch.autograd.grad(((net(x[0]) + net(x[1])) * w).sum(), [*net.parameters()]) for w in weights]
+        assert torch.allclose(report.gram, gk.gram(plain), rtol=1e-4)

@@ -67,14 +67,14 @@ def test_several_objectives_skip_where_the_mean_of_their_losses_would():
     assert skipped(got[1]) == skipped(expected[1]) == [step in BAD for step in range(1, STEPS)]
 
 
-@pytest.mark.parametrize("tol", [None, 0.0, 1e-7])
+@pytest.mark.parametrize("tol", [None, 0.0])
 def test_the_scale_leaves_without_a_trace(tol):
     """Gramian, weights and `.grad` are those of the losses as they came."""
     results = []
     for scaled in (False, True):
         model, optimizer, scaler = setting()
         generator = torch.Generator().manual_seed(1)
-        surgeon = gmd.GMD(optimizer, generator=generator, tol=tol or 0.0, scaler=scaler if scaled else None)
+        surgeon = gmd.GMD(optimizer, generator=generator, scaler=scaler if scaled else None)
         x = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(2))
         outputs = [model(v) for v in x]
         losses = [

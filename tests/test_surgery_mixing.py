@@ -69,6 +69,23 @@ def test_with_groups_and_a_weighting_and_a_scale():
             assert torch.allclose(a, b, rtol=1e-4)
 
 
+def test_weights_of_a_weighting_are_checked_before_they_are_mixed():
+    """Float32 ones are converted; a wrong length or a list is named, as without mixing."""
+    grads = [row[:2] for row in rows()]
+    got = gk.surgery(grads, lambda gram: torch.ones(5), mixing=MIXING)
+    expected = gk.surgery(grads, lambda gram: torch.ones(5, dtype=torch.float64), mixing=MIXING)
+    assert all(torch.equal(a, b) for a, b in zip(got.merged, expected.merged, strict=True))
+    for wrong in (lambda gram: torch.ones(3, dtype=torch.float64), lambda gram: [1.0] * 5):
+        with pytest.raises(ValueError, match=r"weights: expected \[T\] = \[5\]"):
+            gk.surgery(grads, wrong, mixing=MIXING)
+    with pytest.raises(ValueError, match="shared belongs to GMD"):
+        gk.surgery(grads, gk.weightings.mean, mixing=MIXING, shared=torch.ones(2, dtype=torch.bool))
+    assert torch.allclose(
+        gk.surgery(grads, gk.weightings.mean, scale=torch.full((1, 1), 2.0)).merged[0],
+        gk.surgery(grads, gk.weightings.mean).merged[0] / 2,
+    )
+
+
 def test_it_says_what_is_wrong():
     grads = rows()
     bad = [

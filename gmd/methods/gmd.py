@@ -52,11 +52,12 @@ class GMD:
         model: whose modules `granularity="module"` means; not needed if the optimizer was made from
             `model.named_parameters()`.
         tol: with outputs, the relative error up to which the objectives' gradients at an output may be compressed to
-            their leading directions, root mean square over the objectives: at most tol^2 of their energy is left out.
-            0 is exact.
+            their leading directions: at most tol^2 of the energy of all of them together is left out. An objective
+            whose gradient is much smaller than the others' may be lost in that. 0 is exact.
         scaler: the one of mixed precision in float16. Give `backward` the losses as they are, without
-            `scaler.scale`; `.grad` comes out unscaled, for clipping say. Then `scaler.step(optimizer)`, which skips the
-            step if the gradient of any objective has overflown, and `scaler.update()`, as ever.
+            `scaler.scale`; `.grad` comes out unscaled, for clipping say, without `scaler.unscale_`. Then
+            `scaler.step(optimizer)`, which skips the step if the gradient of any objective has overflown, and
+            `scaler.update()`, as ever.
     """
 
     def __init__(

@@ -14,10 +14,12 @@ class Paths(NamedTuple):
         head: parameters that objectives reach otherwise than through an output: those behind the outputs, and any that
             a loss uses directly.
         kept: [M], whether a later output's path runs through parts of this one's, whose buffers must outlive it.
+        compiled: [M], whether torch.compile made parts of the path.
     """
 
     head: list[Tensor]
     kept: list[bool]
+    compiled: list[bool]
 
 
 def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
@@ -47,7 +49,8 @@ def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
             "through them; leave outputs out, for a backward pass of each loss"
         )
     kept = [any(_is_freed(node) for later in paths[m + 1 :] for node in path & later) for m, path in enumerate(paths)]
-    return Paths(head, kept)
+    compiled = [any(node.name() == "CompiledFunctionBackward" for node in path) for path in paths]
+    return Paths(head, kept, compiled)
 
 
 def _walk(edges: Iterable[GradientEdge], stops: dict[tuple[Node, int], int]) -> tuple[set[Node], set[int]]:

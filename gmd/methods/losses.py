@@ -34,6 +34,8 @@ def check_outputs(outputs: Mapping[str, Tensor] | Sequence[Tensor]) -> list[Tens
             raise ValueError(
                 f"outputs[{name!r}] does not require grad: give the tensor that the losses were computed from"
             )
+        if output._backward_hooks:
+            raise ValueError(f"outputs[{name!r}] has a hook, which would run twice; hook a tensor before or behind it")
         found.append(output)
     if not found:
         raise ValueError("outputs: expected the output of at least one modality, got none")

@@ -85,11 +85,11 @@ def _exact(
     for m, output in enumerate(outputs):
         column = _take(cotangents, m)
         reached = [k for k, cotangent in enumerate(column) if cotangent is not None]
-        passes = _passes(output, params, [column[k] for k in reached], paths.kept[m])
+        passes = _passes(output, params, [column[k] for k in reached], paths.kept[m], paths.compiled[m])
         for k, gradients in zip(reached, passes, strict=True):
             _add(rows[k], gradients, ours[k])
         counts.append(len(reached))
-    return Basis(rows, None, None, tuple(counts), torch.zeros(len(outputs), dtype=torch.float64))
+    return Basis(rows, None, None, tuple(counts), torch.zeros(len(outputs), dtype=torch.float64, device="cpu"))
 
 
 def _by_directions(
@@ -102,27 +102,35 @@ def _by_directions(
 ) -> Basis:
     """A pass for each direction and modality; behind the outputs the objectives' own gradients."""
     rows: list[Row] = []
-    mixing, reach = [], []  # [B][T]
+    mixing, reach, counts = [], [], []  # [B][T] each, [M]
+    vectors = directions.vectors.to(outputs[0].device)  # now, when nothing is under way that it would wait for
     for m, output in enumerate(outputs):
         column = _take(cotangents, m)
-        vectors = directions.vectors[m, :, : directions.counts[m]].T  # [R, T]
-        leading = [gk.combine([[c] for c in column], v)[0] for v in vectors.to(output.device)]
-        rows += _passes(output, params, leading, paths.kept[m])
-        mixing += vectors
-        reach += [torch.tensor([c is not None for c in column])] * len(vectors)
+        leading = [gk.combine([[c] for c in column], vectors[m, :, j])[0] for j in range(directions.counts[m])]
+        leading = [direction for direction in leading if direction is not None]  # none, of an output without cotangents
+        rows += _passes(output, params, leading, paths.kept[m], paths.compiled[m])
+        mixing += directions.vectors[m, :, : len(leading)].T
+        reach += [torch.tensor([c is not None for c in column], device="cpu")] * len(leading)
+        counts.append(len(leading))
     if head_rows:
         rows += head_rows
-        mixing += torch.eye(len(head_rows), dtype=torch.float64)
-        reach += torch.eye(len(head_rows), dtype=torch.bool)
-    there = torch.tensor([[g is not None for g in row] for row in rows])  # [B, P]
+        mixing += torch.eye(len(head_rows), dtype=torch.float64, device="cpu")
+        reach += torch.eye(len(head_rows), dtype=torch.bool, device="cpu")
+    there = torch.tensor([[g is not None for g in row] for row in rows], device="cpu")  # [B, P]
     shared = (torch.stack(reach, dim=1).double() @ there.double() > 0).all(dim=0)
-    return Basis(rows, torch.stack(mixing, dim=1), shared, directions.counts, directions.discarded)
+    return Basis(rows, torch.stack(mixing, dim=1), shared, tuple(counts), directions.discarded)
 
 
-def _passes(output: Tensor, params: Sequence[nn.Parameter], cotangents: list[Tensor], keep: bool) -> Iterator[Row]:
-    """[P] gradients for each cotangent of the output; the last pass frees its path unless another needs it."""
+def _passes(
+    output: Tensor, params: Sequence[nn.Parameter], cotangents: list[Tensor], keep: bool, compiled: bool
+) -> Iterator[Row]:
+    """[P] gradients for each cotangent of the output; the last pass frees its path unless another needs it.
+
+    A compiled path is kept by a lone pass too: the first pass ever decides whether the next step may have several.
+    """
     last = len(cotangents) - 1
-    with several_passes(len(cotangents)):
+    keep = keep or (compiled and last == 0)
+    with several_passes(2 if keep else len(cotangents)):
         for k, cotangent in enumerate(cotangents):
             yield torch.autograd.grad(output, params, cotangent, retain_graph=keep or k < last, allow_unused=True)
 

@@ -13,7 +13,7 @@ def scale_of(scaler: GradScaler | None, losses: list[Tensor]) -> Tensor | None:
 
 
 def note_unscaled(scaler: GradScaler, optimizer: torch.optim.Optimizer, gram: Tensor) -> None:
-    """Tells the scaler what `scaler.unscale_(optimizer)` would, which then has nothing left to do.
+    """Tells the scaler what `scaler.unscale_(optimizer)` would, which must not be called any more.
 
     `scaler.step(optimizer)` skips the step if a gradient of any objective was not finite, in this backward pass or in
     one before it since `scaler.update()`. (The state of the two is GradScaler's own, the same in torch 2.8 to 2.13;
