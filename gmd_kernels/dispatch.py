@@ -16,11 +16,18 @@ from gmd_kernels import gradients as reading
 from gmd_kernels import reference
 from gmd_kernels.gradients import Gradients
 
-# device type -> backends, best first; Triton serves the CPU too, in its interpreter, for tests that ask for it
-_TRIED = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
-# CUDA has no kernels of its own for the norm: where GMD_BACKEND asks for it, the norm takes its usual way
-_TRIED_FOR_NORM = {"cuda": ("triton", "reference"), "cpu": ("cpu", "reference")}
 _load = functools.cache(import_module)  # at first use: Triton's takes a while
+
+
+class _Served(NamedTuple):
+    what: str  # for messages
+    usual: dict[str, tuple[str, ...]]  # device type -> backends, best first
+
+
+# Triton serves the CPU too, in its interpreter, for tests that ask for it
+_GRADIENTS = _Served("gradients", {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")})
+# CUDA has no kernels of its own for the norm: where GMD_BACKEND asks for it, the norm takes its usual way
+_NORM = _Served("tensors", {"cuda": ("triton", "reference"), "cpu": ("cpu", "reference")})
 
 
 class Backend(NamedTuple):
@@ -48,27 +55,27 @@ def choose_for_gram(gram: torch.Tensor) -> ModuleType:
 
 
 def choose_for_norm(x: torch.Tensor) -> ModuleType:
-    """The module that serves group_norm_relu of this tensor."""
-    return _choose(x.device, lambda name: _why_not_device(name, x.device), _TRIED_FOR_NORM)
+    """The module that serves group_norm_relu of this tensor; what it warns of is for the caller of its caller."""
+    return _choose(x.device, lambda name: _why_not_device(name, x.device), _NORM, stacklevel=4)
 
 
 def _choose(
-    device: torch.device, why_not: Callable[[str], str | None], usual: dict[str, tuple[str, ...]] = _TRIED
+    device: torch.device, why_not: Callable[[str], str | None], served: _Served = _GRADIENTS, stacklevel: int = 5
 ) -> ModuleType:
     forced = os.environ.get("GMD_BACKEND")
     if forced and forced not in _KERNELS:
         expected = " or ".join(", ".join(map(repr, _KERNELS)).rsplit(", ", 1))
         raise ValueError(f"GMD_BACKEND: expected {expected}, got {forced!r}")
-    if forced == device.type == "cuda" and forced not in usual[forced]:
+    if forced == device.type == "cuda" and forced not in served.usual[forced]:
         forced = None
-    tried = (forced,) if forced else usual.get(device.type, ("reference",))
-    missing = [] if forced or device.type in usual else [f"there are no kernels for {device.type} gradients"]
+    tried = (forced,) if forced else served.usual.get(device.type, ("reference",))
+    missing = [] if forced or device.type in served.usual else [f"there are no kernels for {device.type} {served.what}"]
     for name in tried:
         reason = why_not(name)
         if reason is None:
             if missing:
                 message = f"gmd_kernels goes through {_KERNELS[name].title}: {'; '.join(missing)}"
-                warnings.warn(message, FallbackWarning, stacklevel=5)
+                warnings.warn(message, FallbackWarning, stacklevel=stacklevel)
             return _load(_KERNELS[name].module)
         missing.append(reason)
     raise RuntimeError(f"GMD_BACKEND={forced} cannot serve this call: {missing[0]}")
@@ -85,7 +92,7 @@ def _why_not_device(name: str, device: torch.device) -> str | None:
     if name == "reference":
         return None
     if name == "cpu":
-        return None if device.type == "cpu" else f"{kernels.title} are for gradients on the CPU, not on {device}"
+        return None if device.type == "cpu" else f"{kernels.title} are for tensors on the CPU, not on {device}"
     return _why_not_gpu(kernels.module, device)
 
 

@@ -18,17 +18,19 @@ def group_norm_relu(
         weight: [R, C] float32 (float64 with float64 x), or of x's type.
         bias: [R, C], as weight.
         num_groups: into which the C channels are divided.
-        rows: [n] int64 on x's device, the row of each sample. `None`: sample i takes row i if R == n, every sample the
-            only row if R == 1.
+        rows: [n] int64 on x's device, the row of each sample; that there is such a row is checked on the CPU only:
+            elsewhere the check would wait for the device. `None`: sample i takes row i if R == n, every sample the only
+            row if R == 1.
         eps: is added to the variance.
 
     Returns:
         Of x's shape, type and memory format. Statistics and arithmetic are float32 (float64 for float64 x), rounded to
-        x's type once. Differentiable in x, weight and bias, once; a row that no sample takes gets zeros. A NaN comes
-        out as NaN.
+        x's type once. Differentiable in x, weight and bias, in backward passes of torch.autograd and once: not in
+        forward mode, not by torch.func. A row that no sample takes gets zeros. A NaN comes out as NaN.
 
     Raises:
         ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.
+        NotImplementedError: forward mode or torch.func asks for derivatives.
     """
     check(x, weight, bias, num_groups, rows, eps)
     given, dtype = rows is not None, statistics_type(x)
@@ -36,27 +38,35 @@ def group_norm_relu(
         make = torch.zeros if len(weight) == 1 else torch.arange
         rows = make(len(x), dtype=torch.int64, device=x.device)
     x, weight, bias = lying_plainly(x), weight.to(dtype), bias.to(dtype)
+    library_norm.refuse_derivatives(x, weight, bias)
     if is_traced(x, weight, bias, rows):
         return torch.ops.gmd.group_norm_relu(x, weight, bias, rows, num_groups, eps)[0]
     if given:
         check_values(rows, len(weight))
+    kernels = dispatch.choose_for_norm(x)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
-        return _GroupNormReLU.apply(x, weight, bias, rows, num_groups, eps)
-    return dispatch.choose_for_norm(x).group_norm_relu(x, weight, bias, rows, num_groups, eps)[0]
+        return _GroupNormReLU.apply(kernels, x, weight, bias, rows, num_groups, eps)
+    return kernels.group_norm_relu(x, weight, bias, rows, num_groups, eps)[0]
 
 
 class _GroupNormReLU(torch.autograd.Function):
     """Of eager calls: through torch.library each would take longer than a small tensor's kernel."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, rows, num_groups, eps):
-        ctx.kernels = dispatch.choose_for_norm(x)
-        y, mean, rstd = ctx.kernels.group_norm_relu(x, weight, bias, rows, num_groups, eps)
+    def forward(ctx, kernels, x, weight, bias, rows, num_groups, eps):
+        ctx.kernels = kernels
+        y, mean, rstd = kernels.group_norm_relu(x, weight, bias, rows, num_groups, eps)
         ctx.save_for_backward(x, weight, bias, rows, mean, rstd)
         return y
 
     @staticmethod
     def backward(ctx, grad):
         library_norm.refuse_twice()
-        grads = ctx.kernels.group_norm_relu_backward(grad, *ctx.saved_tensors, ctx.needs_input_grad[0])
-        return *grads, None, None, None
+        saved, needs_x = ctx.saved_tensors, ctx.needs_input_grad[1]
+        if is_traced(grad, *saved) or torch._C._functorch.is_legacy_batchedtensor(grad):
+            # is_grads_batched=True: many gradients at a time, which have no memory of their own
+            dx, dweight, dbias = torch.ops.gmd.group_norm_relu_backward(grad, *saved, needs_x)
+            dx = dx if needs_x else None
+        else:
+            dx, dweight, dbias = ctx.kernels.group_norm_relu_backward(grad, *saved, needs_x)
+        return None, dx, dweight, dbias, None, None, None

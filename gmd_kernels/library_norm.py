@@ -2,9 +2,10 @@
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from gmd_kernels import dispatch
-from gmd_kernels.norm_arguments import check, check_values, lying_plainly
+from gmd_kernels.norm_arguments import check, check_backward, check_tables, check_values, lying_plainly
 
 _library = torch.library.Library("gmd", "FRAGMENT")
 # y lies in memory as x does, which Inductor therefore leaves as it is in eager mode
@@ -27,11 +28,30 @@ def refuse_twice() -> None:
         raise RuntimeError("group_norm_relu: differentiable once, expected a backward pass without create_graph=True")
 
 
+def refuse_derivatives(*tensors: Tensor) -> None:
+    """Of other ways than torch.autograd's. In forward mode a tangent would get lost: a derivative of zero, it seems."""
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise NotImplementedError(
+            "group_norm_relu: differentiable in backward passes alone, expected no tangents"
+            " (torch.func.jvp, jacfwd, torch.autograd.forward_ad)"
+        )
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return
+    for tensor in tensors:  # torch.func takes gradients as if with create_graph=True
+        while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            if tensor.requires_grad and torch._C._functorch.is_gradtrackingtensor(tensor):
+                raise NotImplementedError(
+                    "group_norm_relu: no gradients by torch.func (grad, vjp, jacrev), expected torch.autograd's"
+                )
+            tensor = torch._C._functorch.get_unwrapped(tensor)
+
+
 @torch.library.impl(_library, "group_norm_relu", "CompositeExplicitAutograd")
 def _group_norm_relu(
     x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, num_groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     check(x, weight, bias, num_groups, rows, eps)
+    check_tables(x, weight=weight, bias=bias)
     check_values(rows, len(weight))
     x = lying_plainly(x)
     return dispatch.choose_for_norm(x).group_norm_relu(x, weight, bias, rows, num_groups, eps)
@@ -41,6 +61,8 @@ def _group_norm_relu(
 def _group_norm_relu_backward(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, needs_x: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    check_backward(grad, x, weight, bias, rows, mean, rstd)
+    check_values(rows, len(weight))
     x = lying_plainly(x)
     backward = dispatch.choose_for_norm(x).group_norm_relu_backward
     dx, dweight, dbias = backward(grad, x, weight, bias, rows, mean, rstd, needs_x)
@@ -50,12 +72,14 @@ def _group_norm_relu_backward(
 @torch.library.register_fake("gmd::group_norm_relu", lib=_library)
 def _(x, weight, bias, rows, num_groups, eps):
     check(x, weight, bias, num_groups, rows, eps)
+    check_tables(x, weight=weight, bias=bias)
     mean = weight.new_empty(len(x), num_groups)
     return torch.empty_like(lying_plainly(x)), mean, torch.empty_like(mean)
 
 
 @torch.library.register_fake("gmd::group_norm_relu_backward", lib=_library)
 def _(grad, x, weight, bias, rows, mean, rstd, needs_x):
+    check_backward(grad, x, weight, bias, rows, mean, rstd)
     dx = torch.empty_like(lying_plainly(x)) if needs_x else x.new_empty(0)
     return dx, weight.new_empty(weight.shape), bias.new_empty(bias.shape)
 

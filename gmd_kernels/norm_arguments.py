@@ -42,16 +42,42 @@ def check_values(rows: Tensor, num_rows: int) -> None:
             raise ValueError(f"rows[{sample}]: expected 0 to {num_rows - 1}, got {row}")
 
 
+def check_tables(x: Tensor, **tables: Tensor) -> None:
+    """What the kernels ask beyond `check`: no table is widened for them."""
+    for name, table in tables.items():
+        if table.dtype is not statistics_type(x):
+            raise TypeError(f"{name}: expected {statistics_type(x)}, the type of the statistics, got {tell_of(table)}")
+
+
+def check_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor
+) -> None:
+    """Everything but the values of `rows`."""
+    if not isinstance(mean, Tensor) or mean.ndim != 2 or mean.layout is not torch.strided:
+        raise ValueError(f"mean: expected [n, G], got {tell_of(mean)}")
+    num_groups = int(mean.shape[1])
+    check(x, weight, bias, num_groups, rows, 0.0)
+    check_tables(x, weight=weight, bias=bias)
+    statistics = [len(x), num_groups], weight.dtype
+    for name, tensor, (shape, dtype) in (
+        ("grad", grad, (list(x.shape), x.dtype)),
+        ("mean", mean, statistics),
+        ("rstd", rstd, statistics),
+    ):
+        if (list(tensor.shape), tensor.dtype, tensor.device, tensor.layout) != (shape, dtype, x.device, torch.strided):
+            raise ValueError(f"{name}: expected {shape} {dtype} on {x.device}, strided, got {tell_of(tensor)}")
+
+
 def statistics_type(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype is torch.float64 else torch.float32
 
 
 def lying_plainly(x: Tensor) -> Tensor:
-    """Contiguous or channels-last, as the kernels read it: x itself, or a copy in the order of its memory."""
+    """Contiguous or channels-last, as the kernels read it: x itself, or a copy, if it can be in the order of x."""
     if _lies_plainly(x):
         return x
-    copy = x.clone()
-    return copy if _lies_plainly(copy) else x.contiguous()
+    copied = torch.empty_like(x, device="meta")  # has the strides that a copy would have
+    return x.clone() if _lies_plainly(copied) else x.contiguous()
 
 
 def _lies_plainly(x: Tensor) -> bool:

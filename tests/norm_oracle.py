@@ -1,6 +1,6 @@
 """relu(group_norm(x) * weight + bias) and its derivatives in float64, and how far a kernel may be from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,6 +40,25 @@ def make_case(
     if last:
         case.x, case.grad = (t.movedim(1, -1).contiguous().movedim(-1, 1) for t in (x, grad))
     return case
+
+
+def with_nan(case: Case, which: str) -> Case:
+    """In x, weight or bias, where the last sample's last channel meets it; and a gradient whose sums are exact."""
+    tensor = getattr(case, which).clone()
+    tensor[(-1 if which == "x" else case.rows[-1]), -1] = torch.nan
+    grad = torch.arange(case.x.numel()).reshape(case.x.shape).remainder(5).to(case.x.dtype)
+    return replace(case, **{which: tensor}, grad=torch.empty_like(case.x).copy_(grad))
+
+
+def passes_the_nan(case: Case, dx: Tensor, dweight: Tensor, dbias: Tensor) -> bool:
+    """Whether gradients are those of torch's ReLU: exact sums of the gradient, and NaN where they meet one."""
+    expected = derivatives(case)
+    alike = (
+        torch.allclose(found.double(), right, rtol=1e-2, atol=1e-2, equal_nan=True)
+        for found, right in zip((dx, dweight), expected[:2], strict=True)
+    )
+    own = case.grad[-1, -1].double().sum()
+    return torch.equal(dbias.double(), expected[2]) and bool(dbias[case.rows[-1], -1] >= own) and all(alike)
 
 
 def statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gpu_cases import KERNELS, ON_CPU, home, on_each, same_bits
 from kernel_cases import LAYOUTS
-from norm_oracle import EPS, Case, backward_errors, forward_error, make_case
+from norm_oracle import EPS, Case, backward_errors, forward_error, make_case, passes_the_nan, with_nan
 from test_gpu_streams import captured, no_waiting
 from torch.library import opcheck
 
@@ -97,6 +97,15 @@ def test_what_is_not_finite_comes_out_as_nan(place, bad):
         assert result[1, 2:4].isnan().all()
         assert result[0].isfinite().all()
         assert result[1, 4:].isfinite().all()
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize("which", ["x", "weight", "bias"])
+def test_the_gradient_passes_a_nan(place, which, last):
+    """As through torch's ReLU, so that a loss of NaN leaves no finite gradients."""
+    case = with_nan(make_case((2, 16, 9, 8, 8), 8, [1, 0], 2, torch.float32, last), which)
+    _, grads = run(case, place)
+    assert passes_the_nan(case, *home(grads))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

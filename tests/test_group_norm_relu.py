@@ -9,7 +9,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from kernel_cases import LAYOUTS
-from norm_cases import DTYPES, SHAPES, Case, clear_gradient, gradient_error, gradients, make_case, value_error
+from norm_cases import (
+    DTYPES,
+    SHAPES,
+    Case,
+    clear_gradient,
+    exact_gradients,
+    gradient_error,
+    gradients,
+    make_case,
+    value_error,
+    with_nan,
+)
 from torch import Tensor
 
 import gmd_kernels as gk
@@ -118,7 +129,22 @@ def test_nan_and_inf_spoil_their_group_and_no_other(layout: str, value: float):
     of_row = torch.zeros_like(dweight, dtype=torch.bool)
     of_row[case.rows[1], 4:6] = True
     assert torch.equal(dweight.isnan(), of_row)
-    assert dbias.isfinite().all(), "as torch has it: the gradient passes a NaN"
+    assert torch.equal(dbias[case.rows[1], 4:6].double(), exact_gradients(case, grad)[2][case.rows[1], 4:6])
+
+
+@pytest.mark.usefixtures("kernels")
+@each_layout
+@pytest.mark.parametrize("which", ["x", "weight", "bias"])
+def test_the_gradient_passes_a_nan(layout: str, which: str):
+    """So that a loss of NaN leaves no finite gradients. Exact sums: the gradients are small integers."""
+    case = with_nan(make_case("3d", torch.float32, layout), which)
+    grad = torch.arange(case.x.numel()).reshape(case.x.shape).remainder(5).float()
+    expected = exact_gradients(case, grad)
+    dx, dweight, dbias = gradients(case, grad, gk.group_norm_relu)
+    assert torch.equal(dbias.double(), expected[2])
+    assert dbias[case.rows[1], 5] >= grad[1, 5].sum()
+    for found, right in zip((dx, dweight), expected[:2], strict=True):
+        assert torch.allclose(found.double(), right, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
 def test_nan_passes_as_through_torchs_relu():

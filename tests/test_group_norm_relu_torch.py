@@ -1,21 +1,20 @@
-"""group_norm_relu among the rest of torch: autograd, torch.library, torch.compile, autocast, errors, backends."""
-
-import warnings
-from types import SimpleNamespace
+"""group_norm_relu among the rest of torch: autograd, torch.library, torch.compile, autocast, what is refused."""
 
 import pytest
 import torch
 from kernel_cases import LAYOUTS
 from norm_cases import clear_gradient, exact_gradients, gradient_error, gradients, make_case, value_error
 from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad
 from torch.library import opcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import gmd_kernels as gk
-from gmd_kernels import dispatch, reference, reference_norm
+from gmd_kernels import reference, reference_norm
+from gmd_kernels.norm_arguments import lying_plainly
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-GPU = SimpleNamespace(device=torch.device("cuda", 0))  # what dispatch looks at, of a tensor on one
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -95,6 +94,18 @@ class Small(torch.nn.Module):
         return gk.group_norm_relu(x + x.mean(), self.weight[:1], self.bias[:1], 2).sum()
 
 
+class Recorded(TorchDispatchMode):
+    """The ops that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        self.names.append(str(op))
+        return op(*args, **(kwargs or {}))
+
+
 @pytest.fixture
 def compiler():
     torch.compiler.reset()
@@ -132,6 +143,17 @@ def test_fake_tensors_lie_as_real_ones():
             fakes = [mode.from_tensor(tensor) for tensor in case[:4]]
             fake = gk.group_norm_relu(*fakes[:3], case.num_groups, fakes[3])
         assert (fake.shape, fake.dtype, fake.stride()) == (real.shape, real.dtype, real.stride())
+
+
+def test_a_tensor_that_lies_otherwise_is_copied_once():
+    """Also one that is dense, whose copy torch lays out as it is."""
+    case = make_case("3d", torch.float32)
+    for layout in LAYOUTS:
+        x = LAYOUTS[layout](case.x)
+        with Recorded() as recorded:
+            lying_plainly(x)
+        copies = [name for name in recorded.names if "clone" in name or "copy" in name]
+        assert len(copies) <= 1, (layout, copies)
 
 
 def test_autocast_leaves_types_alone():
@@ -199,95 +221,49 @@ def test_differentiating_twice_is_refused(traced: bool):
         torch.autograd.grad(y.sum(), x, create_graph=True)
 
 
-# Errors
-
-X, TABLE, ROWS = torch.zeros(2, 4, 3), torch.zeros(3, 4), torch.zeros(2, dtype=torch.int64)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"x": [1.0]}, TypeError, r"x: expected float32, .* \[n, C, \*spatial\], got list"),
-        ({"x": X.int()}, TypeError, r"x: expected float32, .*, got \[2, 4, 3\] torch.int32 on cpu"),
-        ({"x": torch.zeros(4)}, TypeError, r"x: expected .*, got \[4\] torch.float32"),
-        ({"x": X.to_sparse()}, TypeError, r"x: expected .*, got \[2, 4, 3\] .*sparse_coo"),
-        ({"num_groups": 3}, ValueError, r"num_groups: expected a divisor of 4 channels, got 3"),
-        ({"num_groups": 0}, ValueError, r"num_groups: expected a divisor of 4 channels, got 0"),
-        ({"num_groups": 2.0}, ValueError, r"num_groups: expected a divisor of 4 channels, got 2.0"),
-        ({"weight": TABLE.double()}, TypeError, r"weight: expected torch.float32 or x's torch.float32, got .*float64"),
-        ({"weight": None}, TypeError, r"weight: expected .*, got NoneType"),
-        ({"weight": TABLE[0]}, ValueError, r"weight: expected \[R, C\] = \[R, 4\] on cpu as x, got \[4\]"),
-        ({"weight": TABLE.to("meta")}, ValueError, r"weight: expected .* on cpu as x, got .* on meta"),
-        ({"bias": TABLE[:, 1:]}, ValueError, r"bias: expected \[R, C\] = \[R, 4\] on cpu as x, got \[3, 3\]"),
-        ({"bias": TABLE[1:]}, ValueError, r"bias: expected \[3, 4\] as weight, got \[2, 4\]"),
-        ({"bias": TABLE.half()}, TypeError, r"bias: expected torch.float32 or x's torch.float32, got .*float16"),
-        ({"rows": None}, ValueError, r"rows: expected \[n\] = \[2\] int64 where weight has 3 rows, got None"),
-        ({"rows": [0, 1]}, ValueError, r"rows: expected int64 \[n\] = \[2\], got list"),
-        ({"rows": ROWS.int()}, ValueError, r"rows: expected int64 \[n\] = \[2\], got \[2\] torch.int32"),
-        ({"rows": ROWS[:1]}, ValueError, r"rows: expected int64 \[n\] = \[2\], got \[1\]"),
-        ({"rows": ROWS.to("meta")}, ValueError, r"rows: expected on cpu as x, got \[2\] torch.int64 on meta"),
-        ({"rows": torch.tensor([0, 3])}, ValueError, r"rows\[1\]: expected 0 to 2, got 3"),
-        ({"rows": torch.tensor([-1, 0])}, ValueError, r"rows\[0\]: expected 0 to 2, got -1"),
-        ({"eps": -1.0}, ValueError, r"eps: expected a number of at least 0, got -1.0"),
-        ({"eps": torch.nan}, ValueError, r"eps: expected a number of at least 0, got nan"),
-        ({"eps": "1e-5"}, ValueError, r"eps: expected a number of at least 0, got '1e-5'"),
-    ],
-)
-def test_errors_name_the_argument(change: dict, error: type[Exception], message: str):
-    arguments = {"x": X, "weight": TABLE, "bias": TABLE, "num_groups": 2, "rows": ROWS} | change
-    with pytest.raises(error, match=message):
-        gk.group_norm_relu(**arguments)
+def of_argument(name: str):
+    """-> group_norm_relu of one argument alone, and this argument."""
+    x, weight, bias, rows, num_groups, _ = make_case("3d", torch.float32)
+    arguments = {"x": x, "weight": weight, "bias": bias, "rows": rows}
+    return lambda tensor: gk.group_norm_relu(**arguments | {name: tensor}, num_groups=num_groups), arguments[name]
 
 
-def test_the_op_checks_what_it_is_given():
-    with pytest.raises(ValueError, match=r"rows\[1\]: expected 0 to 2, got 3"):
-        torch.ops.gmd.group_norm_relu(X, TABLE, TABLE, torch.tensor([0, 3]), 2, 1e-5)
-    with pytest.raises(ValueError, match=r"num_groups: expected a divisor of 4 channels, got 3"):
-        torch.ops.gmd.group_norm_relu(X, TABLE, TABLE, ROWS, 3, 1e-5)
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # of torch's own, where it begins
+@pytest.mark.parametrize("name", ["x", "weight", "bias"])
+def test_forward_mode_is_refused(name: str):
+    """A tangent that got lost would be a derivative of zero."""
+    function, at = of_argument(name)
+    refused = pytest.raises(NotImplementedError, match=r"group_norm_relu: .* backward passes alone, .* no tangents")
+    for differentiate in (torch.func.jvp, lambda f, at, along: torch.func.jacfwd(f)(*at)):
+        with refused:
+            differentiate(function, (at,), (torch.ones_like(at),))
+    for required in (False, True):
+        leaf = at.clone().requires_grad_(required)
+        with forward_ad.dual_level(), refused:
+            function(forward_ad.make_dual(leaf, torch.ones_like(at)))
+    with forward_ad.dual_level():
+        assert torch.equal(function(at), function(at.clone())), "no tangents, no complaint"
 
 
-# Backends
+@pytest.mark.parametrize("name", ["x", "weight", "bias"])
+def test_gradients_of_torch_func_are_refused(name: str):
+    function, at = of_argument(name)
+    for differentiate in (torch.func.grad, torch.func.jacrev):
+        with pytest.raises(NotImplementedError, match=r"group_norm_relu: no gradients by torch.func .*torch.autograd"):
+            differentiate(lambda tensor: function(tensor).sum())(at)
+        assert differentiate(lambda tensor: tensor.sum() + function(at).sum())(at).eq(1).all()
 
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch):
-    """A machine with a GPU that Triton serves, as far as dispatch can see."""
-    triton = SimpleNamespace(why_not=lambda device: None)
-    there = gk.Backend(True, "is there")
-    for name in ("cuda", "triton"):
-        monkeypatch.setitem(dispatch._KERNELS, name, dispatch._KERNELS[name]._replace(find=lambda: there))
-    monkeypatch.setattr(dispatch, "_load", {"gmd_kernels.triton_ops": triton, reference.__name__: reference}.get)
-    dispatch._why_not_gpu.cache_clear()
-    yield triton
-    dispatch._why_not_gpu.cache_clear()
-
-
-@pytest.mark.parametrize("forced", [None, "cuda", "triton"])
-def test_on_a_gpu_triton_serves_without_a_word(gpu, monkeypatch: pytest.MonkeyPatch, forced: str | None):
-    """There is no kernel in CUDA C++; who asks for CUDA means the gradients' kernels."""
-    if forced:
-        monkeypatch.setenv("GMD_BACKEND", forced)
-    else:
-        monkeypatch.delenv("GMD_BACKEND", raising=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert dispatch.choose_for_norm(GPU) is gpu
-
-
-@pytest.mark.parametrize("forced", [None, "cuda"])
-def test_without_triton_the_reference_serves_and_says_so(gpu, monkeypatch: pytest.MonkeyPatch, forced: str | None):
-    gpu.why_not = lambda device: "it is too old"
-    if forced:
-        monkeypatch.setenv("GMD_BACKEND", forced)
-    else:
-        monkeypatch.delenv("GMD_BACKEND", raising=False)
-    with pytest.warns(gk.FallbackWarning, match="goes through the slow PyTorch reference: it is too old"):
-        assert dispatch.choose_for_norm(GPU) is reference
-
-
-def test_forced_backends_that_do_not_serve_the_device(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("GMD_BACKEND", "cuda")
-    with pytest.raises(RuntimeError, match="GMD_BACKEND=cuda cannot serve this call: the CUDA kernels are"):
-        gk.group_norm_relu(X, TABLE, TABLE, 2, ROWS)
-    monkeypatch.setenv("GMD_BACKEND", "reference")
-    assert dispatch.choose_for_norm(GPU) is reference
+@pytest.mark.parametrize("wanted", [(0, 1, 2), (1, 2)])
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # vmap takes one gradient after the other
+def test_many_gradients_at_a_time(wanted: tuple[int, ...]):
+    case = make_case("3d", torch.bfloat16, "channels_last")
+    leaves = [tensor.clone().requires_grad_(i in wanted) for i, tensor in enumerate(case[:3])]
+    y = gk.group_norm_relu(*leaves, case.num_groups, case.rows)
+    grads = torch.stack([clear_gradient(case, seed) for seed in range(3)])
+    leaves = [leaves[i] for i in wanted]
+    each = [torch.autograd.grad(y, leaves, grad, retain_graph=True) for grad in grads]
+    batched = torch.autograd.grad(y, leaves, grads, is_grads_batched=True, retain_graph=True)
+    mapped = torch.func.vmap(lambda grad: torch.autograd.grad(y, leaves, grad, retain_graph=True))(grads)
+    for results in (batched, mapped):
+        assert all(torch.equal(a, torch.stack(b)) for a, b in zip(results, zip(*each, strict=True), strict=True))

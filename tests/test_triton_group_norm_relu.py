@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from kernel_cases import BACKENDS, LAYOUTS
-from norm_oracle import EPS, Case, backward_errors, forward_error, make_case, statistics
+from norm_oracle import EPS, Case, backward_errors, forward_error, make_case, passes_the_nan, statistics, with_nan
 
 if "triton" not in BACKENDS:
     pytest.skip("Triton's interpreter is off, as where there is a GPU", allow_module_level=True)
@@ -179,6 +179,15 @@ def test_what_is_not_finite_comes_out_as_nan(bad):
         assert result[1, :2].isfinite().all()
     assert rstd.isnan().tolist() == [[False, False], [False, True]]
     assert dweight.isnan().tolist() == [[False, False, True, True]]
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("which", ["x", "weight", "bias"])
+def test_the_gradient_passes_a_nan(which, last):
+    """As through torch's ReLU, so that a loss of NaN leaves no finite gradients."""
+    case = with_nan(make_case((2, 4, 9), 2, [1, 0], 2, last=last), which)
+    _, grads = run(case)
+    assert passes_the_nan(case, *grads)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3), (2, 4, 0), (0, 4)])

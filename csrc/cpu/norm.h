@@ -30,8 +30,9 @@ class Lines {
         type_(type_of(x.scalar_type())) {
     const bool last = voxels == 1 || !x.is_contiguous();
     per_line = last ? channels : 1;
-    const int64_t length = voxels * per_line;
-    whole = std::lcm(per_line, 4 * width());
+    const int64_t length = voxels * per_line, strip = 4 * width();
+    // of a line shorter than the channels take to repeat, tables and sums need no more than the line
+    whole = std::min(std::lcm(per_line, strip), (length + strip - 1) / strip * strip);
     period = per_line == 1 ? 1 : whole;
     slot_length_ = (length / std::clamp<int64_t>(length / kSmallest, 1, kMost) + whole - 1) / whole * whole;
     slots = (length + slot_length_ - 1) / slot_length_;
@@ -54,10 +55,11 @@ class Lines {
   template <class Visit>
   void each_place(Visit visit) const {
     if (period == 1) return visit(0, 0);
-    const int64_t two = type_ == Type::kBFloat16, step = width() << two;  // neighbours share a lane, see vectors.inl
+    const int64_t lanes = width();
+    const int64_t two = type_ == Type::kBFloat16, step = lanes << two;  // neighbours share a lane, see vectors.inl
     for (int64_t begin = 0, channel = 0; begin < period; begin += step) {
       for (int64_t i = 0; i < step; ++i) {
-        visit(begin + (i & two) * width() + (i >> two), channel);
+        visit(begin + (i & two) * lanes + (i >> two), channel);
         if (++channel == per_line) channel = 0;
       }
     }
@@ -78,8 +80,8 @@ class Lines {
   const int64_t samples, channels, groups, voxels;
   int64_t per_line;  // channels that a line passes through
   int64_t slots;     // of a line
-  int64_t whole;     // elements: strips of the kernels, after which the channels repeat
-  int64_t period;    // of the channels; 1 if a line has only one
+  int64_t whole;     // elements: strips of the kernels, after which the channels repeat or the line has ended
+  int64_t period;    // of the tables: `whole`, or 1 if a line has only one channel
 
  private:
   static constexpr int64_t kSmallest = 1 << 14;  // elements worth another slot

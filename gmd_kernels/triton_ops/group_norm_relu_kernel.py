@@ -132,10 +132,9 @@ def _statistics_kernel(
     SLOTS: tl.constexpr,  # that are added at a time
 ):
     """One group of one sample, by Chan's formula: the mean first, then the squares around it."""
-    groups: tl.constexpr = C // GROUP
-    sample = (tl.program_id(0) // groups).to(tl.int64)
+    program, groups = tl.program_id(0), C // GROUP
     c = tl.arange(0, WIDTH)[None, :]
-    source = partials + sample * slots * (2 * C) + tl.program_id(0) % groups * GROUP + c
+    source = partials + (program // groups).to(tl.int64) * slots * (2 * C) + program % groups * GROUP + c
     size = voxels.to(tl.float64) * GROUP
     middle = tl.full([], 0, tl.float64)
     first = 0
@@ -157,8 +156,8 @@ def _statistics_kernel(
         around = value - middle
         squares += tl.sum(tl.where(there, own + count * around * around, 0.0))
         first += SLOTS
-    tl.store(mean + tl.program_id(0), middle)
-    tl.store(rstd + tl.program_id(0), 1 / tl.sqrt(squares / size + EPS))
+    tl.store(mean + program, middle)
+    tl.store(rstd + program, 1 / tl.sqrt(squares / size + EPS))
 
 
 @triton.jit(do_not_specialize=["slots", "tiles"])
@@ -210,7 +209,7 @@ def _products_kernel(
     CHANNELS: tl.constexpr,
     VOXELS: tl.constexpr,
 ):
-    """dz: the gradient where the result was greater than zero, which is found out again."""
+    """dz: the gradient where the ReLU let its argument pass, which is found out again."""
     sample, slot, first = _place(tl.program_id(0), slots, C, CHANNELS)
     mu, r, w, b = _normalisation(sample, first, weight, bias, rows, mean, rstd, C, GROUP, CHANNELS)
     number: tl.constexpr = partials.dtype.element_ty
@@ -221,7 +220,7 @@ def _products_kernel(
         begin, places, inside = _tile(sample, tile, first, voxels, C, LAST, CHANNELS, VOXELS)
         centred = widened(tl.load(x + begin + places, mask=inside, other=0.0)) - mu
         dz = widened(tl.load(grad + begin + places, mask=inside, other=0.0))
-        dz = tl.where(centred * (r * w) + b > 0, dz, 0.0)
+        dz = tl.where(centred * (r * w) + b <= 0, 0.0, dz)  # NaN passes, as torch's ReLU has it
         total += dz
         product += dz * centred
         tile += 1
@@ -327,7 +326,7 @@ def _gradient_kernel(
         begin, places, inside = _tile(sample, tile, first, voxels, C, LAST, CHANNELS, VOXELS)
         centred = widened(tl.load(x + begin + places, mask=inside, other=0.0)) - mu
         dz = widened(tl.load(grad + begin + places, mask=inside, other=0.0))
-        dz = tl.where(centred * (r * w) + b > 0, dz, 0.0)
+        dz = tl.where(centred * (r * w) + b <= 0, 0.0, dz)  # NaN passes, as torch's ReLU has it
         result = dz * (r * w) - offset - centred * slope
         tl.store(dx + begin + places, rounded(result, dx.dtype.element_ty), mask=inside)
         tile += 1
