@@ -23,8 +23,9 @@ OURS, PYTORCH = "group_norm_relu (ours)", "PyTorch"
 # result. As the bandwidth is that of as many bytes, what stays in the caches counts as fast as it is there.
 FORWARD, BOTH = Work(reads=1, copies=1), Work(reads=4, copies=2)
 FORWARD_PHASE, BOTH_PHASES = "forward", "forward + backward"
-# Relative, in norm: PyTorch rounds bfloat16 up to three times. A term that is missing shows as more than 0.1.
-TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+# Relative, in norm: PyTorch rounds bfloat16 up to three times, and adds half a million float32 to 1.1e-5 of the sum. A
+# term that is missing shows as more than 0.1.
+TOLERANCES = {torch.float32: 3e-5, torch.bfloat16: 2e-2}
 CLEAR = 0.05  # a z closer to 0 than that may pass the ReLU or not, as it is rounded
 MOST_CALLS, ROUND_MS = 20, 10.0  # of a contestant in one round
 

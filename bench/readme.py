@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import numerics
+from bench import numerics, study_tables
 from bench.host import ROOT
 from bench.norm_tables import norm_markdown
 from bench.run import RESULTS
@@ -20,6 +20,7 @@ from bench.tables import (
 from gmd.files import replacing
 
 README, NUMERICS, STEP = ROOT / "README.md", ROOT / "docs" / "numerics.md", ROOT / "docs" / "step.md"
+STUDY = ROOT / "docs" / "study.md"
 DEMO = ROOT / "docs" / "demo" / "table.md"
 
 
@@ -43,6 +44,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "evaluation table": evaluation_markdown(evaluation),
         },
         NUMERICS: {"numerics table": numerics.markdown(pd.read_csv(RESULTS / "numerics_cpu.csv"))},
+        STUDY: study_tables.sections(pd.read_csv(RESULTS / "study.csv")),
     }
 
 

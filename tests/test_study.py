@@ -1,6 +1,6 @@
 """The study of quality: that it goes on where it stopped, pairs what it compares, and says what its numbers say."""
 
-import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +9,13 @@ import pytest
 from scipy import stats
 
 from bench import study, study_tables
+from bench.host import ROOT
 from bench.study import ARMS, Arm, Setting
 from gmd.data.cases import BRATS_MODALITIES, find_cases
 from gmd.subsets import all_subsets
 from gmd.tables import Row
 
+STUDY = ROOT / "docs" / "study.md"
 TINY = Setting(steps=2, width=0.125, shape=16, batch=1, train_cases=2, test_cases=1)
 TWO = (Arm("enumerate", "enumerate"), Arm("gmd, 1e-3", "gmd", energy=1e-3))
 
@@ -130,7 +132,7 @@ def made_up(compressed=(0.001, -0.001, 0.0, 0.0005, -0.0005), seeds=5):
     rows = []
     for seed in range(seeds):
         base = 0.7 + 0.01 * seed
-        gaps = {"joint": -0.1 + 0.001 * seed, "gmd": 0.0, "gmd, 1e-3": compressed[seed]}
+        gaps = {"joint": -0.1 + 0.001 * seed, "enumerate": -0.02, "gmd": 0.0, "gmd, 1e-3": compressed[seed]}
         for arm, gap in gaps.items():
             scores = {name: base + gap for name in (*study_tables.SCORES, *study_tables.SINGLES)}
             steps = {"steps": 300, "loss_last": 0.5, "cpu_s_per_step": 0.5, "worst": "t1"}
@@ -154,14 +156,18 @@ def test_intervals_are_paired_t_intervals_with_one_degree_of_freedom_less_than_s
 def test_tables_say_what_the_rows_say():
     table = made_up()
     scores = study_tables.scores_markdown(table).splitlines()
-    assert scores[3].startswith("| gmd | 72.0 ± 2.0 |")
-    assert scores[0].count("|") == scores[1].count("|") == scores[2].count("|") == scores[4].count("|")
+    assert scores[4].startswith("| gmd | 5 | 72.0 ± 2.0 | 72.0 ± 2.0 | 72.0 ± 2.0 | 72.0 | 72.0 | 72.0 | 72.0 | t1 |")
+    assert len({line.count("|") for line in scores}) == 1
     differences = study_tables.differences_markdown(table)
-    assert "| joint | **-9.80 ± 0.20** |" in differences
-    assert "| gmd, 1e-3 | +0.00 ± 0.10 |" in differences  # not bold: it does not exclude 0
+    assert "| joint | 5 | **-9.80 ± 0.20** |" in differences
+    assert "| gmd, 1e-3 | 5 | +0.00 ± 0.10 |" in differences  # not bold: it does not exclude 0
     training = study_tables.training_markdown(table)
     assert "| gmd | 0.500 | 12.5 % | 12.5 % | 12.5 % | 8.0 | 0.0e+00 | 0.50 |" in training
     assert "| joint | 0.500 |  |  |  |  |  | 0.50 |" in training
+    assert "| 3 | 12.5 % | +9.70 | +9.70 | +2.00 | +2.00 |" in study_tables.seeds_markdown(table)
+    assert set(study_tables.sections(table)) == set(
+        re.findall("<!-- (study .*) -->", STUDY.read_text(encoding="utf-8"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,24 +187,30 @@ def test_the_verdict_on_compression(compressed, words):
     assert pd.Series(text).str.contains(words.replace("+", r"\+")).all(), text
 
 
-def test_a_seed_that_is_not_finished_is_left_out():
-    table = made_up()
+def test_an_arm_is_compared_on_the_seeds_that_it_has_been_run_with():
+    """Here the last seed lacks one arm: its difference is that of four seeds, the others keep five."""
+    table = made_up(compressed=(0.01, 0.01, 0.01, 0.01, 0.5))
     unfinished = table.drop(index=table.index[-1])
-    pd.testing.assert_frame_equal(study_tables.paired_seeds(unfinished), made_up(seeds=4))
-    assert study_tables.scores_markdown(unfinished) == study_tables.scores_markdown(made_up(seeds=4))
+    differences = study_tables.differences_markdown(unfinished)
+    assert "| gmd, 1e-3 | 4 | **+1.00 ± 0.00** |" in differences
+    assert "| enumerate | 5 | **-2.00 ± 0.00** |" in differences
+    assert "4 seeds" in study_tables.verdict(unfinished)
+    assert study_tables.scores_markdown(unfinished).splitlines()[5].startswith("| gmd, 1e-3 | 4 |")
 
 
 def test_the_picture_shows_every_arm_and_seed():
     axes = study_tables.draw(made_up()).axes
     assert [ax.get_title() for ax in axes] == list(study_tables.SCORES.values())
-    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["gmd, 1e-3", "joint"]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["gmd, 1e-3", "enumerate", "joint"]
     assert len(axes[0].collections[0].get_offsets()) == 5
 
 
-def test_the_committed_study_is_whole():
-    """Every arm with every seed, in one setting: else the pairs are no pairs."""
+def test_the_committed_study_is_of_one_setting_and_of_pairs():
     table = pd.read_csv(study.CSV)
-    for _, rows in table.groupby("seed"):
-        assert list(rows["arm"]) == [arm.name for arm in ARMS]
     assert table["steps"].nunique() == 1
-    assert json.loads(table.to_json())  # no infinities
+    assert set(table["arm"]) == {arm.name for arm in ARMS}
+    assert not table.duplicated(["seed", "arm"]).any()
+    for _, rows in table.groupby("seed"):
+        assert {"joint", "enumerate", "gmd"} <= set(rows["arm"])
+    assert table[["dice_mean", "dice_worst", "dice_full"]].stack().between(0, 1).all()
+    assert (table["skipped"] == 0).all()
