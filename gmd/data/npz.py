@@ -1,0 +1,57 @@
+"""Arrays in `.npz` files, never through pickle."""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gmd.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+
+# what numpy and zipfile raise for files that are cut off, damaged, or something else (found by flipping bits)
+_UNREADABLE = (
+    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError),
+    *(ValueError, KeyError, TypeError, IndexError, SyntaxError, OverflowError, MemoryError, RuntimeError),
+)
+
+
+def read_npz(path: Path) -> Arrays:
+    """All arrays of the file. Raises UserError if one cannot be read, such as one of Python objects."""
+    try:
+        # given a path, numpy leaves a damaged file open
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except _UNREADABLE as error:
+        raise UserError(
+            f"{path}: cannot be read as .npz ({type(error).__name__}: {error}); "
+            "it may be cut off or damaged, or hold Python objects, which are never loaded from a .npz"
+        ) from error
+    if others := [key for key, value in arrays.items() if not isinstance(value, np.ndarray)]:
+        raise UserError(f"{path}: {others[0]} is no array; it is an archive, but not one of arrays")
+    return arrays
+
+
+def check_arrays(path: Path, arrays: Arrays, expected: dict[str, tuple[str, int]], same_length: Sequence[str]) -> None:
+    """Raises UserError for arrays that are missing or of another kind, or that do not belong together.
+
+    expected: name -> (dtype kinds as numpy's letters, number of axes)
+    same_length: those that have one entry for each of the same things
+    """
+    if missing := [key for key in expected if key not in arrays]:
+        there = ", ".join(arrays) or "nothing"
+        raise UserError(f"{path}: has no {', '.join(missing)}; there is {there}")
+    for key, (kinds, axes) in expected.items():
+        value = arrays[key]
+        if value.dtype.kind not in kinds or value.ndim != axes:
+            kind = " or ".join(_KINDS[letter] for letter in kinds)
+            raise UserError(f"{path}: {key} is {value.dtype} {list(value.shape)}, expected {kind} with {axes} axes")
+    lengths = {key: len(arrays[key]) for key in same_length}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{key}: {length}" for key, length in lengths.items())
+        raise UserError(f"{path}: the arrays are not of one length ({listed})")
+
+
+_KINDS = {"f": "float", "i": "signed integers", "u": "unsigned integers", "U": "str", "b": "bool"}

@@ -1,0 +1,34 @@
+"""Sequences of different lengths in one tensor."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Padded(NamedTuple):
+    """n sequences of up to L steps.
+
+    Attributes:
+        values: [n, L, F] float, zeros from each sequence's length on.
+        lengths: [n] int64, at least 1 and at most L.
+    """
+
+    values: Tensor
+    lengths: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """[n, L] bool, True where there is a step."""
+        return torch.arange(self.values.shape[1], device=self.values.device) < self.lengths[:, None]
+
+    def to(self, device: torch.device) -> "Padded":
+        return Padded(self.values.to(device), self.lengths.to(device))
+
+
+def pad(sequences: list[Tensor]) -> Padded:
+    """n tensors [L_i, F], of at least one step each, or it raises a ValueError: attention to nothing is NaN."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    if not len(lengths) or not lengths.all():
+        raise ValueError(f"sequences: expected some, each of at least one step, got lengths {lengths.tolist()}")
+    return Padded(torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True), lengths)
