@@ -1,11 +1,10 @@
 """The table of the missing-modality literature: a row per subset of the modalities, a column per region."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from gmd.subset_lines import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 
 
@@ -35,37 +34,23 @@ def subset_table(scores: Iterable[Score], modalities: Sequence[str], regions: Se
 
 def mean_over_subsets(rows: Sequence[Row]) -> dict[str, float]:
     """Region -> mean over the subsets that exist, each counted once however many cases it has."""
-    present = [row.dice for row in rows if row.cases]
-    return {region: fmean(dice[region] for dice in present) for region in (present[0] if present else ())}
+    return column_means([row.dice for row in rows if row.cases])
 
 
 def table_markdown(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
     """The table for people. Numbers of cases get a column only if they differ between existing subsets."""
-    with_cases = len({row.cases for row in rows if row.cases}) > 1
-    header = [*modalities, *(["cases"] if with_cases else []), *regions, "mean"]
-    lines = [header, [":-:"] * len(modalities) + ["--:"] * (len(header) - len(modalities))]
-    for row in rows:
-        marks = ["●" if modality in row.subset else "○" for modality in modalities]
-        lines.append([*marks, *([str(row.cases)] if with_cases else []), *_numbers(row.dice, regions)])
     present = sum(row.cases > 0 for row in rows)
-    label = [f"mean of {present}", *[""] * (len(modalities) - 1), *([""] if with_cases else [])]
-    lines.append([*label, *_numbers(mean_over_subsets(rows), regions)])
-    return _aligned(lines)
+    return lines_markdown(_lines(rows, regions, f"mean of {present}"), modalities, "cases", [*regions, "mean"])
 
 
 def table_csv(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
     """The table for programs: modalities as 1 and 0, all digits, `absent` where no case has the subset."""
-    lines = [["subset", *modalities, "cases", *regions, "mean"]]
-    for row in rows:
-        marks = [int(modality in row.subset) for modality in modalities]
-        lines.append([subset_name(row.subset), *marks, row.cases, *_cells(row.dice, regions)])
-    lines.append(["mean", *[""] * len(modalities), "", *_cells(mean_over_subsets(rows), regions)])
-    return _csv(lines)
+    return lines_csv(_lines(rows, regions, "mean"), modalities, "cases", [*regions, "mean"])
 
 
 def cases_csv(scores: Iterable[Score]) -> str:
     """Every single score, in long format: case, subset, region, dice."""
-    return _csv([Score._fields, *((s.case, subset_name(s.subset), s.region, s.dice) for s in scores)])
+    return csv_text([Score._fields, *((s.case, subset_name(s.subset), s.region, s.dice) for s in scores)])
 
 
 def _row(subset: Subset, scores: list[Score], regions: Sequence[str]) -> Row:
@@ -75,25 +60,13 @@ def _row(subset: Subset, scores: list[Score], regions: Sequence[str]) -> Row:
     return Row(subset, len({s.case for s in scores}), dice)
 
 
+def _lines(rows: Sequence[Row], regions: Sequence[str], label_of_mean: str) -> list[Line]:
+    lines = [Line(subset_name(row.subset), row.subset, row.cases, _cells(row.dice, regions)) for row in rows]
+    return [*lines, Line(label_of_mean, None, None, _cells(mean_over_subsets(rows), regions))]
+
+
 def _cells(dice: dict[str, float], regions: Sequence[str]) -> list[float | str]:
     """The regions and their mean."""
     if not dice:
-        return ["absent"] * (len(regions) + 1)
+        return [ABSENT] * (len(regions) + 1)
     return [*(dice[region] for region in regions), fmean(dice.values())]
-
-
-def _numbers(dice: dict[str, float], regions: Sequence[str]) -> list[str]:
-    return [cell if isinstance(cell, str) else f"{cell:.3f}" for cell in _cells(dice, regions)]
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Markdown that can also be read as it stands, in a terminal."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    centred = [[cell.center(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in centred)
-
-
-def _csv(lines: Iterable[Sequence]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmd.methods.objectives import full_objective, subset_objectives
-from gmd.models.dynamic_sharing import ModalityGroupNorm, Pairs, run_modalities
+from gmd.models.dynamic_sharing import ModalityGroupNorm, ModalityLayerNorm, Pairs, run_modalities
 from gmd.models.unet3d import UNet3d
 from gmd.subsets import all_subsets, subset_name
 
@@ -108,6 +108,17 @@ def test_modalities_that_no_pair_has_get_no_gradient():
         assert [p.grad is not None for p in parameters] == [True, False, True, False]
 
 
+def test_layer_norm_is_torchs_with_the_affine_of_the_modality():
+    ours, x = ModalityLayerNorm(6, 3), torch.randn(2, 4, 6)
+    for modality in range(3):
+        theirs = nn.LayerNorm(6)
+        nn.init.normal_(theirs.weight), nn.init.normal_(theirs.bias)
+        ours.weight[modality].data, ours.bias[modality].data = theirs.weight.data, theirs.bias.data
+        assert torch.allclose(ours(x, modality), theirs(x), atol=1e-6)
+    ours(x, 1).sum().backward()
+    assert [p.grad is not None for p in (*ours.weight, *ours.bias)] == [False, True, False] * 2
+
+
 # The network
 
 
@@ -136,7 +147,7 @@ def test_width_1_has_the_published_channels():
     network = UNet3d(MODALITIES, ("WT", "TC", "ET"), width=1)
     assert [block.conv2.out_channels for block in network.encoder] == [32, 64, 128, 256, 512]
     assert [block.conv2.out_channels for block in network.decoder] == [256, 128, 64, 32]
-    assert network.logits.out_channels == 3
+    assert network.head.out_channels == 3
     assert network.encoder[0].conv1.in_channels == 1
 
 
@@ -147,6 +158,13 @@ def test_modalities_share_everything_but_their_norms(network: UNet3d):
     assert private == 4 * private_of_one
     shared, shared_of_one = (sum(p.numel() for p in net.parameters()) for net in (network, one))
     assert shared - private == shared_of_one - private_of_one
+
+
+def test_features_are_what_the_head_makes_logits_of(network: UNet3d):
+    x, which = noise(2), [3, 1]
+    features = network.features(x, which)
+    assert features.shape == (2, network.head.in_channels, 16, 16, 16)
+    assert torch.equal(network.head(features), network(x, which))
 
 
 def test_sizes_need_not_be_equal(network: UNet3d):
@@ -205,6 +223,21 @@ def test_only_samples_with_all_of_a_subset_take_part(mixed: Pairs):
         assert mixed.having(subset) == [s for s, have in enumerate(HAVE) if set(subset) <= set(have)]
     with pytest.raises(ValueError, match=r"no sample of this batch has all of t1\+t1ce"):
         alone(mixed, 2).fuse(("t1", "t1ce"))
+
+
+def test_the_network_fuses_by_the_mean(network: UNet3d, mixed: Pairs):
+    fused, members = network.fuse(mixed, ("t1", "t2"))
+    assert torch.equal(fused, mixed.fuse(("t1", "t2"))[0])
+    assert members == [1, 3]
+    fused, members = network.fuse(mixed)
+    assert torch.equal(fused, mixed.fuse_present())
+    assert members == [0, 1, 2, 3]
+
+
+def test_a_sample_without_any_modality_is_an_error_not_nan():
+    pairs = Pairs(3, {"t1": [0], "t2": [0, 2]}, {"t1": noise(1), "t2": noise(2)})
+    with pytest.raises(ValueError, match="sample 1 of this batch has no modality"):
+        pairs.fuse_present()
 
 
 # Objectives

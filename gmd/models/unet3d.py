@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmd.models.conv import Conv3d, PointwiseConv3d
-from gmd.models.dynamic_sharing import ModalityGroupNorm
+from gmd.models.dynamic_sharing import ModalityGroupNorm, Pairs, mean_fusion
+from gmd.subsets import Subset
 
 PUBLISHED_CHANNELS = (32, 64, 128, 256, 512)  # width 1
 # Regions are a few per cent of the voxels. From that prior (Lin et al., ICCV 2017, section 3.3) the background is right
@@ -39,10 +40,18 @@ class UNet3d(nn.Module):
         self.encoder = nn.ModuleList(DoubleConv(i, o, len(modalities)) for i, o in down)
         up = reversed(list(pairwise(channels)))
         self.decoder = nn.ModuleList(DoubleConv(fine + coarse, fine, len(modalities)) for fine, coarse in up)
-        self.logits = PointwiseConv3d(channels[0], len(regions))
-        nn.init.constant_(self.logits.bias, PRIOR_LOGIT)
+        self.head = PointwiseConv3d(channels[0], len(regions))
+        nn.init.constant_(self.head.bias, PRIOR_LOGIT)
 
     def forward(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
+        return self.head(self.features(volumes, modality))
+
+    def fuse(self, outputs: Pairs, subset: Subset | None = None) -> tuple[Tensor, list[int]]:
+        """The mean over `subset`, for the samples that have all of it, or over what each has: [b, ...] and samples."""
+        return mean_fusion(outputs, subset)
+
+    def features(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
+        """What `head` makes the logits of: [n, C, X, Y, Z], with the channels of the finest level."""
         if volumes.ndim != 5 or volumes.shape[1] != 1 or any(s % self.stride for s in volumes.shape[2:]):
             raise ValueError(
                 f"volumes: expected [n, 1, X, Y, Z] with X, Y, Z multiples of {self.stride}, got {list(volumes.shape)}"
@@ -54,7 +63,7 @@ class UNet3d(nn.Module):
         skips.pop()
         for block in self.decoder:
             x = block(torch.cat([skips.pop(), _doubled(x)], dim=1), modality)
-        return self.logits(x)
+        return x
 
 
 class DoubleConv(nn.Module):

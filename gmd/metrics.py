@@ -1,0 +1,105 @@
+"""The metrics of sentiment and of classification, as the field defines them; fractions, not per cent."""
+
+import math
+
+import torch
+from torch import Tensor
+from torchmetrics.functional import mean_absolute_error
+from torchmetrics.functional.classification import multiclass_f1_score
+
+SENTIMENT_METRICS = (
+    "MAE",
+    "Corr",
+    "Acc-2 neg/non-neg",
+    "F1 neg/non-neg",
+    "Acc-2 neg/pos",
+    "F1 neg/pos",
+    "Acc-5",
+    "Acc-7",
+)
+CLASS_METRICS = ("accuracy", "macro F1")
+
+
+def sentiment_metrics(predictions: Tensor, scores: Tensor) -> dict[str, float]:
+    """Of predictions [n] float for scores [n] float in [-3, 3], n at least 1; SENTIMENT_METRICS names them in order.
+
+    As MMSA (Mao et al., ACL 2022) computes them:
+    neg/non-neg: two classes, of which 0 and above is one.
+    neg/pos: two classes, of which above 0 is one, over the samples whose score is not 0; NaN if there are none.
+    F1: of the two classes, weighted by how many samples each has.
+    Acc-5, Acc-7: predictions and scores clipped to [-2, 2] or [-3, 3] and rounded, halves to the even number.
+    Corr: Pearson's. It is undefined where predictions or scores are constant; 0 then, as constants tell nothing.
+
+    Raises ValueError for tensors of other shapes, and for NaN or infinity in them.
+    """
+    predictions, scores = (value.detach().double().cpu() for value in (predictions, scores))
+    if predictions.ndim != 1 or not len(predictions) or predictions.shape != scores.shape:
+        raise ValueError(
+            f"predictions, scores: expected [n] both, n at least 1, got {list(predictions.shape)}, {list(scores.shape)}"
+        )
+    for name, value in (("predictions", predictions), ("scores", scores)):
+        if not value.isfinite().all():
+            raise ValueError(f"{name}: expected finite numbers, got NaN or infinity; leave padded steps out")
+    accuracy, f1 = _of_two_classes(predictions >= 0, scores >= 0)
+    polar = scores != 0
+    polar_accuracy, polar_f1 = _of_two_classes(predictions[polar] > 0, scores[polar] > 0)
+    values = (
+        float(mean_absolute_error(predictions, scores)),
+        _correlation(predictions, scores),
+        accuracy,
+        f1,
+        polar_accuracy,
+        polar_f1,
+        _rounded_accuracy(predictions, scores, 2),
+        _rounded_accuracy(predictions, scores, 3),
+    )
+    return dict(zip(SENTIMENT_METRICS, values, strict=True))
+
+
+def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
+    """Of probabilities or logits [n, C] for classes [n] int64 in [0, C), n at least 1; CLASS_METRICS names them.
+
+    The macro F1 is the mean over the classes that occur among the predictions or the truth, as scikit-learn's.
+
+    Raises ValueError for tensors of other shapes, NaN or infinity, and classes out of range.
+    """
+    probabilities, classes = probabilities.detach().double().cpu(), classes.detach().cpu()
+    if probabilities.ndim != 2 or not probabilities.numel() or classes.shape != probabilities.shape[:1]:
+        raise ValueError(
+            "probabilities: expected [n, C] for classes [n], n at least 1, "
+            f"got {list(probabilities.shape)} for {list(classes.shape)}"
+        )
+    if not probabilities.isfinite().all():
+        raise ValueError("probabilities: expected finite numbers, got NaN or infinity")
+    count = probabilities.shape[1]
+    if classes.min() < 0 or classes.max() >= count:
+        raise ValueError(f"classes: expected 0 to {count - 1}, got {int(classes.min())} to {int(classes.max())}")
+    predicted = probabilities.argmax(dim=1)
+    f1 = multiclass_f1_score(predicted, classes, count, average="macro")
+    return dict(zip(CLASS_METRICS, (_accuracy(predicted, classes), float(f1)), strict=True))
+
+
+def _of_two_classes(predicted: Tensor, true: Tensor) -> tuple[float, float]:
+    """Accuracy and weighted F1 of bool tensors [n]."""
+    if not len(true):
+        return math.nan, math.nan
+    f1 = multiclass_f1_score(predicted.long(), true.long(), 2, average="weighted")
+    return _accuracy(predicted, true), float(f1)
+
+
+def _rounded_accuracy(predictions: Tensor, scores: Tensor, largest: int) -> float:
+    # torch rounds halves to even, as numpy does
+    predicted, true = (value.clamp(-largest, largest).round() for value in (predictions, scores))
+    return _accuracy(predicted, true)
+
+
+def _accuracy(predicted: Tensor, true: Tensor) -> float:
+    # in float64: torchmetrics' float32 has 0.7 as 0.699999988
+    return float((predicted == true).double().mean())
+
+
+def _correlation(predictions: Tensor, scores: Tensor) -> float:
+    """torch's own: torchmetrics warns, and gives NaN, for any variance below 1e-8."""
+    if any(value.min() == value.max() for value in (predictions, scores)):
+        return 0.0
+    return float(torch.corrcoef(torch.stack([predictions, scores]))[0, 1])
