@@ -74,6 +74,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       NoGil());
   m.def("group_norm_relu_cpu", &gmd::group_norm_relu_cpu, NoGil());
   m.def("group_norm_relu_backward_cpu", &gmd::group_norm_relu_backward_cpu, NoGil());
+  m.def("owm_update_cpu", &gmd::owm_update_cpu, NoGil());
   m.def("cpu_isa", &gmd::cpu_isa);
 
 #ifdef GMD_WITH_CUDA

@@ -54,6 +54,13 @@ std::tuple<std::optional<at::Tensor>, at::Tensor, at::Tensor> group_norm_relu_ba
     const at::Tensor& rstd,  // [n, G]
     bool needs_x);
 
+// With k = P h and beta = alpha + h . k: P -= k k^T / beta, and weight_grad = weight_grad P, both in place. Where one
+// of k, beta and weight_grad is not finite, weight_grad becomes NaN and P stays.
+void owm_update_cpu(const at::Tensor& projector,    // P, [d, d] float32 or float64, contiguous
+                    const at::Tensor& weight_grad,  // [C, d], any strides; P's type, or 16 bits where that is float32
+                    const at::Tensor& mean_input,   // h, [d] of P's type
+                    double alpha);
+
 #ifdef GMD_WITH_CUDA
 // The ops on gradients on a GPU, on the current stream. Nothing waits for the device.
 

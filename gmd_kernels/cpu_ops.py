@@ -39,3 +39,7 @@ def surgery(
 
 group_norm_relu = _C.group_norm_relu_cpu
 group_norm_relu_backward = _C.group_norm_relu_backward_cpu
+
+
+def owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
+    _C.owm_update_cpu(projector, weight_grad, mean_input.to(projector.dtype), alpha)

@@ -26,8 +26,8 @@ class _Served(NamedTuple):
 
 # Triton serves the CPU too, in its interpreter, for tests that ask for it
 _GRADIENTS = _Served("gradients", {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")})
-# CUDA has no kernels of its own for the norm: where GMD_BACKEND asks for it, the norm takes its usual way
-_NORM = _Served("tensors", {"cuda": ("triton", "reference"), "cpu": ("cpu", "reference")})
+# CUDA has no kernels of its own for the norm and for the projector: where GMD_BACKEND asks for it, they go as usual
+_TENSORS = _Served("tensors", {"cuda": ("triton", "reference"), "cpu": ("cpu", "reference")})
 
 
 class Backend(NamedTuple):
@@ -56,7 +56,12 @@ def choose_for_gram(gram: torch.Tensor) -> ModuleType:
 
 def choose_for_norm(x: torch.Tensor) -> ModuleType:
     """The module that serves group_norm_relu of this tensor; what it warns of is for the caller of its caller."""
-    return _choose(x.device, lambda name: _why_not_device(name, x.device), _NORM, stacklevel=4)
+    return _choose(x.device, lambda name: _why_not_device(name, x.device), _TENSORS, stacklevel=4)
+
+
+def choose_for_owm(projector: torch.Tensor) -> ModuleType:
+    """The module that serves owm_update_ of this projector; what it warns of is for the caller of its caller."""
+    return _choose(projector.device, lambda name: _why_not_device(name, projector.device), _TENSORS, stacklevel=4)
 
 
 def _choose(

@@ -46,9 +46,9 @@ def _kind(g: Tensor) -> tuple:
 def _check_memory(out: Sequence[Tensor | None], gradients: Gradients) -> None:
     """Results lie apart from each other, and from every gradient but those that they replace element by element."""
     for p, target in enumerate(out):
-        if target is not None and not target.is_contiguous() and _overlaps_itself(target):
+        if target is not None and not target.is_contiguous() and overlaps_itself(target):
             raise ValueError(f"out[{p}]: overlaps itself, {list(target.shape)} with strides {target.stride()}")
-    results = sorted(_span(target, p) for p, target in enumerate(out) if target is not None and target.numel())
+    results = sorted(span(target, p) for p, target in enumerate(out) if target is not None and target.numel())
     for (_, end, p), (start, _, q) in pairwise(results):
         if start < end:
             raise ValueError(f"out[{max(p, q)}] shares its memory with out[{min(p, q)}]: each result needs its own")
@@ -71,7 +71,7 @@ def _check_memory(out: Sequence[Tensor | None], gradients: Gradients) -> None:
                 raise ValueError(f"out[{p}] shares its memory with grads[{k}][{p}], whose strides are others")
 
 
-def _overlaps_itself(g: Tensor) -> bool:
+def overlaps_itself(g: Tensor) -> bool:
     """Whether elements may share a place; from the shortest stride on, each has to step over all before it."""
     reach = 0
     for stride, size in sorted(zip(g.stride(), g.shape, strict=True)):
@@ -85,10 +85,10 @@ def _spans(gradients: Gradients) -> Tensor:
     """[tensors, 3] int64: first address, address behind the last element, parameter."""
     if gradients.native is not None and not gradients.native.copied:
         return _C.spans(gradients.native)
-    found = [_span(g, p) for row in gradients.rows for p, g in enumerate(row) if g is not None and g.numel()]
+    found = [span(g, p) for row in gradients.rows for p, g in enumerate(row) if g is not None and g.numel()]
     return torch.tensor(found, dtype=torch.int64, device="cpu").view(-1, 3)
 
 
-def _span(g: Tensor, p: int) -> tuple[int, int, int]:
+def span(g: Tensor, p: int) -> tuple[int, int, int]:
     elements = 1 + sum((size - 1) * stride for size, stride in zip(g.shape, g.stride(), strict=True))
     return g.data_ptr(), g.data_ptr() + elements * g.element_size(), p

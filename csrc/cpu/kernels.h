@@ -27,6 +27,18 @@ struct NormKernels {
   Map backward;          // x, gradient; mean, scale, bias, slope, offset
 };
 
+// Some rows of a projector [d][d] in some of its columns, and what is done with them, see owm_kernel.inl.
+struct OwmBlock {
+  int64_t d, first, rows;  // rows first .. first + rows, at most kOwmRows
+  int64_t begin, end;      // columns
+  void* projector;         // [d][d]
+  const void* step;        // [d]: step[i] * step[j] is taken away from entry (i, j) first; null: nothing is
+  const void* left;        // [count][d]
+  int64_t count;
+  void* sums;  // [count][d]: sums[c][j] += sum_i left[c][i] * projector[i][j]
+};
+constexpr int64_t kOwmRows = 128;  // that are added up in the projector's type by themselves
+
 struct Kernels {
   const char* isa;
   int lanes;  // float64 partial sums per pair of objectives
@@ -40,6 +52,8 @@ struct Kernels {
                   void* out /*[n]*/);
 
   NormKernels norm;
+
+  void (*owm)(Type type /*kFloat or kDouble*/, const OwmBlock& block);
 };
 
 extern const Kernels generic_kernels;

@@ -13,11 +13,12 @@
 #include "combine_kernel.inl"
 #include "gram_kernel.inl"
 #include "norm_kernel.inl"
+#include "owm_kernel.inl"
 
 namespace gmd::cpu {
 
 const Kernels GMD_KERNELS = {
-    GMD_ISA, kLanes, gram, combine, {reduce<Moments>, reduce<GradientSums>, map<Forward>, map<Backward>},
+    GMD_ISA, kLanes, gram, combine, {reduce<Moments>, reduce<GradientSums>, map<Forward>, map<Backward>}, owm,
 };
 
 }  // namespace gmd::cpu

@@ -18,6 +18,7 @@ from gmd_kernels.triton_ops.devices import multiprocessors, on
 from gmd_kernels.triton_ops.gram_kernel import launch_add_kernel, launch_gram_kernel, padded
 from gmd_kernels.triton_ops.group_norm_relu import group_norm_relu, group_norm_relu_backward  # noqa: F401
 from gmd_kernels.triton_ops.lines import Lines, lay_out
+from gmd_kernels.triton_ops.owm_update import owm_update_  # noqa: F401
 from gmd_kernels.triton_ops.pcgrad_weights_kernel import launch_pcgrad_weights_kernel
 from gmd_kernels.triton_ops.plan import Kind, make_plan
 from gmd_kernels.triton_ops.tiles import ELEMENTS

@@ -1,0 +1,25 @@
+"""torch.ops.gmd.owm_update_, for while torch traces; eager calls go to the backend directly."""
+
+import torch
+from torch import Tensor
+
+from gmd_kernels import dispatch
+from gmd_kernels.owm_arguments import check
+
+_library = torch.library.Library("gmd", "FRAGMENT")
+_library.define(
+    "owm_update_(Tensor(a!) projector, Tensor(b!) weight_grad, Tensor mean_input, float alpha) -> ()",
+    tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides),
+)
+_library.impl("owm_update_", torch.library.fallthrough_kernel, "Autograd")
+
+
+@torch.library.impl(_library, "owm_update_", "CompositeExplicitAutograd")
+def _owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
+    check(projector, weight_grad, mean_input, alpha)
+    dispatch.choose_for_owm(projector).owm_update_(projector, weight_grad, mean_input, alpha)
+
+
+@torch.library.register_fake("gmd::owm_update_", lib=_library)
+def _(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
+    check(projector, weight_grad, mean_input, alpha)

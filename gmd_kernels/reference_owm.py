@@ -1,0 +1,18 @@
+"""The update of MLA's projector in plain PyTorch, on any device: the oracle and the fallback."""
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
+    """See gmd_kernels.owm_update_; nothing here waits for a device."""
+    left, h = weight_grad.to(projector.dtype), mean_input.to(projector.dtype)
+    k = projector @ h
+    along = torch.dot(h.double(), k.double())
+    # what is below 0 are rounding errors: of a positive semi-definite projector k is 0 there
+    step = torch.where(along > 0, k / (alpha + along.clamp(min=0)).sqrt(), 0.0).to(projector.dtype)
+    finite = along.isfinite() & left.isfinite().all()
+    step = step.where(finite, 0.0)
+    projector.sub_(torch.outer(step, step))  # entry (i, j) as entry (j, i): the same bits
+    weight_grad.copy_((left @ projector).where(finite, torch.nan))
