@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import nibabel
@@ -24,23 +26,37 @@ LINE, BAND = "#0072B2", "#B7D7EA"
 STYLE = {"font.size": 13, "axes.titlesize": 14, "figure.titlesize": 16, "savefig.dpi": 110}
 
 
-def draw_training(run: Path) -> list[Path]:
+class ValidationPanel(NamedTuple):
+    """How the panel of the validation says what was measured: its title, its axis and that axis's ends, if they are
+    known."""
+
+    title: str
+    label: str
+    limits: tuple[float, float] | None = (0, 1)
+
+
+HARD_DICE = ValidationPanel("hard Dice, mean over cases, subsets and regions", "Dice")
+
+
+def draw_training(run: Path, validation: ValidationPanel = HARD_DICE) -> list[Path]:
     """From the run's `metrics.jsonl`: `curves.png` in it, and `cosines.png` where the last epoch has cosines.
 
     Raises UserError if no step has been recorded.
     """
-    steps, epochs = _read_metrics(run / "metrics.jsonl")
+    steps, epochs = read_metrics(run / "metrics.jsonl")
     modalities = json.loads((run / "config.json").read_text(encoding="utf-8"))["modalities"]
-    written = [draw_curves(steps, epochs, run / "curves.png")]
+    written = [draw_curves(steps, epochs, run / "curves.png", validation)]
     last_epoch = [step for step in steps if step["epoch"] == steps[-1]["epoch"] and step["cosines"]]
     if last_epoch:
         written.append(draw_cosines(last_epoch, modalities, run / "cosines.png"))
     return written
 
 
-def draw_curves(steps: Sequence[dict], epochs: Sequence[dict], path: Path) -> Path:
-    """Losses and validation Dice over the steps, and conflicts where there are several objectives."""
-    panels = [_draw_losses, _draw_validation]
+def draw_curves(
+    steps: Sequence[dict], epochs: Sequence[dict], path: Path, validation: ValidationPanel = HARD_DICE
+) -> Path:
+    """Losses and validation over the steps, and conflicts where there are several objectives."""
+    panels = [_draw_losses, partial(_draw_validation, words=validation)]
     if any(step["conflicts"] is not None for step in steps):
         panels.append(_draw_conflicts)
     with matplotlib.rc_context(STYLE):
@@ -50,7 +66,7 @@ def draw_curves(steps: Sequence[dict], epochs: Sequence[dict], path: Path) -> Pa
             panel(ax, steps, epochs)
             ax.grid(alpha=0.3)
         axes[-1].set_xlabel("step")
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def draw_cosines(steps: Sequence[dict], modalities: Sequence[str], path: Path) -> Path:
@@ -72,7 +88,7 @@ def draw_cosines(steps: Sequence[dict], modalities: Sequence[str], path: Path) -
             f"lowest {np.nanmin(off_diagonal):.2f}, mean {np.nanmean(off_diagonal):.2f} (red: in conflict)"
         )
         figure.colorbar(image, shrink=0.7, label="cosine")
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def mean_cosines(steps: Sequence[dict], modalities: Sequence[str]) -> tuple[list[str], np.ndarray]:
@@ -121,7 +137,7 @@ def draw_case(
         figure.suptitle(f"{case['name']}\nDice of the whole volume")
         patches = [Patch(color=c, label=r) for r, c in zip(regions, REGION_COLOURS, strict=False)]
         figure.legend(handles=patches, loc="outside lower center", ncols=len(regions), frameon=False)
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 class _Slice:
@@ -169,7 +185,7 @@ class _Slice:
         ax.imshow(np.ma.masked_equal(innermost, 0), cmap=tints, vmin=0.5, vmax=top, alpha=0.5, **how)
 
 
-def _read_metrics(path: Path) -> tuple[list[dict], list[dict]]:
+def read_metrics(path: Path) -> tuple[list[dict], list[dict]]:
     """The lines of steps, and those of epochs."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     lines = [json.loads(line) for line in text.splitlines()]
@@ -180,12 +196,12 @@ def _read_metrics(path: Path) -> tuple[list[dict], list[dict]]:
 
 
 def _draw_losses(ax: Axes, steps: Sequence[dict], epochs: Sequence[dict]) -> None:
-    x = _thinned([step["step"] for step in steps])
+    x = thinned([step["step"] for step in steps])
     each = [np.array(list(step["losses"].values()), dtype=float) for step in steps]  # null becomes NaN, a gap
-    ax.plot(x, _thinned([values.mean() for values in each]), color=LINE, label="mean")
+    ax.plot(x, thinned([values.mean() for values in each]), color=LINE, label="mean")
     title = "Training loss"
     if max(map(len, each)) > 1:
-        low, high = _thinned([v.min() for v in each]), _thinned([v.max() for v in each])
+        low, high = thinned([v.min() for v in each]), thinned([v.max() for v in each])
         ax.fill_between(x, low, high, color=BAND, label="lowest to highest subset")
         ax.legend(frameon=False)
         title += f" over the {max(map(len, each))} subsets of modalities"
@@ -195,31 +211,33 @@ def _draw_losses(ax: Axes, steps: Sequence[dict], epochs: Sequence[dict]) -> Non
     ax.set_ylim(bottom=0)
 
 
-def _draw_validation(ax: Axes, steps: Sequence[dict], epochs: Sequence[dict]) -> None:
+def _draw_validation(ax: Axes, steps: Sequence[dict], epochs: Sequence[dict], words: ValidationPanel) -> None:
     last_step = {step["epoch"]: step["step"] for step in steps}
     scored = [epoch for epoch in epochs if epoch["validation"] is not None]
     ax.plot([last_step[e["epoch"]] for e in scored], [e["validation"] for e in scored], "o-", color=LINE)
-    ax.set_title("Validation: hard Dice, mean over cases, subsets and regions")
-    ax.set_ylabel("Dice")
-    ax.set_ylim(0, 1)
+    ax.set_title(f"Validation: {words.title}")
+    ax.set_ylabel(words.label)
+    if words.limits is not None:
+        ax.set_ylim(*words.limits)
 
 
 def _draw_conflicts(ax: Axes, steps: Sequence[dict], epochs: Sequence[dict]) -> None:
-    percent = 100 * _thinned([step["conflicts"] for step in steps])
-    ax.plot(_thinned([step["step"] for step in steps]), percent, color=LINE)
+    percent = 100 * thinned([step["conflicts"] for step in steps])
+    ax.plot(thinned([step["step"] for step in steps]), percent, color=LINE)
     ax.set_title("Conflicts: pairs of objectives whose gradients have a negative inner product")
     ax.set_ylabel("% of pairs")
     ax.set_ylim(0, max(1, 1.05 * np.nanmax(percent)))
 
 
-def _thinned(values: Sequence[float | None]) -> np.ndarray:
-    """At most 300 means of neighbours, without the missing ones: more points would be a block of ink."""
+def thinned(values: Sequence[float | None], points: int = 300) -> np.ndarray:
+    """At most so many means of neighbours, without the missing ones: more points would be a block of ink."""
     numbers = np.ma.masked_invalid(np.array(values, dtype=float))
-    parts = np.array_split(numbers, min(len(numbers), 300))
+    parts = np.array_split(numbers, min(len(numbers), points))
     return np.array([part.mean() if part.count() else np.nan for part in parts])
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """The picture, or whatever was there before."""
     with replacing(path) as unfinished:
         figure.savefig(unfinished)
     return path

@@ -8,13 +8,24 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmd.data.cases import find_cases
 from gmd.data.labels import SCHEMES
 from gmd.data.volumes import load_case
 from gmd.errors import UserError
-from gmd.pictures import _Slice, _thinned, draw_case, draw_curves, draw_training, mean_cosines
+from gmd.pictures import (
+    HARD_DICE,
+    ValidationPanel,
+    _Slice,
+    draw_case,
+    draw_curves,
+    draw_training,
+    mean_cosines,
+    save_figure,
+    thinned,
+)
 from gmd.subsets import all_subsets, subset_name
 from gmd.tables import Score
 
@@ -88,10 +99,10 @@ def test_cosines_are_means_by_name_whatever_a_step_has():
     np.testing.assert_allclose(mean, expected)
 
 
-def test_long_runs_are_thinned_to_means():
-    assert _thinned([1.0, None, 3.0])[[0, 2]].tolist() == [1.0, 3.0]
-    assert np.isnan(_thinned([1.0, None, 3.0])[1])
-    long = _thinned([*range(600), None])
+def test_long_runs_arethinned_to_means():
+    assert thinned([1.0, None, 3.0])[[0, 2]].tolist() == [1.0, 3.0]
+    assert np.isnan(thinned([1.0, None, 3.0])[1])
+    long = thinned([*range(600), None])
     assert len(long) == 300
     assert long[-1] == 599
     assert long[-2] == 597.5
@@ -158,3 +169,27 @@ def test_a_slice_keeps_its_proportions(case: dict):
     assert _Slice(case | {"affine": np.diag([1.0, 2.0, 5.0, 1.0])}).aspect == 2
     exchanged = np.diag([1.0, 2.0, 5.0, 1.0])[:, [1, 0, 2, 3]]
     assert _Slice(case | {"affine": exchanged}).aspect == 2
+
+
+def axes_drawn(monkeypatch: pytest.MonkeyPatch, module: str) -> list[Axes]:
+    """Collects the panels of the figures that are saved from now on."""
+    found = []
+
+    def keep(figure: Figure, path: Path) -> Path:
+        found.extend(figure.axes)
+        return save_figure(figure, path)
+
+    monkeypatch.setattr(f"{module}.save_figure", keep)
+    return found
+
+
+def test_the_validation_is_called_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    panels = axes_drawn(monkeypatch, "gmd.pictures")
+    lines = [step_line(1, ["text"], cosine=None), epoch_line(1, -1.5)]
+    draw_training(write_run(tmp_path, lines), ValidationPanel("minus the mean absolute error", "-MAE", limits=None))
+    assert panels[1].get_title() == "Validation: minus the mean absolute error"
+    assert panels[1].get_ylabel() == "-MAE"
+    low, high = panels[1].get_ylim()
+    assert low < -1.5 < high, "a score below 0 is to be seen"
+    draw_training(tmp_path)
+    assert (panels[3].get_ylabel(), panels[3].get_ylim()) == (HARD_DICE.label, (0, 1))

@@ -1,6 +1,6 @@
 """GMD: gradient-guided modality decoupling (Wang et al., AAAI 2024) around any torch optimizer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
 from gmd.methods.granularity import GRANULARITIES, groups_of, module_names
-from gmd.methods.losses import check_losses, check_outputs
+from gmd.methods.losses import Outputs, check_factors, check_losses, check_no_hooks, check_outputs
 from gmd.methods.passes import gradients_of
 from gmd.methods.paths import Basis, path_gradients
 from gmd.methods.report import Report
@@ -85,7 +85,7 @@ class GMD:
         self._modules = module_names(optimizer, model) if granularity == "module" else {}
 
     def backward(
-        self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor] | Sequence[Tensor] | None = None
+        self, losses: Sequence[Tensor], outputs: Outputs | None = None, factors: Tensor | None = None
     ) -> Report:
         """Adds the merged gradient to `.grad` of every parameter, as `Tensor.backward` does; frees the graph.
 
@@ -94,6 +94,8 @@ class GMD:
             outputs: the M outputs, one of each modality (a list or a dict of tensors), through which alone the losses
                 depend on the parameters before them, in any way. Parameters behind them, a head's, get their exact
                 gradients.
+            factors: [M], any float type, on the device of the outputs, which have to be given: the gradient that comes
+                in at output m is multiplied by factors[m], so that everything before it gets its gradient times that.
 
         A parameter that no loss reaches keeps its `.grad` as it is. Nothing waits for the device, but once with `tol`:
         if a loss or gradient may be NaN, look at `report.finite` before `optimizer.step()`.
@@ -106,10 +108,7 @@ class GMD:
             self._modules = module_names(self.optimizer, self.model)
         groups = groups_of(params, self.granularity, self._modules)
         scale = scale_of(self.scaler, losses)
-        if outputs is None:
-            basis = Basis(gradients_of(losses, params, scale))
-        else:
-            basis = path_gradients(losses, check_outputs(outputs), params, self.tol, scale)
+        basis = self._basis(losses, outputs, params, scale, factors)
         surgery = gk.surgery(
             basis.rows,
             groups=groups,
@@ -126,4 +125,20 @@ class GMD:
         if scale is not None:
             note_unscaled(self.scaler, self.optimizer, surgery.gram)
         values = torch.stack([loss.detach() for loss in losses])
-        return Report(values, surgery.gram, surgery.weights, basis.directions, basis.discarded)
+        modality = {} if basis.norms is None else {"gradient norm": basis.norms}
+        return Report(values, surgery.gram, surgery.weights, basis.directions, basis.discarded, modality)
+
+    def _basis(
+        self,
+        losses: list[Tensor],
+        outputs: Outputs | None,
+        params: list[nn.Parameter],
+        scale: Tensor | None,
+        factors: Tensor | None,
+    ) -> Basis:
+        check_factors(factors, outputs)
+        if outputs is None:
+            return Basis(gradients_of(losses, params, scale))
+        found = check_outputs(outputs)
+        check_no_hooks(outputs)
+        return path_gradients(losses, found, params, self.tol, scale, factors)

@@ -1,5 +1,6 @@
 """What autograd's graph says of a step whose objectives meet the network at the modalities' outputs."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -51,6 +52,16 @@ def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
     kept = [any(_is_freed(node) for later in paths[m + 1 :] for node in path & later) for m, path in enumerate(paths)]
     compiled = [any(node.name() == "CompiledFunctionBackward" for node in path) for path in paths]
     return Paths(head, kept, compiled)
+
+
+def private_leaves(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[list[Tensor]]:
+    """[M], the parameters that the losses reach through that output and in no other way; in any order."""
+    edges = [get_gradient_edge(output) for output in outputs]
+    where = {(edge.node, edge.output_nr): m for m, edge in enumerate(edges)}
+    behind, _ = _walk([get_gradient_edge(loss) for loss in losses], where)
+    leaves = [_leaves(nodes) for nodes in (behind, *(_walk([edge], {})[0] for edge in edges))]
+    ways = Counter(id(leaf) for found in leaves for leaf in found)
+    return [[leaf for leaf in found if ways[id(leaf)] == 1] for found in leaves[1:]]
 
 
 def _walk(edges: Iterable[GradientEdge], stops: dict[tuple[Node, int], int]) -> tuple[set[Node], set[int]]:

@@ -27,6 +27,8 @@ class Basis(NamedTuple):
         shared: [P] bool on the CPU, which parameters every objective reaches; None where the rows tell.
         directions: [M], backward passes through each output's path; None of losses without outputs.
         discarded: [M] float64 on the CPU, see `Directions`; None of losses without outputs.
+        norms: [M] float64, of the mean loss's gradient at each output, before its factor; None of losses without
+            outputs.
     """
 
     rows: list[Row]
@@ -34,6 +36,7 @@ class Basis(NamedTuple):
     shared: Tensor | None = None
     directions: tuple[int, ...] | None = None
     discarded: Tensor | None = None
+    norms: Tensor | None = None
 
 
 def path_gradients(
@@ -42,8 +45,9 @@ def path_gradients(
     params: Sequence[nn.Parameter],
     tol: float = 0.0,
     scale: Tensor | None = None,
+    factors: Tensor | None = None,
 ) -> Basis:
-    """Gradients of the losses, times `scale`; frees the graph.
+    """Gradients of the losses, times `scale`, and of what lies before output m times factors[m]; frees the graph.
 
     With tol = 0 nothing here waits for a GPU; otherwise one Gramian has to come to the host, for the number of passes.
     """
@@ -58,16 +62,26 @@ def path_gradients(
             row[wanted[id(leaf)]] = gradient
     del behind
 
-    directions = _compressed(cotangents, tol, len(losses) if head else 0) if tol > 0 else None
+    grams = gk.gram(cotangents, groups=range(len(outputs)))
+    norms = grams.sum(dim=(1, 2)).clamp(min=0).sqrt() / (len(losses) if scale is None else len(losses) * scale)
+    if factors is not None:
+        cotangents = [[_times(c, f) for c, f in zip(row, factors, strict=True)] for row in cotangents]
+    # a factor leaves an output's directions, and their shares of its energy, as they are
+    directions = _compressed(cotangents, grams, tol, len(losses) if head else 0) if tol > 0 else None
     if directions is None:
-        return _exact(cotangents, outputs, params, paths, rows)
-    return _by_directions(cotangents, outputs, params, paths, rows if head else [], directions)
+        basis = _exact(cotangents, outputs, params, paths, rows)
+    else:
+        basis = _by_directions(cotangents, outputs, params, paths, rows if head else [], directions)
+    return basis._replace(norms=norms)
 
 
-def _compressed(cotangents: list[list], tol: float, num_head_rows: int) -> Directions | None:
+def _times(cotangent: Tensor | None, factor: Tensor) -> Tensor | None:
+    return None if cotangent is None else cotangent * factor
+
+
+def _compressed(cotangents: list[list], grams: Tensor, tol: float, num_head_rows: int) -> Directions | None:
     """None where passes for the objectives themselves are to be made: no fewer would do, or they are not finite."""
-    num_outputs = len(cotangents[0])
-    grams = gk.gram(cotangents, groups=range(num_outputs)).cpu()
+    grams = grams.cpu()
     if not grams.isfinite().all():
         return None
     directions = leading_directions(grams, tol)

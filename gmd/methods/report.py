@@ -1,6 +1,6 @@
 """What a backward pass reports."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ class Report:
         directions: [M], how many backward passes went through the path of each output; None without outputs.
         discarded: [M] float64, the share of the energy of the objectives' gradients at each output that was left out,
             at most tol^2; on the host; None without outputs.
+        modality: [M] float64 each, in the order of the outputs: "gradient norm", of the mean loss at each output and
+            before any factor; and what the method adds. Empty without outputs.
     """
 
     losses: Tensor
@@ -25,6 +27,7 @@ class Report:
     weights: Tensor
     directions: tuple[int, ...] | None = None
     discarded: Tensor | None = None
+    modality: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def gram(self) -> Tensor:

@@ -1,0 +1,63 @@
+"""CGGM's loss on the direction of the head's gradient (Guo et al., NeurIPS 2024).
+
+    L_gm = 1/M sum_m ( |B_m| - B_m cos(grad_phi L, grad_phi_m L_m) )
+
+phi: the head's parameters, phi_m: the same ones of modality m's classifier, B_m: the balancing term.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def gradient_losses(
+    losses: Sequence[Tensor], head: nn.Module, guides: Sequence[Sequence[Tensor]], balance: Tensor
+) -> list[Tensor]:
+    """L_gm of each loss: T scalars. Their gradients go through the head twice, through what lies before it once.
+
+    One for each loss and not for the mean of all of them, as L_gm reaches every modality that its loss reaches: of the
+    mean that would be all, and no parameter would be private to the objectives of its modality any longer.
+
+    Args:
+        losses: T scalars, computed with `head`.
+        guides: the gradient of each of M classifiers' own loss, as many tensors as `head.parameters()`.
+        balance: [M]
+
+    Raises:
+        ValueError: a loss was computed without some parameter of the head.
+    """
+    params = list(head.parameters())
+    guide, highest = _guide([_flat(each) for each in guides], balance)
+    terms = []
+    for k, loss in enumerate(losses):
+        gradients = torch.autograd.grad(loss, params, create_graph=True, allow_unused=True)
+        if any(gradient is None for gradient in gradients):
+            raise ValueError(f"losses[{k}]: expected a loss computed with the head, got one that does not depend on it")
+        terms.append(highest - _unit(_flat(gradients)) @ guide)
+    return terms
+
+
+def weight_losses(
+    losses: Sequence[Tensor], head: nn.Module, classifiers: Sequence[nn.Module], balance: Tensor
+) -> list[Tensor]:
+    """The published code's stand-in: cosines of the weights, which say nothing of the batch. One for all losses."""
+    guide, highest = _guide([_flat(classifier.parameters()).detach() for classifier in classifiers], balance)
+    return [highest - _unit(_flat(head.parameters())) @ guide] * len(losses)
+
+
+def _guide(rows: Sequence[Tensor], balance: Tensor) -> tuple[Tensor, Tensor]:
+    """rows M times [N] -> 1/M sum_m B_m unit(row_m), [N], which holds all cosines at once; and 1/M sum_m |B_m|"""
+    units = _unit(torch.stack(list(rows)))
+    balance = balance.to(units.dtype) / len(rows)
+    return balance @ units, balance.abs().sum()
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """[..., N] of length 1; zeros stay zeros."""
+    return F.normalize(rows, dim=-1, eps=1e-8)
+
+
+def _flat(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])

@@ -1,0 +1,118 @@
+"""OGM-GE: on-the-fly gradient modulation with generalization enhancement (Peng et al., CVPR 2022)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from gmd.methods.gmd import GMD
+from gmd.methods.graph import private_leaves
+from gmd.methods.losses import check_losses, check_outputs, check_rows
+from gmd.methods.objectives import Criterion
+from gmd.methods.plain import MeanGradient
+from gmd.methods.report import Report
+
+AHEAD = 1 + 1e-12  # a ratio above it is more than the rounding error between equals, for whom k would jump
+
+
+class OGMGE:
+    """Slows down the modality that predicts better by itself than the others do.
+
+    Everything before the output of modality m gets its gradient times k_m:
+
+        r_m = score_m / mean of the others' scores        k_m = 1 - tanh(alpha * r_m) where r_m > 1, else 1
+
+    The gradient of a parameter that belongs to modality m alone gets Gaussian noise too, of the standard deviation that
+    its elements had before k_m. The paper has two modalities and classes; for more of them, and for regression (by a
+    score in [0, 1] that falls with the error), this is an extension.
+
+    Args:
+        optimizer: any torch optimizer.
+        alpha: above 0, how much the modality that is ahead is slowed down.
+        score: (predictions, targets) -> scalar in [0, 1]; the paper's is the mean probability of the right class.
+        generator: source of the noise; torch's default generator otherwise.
+        surgeon: what merges the losses' gradients, GMD or MeanGradient (the default) of the same optimizer.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        alpha: float,
+        score: Criterion,
+        generator: torch.Generator | None = None,
+        surgeon: GMD | MeanGradient | None = None,
+    ):
+        if not alpha > 0:
+            raise ValueError(f"alpha: expected a number above 0, got {alpha}")
+        self.surgeon = MeanGradient(optimizer) if surgeon is None else surgeon
+        if self.surgeon.optimizer is not optimizer:
+            raise ValueError("surgeon: expected one of the same optimizer, got one of another")
+        self.optimizer = optimizer
+        self.alpha = alpha
+        self.score = score
+        self.generator = generator
+        self._private: dict[frozenset[str], dict[str, list[Tensor]]] = {}  # by the modalities of a batch
+
+    def backward(
+        self,
+        losses: Sequence[Tensor],
+        outputs: Mapping[str, Tensor],
+        predictions: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+    ) -> Report:
+        """Adds the modulated gradient, with its noise, to `.grad`, where there should be none yet; frees the graph.
+
+        Args:
+            losses: T scalars.
+            outputs: of the modalities that the batch has, [n_m, ...] each, the tensors that the losses came from.
+            predictions: from each of them alone, [n_m, ..., C]; not differentiated.
+            targets: of the same modalities, [n_m, ...].
+
+        `report.modality` has "score" and "factor" (k_m); the Gramian is that of the gradient without noise. Nothing
+        waits for the device.
+        """
+        losses = check_losses(losses)
+        for what, given in (("predictions", predictions), ("targets", targets)):
+            check_rows(outputs, given, what)
+        check_outputs(outputs)
+        with torch.no_grad():
+            scores = torch.stack([self.score(predictions[m], targets[m]).double() for m in outputs])
+        factors = modulation(scores, self.alpha)
+        private = self._private_of(losses, outputs)
+        report = self.surgeon.backward(losses, outputs=outputs, factors=factors)
+        for m, factor in zip(outputs, factors, strict=True):
+            self._add_noise(private[m], factor)
+        return replace(report, modality=report.modality | {"score": scores, "factor": factors})
+
+    def _private_of(self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """The parameters of each modality alone; the graph is searched once for each set of modalities."""
+        key = frozenset(outputs)
+        if key not in self._private:
+            params = [param for group in self.optimizer.param_groups for param in group["params"]]
+            found = {}
+            for m, leaves in zip(outputs, private_leaves(losses, list(outputs.values())), strict=True):
+                alone = {id(leaf) for leaf in leaves}
+                # in the optimizer's order: the graph's is another in every process, and so would be the noise
+                found[m] = [param for param in params if id(param) in alone]
+            self._private[key] = found
+        return self._private[key]
+
+    def _add_noise(self, params: list[Tensor], factor: Tensor) -> None:
+        least = torch.finfo(factor.dtype).tiny  # no gradient is left where the factor is 0, and no noise either
+        for param in params:
+            if param.grad is None:
+                continue
+            deviation = param.grad.std(correction=0) / factor.clamp(min=least)
+            device = param.device if self.generator is None else self.generator.device
+            noise = torch.randn(param.shape, generator=self.generator, device=device)
+            param.grad.add_(noise.to(param.grad) * deviation)
+
+
+def modulation(scores: Tensor, alpha: float) -> Tensor:
+    """k [M] from scores [M] in [0, 1], float64; 1 for a modality that has no others beside it."""
+    if len(scores) == 1:
+        return torch.ones_like(scores)
+    others = (scores.sum() - scores) / (len(scores) - 1)
+    ratios = scores / others.clamp(min=torch.finfo(scores.dtype).tiny)
+    return torch.where(ratios > AHEAD, 1 - torch.tanh(alpha * ratios), 1.0)

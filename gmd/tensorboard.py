@@ -1,0 +1,76 @@
+"""The lines of metrics.jsonl as TensorBoard's scalars, written as training goes."""
+
+import math
+from pathlib import Path
+
+FOLDER = "tensorboard"
+
+
+class Scalars:
+    """The event files of a run, in RUN/tensorboard. metrics.jsonl stays the truth: these hold nothing else.
+
+        with Scalars(run, first_step=training.steps + 1) as scalars:
+            scalars.write(record)  # whatever goes into metrics.jsonl
+            scalars.flush()  # before the checkpoint, as that must not be ahead
+
+    Args:
+        run: the run's folder.
+        first_step: the step that comes next. TensorBoard drops what an earlier process has written from there on, so
+            that steps which no checkpoint holds, and which are made once more, do not appear twice.
+    """
+
+    def __init__(self, run: Path, first_step: int = 1):
+        # half a second, and a package that `import gmd` does without
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._summary = Summary
+        self._writer = SummaryWriter(run / FOLDER, purge_step=first_step)
+        self._step = first_step - 1
+
+    def write(self, record: dict) -> None:
+        """A line of metrics.jsonl; an epoch's stands at the step before it."""
+        self._step = record.get("step", self._step)
+        # one event of all values: add_scalar makes one of each, and takes three times as long
+        values = [self._summary.Value(tag=tag, simple_value=value) for tag, value in scalars_of(record).items()]
+        self._writer.file_writer.add_summary(self._summary(value=values), self._step)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def __enter__(self) -> "Scalars":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def scalars_of(record: dict) -> dict[str, float]:
+    """Tag -> value, of a line of metrics.jsonl of either kind; without what is not there or not finite.
+
+    loss/*, gradient/*, modality/QUANTITY/MODALITY and training/* of a step, validation/* of an epoch.
+    """
+    found = _of_step(record) if record["kind"] == "step" else _of_epoch(record)
+    return {tag: float(value) for tag, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _of_step(record: dict) -> dict[str, float | None]:
+    dominance = record.get("dominance") or {}
+    tags = {"loss/mean": record["loss"], "gradient/conflicts": record["conflicts"], "training/finite": record["finite"]}
+    tags |= {f"training/{name}": record[name] for name in ("lr", "scale") if name in record}
+    tags |= {f"loss/{name}": value for name, value in record["losses"].items()}
+    tags["gradient/projected"] = dominance.get("projected")
+    for kind in ("norms", "weights"):
+        tags |= {f"gradient/{kind}/{name}": value for name, value in (dominance.get(kind) or {}).items()}
+    for quantity, values in (dominance.get("modality") or {}).items():
+        tags |= {f"modality/{quantity}/{m}": value for m, value in values.items()}
+    return tags
+
+
+def _of_epoch(record: dict) -> dict[str, float | None]:
+    parts = record.get("per_region") or record.get("metrics") or {}
+    tags = {"validation/score": record["validation"], "training/seconds of an epoch": record.get("seconds")}
+    return tags | {f"validation/{name}": value for name, value in parts.items()}
