@@ -11,9 +11,11 @@ import pandas as pd
 from tqdm import tqdm
 
 import gmd_kernels as gk
-from bench import measure, norm, norm_tables, tables, targets
+from bench import measure, norm, norm_tables, sequence_tables, tables, targets
 from bench.cases import CASES, LAYOUTS, SUFFIXES, Case
+from bench.cggm_step import measure_cggm
 from bench.host import ROOT, host_columns
+from bench.sequence_step import measure_sequence_step
 from bench.step import measure_step
 from bench.surgery import measure_surgery, warm_up, with_ratio_to_float32
 from gmd.files import replacing
@@ -24,6 +26,9 @@ QUICK_CASES = ("small-0.3M-T7", "transformer-5.6M-T4", "transformer-5.6M-T4-bf16
 STEPS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
 QUICK_STEPS = ({"width": 0.125, "size": 16, "rounds": 2},)
 EVALUATIONS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
+SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 15}, {"width": 128, "layers": 4, "rounds": 7})
+QUICK_SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 2},)
+CGGM_STEPS = ({"width": 64, "layers": 2, "rounds": 41}, {"width": 128, "layers": 4, "rounds": 15})
 LARGE_BUFFER = 2**29  # bytes: far beyond any cache
 
 
@@ -91,11 +96,20 @@ def evaluations(quick: bool) -> list[dict]:
     return _each("evaluation", measure_evaluation, QUICK_STEPS if quick else EVALUATIONS)
 
 
+def sequence_steps(quick: bool) -> list[dict]:
+    return _each("transformer's step", measure_sequence_step, QUICK_SEQUENCE_STEPS if quick else SEQUENCE_STEPS)
+
+
+def cggm_steps(quick: bool) -> list[dict]:
+    return _each("cggm", measure_cggm, QUICK_SEQUENCE_STEPS if quick else CGGM_STEPS)
+
+
 def _each(name: str, measure_one: Callable[..., list[dict]], settings: Sequence[dict]) -> list[dict]:
     rows = []
     with tqdm(total=sum(setting["rounds"] for setting in settings), unit="round") as bar:
         for setting in settings:
-            bar.set_description(f"{name}, {setting['size']}³")
+            sizes = (f"{key} {value}" for key, value in setting.items() if key != "rounds")
+            bar.set_description(", ".join([name, *sizes]))
             rows += measure_one(**setting, on_round=partial(bar.update, 1))
     return rows
 
@@ -119,6 +133,8 @@ PARTS = (
     Part("step", steps, (tables.step_markdown,), targets.step_verdicts),
     Part("norm", norms, (norm_tables.norm_markdown,), targets.norm_verdicts),
     Part("evaluation", evaluations, (tables.evaluation_markdown,), targets.evaluation_verdicts),
+    Part("sequence_step", sequence_steps, (sequence_tables.sequence_step_markdown,), targets.sequence_step_verdicts),
+    Part("cggm", cggm_steps, (sequence_tables.cggm_markdown,), targets.cggm_verdicts),
 )
 
 

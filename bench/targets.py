@@ -101,6 +101,26 @@ def evaluation_verdicts(evaluation: pd.DataFrame) -> list[str]:
     return verdicts(evaluation, (Target("ours", "times_faster", "at least", 12, tuple(evaluation["case"].unique())),))
 
 
+def sequence_step_verdicts(steps: pd.DataFrame) -> list[str]:
+    """Of the transformer of Dynamic Sharing, without an approximation."""
+    if "phase" not in steps:
+        return ["the transformer's step: not measured, wrong values"]
+    whole = steps[steps["phase"] == "total"]
+    return verdicts(whole, (Target("exact", "times_faster", "at least", 3.0, tuple(whole["case"].unique())),))
+
+
+def cggm_verdicts(steps: pd.DataFrame) -> list[str]:
+    if "phase" not in steps:
+        return ["cggm: not measured, wrong values"]
+    whole = steps[steps["phase"] == "total"]
+    cases = tuple(whole["case"].unique())
+    targets = (
+        Target("cggm", "overhead", "at most", 0.20, cases),
+        Target("cggm", "extra_MB", "at most", 8.0, cases),
+    )
+    return verdicts(whole, targets)
+
+
 def _verdict(surgery: pd.DataFrame, target: Target) -> str:
     of_contestant = surgery[surgery["contestant"] == target.contestant].set_index("case")
     measured = of_contestant[target.quantity].reindex(target.cases)

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
-from gmd.config import TrainBrats, differences
+from gmd.config import TrainBrats, TrainConfig, TrainSequences, config_from_dict, differences
 from gmd.data.labels import SCHEMES
 from gmd.errors import UserError
+from gmd.models.branches import BranchNetwork
+from gmd.models.late_fusion import LateFusionTransformer
+from gmd.models.sequences import SequenceNetwork
+from gmd.models.transformer import SharedTransformer
 from gmd.models.unet3d import UNet3d
+
+SEQUENCE_NETWORKS = {"ds": SharedTransformer, "late": LateFusionTransformer, "branches": BranchNetwork}
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -67,7 +74,20 @@ def build_network(config: TrainBrats) -> UNet3d:
     return network.to(memory_format=torch.channels_last_3d)  # the faster one; a checkpoint loads into either
 
 
-def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainBrats, UNet3d]:
+def build_sequence_network(config: TrainSequences, about: dict) -> SequenceNetwork:
+    """The network of a run, with torch's current random state. `about`: what the run's splits.json says of its data."""
+    return SEQUENCE_NETWORKS[config.network](
+        features=about["features"],
+        outputs=len(about["classes"]) if about["classes"] else 1,
+        per_step=about["per_step"],
+        width=config.width,
+        layers=config.layers,
+        heads=config.heads,
+        dropout=config.dropout,
+    )
+
+
+def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainConfig, nn.Module]:
     """A run's configuration and its trained network, on the CPU.
 
     Raises UserError: no run there, or a checkpoint that is damaged or belongs to another configuration.
@@ -75,24 +95,36 @@ def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainB
     config = read_config(run)
     path = Path(run) / f"{which}.pt"
     state = load_checkpoint(path)
-    saved = TrainBrats.from_dict(state["config"], path)
+    saved = config_from_dict(state["config"], path)
     if differing := differences(config, saved):
         raise UserError(
             f"{path}: of another configuration than {run}/config.json ('here'): {'; '.join(differing)}. "
             "Put the run's own checkpoint back"
         )
-    network = build_network(config)
+    if isinstance(config, TrainBrats):
+        network = build_network(config)
+    else:
+        network = build_sequence_network(config, read_splits(run)["about"])
     network.load_state_dict(state["network"])
     return config, network
 
 
-def read_config(run: Path) -> TrainBrats:
+def read_config(run: Path) -> TrainConfig:
     """`config.json` of a run. Raises UserError if it is not there or not readable."""
     path = Path(run) / "config.json"
+    return config_from_dict(_read_json(path, run), path)
+
+
+def read_splits(run: Path) -> dict:
+    """`splits.json` of a run. Raises UserError if it is not there or not readable."""
+    return _read_json(Path(run) / "splits.json", run)
+
+
+def _read_json(path: Path, run: Path) -> dict:
     try:
-        return TrainBrats.from_dict(json.loads(path.read_text()), path)
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{run}: no config.json, so this is not the folder of a run; give what --out was") from error
+        raise UserError(f"{run}: no {path.name}, so this is not the folder of a run; give what --out was") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not valid JSON ({error}); restore it from a copy") from error
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from gmd.errors import UserError
 
-EXTRAS = ("tyro", "monai", "nibabel", "tqdm", "matplotlib", "scipy", "numpy")
+EXTRAS = ("tyro", "monai", "nibabel", "tqdm", "matplotlib", "scipy", "numpy", "sklearn", "torchmetrics", "tensorboard")
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 DESCRIPTION = """Gradient surgery for multimodal learning with missing modalities.
@@ -18,7 +18,12 @@ DESCRIPTION = """Gradient surgery for multimodal learning with missing modalitie
 From nothing to a table of results:
   gmd phantom data/phantoms --cases 20 --shape 64 64 64
   gmd train brats --data data/phantoms --out runs/first --patch 64 64 64 --epochs 20
-  gmd evaluate runs/first"""
+  gmd evaluate runs/first
+
+The same for sequences of text, audio and vision:
+  gmd phantom data/sentiment.npz --task sentiment
+  gmd train sentiment --data data/sentiment.npz --out runs/second
+  gmd evaluate runs/second"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +54,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
     """What the command line asks for, ready to call. --help and unknown options raise SystemExit."""
     import tyro
 
-    from gmd.config import TrainBrats
+    from gmd.config import TASKS, TrainConfig
     from gmd.precision import Precision
 
     app, training = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
@@ -57,30 +62,41 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
     @app.command
     def phantom(
         out: tyro.conf.Positional[Path],
-        cases: int = 20,
+        task: Literal["brats", "sentiment"] = "brats",
+        cases: int | None = None,
         shape: tuple[int, int, int] = (64, 64, 64),
         seed: int = 0,
         kind: Literal["plain", "hard"] = "plain",
     ):
-        """Write a synthetic data set in the layout of BraTS 2021.
+        """Write a synthetic data set: tumours in the layout of BraTS 2021, or sequences with a sentiment.
 
         Example: gmd phantom data/phantoms --cases 20 --shape 64 64 64
+        Example: gmd phantom data/sentiment.npz --task sentiment
 
         Args:
-            out: Folder to write the case folders into.
-            cases: How many cases.
-            shape: Of the volumes, in voxels of 1 mm, each at least 16.
+            out: Folder to write the case folders into; of sentiment the file, .npz.
+            task: What it is to be trained on.
+            cases: How many cases, 20 by default; of sentiment 600 samples.
+            shape: brats: of the volumes, in voxels of 1 mm, each at least 16.
             seed: Another seed, other cases.
-            kind: hard: modalities that contradict each other, one that dominates, and more noise.
+            kind: brats: hard has modalities that contradict each other, one that dominates, and more noise.
         """
-        return partial(write_phantoms, out, cases, shape, seed, kind)
+        if task == "sentiment":
+            return partial(write_sentiment, out, 600 if cases is None else cases, seed)
+        return partial(write_phantoms, out, 20 if cases is None else cases, shape, seed, kind)
 
     app.command(training, name="train", help="Train a network: gmd train brats --data BraTS2021 --out runs/brats")
-    training.command(TrainBrats, name="brats")
+    for name, kind in TASKS.items():
+        training.command(kind, name=name)
 
     @app.command
-    def evaluate(run: tyro.conf.Positional[Path], data: Path | None = None, precision: Precision | None = None):
-        """Score a trained run with every subset of the modalities: a table, and pictures.
+    def evaluate(
+        run: tyro.conf.Positional[Path],
+        data: Path | None = None,
+        precision: Precision | None = None,
+        missing: float | None = None,
+    ):
+        """Score a trained run with every subset of the modalities: a table, predictions, and pictures.
 
         Example: gmd evaluate runs/brats
 
@@ -88,8 +104,23 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
             run: The folder that was --out in training.
             data: Other labelled cases to score on; by default the run's own test cases.
             precision: fp32, bf16 or fp16; by default that of the training.
+            missing: sentiment and digits: a row more, of test samples that lack each modality with this probability.
         """
-        return partial(evaluate_run, run, data, precision)
+        return partial(evaluate_run, run, data, precision, missing)
+
+    @app.command
+    def convert(source: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]):
+        """Make a pickle of MOSI or MOSEI, which may hold programs, into a file that holds numbers only.
+
+        Nothing in the pickle is executed: what is not an array, a list, a dictionary, a string or a number is refused.
+
+        Example: gmd convert mosi.pkl mosi.npz
+
+        Args:
+            source: The pickle, in the layout of MMSA and Self-MM or of MulT and CGGM.
+            out: The file to write, .npz; for gmd train sentiment --data.
+        """
+        return partial(convert_pickle, source, out)
 
     @app.command(name="doctor")
     def show_doctor():
@@ -100,7 +131,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
         return doctor
 
     command = app.cli(prog="gmd", description=DESCRIPTION, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
-    return partial(train, command, arguments) if isinstance(command, TrainBrats) else command
+    return partial(train, command, arguments) if isinstance(command, TrainConfig) else command
 
 
 def write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: int, kind: str) -> None:
@@ -108,6 +139,20 @@ def write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: int
 
     write_phantoms(out, cases, shape, seed, kind)
     print(f"{cases} cases in {out}; next: gmd train brats --data {shlex.quote(str(out))}")
+
+
+def write_sentiment(out: Path, samples: int, seed: int) -> None:
+    from gmd.data.sentiment_phantom import write_sentiment_phantom
+
+    write_sentiment_phantom(out, samples, seed)
+    print(f"{samples} samples in {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")
+
+
+def convert_pickle(source: Path, out: Path) -> None:
+    from gmd.data.sequences import convert
+
+    print(*convert(source, out), sep="\n")
+    print(f"written: {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")
 
 
 def train(config, arguments: Sequence[str]) -> int:
@@ -124,7 +169,17 @@ def train(config, arguments: Sequence[str]) -> int:
     return 0
 
 
-def evaluate_run(run: Path, data: Path | None, precision: str | None) -> None:
+def evaluate_run(run: Path, data: Path | None, precision: str | None, missing: float | None) -> None:
+    from gmd.checkpoint import read_config
+    from gmd.config import TrainSequences
+
+    if isinstance(read_config(run), TrainSequences):
+        from gmd.score_sequences import evaluate_run
+
+        evaluate_run(run, data, precision=precision, missing=missing)
+        return
+    if missing is not None:
+        raise UserError(f"--missing: {run} segments; its cases lack what they lack, leave --missing out")
     from gmd.evaluate import evaluate_run
 
     evaluate_run(run, data, precision=precision)

@@ -4,7 +4,6 @@ A subset's prediction is where the mean of its modalities' logits is above 0 (pr
 3-D, per case and region, as in BraTS: 1 if truth and prediction are both empty, 0 if only one of them is.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
@@ -19,7 +18,7 @@ from monai.transforms.utils import generate_spatial_bounding_box
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gmd.checkpoint import load_run
+from gmd.checkpoint import load_run, read_splits
 from gmd.config import TrainBrats
 from gmd.data.cases import Case, find_cases, parse_patterns
 from gmd.data.labels import SCHEMES, LabelScheme
@@ -174,7 +173,7 @@ def evaluate_run(
 
 
 def _own_test_cases(run: Path, config: TrainBrats) -> tuple[list[Case], LabelScheme]:
-    wanted = {case["folder"] for case in _read_splits(run)["test"]}
+    wanted = {case["folder"] for case in read_splits(run)["test"]}
     splits = split_cases(config.data, config.modalities, parse_patterns(config.patterns) or None, config.seed)
     found = [*splits.train, *splits.validation, *splits.test]  # cases that have come or gone since change the split
     cases = [case for case in found if str(_folder(case)) in wanted]
@@ -186,7 +185,7 @@ def _own_test_cases(run: Path, config: TrainBrats) -> tuple[list[Case], LabelSch
 def _other_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case], LabelScheme]:
     data = data / "test" if (data / "test").is_dir() else data
     cases, scheme = find_cases(data, config.modalities, parse_patterns(config.patterns) or None)
-    splits = _read_splits(run)
+    splits = read_splits(run)
     seen = [case for split in ("train", "validation") for case in splits[split]]
     folders = {case["folder"] for case in seen}
     patients = {patient_of(Case(case["name"], {})) for case in seen}
@@ -201,10 +200,6 @@ def _other_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case],
     ours, theirs = SCHEMES[config.labels], SCHEMES[scheme or config.labels]
     # BraTS 2023 numbers the same regions otherwise than the years before
     return cases, theirs if theirs.regions.keys() == ours.regions.keys() else ours
-
-
-def _read_splits(run: Path) -> dict:
-    return json.loads((run / "splits.json").read_text(encoding="utf-8"))
 
 
 def _folder(case: Case) -> Path:

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import TextIO
 
 from gmd.checkpoint import load_checkpoint
-from gmd.config import TrainBrats, differences
-from gmd.data.cases import Case
-from gmd.data.splits import Splits
+from gmd.config import TrainConfig, config_from_dict, differences
 from gmd.errors import UserError
 from gmd.files import replacing
 
 METRICS = "metrics.jsonl"
 
 
-def open_run(config: TrainBrats, splits: Splits) -> dict | None:
+def open_run(config: TrainConfig, described: dict) -> dict | None:
     """Makes the folder with `config.json` and `splits.json`; returns the checkpoint to resume from, if any.
 
+    described: for `splits.json`: the names, at least, of the cases in each split.
     Raises UserError: a run is there already, or none to resume, or one with other settings or other cases.
     """
     last = config.out / "last.pt"
@@ -26,15 +25,14 @@ def open_run(config: TrainBrats, splits: Splits) -> dict | None:
     if not last.exists() and config.resume:
         raise UserError(f"{config.out}: no last.pt to resume from; start without --resume, or give the run's own --out")
     state = None
-    named = _splits_dict(config, splits)
     if config.resume:
         state = load_checkpoint(last)
-        _check_same_run(config, TrainBrats.from_dict(state["config"], last))
-        _check_same_cases(config.out / "splits.json", named)
+        _check_same_run(config, config_from_dict(state["config"], last))
+        _check_same_cases(config.out / "splits.json", described)
     else:
         (config.out / "best.pt").unlink(missing_ok=True)  # of a run whose last.pt was deleted
     write_json(config.out / "config.json", config.to_dict())
-    write_json(config.out / "splits.json", named)
+    write_json(config.out / "splits.json", described)
     return state
 
 
@@ -59,7 +57,7 @@ def drop_metrics_after(run: Path, epochs: int) -> None:
         unfinished.write_text("".join(line for line in whole if json.loads(line)["epoch"] <= epochs))
 
 
-def _check_same_run(config: TrainBrats, saved: TrainBrats) -> None:
+def _check_same_run(config: TrainConfig, saved: TrainConfig) -> None:
     if differing := differences(config, saved):
         why = " The learning rate decays over all epochs, so that more of them make another run." * (
             config.epochs != saved.epochs
@@ -81,15 +79,6 @@ def _check_same_cases(path: Path, named: dict) -> None:
                 f"{named['data']}: the {split} cases are not those that the run began with "
                 f"({', '.join(changed[:5])}); restore the data as it was, or start anew in another --out"
             )
-
-
-def _splits_dict(config: TrainBrats, splits: Splits) -> dict:
-    cases = {split: [_case_dict(case) for case in getattr(splits, split)] for split in ("train", "validation", "test")}
-    return {"data": str(config.data)} | cases
-
-
-def _case_dict(case: Case) -> dict:
-    return {"name": case.name, "folder": str(next(iter(case.images.values())).parent.resolve())}
 
 
 def _without_nan(value):

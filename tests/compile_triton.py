@@ -17,7 +17,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gmd_kernels.triton_ops import combine_kernel, gram_kernel, pcgrad_weights_kernel
+from gmd_kernels.triton_ops import combine_kernel, gram_kernel, owm_update, owm_update_kernel, pcgrad_weights_kernel
 from gmd_kernels.triton_ops import group_norm_relu_kernel as norm_kernels
 from gmd_kernels.triton_ops.group_norm_relu import Layout, group_options, table_options, tile_options
 from gmd_kernels.triton_ops.tiles import ELEMENTS
@@ -32,6 +32,9 @@ COMMON = [(15, torch.float32, True), (15, torch.float32, False), (15, torch.bflo
 MORE = [(15, torch.bfloat16, False)]
 MORE += [(15, dtype, aligned) for dtype in (torch.float16, torch.float64) for aligned in (True, False)]
 MORE += [(t, dtype, True) for t in (1, 31, 63) for dtype in (torch.float32, torch.float64)]
+# projector, gradient, and whether d is a multiple of 16
+OWM = [(torch.float32, torch.float32, True), (torch.float32, torch.bfloat16, False)]
+MORE_OWM = [(torch.float32, torch.float16, True), (torch.float64, torch.float64, True)]
 # channels, of 8 groups where that divides them; whether they lie together; type; whether its vectors are aligned
 NORMS = [(16, True, torch.bfloat16, True), (16, True, torch.float32, True), (16, False, torch.float32, True)]
 MORE_NORMS = [(5, True, torch.bfloat16, False), (5, False, torch.bfloat16, False), (24, True, torch.float16, True)]
@@ -40,6 +43,10 @@ MORE_NORMS += [(512, True, torch.float32, True), *((256, last, torch.float64, Tr
 
 def main(target: GPUTarget, every: bool) -> None:
     found = surgery_kernels(target, COMMON + (MORE if every else []))
+    for dtype, of_grad, aligned in OWM + (MORE_OWM if every else []):
+        name = f"{ELEMENTS[dtype].name} {ELEMENTS[of_grad].name} {'aligned' if aligned else 'ragged'}"
+        for op, facts in compiled_owm(dtype, of_grad, aligned, target).items():
+            found[f"{op} {name}"] = facts
     for channels, last, dtype, aligned in NORMS + (MORE_NORMS if every else []):
         name = f"{channels} {'together' if last else 'apart'} {name_of(dtype, aligned)}"
         layout = Layout(channels, channels // math.gcd(channels, 8), last)
@@ -66,6 +73,21 @@ def surgery_kernels(target: GPUTarget, cases: list[tuple[int, torch.dtype, bool]
         rows = pcgrad_weights_kernel.pcgrad_options(t)
         found[f"pcgrad {t}"] = inspect(pcgrad_weights_kernel._pcgrad_weights_kernel, {"T": t, **rows}, target)
     return found
+
+
+def compiled_owm(
+    dtype: torch.dtype, of_grad: torch.dtype, aligned: bool, target: GPUTarget
+) -> dict[str, dict[str, object]]:
+    """Both readings of the projector."""
+    types = dict.fromkeys(("projector", "mean_input", "left"), f"*{ELEMENTS[dtype].name}")
+    types |= {"grad": f"*{ELEMENTS[of_grad].name}"} | dict.fromkeys(("k", "flaws", "alpha"), "*fp64")
+    types |= dict.fromkeys(("d", "classes", "class_stride", "input_stride", "num_flaws"), "i32")
+    multiples = ("d", "class_stride") if aligned else ()
+    constants = {"input": dict(owm_update.INPUT_OPTIONS), "step": {"BLOCK": owm_update.BLOCK, **owm_update.OPTIONS}}
+    for known in constants.values():
+        known["input_stride"] = 1  # of a gradient as it mostly lies: a one is compiled for
+    kernels = {"input": owm_update_kernel._input_kernel, "step": owm_update_kernel._update_kernel}
+    return {op: inspect(kernels[op], constants[op], target, types, multiples) for op in kernels}
 
 
 def compiled_norm(

@@ -122,4 +122,4 @@ def config(phantoms: Path, tmp_path: Path) -> "TrainBrats":
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     import gmd.train
 
-    monkeypatch.setattr(gmd.train, "draw_pictures", lambda run: None)
+    monkeypatch.setattr(gmd.train, "draw_pictures", lambda run, task: "not drawn")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import gmd.cli
 import gmd.evaluate
 import gmd.train
 import gmd_kernels as gk
-from gmd.config import TrainBrats
+from gmd.config import TASKS, TrainBrats
 from gmd.errors import UserError
+from gmd.run_folder import write_json
 
 
 def help_of(capsys: pytest.CaptureFixture, *command: str) -> str:
@@ -23,15 +25,19 @@ def help_of(capsys: pytest.CaptureFixture, *command: str) -> str:
     return " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("command", [["phantom"], ["train", "brats"], ["evaluate"], ["doctor"]], ids=" ".join)
+COMMANDS = [["phantom"], *(["train", task] for task in TASKS), ["evaluate"], ["convert"], ["doctor"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_says_what_a_command_does_and_how_to_call_it(capsys: pytest.CaptureFixture, command: list[str]):
     assert f"Example: gmd {' '.join(command)}" in help_of(capsys, *command)
     assert command[0] in help_of(capsys)
 
 
-def test_every_setting_of_training_is_explained(capsys: pytest.CaptureFixture):
-    text = help_of(capsys, "train", "brats")
-    for name in TrainBrats.__dataclass_fields__:
+@pytest.mark.parametrize("task", TASKS)
+def test_every_setting_of_training_is_explained(capsys: pytest.CaptureFixture, task: str):
+    text = help_of(capsys, "train", task)
+    for name in (field.name for field in fields(TASKS[task])):
         _, _, after = text.partition(f"--{name.replace('_', '-')} ")
         explanation = after.partition("(default" if name != "data" else "(required")[0]
         assert len(explanation.split()) > 3, name  # the first is the type
@@ -75,12 +81,14 @@ def test_settings_reach_the_training(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "gmd evaluate r" in capsys.readouterr().out
 
 
-def test_evaluate_is_handed_run_data_and_precision(monkeypatch: pytest.MonkeyPatch):
+def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     seen = []
     monkeypatch.setattr(gmd.evaluate, "evaluate_run", lambda *given, **named: seen.append((*given, named["precision"])))
-    assert gmd.cli.main(["evaluate", "runs/a"]) == 0
-    assert gmd.cli.main(["evaluate", "runs/a", "--data", "other", "--precision", "bf16"]) == 0
-    assert seen == [(Path("runs/a"), None, None), (Path("runs/a"), Path("other"), "bf16")]
+    run = tmp_path / "a"
+    write_json(run / "config.json", TrainBrats(Path("d")).to_dict())
+    assert gmd.cli.main(["evaluate", str(run)]) == 0
+    assert gmd.cli.main(["evaluate", str(run), "--data", "other", "--precision", "bf16"]) == 0
+    assert seen == [(run, None, None), (run, Path("other"), "bf16")]
 
 
 def test_a_user_error_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -26,7 +26,7 @@ from gmd.models.unet3d import UNet3d
 from gmd.run_folder import open_run
 from gmd.subsets import all_subsets
 from gmd.tables import Score, subset_table
-from gmd.train import find_splits
+from gmd.tasks import open_task
 
 REAL = Path(__file__).parents[2] / "shared/data/brats15_two_modalities"
 REGIONS = ("WT", "TC", "ET")
@@ -239,8 +239,9 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path):
 def untrained_run(folder: Path) -> Path:
     """A run on `folder/data`, as it stands after the first validation, but for the training."""
     asked = TrainBrats(folder / "data", folder / "run", width=0.125, patch=(32, 32, 32), device="cpu")
-    config, splits = find_splits(asked)
-    open_run(config, splits)
+    task = open_task(asked)
+    config = task.config
+    open_run(config, task.described())
     torch.manual_seed(0)
     state = {"config": config.to_dict(), "network": build_network(config).state_dict()}
     save_checkpoint(config.out / "best.pt", state)

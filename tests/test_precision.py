@@ -1,6 +1,5 @@
 """The network in bf16 and fp16: types, memory format, gradients, the scaler, what a run writes and resumes."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from training_cases import TWO, read_metrics
+from training_cases import TWO, read_metrics, without_times
 
 import gmd.evaluate
 import gmd.precision
+import gmd.tasks.brats
 import gmd.train
 from gmd.checkpoint import load_checkpoint, load_run
 from gmd.config import TrainBrats
@@ -22,7 +22,10 @@ from gmd.errors import UserError
 from gmd.evaluate import evaluate_run
 from gmd.models.unet3d import UNet3d
 from gmd.precision import autocast, make_scaler, slowness
-from gmd.train import Training, find_splits, region_loss, train, train_step, training_batches
+from gmd.tasks import Task, open_task
+from gmd.tasks.brats import region_loss
+from gmd.train import train
+from gmd.training import Training, train_step
 
 CPU = torch.device("cpu")
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -36,10 +39,9 @@ def a_quick_look_at_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gmd.precision, "convolution_time", seconds.get)
 
 
-def prepared(config: TrainBrats) -> tuple[Training, tuple]:
-    config, splits = find_splits(config)
-    _, batches = training_batches(config, splits)
-    return Training.prepare(config, len(batches)), next(iter(batches))
+def prepared(config: TrainBrats) -> tuple[Training, Task, tuple]:
+    task = open_task(config)
+    return Training.prepare(task), task, next(iter(task.batches(0)))
 
 
 # The network
@@ -94,8 +96,8 @@ def test_gradients_are_those_of_float32_to_the_rounding_of_the_type(config: Trai
     """
     gradients = {}
     for name in ("fp32", precision):
-        training, batch = prepared(replace(config, precision=name, patch=(32, 32, 32), method="joint"))
-        train_step(training, *batch, "joint")
+        training, task, batch = prepared(replace(config, precision=name, patch=(32, 32, 32), method="joint"))
+        train_step(training, task, *batch)
         shared = [p.grad for n, p in training.network.named_parameters() if "norm" not in n]
         assert all(grad.dtype == torch.float32 for grad in shared)
         gradients[name] = torch.cat([grad.flatten() for grad in shared])
@@ -112,9 +114,9 @@ def test_losses_parameters_and_their_optimizer_stay_float32_and_the_gramian_floa
         seen.add((logits.dtype, targets.dtype, torch.is_autocast_enabled("cpu")))
         return region_loss(logits, targets)
 
-    monkeypatch.setattr(gmd.train, "region_loss", watched)
-    training, batch = prepared(replace(config, precision="bf16"))
-    _, report = train_step(training, *batch, "gmd")
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", watched)
+    training, task, batch = prepared(replace(config, precision="bf16"))
+    [(_, report)] = train_step(training, task, *batch)
     assert seen == {(torch.float32, torch.float32, False)}
     assert report.gram.dtype == torch.float64
     state = [value for values in training.optimizer.state.values() for value in values.values()]
@@ -124,8 +126,8 @@ def test_losses_parameters_and_their_optimizer_stay_float32_and_the_gramian_floa
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("method", ["gmd", "enumerate"])
 def test_it_learns(config: TrainBrats, method: str, precision: str):
-    training, batch = prepared(replace(config, method=method, precision=precision, epochs=1000, lr=0.01))
-    losses = [train_step(training, *batch, method)[1].losses.mean().item() for _ in range(12)]
+    training, task, batch = prepared(replace(config, method=method, precision=precision, epochs=1000, lr=0.01))
+    losses = [train_step(training, task, *batch)[0].report.losses.mean().item() for _ in range(12)]
     assert losses[-1] < 0.9 * losses[0]
     assert training.skipped == 0
 
@@ -137,7 +139,7 @@ def test_only_fp16_is_scaled(config: TrainBrats):
     for precision in ("fp32", "bf16", "fp16"):
         scaler = make_scaler(precision, CPU)
         assert (scaler is not None) == (precision == "fp16")
-        training, _ = prepared(replace(config, precision=precision))
+        training, _, _ = prepared(replace(config, precision=precision))
         assert ("scaler" in training.state_dict()) == (precision == "fp16")
 
 
@@ -161,7 +163,7 @@ def test_overflows_are_skipped_while_the_scale_is_searched_for(
     config: TrainBrats, monkeypatch: pytest.MonkeyPatch, method: str
 ):
     """From 65536 to 256 it takes eight halvings in a row, which are not bad steps; then all goes on as ever."""
-    monkeypatch.setattr(gmd.train, "region_loss", overflowing(above=300.0))
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", overflowing(above=300.0))
     config = replace(config, method=method, precision="fp16", steps_per_epoch=10, epochs=1, validate_every=2)
     run = train(replace(config, max_bad_steps=1))
     steps = read_metrics(run, "step")
@@ -174,14 +176,14 @@ def test_overflows_are_skipped_while_the_scale_is_searched_for(
 
 
 def test_a_gradient_that_no_scale_mends_still_stops_the_training(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gmd.train, "region_loss", overflowing(above=-1.0))
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", overflowing(above=-1.0))
     config = replace(config, method="joint", precision="fp16", steps_per_epoch=30, epochs=1, max_bad_steps=3)
     with pytest.raises(UserError, match=r"stopped at step 19: 3 steps in a row were skipped; not finite: the gradient"):
         train(config)  # 65536 is halved 16 times until it is 1
 
 
 def test_a_loss_that_is_not_finite_is_a_bad_step_at_any_scale(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gmd.train, "region_loss", lambda *pair: region_loss(*pair) * torch.nan)
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", lambda *pair: region_loss(*pair) * torch.nan)
     with pytest.raises(UserError, match="stopped at step 2: 2 steps in a row were skipped; not finite: the loss"):
         train(replace(config, precision="fp16", max_bad_steps=2))
 
@@ -189,17 +191,12 @@ def test_a_loss_that_is_not_finite_is_a_bad_step_at_any_scale(config: TrainBrats
 # Runs
 
 
-def without_times(run: Path) -> list[dict]:
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
-
-
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_resumed_run_is_the_uninterrupted_run_bit_for_bit(
     config: TrainBrats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ):
     """The scale, too, goes on where it was: in fp16 the first steps overflow here."""
-    monkeypatch.setattr(gmd.train, "region_loss", overflowing(above=20000.0))
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", overflowing(above=20000.0))
     config = replace(config, precision=precision, tol=0.1, granularity="tensor")
     straight = train(replace(config, out=tmp_path / "straight"))
     with monkeypatch.context() as patched:
@@ -253,7 +250,7 @@ def test_evaluation_takes_the_precision_of_the_run_or_another(
     predict = gmd.evaluate.predict_modalities
 
     def watched(network, volumes, patch, precision):
-        handle = network.logits.register_forward_hook(lambda _, inputs, logits: types.add(logits.dtype))
+        handle = network.head.register_forward_hook(lambda _, inputs, logits: types.add(logits.dtype))
         outputs = predict(network, volumes, patch, precision)
         handle.remove()
         assert all(logits.dtype == torch.float32 for logits in outputs.values())

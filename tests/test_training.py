@@ -1,6 +1,5 @@
 """Training end to end on small phantoms: the methods, skipped steps, resuming, the patches, and bad input."""
 
-import json
 import math
 import shutil
 from collections import Counter
@@ -12,14 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
-from training_cases import TWO, read_metrics
+from training_cases import TWO, equal, read_metrics, without_times
 
+import gmd.tasks.brats
 import gmd.train
 from gmd.checkpoint import load_checkpoint, load_run
 from gmd.config import TrainBrats
 from gmd.data.cases import BRATS_MODALITIES
 from gmd.errors import UserError
-from gmd.train import Training, find_splits, region_loss, train, train_step, training_batches
+from gmd.step_record import bad_values
+from gmd.tasks import Task, Validation, open_task
+from gmd.tasks.brats import region_loss
+from gmd.train import train
+from gmd.training import Training, train_step
 
 REAL = Path(__file__).parents[2] / "shared/data/brats15_two_modalities"
 
@@ -30,12 +34,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # ---- end to end ----
 
 
-@pytest.mark.parametrize(("method", "objectives"), [("joint", 1), ("enumerate", 3), ("gmd", 3)])
+OBJECTIVES = {"joint": 1, "enumerate": 3, "gmd": 3, "cggm": 1, "cggm-gmd": 3}
+
+
+@pytest.mark.parametrize(("method", "objectives"), OBJECTIVES.items())
 def test_each_method_trains(config: TrainBrats, method: str, objectives: int):
     run = train(replace(config, method=method))
     files = {path.name for path in run.iterdir()}
     assert files >= {"config.json", "splits.json", "metrics.jsonl", "last.pt", "best.pt", "curves.png"}
-    assert ("cosines.png" in files) == (method == "gmd")
+    assert ("cosines.png" in files) == (method.endswith("gmd"))
     assert not any("tmp" in name for name in files)
 
     steps = read_metrics(run, "step")
@@ -44,7 +51,7 @@ def test_each_method_trains(config: TrainBrats, method: str, objectives: int):
         assert len(step["losses"]) == objectives
         assert step["finite"] is True
         assert step["loss"] == pytest.approx(sum(step["losses"].values()) / objectives)
-        if method == "gmd":
+        if method.endswith("gmd"):
             assert list(step["losses"]) == ["flair", "t1ce", "flair+t1ce"]
             cosines = torch.tensor(step["cosines"])
             assert cosines.shape == (3, 3)
@@ -56,11 +63,11 @@ def test_each_method_trains(config: TrainBrats, method: str, objectives: int):
 
     first, last = read_metrics(run, "epoch")
     assert first["validation"] is None
-    assert set(last["per_region"]) == {"WT", "TC", "ET"}
-    assert last["validation"] == pytest.approx(sum(last["per_region"].values()) / 3)
+    assert set(last["metrics"]) == {"WT", "TC", "ET"}
+    assert last["validation"] == pytest.approx(sum(last["metrics"].values()) / 3)
     loaded, network = load_run(run)
     assert loaded.labels == "brats2018"
-    untrained = Training.prepare(loaded, steps_per_epoch=2).network.state_dict()
+    untrained = Training.prepare(open_task(loaded)).network.state_dict()
     assert not any(
         torch.equal(value, untrained[name]) for name, value in network.state_dict().items() if "conv" in name
     )
@@ -76,8 +83,8 @@ def test_four_modalities_make_fifteen_objectives(config: TrainBrats):
 
 @pytest.mark.parametrize("method", ["joint", "gmd"])
 def test_it_learns(config: TrainBrats, method: str):
-    training, batch = one_step(replace(config, method=method, batch=2, epochs=1000, lr=0.01))
-    losses = [train_step(training, *batch, method)[1].losses.mean().item() for _ in range(12)]
+    training, task, batch = one_step(replace(config, method=method, batch=2, epochs=1000, lr=0.01))
+    losses = [train_step(training, task, *batch)[0].report.losses.mean().item() for _ in range(12)]
     assert losses[-1] < 0.9 * losses[0]
 
 
@@ -97,7 +104,7 @@ def test_compression_and_granularity_reach_the_surgeon_and_the_metrics(
     config: TrainBrats, granularity: str, tol: float, capsys: pytest.CaptureFixture
 ):
     config = replace(config, granularity=granularity, tol=tol, epochs=1)
-    surgeon = Training.prepare(find_splits(config)[0], steps_per_epoch=2).surgeon
+    surgeon = Training.prepare(open_task(config)).surgeon
     assert (surgeon.granularity, surgeon.tol) == (granularity, tol)
     run = train(config)
     for step in read_metrics(run, "step"):
@@ -130,22 +137,6 @@ def test_the_regions_are_judged_independently_of_each_other():
 # ---- resuming ----
 
 
-def without_times(run: Path) -> list[dict]:
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
-
-
-def equal(a: object, b: object) -> bool:
-    """Bit for bit, through dictionaries and lists."""
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
-
-
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
     made = Counter()
 
@@ -155,7 +146,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
             raise KeyboardInterrupt
         return region_loss(logits, targets)
 
-    monkeypatch.setattr(gmd.train, "region_loss", interrupted)
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", interrupted)
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -186,7 +177,7 @@ def test_a_resumed_run_is_the_uninterrupted_run_bit_for_bit(
 def test_trap_the_best_score_survives_a_resume(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
     """Published resuming forgets it, so that the first epoch after it counts as the best, however bad."""
     scores = iter([0.9, 0.1, 0.2, 0.3])
-    monkeypatch.setattr(gmd.train, "validate", lambda *_: {"WT": next(scores)})
+    monkeypatch.setattr(gmd.train, "validate", lambda *_: Validation(next(scores), {}))
     config = replace(config, epochs=4, steps_per_epoch=1, validate_every=1)
     with monkeypatch.context() as patched:
         interrupt_after(patched, calls=3 * 2)
@@ -194,7 +185,7 @@ def test_trap_the_best_score_survives_a_resume(config: TrainBrats, monkeypatch: 
             train(config)
     train(replace(config, resume=True))
     best = load_checkpoint(config.out / "best.pt")
-    assert (best["epochs"], best["best_dice"]) == (1, 0.9)
+    assert (best["epochs"], best["best_score"]) == (1, 0.9)
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -223,7 +214,7 @@ def test_what_may_not_be_resumed(config: TrainBrats, phantoms: Path, tmp_path: P
     train(config)
     with pytest.raises(UserError, match=r"already holds a run; go on with it by --resume, or choose another --out"):
         train(config)
-    with pytest.raises(UserError, match=r"width: 0\.25 here, 0\.125 there; lr: 0\.1 here, 0\.001 there"):
+    with pytest.raises(UserError, match=r"lr: 0\.1 here, 0\.001 there; width: 0\.25 here, 0\.125 there"):
         train(replace(config, resume=True, width=0.25, lr=0.1))
     with pytest.raises(UserError, match=r"epochs: 5 here, 1 there\. The learning rate decays over all epochs"):
         train(replace(config, resume=True, epochs=5))
@@ -238,13 +229,12 @@ def test_what_may_not_be_resumed(config: TrainBrats, phantoms: Path, tmp_path: P
 # ---- steps that are not finite ----
 
 
-def one_step(config: TrainBrats) -> tuple[Training, tuple]:
-    config, splits = find_splits(config)
-    _, batches = training_batches(config, splits)
-    training = Training.prepare(config, len(batches))
-    batch = next(iter(batches))
-    train_step(training, *batch, config.method)  # so that the optimizer has a state
-    return training, batch
+def one_step(config: TrainBrats) -> tuple[Training, Task, tuple]:
+    task = open_task(config)
+    training = Training.prepare(task)
+    batch = next(iter(task.batches(0)))
+    train_step(training, task, *batch)  # so that the optimizer has a state
+    return training, task, batch
 
 
 def nan_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -257,24 +247,22 @@ def nan_gradient(logits: Tensor, targets: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("method", ["joint", "enumerate", "gmd"])
 @pytest.mark.parametrize("bad_loss", [nan_loss, nan_gradient])
-def test_a_bad_step_leaves_parameters_and_optimizer_untouched(
-    config: TrainBrats, monkeypatch: pytest.MonkeyPatch, method: str, bad_loss
-):
+def test_a_bad_step_leaves_parameters_and_optimizer_untouched(config: TrainBrats, method: str, bad_loss):
     config = replace(config, method=method)
-    training, batch = one_step(config)
+    training, task, batch = one_step(config)
     before = deepcopy([training.network.state_dict(), training.optimizer.state_dict()["state"]])
-    monkeypatch.setattr(gmd.train, "region_loss", bad_loss)
+    task.criterion = bad_loss
     rate = training.scheduler.get_last_lr()[0]
-    subsets, report = train_step(training, *batch, method)
+    turns = train_step(training, task, *batch)
 
     assert equal(before, [training.network.state_dict(), training.optimizer.state_dict()["state"]])
     assert (training.steps, training.skipped, training.skipped_in_a_row) == (2, 1, 1)
     assert training.scheduler.get_last_lr()[0] < rate
     what = "the loss of" if bad_loss is nan_loss else "the gradient of"
-    assert what in gmd.train.bad_values(subsets, report)
+    assert what in bad_values(turns)
 
-    monkeypatch.setattr(gmd.train, "region_loss", region_loss)
-    train_step(training, *batch, method)
+    task.criterion = region_loss
+    train_step(training, task, *batch)
     assert (training.steps, training.skipped, training.skipped_in_a_row) == (3, 1, 0)
 
 
@@ -288,7 +276,7 @@ def test_one_bad_step_is_skipped_counted_and_reported(
         calls["all"] += 1
         return (nan_loss if calls["all"] == 2 else region_loss)(logits, targets)
 
-    monkeypatch.setattr(gmd.train, "region_loss", bad_at_first)
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", bad_at_first)
     run = train(replace(config, max_bad_steps=2))
     first, *others = read_metrics(run, "step")  # valid JSON in spite of the NaN
     assert first["finite"] is False
@@ -302,7 +290,7 @@ def test_one_bad_step_is_skipped_counted_and_reported(
 
 @pytest.mark.usefixtures("no_pictures")
 def test_bad_steps_in_a_row_stop_the_training_with_the_reason(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gmd.train, "region_loss", nan_loss)
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", nan_loss)
     with pytest.raises(UserError) as stopped:
         train(replace(config, max_bad_steps=3))
     message = str(stopped.value)
@@ -314,11 +302,11 @@ def test_bad_steps_in_a_row_stop_the_training_with_the_reason(config: TrainBrats
     assert len(read_metrics(config.out, "step")) == 3
 
 
-def test_losses_that_do_not_require_grad_are_named(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
-    training, batch = one_step(config)
-    monkeypatch.setattr(gmd.train, "region_loss", lambda logits, targets: region_loss(logits.detach(), targets))
+def test_losses_that_do_not_require_grad_are_named(config: TrainBrats):
+    training, task, batch = one_step(config)
+    task.criterion = lambda logits, targets: region_loss(logits.detach(), targets)
     with pytest.raises(ValueError, match=r"losses\[0\] does not require grad"):
-        train_step(training, *batch, config.method)
+        train_step(training, task, *batch)
 
 
 # ---- missing modalities ----
@@ -337,17 +325,16 @@ def test_a_batch_in_which_every_case_lacks_something_else_trains(config: TrainBr
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real cases of ../shared/data are not on this machine")
 @pytest.mark.usefixtures("no_pictures")
-def test_real_cases_without_t1_and_t2(config: TrainBrats, capsys: pytest.CaptureFixture):
+def test_real_cases_without_t1_and_t2(config: TrainBrats):
     patterns = ("flair=Flair*.nii.gz", "t1ce=T1c*.nii.gz", "seg=OT*.nii.gz", "mask=brainmask.nii.gz")
     names = {"data": REAL, "modalities": BRATS_MODALITIES, "patterns": patterns, "labels": "brats2015"}
-    config, splits = find_splits(replace(config, **names, patch=(32, 32, 32)))
-    _, batches = training_batches(config, replace(splits, train=splits.train[:1]))
-    training = Training.prepare(config, len(batches))
-    subsets, report = train_step(training, *next(iter(batches)), "gmd")
+    task = open_task(replace(config, **names, patch=(32, 32, 32)))
+    task.splits = replace(task.splits, train=task.splits.train[:1])
+    training = Training.prepare(task)
+    [(subsets, report)] = train_step(training, task, *next(iter(task.batches(0))))
     assert subsets == [("flair",), ("t1ce",), ("flair", "t1ce")]
     assert bool(report.finite)
     private = [name for name, p in training.network.named_parameters() if p.grad is None]
     assert private  # of t1 and t2, which no case has: no gradient, not even zeros
     assert {name.split(".")[-1] for name in private} == {"1", "3"}
-    gmd.train.note_absent(config, splits)
-    assert "no training case has t1 or t2" in capsys.readouterr().out
+    assert task.notes() == ["no training case has t1 or t2: subsets with it are left out"]

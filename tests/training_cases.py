@@ -3,9 +3,27 @@
 import json
 from pathlib import Path
 
+import torch
+
 TWO = ("flair", "t1ce")
 
 
 def read_metrics(run: Path, kind: str) -> list[dict]:
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [record for record in records if record["kind"] == kind]
+
+
+def without_times(run: Path) -> list[dict]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+def equal(a: object, b: object) -> bool:
+    """Bit for bit, through dictionaries and lists."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b

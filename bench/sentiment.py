@@ -1,0 +1,157 @@
+"""Every method on real data, for bench/results: `python -m bench.sentiment --mosi mosi_utterances.npz --fsdd fsdd.npz`
+
+Runs of one seed are paired: the same split of the videos, initial weights (of one network) and order of the samples. A
+finished run leaves its rows in a file of its own and is not done again, so that this can be stopped at any time.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from bench.host import ROOT, host_columns
+from gmd.files import replacing
+from gmd.run_folder import write_json
+
+RESULTS, WORK = ROOT / "bench" / "results", ROOT / "runs" / "real"
+SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the trainings compared. base: the arm that it is measured against, on the same network."""
+
+    name: str
+    options: dict[str, object]
+    base: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set: the command that trains, the options of all arms, and the arms."""
+
+    task: str
+    csv: str
+    common: dict[str, object]
+    arms: tuple[Arm, ...] = field(default=())
+
+
+def _ablation(network: dict[str, object]) -> tuple[Arm, ...]:
+    """CGGM as in table 5 of the paper: without, magnitude alone, direction alone, both."""
+    late = network | {"network": "late"}
+    base = "joint, late fusion"
+    return (
+        Arm(base, late | {"method": "joint"}),
+        Arm("cggm, rho", late | {"method": "cggm", "lam": 0}, base),
+        Arm("cggm, lambda", late | {"method": "cggm", "rho": 0}, base),
+        Arm("cggm, both", late | {"method": "cggm"}, base),
+        Arm("ogm-ge", late | {"method": "ogm-ge"}, base),
+    )
+
+
+MOSI = Study(
+    "sentiment",
+    "mosi.csv",
+    {"epochs": 20, "batch": 8, "validate_every": 5},
+    (
+        Arm("joint", {"method": "joint"}),
+        Arm("enumerate", {"method": "enumerate"}, "joint"),
+        Arm("gmd", {"method": "gmd"}, "joint"),
+        Arm("cggm, shared network", {"method": "cggm"}, "joint"),
+        Arm("cggm-gmd", {"method": "cggm-gmd"}, "joint"),
+        *_ablation({}),
+        Arm("joint, branches", {"network": "branches", "method": "joint"}),
+        Arm("mla", {"network": "branches", "method": "mla"}, "joint, branches"),
+        Arm("joint, branches, sign", {"network": "branches", "method": "joint", "target": "sign"}),
+        Arm("mla, sign", {"network": "branches", "method": "mla", "target": "sign"}, "joint, branches, sign"),
+    ),
+)
+DIGITS = Study(
+    "digits",
+    "digits.csv",
+    {"epochs": 4, "validate_every": 4},
+    (
+        Arm("joint, branches", {"network": "branches", "method": "joint"}),
+        Arm("mla", {"network": "branches", "method": "mla"}, "joint, branches"),
+        *_ablation({}),
+        Arm("audio alone", {"network": "branches", "method": "joint", "modalities": ["audio"]}),
+        Arm("image alone", {"network": "branches", "method": "joint", "modalities": ["image"]}),
+    ),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mosi", type=Path, help="mosi_utterances.npz")
+    parser.add_argument("--fsdd", type=Path, help="fsdd.npz")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of the runs and their rows")
+    options = parser.parse_args()
+    given = [(MOSI, options.mosi), (DIGITS, options.fsdd)]
+    if not any(data for _, data in given):
+        parser.error("nothing to do: give --mosi, --fsdd or both")
+    for study, data in given:
+        if data is not None:
+            measure(study, data, options.seeds, options.out / study.csv, options.work)
+
+
+def measure(study: Study, data: Path, seeds: Sequence[int], out: Path, work: Path) -> None:
+    """Does what is not done yet, two runs at a time on one thread each, and writes all rows to `out`."""
+    runs = [(arm, seed) for seed in seeds for arm in study.arms]
+    start = time.monotonic()
+    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
+        done = pool.map(lambda pair: run_once(study, *pair, data, work), runs)
+        rows = [row for some in tqdm(done, desc=study.task, total=len(runs), unit="run") for row in some]
+    print(f"{study.task}: {len(runs)} runs in {time.monotonic() - start:.0f} s")
+    with replacing(out) as unfinished:
+        pd.DataFrame([row | host_columns() for row in rows]).to_csv(unfinished, index=False)
+    print(out)
+
+
+def run_once(study: Study, arm: Arm, seed: int, data: Path, work: Path) -> list[dict]:
+    """Trains and scores by the commands that users have; a row for each subset of the modalities, and their mean."""
+    run = work / study.task / f"{arm.name}, seed {seed}"
+    kept = run / "rows.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    for left in run.glob("*.pt"):  # of a training that was stopped
+        left.unlink()
+    options = study.common | arm.options | {"data": data, "out": run, "seed": seed, "device": "cpu"}
+    call_gmd("train", study.task, *_command_line(options))
+    call_gmd("evaluate", str(run))
+    table = pd.read_csv(run / "evaluation" / "table.csv")
+    head = {"arm": arm.name, "base": arm.base, "seed": seed}
+    rows = [head | row for row in table.to_dict("records")]
+    write_json(kept, rows)
+    return rows
+
+
+def call_gmd(*arguments: str) -> None:
+    """Raises RuntimeError with what it said if it fails."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "gmd", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr[-2000:]}")
+
+
+def _command_line(options: dict[str, object]) -> list[str]:
+    words = []
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+if __name__ == "__main__":
+    main()

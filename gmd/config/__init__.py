@@ -1,0 +1,33 @@
+"""What a training run is asked to do: the options of `gmd train TASK`, and `config.json` in its folder."""
+
+from pathlib import Path
+
+from gmd.config.brats import TrainBrats
+from gmd.config.common import TrainConfig, differences
+from gmd.config.sequences import TrainDigits, TrainSentiment, TrainSequences
+from gmd.errors import UserError
+
+TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in (TrainBrats, TrainSentiment, TrainDigits)}
+
+
+def config_from_dict(values: dict, source: str | Path) -> TrainConfig:
+    """The inverse of `to_dict` of any of them. Raises UserError that names `source` if task or field is not known."""
+    task = values.get("task")
+    if task not in TASKS:
+        raise UserError(
+            f"{source}: its task is {task!r}, expected one of {', '.join(TASKS)}; written by another version of gmd? "
+            "Train anew"
+        )
+    return TASKS[task].from_dict(values, source)
+
+
+__all__ = [
+    "TASKS",
+    "TrainBrats",
+    "TrainConfig",
+    "TrainDigits",
+    "TrainSentiment",
+    "TrainSequences",
+    "config_from_dict",
+    "differences",
+]

@@ -1,0 +1,82 @@
+"""The options of `gmd train sentiment` and `gmd train digits`: transformers on sequences."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from gmd.config.common import TrainConfig, check_option
+
+
+@dataclass(frozen=True)
+class TrainSequences(TrainConfig):
+    """What the tasks on sequences share."""
+
+    network: Literal["ds", "late", "branches"] = "ds"
+    """ds: one encoder for all modalities (Dynamic Sharing), mean fusion. late: an encoder for each, a fusion encoder.
+    branches: an encoder for each, one head for all."""
+    width: int = 64
+    """Features of the transformer, a multiple of --heads."""
+    layers: int = 2
+    """Of each encoder."""
+    heads: int = 4
+    """Of the attention."""
+    dropout: float = 0.1
+    """In the transformer, while it trains."""
+    missing: float = 0.0
+    """Probability with which each modality of each training sample is missing, decided once for all epochs; a sample
+    keeps at least one."""
+    epochs: int = 30
+    """Passes over the training samples; the learning rate decays to 0 over them."""
+    batch: int = 32
+    """Samples per step."""
+    weight_decay: float = 1e-2
+    """Weight decay of AdamW."""
+    validate_every: int = 1
+    """Epochs between validations; the last epoch is always validated."""
+
+    POSITIVE: ClassVar = ("width", "layers", "heads", *TrainConfig.POSITIVE)
+    NOT_NEGATIVE: ClassVar = ("dropout", "missing", *TrainConfig.NOT_NEGATIVE)
+
+    def check(self) -> None:
+        super().check()
+        check_option(self.width % self.heads == 0, "width", self.width, f"a multiple of --heads {self.heads}")
+        check_option(self.dropout < 1, "dropout", self.dropout, "a probability below 1")
+        check_option(self.missing < 1, "missing", self.missing, "a rate below 1, at which no sample is left")
+
+
+@dataclass(frozen=True)
+class TrainSentiment(TrainSequences):
+    """Train one network that reads sentiment from any subset of text, audio and vision.
+
+    Example: gmd train sentiment --data mosi_utterances.npz --method gmd --out runs/mosi
+    """
+
+    data: Path
+    """An utterance table or what `gmd convert` wrote (.npz), or a pickle of MOSI or MOSEI (.pkl)."""
+    out: Path = Path("runs/sentiment")
+    """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
+    modalities: tuple[str, ...] = ("text", "audio", "vision")
+    """The modalities that the network has; a sample may lack any of them, but not all."""
+    target: Literal["score", "sign"] = "score"
+    """score: regression of the sentiment in [-3, 3]. sign: two classes, negative and not negative."""
+
+    TASK: ClassVar = "sentiment"
+
+
+@dataclass(frozen=True)
+class TrainDigits(TrainSequences):
+    """Train one network that reads spoken and written digits, of which one may be missing.
+
+    The pairs are synthetic: recordings of the Free Spoken Digit Dataset with scikit-learn's images of the same digit.
+
+    Example: gmd train digits --data fsdd.npz --method mla --network branches --out runs/digits
+    """
+
+    data: Path
+    """The recordings, fsdd.npz; the images come with scikit-learn."""
+    out: Path = Path("runs/digits")
+    """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
+    modalities: tuple[str, ...] = ("audio", "image")
+    """The modalities that the network has."""
+
+    TASK: ClassVar = "digits"

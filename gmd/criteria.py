@@ -1,0 +1,48 @@
+"""Losses and metrics of predictions on sequences, where padded steps have no target.
+
+Predictions are [..., C]; targets [...]: float32 scores with NaN, or int64 classes with -100, where there is none.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NO_CLASS = -100
+
+
+def absolute_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean |prediction - score|, with C = 1."""
+    return _mean_over_valid(_errors(predictions, targets), targets.isfinite())
+
+
+def negative_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    return -absolute_error(predictions.detach(), targets)
+
+
+def closeness(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean exp(-|prediction - score|), in [0, 1]."""
+    return _mean_over_valid(_errors(predictions.detach(), targets).neg().exp(), targets.isfinite())
+
+
+def cross_entropy(predictions: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(predictions.flatten(0, -2), targets.flatten(), ignore_index=NO_CLASS)
+
+
+def accuracy(predictions: Tensor, targets: Tensor) -> Tensor:
+    return _mean_over_valid((predictions.detach().argmax(dim=-1) == targets).float(), targets != NO_CLASS)
+
+
+def probability(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean probability of the right class."""
+    there = targets != NO_CLASS
+    classes = torch.where(there, targets, 0).unsqueeze(-1)
+    return _mean_over_valid(predictions.detach().softmax(dim=-1).gather(-1, classes).squeeze(-1), there)
+
+
+def _errors(predictions: Tensor, targets: Tensor) -> Tensor:
+    # the difference to a NaN would send a NaN back through what is masked
+    return (predictions.squeeze(-1) - targets.nan_to_num(0.0)).abs()
+
+
+def _mean_over_valid(values: Tensor, valid: Tensor) -> Tensor:
+    return torch.where(valid, values, 0).sum() / valid.sum()

@@ -1,0 +1,88 @@
+"""`gmd evaluate` of sentiment and digits: the table of all subsets, and every prediction."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from gmd.checkpoint import load_run, read_splits
+from gmd.config import TrainSequences
+from gmd.data.missing import make_absent
+from gmd.data.samples import Sample, SequenceData
+from gmd.errors import UserError
+from gmd.evaluate_sequences import predict_samples
+from gmd.files import replacing
+from gmd.precision import Precision, slowness
+from gmd.sequence_tables import Row, predictions_csv, rows_csv, rows_markdown, subset_row, subset_rows
+from gmd.subsets import all_subsets
+from gmd.tasks.sequences import read_data
+
+
+def evaluate_run(
+    run: Path,
+    data: Path | None = None,
+    which: Literal["best", "last"] = "best",
+    precision: Precision | None = None,
+    missing: float | None = None,
+) -> list[Row]:
+    """Scores a trained run, prints the table, and writes `table.md`, `table.csv` and `predictions.csv`.
+
+    Args:
+        run: its folder; results go to its `evaluation/`, of other data to `evaluation/<name of data>/`.
+        data: another file of the same kind, whose test split is scored; by default the run's own test split.
+        which: the checkpoint.
+        precision: what the network computes in; by default that of the training.
+        missing: for a line more, of test samples that lack each modality with this probability, by the run's seed.
+
+    Raises UserError: what `load_run` and the readers raise; data of other features, or that the run has trained on.
+    """
+    run = Path(run)
+    config, network = load_run(run, which)
+    config = replace(config, precision=precision or config.precision)
+    network.to(config.torch_device())
+    if slow := slowness(config.precision, config.torch_device()):
+        print(slow)
+    found = read_data(config if data is None else replace(config, data=Path(data)))
+    samples = _test_samples(run, found, data)
+    predictions = predict_samples(network, samples, all_subsets(config.modalities), config)
+    rows = subset_rows(predictions, config.modalities, found.classes)
+    extra = {} if missing is None else _randomly_absent(network, samples, missing, config, found)
+
+    out = run / "evaluation" / (Path(data).stem if data else "")
+    source = data or "the test split"
+    about = f"{len(samples)} samples of {source}; {which}.pt of {run.resolve().name}, {config.precision}."
+    texts = {
+        "table.md": f"{about}\n\n{rows_markdown(rows, config.modalities, found.classes, extra)}",
+        "table.csv": rows_csv(rows, config.modalities, found.classes, extra),
+        "predictions.csv": predictions_csv(predictions, found.classes),
+    }
+    for name, text in texts.items():
+        with replacing(out / name) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+    print(texts["table.md"], *(out / name for name in texts), sep="\n")
+    return rows
+
+
+def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sample]:
+    """The test split, if the network fits it and has not seen it."""
+    splits = read_splits(run)
+    about, samples = splits["about"], found.splits["test"]
+    ours = {"features": found.features, "classes": found.classes and list(found.classes), "per_step": found.per_step}
+    if differing := [key for key in ours if ours[key] != about[key]]:
+        told = "; ".join(f"{key}: {ours[key]} here, {about[key]} in training" for key in differing)
+        raise UserError(f"{data or splits['data']}: not what {run} was trained on ({told})")
+    seen = {sample["name"] for split in ("train", "validation") for sample in splits[split]}
+    if known := [sample.name for sample in samples if sample.name in seen]:
+        raise UserError(
+            f"{data or splits['data']}: {len(known)} of its {len(samples)} test samples have trained or selected this "
+            f"model ({', '.join(known[:5])}); their scores would say nothing about new ones"
+        )
+    gone = {sample["name"] for sample in splits["test"]} - {sample.name for sample in samples}
+    if data is None and gone:
+        raise UserError(f"{run}: {len(gone)} of its test samples are gone, as {min(gone)}; restore the data")
+    return samples
+
+
+def _randomly_absent(network, samples: list[Sample], rate: float, config: TrainSequences, found: SequenceData) -> dict:
+    lessened = make_absent(samples, rate, config.seed)
+    row = subset_row(predict_samples(network, lessened, [None], config), None, found.classes)
+    return {f"{100 * rate:g} % absent, seed {config.seed}": row.metrics}

@@ -1,0 +1,111 @@
+"""Segmentation of brain tumours in BraTS-like data."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from statistics import fmean
+
+import torch
+from monai.losses import DiceLoss
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from gmd.checkpoint import build_network
+from gmd.config import TrainBrats
+from gmd.data.cases import Case, parse_patterns
+from gmd.data.labels import SCHEMES
+from gmd.data.patches import RandomPatches, collate
+from gmd.data.splits import split_cases
+from gmd.data.volumes import load_case
+from gmd.evaluate import evaluate_cases
+from gmd.models.dynamic_sharing import Pairs, mean_fusion, run_modalities
+from gmd.subsets import Subset
+from gmd.tables import mean_over_subsets, subset_table
+from gmd.tasks.task import Batch, Task, Validation
+
+
+class BratsTask(Task):
+    """Cases on disk -> patches -> logits of the regions."""
+
+    def __init__(self, config: TrainBrats):
+        """Raises UserError for data that cannot be used."""
+        self.splits = split_cases(config.data, config.modalities, parse_patterns(config.patterns) or None, config.seed)
+        self.config = replace(config, labels=config.labels or self.splits.scheme, data=config.data.resolve())
+        self.steps_per_epoch = config.steps_per_epoch or math.ceil(len(self.splits.train) / config.batch)
+        # cggm guides the last layer, which the mean of the logits hides
+        self.cut_before_head = config.method.startswith("cggm")
+        self.score_name, self.score_title = "Dice", "hard Dice, mean over cases, subsets and regions"
+        self.criterion, self.metric, self.score = region_loss, soft_dice, soft_dice
+        self._patches = None
+
+    def described(self) -> dict:
+        splits = {split: getattr(self.splits, split) for split in ("train", "validation", "test")}
+        named = {split: [_case_dict(case) for case in cases] for split, cases in splits.items()}
+        return {"data": str(self.config.data)} | named
+
+    def notes(self) -> list[str]:
+        train, modalities = self.splits.train, self.config.modalities
+        absent = [m for m in modalities if not any(m in case.images for case in train)]
+        return [f"no training case has {' or '.join(absent)}: subsets with it are left out"] if absent else []
+
+    def build_network(self) -> nn.Module:
+        return build_network(self.config)
+
+    def batches(self, epoch: int) -> Iterable[Batch]:
+        if self._patches is None:  # reading the cases takes a while
+            self._patches = self._random_patches()
+        self._patches.epoch = epoch
+        together = partial(collate, modalities=self.config.modalities)
+        return DataLoader(self._patches, self.config.batch, collate_fn=together)
+
+    def _random_patches(self) -> RandomPatches:
+        config = self.config
+        length = self.steps_per_epoch * config.batch
+        scheme = SCHEMES[config.labels]
+        return RandomPatches(
+            self.splits.train, scheme, config.modalities, config.patch, length, seed=config.seed, cache=config.cache
+        )
+
+    def to_device(self, inputs: Pairs, targets: Tensor, device: torch.device) -> Batch:
+        values = {m: value.to(device, memory_format=torch.channels_last_3d) for m, value in inputs.values.items()}
+        return replace(inputs, values=values), targets.to(device)
+
+    def outputs(self, network: nn.Module, inputs: Pairs) -> Pairs:
+        outputs = run_modalities(network, inputs, network.features if self.cut_before_head else None)
+        return replace(outputs, values={m: value.float() for m, value in outputs.values.items()})
+
+    def predict(self, network: nn.Module, outputs: Pairs, subset: Subset | None) -> tuple[Tensor, list[int]]:
+        fused, samples = mean_fusion(outputs, subset)
+        return (network.head(fused) if self.cut_before_head else fused), samples
+
+    def validate(self, network: nn.Module) -> Validation:
+        """Region -> hard Dice on the validation cases, mean over the subsets that exist."""
+        config = self.config
+        bar = tqdm(self.splits.validation, desc="validation", unit="case", leave=False)
+        cases = (load_case(case, SCHEMES[config.labels]) for case in bar)
+        scores = evaluate_cases(network, cases, config.patch, config.precision)
+        dice = mean_over_subsets(subset_table(scores, config.modalities, network.regions))
+        return Validation(fmean(dice.values()), dice)
+
+
+def region_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Soft Dice per sample and region, plus binary cross-entropy: both [B, R, X, Y, Z] -> scalar.
+
+    Not MONAI's DiceCELoss: with several channels that takes a softmax over them, but regions overlap.
+    """
+    return _dice_loss(logits, targets) + binary_cross_entropy_with_logits(logits, targets)
+
+
+def soft_dice(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over samples and regions."""
+    return 1 - _dice_loss(logits.detach(), targets)
+
+
+_dice_loss = DiceLoss(sigmoid=True)
+
+
+def _case_dict(case: Case) -> dict:
+    return {"name": case.name, "folder": str(case.folder.resolve())}

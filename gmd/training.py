@@ -1,0 +1,143 @@
+"""The state of a training, and one step of it."""
+
+import warnings
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import PolynomialLR
+
+from gmd.dominance import on_host
+from gmd.methods import Report
+from gmd.methods.registry import METHODS, Method, Parts
+from gmd.models.dynamic_sharing import Pairs
+from gmd.precision import autocast, make_scaler
+from gmd.subsets import Subset
+from gmd.tasks import Task
+
+
+class Turn(NamedTuple):
+    """One backward pass and its step: a step of the training has one, with mla one for each modality."""
+
+    subsets: list[Subset]
+    report: Report
+
+
+@dataclass
+class Training:
+    """All that changes while training, and so all that a checkpoint holds."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: PolynomialLR
+    generator: torch.Generator  # of the orders in which GMD projects, and of OGM-GE's noise
+    surgeon: object
+    scaler: torch.amp.GradScaler | None  # of the losses, in fp16
+    epochs: int = 0  # finished
+    steps: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    best_score: float = -float("inf")  # of all validations so far
+
+    COUNTS: ClassVar = ("epochs", "steps", "skipped", "skipped_in_a_row", "best_score")
+
+    @classmethod
+    def prepare(cls, task: Task) -> "Training":
+        config = task.config
+        torch.manual_seed(config.seed)
+        device = config.torch_device()
+        network = task.build_network().to(device)
+        optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
+        scheduler = PolynomialLR(optimizer, total_iters=config.epochs * task.steps_per_epoch, power=0.9)
+        generator = torch.Generator().manual_seed(config.seed)
+        training = cls(network, optimizer, scheduler, generator, None, make_scaler(config.precision, device))
+        training.surgeon = METHODS[config.method].make(training.parts_for(task))
+        return training
+
+    def parts_for(self, task: Task) -> Parts:
+        return Parts(
+            task.config,
+            self.network,
+            self.optimizer,
+            self.generator,
+            self.scaler,
+            task.criterion,
+            task.metric,
+            task.score,
+            lambda outputs, subset: task.predict(self.network, outputs, subset),
+        )
+
+    def stateful(self) -> dict:
+        """What has a state_dict of its own."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
+
+    def state_dict(self) -> dict:
+        parts = {name: part.state_dict() for name, part in self.stateful().items()}
+        counts = {name: getattr(self, name) for name in self.COUNTS}
+        # dropout draws from torch's own generators
+        random = {"random": torch.get_rng_state(), "generator": self.generator.get_state()}
+        device = self.device
+        gpu = {"random_gpu": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+        return parts | counts | random | gpu
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, part in self.stateful().items():
+            part.load_state_dict(state[name])
+        for name in self.COUNTS:
+            setattr(self, name, state[name])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["random"])
+        if "random_gpu" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_gpu"], self.device)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+
+def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -> list[Turn]:
+    """Forward, backward, and an optimizer step if all is finite; with mla, for one modality after the other."""
+    method = METHODS[task.config.method]
+    inputs, targets = task.to_device(inputs, targets, training.device)
+    turns = _each_alone(inputs) if method.alternating else [inputs]
+    done = [_turn(training, task, method, turn, targets) for turn in turns]
+    training.steps += 1
+    with warnings.catch_warnings():
+        # torch takes a skipped first step for the two calls in the wrong order
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        training.scheduler.step()
+    return done
+
+
+def _turn(training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor) -> Turn:
+    parts = training.parts_for(task)
+    with autocast(task.config.precision, training.device):
+        outputs = task.outputs(training.network, inputs)
+    losses = method.objectives(outputs, targets, task.criterion, parts.predict)
+
+    training.optimizer.zero_grad(set_to_none=True)
+    # whether to step has to be known on the host; all else that is recorded comes along
+    report = on_host(training.surgeon.backward(list(losses.values()), **method.given(parts, outputs, targets)))
+    step_if_finite(training, report)
+    return Turn(list(losses), report)
+
+
+def _each_alone(inputs: Pairs) -> list[Pairs]:
+    return [replace(inputs, samples={m: inputs.samples[m]}, values={m: values}) for m, values in inputs.values.items()]
+
+
+def step_if_finite(training: Training, report: Report) -> None:
+    """The optimizer's step, or one more that was skipped."""
+    scaler = training.scaler
+    if report.finite:
+        training.optimizer.step() if scaler is None else scaler.step(training.optimizer)
+        training.skipped_in_a_row = 0
+    else:
+        training.skipped += 1
+        # to overflow is how a scaler finds the largest scale that does not; it halves the scale then
+        searching = scaler is not None and bool(report.losses.isfinite().all()) and scaler.get_scale() > 1
+        training.skipped_in_a_row += not searching
+    if scaler is not None:
+        scaler.update()
