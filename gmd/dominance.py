@@ -1,17 +1,12 @@
-"""Which modality dominates, read off the Gramian of the objectives that a step's surgery has made anyway.
+"""What a step's gradients say of the modalities, read off the Gramian that the surgery has made anyway.
 
-The measure is the cosine, on the shared parameters as on all others, between the gradient of modality m's own objective
-and that of the objective of all modalities: Wang et al. (AAAI 2024) take gradients as the indicator of dominance. Where
-it is near 1 for one modality and small for the others, training on everything together is training on that modality.
-
-Norms do not measure it. A modality that has been learnt has small gradients, and one that cannot be learnt keeps large
-ones, so that they name the dominant modality at the start of training and the weakest at its end; nor does the share of
-the joint gradient, |g_m| cos / |g_all|, that contains them. They are recorded beside the cosine, for the reader.
+Wang et al. (AAAI 2024) take gradients as the indicator of dominance: here the norms of each modality's own objective,
+their cosines with the objective of all modalities and with the merged gradient, and how much the surgery changed.
+`dominance_text` puts them into words.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from statistics import fmean
 
 import torch
 
@@ -19,7 +14,6 @@ from gmd.methods.report import Report
 from gmd.subsets import Subset, subset_name
 
 NORM, WITH_ALL, WITH_MERGED = "objective norm", "cosine with all", "cosine with merged"
-MARGIN = 0.1  # by which the cosine of a dominant modality exceeds the next one's
 
 
 def on_host(report: Report) -> Report:
@@ -91,81 +85,3 @@ def _merging(report: Report, norms: torch.Tensor) -> tuple[torch.Tensor, float]:
     cosines = products / (norms * square(weights) ** 0.5).clamp_min(tiny)
     mean = torch.full_like(weights, 1 / t)
     return cosines, (square(weights - mean) / max(square(mean), tiny)) ** 0.5
-
-
-def dominance_text(lines: Iterable[dict], modalities: Sequence[str]) -> str:
-    """Sentences on the lines of metrics.jsonl: which modality dominates, by what, when; or why that cannot be told."""
-    steps = [line for line in lines if line["kind"] == "step" and line.get("dominance")]
-    compared = [step for step in steps if WITH_ALL in step["dominance"]["modality"]]
-    if len(modalities) == 1:
-        return f"One modality only, {modalities[0]}: there is none for it to dominate.\n"
-    if not compared:
-        return _not_compared(steps, modalities)
-    first, last = _quarters(compared)
-    means, started = mean_of_modality(last, WITH_ALL, modalities), mean_of_modality(first, WITH_ALL, modalities)
-    sentences = [
-        _verdict(means),
-        f"Measured: the cosine between the gradients of a modality's own objective and of the objective of all, mean "
-        f"over the last quarter, {_span(last)}: {_listed(means)}; to dominate is to lead by {MARGIN} or more.",
-        f"In the first quarter, {_span(first)}: {_listed(started)}.",
-        f"Norms of these gradients in the last quarter: {_listed(mean_of_modality(last, NORM, modalities))} (small "
-        "where the objective has been learnt).",
-        f"Cosines with the merged gradient: {_listed(mean_of_modality(last, WITH_MERGED, modalities))}; the surgery "
-        f"changed the mean gradient by {100 * fmean(s['dominance']['projected'] for s in last):.0f} % of its norm.",
-    ]
-    return "\n".join(sentences + _reported(last, modalities)) + "\n"
-
-
-def _verdict(cosines: dict[str, float]) -> str:
-    top, *others = sorted(cosines, key=cosines.get, reverse=True)
-    lead = cosines[top] - max([0.0, *(cosines[m] for m in others)])  # an opposite gradient is no rival
-    if not others:
-        return f"Whether a modality dominates cannot be told: of the modalities only {top} was there by itself."
-    if lead >= MARGIN:
-        return f"{top} dominates, by {lead:.2f}."
-    if lead > 0:
-        return f"No modality dominates: {top} leads by {lead:.2f} only."
-    return "No modality dominates: none goes along with the objective of all."
-
-
-def _not_compared(steps: Sequence[dict], modalities: Sequence[str]) -> str:
-    why = "no finite step was recorded"
-    if any(step["dominance"]["weights"] for step in steps):
-        why = "no step had the objective of all modalities, as no sample of its batch has all of them"
-    elif steps:
-        why = "the method makes one gradient a step, so no Gramian of several objectives; train with `--method gmd`"
-    sentences = [f"Whether a modality dominates cannot be told by cosines: {why}."]
-    return "\n".join(sentences + (_reported(_quarters(steps)[1], modalities) if steps else [])) + "\n"
-
-
-def _reported(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
-    """A sentence for each quantity that the method itself reports."""
-    names = dict.fromkeys(name for step in steps for name in step["dominance"]["modality"])
-    return [
-        f"{name.capitalize()}, mean over the last quarter: {_listed(mean_of_modality(steps, name, modalities))}."
-        for name in names
-        if name not in (NORM, WITH_ALL, WITH_MERGED)
-    ]
-
-
-def mean_of_modality(steps: Sequence[dict], quantity: str, modalities: Sequence[str]) -> dict[str, float]:
-    """Modality -> mean over the steps that have the quantity; without those of which none has."""
-    values = {m: [step["dominance"]["modality"].get(quantity, {}).get(m) for step in steps] for m in modalities}
-    there = {
-        m: [value for value in column if value is not None] for m, column in values.items()
-    }  # NaN was written as null
-    return {m: fmean(column) for m, column in there.items() if column}
-
-
-def _quarters(steps: Sequence[dict]) -> tuple[Sequence[dict], Sequence[dict]]:
-    """The first and the last."""
-    quarter = max(1, len(steps) // 4)
-    return steps[:quarter], steps[-quarter:]
-
-
-def _span(steps: Sequence[dict]) -> str:
-    return f"steps {steps[0]['step']} to {steps[-1]['step']}"
-
-
-def _listed(means: dict[str, float]) -> str:
-    return ", ".join(f"{m} {value:.3g}" for m, value in means.items())

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gmd.dominance import NORM, WITH_ALL, WITH_MERGED, dominance_text
+from gmd.dominance import NORM, WITH_ALL, WITH_MERGED
+from gmd.dominance_text import dominance_text
 from gmd.files import replacing
 from gmd.pictures import STYLE, read_metrics, save_figure, thinned
 from gmd.subsets import subset_name
@@ -20,7 +21,7 @@ LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"
 TOGETHER = "0.35"  # grey, of what is not one modality's
 TITLES = {
     NORM: "Norms of the gradients of the objectives",
-    WITH_ALL: "Cosine of each modality's own objective with that of all: near 1 where one dominates",
+    WITH_ALL: "Cosine of each modality's own objective with that of all",
     WITH_MERGED: "Cosine of each modality's own objective with the merged gradient",
     "gradient norm": "Norm of the mean loss's gradient at each modality's output",
 }

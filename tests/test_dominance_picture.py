@@ -15,7 +15,9 @@ MODULE = "gmd.dominance_picture"
 
 
 def step_line(step: int, dominance: dict | None) -> dict:
-    return {"kind": "step", "epoch": 1, "step": step, "dominance": dominance}
+    losses = {"text": 0.5, "audio": 1.0, "text+audio": 0.25}
+    finite = dominance is not None
+    return {"kind": "step", "epoch": 1, "step": step, "finite": finite, "losses": losses, "dominance": dominance}
 
 
 def several(text: float, audio: float | None = 0.25) -> dict:
@@ -39,7 +41,7 @@ def test_a_line_for_each_modality_and_a_panel_for_each_quantity(tmp_path: Path, 
     written = write_dominance(write_run(tmp_path, lines))
     assert written == [tmp_path / "dominance.png", tmp_path / "dominance.txt"]
     assert is_picture(written[0])
-    assert written[1].read_text().startswith("text dominates, by 0.50.\n")
+    assert written[1].read_text().startswith("text dominates: without it the loss rises by 0.75.\n")
 
     norms, with_all, _, balance, projected = panels
     assert [line.get_label() for line in norms.lines] == ["text+audio", "text", "audio"]
@@ -59,7 +61,7 @@ def test_one_gradient_a_step_has_its_norm_and_what_the_method_reports(tmp_path: 
     assert [line.get_label() for line in panels[0].lines] == ["mean"]
     assert len(panels[0].lines[0].get_xdata()) == POINTS
     assert [panel.get_title() for panel in panels[1:]] == ["Factor"]
-    assert "--method gmd" in written[1].read_text()
+    assert "Factor, mean over the last quarter: text 0.5." in written[1].read_text()
 
 
 def test_a_run_of_skipped_steps_alone_has_words_and_no_picture(tmp_path: Path):
