@@ -10,13 +10,12 @@ from torch import Tensor
 
 import gmd_kernels as gk
 from bench.contestants import Contestant, Work
-from bench.host import available_cores
 from bench.measure import Bandwidth, floor_ms, milliseconds, summary
 
 WIDTHS, CLASSES, THREADS = (512, 768), (10, 101), (1, 2)
 OURS, PYTORCH, PRODUCT = "owm_update_ (ours)", "PyTorch's four lines", "the product alone (torch.mm)"
-# P is read for k, then read and written for the step; the gradient is read and written once. As the bandwidth is that of
-# as many bytes as P has, it counts as fast as it is in the caches.
+# P is read for k, then read and written for the step; the gradient is read and written once. As the bandwidth is that
+# of as many bytes as P has, it counts as fast as it is in the caches.
 OF_PROJECTOR, OF_GRADIENT = Work(reads=1, copies=1), Work(reads=0, copies=1)
 TOLERANCE = 1e-5  # relative, in norm; a projection that is forgotten shows as 1e-2 and more
 ALPHA, INPUTS = 1.0, 64  # mean inputs that take turns
@@ -86,10 +85,10 @@ def product_alone(state: State) -> list[Tensor]:
 WAYS = {OURS: ours, PYTORCH: pytorch, PRODUCT: product_alone}
 
 
-def cases() -> Iterator[OwmCase]:
-    for threads, d, classes in product(THREADS, WIDTHS, CLASSES):
-        if threads <= available_cores():
-            yield OwmCase(d, classes, threads)
+def cases() -> list[OwmCase]:
+    """On no more threads than torch would take."""
+    threads = [count for count in THREADS if count <= torch.get_num_threads()]
+    return [OwmCase(d, classes, count) for count, d, classes in product(threads, WIDTHS, CLASSES)]
 
 
 def measure_owm(rounds: int, on_round: Callable[[], object]) -> list[dict]:
@@ -129,18 +128,17 @@ def _contestant(name: str, case: OwmCase) -> Contestant:
 
 
 def _error(found: list[Tensor], case: OwmCase) -> float:
-    """Of a contestant's first call, against float64; where the projector is not among its results, it is still I."""
+    """Of a contestant's first call, against float64. The product alone comes without an update."""
     state = make_state(case)
     h, projector = state.inputs[1].double(), state.projector.double()
-    expected = [projector, state.fresh.double() @ projector][-len(found) :]
     if len(found) == 2:
         projector -= torch.outer(h, h) / (ALPHA + h @ h)
-        expected = [projector, state.fresh.double() @ projector]
+    expected = [projector, state.fresh.double() @ projector][-len(found) :]
     return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True))
 
 
 def _interleaved(contestants: list[Contestant], rounds: int, bandwidth: Bandwidth) -> dict[str, dict]:
-    """They take turns, call by call: drift of the machine hits all alike, and nobody's projector stays in the caches."""
+    """They take turns, call by call: drift of the machine hits all alike, and all find the caches alike."""
     if not contestants:
         return {}
     slowest = max(milliseconds(contestant) for contestant in contestants)

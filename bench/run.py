@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import gmd_kernels as gk
-from bench import measure, norm, norm_tables, sequence_tables, tables, targets
+from bench import measure, norm, norm_tables, owm, owm_tables, sequence_tables, tables, targets
 from bench.cases import CASES, LAYOUTS, SUFFIXES, Case
 from bench.cggm_step import measure_cggm
 from bench.host import ROOT, host_columns
@@ -90,6 +90,11 @@ def norms(quick: bool) -> list[dict]:
         return norm.measure_norm(1 if quick else measure.ROUNDS, partial(bar.update, 1))
 
 
+def owms(quick: bool) -> list[dict]:
+    with tqdm(total=len(owm.cases()), unit="case", desc="owm") as bar:
+        return owm.measure_owm(1 if quick else measure.ROUNDS, partial(bar.update, 1))
+
+
 def evaluations(quick: bool) -> list[dict]:
     from bench.evaluation import measure_evaluation  # brings MONAI, which a machine with a GPU may lack
 
@@ -132,6 +137,7 @@ PARTS = (
     ),
     Part("step", steps, (tables.step_markdown,), targets.step_verdicts),
     Part("norm", norms, (norm_tables.norm_markdown,), targets.norm_verdicts),
+    Part("owm", owms, (owm_tables.owm_markdown,), targets.owm_verdicts),
     Part("evaluation", evaluations, (tables.evaluation_markdown,), targets.evaluation_verdicts),
     Part("sequence_step", sequence_steps, (sequence_tables.sequence_step_markdown,), targets.sequence_step_verdicts),
     Part("cggm", cggm_steps, (sequence_tables.cggm_markdown,), targets.cggm_verdicts),

@@ -11,6 +11,8 @@ from bench.cases import CASES, GPU_CASES
 from bench.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLISHED, TORCHJD
 from bench.norm import PYTORCH
 from bench.norm_tables import totals
+from bench.owm import CLASSES as OWM_CLASSES
+from bench.owm import PYTORCH as FOUR_LINES
 
 LARGE = tuple(name for name, case in CASES.items() if case.dtype == torch.float32 and case.num_elements > 5e6)
 BF16 = tuple(name for name, case in CASES.items() if case.dtype == torch.bfloat16)
@@ -93,6 +95,17 @@ def norm_verdicts(norm: pd.DataFrame) -> list[str]:
     """Of all norms of one pass together, in bfloat16 and channels-last."""
     chosen = norm[(norm["dtype"] == "bfloat16") & (norm["layout"] == "channels-last")]
     return verdicts(totals(chosen), (Target(PYTORCH, "ratio_to_ours", "at least", 2.5, ("32³", "48³")),))
+
+
+def owm_verdicts(owm: pd.DataFrame) -> list[str]:
+    """For few classes and for many apart: of the latter the product alone is most of the work."""
+    found = []
+    for classes in OWM_CLASSES:
+        chosen = owm[owm["C"] == classes]
+        found += verdicts(
+            chosen, (Target(FOUR_LINES, "ratio_to_ours", "at least", 2.5, tuple(chosen["case"].unique())),)
+        )
+    return found
 
 
 def evaluation_verdicts(evaluation: pd.DataFrame) -> list[str]:

@@ -26,7 +26,7 @@ def sentiment_metrics(predictions: Tensor, scores: Tensor) -> dict[str, float]:
     As MMSA (Mao et al., ACL 2022) computes them:
     neg/non-neg: two classes, of which 0 and above is one.
     neg/pos: two classes, of which above 0 is one, over the samples whose score is not 0; NaN if there are none.
-    F1: of the two classes, weighted by how many samples each has.
+    F1: of the two classes, weighted by how many samples truly are of each.
     Acc-5, Acc-7: predictions and scores clipped to [-2, 2] or [-3, 3] and rounded, halves to the even number.
     Corr: Pearson's. It is undefined where predictions or scores are constant; 0 then, as constants tell nothing.
 

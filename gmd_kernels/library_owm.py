@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gmd_kernels import dispatch
-from gmd_kernels.owm_arguments import check
+from gmd_kernels.owm_arguments import check, check_memory
 
 _library = torch.library.Library("gmd", "FRAGMENT")
 _library.define(
@@ -17,6 +17,7 @@ _library.impl("owm_update_", torch.library.fallthrough_kernel, "Autograd")
 @torch.library.impl(_library, "owm_update_", "CompositeExplicitAutograd")
 def _owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
     check(projector, weight_grad, mean_input, alpha)
+    check_memory(projector, weight_grad, mean_input)
     dispatch.choose_for_owm(projector).owm_update_(projector, weight_grad, mean_input, alpha)
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from gmd_kernels.gradients import is_traced, tell_of
+from gmd_kernels.gradients import tell_of
 from gmd_kernels.results import overlaps_itself, span
 
 # by the projector's type, that of the weight's gradient and that of the input
@@ -14,7 +14,7 @@ OF_INPUT = {dtype: tuple(dict.fromkeys((dtype, *OF_GRAD[torch.float32]))) for dt
 
 
 def check(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
-    """Everything but the values in the tensors."""
+    """Everything but the values in the tensors, and where they lie."""
     _check_projector(projector)
     _check_type("weight_grad", weight_grad, OF_GRAD[projector.dtype], projector)
     _check_type("mean_input", mean_input, OF_INPUT[projector.dtype], projector)
@@ -28,8 +28,6 @@ def check(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: flo
             raise ValueError(f"{name}: expected a tensor that requires no grad, as it is written in place")
     if isinstance(alpha, bool) or not isinstance(alpha, float | int) or not 0 < alpha < math.inf:
         raise ValueError(f"alpha: expected a finite number above 0, got {alpha!r}")
-    if not is_traced(projector, weight_grad, mean_input):
-        _check_memory(projector, weight_grad, mean_input)
 
 
 def _check_projector(projector: Tensor) -> None:
@@ -49,11 +47,21 @@ def _check_type(name: str, tensor: object, dtypes: tuple[torch.dtype, ...], proj
         )
 
 
-def _check_memory(projector: Tensor, weight_grad: Tensor, mean_input: Tensor) -> None:
+def check_memory(projector: Tensor, weight_grad: Tensor, mean_input: Tensor) -> None:
     """Nothing that is written shares its memory."""
-    if overlaps_itself(weight_grad):
+    if not weight_grad.is_contiguous() and overlaps_itself(weight_grad):
         raise ValueError(f"weight_grad: overlaps itself, {list(weight_grad.shape)} with strides {weight_grad.stride()}")
-    spans = {"projector": span(projector, 0), "weight_grad": span(weight_grad, 0), "mean_input": span(mean_input, 0)}
-    for name, written in (("weight_grad", "projector"), ("mean_input", "projector"), ("mean_input", "weight_grad")):
-        if spans[name][0] < spans[written][1] and spans[written][0] < spans[name][1]:
-            raise ValueError(f"{name} shares its memory with {written}, which is written in place")
+    of_projector, of_grad, of_input = _bounds(projector), _bounds(weight_grad), _bounds(mean_input)
+    if of_grad[0] < of_projector[1] and of_projector[0] < of_grad[1]:
+        raise ValueError("weight_grad shares its memory with projector, which is written in place")
+    for name, written in (("projector", of_projector), ("weight_grad", of_grad)):
+        if of_input[0] < written[1] and written[0] < of_input[1]:
+            raise ValueError(f"mean_input shares its memory with {name}, which is written in place")
+
+
+def _bounds(tensor: Tensor) -> tuple[int, int]:
+    """First address, and the one behind the last element."""
+    if tensor.is_contiguous():
+        begin = tensor.data_ptr()
+        return begin, begin + tensor.nbytes
+    return span(tensor, 0)[:2]

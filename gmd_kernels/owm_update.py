@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gmd_kernels import dispatch, library_owm  # noqa: F401  (the op that traced calls take)
 from gmd_kernels.gradients import is_traced
-from gmd_kernels.owm_arguments import check
+from gmd_kernels.owm_arguments import check, check_memory
 
 
 def owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
@@ -38,4 +38,5 @@ def owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alph
     if is_traced(projector, weight_grad, mean_input):
         torch.ops.gmd.owm_update_(projector, weight_grad, mean_input, alpha)
     else:
+        check_memory(projector, weight_grad, mean_input)
         dispatch.choose_for_owm(projector).owm_update_(projector, weight_grad, mean_input, alpha)

@@ -283,3 +283,18 @@ def test_training_brings_the_loss_down_with_everything_on():
     for _ in range(60):
         report = run.step()
     assert float(report.losses) < 0.5 * first
+
+
+def test_the_paths_of_the_modalities_may_be_compiled():
+    """What is gone through twice, the head and the criterion, is behind them."""
+    found = []
+    for compiled in (False, True):
+        run = Run("shared")
+        if compiled:
+            run.network.compile(backend="aot_eager")
+        given = run.forward(0)
+        assert (given[1]["a"].grad_fn.name() == "CompiledFunctionBackward") == compiled
+        run.method.backward(*given)
+        found.append(gradients(run.network))
+    torch.compiler.reset()
+    assert_same(found[1], found[0])

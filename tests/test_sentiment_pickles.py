@@ -57,6 +57,12 @@ def test_mult(in_front, tmp_path):
         assert scores == pytest.approx(content[split]["labels"].reshape(-1).tolist())
 
 
+def test_trap_one_part_as_valid_and_test_is_a_leak(tmp_path):
+    content = mult()[0]
+    content["valid"] = content["test"]
+    assert "two samples are called test0_0.5_2.75, in validation and in test" in error_of(read, tmp_path, content)
+
+
 def test_trap_valid_is_not_test(tmp_path):
     """The published trainer evaluates on "test" under the name "valid"."""
     names = {split: [s.name[:5] for s in samples] for split, samples in read(tmp_path, mult()[0]).splits.items()}
@@ -73,12 +79,12 @@ def test_without_ids_samples_are_numbered(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "ids", [["v", "v", "w"], np.array([b"v", b"v", b"w"]), np.array([["v"], ["v"], ["w"]], object)]
+    "ids", [["7", "7", "8"], np.array([b"7", b"7", b"8"]), np.array([["7"], ["7"], ["8"]], object), [7, 7, 8]]
 )
 def test_ids_of_the_video_only_are_made_unique(ids, tmp_path):
     content = mult()[0]
     content["valid"]["id"] = ids
-    assert [sample.name for sample in read(tmp_path, content).splits["validation"]] == ["v", "v#2", "w"]
+    assert [sample.name for sample in read(tmp_path, content).splits["validation"]] == ["7", "7#2", "8"]
 
 
 def test_a_name_in_two_splits_is_a_leak(tmp_path):
@@ -216,7 +222,7 @@ def test_the_padded_side_is_that_where_most_sequences_have_zeros():
     zero, one = np.zeros((1, 2)), np.ones((3, 2))
     front, back, both, full = ([zero, one], [one, zero], [zero, one[:2], zero], [one, one[:1]])
     front, back, both, full = (np.concatenate(steps)[None] for steps in (front, back, both, full))
-    for arrays, in_front in [
+    for splits, in_front in [
         ([front, back, full], False),  # as many: behind, the usual side
         ([np.concatenate([front, front, back])], True),
         ([front, front, back], True),  # over all splits together
@@ -225,7 +231,7 @@ def test_the_padded_side_is_that_where_most_sequences_have_zeros():
         ([full], False),
         ([np.zeros((2, 0, 3)), np.zeros((0, 4, 3))], False),
     ]:
-        assert padded_in_front(arrays) == in_front
+        assert padded_in_front(splits) == in_front
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, ">f4"])

@@ -55,6 +55,19 @@ def test_trap_private_parameters_of_an_absent_modality_get_no_gradient(kind: typ
             assert (grad is None) == absent, f"{name} for {subset}"
 
 
+@every_network
+def test_trap_an_absent_modality_is_never_run(kind: type):
+    """Published: every modality is run, and the absent ones are thrown away afterwards."""
+    network, computed = network_of(kind, False), []
+    hook = network.register_forward_pre_hook(lambda _, inputs: computed.append((inputs[1], len(inputs[0].values))))
+    run_modalities(network, mixed(False))
+    run_modalities(network, alone(mixed(False), 1))
+    hook.remove()
+    assert computed == [(0, 3), (1, 2), (2, 3), (1, 1), (2, 1)], (
+        "modality index, samples; 12 and 3 would be all of them"
+    )
+
+
 def test_trap_each_modality_goes_through_its_own_projection():
     """Published: the text branch goes through vision's."""
     network = SharedTransformer({"a": 4, "b": 4, "c": 4}, 1, False, width=8).eval()

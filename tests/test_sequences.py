@@ -73,6 +73,13 @@ def test_convert_writes_nothing_over_and_nothing_by_half(tmp_path):
     assert sorted(item.name for item in tmp_path.iterdir()) == ["damaged.npz", "in.npz"]
 
 
+def test_a_pickle_with_code_is_not_converted(tmp_path):
+    source = tmp_path / "in.pkl"
+    source.write_bytes(b"cos\nsystem\n(Vtouch " + str(tmp_path / "executed").encode() + b"\ntR.")
+    assert "in.pkl: refused, since it asks for os.system" in error_of(convert, source, tmp_path / "out.npz")
+    assert [item.name for item in tmp_path.iterdir()] == ["in.pkl"]
+
+
 def test_signs_of_scores_are_classes(tmp_path):
     data = read_sequences(write_npz(tmp_path / "a.npz", table()))
     [score] = [data.splits["test"][0].target]

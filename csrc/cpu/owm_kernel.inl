@@ -17,39 +17,29 @@ struct Panel {
   int64_t count;       // of rows
 };
 
-// sums[c][..] += left[c][i] * row i, for kCount rows from the left. One row alone would wait for each of its sums: it
-// has four of them, which take turns.
+// sums[c][..] += left[c][i] * row i, for kCount rows from the left.
 template <int kCount, class Scalar>
 void multiply_panel(const Panel<Scalar>& panel, const Scalar* left, int64_t left_stride, Scalar* sums,
                     int64_t sums_stride) {
   using P = Panel<Scalar>;
   using Vector = typename P::Vector;
-  constexpr int kTurns = kCount == 1 ? 4 : 1;
-  Vector acc[kTurns][kCount][kOwmVectors] = {};
-  const auto add = [&](int64_t i, int turn) {
+  Vector acc[kCount][kOwmVectors] = {};
+  for (int64_t i = 0; i < panel.count; ++i) {
     Vector row[kOwmVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kOwmVectors; ++v) row[v] = load_vector<Vector>(panel.rows + i * panel.stride + v * P::kWidth);
 #pragma GCC unroll 12
     for (int c = 0; c < kCount; ++c) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kOwmVectors; ++v) acc[turn][c][v] += left[c * left_stride + i] * row[v];
+      for (int v = 0; v < kOwmVectors; ++v) acc[c][v] += left[c * left_stride + i] * row[v];
     }
-  };
-  int64_t i = 0;
-  for (; i + kTurns <= panel.count; i += kTurns) {
-#pragma GCC unroll 4
-    for (int turn = 0; turn < kTurns; ++turn) add(i + turn, turn);
   }
-  for (; i < panel.count; ++i) add(i, 0);
 #pragma GCC unroll 12
   for (int c = 0; c < kCount; ++c) {
 #pragma GCC unroll 2
     for (int v = 0; v < kOwmVectors; ++v) {
-      Vector sum = acc[0][c][v];
-      for (int turn = 1; turn < kTurns; ++turn) sum += acc[turn][c][v];
       Scalar* at = sums + c * sums_stride + v * P::kWidth;
-      store_vector(load_vector<Vector>(at) + sum, at);
+      store_vector(load_vector<Vector>(at) + acc[c][v], at);
     }
   }
 }

@@ -1,1 +1,1 @@
-"""From NIfTI files on disk to tensors: cases and splits, label schemes, volumes, and synthetic phantoms."""
+"""From files on disk to tensors: NIfTI volumes, sequences of text, audio and vision, digits, and generated ones of each."""

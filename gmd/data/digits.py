@@ -119,5 +119,5 @@ def _notes(parts: dict[str, np.ndarray], chosen: np.ndarray) -> tuple[str, ...]:
     return (
         "the pairing of recordings with images is synthetic: by digit, at random",
         f"images are used again where they are fewer than the recordings, never in another split: {used}",
-        "the test recordings are the data set's own; its speakers, and the writers of the images, are in all splits",
+        "the test recordings are the data set's own; all splits share its speakers, and perhaps writers of the images",
     )

@@ -26,7 +26,7 @@ from gmd.errors import UserError
 
 _KEYS = dict(zip(SPLITS, ("train", "valid", "test"), strict=True))
 _LABELS = ("regression_labels", "labels")  # MMSA's and MulT's; MMSA's files have other labels as well
-_KINDS = {"biuf": "numbers", "iu": "whole numbers", "USO": "str"}
+_KINDS = {"biuf": "numbers", "iu": "whole numbers", "USOiu": "str or whole numbers"}
 
 
 class _Part(NamedTuple):
@@ -39,7 +39,7 @@ class _Part(NamedTuple):
 
 
 def sentiment_from(path: Path, content: Any) -> SequenceData:
-    """What `read_pickle` found, as sequences with one score each; the arrays in `content` are used up.
+    """What `read_pickle` found, as sequences with one score each. `content` is emptied, to free memory on the way.
 
     A sequence is as long as the file says (`audio_lengths`), else it is what is left without the all-zero steps on the
     padded side: behind, or in front where more of a modality's sequences begin than end with zeros, as in MulT's
@@ -52,7 +52,9 @@ def sentiment_from(path: Path, content: Any) -> SequenceData:
         there = f"a dictionary with {_listed(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise UserError(f"{path}: holds {there}, expected a dictionary with the dictionaries train, valid and test")
     notes = ["text_bert is not read, text is"] if any("text_bert" in content[key] for key in _KEYS.values()) else []
-    parts = {split: _part(f"{path}: {key}", content[key]) for split, key in _KEYS.items()}
+    # copies, since one dictionary may be two splits: then its names say so
+    parts = {split: _part(f"{path}: {key}", dict(content[key])) for split, key in _KEYS.items()}
+    content.clear()
     values = {split: [{} for _ in part.names] for split, part in parts.items()}
     features = {}
     for m in SENTIMENT_MODALITIES:
@@ -71,8 +73,7 @@ def _part(source: str, content: dict) -> _Part:
     if missing:
         hint = "; text_bert holds the numbers of words" if "text" in missing and "text_bert" in content else ""
         raise UserError(f"{source} has no {', '.join(missing)}; there is {_listed(content)}{hint}")
-    # taken out, so that a modality's memory is free once its sequences are cut
-    arrays = {m: _array(f"{source} {m}", content.pop(m), "biuf", (3,)) for m in SENTIMENT_MODALITIES}
+    arrays = {m: _array(f"{source} {m}", content[m], "biuf", (3,)) for m in SENTIMENT_MODALITIES}
     scores = _scores(source, content)
     given = {m: content[f"{m}_lengths"] for m in arrays if f"{m}_lengths" in content}
     lengths = {m: _array(f"{source} {m}_lengths", value, "iu", (1,)) for m, value in given.items()}
@@ -113,7 +114,7 @@ def _names(source: str, content: dict, samples: int) -> list[str]:
     if "id" not in content:
         split = source.rpartition(" ")[2]
         return [f"{split}_{row}" for row in range(samples)]
-    ids = _array(f"{source} id", content["id"], "USO", (1, 2))
+    ids = _array(f"{source} id", content["id"], "USOiu", (1, 2))
     names, times = [], Counter()
     for row in ids if ids.ndim == 2 else ids[:, None]:
         name = "_".join(item.decode("latin1") if isinstance(item, bytes) else str(item) for item in row)
