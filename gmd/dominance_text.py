@@ -37,8 +37,8 @@ def _on_losses(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
     return [
         _verdict(rises, loss),
         f"Measured: by how much the loss of all modalities, {loss:.3g}, rises without each of them, mean over the last "
-        f"quarter, {_span(last)}: {_listed(rises)}. To dominate is to be missed {TIMES} times as much as any other, and "
-        f"by {100 * LEAST:.0f} % of that loss.",
+        f"quarter, {_span(last)}: {_listed(rises)}. To dominate is to be missed {TIMES} times as much as any other, "
+        f"and by {100 * LEAST:.0f} % of that loss.",
         f"In the first quarter, {_span(first)}: {_listed(started)}.",
     ]
 

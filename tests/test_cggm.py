@@ -20,6 +20,7 @@ from cggm_cases import (
     squared_error,
     targets_of,
 )
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gmd
@@ -287,14 +288,18 @@ def test_training_brings_the_loss_down_with_everything_on():
 
 def test_the_paths_of_the_modalities_may_be_compiled():
     """What is gone through twice, the head and the criterion, is behind them."""
+    x = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = []
     for compiled in (False, True):
-        run = Run("shared")
-        if compiled:
-            run.network.compile(backend="aot_eager")
-        given = run.forward(0)
-        assert (given[1]["a"].grad_fn.name() == "CompiledFunctionBackward") == compiled
-        run.method.backward(*given)
-        found.append(gradients(run.network))
+        torch.manual_seed(0)
+        network = nn.ModuleDict({"path": nn.Linear(5, 4), "head": nn.Linear(4, 1)}).double()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        cggm = CGGM(optimizer, network["head"], squared_error, negative_error, NAMES)
+        path = torch.compile(network["path"], backend="aot_eager") if compiled else network["path"]
+        outputs = {m: path(values) for m, values in zip(NAMES, x, strict=True)}
+        assert (outputs["a"].grad_fn.name() == "CompiledFunctionBackward") == compiled
+        loss = squared_error(network["head"](sum(outputs.values())), x[0, :, 0])
+        cggm.backward([loss], outputs, dict.fromkeys(NAMES, x[0, :, 0]))
+        found.append(gradients(network))
     torch.compiler.reset()
     assert_same(found[1], found[0])

@@ -1,1 +1,1 @@
-"""From files on disk to tensors: NIfTI volumes, sequences of text, audio and vision, digits, and generated ones of each."""
+"""From files on disk to tensors: NIfTI volumes, sequences, digits; and generated data to train on without any."""
