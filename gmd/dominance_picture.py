@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmd.dominance import NORM, WITH_ALL, WITH_MERGED
-from gmd.dominance_text import dominance_text
+from gmd.dominance_text import dominance_text, rises
 from gmd.files import replacing
 from gmd.pictures import STYLE, read_metrics, save_figure, thinned
 from gmd.subsets import subset_name
@@ -19,7 +19,9 @@ from gmd.subsets import subset_name
 # Okabe and Ito's, without the yellow, which is too light for a line; dashes tell them apart without any colour
 LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#56B4E9", "-"), ("#E69F00", "--"))
 TOGETHER = "0.35"  # grey, of what is not one modality's
+RISE = "rise of the loss"
 TITLES = {
+    RISE: "How much the loss of all modalities rises without each of them",
     NORM: "Norms of the gradients of the objectives",
     WITH_ALL: "Cosine of each modality's own objective with that of all",
     WITH_MERGED: "Cosine of each modality's own objective with the merged gradient",
@@ -49,7 +51,9 @@ def draw_dominance(steps: Sequence[dict], modalities: Sequence[str], path: Path)
         steps: lines of metrics.jsonl, finite ones.
     """
     occurring = dict.fromkeys(name for step in steps for name in step["dominance"]["modality"])
-    quantities = [NORM, *(name for name in occurring if name != NORM)]
+    steps = [step | {"dominance": _with_rises(step, modalities)} for step in steps]
+    compared = any(RISE in step["dominance"]["modality"] for step in steps)
+    quantities = [*([RISE] if compared else []), NORM, *(name for name in occurring if name != NORM)]
     projected = [step["dominance"]["projected"] for step in steps]
     surgery = any(value is not None for value in projected)
     x = thinned([step["step"] for step in steps], POINTS)
@@ -64,6 +68,12 @@ def draw_dominance(steps: Sequence[dict], modalities: Sequence[str], path: Path)
             ax.grid(alpha=0.3)
         axes[-1].set_xlabel("step")
         return save_figure(figure, path)
+
+
+def _with_rises(step: dict, modalities: Sequence[str]) -> dict:
+    missed = rises(step, modalities)
+    modality = step["dominance"]["modality"]
+    return step["dominance"] | {"modality": modality | ({RISE: missed} if missed else {})}
 
 
 def _draw_quantity(ax: Axes, x: np.ndarray, steps: Sequence[dict], quantity: str, modalities: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ def dominance_text(lines: Iterable[dict], modalities: Sequence[str]) -> str:
     if len(modalities) == 1:
         return f"One modality only, {modalities[0]}: there is none for it to dominate.\n"
     steps = [line for line in lines if line["kind"] == "step" and line["finite"]]
-    compared = [step for step in steps if _rises(step, modalities)]
+    compared = [step for step in steps if rises(step, modalities)]
     sentences = _on_losses(compared, modalities) if compared else _not_compared(steps, modalities)
     if steps:
         sentences += _on_gradients(_quarters(steps)[1], modalities)
@@ -33,22 +33,22 @@ def dominance_text(lines: Iterable[dict], modalities: Sequence[str]) -> str:
 def _on_losses(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
     first, last = _quarters(steps)
     loss = fmean(step["losses"][subset_name(tuple(modalities))] for step in last)
-    rises, started = _mean_rises(last, modalities), _mean_rises(first, modalities)
+    missed, started = _mean_rises(last, modalities), _mean_rises(first, modalities)
     return [
-        _verdict(rises, loss),
+        _verdict(missed, loss),
         f"Measured: by how much the loss of all modalities, {loss:.3g}, rises without each of them, mean over the last "
-        f"quarter, {_span(last)}: {_listed(rises)}. To dominate is to be missed {TIMES} times as much as any other, "
+        f"quarter, {_span(last)}: {_listed(missed)}. To dominate is to be missed {TIMES} times as much as any other, "
         f"and by {100 * LEAST:.0f} % of that loss.",
         f"In the first quarter, {_span(first)}: {_listed(started)}.",
     ]
 
 
-def _verdict(rises: dict[str, float], loss: float) -> str:
-    top, *others = sorted(rises, key=rises.get, reverse=True)
-    if rises[top] >= max(LEAST * loss, *(TIMES * rises[m] for m in others)):
-        return f"{top} dominates: without it the loss rises by {rises[top]:.3g}."
-    if rises[top] > 0:
-        return f"No modality dominates: the loss rises most without {top}, by {rises[top]:.3g}."
+def _verdict(missed: dict[str, float], loss: float) -> str:
+    top, *others = sorted(missed, key=missed.get, reverse=True)
+    if missed[top] >= max(LEAST * loss, *(TIMES * missed[m] for m in others)):
+        return f"{top} dominates: without it the loss rises by {missed[top]:.3g}."
+    if missed[top] > 0:
+        return f"No modality dominates: the loss rises most without {top}, by {missed[top]:.3g}."
     return "No modality dominates: the loss rises without none of them."
 
 
@@ -102,7 +102,7 @@ def _on_gradients(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]
     return sentences
 
 
-def _rises(step: dict, modalities: Sequence[str]) -> dict[str, float]:
+def rises(step: dict, modalities: Sequence[str]) -> dict[str, float]:
     """Modality -> loss of all but it, minus the loss of all; empty if the step lacks one of these losses."""
     losses = step["losses"]
     without = {m: subset_name(tuple(other for other in modalities if other != m)) for m in modalities}
@@ -113,8 +113,8 @@ def _rises(step: dict, modalities: Sequence[str]) -> dict[str, float]:
 
 
 def _mean_rises(steps: Sequence[dict], modalities: Sequence[str]) -> dict[str, float]:
-    each = [_rises(step, modalities) for step in steps]
-    return {m: fmean(rises[m] for rises in each) for m in modalities}
+    each = [rises(step, modalities) for step in steps]
+    return {m: fmean(risen[m] for risen in each) for m in modalities}
 
 
 def mean_of_modality(steps: Sequence[dict], quantity: str, modalities: Sequence[str]) -> dict[str, float]:

@@ -43,7 +43,8 @@ def test_a_line_for_each_modality_and_a_panel_for_each_quantity(tmp_path: Path, 
     assert is_picture(written[0])
     assert written[1].read_text().startswith("text dominates: without it the loss rises by 0.75.\n")
 
-    norms, with_all, _, balance, projected = panels
+    missed, norms, with_all, _, balance, projected = panels
+    assert [line.get_ydata()[0] for line in missed.lines[:2]] == [0.75, 0.25]
     assert [line.get_label() for line in norms.lines] == ["text+audio", "text", "audio"]
     drawn = {line.get_label(): line for line in with_all.lines}
     assert drawn["text"].get_xdata().tolist() == [1, 3, 4]
@@ -58,9 +59,9 @@ def test_one_gradient_a_step_has_its_norm_and_what_the_method_reports(tmp_path: 
     record = {"norms": {"mean": 2.0}, "weights": None, "projected": None, "modality": {"factor": {"text": 0.5}}}
     written = write_dominance(write_run(tmp_path, [step_line(step, record) for step in range(1, 400)]))
     assert is_picture(written[0])
-    assert [line.get_label() for line in panels[0].lines] == ["mean"]
-    assert len(panels[0].lines[0].get_xdata()) == POINTS
-    assert [panel.get_title() for panel in panels[1:]] == ["Factor"]
+    assert [line.get_label() for line in panels[1].lines] == ["mean"]
+    assert len(panels[1].lines[0].get_xdata()) == POINTS
+    assert [panel.get_title() for panel in panels[2:]] == ["Factor"]
     assert "Factor, mean over the last quarter: text 0.5." in written[1].read_text()
 
 

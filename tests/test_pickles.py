@@ -67,7 +67,7 @@ TREES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(TREES, st.sampled_from(PROTOCOLS))
 def test_data_come_out_as_they_went_in(tmp_path_factory, tree, protocol):
     content = pickle.dumps(tree, protocol=protocol)
@@ -355,7 +355,7 @@ def test_a_file_cut_off_anywhere(tmp_path):
         assert "cannot be read as a pickle" in error_of(read_bytes, tmp_path, content[:end])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.data(), st.sampled_from(PROTOCOLS))
 def test_damaged_files_are_an_error_or_harmless(tmp_path_factory, data, protocol):
     tree = {"a": np.arange(4.0), "o": np.array(["x", {"y": 1}], object), "s": [np.float32(2), {3}, b"raw", "str"]}
@@ -377,7 +377,7 @@ def test_a_damaged_file_cannot_ask_for_all_memory(tmp_path):
         tracemalloc.stop()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.binary(max_size=60))
 def test_garbage(tmp_path_factory, content):
     with contextlib.suppress(UserError):  # some strings are pickles

@@ -67,6 +67,8 @@ def test_rows_are_the_metrics_of_those_that_have_the_subset():
 def test_each_subset_that_is_there_counts_once_in_the_mean():
     rows = subset_rows(SCORES, MODALITIES, None)
     assert mean_over_subsets(rows)["MAE"] == pytest.approx((1.7 / 3 + 4 + 1.75) / 3)
+    absent = SCORES._replace(subsets=SCORES.subsets | {BOTH: torch.full((3, 1), NAN)})
+    assert mean_over_subsets(subset_rows(absent, MODALITIES, None))["MAE"] == pytest.approx((1.7 / 3 + 4) / 2)
     rows = subset_rows(PROBABILITIES, MODALITIES, CLASSES)
     assert [(row.scored, bool(row.metrics)) for row in rows] == [(2, True), (0, False), (0, False)]
     expected = class_metrics(PROBABILITIES.subsets[X], PROBABILITIES.targets)

@@ -184,6 +184,29 @@ def test_arrays_that_do_not_belong_together(changes, message, tmp_path):
     assert message in error_of(read_sequences, changed(tmp_path, **changes))
 
 
+WRONG = [np.array(value) for value in (0, -1.5, "x", True, 1j, [], ["x"] * 4, [-1] * 4, [2**62] * 4, [1e300] * 4)]
+WRONG += [np.zeros(shape) for shape in [(4, 1), (4, 2), (5, 1), (0, 2), (2, 2, 2), (1, 0)]]
+
+
+@pytest.mark.parametrize("source", ["table", "converted table", "converted classes"])
+def test_any_array_instead_of_any_other_is_an_error_or_harmless(source, tmp_path):
+    path = write_npz(tmp_path / "table.npz", table())
+    if source != "table":
+        data = classes_data() if source == "converted classes" else read_sequences(path)
+        path = tmp_path / "converted.npz"
+        write_converted(data, path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    errors = 0
+    for key in arrays:
+        for wrong in WRONG:
+            try:
+                read_sequences(write_npz(tmp_path / "wrong.npz", arrays | {key: wrong}))
+            except UserError:
+                errors += 1
+    assert errors > 0.9 * len(arrays) * len(WRONG)
+
+
 def test_a_sequence_of_length_0_with_targets_for_its_steps(tmp_path):
     """A mean over no step would be NaN."""
     changes = {"per_step": np.array(True), "target_length": np.array([2, 2, 0, 1]), "target": np.zeros(5, int)}

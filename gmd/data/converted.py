@@ -105,7 +105,8 @@ def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | Non
         each["target_length"] = ("i", 1)
     targets = {"target": ("i" if "classes" in arrays else "f", 1)}
     sequences = {m: ("f", 2) for m in modalities}
-    check_arrays(path, arrays, each | targets | sequences | {"notes": ("U", 1)}, tuple(each))
+    texts = {"notes": ("U", 1)} | ({"classes": ("U", 1)} if "classes" in arrays else {})
+    check_arrays(path, arrays, each | targets | sequences | texts, tuple(each))
     classes = tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else None
     return modalities, classes
 

@@ -30,10 +30,9 @@ class MLA:
         head: nn.Linear, the last layer of every modality. The projector is [d, d] float32 (float64 with a float64
             head), on the device where the head is now.
         alpha: above 0, in units of |h|^2. A direction h that was met n times is open by 1 / (1 + n |h|^2 / alpha). With
-            LayerNorm before the head every input has |h|^2 ~ d, and so has, at most, the mean of a batch: with the
-            default of d the direction that all inputs share is half closed after its first turn, and others, which in
-            the mean of r rows are about d / r long, after r. A small one closes all of them in a few turns, and with
-            them the head.
+            LayerNorm before the head every input has |h|^2 ~ d, and so has what all of them share: by default, d, that
+            is half closed after one turn. In a direction in which they differ at random the mean of r rows has a
+            square of 1 / r: it is half closed after r alpha turns. A small alpha soon closes all of the head.
         scaler: as in GMD: the losses come unscaled, and `.grad` does too; once for each `scaler.update()`.
 
     Attributes:
