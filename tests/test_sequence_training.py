@@ -62,12 +62,20 @@ def one_step(config: TrainSentiment) -> tuple[Training, Task, tuple]:
 # ---- end to end ----
 
 
-@pytest.mark.parametrize("target", ["score", "sign"])
-@pytest.mark.parametrize("method", METHODS)
+def test_a_run_is_a_folder(config: TrainSentiment, capsys: pytest.CaptureFixture):
+    run = train(with_method(config, "gmd"))
+    files = {path.name for path in run.iterdir()}
+    assert files >= {"config.json", "splits.json", "metrics.jsonl", "last.pt", "best.pt", "tensorboard"}
+    assert files >= {"curves.png", "cosines.png", "dominance.png", "dominance.txt"}
+    assert (run / "dominance.txt").read_text(encoding="utf-8").splitlines()[0] in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("method", "target"), [*((method, "score") for method in METHODS), ("mla", "sign"), ("cggm", "sign")]
+)
 def test_each_method_trains_and_is_scored(config: TrainSentiment, method: str, target: str):
     run = train(replace(with_method(config, method), target=target, missing=0.3))
-    files = {path.name for path in run.iterdir()}
-    assert files >= {"config.json", "splits.json", "metrics.jsonl", "last.pt", "best.pt", "curves.png", "dominance.txt"}
     steps = read_metrics(run, "step")
     assert [step["step"] for step in steps] == [1, 2, 3, 4]
     for step in steps:
