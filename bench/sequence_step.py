@@ -45,15 +45,16 @@ class Way(NamedTuple):
     tolerance: float
 
 
-def _gmd(optimizer: torch.optim.Optimizer, generator: torch.Generator, tol: float = 0.0) -> GMD:
-    return GMD(optimizer, generator=generator, tol=tol)
+def _gmd(optimizer: torch.optim.Optimizer, generator: torch.Generator, **options: object) -> GMD:
+    return GMD(optimizer, generator=generator, **options)
 
 
-PUBLISHED, MEAN, PLAIN, EXACT, COMPRESSED = (
+PUBLISHED, MEAN, PLAIN, EXACT, BY_SAMPLE, COMPRESSED = (
     "published",
     "mean of the losses",
     "exact without outputs",
     "exact",
+    "exact by sample",
     f"compressed to {TOL}",
 )
 WAYS = {
@@ -61,6 +62,7 @@ WAYS = {
     MEAN: Way(lambda optimizer, generator: MeanGradient(optimizer), False, 1e-3),
     PLAIN: Way(_gmd, False, 1e-3),
     EXACT: Way(_gmd, True, 1e-3),
+    BY_SAMPLE: Way(partial(_gmd, by_sample=True), True, 1e-3),
     COMPRESSED: Way(partial(_gmd, tol=TOL), True, 3 * TOL),
 }
 

@@ -35,4 +35,4 @@ def entropy_fusion(logits: Tensor, present: Tensor) -> Tensor:
     entropies = -torch.where(probabilities == 0, 0.0, probabilities * log_probabilities).sum(dim=-1, keepdim=True)
     # softmax takes max e - e_m from all alike: the weights are the same
     weights = torch.softmax((-entropies).where(there, -torch.inf), dim=0)
-    return (weights * probabilities.where(there, 0.0)).sum(dim=0)
+    return (weights * probabilities).sum(dim=0)

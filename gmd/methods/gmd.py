@@ -54,6 +54,11 @@ class GMD:
         tol: with outputs, the relative error up to which the objectives' gradients at an output may be compressed to
             their leading directions: at most tol^2 of the energy of all of them together is left out. An objective
             whose gradient is much smaller than the others' may be lost in that. 0 is exact.
+        by_sample: with outputs, that row i of each output comes from sample i alone, batch first in every layer. Where
+            all objectives then send multiples of one vector back into a row, as behind a mean and a linear head for a
+            score or two classes, and the path has parameters in linear layers and LayerNorms only, one pass through it
+            has the gradients of all of them, exactly. Elsewhere it changes nothing. Each path is compared with a whole
+            pass once, and samples that mix are a ValueError. Takes memory for a layer's gradients of all samples.
         scaler: the one of mixed precision in float16. Give `backward` the losses as they are, without
             `scaler.scale`; `.grad` comes out unscaled, for clipping say, without `scaler.unscale_`. Then
             `scaler.step(optimizer)`, which skips the step if the gradient of any objective has overflown, and
@@ -69,6 +74,7 @@ class GMD:
         model: nn.Module | None = None,
         tol: float = 0.0,
         scaler: GradScaler | None = None,
+        by_sample: bool = False,
     ):
         gk.weightings.check_reduction(reduction)
         if granularity not in GRANULARITIES:
@@ -82,6 +88,7 @@ class GMD:
         self.model = model
         self.tol = tol
         self.scaler = scaler
+        self._checked = set() if by_sample else None  # the paths that have been compared with whole passes
         self._modules = module_names(optimizer, model) if granularity == "module" else {}
 
     def backward(
@@ -141,4 +148,4 @@ class GMD:
             return Basis(gradients_of(losses, params, scale))
         found = check_outputs(outputs)
         check_no_hooks(outputs)
-        return path_gradients(losses, found, params, self.tol, scale, factors)
+        return path_gradients(losses, found, params, self.tol, scale, factors, self._checked)

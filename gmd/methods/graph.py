@@ -16,11 +16,13 @@ class Paths(NamedTuple):
             a loss uses directly.
         kept: [M], whether a later output's path runs through parts of this one's, whose buffers must outlive it.
         compiled: [M], whether torch.compile made parts of the path.
+        nodes: [M], the path.
     """
 
     head: list[Tensor]
     kept: list[bool]
     compiled: list[bool]
+    nodes: list[set[Node]]
 
 
 def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
@@ -51,7 +53,7 @@ def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
         )
     kept = [any(_is_freed(node) for later in paths[m + 1 :] for node in path & later) for m, path in enumerate(paths)]
     compiled = [any(node.name() == "CompiledFunctionBackward" for node in path) for path in paths]
-    return Paths(head, kept, compiled)
+    return Paths(head, kept, compiled, paths)
 
 
 def private_leaves(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[list[Tensor]]:

@@ -16,6 +16,9 @@ import gmd_kernels as gk
 from gmd.methods.compression import Directions, leading_directions
 from gmd.methods.graph import Paths, find_paths
 from gmd.methods.passes import Row, gradients_of, several_passes
+from gmd.methods.samples import by_sample, check_by_sample, common_directions, layers_of
+
+Checked = frozenset[int]  # a path, by the ids of its parameters
 
 
 class Basis(NamedTuple):
@@ -46,10 +49,14 @@ def path_gradients(
     tol: float = 0.0,
     scale: Tensor | None = None,
     factors: Tensor | None = None,
+    checked: set[Checked] | None = None,
 ) -> Basis:
     """Gradients of the losses, times `scale`, and of what lies before output m times factors[m]; frees the graph.
 
     With tol = 0 nothing here waits for a GPU; otherwise one Gramian has to come to the host, for the number of passes.
+
+    checked: paths in which samples are known not to mix, see gmd.methods.samples; those that are used so for the first
+        time are checked, and added. None: no gradients by sample.
     """
     paths = find_paths(losses, outputs)
     wanted = {id(param): p for p, param in enumerate(params)}
@@ -69,7 +76,7 @@ def path_gradients(
     # a factor leaves an output's directions, and their shares of its energy, as they are
     directions = _compressed(cotangents, grams, tol, len(losses) if head else 0) if tol > 0 else None
     if directions is None:
-        basis = _exact(cotangents, outputs, params, paths, rows)
+        basis = _exact(cotangents, outputs, params, paths, rows, checked)
     else:
         basis = _by_directions(cotangents, outputs, params, paths, rows if head else [], directions)
     return basis._replace(norms=norms)
@@ -91,19 +98,47 @@ def _compressed(cotangents: list[list], grams: Tensor, tol: float, num_head_rows
 
 
 def _exact(
-    cotangents: list[list], outputs: Sequence[Tensor], params: Sequence[nn.Parameter], paths: Paths, rows: list[list]
+    cotangents: list[list],
+    outputs: Sequence[Tensor],
+    params: Sequence[nn.Parameter],
+    paths: Paths,
+    rows: list[list],
+    checked: set[Checked] | None,
 ) -> Basis:
-    """A pass for each objective and modality of it; `rows` come to hold the sums."""
+    """A pass for each objective and modality of it, or by sample one for the modality; `rows` come to hold the sums."""
     counts = []
     ours = [set() for _ in rows]  # parameters, by number, whose sum is in memory of its own
     for m, output in enumerate(outputs):
         column = _take(cotangents, m)
         reached = [k for k, cotangent in enumerate(column) if cotangent is not None]
-        passes = _passes(output, params, [column[k] for k in reached], paths.kept[m], paths.compiled[m])
+        given = [column[k] for k in reached]
+        passes = None if checked is None else _by_sample(output, params, given, paths, m, checked)
+        counts.append(len(reached) if passes is None else 1)
+        if passes is None:
+            passes = _passes(output, params, given, paths.kept[m], paths.compiled[m])
         for k, gradients in zip(reached, passes, strict=True):
             _add(rows[k], gradients, ours[k])
-        counts.append(len(reached))
     return Basis(rows, None, None, tuple(counts), torch.zeros(len(outputs), dtype=torch.float64, device="cpu"))
+
+
+def _by_sample(
+    output: Tensor,
+    params: Sequence[nn.Parameter],
+    cotangents: list[Tensor],
+    paths: Paths,
+    m: int,
+    checked: set[Checked],
+) -> list[Row] | None:
+    """[K][P]; None where whole passes have to be made."""
+    layers = layers_of(paths.nodes[m]) if len(cotangents) > 1 else None
+    directions = None if layers is None else common_directions(cotangents)
+    if directions is None:
+        return None
+    path = frozenset(id(param) for leaves in layers.values() for param in leaves)
+    if path not in checked:
+        check_by_sample(output, params, directions.vectors, layers)
+        checked |= {path} if len(output) > 1 else set()  # in one row nothing can mix
+    return by_sample(output, params, directions, layers, paths.kept[m])
 
 
 def _by_directions(

@@ -16,6 +16,7 @@ from gmd.methods.objectives import Criterion, Predict, full_objective, subset_ob
 from gmd.methods.ogm_ge import OGMGE
 from gmd.methods.plain import MeanGradient
 from gmd.models.dynamic_sharing import Pairs
+from gmd.models.sequences import SequenceNetwork
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def _gmd(parts: Parts) -> GMD:
         model=parts.network,
         tol=config.tol,
         scaler=parts.scaler,
+        by_sample=isinstance(parts.network, SequenceNetwork),
     )
 
 
