@@ -54,7 +54,7 @@ sanitize: venv
 	PYTHONPATH=$(SANITIZED)/lib PYTHONSAFEPATH=1 OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive \
 		LD_PRELOAD="$(foreach library,$(PRELOAD),$(shell $(CXX) -print-file-name=$(library)))" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/python -m pytest -s -p no:cacheprovider -k "not reference" $(filter-out %_memory.py,$(wildcard tests/test_kernel*.py tests/test_group_norm_relu*.py))
+		$(BIN)/python -m pytest -s -p no:cacheprovider -k "not reference" $(filter-out %_memory.py,$(wildcard tests/test_kernel*.py tests/test_group_norm_relu*.py tests/test_owm_update*.py))
 
 lint: venv
 	$(BIN)/ruff check $(SOURCES)

@@ -2,6 +2,7 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include "ops.h"
+#include "owm_arguments.h"
 #include "read.h"
 #include "spans.h"
 
@@ -74,6 +75,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       NoGil());
   m.def("group_norm_relu_cpu", &gmd::group_norm_relu_cpu, NoGil());
   m.def("group_norm_relu_backward_cpu", &gmd::group_norm_relu_backward_cpu, NoGil());
+  m.def("usual_owm", &gmd::usual_owm);
   m.def("owm_update_cpu", &gmd::owm_update_cpu, NoGil());
   m.def("cpu_isa", &gmd::cpu_isa);
 

@@ -4,14 +4,15 @@
 #include <torch/csrc/autograd/python_variable.h>
 
 namespace gmd {
-namespace {
-
-bool is_list(PyObject* object) { return PyList_Check(object) || PyTuple_Check(object); }
 
 bool is_ordinary(const at::Tensor& g) {
   return g.layout() == at::kStrided && at::isFloatingType(g.scalar_type()) && !g.is_meta() && g.has_storage() &&
          !at::isTensorSubclassLike(g) && !g._is_zerotensor() && !g.is_nested();
 }
+
+namespace {
+
+bool is_list(PyObject* object) { return PyList_Check(object) || PyTuple_Check(object); }
 
 // False if the gradient of objective k cannot join those of the same parameter that came before it.
 bool add(Read& read, Parameter& parameter, int k, PyObject* object) {

@@ -18,6 +18,9 @@ struct Read {
   std::deque<at::Tensor> copies;
 };
 
+// Dense, of a floating type, and with memory that kernels may read: nothing of torch's around it.
+bool is_ordinary(const at::Tensor& g);
+
 // grads[k][p], lists or tuples of tensors and None. Nothing if there is anything wrong or unusual about them; Python,
 // which is slower, finds out what and says so.
 std::unique_ptr<Read> read_gradients(pybind11::handle grads);

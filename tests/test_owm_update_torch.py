@@ -11,7 +11,7 @@ from torch._subclasses import FakeTensorMode
 from torch.library import opcheck
 
 import gmd_kernels as gk
-from gmd_kernels import dispatch, reference
+from gmd_kernels import dispatch, owm_update, reference
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -134,6 +134,25 @@ def test_errors_name_the_argument(change: dict, error: type[Exception], message:
 def test_what_is_written_shares_no_memory(arguments, message: str):
     with pytest.raises(ValueError, match=message):
         gk.owm_update_(*arguments(torch.eye(4)), 1.0)
+
+
+@pytest.mark.parametrize("types", ["float32", "float64", "bfloat16", "float16", "strided", "int alpha"])
+def test_what_is_usual_is_not_looked_at_in_python(monkeypatch: pytest.MonkeyPatch, types: str):
+    """Which takes a third as long as the update; what is unusual comes to the same."""
+    case = make_case(17, types=types if types in TYPES else "float32", alpha=2.0)
+    expected = make_case(17, types=types if types in TYPES else "float32", alpha=2.0)
+    case = case._replace(mean_input=case.mean_input.to(case.projector.dtype))
+    torch.ops.gmd.owm_update_(*expected)
+    looks = []
+    monkeypatch.setattr(owm_update, "check", lambda *arguments: looks.append(arguments))
+    if types == "strided":
+        case = case._replace(weight_grad=case.weight_grad.T.contiguous().T)
+    if types == "int alpha":
+        case = case._replace(alpha=2)
+    gk.owm_update_(*case)
+    assert len(looks) == (types not in TYPES)
+    assert torch.equal(case.projector, expected.projector)
+    assert torch.equal(case.weight_grad, expected.weight_grad)
 
 
 def test_the_op_checks_what_it_is_given():
