@@ -5,20 +5,24 @@ finished run leaves its rows in a file of its own and is not done again, so that
 """
 
 import argparse
+import io
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from bench.host import ROOT, host_columns
+from gmd.cli import main as main_of_gmd
 from gmd.files import replacing
 from gmd.run_folder import write_json
 
@@ -42,20 +46,18 @@ class Study:
     task: str
     csv: str
     common: dict[str, object]
-    arms: tuple[Arm, ...] = field(default=())
+    arms: tuple[Arm, ...]
 
 
-def _ablation(network: dict[str, object]) -> tuple[Arm, ...]:
-    """CGGM as in table 5 of the paper: without, magnitude alone, direction alone, both."""
-    late = network | {"network": "late"}
-    base = "joint, late fusion"
-    return (
-        Arm(base, late | {"method": "joint"}),
-        Arm("cggm, rho", late | {"method": "cggm", "lam": 0}, base),
-        Arm("cggm, lambda", late | {"method": "cggm", "rho": 0}, base),
-        Arm("cggm, both", late | {"method": "cggm"}, base),
-        Arm("ogm-ge", late | {"method": "ogm-ge"}, base),
-    )
+LATE, LATE_JOINT = {"network": "late"}, "joint, late fusion"
+# CGGM as in the paper's ablation: without, magnitude alone, direction alone, both
+ABLATION = (
+    Arm(LATE_JOINT, LATE | {"method": "joint"}),
+    Arm("cggm, rho", LATE | {"method": "cggm", "lam": 0}, LATE_JOINT),
+    Arm("cggm, lambda", LATE | {"method": "cggm", "rho": 0}, LATE_JOINT),
+    Arm("cggm, both", LATE | {"method": "cggm"}, LATE_JOINT),
+    Arm("ogm-ge", LATE | {"method": "ogm-ge"}, LATE_JOINT),
+)
 
 
 MOSI = Study(
@@ -68,7 +70,7 @@ MOSI = Study(
         Arm("gmd", {"method": "gmd"}, "joint"),
         Arm("cggm, shared network", {"method": "cggm"}, "joint"),
         Arm("cggm-gmd", {"method": "cggm-gmd"}, "joint"),
-        *_ablation({}),
+        *ABLATION,
         Arm("joint, branches", {"network": "branches", "method": "joint"}),
         Arm("mla", {"network": "branches", "method": "mla"}, "joint, branches"),
         Arm("joint, branches, sign", {"network": "branches", "method": "joint", "target": "sign"}),
@@ -82,7 +84,7 @@ DIGITS = Study(
     (
         Arm("joint, branches", {"network": "branches", "method": "joint"}),
         Arm("mla", {"network": "branches", "method": "mla"}, "joint, branches"),
-        *_ablation({}),
+        *ABLATION,
         Arm("audio alone", {"network": "branches", "method": "joint", "modalities": ["audio"]}),
         Arm("image alone", {"network": "branches", "method": "joint", "modalities": ["image"]}),
     ),
@@ -106,43 +108,52 @@ def main() -> None:
 
 
 def measure(study: Study, data: Path, seeds: Sequence[int], out: Path, work: Path) -> None:
-    """Does what is not done yet, two runs at a time on one thread each, and writes all rows to `out`."""
+    """Does what is not done yet, a run on each core at a time, and writes all rows to `out`."""
     runs = [(arm, seed) for seed in seeds for arm in study.arms]
+    host = host_columns() | {"threads": 1}
     start = time.monotonic()
-    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
-        done = pool.map(lambda pair: run_once(study, *pair, data, work), runs)
+    cores = len(os.sched_getaffinity(0))
+    # processes that stay: libraries take longer to import than a small network to train
+    with ProcessPoolExecutor(cores, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        done = pool.map(partial(run_once, study, data=data, work=work, host=host), *zip(*runs, strict=True))
         rows = [row for some in tqdm(done, desc=study.task, total=len(runs), unit="run") for row in some]
     print(f"{study.task}: {len(runs)} runs in {time.monotonic() - start:.0f} s")
     with replacing(out) as unfinished:
-        pd.DataFrame([row | host_columns() for row in rows]).to_csv(unfinished, index=False)
+        pd.DataFrame(rows).to_csv(unfinished, index=False)
     print(out)
 
 
-def run_once(study: Study, arm: Arm, seed: int, data: Path, work: Path) -> list[dict]:
-    """Trains and scores by the commands that users have; a row for each subset of the modalities, and their mean."""
+def run_once(study: Study, arm: Arm, seed: int, *, data: Path, work: Path, host: dict) -> list[dict]:
+    """Trains and scores by the commands that users have; a row for each subset of the modalities, and their mean.
+
+    Raises ValueError where a run of that name but of other options is: rows of both would pass for one study.
+    """
     run = work / study.task / f"{arm.name}, seed {seed}"
+    options = study.common | arm.options | {"seed": seed, "device": "cpu"}
     kept = run / "rows.json"
     if kept.exists():
-        return json.loads(kept.read_text())
+        found = json.loads(kept.read_text())
+        if found["options"] != options:
+            raise ValueError(f"{run}: holds a run of {found['options']}, not of {options}; give another --work")
+        return found["rows"]
     for left in run.glob("*.pt"):  # of a training that was stopped
         left.unlink()
-    options = study.common | arm.options | {"data": data, "out": run, "seed": seed, "device": "cpu"}
-    call_gmd("train", study.task, *_command_line(options))
+    call_gmd("train", study.task, *_command_line(options | {"data": data, "out": run}))
     call_gmd("evaluate", str(run))
     table = pd.read_csv(run / "evaluation" / "table.csv")
     head = {"arm": arm.name, "base": arm.base, "seed": seed}
-    rows = [head | row for row in table.to_dict("records")]
-    write_json(kept, rows)
+    rows = [head | row | host for row in json.loads(table.to_json(orient="records"))]
+    write_json(kept, {"options": options, "rows": rows})
     return rows
 
 
 def call_gmd(*arguments: str) -> None:
     """Raises RuntimeError with what it said if it fails."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "gmd", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr[-2000:]}")
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        status = main_of_gmd(arguments)
+    if status:
+        raise RuntimeError(f"gmd {' '.join(arguments)}: exit {status}\n{said.getvalue()[-2000:]}")
 
 
 def _command_line(options: dict[str, object]) -> list[str]:

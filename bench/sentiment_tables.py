@@ -44,7 +44,11 @@ def subsets_markdown(table: pd.DataFrame, values: pd.Series) -> str:
     subsets = list(dict.fromkeys(table["subset"]))
     lines = [["method", *(name.replace("+", " + ") for name in subsets)]]
     for arm, rows in table.groupby("arm", sort=False):
-        lines.append([arm, *(_spread(rows.loc[rows["subset"] == subset, "value"]) for subset in subsets)])
+        there = [subset for subset in subsets if subset in set(rows["subset"])]
+        if len(there) < len(subsets):
+            there.remove("mean")  # of other subsets than the other arms'
+        spreads = {subset: _spread(rows.loc[rows["subset"] == subset, "value"]) for subset in there}
+        lines.append([arm, *(spreads.get(subset, "") for subset in subsets)])
     return _markdown(lines)
 
 

@@ -64,9 +64,9 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
         out: tyro.conf.Positional[Path],
         task: Literal["brats", "sentiment"] = "brats",
         cases: int | None = None,
-        shape: tuple[int, int, int] = (64, 64, 64),
+        shape: tuple[int, int, int] | None = None,
         seed: int = 0,
-        kind: Literal["plain", "hard"] = "plain",
+        kind: Literal["plain", "hard"] | None = None,
     ):
         """Write a synthetic data set: tumours in the layout of BraTS 2021, or sequences with a sentiment.
 
@@ -77,13 +77,15 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
             out: Folder to write the case folders into; of sentiment the file, .npz.
             task: What it is to be trained on.
             cases: How many cases, 20 by default; of sentiment 600 samples.
-            shape: brats: of the volumes, in voxels of 1 mm, each at least 16.
+            shape: brats: of the volumes, in voxels of 1 mm, each at least 16; 64 64 64 by default.
             seed: Another seed, other cases.
             kind: brats: hard has modalities that contradict each other, one that dominates, and more noise.
         """
         if task == "sentiment":
-            return partial(write_sentiment, out, 600 if cases is None else cases, seed)
-        return partial(write_phantoms, out, 20 if cases is None else cases, shape, seed, kind)
+            return partial(write_sentiment, out, 600 if cases is None else cases, seed, shape, kind)
+        return partial(
+            write_phantoms, out, 20 if cases is None else cases, shape or (64, 64, 64), seed, kind or "plain"
+        )
 
     app.command(training, name="train", help="Train a network: gmd train brats --data BraTS2021 --out runs/brats")
     for name, kind in TASKS.items():
@@ -96,13 +98,13 @@ def parse(arguments: Sequence[str]) -> Callable[[], int | None]:
         precision: Precision | None = None,
         missing: float | None = None,
     ):
-        """Score a trained run with every subset of the modalities: a table, predictions, and pictures.
+        """Score a trained run with every subset of the modalities: a table, and a picture or every prediction.
 
         Example: gmd evaluate runs/brats
 
         Args:
             run: The folder that was --out in training.
-            data: Other labelled cases to score on; by default the run's own test cases.
+            data: Other labelled cases to score on, of a file of sequences its test split; by default the run's own.
             precision: fp32, bf16 or fp16; by default that of the training.
             missing: sentiment and digits: a row more, of test samples that lack each modality with this probability.
         """
@@ -141,7 +143,9 @@ def write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: int
     print(f"{cases} cases in {out}; next: gmd train brats --data {shlex.quote(str(out))}")
 
 
-def write_sentiment(out: Path, samples: int, seed: int) -> None:
+def write_sentiment(out: Path, samples: int, seed: int, shape: object, kind: object) -> None:
+    if shape is not None or kind is not None:
+        raise UserError("--shape and --kind belong to brats; sequences have neither, leave them out")
     from gmd.data.sentiment_phantom import write_sentiment_phantom
 
     write_sentiment_phantom(out, samples, seed)

@@ -76,7 +76,9 @@ def _ahead(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
     if not found or any("+" in name for step in steps for name in step["losses"] if found[0][0] == "loss"):
         return []
     name, means = found[0]
-    best = min(means, key=means.get) if name == "loss" else max(means, key=means.get)
+    best, second = sorted(means, key=means.get, reverse=name != "loss")[:2]
+    if abs(means[best] - means[second]) < LEAST * max(abs(means[best]), abs(means[second])):
+        return [f"No modality is ahead by itself: {name}, mean over the last quarter: {_listed(means)}."]
     return [f"{best} is ahead: by itself it has the best {name}, mean over the last quarter: {_listed(means)}."]
 
 

@@ -50,7 +50,8 @@ def _predict(
     inputs.values = {m: values.to(device) for m, values in inputs.values.items()}
     with autocast(config.precision, device):
         outputs = run_modalities(network, inputs)
-        by_subset = {subset: _from_subset(network, outputs, subset, config.method == "mla") for subset in subsets}
+    outputs.values = {m: values.float() for m, values in outputs.values.items()}  # as in training
+    by_subset = {subset: _from_subset(network, outputs, subset, config.method == "mla") for subset in subsets}
     there = targets.isfinite() if targets.is_floating_point() else targets >= 0
     lengths = [sample.target.numel() for sample in samples]
     return Predictions(
@@ -63,31 +64,33 @@ def _predict(
 
 def _from_subset(network: nn.Module, outputs: Pairs, subset: Subset | None, by_entropy: bool) -> Tensor:
     """[n, ..., C] on the CPU, NaN for the samples that lack a modality of the subset."""
-    count = network.head.out_features
-    shape = next(iter(outputs.values.values())).shape[1:-1]
-    result = torch.full((outputs.num_samples, *shape, count), torch.nan)
     members = list(range(outputs.num_samples)) if subset is None else outputs.having(subset)
     if not members:
-        return result
-    if by_entropy and count > 1:
-        predictions = _fused_by_entropy(network, outputs, subset)
+        [shape] = {tuple(values.shape[1:-1]) for values in outputs.values.values()}
+        return torch.full((outputs.num_samples, *shape, network.head.out_features), torch.nan)
+    if by_entropy and network.head.out_features > 1:
+        predictions = _fused_by_entropy(network, outputs, subset, members)
     else:
-        predictions = network.head(network.fuse(outputs, subset)[0]).float()
-        predictions = predictions.softmax(dim=-1) if count > 1 else predictions
+        predictions = network.head(network.fuse(outputs, subset)[0])
+        predictions = predictions.softmax(dim=-1) if predictions.shape[-1] > 1 else predictions
     predictions = predictions.float().cpu()
     if not predictions.isfinite().all():
         raise UserError("the network predicts NaN or infinity: it has diverged; train anew with a lower --lr")
-    result[members] = predictions
-    return result
+    return _for_every_sample(predictions, members, outputs.num_samples)
 
 
-def _fused_by_entropy(network: nn.Module, outputs: Pairs, subset: Subset | None) -> Tensor:
+def _fused_by_entropy(network: nn.Module, outputs: Pairs, subset: Subset | None, members: list[int]) -> Tensor:
     """As MLA predicts: every modality by itself through the one head, the surer ones count for more."""
-    if subset is None:
-        features = [outputs.for_every_sample(m) for m in outputs.values]
-        present = outputs.present().T
-    else:
-        features, members = outputs.rows(subset)
-        present = torch.ones(len(subset), len(members), dtype=torch.bool)
-    logits = network.head(torch.stack(features)).float()
-    return entropy_fusion(logits, present.to(logits.device))
+    modalities = tuple(outputs.values) if subset is None else subset
+    alone = [network.fuse(outputs, (m,)) for m in modalities]
+    logits = [_for_every_sample(network.head(rows), samples, outputs.num_samples) for rows, samples in alone]
+    present = [[s in outputs.samples[m] for s in members] for m in modalities]
+    logits = torch.stack(logits)[:, members]
+    return entropy_fusion(logits, torch.tensor(present, device=logits.device))
+
+
+def _for_every_sample(rows: Tensor, samples: list[int], num_samples: int) -> Tensor:
+    """[num_samples, ...], NaN for the others"""
+    result = rows.new_full((num_samples, *rows.shape[1:]), torch.nan)
+    result[samples] = rows
+    return result

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import TextIO
 
-from gmd.checkpoint import load_checkpoint
+from gmd.checkpoint import load_checkpoint, read_splits
 from gmd.config import TrainConfig, config_from_dict, differences
 from gmd.errors import UserError
 from gmd.files import replacing
@@ -20,6 +20,8 @@ def open_run(config: TrainConfig, described: dict) -> dict | None:
     Raises UserError: a run is there already, or none to resume, or one with other settings or other cases.
     """
     last = config.out / "last.pt"
+    if config.out.exists() and not config.out.is_dir():
+        raise UserError(f"--out: {config.out} is a file; give a folder for the run")
     if last.exists() and not config.resume:
         raise UserError(f"{config.out}: already holds a run; go on with it by --resume, or choose another --out")
     if not last.exists() and config.resume:
@@ -28,7 +30,7 @@ def open_run(config: TrainConfig, described: dict) -> dict | None:
     if config.resume:
         state = load_checkpoint(last)
         _check_same_run(config, config_from_dict(state["config"], last))
-        _check_same_cases(config.out / "splits.json", described)
+        _check_same_cases(read_splits(config.out), described)
     else:
         (config.out / "best.pt").unlink(missing_ok=True)  # of a run whose last.pt was deleted
     write_json(config.out / "config.json", config.to_dict())
@@ -68,8 +70,7 @@ def _check_same_run(config: TrainConfig, saved: TrainConfig) -> None:
         )
 
 
-def _check_same_cases(path: Path, named: dict) -> None:
-    saved = json.loads(path.read_text())
+def _check_same_cases(saved: dict, named: dict) -> None:
     for split in ("train", "validation", "test"):
         ours, theirs = ({case["name"] for case in cases[split]} for cases in (named, saved))
         if ours != theirs:
@@ -79,6 +80,11 @@ def _check_same_cases(path: Path, named: dict) -> None:
                 f"{named['data']}: the {split} cases are not those that the run began with "
                 f"({', '.join(changed[:5])}); restore the data as it was, or start anew in another --out"
             )
+    if named.get("about") != saved.get("about"):
+        raise UserError(
+            f"{named['data']}: under the same names these are other data than the run began with "
+            f"({saved['about']}, now {named['about']}); restore them as they were, or start anew in another --out"
+        )
 
 
 def _without_nan(value):

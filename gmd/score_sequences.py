@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from gmd.checkpoint import load_run, read_splits
-from gmd.config import TrainSequences
 from gmd.data.missing import make_absent
 from gmd.data.samples import Sample, SequenceData
 from gmd.errors import UserError
@@ -14,7 +13,7 @@ from gmd.files import replacing
 from gmd.precision import Precision, slowness
 from gmd.sequence_tables import Row, predictions_csv, rows_csv, rows_markdown, subset_row, subset_rows
 from gmd.subsets import all_subsets
-from gmd.tasks.sequences import read_data
+from gmd.tasks.sequences import checksum, read_data
 
 
 def evaluate_run(
@@ -31,7 +30,8 @@ def evaluate_run(
         data: another file of the same kind, whose test split is scored; by default the run's own test split.
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
-        missing: for a line more, of test samples that lack each modality with this probability, by the run's seed.
+        missing: for a line more, of test samples that lack each modality with this probability, by the run's seed;
+            their predictions go to `predictions_absent.csv`.
 
     Raises UserError: what `load_run` and the readers raise; data of other features, or that the run has trained on.
     """
@@ -45,21 +45,25 @@ def evaluate_run(
     samples = _test_samples(run, found, data)
     predictions = predict_samples(network, samples, all_subsets(config.modalities), config)
     rows = subset_rows(predictions, config.modalities, found.classes)
-    extra = {} if missing is None else _randomly_absent(network, samples, missing, config, found)
-
-    out = run / "evaluation" / (Path(data).stem if data else "")
-    source = data or "the test split"
-    about = f"{len(samples)} samples of {source}; {which}.pt of {run.resolve().name}, {config.precision}."
-    texts = {
-        "table.md": f"{about}\n\n{rows_markdown(rows, config.modalities, found.classes, extra)}",
-        "table.csv": rows_csv(rows, config.modalities, found.classes, extra),
-        "predictions.csv": predictions_csv(predictions, found.classes),
-    }
-    for name, text in texts.items():
-        with replacing(out / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
-    print(texts["table.md"], *(out / name for name in texts), sep="\n")
+    texts, extra = {"predictions.csv": predictions_csv(predictions, found.classes)}, {}
+    if missing is not None:
+        lessened = make_absent(samples, missing, config.seed)
+        present = predict_samples(network, lessened, [None], config)
+        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = subset_row(present, None, found.classes).metrics
+        texts["predictions_absent.csv"] = predictions_csv(present, found.classes)
+    about = f"{len(samples)} samples of {data or 'the test split'}; {which}.pt of {run.resolve().name}, "
+    table = rows_markdown(rows, config.modalities, found.classes, extra)
+    texts["table.md"] = f"{about}{config.precision}.\n\n{table}"
+    texts["table.csv"] = rows_csv(rows, config.modalities, found.classes, extra)
+    _write(run / "evaluation" / (Path(data).stem if data else ""), texts)
     return rows
+
+
+def _write(folder: Path, texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        with replacing(folder / name) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+    print(texts["table.md"], *(folder / name for name in texts), sep="\n")
 
 
 def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sample]:
@@ -67,6 +71,8 @@ def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sam
     splits = read_splits(run)
     about, samples = splits["about"], found.splits["test"]
     ours = {"features": found.features, "classes": found.classes and list(found.classes), "per_step": found.per_step}
+    if data is None:
+        ours["checksum"] = checksum(found)
     if differing := [key for key in ours if ours[key] != about[key]]:
         told = "; ".join(f"{key}: {ours[key]} here, {about[key]} in training" for key in differing)
         raise UserError(f"{data or splits['data']}: not what {run} was trained on ({told})")
@@ -76,13 +82,4 @@ def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sam
             f"{data or splits['data']}: {len(known)} of its {len(samples)} test samples have trained or selected this "
             f"model ({', '.join(known[:5])}); their scores would say nothing about new ones"
         )
-    gone = {sample["name"] for sample in splits["test"]} - {sample.name for sample in samples}
-    if data is None and gone:
-        raise UserError(f"{run}: {len(gone)} of its test samples are gone, as {min(gone)}; restore the data")
     return samples
-
-
-def _randomly_absent(network, samples: list[Sample], rate: float, config: TrainSequences, found: SequenceData) -> dict:
-    lessened = make_absent(samples, rate, config.seed)
-    row = subset_row(predict_samples(network, lessened, [None], config), None, found.classes)
-    return {f"{100 * rate:g} % absent, seed {config.seed}": row.metrics}

@@ -51,6 +51,11 @@ def train(config: TrainConfig) -> Path:
                 training.best_score = validation.score
                 save_training(run / "best.pt", training, config)
             save_training(run / "last.pt", training, config)
+    if training.skipped == training.steps:
+        raise UserError(
+            f"{run}: nothing was learnt, as all {training.steps} steps were skipped: a loss or gradient was not finite "
+            f"in each, see {run / METRICS}. Start anew in another --out with a lower --lr, or mend the data"
+        )
     print(draw_pictures(run, task))
     return run
 

@@ -22,6 +22,7 @@ class Turn(NamedTuple):
 
     subsets: list[Subset]
     report: Report
+    searching: bool = False  # of a step that was skipped: for the scale of the losses
 
 
 @dataclass
@@ -104,6 +105,7 @@ def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -
     turns = _each_alone(inputs) if method.alternating else [inputs]
     done = [_turn(training, task, method, turn, targets) for turn in turns]
     training.steps += 1
+    count_skipped(training, done)
     with warnings.catch_warnings():
         # torch takes a skipped first step for the two calls in the wrong order
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
@@ -120,8 +122,9 @@ def _turn(training: Training, task: Task, method: Method, inputs: Pairs, targets
     training.optimizer.zero_grad(set_to_none=True)
     # whether to step has to be known on the host; all else that is recorded comes along
     report = on_host(training.surgeon.backward(list(losses.values()), **method.given(parts, outputs, targets)))
+    searching = not report.finite and is_searching(training, report)
     step_if_finite(training, report)
-    return Turn(list(losses), report)
+    return Turn(list(losses), report, searching)
 
 
 def _each_alone(inputs: Pairs) -> list[Pairs]:
@@ -129,15 +132,24 @@ def _each_alone(inputs: Pairs) -> list[Pairs]:
 
 
 def step_if_finite(training: Training, report: Report) -> None:
-    """The optimizer's step, or one more that was skipped."""
     scaler = training.scaler
     if report.finite:
         training.optimizer.step() if scaler is None else scaler.step(training.optimizer)
-        training.skipped_in_a_row = 0
-    else:
-        training.skipped += 1
-        # to overflow is how a scaler finds the largest scale that does not; it halves the scale then
-        searching = scaler is not None and bool(report.losses.isfinite().all()) and scaler.get_scale() > 1
-        training.skipped_in_a_row += not searching
     if scaler is not None:
         scaler.update()
+
+
+def is_searching(training: Training, report: Report) -> bool:
+    """To overflow is how a scaler finds the largest scale that does not; it halves the scale then."""
+    scaler = training.scaler
+    return scaler is not None and bool(report.losses.isfinite().all()) and scaler.get_scale() > 1
+
+
+def count_skipped(training: Training, turns: list[Turn]) -> None:
+    """A step counts as skipped, once, if that of any turn was."""
+    skipped = [turn for turn in turns if not turn.report.finite]
+    if not skipped:
+        training.skipped_in_a_row = 0
+        return
+    training.skipped += 1
+    training.skipped_in_a_row += not all(turn.searching for turn in skipped)

@@ -116,7 +116,7 @@ def test_losses_parameters_and_their_optimizer_stay_float32_and_the_gramian_floa
 
     monkeypatch.setattr(gmd.tasks.brats, "region_loss", watched)
     training, task, batch = prepared(replace(config, precision="bf16"))
-    [(_, report)] = train_step(training, task, *batch)
+    [(_, report, _)] = train_step(training, task, *batch)
     assert seen == {(torch.float32, torch.float32, False)}
     assert report.gram.dtype == torch.float64
     state = [value for values in training.optimizer.state.values() for value in values.values()]

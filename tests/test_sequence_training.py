@@ -7,15 +7,18 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training_cases import equal, read_metrics, without_times
 
 import gmd.cli
+import gmd.tasks.sequences
 import gmd.train
 from gmd.checkpoint import load_checkpoint, load_run
 from gmd.config import TrainBrats, TrainDigits, TrainSentiment, config_from_dict
 from gmd.criteria import absolute_error, accuracy, closeness, cross_entropy, probability
+from gmd.data.batches import collate
 from gmd.data.sentiment_phantom import write_sentiment_phantom
 from gmd.errors import UserError
 from gmd.evaluate_sequences import predict_samples
@@ -193,6 +196,53 @@ def test_predictions_do_not_depend_on_who_shares_the_batch(config: TrainSentimen
             torch.testing.assert_close(alone.subsets[subset][0], together.subsets[subset][i], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("network", ["ds", "late", "branches"])
+def test_mla_scores_what_it_trains(config: TrainSentiment, network: str):
+    """A modality alone is predicted as its turn has trained it, through the fusion encoder where there is one."""
+    config = replace(config, method="mla", network=network, target="sign")
+    task = open_task(config)
+    trained = Training.prepare(task).network.eval()
+    samples = task.data.splits["test"]
+    inputs, _ = collate(samples, config.modalities)
+    with torch.no_grad():
+        expected = task.predict(trained, task.outputs(trained, inputs), ("audio",))[0].softmax(dim=-1)
+    predicted = predict_samples(trained, samples, [("audio",)], config).subsets["audio",]
+    torch.testing.assert_close(predicted, expected)
+
+
+def test_a_modality_that_no_step_can_use_stops_mla(config: TrainSentiment):
+    """Steps are counted, not turns: the others' turns must not hide that audio is never learnt."""
+    task = open_task(replace(with_method(config, "mla"), max_bad_steps=2))
+    training = Training.prepare(task)
+    inputs, targets = next(iter(task.batches(0)))
+    inputs.values["audio"].values[0, 0, 0] = math.nan
+    for steps in (1, 2):
+        train_step(training, task, inputs, targets)
+        assert (training.steps, training.skipped, training.skipped_in_a_row) == (steps, steps, steps)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_without_one_good_step_is_no_success(config: TrainSentiment, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gmd.tasks.sequences, "REGRESSION", (lambda *pair: absolute_error(*pair) * math.nan,) * 3)
+    with pytest.raises(UserError, match=r"nothing was learnt, as all 4 steps were skipped"):
+        train(config)
+
+
+def test_what_is_missing_has_no_part_in_the_statistics_either(config: TrainSentiment):
+    task = open_task(replace(config, missing=0.6))
+    rows = torch.cat([sample.values["audio"] for sample in task._training if "audio" in sample.values]).double()
+    mean = task.build_network().inputs[1].mean
+    torch.testing.assert_close(mean.double(), rows.mean(dim=0), rtol=1e-5, atol=1e-6)
+
+
+def test_scores_are_not_rounded_to_the_type_of_the_network(config: TrainSentiment):
+    config = replace(config, precision="bf16")
+    task = open_task(config)
+    network = task.build_network()
+    predictions = predict_samples(network, task.data.splits["train"], [("text",)], config).subsets["text",]
+    assert not torch.equal(predictions, predictions.bfloat16().float())
+
+
 def test_absent_modalities_leave_gaps_and_nothing_else(config: TrainSentiment):
     task = open_task(config)
     network = task.build_network()
@@ -245,7 +295,23 @@ def test_settings_that_cannot_work_are_named(config: TrainSentiment, change: dic
     assert not config.out.exists()
 
 
-def test_brats_has_no_methods_of_classifiers(tmp_path: Path):
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "rho", "lam", "alpha", "dropout"])
+def test_numbers_that_are_none_are_refused(config: TrainSentiment, name: str, value: float):
+    method = "mla" if name == "alpha" else "cggm"
+    with pytest.raises(UserError, match=rf"--{name.replace('_', '-')}: got {value}, expected"):
+        train(replace(config, method=method, **{name: value}))
+    with pytest.raises(UserError, match=r"--seed: got 4294967296, expected less than 2\^32"):
+        train(replace(config, seed=2**32))
+
+
+def test_a_run_needs_a_folder(config: TrainSentiment):
+    config.out.touch()
+    with pytest.raises(UserError, match=r"--out: .*run is a file; give a folder"):
+        train(config)
+
+
+def test_brats_does_not_offer_mla(tmp_path: Path):
     with pytest.raises(UserError, match=r"--method: got mla, expected one of joint, enumerate, gmd, cggm, cggm-gmd"):
         train(TrainBrats(tmp_path, tmp_path / "run", method="mla"))
 
@@ -273,6 +339,26 @@ def test_what_must_not_be_scored(config: TrainSentiment, generated: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_other_data_under_the_same_names_are_noticed(config: TrainSentiment, generated: Path, tmp_path: Path):
+    """Aligned and unaligned MOSI have the same ids. The run must be as it was afterwards."""
+    data = tmp_path / "data.npz"
+    data.write_bytes(generated.read_bytes())
+    config = replace(config, data=data, epochs=1)
+    run = train(config)
+    splits = (run / "splits.json").read_bytes()
+    arrays = dict(np.load(data))
+    np.savez(data, **arrays | {"text": arrays["text"] * 100})
+    with pytest.raises(UserError, match=r"under the same names these are other data than the run began with"):
+        train(replace(config, resume=True))
+    assert (run / "splits.json").read_bytes() == splits
+    with pytest.raises(UserError, match=r"not what .* was trained on \(checksum: "):
+        evaluate_run(run)
+    (run / "splits.json").unlink()
+    with pytest.raises(UserError, match=r"no splits\.json"):
+        train(replace(config, resume=True))
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_network_that_has_diverged_is_not_scored(config: TrainSentiment):
     run = train(replace(config, epochs=1))
     _, network = load_run(run)
@@ -295,6 +381,9 @@ def test_from_nothing_to_a_table_by_commands(tmp_path: Path, capsys: pytest.Capt
     assert f"gmd evaluate {run}" in capsys.readouterr().out
     assert gmd.cli.main(["evaluate", str(run), "--missing", "0.25"]) == 0
     assert "25 % absent, seed 0" in capsys.readouterr().out
+    assert (run / "evaluation" / "predictions_absent.csv").exists()
+    assert gmd.cli.main(["phantom", str(tmp_path / "t.npz"), "--task", "sentiment", "--kind", "hard"]) == 2
+    assert "--shape and --kind belong to brats" in capsys.readouterr().err
     assert gmd.cli.main(["train", "sentiment", "--data", str(data), "--out", str(run), *small]) == 2
     assert "already holds a run" in capsys.readouterr().err
 

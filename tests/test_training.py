@@ -331,7 +331,7 @@ def test_real_cases_without_t1_and_t2(config: TrainBrats):
     task = open_task(replace(config, **names, patch=(32, 32, 32)))
     task.splits = replace(task.splits, train=task.splits.train[:1])
     training = Training.prepare(task)
-    [(subsets, report)] = train_step(training, task, *next(iter(task.batches(0))))
+    [(subsets, report, _)] = train_step(training, task, *next(iter(task.batches(0))))
     assert subsets == [("flair",), ("t1ce",), ("flair", "t1ce")]
     assert bool(report.finite)
     private = [name for name, p in training.network.named_parameters() if p.grad is None]

@@ -12,8 +12,8 @@ TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in (TrainBrats, 
 
 def config_from_dict(values: dict, source: str | Path) -> TrainConfig:
     """The inverse of `to_dict` of any of them. Raises UserError that names `source` if task or field is not known."""
-    task = values.get("task")
-    if task not in TASKS:
+    task = values.get("task") if isinstance(values, dict) else None
+    if not isinstance(task, str) or task not in TASKS:
         raise UserError(
             f"{source}: its task is {task!r}, expected one of {', '.join(TASKS)}; written by another version of gmd? "
             "Train anew"

@@ -1,6 +1,7 @@
 """What every training is asked, whatever it learns."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar, get_args, get_type_hints
@@ -59,9 +60,6 @@ class TrainConfig:
     balance: Literal["smooth", "published"] = "smooth"
     """cggm: how fast a modality improves is averaged over steps and bounded, or the published difference of two
     batches, which is noise."""
-    alpha: float | None = None
-    """ogm-ge: how much the modality that is ahead is slowed down (0.1 by default). mla: how slowly the head closes the
-    directions it has seen, in units of their squared length (the head's width by default)."""
     seed: int = 0
     """Of everything random: splits, initial weights, order of the data, order of the projections."""
     max_bad_steps: int = 10
@@ -74,7 +72,7 @@ class TrainConfig:
     """Go on with the run in --out after its last finished epoch."""
 
     TASK: ClassVar[str]
-    POSITIVE: ClassVar = ("epochs", "batch", "lr", "max_bad_steps", "validate_every", "alpha")
+    POSITIVE: ClassVar = ("epochs", "batch", "lr", "max_bad_steps", "validate_every")
     NOT_NEGATIVE: ClassVar = ("weight_decay", "seed", "tol", "rho", "lam")
     # options that mean something to some methods only
     FOR: ClassVar = {
@@ -84,16 +82,16 @@ class TrainConfig:
         "lam": ("cggm", "cggm-gmd"),
         "direction": ("cggm", "cggm-gmd"),
         "balance": ("cggm", "cggm-gmd"),
-        "alpha": ("ogm-ge", "mla"),
     }
 
     def check(self) -> None:
         """Raises UserError for a value that cannot work, before anything is read or written."""
         for name in self.POSITIVE:
             value = getattr(self, name)
-            check_option(value is None or value > 0, name, value, "a number above 0")
+            check_option(value is None or 0 < value < math.inf, name, value, "a number above 0")
         for name in self.NOT_NEGATIVE:
-            check_option(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            check_option(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
+        check_option(self.seed < 2**32, "seed", self.seed, "less than 2^32")
         methods = self.methods()
         check_option(self.method in methods, "method", self.method, f"one of {', '.join(methods)} for this task")
         distinct = len(set(self.modalities)) == len(self.modalities) > 0
@@ -107,7 +105,7 @@ class TrainConfig:
         check_option(enough, "modalities", self.modalities, expected)
         check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
         for name, ones in self.FOR.items():
-            given, ordinary = getattr(self, name), getattr(TrainConfig, name)
+            given, ordinary = getattr(self, name), getattr(type(self), name)
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
         self.torch_device()

@@ -25,6 +25,9 @@ class TrainSequences(TrainConfig):
     missing: float = 0.0
     """Probability with which each modality of each training sample is missing, decided once for all epochs; a sample
     keeps at least one."""
+    alpha: float | None = None
+    """ogm-ge: how much the modality that is ahead is slowed down (0.1 by default). mla: how slowly the head closes the
+    directions it has seen, in units of their squared length (the head's width by default)."""
     epochs: int = 30
     """Passes over the training samples; the learning rate decays to 0 over them."""
     batch: int = 32
@@ -34,8 +37,9 @@ class TrainSequences(TrainConfig):
     validate_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
 
-    POSITIVE: ClassVar = ("width", "layers", "heads", *TrainConfig.POSITIVE)
+    POSITIVE: ClassVar = ("width", "layers", "heads", "alpha", *TrainConfig.POSITIVE)
     NOT_NEGATIVE: ClassVar = ("dropout", "missing", *TrainConfig.NOT_NEGATIVE)
+    FOR: ClassVar = TrainConfig.FOR | {"alpha": ("ogm-ge", "mla")}
 
     def check(self) -> None:
         super().check()

@@ -103,12 +103,13 @@ def _with_predictions(parts: Parts, outputs: Pairs, targets: Tensor) -> dict:
 
 
 def _with_head_rows(parts: Parts, outputs: Pairs, targets: Tensor) -> dict:
-    """The one modality's features that went into the head, without padded steps."""
+    """What went into the head, of the one modality whose turn it is, without padded steps."""
     [modality] = outputs.values
-    features = outputs.values[modality]
-    there = targets[outputs.samples[modality]]
-    there = there.isfinite() if there.is_floating_point() else there >= 0
-    return {"outputs": {modality: features[there]}}
+    rows, samples = parts.network.fuse(outputs, (modality,))
+    if targets.ndim > 1:  # waits for a GPU; targets of whole samples are never padded
+        there = targets[samples]
+        rows = rows[there.isfinite() if there.is_floating_point() else there >= 0]
+    return {"outputs": {modality: rows}}
 
 
 def _targets_of_each(outputs: Pairs, targets: Tensor) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Sentiment and digits: transformers on sequences of text, audio, images."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -36,14 +37,15 @@ class SequenceTask(Task):
         self.criterion, self.metric, self.score = CLASSES if self.data.classes else REGRESSION
         self.score_name = "accuracy" if self.data.classes else "Acc-2 neg/non-neg"
         self.score_title = f"{self.score_name}, mean over the subsets of the modalities"
-        train = make_absent(self.data.splits["train"], config.missing, config.seed)
-        self._batches = SequenceBatches(train, config.modalities, config.batch, config.seed)
+        self._training = make_absent(self.data.splits["train"], config.missing, config.seed)
+        self._batches = SequenceBatches(self._training, config.modalities, config.batch, config.seed)
         self.steps_per_epoch = len(self._batches)
 
     def described(self) -> dict:
         data = self.data
         named = {split: [{"name": sample.name} for sample in data.splits[split]] for split in SPLITS}
         about = {"features": data.features, "classes": data.classes and list(data.classes), "per_step": data.per_step}
+        about["checksum"] = checksum(data)
         return {"data": str(self.config.data), "about": about, "notes": list(data.notes)} | named
 
     def notes(self) -> list[str]:
@@ -53,7 +55,7 @@ class SequenceTask(Task):
 
     def build_network(self) -> nn.Module:
         network = build_sequence_network(self.config, self.described()["about"])
-        network.set_input_statistics(input_statistics(self.data.splits["train"]))
+        network.set_input_statistics(input_statistics(self._training))
         return network
 
     def batches(self, epoch: int) -> Iterable[Batch]:
@@ -105,6 +107,16 @@ def with_modalities(data: SequenceData, modalities: tuple[str, ...]) -> Sequence
             raise UserError(f"--modalities: no sample of the {split} split has {' or '.join(modalities)}")
     notes = (*data.notes, *([f"{lost} samples have none of {', '.join(modalities)} and are left out"] if lost else []))
     return replace(data, features={m: data.features[m] for m in modalities}, splits=splits, notes=notes)
+
+
+def checksum(data: SequenceData) -> str:
+    """Of all values and targets: data that were changed under the same names are not the same data."""
+    digest = hashlib.blake2b(digest_size=8)
+    for split in SPLITS:
+        for sample in data.splits[split]:
+            for tensor in (*sample.values.values(), sample.target):
+                digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()
 
 
 def _only(sample: Sample, modalities: tuple[str, ...]) -> Sample:
