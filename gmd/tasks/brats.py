@@ -78,8 +78,11 @@ class BratsTask(Task):
         return replace(outputs, values={m: value.float() for m, value in outputs.values.items()})
 
     def predict(self, network: nn.Module, outputs: Pairs, subset: Subset | None) -> tuple[Tensor, list[int]]:
-        fused, samples = mean_fusion(outputs, subset)
-        return (network.head(fused) if self.cut_before_head else fused), samples
+        if self.cut_before_head:
+            # the head of the mean is the mean of the heads, and logits have fewer channels than features
+            chosen = outputs.values if subset is None else subset
+            outputs = replace(outputs, values={m: network.head(outputs.values[m]) for m in chosen})
+        return mean_fusion(outputs, subset)
 
     def validate(self, network: nn.Module) -> Validation:
         """Region -> hard Dice on the validation cases, mean over the subsets that exist."""
