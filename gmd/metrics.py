@@ -57,16 +57,18 @@ def sentiment_metrics(predictions: Tensor, scores: Tensor) -> dict[str, float]:
 
 
 def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
-    """Of probabilities or logits [n, C] for classes [n] int64 in [0, C), n at least 1; CLASS_METRICS names them.
+    """Of probabilities or logits [n, C] for classes [n] int64 in [0, C), n at least 1, C at least 2.
 
-    The macro F1 is the mean over the classes that occur among the predictions or the truth, as scikit-learn's.
+    CLASS_METRICS names them. The macro F1 is the mean over the classes that occur among the predictions or the truth,
+    as scikit-learn's.
 
     Raises ValueError for tensors of other shapes, NaN or infinity, and classes out of range.
     """
     probabilities, classes = probabilities.detach().double().cpu(), classes.detach().cpu()
-    if probabilities.ndim != 2 or not probabilities.numel() or classes.shape != probabilities.shape[:1]:
+    shaped = probabilities.ndim == 2 and probabilities.shape[1] > 1 and len(probabilities)
+    if not shaped or classes.shape != probabilities.shape[:1]:
         raise ValueError(
-            "probabilities: expected [n, C] for classes [n], n at least 1, "
+            "probabilities: expected [n, C] for classes [n], n at least 1, C at least 2, "
             f"got {list(probabilities.shape)} for {list(classes.shape)}"
         )
     if not probabilities.isfinite().all():

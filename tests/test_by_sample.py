@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gmd.criteria import absolute_error, cross_entropy
 from gmd.methods import GMD, Report
@@ -252,3 +253,67 @@ def test_a_gradient_that_is_not_finite_shows_as_ever():
     assert step(network, surgeon, inputs, targets, absolute_error).finite
     inputs.values["left"][2] = torch.inf
     assert not step(network, surgeon, inputs, targets, absolute_error).finite
+
+
+def backed(
+    inputs: Pairs, body: nn.Module, heads: list[tuple[nn.Module, float]], by_sample: bool
+) -> tuple[Report, list[Tensor]]:
+    """Objectives of heads and weights of their own -> the report, and the gradients of the body."""
+    optimizer = torch.optim.SGD(body.parameters(), lr=0.1)
+    surgeon = GMD(optimizer, generator=torch.Generator().manual_seed(0), by_sample=by_sample)
+    optimizer.zero_grad()
+    outputs = {m: body(values) for m, values in inputs.values.items()}
+    losses = [weight * head(sum(outputs.values())).square().mean() for head, weight in heads]
+    return surgeon.backward(losses, outputs=outputs), [param.grad for param in body.parameters()]
+
+
+@pytest.mark.parametrize("weight", [1.0, 1e-6])
+def test_an_objective_of_another_direction_takes_whole_passes_however_small_it_is(weight: float):
+    """Beside two that are collinear; a norm over all three would not tell that the small one is replaced."""
+    body, (inputs, _) = nn.Linear(4, 4), toy_case()
+    one, other = nn.Linear(4, 1), nn.Linear(4, 1)
+    heads = [(one, 1.0), (one, 2.0), (other, weight)]
+    (whole, expected), (sampled, got) = (backed(inputs, body, heads, by_sample) for by_sample in (False, True))
+    assert sampled.directions == whole.directions == (3, 3)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(got, expected, strict=True))
+    assert sampled.gram[2, 2] == whole.gram[2, 2]
+    assert backed(inputs, body, heads[:2], by_sample=True)[0].directions == (1, 1)
+
+
+def test_an_objective_of_zeros_is_a_multiple_of_any():
+    body, (inputs, _) = nn.Linear(4, 4), toy_case()
+    one = nn.Linear(4, 1)
+    report, _ = backed(inputs, body, [(one, 1.0), (one, 0.0), (one, 2.0)], by_sample=True)
+    assert report.directions == (1, 1)
+    assert report.gram[1, 1] == 0
+
+
+def test_two_classes_of_which_some_are_certain_are_one_score():
+    """There nothing but the rounding of a probability comes back, which has any direction."""
+    network, targets = make_network(SharedTransformer, outputs=2), torch.tensor([0, 1, 1, 0, 1, 0])
+    with torch.no_grad():
+        network.head.bias[0] = 12.0
+    _, sampled = both(network, make_inputs(0), targets, cross_entropy)
+    assert sampled.directions == (1, 1, 1)
+
+
+class _Scalars(TorchDispatchMode):
+    """Counts how often the host reads a single number: on a GPU it would have to wait for it."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("by_sample", [False, True])
+def test_the_host_waits_once_for_all_modalities_or_never(by_sample: bool, monkeypatch: pytest.MonkeyPatch):
+    network, inputs, targets = make_network(SharedTransformer), make_inputs(0), torch.randn(SAMPLES)
+    surgeon = GMD(torch.optim.SGD(network.parameters(), lr=0.1), by_sample=by_sample)
+    step(network, surgeon, inputs, targets, absolute_error)  # compares the paths with whole passes
+    lists, tolist = [], Tensor.tolist
+    monkeypatch.setattr(Tensor, "tolist", lambda tensor: lists.append(tensor) or tolist(tensor))
+    with _Scalars() as scalars:
+        step(network, surgeon, inputs, targets, absolute_error)
+    assert (scalars.count, len(lists)) == (0, int(by_sample))

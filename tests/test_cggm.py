@@ -28,7 +28,7 @@ from gmd import criteria
 from gmd.criteria import absolute_error
 from gmd.methods import CGGM, MeanGradient
 from gmd.methods.direction import gradient_losses
-from gmd.models.dynamic_sharing import Pairs
+from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.models.late_fusion import LateFusionTransformer
 from gmd.models.padded import Padded
 from gmd.subsets import all_subsets
@@ -242,6 +242,34 @@ def test_padded_steps_have_no_say():
 
 def _padded(sequences, longest, filling):
     return torch.stack([torch.cat([s, s.new_full((longest - len(s), *s.shape[1:]), filling)]) for s in sequences])
+
+
+@pytest.mark.parametrize("direction", ["gradient", "weights"])
+@pytest.mark.parametrize("make_surgeon", [None, gmd.GMD])
+def test_a_backward_pass_outside_of_autocast(make_surgeon, direction):
+    """Outputs and losses are bf16's then; the classifiers compute in their own type, and all goes its way."""
+    network = late_fusion().float()
+    inputs, scores = sequences()
+    inputs.values = {m: values.float() for m, values in inputs.values.items()}
+    found = []
+    for autocast in (False, True):
+        torch.manual_seed(7)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        surgeon = None if make_surgeon is None else make_surgeon(optimizer)
+        cggm = CGGM(optimizer, network.head, squared_error, negative_error, NAMES, direction=direction, surgeon=surgeon)
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            outputs = run_modalities(network, inputs)
+            outputs.values = {m: value.bfloat16() if autocast else value for m, value in outputs.values.items()}
+            loss = loss_of(network, outputs, scores.float())
+        targets = {m: target.float() for m, target in targets_of(outputs, scores).items()}
+        report = cggm.backward([loss], outputs.values, targets)
+        assert report.finite
+        found.append((gradients(network), report.modality))
+    (exact, expected), (rounded, modality) = found
+    assert_same(rounded, exact, rtol=0.1)
+    assert torch.allclose(modality["metric"], expected["metric"], rtol=0.02)
+    assert all(value.dtype == torch.float64 for value in modality.values())
 
 
 def test_the_scaler_leaves_without_a_trace():

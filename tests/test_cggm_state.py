@@ -19,6 +19,7 @@ from cggm_cases import (
 from torch import nn
 
 from gmd.methods import CGGM, MeanGradient
+from gmd.models.unet3d import PRIOR_LOGIT
 
 
 def assert_equal_states(one, other):
@@ -62,6 +63,14 @@ def test_a_deep_head_is_copied_layer_by_layer():
         assert not torch.equal(model[2].weight, head[2].weight)
 
 
+def test_the_classifiers_of_the_unet_start_from_its_prior():
+    """Without it they spend their first steps on the background, and say nothing of the modalities."""
+    run = Run("unet")
+    for model in run.method.classifiers.models.values():
+        assert model.bias.tolist() == [PRIOR_LOGIT] * 2
+        assert not torch.equal(model.weight, run.network.head.weight)
+
+
 def _poison(inputs, modality="b", value=torch.nan):
     inputs.values[modality][0] = value
 
@@ -93,6 +102,22 @@ def test_a_classifier_without_a_finite_gradient_learns_nothing_from_the_batch():
     targets["b"] = targets["b"] * torch.nan
     assert run.method.backward(losses, outputs, targets).finite
     assert_equal_states(run.method.state_dict()["classifiers"], before)
+
+
+@pytest.mark.parametrize("lam", [None, 0.1])
+def test_a_loss_that_is_not_finite_teaches_the_classifiers_nothing(lam):
+    """Though all that they saw, and their own gradients, are finite."""
+    run = Run(lam=lam)
+    run.step(0)
+    before = deepcopy(run.method.state_dict())
+    losses, outputs, targets = run.forward(1)
+    assert not run.method.backward([losses[0] * torch.inf], outputs, targets).finite
+    assert_equal_states(run.method.state_dict(), before)
+    losses, outputs, targets = run.forward(1)
+    assert run.method.backward(losses, outputs, targets).finite
+    weights = [model.state_dict()["weight"] for model in run.method.classifiers.models.values()]
+    known = [state["weight"] for state in before["classifiers"]["models"]]
+    assert not any(torch.equal(ours, theirs) for ours, theirs in zip(weights, known, strict=True))
 
 
 def test_a_metric_without_value_is_no_measurement():
@@ -155,6 +180,7 @@ def test_a_modality_that_the_batch_lacks_stays_as_it_was(absent):
         ({"modalities": ["a"]}, ValueError, "modalities: expected at least two different names"),
         ({"modalities": ["a", "b", "a"]}, ValueError, "modalities: expected at least two different names"),
         ({"head": nn.ReLU()}, ValueError, "head: expected a module with parameters, got ReLU"),
+        ({"head": nn.Linear(8, 1).requires_grad_(False)}, ValueError, "head: expected a parameter that requires grad"),
         ({"head": nn.MultiheadAttention(4, 1)}, ValueError, "got MultiheadAttention, which has none"),
     ],
 )

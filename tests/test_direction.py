@@ -1,10 +1,13 @@
 """CGGM's loss on the direction: its gradient against finite differences, through heads and fusions of every kind."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from cggm_cases import (
     CASES,
     NAMES,
+    Run,
     late_fusion,
     loss_of,
     outputs_of,
@@ -84,6 +87,34 @@ def test_values_by_hand():
     expected = (BALANCE.abs() - BALANCE * cosines).sum() / 3
     [found] = gradient_losses([loss_of(network, outputs, scores)], network.head, guides, BALANCE)
     assert torch.allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias"])
+@pytest.mark.parametrize("direction", ["gradient", "weights"])
+def test_a_frozen_parameter_of_the_head_has_no_say(direction, frozen):
+    """As of a head that has it as a constant."""
+    run = Run("shared", rho=None, direction=direction)
+    run.network.head.get_parameter(frozen).requires_grad_(False)
+    classifiers = deepcopy(run.method.classifiers)
+    losses, outputs, targets = run.forward(0)
+    rest = "bias" if frozen == "weight" else "weight"
+    own = run.network.head.get_parameter(rest)
+    if direction == "gradient":
+        [own] = torch.autograd.grad(losses[0], [own], create_graph=True)
+        guides = [gradients[rest == "bias"] for gradients in classifiers.judge(outputs, targets).gradients.values()]
+    else:
+        guides = [model.get_parameter(rest).detach() for model in classifiers.models.values()]
+    cosines = torch.stack([cosine_similarity(own.flatten(), guide.flatten(), dim=0) for guide in guides])
+    balance = run.method.balance.terms(run.method.balance.state)
+    guided = losses[0] + run.method.lam * (balance.abs() - balance * cosines).mean()
+    params = [param for param in run.network.parameters() if param.requires_grad]
+    expected = torch.autograd.grad(guided, params, retain_graph=True, allow_unused=True)
+    report = run.method.backward(losses, outputs, targets)
+    assert torch.equal(report.modality["balance"], balance)
+    assert run.network.head.get_parameter(frozen).grad is None
+    for param, gradient in zip(params, expected, strict=True):
+        assert (param.grad is None) == (gradient is None)
+        assert gradient is None or torch.allclose(param.grad, gradient, rtol=1e-9, atol=1e-12)
 
 
 def test_a_gradient_like_the_guides_costs_nothing_and_one_against_them_the_most():

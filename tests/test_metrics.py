@@ -143,9 +143,10 @@ def test_class_metrics_are_those_of_scikit_learn(data: st.DataObject):
 @pytest.mark.parametrize(
     ("probabilities", "classes", "message"),
     [
-        (torch.zeros(0, 2), torch.zeros(0).long(), r"n at least 1, got \[0, 2\] for \[0\]"),
+        (torch.zeros(0, 2), torch.zeros(0).long(), r"n at least 1, .*, got \[0, 2\] for \[0\]"),
         (torch.zeros(3, 2), torch.zeros(2).long(), r"got \[3, 2\] for \[2\]"),
         (torch.zeros(3), torch.zeros(3).long(), r"got \[3\] for \[3\]"),
+        (torch.zeros(3, 1), torch.zeros(3).long(), r"C at least 2, got \[3, 1\] for \[3\]"),
         (torch.full((1, 2), math.inf), torch.zeros(1).long(), "probabilities: expected finite numbers"),
         (torch.zeros(2, 3), torch.tensor([0, 3]), "classes: expected 0 to 2, got 0 to 3"),
         (torch.zeros(2, 3), torch.tensor([-100, 1]), "classes: expected 0 to 2, got -100 to 1"),

@@ -286,12 +286,27 @@ def test_what_it_is_made_of(network: Branches):
     ],
 )
 def test_bad_arguments(network: Branches, mla: MLA, call, message: str):
-    """The projector stays as it is."""
+    """The projector stays as it is, and so do the gradients, of an encoder too."""
     rows = network(batch()[0]["a"], "a")
     losses, outputs = call(network.head(rows).square().mean(), rows)
+    network.head.weight.grad = torch.ones_like(network.head.weight)
     with pytest.raises(ValueError, match=message):
         mla.backward(losses, outputs=outputs)
     assert torch.equal(mla.projector, torch.eye(8))
+    gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    assert gradients.keys() == {"head.weight"}
+    assert torch.equal(gradients["head.weight"], torch.ones(3, 8))
+
+
+def test_the_rows_may_be_fused_once_more(network: Branches, mla: MLA):
+    """Then the loss did not come from them, but through the head all the same."""
+    inputs, targets = batch()
+    rows = network(inputs["a"], "a")
+    loss = nn.functional.cross_entropy(network.head(1 * rows), targets)
+    again = copy.deepcopy(network)
+    mla.backward([loss], outputs={"a": 1 * rows})
+    turn(MLA(torch.optim.SGD(again.parameters(), lr=0.1), again.head, alpha=0.5), again, "a")
+    assert torch.equal(network.head.weight.grad, again.head.weight.grad)
 
 
 def test_a_state_of_another_head(mla: MLA):

@@ -1,5 +1,6 @@
 """Dynamic Sharing: pairs, norms and fusions; the traps of the published models as named regression tests."""
 
+import copy
 from collections import Counter
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from gmd.methods.objectives import full_objective, subset_objectives
 from gmd.models.dynamic_sharing import ModalityGroupNorm, ModalityLayerNorm, Pairs, run_modalities
-from gmd.models.unet3d import UNet3d
+from gmd.models.unet3d import PRIOR_LOGIT, UNet3d
 from gmd.subsets import all_subsets, subset_name
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
@@ -158,6 +159,18 @@ def test_modalities_share_everything_but_their_norms(network: UNet3d):
     assert private == 4 * private_of_one
     shared, shared_of_one = (sum(p.numel() for p in net.parameters()) for net in (network, one))
     assert shared - private == shared_of_one - private_of_one
+
+
+def test_the_head_starts_from_the_prior_and_so_does_one_that_is_reset(network: UNet3d):
+    """Its parameters are named as ever; checkpoints know them so."""
+    head = copy.deepcopy(network.head)
+    assert list(head.state_dict()) == ["weight", "bias"]
+    for _ in range(2):
+        assert head.bias.tolist() == [PRIOR_LOGIT] * 3
+        with torch.no_grad():
+            head.bias.fill_(1.0)
+        head.reset_parameters()
+    assert not torch.equal(head.weight, network.head.weight)
 
 
 def test_features_are_what_the_head_makes_logits_of(network: UNet3d):

@@ -1,17 +1,19 @@
 """OGM-GE: its coefficients by hand, which parameters get noise, and how much."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
 from cggm_cases import NAMES, gradients, late_fusion, loss_of, outputs_of, sequences, shared, targets_of
 from hypothesis import example, given
 from hypothesis import strategies as st
+from torch import nn
 
 import gmd
 from gmd.criteria import probability
 from gmd.methods import OGMGE, MeanGradient
-from gmd.methods.graph import private_leaves
+from gmd.methods.graph import leaves_of
 from gmd.methods.ogm_ge import modulation
 
 
@@ -127,18 +129,81 @@ def test_shared_networks_get_noise_in_their_private_parts_only():
     assert {"inputs.0.linear.weight", "inputs.2.linear.weight"} <= private
     assert not {name for name in private if name.startswith("head")}
     named = dict(run.network.named_parameters())
-    losses, outputs, _, _ = run.forward()
-    alone = {id(leaf) for leaves in private_leaves(losses, list(outputs.values())) for leaf in leaves}
-    assert private == {name for name, param in named.items() if id(param) in alone and expected[name].norm() > 0}
-    assert {name for name in named if id(named[name]) not in alone} & {name for name in named if "encoder" in name}
+    _, outputs, _, _ = run.forward()
+    ways = Counter(id(leaf) for output in outputs.values() for leaf in leaves_of([output]))
+    alone = {name for name, param in named.items() if ways[id(param)] == 1}
+    assert private == {name for name in alone if expected[name].norm() > 0}
+    assert any("encoder" in name and ways[id(param)] == 3 for name, param in named.items())
 
 
-def test_private_leaves_are_those_of_one_output_and_nothing_else():
-    shared_one, behind, direct = (torch.ones(2, requires_grad=True) for _ in range(3))
-    own = [torch.ones(2, requires_grad=True) for _ in range(2)]
-    outputs = [shared_one * direct * p for p in own]
-    loss = (outputs[0] * behind + outputs[1] + direct).sum()
-    assert [[id(leaf) for leaf in leaves] for leaves in private_leaves([loss], outputs)] == [[id(p)] for p in own]
+def test_leaves_are_those_that_are_reached_otherwise_than_through_the_stops():
+    before, beside, behind, direct = (torch.ones(2, requires_grad=True) for _ in range(4))
+    output = before * direct
+    loss = (output * behind + beside + direct).sum()
+
+    def ids(leaves):
+        return sorted(map(id, leaves))
+
+    assert ids(leaves_of([loss], [output])) == ids([beside, behind, direct])
+    assert ids(leaves_of([output])) == ids([before, direct])
+    assert ids(leaves_of([loss])) == ids([before, beside, behind, direct])
+
+
+class Between(nn.Module):
+    """Modalities a and c go through a layer that they share, and b through one of its own."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.ModuleDict({m: nn.Linear(3, 4) for m in NAMES})
+        self.second = nn.ModuleDict({"ac": nn.Linear(4, 4), "b": nn.Linear(4, 4)})
+        self.head = nn.Linear(4, 1)
+
+
+def noisy(method, network, modalities, seed=0):
+    """Names of the modules whose gradients have noise after a batch of `modalities`."""
+    found = []
+    for surgeon in (method, method.surgeon):
+        network.zero_grad()
+        x = torch.randn(6, 3, generator=torch.Generator().manual_seed(seed))
+        outputs = {m: network.second["b" if m == "b" else "ac"](network.first[m](x)) for m in modalities}
+        loss = network.head(sum(outputs.values())).square().mean()
+        targets = dict.fromkeys(modalities, x[:, 0])
+        equals = {m: x[:, :1] for m in modalities}  # as good as one another: no factors
+        given = (equals, targets) if surgeon is method else ()
+        surgeon.backward([loss], outputs, *given)
+        found.append(gradients(network))
+    got, plain = found
+    names = {name for name, gradient in plain.items() if gradient is not None}
+    return {name.rsplit(".", 1)[0] for name in names if not torch.equal(got[name], plain[name])}
+
+
+@pytest.mark.parametrize("batches", [[NAMES], [("b", "c")], [("c",)], [("c",), ("b", "a")]])
+def test_what_another_modality_was_ever_seen_to_share_gets_no_noise_in_a_batch_without_that_one(batches):
+    network = Between()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    method = OGMGE(optimizer, 0.5, closeness, torch.Generator().manual_seed(0))
+    for batch in batches:
+        noisy(method, network, batch)
+    assert noisy(method, network, ("a", "b")) == {"first.a", "first.b", "second.b"}
+    later = OGMGE(optimizer, 0.5, closeness, torch.Generator().manual_seed(0))
+    later.load_state_dict(method.state_dict())
+    assert noisy(later, network, ("a", "b")) == {"first.a", "first.b", "second.b"}, "nor after a resume"
+    assert noisy(later, network, NAMES) == {"first.a", "first.b", "first.c", "second.b"}
+
+
+def test_a_batch_that_is_refused_tells_nothing():
+    """As a layer would be taken for a shared one by its wrong outputs."""
+    network = Between()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    method = OGMGE(optimizer, 0.5, closeness, surgeon=gmd.GMD(optimizer))
+    x = torch.randn(6, 3)
+    hidden = network.first["a"](x)
+    outputs = {"a": hidden, "b": network.second["b"](hidden)}
+    given = dict.fromkeys(outputs, x[:, :1]), dict.fromkeys(outputs, x[:, 0])
+    with pytest.raises(ValueError, match="computed from"):
+        method.backward([network.head(outputs["b"]).sum()], outputs, *given)
+    assert method.state_dict() == {"owners": {}}
 
 
 def test_the_generator_decides():
@@ -151,15 +216,29 @@ def test_the_generator_decides():
 
 
 def test_a_batch_without_a_modality():
-    run = Run()
+    run = Run(errors=(1.0, 1.0, 1.0))
     run.backward()
-    report = run.backward(absent=("a", "c"))
-    assert report.modality["factor"].tolist() == [1.0]
-    got, expected = gradients(run.network), run.plain(absent=("a", "c"))
+    report = run.backward(absent=("a",))
+    assert report.modality["factor"].tolist() == [1.0, 1.0]
+    got, expected = gradients(run.network), run.plain(absent=("a",))
     for name, gradient in expected.items():
         assert (gradient is None) == (got[name] is None)
         if gradient is not None:
-            assert torch.equal(got[name], gradient) == (owner(name) != "b" or gradient.norm() == 0), name
+            assert torch.equal(got[name], gradient) == (owner(name) is None or gradient.norm() == 0), name
+
+
+@pytest.mark.parametrize("make", [late_fusion, shared])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_batch_of_one_modality_gets_no_noise(make, before):
+    """There all that it goes through would seem its own, the encoder that all share too; and nothing is to balance."""
+    run = Run(make)
+    for _ in range(before):
+        run.backward()
+    report = run.backward(absent=("b", "c"))
+    assert report.modality["factor"].tolist() == [1.0]
+    got, expected = gradients(run.network), run.plain(absent=("b", "c"))
+    for name, gradient in expected.items():
+        assert got[name] is gradient or torch.equal(got[name], gradient), name
 
 
 def test_with_gmd():

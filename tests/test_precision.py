@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from training_cases import TWO, read_metrics, without_times
+from training_cases import TWO, overflowing, read_metrics, without_times
 
 import gmd.evaluate
 import gmd.precision
@@ -143,27 +143,12 @@ def test_only_fp16_is_scaled(config: TrainBrats):
         assert ("scaler" in training.state_dict()) == (precision == "fp16")
 
 
-def overflowing(above: float):
-    """A loss whose gradient overflows where it is scaled by more than `above`, as in fp16; its value does not."""
-
-    class Overflow(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, loss: Tensor) -> Tensor:
-            return loss.clone()
-
-        @staticmethod
-        def backward(ctx, grad: Tensor) -> Tensor:
-            return torch.where(grad.abs() > above, torch.inf, grad)
-
-    return lambda logits, targets: Overflow.apply(region_loss(logits, targets))
-
-
 @pytest.mark.parametrize("method", ["gmd", "joint"])
 def test_overflows_are_skipped_while_the_scale_is_searched_for(
     config: TrainBrats, monkeypatch: pytest.MonkeyPatch, method: str
 ):
     """From 65536 to 256 it takes eight halvings in a row, which are not bad steps; then all goes on as ever."""
-    monkeypatch.setattr(gmd.tasks.brats, "region_loss", overflowing(above=300.0))
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", overflowing(region_loss, above=300.0))
     config = replace(config, method=method, precision="fp16", steps_per_epoch=10, epochs=1, validate_every=2)
     run = train(replace(config, max_bad_steps=1))
     steps = read_metrics(run, "step")
@@ -176,7 +161,7 @@ def test_overflows_are_skipped_while_the_scale_is_searched_for(
 
 
 def test_a_gradient_that_no_scale_mends_still_stops_the_training(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gmd.tasks.brats, "region_loss", overflowing(above=-1.0))
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", overflowing(region_loss, above=-1.0))
     config = replace(config, method="joint", precision="fp16", steps_per_epoch=30, epochs=1, max_bad_steps=3)
     with pytest.raises(UserError, match=r"stopped at step 19: 3 steps in a row were skipped; not finite: the gradient"):
         train(config)  # 65536 is halved 16 times until it is 1
@@ -196,7 +181,7 @@ def test_a_resumed_run_is_the_uninterrupted_run_bit_for_bit(
     config: TrainBrats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ):
     """The scale, too, goes on where it was: in fp16 the first steps overflow here."""
-    monkeypatch.setattr(gmd.tasks.brats, "region_loss", overflowing(above=20000.0))
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", overflowing(region_loss, above=20000.0))
     config = replace(config, precision=precision, tol=0.1, granularity="tensor")
     straight = train(replace(config, out=tmp_path / "straight"))
     with monkeypatch.context() as patched:

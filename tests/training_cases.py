@@ -1,9 +1,11 @@
 """What the tests of training share."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 TWO = ("flair", "t1ce")
 
@@ -27,3 +29,18 @@ def equal(a: object, b: object) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(equal, a, b))
     return a == b
+
+
+def overflowing(loss: Callable[[Tensor, Tensor], Tensor], above: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss, whose gradient overflows where it is scaled by more than `above`, as in fp16; its value does not."""
+
+    class Overflow(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, value: Tensor) -> Tensor:
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx, grad: Tensor) -> Tensor:
+            return torch.where(grad.abs() > above, torch.inf, grad)
+
+    return lambda predictions, targets: Overflow.apply(loss(predictions, targets))

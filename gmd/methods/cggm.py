@@ -70,6 +70,9 @@ class CGGM:
         for name, value in (("rho", rho), ("lam", lam)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name}: expected a number above 0, or None, got {value}")
+        frozen = [not param.requires_grad for param in head.parameters()]
+        if lam is not None and frozen and all(frozen):
+            raise ValueError("head: expected a parameter that requires grad, for lam to turn its gradient, got none")
         self.modalities = tuple(modalities)
         if len(set(self.modalities)) < max(2, len(self.modalities)):
             raise ValueError(f"modalities: expected at least two different names, got {self.modalities}")

@@ -43,9 +43,11 @@ class Classifiers:
         """One after the other, so that no more than one graph is in memory."""
         verdicts = Verdicts({}, {})
         for m, output in outputs.items():
-            prediction = self.models[m](output.detach())
+            params = list(self.models[m].parameters())
+            # outputs that autocast made are of another type, and a head outside it takes its own only
+            prediction = self.models[m](output.detach().to(params[0].dtype))
             loss = self.criterion(prediction, targets[m])
-            verdicts.gradients[m] = torch.autograd.grad(loss, list(self.models[m].parameters()))
+            verdicts.gradients[m] = torch.autograd.grad(loss, params)
             verdicts.metrics[m] = self.metric(prediction.detach(), targets[m]).double()
         return verdicts
 

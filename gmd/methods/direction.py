@@ -2,7 +2,7 @@
 
     L_gm = 1/M sum_m ( |B_m| - B_m cos(grad_phi L, grad_phi_m L_m) )
 
-phi: the head's parameters, phi_m: the same ones of modality m's classifier, B_m: the balancing term.
+phi: the head's parameters that require grad, phi_m: the same ones of modality m's classifier, B_m: the balancing term.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,14 +22,15 @@ def gradient_losses(
 
     Args:
         losses: T scalars, computed with `head`.
-        guides: the gradient of each of M classifiers' own loss, as many tensors as `head.parameters()`.
+        guides: the gradient of each of M classifiers' own loss, as many tensors as `head.parameters()`, of which those
+            of frozen parameters have no say.
         balance: [M]
 
     Raises:
         ValueError: a loss was computed without some parameter of the head.
     """
-    params = list(head.parameters())
-    guide, highest = _guide([_flat(each) for each in guides], balance)
+    params = _learning(head, head.parameters())
+    guide, highest = _guide([_flat(_learning(head, each)) for each in guides], balance)
     terms = []
     for k, loss in enumerate(losses):
         gradients = torch.autograd.grad(loss, params, create_graph=True, allow_unused=True)
@@ -43,8 +44,14 @@ def weight_losses(
     losses: Sequence[Tensor], head: nn.Module, classifiers: Sequence[nn.Module], balance: Tensor
 ) -> list[Tensor]:
     """The published code's stand-in: cosines of the weights, which say nothing of the batch. One for all losses."""
-    guide, highest = _guide([_flat(classifier.parameters()).detach() for classifier in classifiers], balance)
-    return [highest - _unit(_flat(head.parameters())) @ guide] * len(losses)
+    weights = [_flat(_learning(head, classifier.parameters())).detach() for classifier in classifiers]
+    guide, highest = _guide(weights, balance)
+    return [highest - _unit(_flat(_learning(head, head.parameters()))) @ guide] * len(losses)
+
+
+def _learning(head: nn.Module, tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Of tensors that go with the head's parameters, those whose parameter is not frozen."""
+    return [tensor for param, tensor in zip(head.parameters(), tensors, strict=True) if param.requires_grad]
 
 
 def _guide(rows: Sequence[Tensor], balance: Tensor) -> tuple[Tensor, Tensor]:

@@ -104,8 +104,9 @@ class GMD:
             factors: [M], any float type, on the device of the outputs, which have to be given: the gradient that comes
                 in at output m is multiplied by factors[m], so that everything before it gets its gradient times that.
 
-        A parameter that no loss reaches keeps its `.grad` as it is. Nothing waits for the device, but once with `tol`:
-        if a loss or gradient may be NaN, look at `report.finite` before `optimizer.step()`.
+        A parameter that no loss reaches keeps its `.grad` as it is. The device is waited for once with `tol`, once with
+        `by_sample`, and once more for each path that is compared with a whole pass; without the two it never is. If a
+        loss or gradient may be NaN, look at `report.finite` before `optimizer.step()`.
         """
         losses = check_losses(losses)
         if len(losses) > gk.MAX_OBJECTIVES:

@@ -1,6 +1,5 @@
 """What autograd's graph says of a step whose objectives meet the network at the modalities' outputs."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -56,14 +55,12 @@ def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
     return Paths(head, kept, compiled, paths)
 
 
-def private_leaves(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[list[Tensor]]:
-    """[M], the parameters that the losses reach through that output and in no other way; in any order."""
-    edges = [get_gradient_edge(output) for output in outputs]
-    where = {(edge.node, edge.output_nr): m for m, edge in enumerate(edges)}
-    behind, _ = _walk([get_gradient_edge(loss) for loss in losses], where)
-    leaves = [_leaves(nodes) for nodes in (behind, *(_walk([edge], {})[0] for edge in edges))]
-    ways = Counter(id(leaf) for found in leaves for leaf in found)
-    return [[leaf for leaf in found if ways[id(leaf)] == 1] for found in leaves[1:]]
+def leaves_of(tensors: Iterable[Tensor], stops: Iterable[Tensor] = ()) -> list[Tensor]:
+    """The parameters that a backward pass from `tensors` reaches otherwise than through `stops`; in any order."""
+    edges = [get_gradient_edge(stop) for stop in stops]
+    where = {(edge.node, edge.output_nr): s for s, edge in enumerate(edges)}
+    nodes, _ = _walk([get_gradient_edge(tensor) for tensor in tensors], where)
+    return _leaves(nodes)
 
 
 def _walk(edges: Iterable[GradientEdge], stops: dict[tuple[Node, int], int]) -> tuple[set[Node], set[int]]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
+from gmd.methods.graph import leaves_of
 from gmd.methods.losses import check_losses, check_outputs
 from gmd.methods.report import Report
 
@@ -75,13 +76,12 @@ class MLA:
         if len(stacked) != 1:
             raise ValueError(f"losses: expected one, of the modality whose turn it is, got {len(stacked)}")
         weight = self.head.weight
-        before, weight.grad = weight.grad, None
-        self._backward(stacked[0])
-        if weight.grad is None:
-            weight.grad = before
+        if not any(leaf is weight for leaf in leaves_of([stacked], outputs.values())):
             raise ValueError(
                 "losses: expected one that was computed through the head, got one that its weight is not in"
             )
+        before, weight.grad = weight.grad, None
+        self._backward(stacked[0])
         others = gk.gram([[p.grad for p in self._params() if p is not weight]]).to(weight.device)
         sound = stacked[0].detach().isfinite() & others.isfinite().all()
         gk.owm_update_(self.projector, weight.grad, mean_input.where(sound, torch.nan), self.alpha)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gmd.methods.gmd import GMD
-from gmd.methods.graph import private_leaves
+from gmd.methods.graph import leaves_of
 from gmd.methods.losses import check_losses, check_outputs, check_rows
 from gmd.methods.objectives import Criterion
 from gmd.methods.plain import MeanGradient
@@ -24,14 +24,16 @@ class OGMGE:
         r_m = score_m / mean of the others' scores        k_m = 1 - tanh(alpha * r_m) where r_m > 1, else 1
 
     The gradient of a parameter that belongs to modality m alone gets Gaussian noise too, of the standard deviation that
-    its elements had before k_m. The paper has two modalities and classes; for more of them, and for regression (by a
-    score in [0, 1] that falls with the error), this is an extension.
+    its elements had before k_m. A parameter belongs to m alone as long as no batch has had the losses reach it in any
+    other way. In a batch with a single modality there is nothing to balance, and no noise. The paper has two modalities
+    and classes; for more of them, and for regression (by a score in [0, 1] that falls with the error), this is an
+    extension.
 
     Args:
         optimizer: any torch optimizer.
         alpha: above 0, how much the modality that is ahead is slowed down.
         score: (predictions, targets) -> scalar in [0, 1]; the paper's is the mean probability of the right class.
-        generator: source of the noise; torch's default generator otherwise.
+        generator: source of the noise, drawn on its device and copied to the gradients; without one, each device's own.
         surgeon: what merges the losses' gradients, GMD or MeanGradient (the default) of the same optimizer.
     """
 
@@ -52,7 +54,8 @@ class OGMGE:
         self.alpha = alpha
         self.score = score
         self.generator = generator
-        self._private: dict[frozenset[str], dict[str, list[Tensor]]] = {}  # by the modalities of a batch
+        self._owners: dict[int, str | None] = {}  # parameter, by number -> its modality; None if it has several
+        self._searched: set[frozenset[str]] = set()  # the modalities of batches whose graph is known
 
     def backward(
         self,
@@ -70,7 +73,7 @@ class OGMGE:
             targets: of the same modalities, [n_m, ...].
 
         `report.modality` has "score" and "factor" (k_m); the Gramian is that of the gradient without noise. Nothing
-        waits for the device.
+        waits for the device, unless the generator is on another one, from which the noise is copied.
         """
         losses = check_losses(losses)
         for what, given in (("predictions", predictions), ("targets", targets)):
@@ -79,24 +82,30 @@ class OGMGE:
         with torch.no_grad():
             scores = torch.stack([self.score(predictions[m], targets[m]).double() for m in outputs])
         factors = modulation(scores, self.alpha)
-        private = self._private_of(losses, outputs)
+        owners = self._owners_after(losses, outputs)
         report = self.surgeon.backward(losses, outputs=outputs, factors=factors)
-        for m, factor in zip(outputs, factors, strict=True):
-            self._add_noise(private[m], factor)
+        self._owners = owners
+        self._searched.add(frozenset(outputs))
+        if len(outputs) > 1:
+            for m, factor in zip(outputs, factors, strict=True):
+                # in the optimizer's order: the graph's is another in every process, and so would be the noise
+                self._add_noise([param for p, param in enumerate(self._params()) if owners.get(p) == m], factor)
         return replace(report, modality=report.modality | {"score": scores, "factor": factors})
 
-    def _private_of(self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """The parameters of each modality alone; the graph is searched once for each set of modalities."""
-        key = frozenset(outputs)
-        if key not in self._private:
-            params = [param for group in self.optimizer.param_groups for param in group["params"]]
-            found = {}
-            for m, leaves in zip(outputs, private_leaves(losses, list(outputs.values())), strict=True):
-                alone = {id(leaf) for leaf in leaves}
-                # in the optimizer's order: the graph's is another in every process, and so would be the noise
-                found[m] = [param for param in params if id(param) in alone]
-            self._private[key] = found
-        return self._private[key]
+    def _owners_after(self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor]) -> dict[int, str | None]:
+        """Whose the parameters are, after a batch; the graph is searched once for each set of modalities."""
+        owners = dict(self._owners)
+        if frozenset(outputs) in self._searched:
+            return owners
+        numbers = {id(param): p for p, param in enumerate(self._params())}
+        ways = [(None, leaves_of(losses, outputs.values())), *((m, leaves_of([out])) for m, out in outputs.items())]
+        for owner, leaves in ways:
+            for p in (numbers[id(leaf)] for leaf in leaves if id(leaf) in numbers):
+                owners[p] = owner if owners.get(p, owner) == owner else None
+        return owners
+
+    def _params(self) -> list[Tensor]:
+        return [param for group in self.optimizer.param_groups for param in group["params"]]
 
     def _add_noise(self, params: list[Tensor], factor: Tensor) -> None:
         least = torch.finfo(factor.dtype).tiny  # no gradient is left where the factor is 0, and no noise either
@@ -107,6 +116,14 @@ class OGMGE:
             device = param.device if self.generator is None else self.generator.device
             noise = torch.randn(param.shape, generator=self.generator, device=device)
             param.grad.add_(noise.to(param.grad) * deviation)
+
+    def state_dict(self) -> dict:
+        """Which parameters belong to one modality, as far as the batches have told."""
+        return {"owners": dict(self._owners)}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._owners = dict(state["owners"])
+        self._searched = set()
 
 
 def modulation(scores: Tensor, alpha: float) -> Tensor:

@@ -16,7 +16,7 @@ import gmd_kernels as gk
 from gmd.methods.compression import Directions, leading_directions
 from gmd.methods.graph import Paths, find_paths
 from gmd.methods.passes import Row, gradients_of, several_passes
-from gmd.methods.samples import by_sample, check_by_sample, common_directions, layers_of
+from gmd.methods.samples import Layers, Multiples, by_sample, check_by_sample, common_directions, layers_of
 
 Checked = frozenset[int]  # a path, by the ids of its parameters
 
@@ -53,7 +53,8 @@ def path_gradients(
 ) -> Basis:
     """Gradients of the losses, times `scale`, and of what lies before output m times factors[m]; frees the graph.
 
-    With tol = 0 nothing here waits for a GPU; otherwise one Gramian has to come to the host, for the number of passes.
+    A GPU is waited for once with tol > 0, for a Gramian that tells the number of passes; once by sample, for whether
+    its passes are exact; and once more for each path that is checked. Otherwise nothing here waits.
 
     checked: paths in which samples are known not to mix, see gmd.methods.samples; those that are used so for the first
         time are checked, and added. None: no gradients by sample.
@@ -108,37 +109,50 @@ def _exact(
     """A pass for each objective and modality of it, or by sample one for the modality; `rows` come to hold the sums."""
     counts = []
     ours = [set() for _ in rows]  # parameters, by number, whose sum is in memory of its own
+    plans = [None] * len(outputs) if checked is None else _plans(cotangents, paths)
     for m, output in enumerate(outputs):
         column = _take(cotangents, m)
         reached = [k for k, cotangent in enumerate(column) if cotangent is not None]
         given = [column[k] for k in reached]
-        passes = None if checked is None else _by_sample(output, params, given, paths, m, checked)
-        counts.append(len(reached) if passes is None else 1)
-        if passes is None:
+        if plans[m] is None:
             passes = _passes(output, params, given, paths.kept[m], paths.compiled[m])
+        else:
+            passes = _by_sample(output, params, *plans[m], paths.kept[m], checked)
+        counts.append(len(reached) if plans[m] is None else 1)
         for k, gradients in zip(reached, passes, strict=True):
             _add(rows[k], gradients, ours[k])
     return Basis(rows, None, None, tuple(counts), torch.zeros(len(outputs), dtype=torch.float64, device="cpu"))
 
 
+def _plans(cotangents: list[list], paths: Paths) -> list[tuple[Multiples, Layers] | None]:
+    """[M], how to go through each path by sample; None where whole passes have to be made. Waits once for all."""
+    plans = []
+    for column, nodes in zip(zip(*cotangents, strict=True), paths.nodes, strict=True):
+        given = [cotangent for cotangent in column if cotangent is not None]
+        layers = layers_of(nodes) if len(given) > 1 else None
+        plans.append(None if layers is None else (common_directions(given), layers))
+    known = [m for m, plan in enumerate(plans) if plan is not None]
+    exact = torch.stack([plans[m][0].exact for m in known]).tolist() if known else []
+    for m, as_it_is in zip(known, exact, strict=True):
+        plans[m] = plans[m] if as_it_is else None
+    return plans
+
+
 def _by_sample(
     output: Tensor,
     params: Sequence[nn.Parameter],
-    cotangents: list[Tensor],
-    paths: Paths,
-    m: int,
+    multiples: Multiples,
+    layers: Layers,
+    keep: bool,
     checked: set[Checked],
-) -> list[Row] | None:
-    """[K][P]; None where whole passes have to be made."""
-    layers = layers_of(paths.nodes[m]) if len(cotangents) > 1 else None
-    directions = None if layers is None else common_directions(cotangents)
-    if directions is None:
-        return None
+) -> list[Row]:
+    """[K][P], the path compared with a whole pass when it is used for the first time."""
+    coefficients, vectors, _ = multiples
     path = frozenset(id(param) for leaves in layers.values() for param in leaves)
     if path not in checked:
-        check_by_sample(output, params, directions.vectors, layers)
+        check_by_sample(output, params, vectors, layers)
         checked |= {path} if len(output) > 1 else set()  # in one row nothing can mix
-    return by_sample(output, params, directions, layers, paths.kept[m])
+    return by_sample(output, params, coefficients, vectors, layers, keep)
 
 
 def _by_directions(

@@ -25,25 +25,29 @@ COLLINEAR = 1e-5  # of the cotangents' norm: float32's rounding, and no more
 AGREES = 1e-3  # of a gradient's norm: two ways of summing in float32
 
 
-class Directions(NamedTuple):
-    """Cotangent k of row i is coefficients[k, i] * vectors[i]."""
+class Multiples(NamedTuple):
+    """Cotangent k of row i is coefficients[k, i] * vectors[i], if that is what `exact` says."""
 
     coefficients: Tensor  # [K, n]
     vectors: Tensor  # [n, ...], as the output
+    exact: Tensor  # bool scalar, on the device
 
 
-def common_directions(cotangents: Sequence[Tensor]) -> Directions | None:
-    """Of K cotangents [n, ...]; None if those of some row are not multiples of one another. Waits for the device."""
+def common_directions(cotangents: Sequence[Tensor]) -> Multiples:
+    """Of K cotangents [n, ...]; not exact if those of some row are not multiples of one another.
+
+    Each objective is judged by itself, as a small one is lost among the others; but not each row: what a class that is
+    certain sends back into its row is nothing but the rounding of a probability, and has any direction.
+    """
     stacked = torch.stack(list(cotangents))
     flat = stacked.flatten(2) if stacked.ndim > 2 else stacked.unsqueeze(-1)  # [K, n, d]
     rows = torch.arange(flat.shape[1], device=flat.device)
     largest = flat[flat.norm(dim=2).argmax(dim=0), rows]  # [n, d]
     square = largest.square().sum(dim=1)
     coefficients = (flat * largest).sum(dim=2) / torch.where(square > 0, square, 1)
-    rest = (flat - coefficients.unsqueeze(-1) * largest).norm()
-    if not rest <= COLLINEAR * flat.norm():  # nor with NaN
-        return None
-    return Directions(coefficients, largest.view(cotangents[0].shape))
+    rest = (flat - coefficients.unsqueeze(-1) * largest).norm(dim=(1, 2))
+    exact = (rest <= COLLINEAR * flat.norm(dim=(1, 2))).all()  # not so with NaN
+    return Multiples(coefficients, largest.view(cotangents[0].shape), exact)
 
 
 def layers_of(nodes: set[Node]) -> Layers | None:
@@ -82,20 +86,20 @@ def _is_leaf(node: Node | None) -> bool:
 
 
 def by_sample(
-    output: Tensor, params: Sequence[nn.Parameter], directions: Directions, layers: Layers, keep: bool
+    output: Tensor, params: Sequence[nn.Parameter], coefficients: Tensor, vectors: Tensor, layers: Layers, keep: bool
 ) -> list[Row]:
-    """[K][P] gradients of what lies before the output; its path is needed afterwards if `keep`."""
+    """[K][P] gradients of what lies before the output, see Multiples; its path is needed afterwards if `keep`."""
     # a pass that does not keep its path forgets what the layers have saved
     inputs = [_input(node) for node in layers]
     edges = [GradientEdge(node, 0) for node in layers]
-    sent_back = torch.autograd.grad(output, edges, directions.vectors, retain_graph=keep)
+    sent_back = torch.autograd.grad(output, edges, vectors, retain_graph=keep)
     found: dict[int, Tensor] = {}
     for (node, leaves), x, gradient in zip(layers.items(), inputs, sent_back, strict=True):
-        for leaf, of_leaf in zip(leaves, _combined(node, x, gradient, directions.coefficients), strict=True):
+        for leaf, of_leaf in zip(leaves, _combined(node, x, gradient, coefficients), strict=True):
             if leaf is not None:
                 found[id(leaf)] = found[id(leaf)] + of_leaf if id(leaf) in found else of_leaf
     columns = [found.get(id(param)) for param in params]
-    return [[None if c is None else c[k] for c in columns] for k in range(len(directions.coefficients))]
+    return [[None if c is None else c[k] for c in columns] for k in range(len(coefficients))]
 
 
 def check_by_sample(output: Tensor, params: Sequence[nn.Parameter], vectors: Tensor, layers: Layers) -> None:
@@ -104,10 +108,10 @@ def check_by_sample(output: Tensor, params: Sequence[nn.Parameter], vectors: Ten
     By the norm of the whole gradient: single tensors may have one that is nothing but rounding.
     """
     drawn = torch.randn(1, len(output), generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
-    directions = Directions(drawn.to(vectors), vectors)
-    cotangent = directions.coefficients[0].view(-1, *[1] * (vectors.ndim - 1)) * vectors
+    coefficients = drawn.to(vectors)
+    cotangent = coefficients[0].view(-1, *[1] * (vectors.ndim - 1)) * vectors
     whole = torch.autograd.grad(output, params, cotangent, retain_graph=True, allow_unused=True)
-    [sampled] = by_sample(output, params, directions, layers, keep=True)
+    [sampled] = by_sample(output, params, coefficients, vectors, layers, keep=True)
     pairs = [(ours, theirs) for ours, theirs in zip(sampled, whole, strict=True) if theirs is not None]
     error, norm = (
         torch.stack([part.norm() for part in parts]).norm()

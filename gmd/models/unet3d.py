@@ -40,8 +40,7 @@ class UNet3d(nn.Module):
         self.encoder = nn.ModuleList(DoubleConv(i, o, len(modalities)) for i, o in down)
         up = reversed(list(pairwise(channels)))
         self.decoder = nn.ModuleList(DoubleConv(fine + coarse, fine, len(modalities)) for fine, coarse in up)
-        self.head = PointwiseConv3d(channels[0], len(regions))
-        nn.init.constant_(self.head.bias, PRIOR_LOGIT)
+        self.head = Head(channels[0], len(regions))
 
     def forward(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
         return self.head(self.features(volumes, modality))
@@ -64,6 +63,14 @@ class UNet3d(nn.Module):
         for block in self.decoder:
             x = block(torch.cat([skips.pop(), _doubled(x)], dim=1), modality)
         return x
+
+
+class Head(PointwiseConv3d):
+    """The last layer. Whoever resets it, a copy as CGGM's classifiers are say, starts from the prior again."""
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.constant_(self.bias, PRIOR_LOGIT)
 
 
 class DoubleConv(nn.Module):
