@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import numerics, study_tables
+from bench import numerics, sentiment_tables, study_tables
 from bench.host import ROOT
 from bench.norm_tables import norm_markdown
+from bench.owm_tables import owm_markdown
 from bench.run import RESULTS
+from bench.sequence_tables import cggm_markdown, sequence_step_markdown
 from bench.tables import (
     evaluation_markdown,
     gpu_markdown,
@@ -20,7 +22,7 @@ from bench.tables import (
 from gmd.files import replacing
 
 README, NUMERICS, STEP = ROOT / "README.md", ROOT / "docs" / "numerics.md", ROOT / "docs" / "step.md"
-STUDY = ROOT / "docs" / "study.md"
+STUDY, SENTIMENT = ROOT / "docs" / "study.md", ROOT / "docs" / "sentiment.md"
 DEMO = ROOT / "docs" / "demo" / "table.md"
 
 
@@ -45,7 +47,20 @@ def tables() -> dict[Path, dict[str, str]]:
         },
         NUMERICS: {"numerics table": numerics.markdown(pd.read_csv(RESULTS / "numerics_cpu.csv"))},
         STUDY: study_tables.sections(pd.read_csv(RESULTS / "study.csv")),
+        SENTIMENT: sentiment_sections(RESULTS),
     }
+
+
+def sentiment_sections(results: Path) -> dict[str, str]:
+    """Scores on real data, and what a step of each method costs."""
+    mosi, digits = (pd.read_csv(results / f"{name}.csv") for name in ("mosi", "digits"))
+    steps, cggm, owm = (pd.read_csv(results / f"{name}_cpu.csv") for name in ("sequence_step", "cggm", "owm"))
+    costs = {
+        "sequence step table": sequence_step_markdown(steps),
+        "cggm table": cggm_markdown(cggm),
+        "owm table": owm_markdown(owm),
+    }
+    return sentiment_tables.sections(mosi, digits) | costs
 
 
 NO_GPU = """\
