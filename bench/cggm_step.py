@@ -13,11 +13,11 @@ from bench.measure import summary
 from bench.sequence_step import PHASES
 from bench.sequences import BATCH, LENGTH, full_loss, make_batch, make_network
 from bench.step import Stopwatch
-from gmd.criteria import absolute_error, negative_error
 from gmd.methods import CGGM, MeanGradient, Report
 from gmd.models.dynamic_sharing import run_modalities
 from gmd.models.late_fusion import LateFusionTransformer
 from gmd.models.sequences import SequenceNetwork
+from gmd.tasks.criteria import absolute_error, negative_error
 
 JOINT, MAGNITUDE, WHOLE = "joint", "cggm, magnitude", "cggm"
 WAYS = {JOINT: None, MAGNITUDE: {"lam": None}, WHOLE: {}}  # what CGGM is given

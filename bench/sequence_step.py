@@ -17,13 +17,13 @@ from bench.measure import summary, with_peak_memory
 from bench.peers import published
 from bench.sequences import BATCH, LENGTH, make_batch, make_network, subset_losses
 from bench.step import Stopwatch
-from gmd.criteria import absolute_error
 from gmd.methods import GMD, MeanGradient
 from gmd.methods.passes import gradients_of
 from gmd.models.dynamic_sharing import run_modalities
 from gmd.models.sequences import SequenceNetwork
 from gmd.models.transformer import SharedTransformer
 from gmd.subsets import all_subsets
+from gmd.tasks.criteria import absolute_error
 
 PHASES = ("forward", "gradients", "optimizer")
 SEED = 0

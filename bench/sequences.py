@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gmd.criteria import absolute_error
 from gmd.methods.objectives import full_objective, subset_objectives
 from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.models.sequences import SequenceNetwork
 from gmd.subsets import Subset
+from gmd.tasks.criteria import absolute_error
 
 FEATURES = {"text": 768, "audio": 74, "vision": 35}  # numbers of a step, as in unaligned CMU-MOSEI
 STRENGTHS = (0.8, 0.3, 0.3)  # how much each modality says of the score

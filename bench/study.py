@@ -23,11 +23,11 @@ from gmd.data.cases import find_cases
 from gmd.data.labels import SCHEMES
 from gmd.data.phantom import write_phantoms
 from gmd.data.volumes import load_case
-from gmd.evaluate import evaluate_cases
+from gmd.evaluation.brats import evaluate_cases
+from gmd.evaluation.tables import Row, mean_over_subsets, subset_table
 from gmd.files import replacing
 from gmd.run_folder import METRICS, write_json
 from gmd.subsets import subset_name
-from gmd.tables import Row, mean_over_subsets, subset_table
 from gmd.train import train
 
 CSV, WORK = ROOT / "bench" / "results" / "study.csv", ROOT / "runs" / "study"

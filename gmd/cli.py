@@ -178,13 +178,13 @@ def evaluate_run(run: Path, data: Path | None, precision: str | None, missing: f
     from gmd.config import TrainSequences
 
     if isinstance(read_config(run), TrainSequences):
-        from gmd.score_sequences import evaluate_run
+        from gmd.evaluation.sequences import evaluate_run
 
         evaluate_run(run, data, precision=precision, missing=missing)
         return
     if missing is not None:
         raise UserError(f"--missing: {run} segments; its cases lack what they lack, leave --missing out")
-    from gmd.evaluate import evaluate_run
+    from gmd.evaluation.brats import evaluate_run
 
     evaluate_run(run, data, precision=precision)
 

@@ -16,9 +16,9 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from gmd.errors import UserError
+from gmd.evaluation.tables import Score
 from gmd.files import replacing
 from gmd.subsets import Subset, all_subsets, subset_name
-from gmd.tables import Score
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; regions nest, so later ones are drawn on top
 REGION_COLOURS = ("#56B4E9", "#F0E442", "#D55E00", "#009E73", "#CC79A7", "#0072B2")

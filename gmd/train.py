@@ -18,11 +18,11 @@ from tqdm import tqdm
 from gmd.checkpoint import save_checkpoint
 from gmd.config import TrainConfig
 from gmd.errors import UserError
+from gmd.monitor.step_record import bad_values, step_record
+from gmd.monitor.tensorboard import Scalars
 from gmd.precision import slowness
 from gmd.run_folder import METRICS, drop_metrics_after, open_run, write_record
-from gmd.step_record import bad_values, step_record
 from gmd.tasks import Task, Validation, open_task
-from gmd.tensorboard import Scalars
 from gmd.training import Training, train_step
 
 SLOW_EPOCH = 20  # seconds; pictures are drawn meanwhile for those who wait, not only at the end
@@ -135,7 +135,7 @@ def save_training(path: Path, training: Training, config: TrainConfig) -> None:
 def draw_pictures(run: Path, task: Task) -> str:
     """Returns the sentence that says which modality dominates."""
     # matplotlib is slow to import, and nothing else here needs it
-    from gmd.dominance_picture import write_dominance
+    from gmd.monitor.dominance_picture import write_dominance
     from gmd.pictures import ValidationPanel, draw_training
 
     draw_training(run, ValidationPanel(task.score_title, task.score_name))

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import PolynomialLR
 
-from gmd.dominance import on_host
 from gmd.methods import Report
 from gmd.methods.registry import METHODS, Method, Parts
 from gmd.models.dynamic_sharing import Pairs
+from gmd.monitor.dominance import on_host
 from gmd.precision import autocast, make_scaler
 from gmd.subsets import Subset
 from gmd.tasks import Task

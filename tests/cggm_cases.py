@@ -5,12 +5,12 @@ from copy import deepcopy
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
-from gmd.criteria import accuracy
 from gmd.methods import CGGM
 from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.models.late_fusion import LateFusionTransformer
 from gmd.models.transformer import SharedTransformer
 from gmd.models.unet3d import UNet3d
+from gmd.tasks.criteria import accuracy
 
 FEATURES = {"a": 5, "b": 4, "c": 3}
 NAMES = tuple(FEATURES)

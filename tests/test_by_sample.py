@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gmd.criteria import absolute_error, cross_entropy
 from gmd.methods import GMD, Report
 from gmd.methods.objectives import subset_objectives
 from gmd.models.branches import BranchNetwork
@@ -17,6 +16,7 @@ from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.models.late_fusion import LateFusionTransformer
 from gmd.models.padded import pad
 from gmd.models.transformer import SharedTransformer
+from gmd.tasks.criteria import absolute_error, cross_entropy
 
 FEATURES = {"text": 5, "audio": 3, "vision": 4}
 SAMPLES = 6

@@ -24,14 +24,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gmd
-from gmd import criteria
-from gmd.criteria import absolute_error
 from gmd.methods import CGGM, MeanGradient
 from gmd.methods.direction import gradient_losses
 from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.models.late_fusion import LateFusionTransformer
 from gmd.models.padded import Padded
 from gmd.subsets import all_subsets
+from gmd.tasks import criteria
+from gmd.tasks.criteria import absolute_error
 
 
 def contributions(run, seed=0):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gmd.cli
-import gmd.evaluate
+import gmd.evaluation.brats
 import gmd.train
 import gmd_kernels as gk
 from gmd.config import TASKS, TrainBrats
@@ -83,7 +83,9 @@ def test_settings_reach_the_training(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     seen = []
-    monkeypatch.setattr(gmd.evaluate, "evaluate_run", lambda *given, **named: seen.append((*given, named["precision"])))
+    monkeypatch.setattr(
+        gmd.evaluation.brats, "evaluate_run", lambda *given, **named: seen.append((*given, named["precision"]))
+    )
     run = tmp_path / "a"
     write_json(run / "config.json", TrainBrats(Path("d")).to_dict())
     assert gmd.cli.main(["evaluate", str(run)]) == 0

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gmd.dominance import NORM, WITH_ALL, WITH_MERGED, dominance_record, on_host
-from gmd.dominance_text import LEAST, TIMES, dominance_text
 from gmd.methods.gmd import GMD
 from gmd.methods.plain import MeanGradient
 from gmd.methods.report import Report
+from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED, dominance_record, on_host
+from gmd.monitor.dominance_text import LEAST, TIMES, dominance_text
 from gmd.subsets import Subset, all_subsets, subset_name
 
 THREE = ("text", "audio", "vision")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from test_pictures import axes_drawn, is_picture
 
-from gmd.dominance import NORM, WITH_ALL, WITH_MERGED
-from gmd.dominance_picture import POINTS, write_dominance
 from gmd.errors import UserError
+from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED
+from gmd.monitor.dominance_picture import POINTS, write_dominance
 
-MODULE = "gmd.dominance_picture"
+MODULE = "gmd.monitor.dominance_picture"
 
 
 def step_line(step: int, dominance: dict | None) -> dict:

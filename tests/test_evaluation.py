@@ -19,13 +19,13 @@ from gmd.data.cases import BRATS_MODALITIES, find_cases
 from gmd.data.labels import SCHEMES
 from gmd.data.volumes import load_case
 from gmd.errors import UserError
-from gmd.evaluate import _predict_brains, evaluate_cases, evaluate_run, predict_modalities, predict_subsets
+from gmd.evaluation.brats import _predict_brains, evaluate_cases, evaluate_run, predict_modalities, predict_subsets
+from gmd.evaluation.tables import Score, subset_table
 from gmd.files import replacing
 from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.models.unet3d import UNet3d
 from gmd.run_folder import open_run
 from gmd.subsets import all_subsets
-from gmd.tables import Score, subset_table
 from gmd.tasks import open_task
 
 REAL = Path(__file__).parents[2] / "shared/data/brats15_two_modalities"

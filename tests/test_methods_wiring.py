@@ -13,10 +13,9 @@ from training_cases import equal, overflowing
 import gmd.cli
 import gmd.tasks.sequences
 from gmd.config import TrainSentiment
-from gmd.criteria import absolute_error
 from gmd.data.batches import collate
 from gmd.data.sentiment_phantom import write_sentiment_phantom
-from gmd.evaluate_sequences import predict_samples
+from gmd.evaluation.predictions import predict_samples
 from gmd.methods import CGGM, GMD, MLA, OGMGE, MeanGradient
 from gmd.methods.balance import PublishedBalance, SmoothBalance
 from gmd.methods.entropy import entropy_fusion
@@ -24,6 +23,7 @@ from gmd.methods.registry import METHODS
 from gmd.models.dynamic_sharing import Pairs
 from gmd.models.padded import pad
 from gmd.tasks import Task, open_task
+from gmd.tasks.criteria import absolute_error
 from gmd.training import Training, train_step
 
 SMALL = ["--width", "16", "--layers", "1", "--heads", "2", "--batch", "16", "--device", "cpu"]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from sklearn import metrics as sklearn
 from torch import Tensor
 
-from gmd.metrics import CLASS_METRICS, SENTIMENT_METRICS, class_metrics, sentiment_metrics
+from gmd.evaluation.metrics import CLASS_METRICS, SENTIMENT_METRICS, class_metrics, sentiment_metrics
 
 SCORE = st.one_of(st.floats(-4, 4, width=32), st.sampled_from([-2.5, -1.5, -0.5, 0.0, 0.5, 1.5, 2.5]))
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import gmd
-from gmd.criteria import probability
 from gmd.methods import OGMGE, MeanGradient
 from gmd.methods.graph import leaves_of
 from gmd.methods.ogm_ge import modulation
+from gmd.tasks.criteria import probability
 
 
 def closeness(predictions, scores):

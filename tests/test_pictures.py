@@ -15,6 +15,7 @@ from gmd.data.cases import find_cases
 from gmd.data.labels import SCHEMES
 from gmd.data.volumes import load_case
 from gmd.errors import UserError
+from gmd.evaluation.tables import Score
 from gmd.pictures import (
     HARD_DICE,
     ValidationPanel,
@@ -27,7 +28,6 @@ from gmd.pictures import (
     thinned,
 )
 from gmd.subsets import all_subsets, subset_name
-from gmd.tables import Score
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 NAMES = [subset_name(subset) for subset in all_subsets(MODALITIES)]

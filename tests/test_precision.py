@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from training_cases import TWO, overflowing, read_metrics, without_times
 
-import gmd.evaluate
+import gmd.evaluation.brats
 import gmd.precision
 import gmd.tasks.brats
 import gmd.train
 from gmd.checkpoint import load_checkpoint, load_run
 from gmd.config import TrainBrats
 from gmd.errors import UserError
-from gmd.evaluate import evaluate_run
+from gmd.evaluation.brats import evaluate_run
 from gmd.models.unet3d import UNet3d
 from gmd.precision import autocast, make_scaler, slowness
 from gmd.tasks import Task, open_task
@@ -232,7 +232,7 @@ def test_evaluation_takes_the_precision_of_the_run_or_another(
 ):
     run = train(replace(config, precision="bf16", epochs=1))
     types = set()
-    predict = gmd.evaluate.predict_modalities
+    predict = gmd.evaluation.brats.predict_modalities
 
     def watched(network, volumes, patch, precision):
         handle = network.head.register_forward_hook(lambda _, inputs, logits: types.add(logits.dtype))
@@ -241,7 +241,7 @@ def test_evaluation_takes_the_precision_of_the_run_or_another(
         assert all(logits.dtype == torch.float32 for logits in outputs.values())
         return outputs
 
-    monkeypatch.setattr(gmd.evaluate, "predict_modalities", watched)
+    monkeypatch.setattr(gmd.evaluation.brats, "predict_modalities", watched)
     for precision, dtype in ((None, torch.bfloat16), ("fp32", torch.float32)):
         types.clear()
         capsys.readouterr()

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gmd.metrics import CLASS_METRICS, SENTIMENT_METRICS, class_metrics, sentiment_metrics
-from gmd.sequence_tables import (
+from gmd.evaluation.metrics import CLASS_METRICS, SENTIMENT_METRICS, class_metrics, sentiment_metrics
+from gmd.evaluation.sequence_tables import (
     Predictions,
     mean_over_subsets,
     predictions_csv,

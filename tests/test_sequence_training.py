@@ -17,14 +17,14 @@ import gmd.tasks.sequences
 import gmd.train
 from gmd.checkpoint import load_checkpoint, load_run
 from gmd.config import TrainBrats, TrainDigits, TrainSentiment, config_from_dict
-from gmd.criteria import absolute_error, accuracy, closeness, cross_entropy, probability
 from gmd.data.batches import collate
 from gmd.data.sentiment_phantom import write_sentiment_phantom
 from gmd.errors import UserError
-from gmd.evaluate_sequences import predict_samples
-from gmd.score_sequences import evaluate_run
+from gmd.evaluation.predictions import predict_samples
+from gmd.evaluation.sequences import evaluate_run
 from gmd.subsets import all_subsets
 from gmd.tasks import Task, open_task
+from gmd.tasks.criteria import absolute_error, accuracy, closeness, cross_entropy, probability
 from gmd.train import train
 from gmd.training import Training, train_step
 

@@ -12,8 +12,8 @@ from bench import study, study_tables
 from bench.host import ROOT
 from bench.study import ARMS, Arm, Setting
 from gmd.data.cases import BRATS_MODALITIES, find_cases
+from gmd.evaluation.tables import Row
 from gmd.subsets import all_subsets
-from gmd.tables import Row
 
 STUDY = ROOT / "docs" / "study.md"
 TINY = Setting(steps=2, width=0.125, shape=16, batch=1, train_cases=2, test_cases=1)

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from gmd.tables import Score, cases_csv, mean_over_subsets, subset_table, table_csv, table_markdown
+from gmd.evaluation.tables import Score, cases_csv, mean_over_subsets, subset_table, table_csv, table_markdown
 
 NAMES = ("x", "y"), ("WT", "TC")
 SCORES = [

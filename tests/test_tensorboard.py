@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gmd.tensorboard import FOLDER, Scalars, scalars_of
+from gmd.monitor.tensorboard import FOLDER, Scalars, scalars_of
 
 
 def step_line(step: int, loss: float = 1.0) -> dict:
@@ -105,7 +105,7 @@ def test_a_run_that_starts_anew_in_the_folder_hides_the_old_one(tmp_path: Path):
 
 def test_what_was_flushed_survives_a_kill(tmp_path: Path):
     lines = (
-        "import os, sys; from pathlib import Path; from gmd.tensorboard import Scalars\n"
+        "import os, sys; from pathlib import Path; from gmd.monitor.tensorboard import Scalars\n"
         "record = {'kind': 'step', 'step': 1, 'loss': 1.0, 'losses': {}, 'conflicts': None, 'finite': True}\n"
         "scalars = Scalars(Path(sys.argv[1])); scalars.write(record); scalars.flush(); os._exit(9)\n"
     )
@@ -115,7 +115,7 @@ def test_what_was_flushed_survives_a_kill(tmp_path: Path):
 
 def test_tensorboard_is_not_imported_before_it_is_needed():
     lines = (
-        "import sys, gmd, gmd.tensorboard, gmd.dominance\n"
+        "import sys, gmd, gmd.monitor.tensorboard, gmd.monitor.dominance\n"
         "sys.exit(int('tensorboard' in sys.modules or 'matplotlib' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", lines], check=False).returncode == 0

@@ -19,7 +19,7 @@ from gmd.checkpoint import load_checkpoint, load_run
 from gmd.config import TrainBrats
 from gmd.data.cases import BRATS_MODALITIES
 from gmd.errors import UserError
-from gmd.step_record import bad_values
+from gmd.monitor.step_record import bad_values
 from gmd.tasks import Task, Validation, open_task
 from gmd.tasks.brats import region_loss
 from gmd.train import train

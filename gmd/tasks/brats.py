@@ -20,10 +20,10 @@ from gmd.data.labels import SCHEMES
 from gmd.data.patches import RandomPatches, collate
 from gmd.data.splits import split_cases
 from gmd.data.volumes import load_case
-from gmd.evaluate import evaluate_cases
+from gmd.evaluation.brats import evaluate_cases
+from gmd.evaluation.tables import mean_over_subsets, subset_table
 from gmd.models.dynamic_sharing import Pairs, mean_fusion, run_modalities
 from gmd.subsets import Subset
-from gmd.tables import mean_over_subsets, subset_table
 from gmd.tasks.task import Batch, Task, Validation
 
 

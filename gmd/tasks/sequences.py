@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from gmd import criteria
 from gmd.checkpoint import build_sequence_network
 from gmd.config import TrainDigits, TrainSequences
 from gmd.data.batches import SequenceBatches
@@ -15,11 +14,12 @@ from gmd.data.missing import make_absent
 from gmd.data.samples import Sample, SequenceData, as_classes
 from gmd.data.sequences import read_sequences
 from gmd.errors import UserError
-from gmd.evaluate_sequences import predict_samples
+from gmd.evaluation.predictions import predict_samples
+from gmd.evaluation.sequence_tables import mean_over_subsets, subset_rows
 from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.models.sequences import input_statistics
-from gmd.sequence_tables import mean_over_subsets, subset_rows
 from gmd.subsets import Subset, all_subsets
+from gmd.tasks import criteria
 from gmd.tasks.task import Batch, Task, Validation
 
 SPLITS = ("train", "validation", "test")

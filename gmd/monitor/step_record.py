@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from gmd.dominance import dominance_record
 from gmd.methods import Report
+from gmd.monitor.dominance import dominance_record
 from gmd.subsets import subset_name
 from gmd.training import Turn
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from gmd.subset_lines import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
+from gmd.evaluation.subset_lines import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 
 

@@ -10,10 +10,10 @@ from gmd.config import TrainSequences
 from gmd.data.batches import collate
 from gmd.data.samples import Sample
 from gmd.errors import UserError
+from gmd.evaluation.sequence_tables import Predictions
 from gmd.methods.entropy import entropy_fusion
 from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.precision import autocast
-from gmd.sequence_tables import Predictions
 from gmd.subsets import Subset
 
 BATCH = 64  # samples at once

@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gmd.dominance import NORM, WITH_ALL, WITH_MERGED
-from gmd.dominance_text import dominance_text, rises
 from gmd.files import replacing
+from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED
+from gmd.monitor.dominance_text import dominance_text, rises
 from gmd.pictures import STYLE, read_metrics, save_figure, thinned
 from gmd.subsets import subset_name
 

@@ -25,10 +25,10 @@ from gmd.data.labels import SCHEMES, LabelScheme
 from gmd.data.splits import patient_of, split_cases
 from gmd.data.volumes import load_case
 from gmd.errors import UserError
+from gmd.evaluation.tables import Row, Score, cases_csv, subset_table, table_csv, table_markdown
 from gmd.files import replacing
 from gmd.precision import Precision, autocast, slowness
 from gmd.subsets import Subset, all_subsets
-from gmd.tables import Row, Score, cases_csv, subset_table, table_csv, table_markdown
 
 Patch = int | Sequence[int]
 

@@ -12,7 +12,7 @@ MOSI, where nearly all is told by text, the cosine is 0.3 for audio and -0.5 for
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from gmd.dominance import NORM, WITH_ALL, WITH_MERGED
+from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED
 from gmd.subsets import subset_name
 
 TIMES, LEAST = 2, 0.1  # what dominates is missed twice as much as any other, and by a tenth of the loss

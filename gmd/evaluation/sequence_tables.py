@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gmd.metrics import CLASS_METRICS, SENTIMENT_METRICS, class_metrics, sentiment_metrics
-from gmd.subset_lines import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
+from gmd.evaluation.metrics import CLASS_METRICS, SENTIMENT_METRICS, class_metrics, sentiment_metrics
+from gmd.evaluation.subset_lines import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 
 Classes = Sequence[str] | None  # their names; None: the predictions are scores

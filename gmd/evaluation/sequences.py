@@ -8,10 +8,10 @@ from gmd.checkpoint import load_run, read_splits
 from gmd.data.missing import make_absent
 from gmd.data.samples import Sample, SequenceData
 from gmd.errors import UserError
-from gmd.evaluate_sequences import predict_samples
+from gmd.evaluation.predictions import predict_samples
+from gmd.evaluation.sequence_tables import Row, predictions_csv, rows_csv, rows_markdown, subset_row, subset_rows
 from gmd.files import replacing
 from gmd.precision import Precision, slowness
-from gmd.sequence_tables import Row, predictions_csv, rows_csv, rows_markdown, subset_row, subset_rows
 from gmd.subsets import all_subsets
 from gmd.tasks.sequences import checksum, read_data
 

@@ -1,0 +1,1 @@
+"""Scores and predictions from every subset of the modalities, and their tables."""
