@@ -24,16 +24,20 @@ MOST_CALLS, ROUND_MS = 20, 10.0  # of a contestant in one round
 
 @dataclass(frozen=True)
 class OwmCase:
+    """kept: whether the projector is still in the caches, from a call just before; after a network's passes it is not."""
+
     d: int
     classes: int
     threads: int
+    kept: bool = False
 
     @property
     def name(self) -> str:
-        return f"d = {self.d}, C = {self.classes}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"d = {self.d}, C = {self.classes}, {threads}{', in the caches' if self.kept else ''}"
 
     def columns(self) -> dict[str, object]:
-        return {"case": self.name, "d": self.d, "C": self.classes, "on_threads": self.threads}
+        return {"case": self.name, "d": self.d, "C": self.classes, "on_threads": self.threads, "kept": self.kept}
 
 
 @dataclass
@@ -88,7 +92,8 @@ WAYS = {OURS: ours, PYTORCH: pytorch, PRODUCT: product_alone}
 def cases() -> list[OwmCase]:
     """On no more threads than torch would take."""
     threads = [count for count in THREADS if count <= torch.get_num_threads()]
-    return [OwmCase(d, classes, count) for count, d, classes in product(threads, WIDTHS, CLASSES)]
+    settings = product(threads, (False, True), WIDTHS, CLASSES)
+    return [OwmCase(d, classes, count, kept) for count, kept, d, classes in settings]
 
 
 def measure_owm(rounds: int, on_round: Callable[[], object]) -> list[dict]:
@@ -109,7 +114,8 @@ def measure_case(case: OwmCase, rounds: int) -> list[dict]:
         errors[contestant.name] = contestant.error(contestant.call())
     num_bytes = 4 * case.d**2
     bandwidth = Bandwidth(num_bytes)
-    times = _interleaved([c for c in contestants if errors[c.name] <= c.tolerance], rounds, bandwidth)
+    right = [contestant for contestant in contestants if errors[contestant.name] <= contestant.tolerance]
+    times = _times(right, rounds, bandwidth, case.kept)
     speed = bandwidth.of_the_fastest()
     floor = floor_ms(OF_PROJECTOR, num_bytes, speed["read_GBps"], speed["copy_GBps"])
     floor += floor_ms(OF_GRADIENT, 4 * case.d * case.classes, speed["read_GBps"], speed["copy_GBps"])
@@ -137,17 +143,23 @@ def _error(found: list[Tensor], case: OwmCase) -> float:
     return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True))
 
 
-def _interleaved(contestants: list[Contestant], rounds: int, bandwidth: Bandwidth) -> dict[str, dict]:
-    """They take turns, call by call: drift of the machine hits all alike, and all find the caches alike."""
+def _times(contestants: list[Contestant], rounds: int, bandwidth: Bandwidth, kept: bool) -> dict[str, dict]:
+    """They take turns, so that drift of the machine hits all alike: call by call, and each finds the caches full of the
+    others' data; or, to find its own there, call after call in a round."""
     if not contestants:
         return {}
     slowest = max(milliseconds(contestant) for contestant in contestants)
     calls = min(MOST_CALLS, max(1, round(ROUND_MS / slowest)))
     times: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
     for _ in range(rounds):
-        for _ in range(calls):
+        if kept:
             for contestant in contestants:
-                times[contestant.name].append(milliseconds(contestant))
+                milliseconds(contestant)  # fills the caches
+                times[contestant.name] += [milliseconds(contestant) for _ in range(calls)]
+        else:
+            for _ in range(calls):
+                for contestant in contestants:
+                    times[contestant.name].append(milliseconds(contestant))
         bandwidth.sample()
     return {name: summary(taken) for name, taken in times.items()}
 

@@ -1,6 +1,7 @@
 """What this benchmark is expected to show, as data, and whether it does."""
 
 import operator
+from itertools import product
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -98,10 +99,11 @@ def norm_verdicts(norm: pd.DataFrame) -> list[str]:
 
 
 def owm_verdicts(owm: pd.DataFrame) -> list[str]:
-    """For few classes and for many apart: of the latter the product alone is most of the work."""
+    """For few classes and for many apart, as of the latter the product alone is most of the work; and for a projector
+    that the caches have kept, and one that they have not, as it is after a network's passes."""
     found = []
-    for classes in OWM_CLASSES:
-        chosen = owm[owm["C"] == classes]
+    for classes, kept in product(OWM_CLASSES, (False, True)):
+        chosen = owm[(owm["C"] == classes) & (owm["kept"] == kept)]
         found += verdicts(
             chosen, (Target(FOUR_LINES, "ratio_to_ours", "at least", 2.5, tuple(chosen["case"].unique())),)
         )

@@ -11,9 +11,9 @@ from bench.owm_tables import owm_markdown
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("classes", [10, 101])
-def test_a_case(classes: int):
-    rows = measure_case(OwmCase(512, classes, 1), rounds=1)
+@pytest.mark.parametrize(("classes", "kept"), [(10, False), (101, False), (10, True)])
+def test_a_case(classes: int, kept: bool):
+    rows = measure_case(OwmCase(512, classes, 1, kept), rounds=1)
     assert [row["contestant"] for row in rows] == [OURS, PYTORCH, PRODUCT]
     for row in rows:
         assert row["error"] == ""
@@ -67,11 +67,12 @@ def test_every_call_has_a_gradient_and_an_input_of_its_own():
 
 def test_cases_and_threads():
     names = [case.name for case in owm.cases()]
-    assert names == [f"d = {d}, C = {c}, 1 thread" for d in (512, 768) for c in (10, 101)]
+    sizes = [f"d = {d}, C = {c}, 1 thread" for d in (512, 768) for c in (10, 101)]
+    assert names == [size + where for where in ("", ", in the caches") for size in sizes]
     before = torch.get_num_threads()
     with owm._threads(2):
         assert torch.get_num_threads() == 2
-        assert len(owm.cases()) == 8
+        assert len(owm.cases()) == 16
     assert torch.get_num_threads() == before
 
 
@@ -95,4 +96,4 @@ def test_the_table():
 def test_the_verdicts():
     assert all("reached, 4" in verdict for verdict in targets.owm_verdicts(table(0.1, 0.4)))
     assert all("MISSED in 2 of 2 cases, 2" in verdict for verdict in targets.owm_verdicts(table(0.1, 0.2)))
-    assert len(targets.owm_verdicts(table(0.1, 0.2))) == 2
+    assert len(targets.owm_verdicts(table(0.1, 0.2))) == 4
