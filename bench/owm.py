@@ -24,7 +24,7 @@ MOST_CALLS, ROUND_MS = 20, 10.0  # of a contestant in one round
 
 @dataclass(frozen=True)
 class OwmCase:
-    """kept: whether the projector is still in the caches, from a call just before; after a network's passes it is not."""
+    """kept: whether the projector is in the caches still, from a call just before; after a network's pass it is not."""
 
     d: int
     classes: int

@@ -66,7 +66,6 @@ MOSI = Study(
     {"epochs": 20, "batch": 8, "validate_every": 5},
     (
         Arm("joint", {"method": "joint"}),
-        Arm("joint, one layer", {"method": "joint", "layers": 1}, "joint"),
         Arm("enumerate", {"method": "enumerate"}, "joint"),
         Arm("gmd", {"method": "gmd"}, "joint"),
         Arm("cggm, shared network", {"method": "cggm"}, "joint"),

@@ -1,8 +1,8 @@
 """What this benchmark is expected to show, as data, and whether it does."""
 
 import operator
-from itertools import product
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import pandas as pd
