@@ -40,7 +40,7 @@ class Case:
             for name, parameter in network.named_parameters():
                 if ".norm" in name:  # untrained, all modalities are treated alike
                     parameter.add_(0.3 * torch.randn_like(parameter))
-            network.logits.bias.zero_()  # and nothing is tumour
+            network.head.bias.zero_()  # and nothing is tumour
         self.published = as_published(deepcopy(network))
         self.network = network.to(memory_format=torch.channels_last_3d)
         self.volumes = {m: torch.randn(1, *[self.size] * 3) for m in MODALITIES}
