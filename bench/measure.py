@@ -1,7 +1,8 @@
 """Time, memory and bandwidth."""
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
@@ -18,6 +19,7 @@ MOST_REPEATS = 20
 BANDWIDTH_TRIES = 2  # per sample
 ROW = 4096  # floats: one row of the matrix that `torch.mv` reads
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -52,17 +54,35 @@ def with_peak_memory(call: Callable[[], object]) -> tuple[object, float | None]:
     """The result of one call, and the MB by which this process's resident memory peaked above its level before.
 
     Linux keeps the peak (VmHWM) and resets it on request (/proc/self/clear_refs); None where it does not.
-    What malloc holds but does not use goes back to the system first, or later allocations would not show.
     """
     if not _CLEAR_REFS.exists():
         return call(), None
+    with _fresh_pages():
+        _CLEAR_REFS.write_text("5")
+        before = _status_megabytes("VmRSS")
+        result = call()
+        return result, max(0.0, _status_megabytes("VmHWM") - before)
+
+
+@contextmanager
+def _fresh_pages() -> Iterator[None]:
+    """Each tensor gets pages of its own from the system, so that it shows in resident memory.
+
+    malloc_trim alone does not do: what malloc holds unused at the end of the heap stays resident if anyone else has
+    moved that end, and the next tensor lies in it unseen. Afterwards malloc keeps up to its largest threshold, where
+    its own rule ends up in a process with tensors of that size.
+    """
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # glibc
-        libc.malloc_trim(0)
-    _CLEAR_REFS.write_text("5")
-    before = _status_megabytes("VmRSS")
-    result = call()
-    return result, max(0.0, _status_megabytes("VmHWM") - before)
+    if not hasattr(libc, "malloc_trim"):  # not glibc
+        yield
+        return
+    libc.malloc_trim(0)
+    libc.mallopt(_MMAP_THRESHOLD, 2**16)
+    try:
+        yield
+    finally:
+        libc.mallopt(_MMAP_THRESHOLD, 2**25)
+        libc.mallopt(_TRIM_THRESHOLD, 2**26)
 
 
 def _status_megabytes(field: str) -> float:
