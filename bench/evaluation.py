@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.measure import summary, with_peak_memory
 from bench.published_unet import as_published
-from gmd.evaluation.brats import predict_modalities, predict_subsets
+from gmd.evaluation.segmentation import predict_modalities, predict_subsets
 from gmd.models.unet3d import UNet3d
 from gmd.subsets import Subset, all_subsets
 

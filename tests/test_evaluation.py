@@ -19,7 +19,8 @@ from gmd.data.cases import BRATS_MODALITIES, find_cases
 from gmd.data.labels import SCHEMES
 from gmd.data.volumes import load_case
 from gmd.errors import UserError
-from gmd.evaluation.brats import _predict_brains, evaluate_cases, evaluate_run, predict_modalities, predict_subsets
+from gmd.evaluation.brats import evaluate_cases, evaluate_run
+from gmd.evaluation.segmentation import _predict_brains, predict_modalities, predict_subsets
 from gmd.evaluation.tables import Score, subset_table
 from gmd.files import replacing
 from gmd.models.dynamic_sharing import Pairs, run_modalities

@@ -37,6 +37,11 @@ class TrainBrats(TrainConfig):
     """Size of the random patches in voxels, multiples of 16; smaller volumes are padded."""
     steps_per_epoch: int | None = None
     """Optimizer steps per epoch; by default one patch of every training case."""
+    folds: int | None = None
+    """Cross-validation: the patients in so many parts, each the test cases of a run of its own, OUT/fold0 and so on;
+    folders `train`, `validation` and `test` in the data mean nothing then."""
+    fold: int | None = None
+    """With --folds: train this one only, counted from 0, into OUT."""
     cache: int = 64
     """Training cases kept in memory, about 80 MB each for BraTS; others are read when their turn comes."""
 
@@ -46,6 +51,10 @@ class TrainBrats(TrainConfig):
 
     def check(self) -> None:
         super().check()
+        check_option(self.folds is None or self.folds >= 2, "folds", self.folds, "at least 2")
+        in_range = self.fold is None or 0 <= self.fold < (self.folds or 0)
+        expected = f"0 to {self.folds - 1}" if self.folds else "--folds with it"
+        check_option(in_range, "fold", self.fold, expected)
         stride = UNet3d.stride
         nearest = tuple(max(1, round(size / stride)) * stride for size in self.patch)
         multiples = f"multiples of {stride}, the nearest being {words(nearest)}"

@@ -66,13 +66,17 @@ class TrainConfig:
     """Stop after so many steps in a row that were skipped because a loss or a gradient was not finite."""
     validate_every: int = 5
     """Epochs between validations; the last epoch is always validated."""
+    patience: int | None = None
+    """Stop when so many validations in a row were no better than the best before them; by default after --epochs."""
+    deterministic: bool = False
+    """On a GPU: the same bits in every run, slower; what has no such way there is an error. A CPU always does so."""
     device: str = "auto"
     """auto: a GPU if there is one. Or cpu, cuda, cuda:1, ..."""
     resume: bool = False
     """Go on with the run in --out after its last finished epoch."""
 
     TASK: ClassVar[str]
-    POSITIVE: ClassVar = ("epochs", "batch", "lr", "max_bad_steps", "validate_every")
+    POSITIVE: ClassVar = ("epochs", "batch", "lr", "max_bad_steps", "validate_every", "patience")
     NOT_NEGATIVE: ClassVar = ("weight_decay", "seed", "tol", "rho", "lam")
     # options that mean something to some methods only
     FOR: ClassVar = {
