@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 
 NATIVE  := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.inl csrc/*/*.cpp)
 WRITTEN := $(NATIVE) $(wildcard csrc/cuda/*.cu csrc/cuda/*.cuh tests/cuda/*.h tests/cuda/*.cpp)
-SOURCES := gmd gmd_kernels bench gpu tests setup.py
+SOURCES := gmd gmd_kernels bench gpu tests docs setup.py
 
 .PHONY: venv demo test slow sanitize lint format bench gpu readme clean
 
@@ -33,11 +33,11 @@ demo: venv
 	$(BIN)/gmd train sentiment --data $(DEMO)/sentiment.npz --out $(DEMO)/sentiment --method gmd --epochs 25 --validate-every 5
 	$(BIN)/gmd evaluate $(DEMO)/sentiment --missing 0.3
 	@$(BIN)/python tests/check_demo.py $(DEMO)
-	@echo "Pictures: $(DEMO)/curves.png $(DEMO)/cosines.png $(DEMO)/evaluation/case.png $(DEMO)/sentiment/dominance.png"
+	@echo "Reports, to be opened in a browser: $(DEMO)/report.html $(DEMO)/sentiment/report.html"
 
 # What `make demo` and `make bench` left behind, into the README.
 readme: venv
-	cp runs/demo/evaluation/table.csv runs/demo/evaluation/table.md runs/demo/evaluation/case.png \
+	cp runs/demo/evaluation/table.csv runs/demo/evaluation/table.md runs/demo/evaluation/case_median.png \
 		runs/demo/curves.png runs/demo/cosines.png docs/demo/
 	$(BIN)/python -m bench.readme
 

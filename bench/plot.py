@@ -12,7 +12,7 @@ from bench.contestants import COMBINE, GRAM, LIBMTL, MEAN, OURS, PCGRAD, PUBLISH
 from bench.gpu_contestants import TRITON_SURGERY
 from bench.run import RESULTS
 from bench.step import PHASES, WAYS
-from bench.tables import significant
+from bench.tables import read_results, significant
 
 # From top to bottom; colours that are told apart by people who do not see all of them.
 BARS = {
@@ -34,7 +34,7 @@ def main() -> int:
     if missing := [str(file) for file in files if not file.exists()]:
         print(f"nothing to plot, {', '.join(missing)} missing: run `python -m bench.run` first", file=sys.stderr)
         return 2
-    surgery, steps = map(pd.read_csv, files)
+    surgery, steps = map(read_results, files)
     matplotlib.use("Agg")
     print(save(draw_surgery(surgery), RESULTS / "surgery_cpu.png"))
     print(save(draw_floors(surgery), RESULTS / "floors_cpu.png"))

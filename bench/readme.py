@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pandas as pd
-
 from bench import numerics, sentiment_tables, study_tables
 from bench.host import ROOT
 from bench.norm_tables import norm_markdown
@@ -16,6 +14,7 @@ from bench.tables import (
     gpu_markdown,
     kernels_markdown,
     memory_markdown,
+    read_results,
     step_markdown,
     surgery_markdown,
 )
@@ -29,7 +28,7 @@ DEMO = ROOT / "docs" / "demo" / "table.md"
 def tables() -> dict[Path, dict[str, str]]:
     """For each file its generated tables by name, as the results have them now."""
     surgery, steps, norm, evaluation = (
-        pd.read_csv(RESULTS / f"{name}_cpu.csv") for name in ("surgery", "step", "norm", "evaluation")
+        read_results(RESULTS / f"{name}_cpu.csv") for name in ("surgery", "step", "norm", "evaluation")
     )
     return {
         README: {
@@ -45,16 +44,16 @@ def tables() -> dict[Path, dict[str, str]]:
             "norm table": norm_markdown(norm),
             "evaluation table": evaluation_markdown(evaluation),
         },
-        NUMERICS: {"numerics table": numerics.markdown(pd.read_csv(RESULTS / "numerics_cpu.csv"))},
-        STUDY: study_tables.sections(pd.read_csv(RESULTS / "study.csv")),
+        NUMERICS: {"numerics table": numerics.markdown(read_results(RESULTS / "numerics_cpu.csv"))},
+        STUDY: study_tables.sections(read_results(RESULTS / "study.csv")),
         SENTIMENT: sentiment_sections(RESULTS),
     }
 
 
 def sentiment_sections(results: Path) -> dict[str, str]:
     """Scores on real data, and what a step of each method costs."""
-    mosi, digits = (pd.read_csv(results / f"{name}.csv") for name in ("mosi", "digits"))
-    steps, cggm, owm = (pd.read_csv(results / f"{name}_cpu.csv") for name in ("sequence_step", "cggm", "owm"))
+    mosi, digits = (read_results(results / f"{name}.csv") for name in ("mosi", "digits"))
+    steps, cggm, owm = (read_results(results / f"{name}_cpu.csv") for name in ("sequence_step", "cggm", "owm"))
     costs = {
         "sequence step table": sequence_step_markdown(steps),
         "cggm table": cggm_markdown(cggm),
@@ -93,7 +92,7 @@ def gpu_section(results: Path) -> str:
     csv = results / "surgery_gpu.csv"
     if not csv.exists():
         return NO_GPU
-    surgery = pd.read_csv(csv)
+    surgery = read_results(csv)
     return GPU.format(surgery=surgery_markdown(surgery), kernels=gpu_markdown(surgery))
 
 

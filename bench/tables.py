@@ -1,5 +1,7 @@
 """From the rows of the CSV files to the tables that people read, in the README and at the end of a run."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from bench.contestants import (
@@ -129,6 +131,11 @@ def _megabytes(value: float) -> str:
 def significant(value: float) -> str:
     """Three significant digits, never in scientific notation."""
     return "n/a" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """What `write_csv` wrote. A commit is text, also where it has digits only, or one e among them."""
+    return pd.read_csv(path, dtype={"commit": str})
 
 
 def footnote(table: pd.DataFrame) -> str:

@@ -4,13 +4,18 @@ import json
 import os
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors.torch import save
 from torch import nn
 
+from gmd import __version__
 from gmd.config import TrainBrats, TrainConfig, TrainSequences, config_from_dict, differences
+from gmd.config.file import CONFIG, read_yaml
 from gmd.data.labels import SCHEMES
 from gmd.errors import UserError
 from gmd.models.branches import BranchNetwork
@@ -19,6 +24,7 @@ from gmd.models.sequences import SequenceNetwork
 from gmd.models.transformer import SharedTransformer
 from gmd.models.unet3d import UNet3d
 
+FORMAT = 2  # of the state; 1 had no such number, and no steps of an unfinished epoch
 SEQUENCE_NETWORKS = {"ds": SharedTransformer, "late": LateFusionTransformer, "branches": BranchNetwork}
 
 
@@ -28,12 +34,29 @@ def save_checkpoint(path: Path, state: dict) -> None:
     state: tensors and plain values in dictionaries, lists and tuples: what a weights-only `torch.load` takes
     Raises UserError if it cannot be written; what was at `path` before is still there then.
     """
+    with _written_whole(path) as unfinished, open(unfinished, "wb") as file:
+        torch.save({"format": FORMAT, "version": __version__} | state, file)
+
+
+def save_weights(path: Path, network: nn.Module, config: TrainConfig) -> None:
+    """The network's state_dict as safetensors, for those who have no gmd; else as `save_checkpoint`.
+
+    Its metadata, as safetensors has them from string to string: gmd's version, the task, the configuration as JSON.
+    """
+    # the format knows one memory layout only
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    about = {"gmd": __version__, "task": config.TASK, "config": json.dumps(config.to_dict())}
+    with _written_whole(path) as unfinished:
+        unfinished.write_bytes(save(weights, about))  # its save_file makes files that nobody else may read
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
     # a fixed name: what a kill leaves behind is overwritten by the next save
     unfinished = path.with_name(path.name + ".tmp")
     try:
-        with open(unfinished, "wb") as file:
-            torch.save(state, file)
-            file.flush()
+        yield unfinished
+        with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
         _sync_folder(path.parent)
@@ -47,7 +70,10 @@ def save_checkpoint(path: Path, state: dict) -> None:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """What `save_checkpoint` wrote, on the CPU. Raises UserError if it is missing, damaged, or of no run."""
+    """What `save_checkpoint` wrote, on the CPU, without executing anything that is in it.
+
+    Raises UserError if it is missing, damaged, of no run, or of another format.
+    """
     try:
         # torch reads tensors without looking at their checksums, zipfile does look
         with zipfile.ZipFile(path) as archive:
@@ -65,6 +91,12 @@ def load_checkpoint(path: Path) -> dict:
         ) from error
     if not (isinstance(state, dict) and "config" in state):
         raise UserError(f"{path}: written by torch.save, but not by gmd train; give the folder of a run")
+    if (found := state.get("format", 1)) != FORMAT:
+        theirs = f"gmd {state['version']}" if "version" in state else "an earlier gmd"
+        raise UserError(
+            f"{path}: written by {theirs} in format {found}, but this gmd {__version__} reads format {FORMAT}; "
+            "use it with the gmd that wrote it, or train anew"
+        )
     return state
 
 
@@ -98,7 +130,7 @@ def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainC
     saved = config_from_dict(state["config"], path)
     if differing := differences(config, saved):
         raise UserError(
-            f"{path}: of another configuration than {run}/config.json ('here'): {'; '.join(differing)}. "
+            f"{path}: of another configuration than {run}/{CONFIG} ('here'): {'; '.join(differing)}. "
             "Put the run's own checkpoint back"
         )
     if isinstance(config, TrainBrats):
@@ -110,9 +142,11 @@ def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainC
 
 
 def read_config(run: Path) -> TrainConfig:
-    """`config.json` of a run. Raises UserError if it is not there or not readable."""
-    path = Path(run) / "config.json"
-    return config_from_dict(_read_json(path, run), path)
+    """`config.yaml` of a run. Raises UserError if it is not there or not readable."""
+    path = Path(run) / CONFIG
+    if not path.exists():
+        raise UserError(f"{run}: no {CONFIG}, so this is not the folder of a run; give what --out was")
+    return config_from_dict(read_yaml(path), path)
 
 
 def read_splits(run: Path) -> dict:

@@ -9,10 +9,14 @@ import torch
 
 import gmd_kernels as gk
 
-EXTRAS = {
-    "train": ["numpy", "scipy", "nibabel", "monai", "tqdm", "tyro", "matplotlib"],
+EXTRAS = {  # what Python imports
+    "train": [
+        *("numpy", "scipy", "nibabel", "monai", "tqdm", "tyro", "matplotlib", "sklearn", "torchmetrics", "tensorboard"),
+        *("yaml", "safetensors", "jinja2"),
+    ],
     "bench": ["torchjd", "pandas"],
 }
+PACKAGES = {"sklearn": "scikit-learn", "yaml": "PyYAML"}  # what pip calls it, where that is another name
 
 
 def main() -> int:
@@ -33,7 +37,7 @@ def main() -> int:
         if missing:
             print(f"  MISSING {extra}: {', '.join(missing)}; pip install --no-build-isolation 'gmd[{extra}]'")
         else:
-            print(f"  ok      {extra}: {', '.join(f'{p} {metadata.version(p)}' for p in packages)}")
+            print(f"  ok      {extra}: {', '.join(f'{p} {metadata.version(PACKAGES.get(p, p))}' for p in packages)}")
     print()
     for device, backend in _places():
         wrong = what_is_wrong(device, backend)

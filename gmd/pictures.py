@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from gmd.config.file import CONFIG, read_yaml
 from gmd.errors import UserError
 from gmd.evaluation.tables import Score
 from gmd.files import replacing
@@ -44,7 +45,7 @@ def draw_training(run: Path, validation: ValidationPanel = HARD_DICE) -> list[Pa
     Raises UserError if no step has been recorded.
     """
     steps, epochs = read_metrics(run / "metrics.jsonl")
-    modalities = json.loads((run / "config.json").read_text(encoding="utf-8"))["modalities"]
+    modalities = read_yaml(run / CONFIG)["modalities"]
     written = [draw_curves(steps, epochs, run / "curves.png", validation)]
     last_epoch = [step for step in steps if step["epoch"] == steps[-1]["epoch"] and step["cosines"]]
     if last_epoch:
@@ -108,7 +109,12 @@ def mean_cosines(steps: Sequence[dict], modalities: Sequence[str]) -> tuple[list
 
 
 def draw_case(
-    case: dict, predictions: dict[Subset, Tensor], scores: Iterable[Score], regions: Sequence[str], path: Path
+    case: dict,
+    predictions: dict[Subset, Tensor],
+    scores: Iterable[Score],
+    regions: Sequence[str],
+    path: Path,
+    about: str = "",
 ) -> Path:
     """The axial slice with most tumour: modalities and truth, below predictions from each and from all.
 
@@ -116,6 +122,7 @@ def draw_case(
         case: of `load_case`, with a target.
         predictions: subset -> bool [R, X, Y, Z], for each modality present alone and for all of them.
         scores: among them the Dice of these predictions.
+        about: a remark behind the case's name.
     """
     modalities = max(predictions, key=len)
     columns = [*((m,) for m in modalities), modalities] if len(modalities) > 1 else [modalities]
@@ -134,7 +141,8 @@ def draw_case(
             numbers = "  ".join(f"{region} {dice[subset, region]:.2f}" for region in regions)
             who = f"from {subset[0]} alone" if len(subset) == 1 else f"from all {len(subset)}"
             view.draw(ax, case[subset[0]][0], f"{who}\n{numbers}", predictions[subset])
-        figure.suptitle(f"{case['name']}\nDice of the whole volume")
+        named = f"{case['name']}: {about}" if about else case["name"]
+        figure.suptitle(f"{named}\nDice of the whole volume")
         patches = [Patch(color=c, label=r) for r, c in zip(regions, REGION_COLOURS, strict=False)]
         figure.legend(handles=patches, loc="outside lower center", ncols=len(regions), frameon=False)
         return save_figure(figure, path)

@@ -7,14 +7,16 @@ from typing import TextIO
 
 from gmd.checkpoint import load_checkpoint, read_splits
 from gmd.config import TrainConfig, config_from_dict, differences
+from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
 from gmd.files import replacing
 
 METRICS = "metrics.jsonl"
+LEFT_BEHIND = ("best.pt", "best.safetensors", "last.safetensors", METRICS)  # by a run whose last.pt was deleted
 
 
 def open_run(config: TrainConfig, described: dict) -> dict | None:
-    """Makes the folder with `config.json` and `splits.json`; returns the checkpoint to resume from, if any.
+    """Makes the folder with `config.yaml` and `splits.json`; returns the checkpoint to resume from, if any.
 
     described: for `splits.json`: the names, at least, of the cases in each split.
     Raises UserError: a run is there already, or none to resume, or one with other settings or other cases.
@@ -32,8 +34,9 @@ def open_run(config: TrainConfig, described: dict) -> dict | None:
         _check_same_run(config, config_from_dict(state["config"], last))
         _check_same_cases(read_splits(config.out), described)
     else:
-        (config.out / "best.pt").unlink(missing_ok=True)  # of a run whose last.pt was deleted
-    write_json(config.out / "config.json", config.to_dict())
+        for name in LEFT_BEHIND:
+            (config.out / name).unlink(missing_ok=True)
+    write_config(config.out / CONFIG, config)
     write_json(config.out / "splits.json", described)
     return state
 
@@ -44,19 +47,34 @@ def write_json(path: Path, values: dict) -> None:
 
 
 def write_record(metrics: TextIO, record: dict) -> None:
-    """One line of JSON, where NaN and infinity are null; on disk at once, for those who look on."""
+    """One line of JSON, where NaN and infinity are null; in the file at once, for those who look on."""
     metrics.write(json.dumps(_without_nan(record), allow_nan=False) + "\n")
     metrics.flush()
 
 
-def drop_metrics_after(run: Path, epochs: int) -> None:
-    """Removes the lines of epochs that no checkpoint holds: they are trained, and written, once more."""
+def drop_metrics_after(run: Path, epochs: int, steps: int) -> list[dict]:
+    """Cuts off the lines of steps and epochs that no checkpoint holds: they are made, and written, once more.
+
+    epochs, steps: finished, as the checkpoint says.
+    returns the last line of a step that stays, and those after it.
+    """
     path = run / METRICS
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    # a kill can cut the last line short; it belongs to an unfinished epoch then
-    whole = [line for line in lines if line.endswith("\n")]
-    with replacing(path) as unfinished:
-        unfinished.write_text("".join(line for line in whole if json.loads(line)["epoch"] <= epochs))
+    path.touch()
+    kept, last = 0, []
+    with open(path, "rb+") as file:
+        for line in file:
+            record = _read_line(line)
+            if (
+                record is None
+                or record.get("step", 0) > steps
+                or (record["kind"] == "epoch" and record["epoch"] > epochs)
+            ):
+                break
+            kept += len(line)
+            last = [record] if record["kind"] == "step" else [*last, record]
+        # in one go, so that a kill leaves the file as it was or as it should be
+        file.truncate(kept)
+    return last
 
 
 def _check_same_run(config: TrainConfig, saved: TrainConfig) -> None:
@@ -85,6 +103,11 @@ def _check_same_cases(saved: dict, named: dict) -> None:
             f"{named['data']}: under the same names these are other data than the run began with "
             f"({saved['about']}, now {named['about']}); restore them as they were, or start anew in another --out"
         )
+
+
+def _read_line(line: bytes) -> dict | None:
+    """None if a kill or a full disk has cut it short; it belongs to what no checkpoint holds then."""
+    return json.loads(line) if line.endswith(b"\n") else None
 
 
 def _without_nan(value):

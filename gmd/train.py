@@ -1,56 +1,53 @@
 """Training: from data on disk to a network that works with any subset of the modalities.
 
 `train` is the whole of it. Everything random comes from (seed, epoch, index) or from the generators in the
-checkpoint, so that a resumed run continues bit for bit as if it had never stopped. (On a CPU: some GPU
-kernels of PyTorch add in varying order.)
+checkpoint, so that a run that was interrupted, or killed, ends bit for bit as if it had never stopped. (On a CPU: some
+GPU kernels of PyTorch add in varying order, unless --deterministic forbids it.)
 """
 
-import os
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TextIO
 
 from tqdm import tqdm
 
-from gmd.checkpoint import save_checkpoint
+from gmd.checkpoint import save_checkpoint, save_weights
 from gmd.config import TrainConfig
+from gmd.determinism import deterministic
 from gmd.errors import UserError
+from gmd.interrupt import Interruption
+from gmd.monitor.log import Log
+from gmd.monitor.resources import peak_memory, start_record
 from gmd.monitor.step_record import bad_values, step_record
-from gmd.monitor.tensorboard import Scalars
+from gmd.out_of_memory import memory_advice
 from gmd.precision import slowness
-from gmd.run_folder import METRICS, drop_metrics_after, open_run, write_record
+from gmd.run_folder import METRICS, open_run
 from gmd.tasks import Task, Validation, open_task
-from gmd.training import Training, train_step
+from gmd.tasks.task import Batch
+from gmd.training import Training, Turn, train_step
 
 SLOW_EPOCH = 20  # seconds; pictures are drawn meanwhile for those who wait, not only at the end
+# Seconds between checkpoints in an epoch, the most that a kill costs. Writing one takes a second or so: 0.2 % of that
+SAVE_EVERY = 600
 
 
 def train(config: TrainConfig) -> Path:
-    """Trains as configured and returns the run's folder. Raises UserError for whatever the user can mend."""
-    config.check()
-    task = open_task(config)
-    config = task.config
-    resumed = open_run(config, task.described())
-    training = Training.prepare(task)
-    if resumed:
-        training.load_state_dict(resumed)
+    """Trains as configured and returns the run's folder.
 
+    The first SIGINT or SIGTERM raises KeyboardInterrupt after the running step, once last.pt holds all steps.
+    Raises UserError for whatever the user can mend.
+    """
+    with deterministic(config.deterministic), memory_advice(config):
+        config.check()
+        task = open_task(config)
+        config = task.config
+        resumed = open_run(config, task.described())
+        training = Training.prepare(task)
+        if resumed:
+            training.load_state_dict(resumed)
+        say_first(task)
+        run_epochs(training, task)
     run = config.out
-    say_first(task)
-    drop_metrics_after(run, training.epochs)
-    # from here on --resume works, and a full disk shows at once
-    save_training(run / "last.pt", training, config)
-    with Scalars(run, training.steps + 1) as scalars:
-        for epoch in range(training.epochs + 1, config.epochs + 1):
-            validation = run_epoch(training, task, epoch, scalars)
-            training.epochs = epoch
-            if validation and validation.score > training.best_score:
-                training.best_score = validation.score
-                save_training(run / "best.pt", training, config)
-            save_training(run / "last.pt", training, config)
     if training.skipped == training.steps:
         raise UserError(
             f"{run}: nothing was learnt, as all {training.steps} steps were skipped: a loss or gradient was not finite "
@@ -60,45 +57,60 @@ def train(config: TrainConfig) -> Path:
     return run
 
 
-def run_epoch(training: Training, task: Task, epoch: int, scalars: Scalars) -> Validation | None:
-    """Trains and, if it is time, validates; all of it recorded on disk when this returns."""
-    config, start = task.config, time.monotonic()
-    with open(config.out / METRICS, "a") as metrics:
-        write = partial(write_everywhere, metrics, scalars)
-        summary = train_epoch(training, task, epoch, write)
-        is_time = epoch % config.validate_every == 0 or epoch == config.epochs
-        validation = validate(task, training) if is_time else None
-        score, values = validation or (None, None)
-        record = {"kind": "epoch", "epoch": epoch, "validation": score, "metrics": values}
-        seconds = round(time.monotonic() - start, 3)
-        write(record | {"skipped": training.skipped, "seconds": seconds})
-        scalars.flush()
-        os.fsync(metrics.fileno())  # a checkpoint must not be ahead of its metrics
+def run_epochs(training: Training, task: Task) -> None:
+    """Those that are left, until the last one or until --patience is at its end."""
+    config = task.config
+    if reason := training.why_finished(config):
+        print(f"{config.out}: nothing is left to train; {reason}")
+        return
+    with Log(config.out, training) as log, Interruption() as interruption:
+        # from here on --resume works, and a full disk shows at once
+        save_training("last", training, config)
+        log.write(start_record(training))
+        try:
+            while training.why_finished(config) is None:
+                run_epoch(training, task, log, interruption)
+        except KeyboardInterrupt:
+            if interruption.whole:
+                log.sync()
+                save_training("last", training, config)
+            raise
+    print(training.why_finished(config))
+
+
+def run_epoch(training: Training, task: Task, log: Log, interruption: Interruption) -> None:
+    """The rest of an epoch; validates if it is time. All of it is recorded, and saved, when this returns."""
+    config, epoch, start = task.config, training.epochs + 1, time.monotonic()
+    summary = train_epoch(training, task, log, interruption)
+    is_time = epoch % config.validate_every == 0 or epoch == config.epochs
+    validation = validate(task, training) if is_time else None
+    seconds = time.monotonic() - start
+    with interruption.held():
+        finish_epoch(training, config, validation, seconds, log)
     text = _validation_text(task, validation)
     print(f"epoch {epoch}/{config.epochs}: {summary}{text}, {seconds:.0f} s", flush=True)
     if validation and seconds > SLOW_EPOCH:
         draw_pictures(config.out, task)
-    return validation
 
 
-def train_epoch(training: Training, task: Task, epoch: int, write: Callable[[dict], None]) -> str:
-    """One pass over the batches, a record for each step. Returns a summary in words."""
-    config = task.config
+def train_epoch(training: Training, task: Task, log: Log, interruption: Interruption) -> str:
+    """One pass over the batches, or what an interruption has left of it. Returns a summary in words."""
+    config, epoch = task.config, training.epochs + 1
+    done = training.steps - training.epochs * task.steps_per_epoch
     training.network.train()
     losses, conflicts, directions, text = [], [], [], ""
     batches = tqdm(
-        task.batches(epoch),
+        task.batches(epoch, done),
         desc=f"epoch {epoch}/{config.epochs}",
+        initial=done,
         total=task.steps_per_epoch,
         unit="step",
         leave=False,
     )
-    for inputs, targets in batches:
-        before = {"lr": training.scheduler.get_last_lr()[0]}
-        before |= {} if training.scaler is None else {"scale": training.scaler.get_scale()}
-        turns = train_step(training, task, inputs, targets)
-        record = step_record(turns, config.modalities)
-        write({"kind": "step", "epoch": epoch, "step": training.steps} | before | record)
+    saved = time.monotonic()
+    for batch in batches:
+        with interruption.held():
+            turns, record = logged_step(training, task, batch, log)
         if training.skipped_in_a_row >= config.max_bad_steps:
             raise UserError(_stopped(training, config, bad_values(turns)))
         if record["finite"]:
@@ -107,16 +119,43 @@ def train_epoch(training: Training, task: Task, epoch: int, write: Callable[[dic
             directions += record["directions"] if config.tol > 0 else []
         text = _summary(losses, conflicts, directions, training.skipped)
         batches.set_postfix_str(text)
+        if time.monotonic() - saved > SAVE_EVERY:
+            log.sync()
+            save_training("last", training, config)
+            saved = time.monotonic()
     return text
+
+
+def logged_step(training: Training, task: Task, batch: Batch, log: Log) -> tuple[list[Turn], dict]:
+    """A step, and what metrics.jsonl says of it."""
+    before = {"lr": training.scheduler.get_last_lr()[0]}
+    before |= {} if training.scaler is None else {"scale": training.scaler.get_scale()}
+    turns = train_step(training, task, *batch)
+    record = step_record(turns, task.config.modalities)
+    log.write({"kind": "step", "epoch": training.epochs + 1, "step": training.steps} | before | record)
+    return turns, record
+
+
+def finish_epoch(
+    training: Training, config: TrainConfig, validation: Validation | None, seconds: float, log: Log
+) -> None:
+    """Records and saves. The order matters to a kill: what last.pt says is finished is not done again."""
+    training.epochs += 1
+    score, values = validation or (None, None)
+    record = {"kind": "epoch", "epoch": training.epochs, "validation": score, "metrics": values}
+    used = {"seconds": round(seconds, 3), "memory_MB": round(peak_memory(training.device), 1)}
+    log.write(record | {"skipped": training.skipped} | used)
+    log.sync()
+    names = ["last"]
+    if validation and training.count_score(score, training.epochs):
+        names.insert(0, "best")
+    for name in names:
+        save_weights(config.out / f"{name}.safetensors", training.network, config)
+        save_training(name, training, config)
 
 
 def validate(task: Task, training: Training) -> Validation:
     return task.validate(training.network)
-
-
-def write_everywhere(metrics: TextIO, scalars: Scalars, record: dict) -> None:
-    write_record(metrics, record)
-    scalars.write(record)
 
 
 def say_first(task: Task) -> None:
@@ -128,8 +167,8 @@ def say_first(task: Task) -> None:
         print(note)
 
 
-def save_training(path: Path, training: Training, config: TrainConfig) -> None:
-    save_checkpoint(path, training.state_dict() | {"config": config.to_dict()})
+def save_training(name: str, training: Training, config: TrainConfig) -> None:
+    save_checkpoint(config.out / f"{name}.pt", training.state_dict() | {"config": config.to_dict()})
 
 
 def draw_pictures(run: Path, task: Task) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import PolynomialLR
 
+from gmd.config import TrainConfig
 from gmd.methods import Report
 from gmd.methods.registry import METHODS, Method, Parts
 from gmd.models.dynamic_sharing import Pairs
@@ -40,8 +41,10 @@ class Training:
     skipped: int = 0
     skipped_in_a_row: int = 0
     best_score: float = -float("inf")  # of all validations so far
+    best_epoch: int = 0
+    not_better: int = 0  # validations in a row
 
-    COUNTS: ClassVar = ("epochs", "steps", "skipped", "skipped_in_a_row", "best_score")
+    COUNTS: ClassVar = ("epochs", "steps", "skipped", "skipped_in_a_row", "best_score", "best_epoch", "not_better")
 
     @classmethod
     def prepare(cls, task: Task) -> "Training":
@@ -92,6 +95,23 @@ class Training:
         torch.set_rng_state(state["random"])
         if "random_gpu" in state and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random_gpu"], self.device)
+
+    def count_score(self, score: float, epoch: int) -> bool:
+        """Whether this is the best validation so far, which NaN never is."""
+        if not score > self.best_score:
+            self.not_better += 1
+            return False
+        self.best_score, self.best_epoch, self.not_better = score, epoch, 0
+        return True
+
+    def why_finished(self, config: TrainConfig) -> str | None:
+        """A sentence, or None if epochs are left to train."""
+        if self.epochs >= config.epochs:
+            return f"trained for {self.epochs} epochs"
+        if config.patience is None or self.not_better < config.patience:
+            return None
+        best = f"better than epoch {self.best_epoch}'s {self.best_score:.3f}" if self.best_epoch else "a number"
+        return f"stopped early, after epoch {self.epochs}: no score was {best} for {self.not_better} validations"
 
     @property
     def device(self) -> torch.device:

@@ -31,6 +31,13 @@ _TENSORS = _Served("tensors", {"cuda": ("triton", "reference"), "cpu": ("cpu", "
 
 
 class Backend(NamedTuple):
+    """What is known of a backend on this machine.
+
+    Attributes:
+        available: whether it can serve gradients of some device.
+        reason: a sentence for people: what it is, or why it is not available and what to do about that.
+    """
+
     available: bool
     reason: str
 
@@ -40,7 +47,7 @@ class FallbackWarning(UserWarning):
 
 
 def backends() -> dict[str, Backend]:
-    """What is available on this machine, best first, and the reason for what is not."""
+    """{name: Backend}: what is available on this machine, best first, and the reason for what is not."""
     return {name: kernels.find() for name, kernels in _KERNELS.items()}
 
 

@@ -43,6 +43,10 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
         [..., T, T] float64 on the Gramian's device: projected gradient i = sum_k weights[i, k] * g_k. Gradient i is
         projected off each original g_j whose inner product with what is left of it is negative; a g_j of zero length
         never is.
+
+    Raises:
+        ValueError: another type, shape or device. On the CPU also an order that is no permutation; elsewhere that
+            check would wait for the device.
     """
     check_order(order, gram)
     if gram.device.type == "cpu" and not is_traced(gram):  # elsewhere the check would wait for the device
@@ -67,6 +71,10 @@ def combine(grads: Rows, weights: Tensor, out: Sequence[Tensor | None] | None = 
     Returns:
         P tensors, of the gradients' types and strides; `None` for a parameter that no objective reaches (zeros if `out`
         holds a tensor for it).
+
+    Raises:
+        ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.
+            Nothing is written then.
     """
     gradients = read(grads)
     out = check_out(out, gradients)

@@ -20,6 +20,9 @@ def projection_order(
         generator: of any device; torch's default generator of `device` otherwise.
         device: of the result; the generator's device or the CPU otherwise.
         num_groups: K, for [K, T, T-1]: an order of its own for each group.
+
+    Raises:
+        ValueError: no number of objectives from 1 to 64, or a generator inside torch.compile, which cannot trace one.
     """
     if not 1 <= num_objectives <= MAX_OBJECTIVES:
         raise ValueError(f"num_objectives: expected 1 to {MAX_OBJECTIVES}, got {num_objectives}")

@@ -31,6 +31,9 @@ def rescale_(
     Returns:
         The norm after scaling and before clipping, a float64 tensor on the gradients' device; None without `max_norm`
         (nothing was read for it then).
+
+    Raises:
+        ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.
     """
     grads = list(grads)
     gradients, out = _read(grads)

@@ -67,6 +67,13 @@ def surgery(
             reaches: an objective reaches a parameter by any gradient, one of zeros included; by None it does not.
         scale: what the gradients are too large by, as those of a loss that torch.amp.GradScaler has scaled: a number
             other than zero, or a tensor of one on the gradients' device. Gramian and result are without it.
+
+    Returns:
+        The merged gradients and the Gramian, as a pair; with the weights, see `Surgery`.
+
+    Raises:
+        ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.
+            Nothing is written then.
     """
     check_reduction(reduction)
     if weighting is not None and (reduction != "mean" or generator is not None):

@@ -1,6 +1,7 @@
 """Gramian [T, T] -> weights [T], all float64 on the Gramian's device. Any callable of that kind is a weighting.
 
-Those here also take [..., T, T], many Gramians at once, for [..., T]. Nothing in them waits for the device.
+Those here also take [..., T, T], many Gramians at once, for [..., T]. Nothing in them waits for the device. The
+weights of a Gramian that is not finite are NaN, but for those of `mean`, `sum` and `pcgrad`.
 """
 
 import math
@@ -24,14 +25,26 @@ def batched(weighting: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @batched
 def mean(gram: Tensor) -> Tensor:
-    """Every objective alike: the gradient of the mean loss."""
+    """Every objective alike: the gradient of the mean loss.
+
+    Args:
+        gram: [..., T, T] float64.
+
+    Raises ValueError: a Gramian of another type or shape.
+    """
     check_gram(gram)
     return torch.full_like(gram[..., 0], 1 / gram.shape[-1])
 
 
 @batched
 def sum(gram: Tensor) -> Tensor:
-    """The gradient of the sum of the losses."""
+    """The gradient of the sum of the losses.
+
+    Args:
+        gram: [..., T, T] float64.
+
+    Raises ValueError: a Gramian of another type or shape.
+    """
     check_gram(gram)
     return torch.ones_like(gram[..., 0])
 
@@ -43,6 +56,8 @@ def pcgrad(gram: Tensor, generator: torch.Generator | None = None) -> Tensor:
     Args:
         gram: [T, T] float64, or [K, T, T]: an order of its own for each.
         generator: source of the order; torch's default generator otherwise.
+
+    Raises ValueError: a Gramian of another type or shape.
     """
     check_gram(gram)
     num_groups = None if gram.ndim == 2 else len(gram)
@@ -60,6 +75,8 @@ def mgda(gram: Tensor) -> Tensor:
 
     Args:
         gram: [..., T, T] float64.
+
+    Raises ValueError: a Gramian of another type or shape.
     """
     cosines, lengths, undefined = _cosines(gram)
     shortest = torch.where(lengths > 0, lengths, torch.inf).amin(dim=-1, keepdim=True)
@@ -81,6 +98,8 @@ def cagrad(gram: Tensor, c: float = 0.4) -> Tensor:
     Args:
         gram: [..., T, T] float64.
         c: >= 0; 0 gives the mean gradient, the larger the nearer to the direction of MGDA.
+
+    Raises ValueError: a Gramian of another type or shape, a `c` that is negative or not finite.
     """
     if not 0 <= c < math.inf:
         raise ValueError(f"c: expected a finite number of at least 0, got {c}")
@@ -106,6 +125,8 @@ def nash_mtl(gram: Tensor) -> Tensor:
 
     Args:
         gram: [..., T, T] float64.
+
+    Raises ValueError: a Gramian of another type or shape.
     """
     cosines, lengths, undefined = _cosines(gram)
     shares = complementarity(cosines, torch.zeros_like(lengths), product=1.0, steps=32)
@@ -122,6 +143,8 @@ def imtl_g(gram: Tensor) -> Tensor:
 
     Args:
         gram: [..., T, T] float64.
+
+    Raises ValueError: a Gramian of another type or shape.
     """
     cosines, lengths, undefined = _cosines(gram)
     values, vectors = eigh(cosines)
@@ -143,6 +166,8 @@ def aligned_mtl(gram: Tensor, preference: Tensor | None = None) -> Tensor:
     Args:
         gram: [..., T, T] float64.
         preference: [T], not negative; 1/T for each objective otherwise.
+
+    Raises ValueError: a Gramian of another type or shape, or such a preference; on the CPU also a negative one.
     """
     preference = _preference(preference, gram)
     gram, undefined = _finite(gram)
@@ -165,6 +190,8 @@ def upgrad(gram: Tensor, preference: Tensor | None = None) -> Tensor:
     Args:
         gram: [..., T, T] float64.
         preference: [T], not negative; 1/T for each objective otherwise.
+
+    Raises ValueError: a Gramian of another type or shape, or such a preference; on the CPU also a negative one.
     """
     preference = _preference(preference, gram)
     cosines, lengths, undefined = _cosines(gram)
@@ -183,6 +210,8 @@ def dualproj(gram: Tensor, preference: Tensor | None = None) -> Tensor:
     Args:
         gram: [..., T, T] float64.
         preference: [T], not negative; 1/T for each objective otherwise.
+
+    Raises ValueError: a Gramian of another type or shape, or such a preference; on the CPU also a negative one.
     """
     preference = _preference(preference, gram)
     cosines, lengths, undefined = _cosines(gram)
@@ -206,6 +235,8 @@ def gradvac(gram: Tensor, cosines: Tensor, beta: float = 0.01, generator: torch.
             zero or not finite. `functools.partial(gradvac, cosines=cosines)` is a weighting.
         beta: 0 < beta <= 1.
         generator: source of the order; torch's default generator otherwise.
+
+    Raises ValueError: a Gramian of another type or shape, averages that are not alike, another `beta`.
     """
     if not 0 < beta <= 1:
         raise ValueError(f"beta: expected above 0 and at most 1, got {beta}")
@@ -239,6 +270,7 @@ def gradvac(gram: Tensor, cosines: Tensor, beta: float = 0.01, generator: torch.
 
 
 def check_reduction(reduction: str) -> None:
+    """Raises ValueError for a way of merging shared parameters' gradients that GMD does not have."""
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
 

@@ -100,6 +100,16 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def sentiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 40 synthetic samples of text, audio and vision, 28 of them for training."""
+    from gmd.data.sentiment_phantom import write_sentiment_phantom
+
+    path = tmp_path_factory.mktemp("sentiment") / "sentiment.npz"
+    write_sentiment_phantom(path, samples=40, seed=0)
+    return path
+
+
 @pytest.fixture
 def config(phantoms: Path, tmp_path: Path) -> "TrainBrats":
     """The smallest training there is: 3 subsets, 2 epochs of 2 steps."""

@@ -1,10 +1,12 @@
 """Small cases on disk, for the tests of the readers."""
 
+from itertools import permutations, product
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 
 from gmd.data.cases import BRATS_MODALITIES
 from gmd.errors import UserError
@@ -27,6 +29,20 @@ BRATS15 = {
     "seg": "OTMultiClass.nii.gz",
     "mask": "brainmask.nii.gz",
 }
+RAS = np.array([[0, 1], [1, 1], [2, 1]])
+# the 48 ways in which a volume's axes can be stored: input axis i goes along axis [i, 0] of RAS+, flipped if [i, 1] < 0
+ORIENTATIONS = [
+    np.column_stack([axes, flips]) for axes, flips in product(permutations(range(3)), product([1, -1], repeat=3))
+]
+OBLIQUE = nibabel.affines.from_matvec(
+    nibabel.eulerangles.euler2mat(0.1, -0.2, 0.15) @ np.diag([1.0, 1.5, 2.0]), [-9, 5, 7]
+)
+
+
+def stored_as(orientation, data, affine=OBLIQUE):
+    """A volume in RAS+, and its affine, as a file of this orientation has them."""
+    back = ornt_transform(RAS, orientation)
+    return apply_orientation(data, back), affine @ inv_ornt_aff(back, data.shape[:3])
 
 
 def save(path, data, affine=None):

@@ -358,6 +358,12 @@ def test_csv_is_whole_or_untouched(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("commit", ["2724416", "12e4567", "0012345"])
+def test_a_commit_of_digits_is_read_as_it_was_written(tmp_path, commit):
+    write_csv(tmp_path / "some.csv", [{"case": "a"}], HOST | {"commit": commit})
+    assert f"gmd {commit};" in tables.footnote(tables.read_results(tmp_path / "some.csv"))
+
+
 def test_every_row_names_the_host():
     host = host_columns()
     assert host["cores"] >= 1

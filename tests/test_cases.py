@@ -10,6 +10,8 @@ from nifti_cases import (
 )
 
 from gmd.data.cases import BRATS_MODALITIES, find_cases, parse_patterns
+from gmd.data.labels import SCHEMES
+from gmd.data.volumes import load_case
 
 
 @pytest.mark.parametrize("naming", ["brats2018", "brats2023"])
@@ -81,6 +83,41 @@ def test_equal_folder_names_get_unique_case_names(tmp_path):
     assert [case.name for case in find_cases(tmp_path)[0]] == ["p1__ses1", "p2__ses1", "ses2"]
     empty_case(tmp_path / "p2__ses1")
     assert "would both be called p2__ses1" in error_of(find_cases, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["CASE_T1CE.NII.GZ", "case_T1ce.nii", "Case-T1C.Nii.gz"])
+def test_capitals_make_no_difference(tmp_path, name):
+    separator = "-" if "-" in name else "_"
+    empty_case(tmp_path / "p", name, f"CASE{separator}SEG.nii.gz")
+    [case], scheme = find_cases(tmp_path)
+    assert {key: path.name for key, path in case.images.items()} == {"t1ce": name}
+    assert case.label.name == f"CASE{separator}SEG.nii.gz"
+    assert scheme == ("brats2023" if separator == "-" else "brats2018")
+
+
+def test_trap_capitals_do_not_make_a_modality_missing(tmp_path):
+    """A file that one of a hundred cases spells otherwise would be left out without a word."""
+    empty_case(tmp_path / "p", "x_FLAIR.nii.gz", "x_seg.nii.gz")
+    empty_case(tmp_path / "q", "x_Flair.nii.gz", "x_Seg.nii.gz")
+    cases, _ = find_cases(tmp_path, patterns={"flair": "*_FLAIR*", "seg": "*_seg*"})
+    assert [path.name for case in cases for path in case.images.values()] == ["x_FLAIR.nii.gz", "x_Flair.nii.gz"]
+    empty_case(tmp_path / "p", "x_flair.nii.gz")
+    assert "x_FLAIR.nii.gz and x_flair.nii.gz both match 'flair'" in error_of(find_cases, tmp_path)
+
+
+def test_spaces_in_paths(tmp_path):
+    make_case(tmp_path / "my data" / "case 1")
+    [case], _ = find_cases(tmp_path / "my data")
+    assert case.images["flair"] == tmp_path / "my data" / "case 1" / "case 1_flair.nii.gz"
+    assert load_case(case, SCHEMES["brats2018"])["name"] == "case 1"
+
+
+def test_a_case_in_capitals_is_read(tmp_path):
+    make_case(tmp_path / "a", keys=("flair", "seg"))
+    for path in list((tmp_path / "a").iterdir()):
+        path.rename(path.with_name(path.name.upper()))
+    [case], _ = find_cases(tmp_path)
+    assert load_case(case, SCHEMES["brats2018"])["target"].any()
 
 
 def test_patterns(tmp_path):

@@ -1,6 +1,8 @@
 """Checkpoints survive kills, full disks and flipped bits, or say so."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,9 +12,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
-from gmd.checkpoint import build_network, load_checkpoint, load_run, read_config, save_checkpoint
+import gmd.checkpoint
+from gmd.checkpoint import (
+    FORMAT,
+    build_network,
+    load_checkpoint,
+    load_run,
+    read_config,
+    save_checkpoint,
+    save_weights,
+)
 from gmd.config import TrainBrats
+from gmd.config.file import write_config
 from gmd.errors import UserError
 from gmd.run_folder import write_json
 
@@ -152,9 +166,76 @@ def test_what_is_no_checkpoint(tmp_path: Path):
         load_checkpoint(tmp_path / "foreign.pt")
 
 
+class Program:
+    """A pickle of it makes a file when it is read, and could as well do anything else."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_a_program_in_a_checkpoint_is_refused_and_not_executed(tmp_path: Path):
+    write_run(tmp_path, CONFIG)
+    executed = tmp_path / "executed"
+    torch.save(state_of(1.0) | {"format": FORMAT, "network": Program(executed)}, tmp_path / "best.pt")
+    for read in (lambda: load_checkpoint(tmp_path / "best.pt"), lambda: load_run(tmp_path)):
+        with pytest.raises(UserError, match=r"best\.pt: not a checkpoint, or damaged \(UnpicklingError"):
+            read()
+    assert not executed.exists()
+    torch.load(tmp_path / "best.pt", weights_only=False)
+    assert executed.exists(), "it was a program"
+
+
+def test_nothing_else_in_the_package_unpickles():
+    """gmd.data.pickles reads the pickles of MOSI, and executes nothing of them either: see test_pickles.py."""
+    package = Path(gmd.checkpoint.__file__).parent
+    sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    loads = [line for text in sources.values() for line in text.splitlines() if "torch.load(" in line]
+    assert loads
+    assert all("weights_only=True" in line for line in loads), loads
+    assert not [path for path, text in sources.items() if re.search(r"pickle\.loads?\(|allow_pickle=True", text)]
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ({}, "written by an earlier gmd in format 1, but this gmd"),
+        ({"format": FORMAT + 1, "version": "9.9"}, f"written by gmd 9.9 in format {FORMAT + 1}, but this gmd"),
+    ],
+)
+def test_a_checkpoint_of_another_version_says_so(tmp_path: Path, head: dict, said: str):
+    torch.save(state_of(1.0) | head, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=rf"last\.pt: {said} {gmd.__version__} reads format {FORMAT}; use it with"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+def test_weights_are_read_without_gmd(tmp_path: Path):
+    network = build_network(CONFIG)
+    save_weights(tmp_path / "best.safetensors", network, CONFIG)
+    with safe_open(tmp_path / "best.safetensors", "pt") as file:
+        about = file.metadata()
+    assert (about["gmd"], about["task"]) == (gmd.__version__, "brats")
+    assert json.loads(about["config"]) == CONFIG.to_dict()
+    other = build_network(CONFIG)
+    other.load_state_dict(load_file(tmp_path / "best.safetensors"))
+    brain = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(other(brain, 1), network(brain, 1))
+    assert [path.name for path in tmp_path.iterdir()] == ["best.safetensors"]
+    (tmp_path / "other").touch()
+    assert (tmp_path / "best.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_weights_that_cannot_be_written_are_a_user_error(tmp_path: Path):
+    with pytest.raises(UserError, match=r"best\.safetensors: cannot be written .*there is none from before"):
+        save_weights(tmp_path / "gone" / "best.safetensors", build_network(CONFIG), CONFIG)
+
+
 def write_run(run: Path, config: TrainBrats) -> dict:
     run.mkdir(exist_ok=True)
-    write_json(run / "config.json", config.to_dict())
+    write_config(run / "config.yaml", config)
     state = {"config": config.to_dict(), "network": build_network(config).state_dict()}
     save_checkpoint(run / "best.pt", state)
     return state
@@ -178,18 +259,18 @@ def test_a_run_is_read_back(tmp_path: Path):
 )
 def test_a_checkpoint_of_another_configuration_says_what_differs(tmp_path: Path, change: dict):
     write_run(tmp_path, CONFIG)
-    write_json(tmp_path / "config.json", replace(CONFIG, **change).to_dict())
+    write_config(tmp_path / "config.yaml", replace(CONFIG, **change))
     [name] = change
     with pytest.raises(UserError, match=rf"best\.pt: of another configuration.*: {name}: .* here, .* there\."):
         load_run(tmp_path)
 
 
 def test_a_configuration_that_cannot_be_read(tmp_path: Path):
-    with pytest.raises(UserError, match=r"no config\.json"):
+    with pytest.raises(UserError, match=r"no config\.yaml"):
         read_config(tmp_path)
-    (tmp_path / "config.json").write_text('{"data": ')
-    with pytest.raises(UserError, match=r"config\.json: not valid JSON"):
+    (tmp_path / "config.yaml").write_text("data: [")
+    with pytest.raises(UserError, match=r"config\.yaml: not YAML"):
         read_config(tmp_path)
-    write_json(tmp_path / "config.json", CONFIG.to_dict() | {"depth": 3})
-    with pytest.raises(UserError, match=r"config\.json: written by another version of gmd: it differs in depth"):
+    write_json(tmp_path / "config.yaml", CONFIG.to_dict() | {"depth": 3})
+    with pytest.raises(UserError, match=r"config\.yaml: written by another version of gmd: it differs in depth"):
         read_config(tmp_path)

@@ -1,9 +1,10 @@
 """The command line: what it teaches, what it hands on, and how it fails."""
 
 import os
+import shlex
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,21 @@ import torch
 
 import gmd.cli
 import gmd.evaluation.brats
+import gmd.evaluation.compare
+import gmd.evaluation.folds
+import gmd.folds
+import gmd.predict
+import gmd.report
 import gmd.train
 import gmd_kernels as gk
+from gmd.cli.training import with_file
 from gmd.config import TASKS, TrainBrats
+from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
-from gmd.run_folder import write_json
+
+
+def run(line: str) -> int:
+    return gmd.cli.main(shlex.split(line))
 
 
 def help_of(capsys: pytest.CaptureFixture, *command: str) -> str:
@@ -25,7 +36,8 @@ def help_of(capsys: pytest.CaptureFixture, *command: str) -> str:
     return " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
-COMMANDS = [["phantom"], *(["train", task] for task in TASKS), ["evaluate"], ["convert"], ["doctor"]]
+RUNS = [["evaluate"], ["predict"], ["compare"], ["report"]]
+COMMANDS = [["phantom"], *(["train", task] for task in TASKS), *RUNS, ["convert"], ["doctor"]]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -81,16 +93,129 @@ def test_settings_reach_the_training(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "gmd evaluate r" in capsys.readouterr().out
 
 
-def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    seen = []
-    monkeypatch.setattr(
-        gmd.evaluation.brats, "evaluate_run", lambda *given, **named: seen.append((*given, named["precision"]))
-    )
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list:
+    """What the commands on runs would have called, with what; the report is written after an evaluation."""
+    calls = []
+    for name, module, function in (
+        ("evaluate", gmd.evaluation.brats, "evaluate_run"),
+        ("evaluate folds", gmd.evaluation.folds, "evaluate_folds"),
+        ("predict", gmd.predict, "predict"),
+        ("compare", gmd.evaluation.compare, "compare"),
+        ("report", gmd.report, "write_report"),
+    ):
+        call = lambda *given, name=name, **named: calls.append((name, *given, *named.values()))  # noqa: E731
+        monkeypatch.setattr(module, function, call)
+    return calls
+
+
+def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, handed: list):
     run = tmp_path / "a"
-    write_json(run / "config.json", TrainBrats(Path("d")).to_dict())
+    write_config(run / CONFIG, TrainBrats(Path("d")))
     assert gmd.cli.main(["evaluate", str(run)]) == 0
     assert gmd.cli.main(["evaluate", str(run), "--data", "other", "--precision", "bf16"]) == 0
-    assert seen == [(run, None, None), (run, Path("other"), "bf16")]
+    report = ("report", run)
+    assert handed == [("evaluate", run, None, None), report, ("evaluate", run, Path("other"), "bf16"), report]
+
+
+def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list, capsys: pytest.CaptureFixture):
+    (tmp_path / "fold0").mkdir()
+    assert gmd.cli.main(["evaluate", str(tmp_path), "--precision", "bf16"]) == 0
+    assert handed == [("evaluate folds", tmp_path, "bf16"), ("report", tmp_path)]
+    assert gmd.cli.main(["evaluate", str(tmp_path), "--data", "other"]) == 2
+    assert "leave --data and --missing out" in capsys.readouterr().err
+
+
+def test_predict_compare_and_report_are_handed_what_stands_on_the_line(handed: list, capsys: pytest.CaptureFixture):
+    run("predict r --t1 a.nii.gz --flair b.nii.gz --image x=c.nii -o seg.nii.gz --zero-is-missing")
+    run("predict r cases --out segs --probabilities --checkpoint last --precision bf16 --device cpu")
+    run("compare a b c --out d --seed 3")
+    run("report r")
+    images = {"flair": Path("b.nii.gz"), "t1": Path("a.nii.gz"), "x": Path("c.nii")}
+    assert handed == [
+        ("predict", Path("r"), None, images, Path("seg.nii.gz"), "best", False, True, None, "auto"),
+        ("predict", Path("r"), Path("cases"), {}, Path("segs"), "last", True, False, "bf16", "cpu"),
+        ("compare", (Path("a"), Path("b"), Path("c")), Path("d"), 3),
+        ("report", Path("r")),
+    ]
+    assert run("predict r --image c.nii -o seg.nii.gz") == 2
+    assert "--image: got c.nii, expected NAME=FILE" in capsys.readouterr().err
+
+
+def test_a_runs_config_is_accepted_back_and_overridden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = TrainBrats(
+        data=Path("my data"),
+        out=tmp_path / "run",
+        method="joint",
+        lr=3e-5,
+        patch=(32, 48, 64),
+        patterns=("flair=F*.nii.gz", "seg=S*.nii.gz"),
+        labels="binary",
+        patience=3,
+        deterministic=True,
+        resume=True,
+    )
+    write_config(config.out / CONFIG, config)
+    seen = []
+    monkeypatch.setattr(gmd.train, "train", lambda config: seen.append(config) or config.out)
+    file = str(config.out / CONFIG)
+    assert gmd.cli.main(["train", "brats", "--config", file]) == 0
+    assert gmd.cli.main(["train", "brats", "--lr", "1", f"--config={file}", "--patch", "16", "16", "16"]) == 0
+    again = replace(config, resume=False)  # to go on is for the line to say
+    assert seen == [again, replace(again, lr=1.0, patch=(16, 16, 16))]
+
+
+def test_a_file_of_ones_own_with_a_few_options(tmp_path: Path):
+    file = tmp_path / "my.yaml"
+    file.write_text("# mine\nlr: 1e-3\nresume: yes\ndeterministic: true\nmodalities: [flair, t1]\nlabels:\n")
+    given = with_file(["train", "brats", "--config", str(file), "--data", "d"])
+    assert " ".join(given) == "train brats --lr 1e-3 --deterministic --modalities flair t1 --data d"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lr: [", "not YAML"),
+        ("- lr", "expected lines of the form `option: value`, got list"),
+        ("", "expected lines of the form `option: value`, got NoneType"),
+        ("task: digits", "options of another task; expected task: brats"),
+        ("lr: {a: 1}", "lr: expected a value or a list of values"),
+        (b"lr: \xff", "not YAML"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_file_that_holds_no_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture, text: str | bytes | None, said: str
+):
+    file = tmp_path / "my.yaml"
+    if text is not None:
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert gmd.cli.main(["train", "brats", "--data", "d", "--config", str(file)]) == 2
+    assert f"gmd: error: {file}: " in (error := capsys.readouterr().err)
+    assert said in error
+    assert gmd.cli.main(["train", "brats", "--data", "d", "--config"]) == 2
+    assert "--config: got nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "said"), [("lr: fast", "fast"), ("learning_rate: 1", "--learning-rate")])
+def test_options_in_a_file_are_checked_as_those_on_the_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture, line: str, said: str
+):
+    (tmp_path / "my.yaml").write_text(line)
+    with pytest.raises(SystemExit) as left:
+        gmd.cli.main(["train", "brats", "--data", "d", "--config", str(tmp_path / "my.yaml")])
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_folds_are_trained_in_turn_and_one_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    seen = []
+    monkeypatch.setattr(gmd.train, "train", lambda config: seen.append("one") or config.out)
+    monkeypatch.setattr(gmd.folds, "train_folds", lambda config: seen.append("all") or [config.out / "fold0"])
+    assert run("train brats --data d --out r --folds 5") == 0
+    assert "next: gmd evaluate r\n" in capsys.readouterr().out
+    assert run("train brats --data d --out r --folds 5 --fold 4") == 0
+    assert seen == ["all", "one"]
 
 
 def test_a_user_error_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -140,6 +265,8 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
     if missing == "tyro":
         monkeypatch.setitem(sys.modules, "tyro", None)
+        for module in [name for name in sys.modules if name.startswith("gmd.cli.")]:
+            monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(gmd.train, "train", without)
     assert gmd.cli.main(["train", "brats", "--data", "d"]) == 2
     assert f'gmd: error: {missing} is not installed; pip install "gmd[train]"' in capsys.readouterr().err

@@ -28,7 +28,7 @@ def several(text: float, audio: float | None = 0.25) -> dict:
 
 
 def write_run(run: Path, lines: list[dict]) -> Path:
-    (run / "config.json").write_text(json.dumps({"modalities": ["text", "audio"]}))
+    (run / "config.yaml").write_text(json.dumps({"modalities": ["text", "audio"]}))
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return run
 

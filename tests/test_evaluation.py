@@ -1,7 +1,6 @@
 """Scores of all subsets from one pass per modality, their table, what `evaluate_run` writes and refuses."""
 
 import csv
-import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -10,11 +9,10 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from evaluation_cases import names, untrained_run
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from gmd.checkpoint import build_network, save_checkpoint
-from gmd.config import TrainBrats
 from gmd.data.cases import BRATS_MODALITIES, find_cases
 from gmd.data.labels import SCHEMES
 from gmd.data.volumes import load_case
@@ -25,9 +23,7 @@ from gmd.evaluation.tables import Score, subset_table
 from gmd.files import replacing
 from gmd.models.dynamic_sharing import Pairs, run_modalities
 from gmd.models.unet3d import UNet3d
-from gmd.run_folder import open_run
 from gmd.subsets import all_subsets
-from gmd.tasks import open_task
 
 REAL = Path(__file__).parents[2] / "shared/data/brats15_two_modalities"
 REGIONS = ("WT", "TC", "ET")
@@ -237,26 +233,10 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path):
 # A run
 
 
-def untrained_run(folder: Path) -> Path:
-    """A run on `folder/data`, as it stands after the first validation, but for the training."""
-    asked = TrainBrats(folder / "data", folder / "run", width=0.125, patch=(32, 32, 32), device="cpu")
-    task = open_task(asked)
-    config = task.config
-    open_run(config, task.described())
-    torch.manual_seed(0)
-    state = {"config": config.to_dict(), "network": build_network(config).state_dict()}
-    save_checkpoint(config.out / "best.pt", state)
-    return config.out
-
-
 @pytest.fixture
 def run(phantoms: Path, tmp_path: Path) -> Path:
     shutil.copytree(phantoms, tmp_path / "data")
     return untrained_run(tmp_path)
-
-
-def names(run: Path, split: str) -> set[str]:
-    return {case["name"] for case in json.loads((run / "splits.json").read_text())[split]}
 
 
 def scored(path: Path) -> set[str]:
@@ -267,7 +247,7 @@ def test_evaluate_run_writes_and_prints_the_table_of_the_test_cases(run: Path, c
     rows = evaluate_run(run)
     assert [row.cases for row in rows] == [len(names(run, "test"))] * 15
     out = run / "evaluation"
-    assert {path.name for path in out.iterdir()} == {"table.md", "table.csv", "cases.csv", "case.png"}
+    assert {path.name for path in out.iterdir()} == {"table.md", "table.csv", "cases.csv", "case_median.png"}
     assert scored(out / "cases.csv") == names(run, "test")
     assert len((out / "table.csv").read_text().splitlines()) == 1 + 15 + 1
     printed = capsys.readouterr().out
@@ -306,7 +286,7 @@ def test_other_data_is_scored_beside_the_runs_own_results(run: Path, tmp_path: P
     assert [row.subset for row in rows if row.cases] == [("flair",), ("t1ce",), ("flair", "t1ce")]
     out = run / "evaluation/clinic"
     assert scored(out / "cases.csv") == {"new"}
-    assert (out / "table.md").read_text(encoding="utf-8").count("absent") == 12 * 4
+    assert (out / "table.md").read_text(encoding="utf-8").count("absent") == 2 * 12 * 4
     assert (run / "evaluation/table.md").read_text(encoding="utf-8") == own
 
 

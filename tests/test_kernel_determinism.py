@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -61,23 +60,6 @@ def test_nothing_of_one_call_is_left_for_the_next(threads):
         assert not gk.gram(bad).isfinite().any()
         assert torch.equal(gk.gram(good), torch.full((2, 2), 1200.0, dtype=torch.float64))
         assert torch.equal(gk.combine(good, torch.ones(2))[0], torch.full((40, 30), 2.0))
-
-
-@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512"])
-def test_every_instruction_set(isa):
-    """The choice is made once in a process: the tests of types and sizes once more in one of its own."""
-    environment = {**os.environ, "GMD_CPU_ISA": isa}
-    probe = [sys.executable, "-c", "import gmd_kernels as gk; print(gk.backends()['cpu'].reason)"]
-    reason = subprocess.run(probe, env=environment, capture_output=True, text=True, check=True).stdout.strip()
-    if f"({isa})" not in reason:
-        assert isa != "generic"
-        pytest.skip(f"this processor has no {isa}: {reason}")
-    if reason == gk.backends()["cpu"].reason:
-        return  # as in all the other tests
-    types = str(Path(__file__).with_name("test_kernel_types.py"))
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cpu", types]
-    run = subprocess.run(tests, env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr
 
 
 def test_an_instruction_set_that_does_not_exist_is_told():

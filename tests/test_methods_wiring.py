@@ -12,6 +12,7 @@ from training_cases import equal, overflowing
 
 import gmd.cli
 import gmd.tasks.sequences
+import gmd.train
 from gmd.config import TrainSentiment
 from gmd.data.batches import collate
 from gmd.data.sentiment_phantom import write_sentiment_phantom
@@ -48,10 +49,12 @@ def utterances(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def asked_for(data: Path, *words: str) -> TrainSentiment:
     """What the command line makes of the words."""
-    command = gmd.cli.parse(
-        ["train", "sentiment", "--data", str(data), "--out", str(data.parent / "run"), *SMALL, *words]
-    )
-    [config, _] = command.args
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gmd.train, "train", lambda config: asked.append(config) or config.out)
+        out = str(data.parent / "run")
+        assert gmd.cli.main(["train", "sentiment", "--data", str(data), "--out", out, *SMALL, *words]) == 0
+    [config] = asked
     config.check()
     return config
 

@@ -1,10 +1,5 @@
 """owm_update_ against float64 on the same rounded inputs: values, types, memory, what is not finite, threads."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from kernel_cases import BACKENDS, LAYOUTS
@@ -183,23 +178,6 @@ def test_same_bits_for_any_number_of_threads(d: int, classes: int, types: str):
         results.append(update(update(case)))
     torch.set_num_threads(1)
     assert all(same(other, results[0]) for other in results[1:])
-
-
-@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512"])
-def test_every_instruction_set(isa: str):
-    """The choice is made once in a process: the tests of values once more in one of its own."""
-    environment = {**os.environ, "GMD_CPU_ISA": isa}
-    probe = [sys.executable, "-c", "from gmd_kernels import _C; print(_C.cpu_isa())"]
-    found = subprocess.run(probe, env=environment, capture_output=True, text=True, check=True).stdout.strip()
-    if found != isa:
-        assert isa != "generic"
-        pytest.skip(f"this processor has no {isa}")
-    if found == cpu_ops._C.cpu_isa():
-        return  # as in all the other tests
-    tests = "(values or classes or scale or written) and cpu"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", tests, str(Path(__file__))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
 
 
 def test_the_cpu_is_served_by_cpp(monkeypatch: pytest.MonkeyPatch):

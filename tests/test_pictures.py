@@ -56,7 +56,7 @@ def epoch_line(epoch: int, dice: float | None) -> dict:
 
 
 def write_run(run: Path, lines: list[dict]) -> Path:
-    (run / "config.json").write_text(json.dumps({"modalities": MODALITIES}))
+    (run / "config.yaml").write_text(json.dumps({"modalities": MODALITIES}))
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return run
 

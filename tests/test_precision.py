@@ -126,7 +126,9 @@ def test_losses_parameters_and_their_optimizer_stay_float32_and_the_gramian_floa
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("method", ["gmd", "enumerate"])
 def test_it_learns(config: TrainBrats, method: str, precision: str):
-    training, task, batch = prepared(replace(config, method=method, precision=precision, epochs=1000, lr=0.01))
+    # this seed draws a patch with tumour in a tenth of it; without any the loss would hardly fall
+    config = replace(config, method=method, precision=precision, epochs=1000, lr=0.01, seed=2)
+    training, task, batch = prepared(config)
     losses = [train_step(training, task, *batch)[0].report.losses.mean().item() for _ in range(12)]
     assert losses[-1] < 0.9 * losses[0]
     assert training.skipped == 0
@@ -147,16 +149,16 @@ def test_only_fp16_is_scaled(config: TrainBrats):
 def test_overflows_are_skipped_while_the_scale_is_searched_for(
     config: TrainBrats, monkeypatch: pytest.MonkeyPatch, method: str
 ):
-    """From 65536 to 256 it takes eight halvings in a row, which are not bad steps; then all goes on as ever."""
-    monkeypatch.setattr(gmd.tasks.brats, "region_loss", overflowing(region_loss, above=300.0))
-    config = replace(config, method=method, precision="fp16", steps_per_epoch=10, epochs=1, validate_every=2)
+    """From 65536 to 4096 it takes four halvings in a row, which are not bad steps; then all goes on as ever."""
+    monkeypatch.setattr(gmd.tasks.brats, "region_loss", overflowing(region_loss, above=5000.0))
+    config = replace(config, method=method, precision="fp16", steps_per_epoch=6, epochs=1, validate_every=2)
     run = train(replace(config, max_bad_steps=1))
     steps = read_metrics(run, "step")
-    assert [step["scale"] for step in steps] == [65536.0 / 2**k for k in range(8)] + [256.0, 256.0]
-    assert [step["finite"] for step in steps] == [False] * 8 + [True] * 2
-    assert [epoch["skipped"] for epoch in read_metrics(run, "epoch")] == [8]
+    assert [step["scale"] for step in steps] == [65536.0 / 2**k for k in range(4)] + [4096.0, 4096.0]
+    assert [step["finite"] for step in steps] == [False] * 4 + [True] * 2
+    assert [epoch["skipped"] for epoch in read_metrics(run, "epoch")] == [4]
     state = load_checkpoint(run / "last.pt")
-    assert state["scaler"]["scale"] == 256.0
+    assert state["scaler"]["scale"] == 4096.0
     assert {int(values["step"]) for values in state["optimizer"]["state"].values()} == {2}
 
 

@@ -16,8 +16,9 @@ def read_metrics(run: Path, kind: str) -> list[dict]:
 
 
 def without_times(run: Path) -> list[dict]:
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+    """What a run that was interrupted and one that was not have in common."""
+    records = [record for kind in ("step", "epoch") for record in read_metrics(run, kind)]
+    return [{key: value for key, value in record.items() if key not in ("seconds", "memory_MB")} for record in records]
 
 
 def equal(a: object, b: object) -> bool:

@@ -1,4 +1,4 @@
-"""What a training run is asked to do: the options of `gmd train TASK`, and `config.json` in its folder."""
+"""What a training run is asked to do: the options of `gmd train TASK`, and `config.yaml` in its folder."""
 
 from pathlib import Path
 

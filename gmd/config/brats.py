@@ -15,7 +15,11 @@ from gmd.models.unet3d import UNet3d
 class TrainBrats(TrainConfig):
     """Train one network that segments with any subset of the modalities.
 
+    Options come from a YAML file, too: --config FILE, a run's config.yaml say; what stands on the line overrides it.
+
     Example: gmd train brats --data BraTS2021 --method gmd --out runs/brats
+
+    Example: gmd train brats --config runs/brats/config.yaml --lr 5e-4 --out runs/slower
     """
 
     data: Path

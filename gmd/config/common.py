@@ -73,7 +73,7 @@ class TrainConfig:
     device: str = "auto"
     """auto: a GPU if there is one. Or cpu, cuda, cuda:1, ..."""
     resume: bool = False
-    """Go on with the run in --out after its last finished epoch."""
+    """Go on with the run in --out where it was stopped, bit for bit as if it had not been."""
 
     TASK: ClassVar[str]
     POSITIVE: ClassVar = ("epochs", "batch", "lr", "max_bad_steps", "validate_every", "patience")

@@ -52,6 +52,8 @@ class TrainSequences(TrainConfig):
 class TrainSentiment(TrainSequences):
     """Train one network that reads sentiment from any subset of text, audio and vision.
 
+    Options come from a YAML file, too: --config FILE, a run's config.yaml say; what stands on the line overrides it.
+
     Example: gmd train sentiment --data mosi_utterances.npz --method gmd --out runs/mosi
     """
 
@@ -72,6 +74,8 @@ class TrainDigits(TrainSequences):
     """Train one network that reads spoken and written digits, of which one may be missing.
 
     The pairs are synthetic: recordings of the Free Spoken Digit Dataset with scikit-learn's images of the same digit.
+
+    Options come from a YAML file, too: --config FILE, a run's config.yaml say; what stands on the line overrides it.
 
     Example: gmd train digits --data fsdd.npz --method mla --network branches --out runs/digits
     """

@@ -18,7 +18,8 @@ NO_SCORE, NO_CLASS = float("nan"), -100  # the targets of padded steps; cross-en
 class SequenceBatches:
     """The batches of an epoch: every sample once, the last batch smaller if need be.
 
-    Set `epoch` before each: the order depends on (seed, epoch) alone. `len` is the number of batches.
+    Set `epoch` before each: the order depends on (seed, epoch) alone; and `start` to leave out the first batches.
+    `len` is the number of batches of a whole epoch.
 
     Args:
         samples: at least one.
@@ -34,15 +35,15 @@ class SequenceBatches:
             raise ValueError(f"batch: expected at least 1 sample, got {batch}")
         _check_samples(samples, modalities)
         self.samples, self.modalities, self.batch, self.seed = samples, tuple(modalities), batch, seed
-        self.epoch = 0
+        self.epoch, self.start = 0, 0
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch)
 
     def __iter__(self) -> Iterator[tuple[Pairs, Tensor]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.samples))
-        for start in range(0, len(order), self.batch):
-            yield collate([self.samples[i] for i in order[start : start + self.batch]], self.modalities)
+        for first in range(self.start * self.batch, len(order), self.batch):
+            yield collate([self.samples[i] for i in order[first : first + self.batch]], self.modalities)
 
 
 def collate(samples: Sequence[Sample], modalities: Sequence[str]) -> tuple[Pairs, Tensor]:

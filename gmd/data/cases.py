@@ -44,6 +44,8 @@ def find_cases(
 
     Cases that lack some modalities are ordinary. Without `patterns` the files must be named as in BraTS
     2018-2021 (`<case>_t1ce.nii.gz`) or as in BraTS 2023 and later (`<case>-t1c.nii.gz`); `.nii` will do too.
+    Capitals make no difference, here and in patterns: else a case whose FLAIR is called Flair would pass for one
+    without it.
 
     modalities: their names, in the canonical order
     patterns: modality -> glob of the file's name inside the case folder; so too for the keys `seg` (labels)
@@ -128,7 +130,7 @@ def _cases_named(globs: Globs, folders: list[Folder], modalities: Sequence[str])
 
 
 def _matches(name: str, globs: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, glob) for glob in globs)
+    return any(fnmatchcase(name.lower(), glob.lower()) for glob in globs)
 
 
 def _only(folder: Path, key: str, globs: Globs, names: list[str]) -> str:

@@ -8,9 +8,9 @@ from gmd.checkpoint import load_run, read_splits
 from gmd.data.missing import make_absent
 from gmd.data.samples import Sample, SequenceData
 from gmd.errors import UserError
+from gmd.evaluation.folder import results_folder, write_texts
 from gmd.evaluation.predictions import predict_samples
 from gmd.evaluation.sequence_tables import Row, predictions_csv, rows_csv, rows_markdown, subset_row, subset_rows
-from gmd.files import replacing
 from gmd.precision import Precision, slowness
 from gmd.subsets import all_subsets
 from gmd.tasks.sequences import checksum, read_data
@@ -26,7 +26,7 @@ def evaluate_run(
     """Scores a trained run, prints the table, and writes `table.md`, `table.csv` and `predictions.csv`.
 
     Args:
-        run: its folder; results go to its `evaluation/`, of other data to `evaluation/<name of data>/`.
+        run: its folder; results go to `results_folder`.
         data: another file of the same kind, whose test split is scored; by default the run's own test split.
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
@@ -55,15 +55,9 @@ def evaluate_run(
     table = rows_markdown(rows, config.modalities, found.classes, extra)
     texts["table.md"] = f"{about}{config.precision}.\n\n{table}"
     texts["table.csv"] = rows_csv(rows, config.modalities, found.classes, extra)
-    _write(run / "evaluation" / (Path(data).stem if data else ""), texts)
+    written = write_texts(results_folder(run, data), texts, data)
+    print(texts["table.md"], *written, sep="\n")
     return rows
-
-
-def _write(folder: Path, texts: dict[str, str]) -> None:
-    for name, text in texts.items():
-        with replacing(folder / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
-    print(texts["table.md"], *(folder / name for name in texts), sep="\n")
 
 
 def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sample]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gmd.methods.balance import RULES
 from gmd.methods.classifiers import Classifiers
+from gmd.methods.delivery import check_one_process
 from gmd.methods.direction import gradient_losses, weight_losses
 from gmd.methods.gmd import GMD
 from gmd.methods.losses import check_losses, check_outputs, check_rows
@@ -37,7 +38,7 @@ class CGGM:
     The head and the criterion are differentiated twice, which torch.compile cannot do: leave these two out of it.
 
     Args:
-        optimizer: any torch optimizer, of the network.
+        optimizer: any torch optimizer but LBFGS, of the network.
         head: the network's last layer, from fused outputs to predictions; its parts have reset_parameters().
         criterion: (predictions, targets) -> scalar, of a classifier.
         metric: (predictions, targets) -> scalar, higher is better.
@@ -64,6 +65,7 @@ class CGGM:
         lr: float = 1e-3,
         surgeon: GMD | MeanGradient | None = None,
     ):
+        check_one_process("CGGM", "each would have classifiers of its own")
         for name, value, known in (("direction", direction, ("gradient", "weights")), ("rule", rule, tuple(RULES))):
             if value not in known:
                 raise ValueError(f"{name}: expected {' or '.join(map(repr, known))}, got {value!r}")

@@ -7,8 +7,11 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
+from gmd.methods.delivery import add_to_grad, check_no_param_hooks, several_processes
 from gmd.methods.granularity import GRANULARITIES, groups_of, module_names
+from gmd.methods.graph import check_graph
 from gmd.methods.losses import Outputs, check_factors, check_losses, check_no_hooks, check_outputs
+from gmd.methods.optimizers import check_optimizer
 from gmd.methods.passes import gradients_of
 from gmd.methods.paths import Basis, path_gradients
 from gmd.methods.report import Report
@@ -30,7 +33,8 @@ class GMD:
 
     With `torch.compile`, compile the model and leave this outside. A compiled graph has zeros, not None, for those of
     its parameters that a loss does not reach, which makes them shared. Where they are to stay private, compile modules
-    each by itself (`module.compile()`), or use reduction="sum", for which it makes no difference.
+    each by itself (by `module = torch.compile(module)`: `module.compile()` does nothing for torch's own, an nn.Linear
+    say), or use reduction="sum", for which it makes no difference.
 
     Where the objectives meet the network only at the outputs of its modalities, as they do behind any fusion, say so:
 
@@ -42,7 +46,8 @@ class GMD:
     the few directions that the objectives' gradients at its output have in common.
 
     Args:
-        optimizer: any torch optimizer; its parameters that require grad are the ones operated on.
+        optimizer: any torch optimizer but LBFGS; its parameters that require grad are the ones operated on. Where the
+            network is in a DistributedDataParallel, that averages what each process has merged.
         reduction: "mean" or "sum", how the projected gradients of shared parameters merge.
         generator: source of the projection orders; torch's default generator otherwise.
         granularity: what is one gradient to be projected: that of the whole "model", of each "module" by itself (the
@@ -81,7 +86,7 @@ class GMD:
             raise ValueError(f"granularity: expected 'model', 'module' or 'tensor', got {granularity!r}")
         if not 0 <= tol < 1:
             raise ValueError(f"tol: expected a relative error, at least 0 and below 1, got {tol}")
-        self.optimizer = optimizer
+        self.optimizer = check_optimizer(optimizer)
         self.reduction = reduction
         self.generator = generator
         self.granularity = granularity
@@ -112,6 +117,7 @@ class GMD:
         if len(losses) > gk.MAX_OBJECTIVES:
             raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(losses)}")
         params = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        check_no_param_hooks(params)
         if self.granularity == "module" and not self._modules.keys() >= set(params):  # added since
             self._modules = module_names(self.optimizer, self.model)
         groups = groups_of(params, self.granularity, self._modules)
@@ -126,12 +132,11 @@ class GMD:
             shared=basis.shared,
             scale=scale,
         )
-        for param, merged in zip(params, surgery.merged, strict=True):
-            if merged is None:
-                continue
-            param.grad = merged if param.grad is None else param.grad.add_(merged)
+        add_to_grad(params, surgery.merged)
         if scale is not None:
-            note_unscaled(self.scaler, self.optimizer, surgery.gram)
+            # an overflow in another process shows in what they have averaged, and nowhere else
+            seen = gk.gram([[p.grad for p in params]]) if several_processes() else surgery.gram
+            note_unscaled(self.scaler, self.optimizer, seen)
         values = torch.stack([loss.detach() for loss in losses])
         modality = {} if basis.norms is None else {"gradient norm": basis.norms}
         return Report(values, surgery.gram, surgery.weights, basis.directions, basis.discarded, modality)
@@ -146,6 +151,7 @@ class GMD:
     ) -> Basis:
         check_factors(factors, outputs)
         if outputs is None:
+            check_graph(losses)
             return Basis(gradients_of(losses, params, scale))
         found = check_outputs(outputs)
         check_no_hooks(outputs)

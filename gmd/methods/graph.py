@@ -6,6 +6,17 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
+REENTRANT = (
+    "losses: a part of the network is checkpointed with use_reentrant=True, which hides its parameters from "
+    "torch.autograd.grad: they would be left without a gradient. Call torch.utils.checkpoint.checkpoint with "
+    "use_reentrant=False"
+)
+
+STATIC = (
+    "losses: the network is in a DistributedDataParallel with static_graph=True, which would not average gradients; "
+    "use find_unused_parameters=True"
+)
+
 
 class Paths(NamedTuple):
     """The graph before the outputs, output by output, and what lies behind them.
@@ -63,8 +74,16 @@ def leaves_of(tensors: Iterable[Tensor], stops: Iterable[Tensor] = ()) -> list[T
     return _leaves(nodes)
 
 
+def check_graph(losses: Iterable[Tensor]) -> None:
+    """Raises ValueError if a pass by torch.autograd.grad from the losses would get gradients wrong without a word."""
+    _walk([get_gradient_edge(loss) for loss in losses], {})
+
+
 def _walk(edges: Iterable[GradientEdge], stops: dict[tuple[Node, int], int]) -> tuple[set[Node], set[int]]:
-    """The nodes that a backward pass from `edges` visits up to `stops`, and the numbers of the stops it meets."""
+    """The nodes that a backward pass from `edges` visits up to `stops`, and the numbers of the stops it meets.
+
+    Raises ValueError at what a pass by torch.autograd.grad would get wrong without a word.
+    """
     nodes, met = set(), set()
     waiting = [(edge.node, edge.output_nr) for edge in edges]
     while waiting:
@@ -72,9 +91,18 @@ def _walk(edges: Iterable[GradientEdge], stops: dict[tuple[Node, int], int]) -> 
         if (node, output) in stops:
             met.add(stops[node, output])
         elif node is not None and node not in nodes:
+            _check_node(node)
             nodes.add(node)
             waiting.extend(node.next_functions)
     return nodes, met
+
+
+def _check_node(node: Node) -> None:
+    name = node.name()
+    if name == "CheckpointFunctionBackward":
+        raise ValueError(REENTRANT)
+    if name == "_DDPSinkBackward" and node.ddp_weakref().static_graph:
+        raise ValueError(STATIC)
 
 
 def _is_freed(node: Node) -> bool:

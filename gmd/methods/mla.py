@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
+from gmd.methods.delivery import check_one_process
 from gmd.methods.graph import leaves_of
 from gmd.methods.losses import check_losses, check_outputs
+from gmd.methods.optimizers import check_optimizer
 from gmd.methods.report import Report
 
 
@@ -27,7 +29,7 @@ class MLA:
     mean h of this turn's inputs. Everything else gets its gradient as it is.
 
     Args:
-        optimizer: any torch optimizer that has the head's weight.
+        optimizer: any torch optimizer but LBFGS that has the head's weight.
         head: nn.Linear, the last layer of every modality. The projector is [d, d] float32 (float64 with a float64
             head), on the device where the head is now.
         alpha: above 0, in units of |h|^2. A direction h that was met n times is open by 1 / (1 + n |h|^2 / alpha). With
@@ -51,7 +53,8 @@ class MLA:
             raise TypeError(f"head: expected an nn.Linear, got {type(head).__name__}")
         if alpha is not None and not 0 < alpha < float("inf"):
             raise ValueError(f"alpha: expected a finite number above 0, got {alpha}")
-        self.optimizer = optimizer
+        check_one_process("MLA", "each would have a projector of its own")
+        self.optimizer = check_optimizer(optimizer)
         self.head = head
         self.alpha = float(head.in_features if alpha is None else alpha)
         self.scaler = scaler

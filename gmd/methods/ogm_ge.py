@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from gmd.methods.delivery import check_one_process
 from gmd.methods.gmd import GMD
 from gmd.methods.graph import leaves_of
 from gmd.methods.losses import check_losses, check_outputs, check_rows
@@ -30,7 +31,7 @@ class OGMGE:
     extension.
 
     Args:
-        optimizer: any torch optimizer.
+        optimizer: any torch optimizer but LBFGS.
         alpha: above 0, how much the modality that is ahead is slowed down.
         score: (predictions, targets) -> scalar in [0, 1]; the paper's is the mean probability of the right class.
         generator: source of the noise, drawn on its device and copied to the gradients; without one, each device's own.
@@ -47,6 +48,7 @@ class OGMGE:
     ):
         if not alpha > 0:
             raise ValueError(f"alpha: expected a number above 0, got {alpha}")
+        check_one_process("OGM-GE", "each would add noise of its own")
         self.surgeon = MeanGradient(optimizer) if surgeon is None else surgeon
         if self.surgeon.optimizer is not optimizer:
             raise ValueError("surgeon: expected one of the same optimizer, got one of another")

@@ -9,9 +9,10 @@ from torch import Tensor
 DONATED = (
     "losses: the compiled model's backward pass can be run once only, as it overwrites what the forward pass saved "
     "('donated buffers'). It was compiled so for an ordinary backward pass, in this process or, cached, in an earlier "
-    "one. Before the model is compiled (or with `torch.compiler.reset()` afterwards), set "
-    "`torch._functorch.config.donated_buffer = False` and `torch.compiler.config.cache_key_tag = 'several losses'`; "
-    "both, as Inductor's cache does not tell the two kinds of backward pass apart"
+    "one; or, as soon as its shapes are dynamic, before any backward pass. Before the model is compiled (or with "
+    "`torch.compiler.reset()` afterwards), set `torch._functorch.config.donated_buffer = False` and "
+    "`torch.compiler.config.cache_key_tag = 'several losses'`; both, as Inductor's cache does not tell the two kinds "
+    "of backward pass apart"
 )
 
 Row = Sequence[Tensor | None]

@@ -10,6 +10,7 @@ from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
 from gmd.methods.losses import Outputs, check_factors, check_losses, check_outputs
+from gmd.methods.optimizers import check_optimizer
 from gmd.methods.report import Report
 from gmd.methods.scaling import scale_of
 
@@ -24,7 +25,7 @@ class MeanGradient:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, scaler: GradScaler | None = None):
-        self.optimizer = optimizer
+        self.optimizer = check_optimizer(optimizer)
         self.scaler = scaler
 
     def backward(

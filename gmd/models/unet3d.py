@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmd.models.conv import Conv3d, PointwiseConv3d
 from gmd.models.dynamic_sharing import ModalityGroupNorm, Pairs, mean_fusion
+from gmd.models.resampling import doubled, halved
 from gmd.subsets import Subset
 
 PUBLISHED_CHANNELS = (32, 64, 128, 256, 512)  # width 1
@@ -57,11 +57,11 @@ class UNet3d(nn.Module):
             )
         x, skips = volumes, []
         for level, block in enumerate(self.encoder):
-            x = block(_halved(x) if level else x, modality)
+            x = block(halved(x) if level else x, modality)
             skips.append(x)
         skips.pop()
         for block in self.decoder:
-            x = block(torch.cat([skips.pop(), _doubled(x)], dim=1), modality)
+            x = block(torch.cat([skips.pop(), doubled(x)], dim=1), modality)
         return x
 
 
@@ -86,16 +86,3 @@ class DoubleConv(nn.Module):
     def forward(self, x: Tensor, modality: int | Sequence[int]) -> Tensor:
         x = self.norm1(self.conv1(x), modality)
         return self.norm2(self.conv2(x), modality)
-
-
-# Autocast on the CPU would pool and interpolate in float32, and hand float32 on: twice the memory, for nothing.
-
-
-def _halved(x: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        return F.max_pool3d(x, 2)
-
-
-def _doubled(x: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)

@@ -1,6 +1,5 @@
 """The dominance of the modalities over training, as a picture and in words."""
 
-import json
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gmd.config.file import CONFIG, read_yaml
 from gmd.files import replacing
 from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED
 from gmd.monitor.dominance_text import dominance_text, rises
@@ -36,7 +36,7 @@ def write_dominance(run: Path) -> list[Path]:
     Raises UserError if no step has been recorded.
     """
     steps, _ = read_metrics(run / "metrics.jsonl")
-    modalities = json.loads((run / "config.json").read_text(encoding="utf-8"))["modalities"]
+    modalities = read_yaml(run / CONFIG)["modalities"]
     path = run / "dominance.txt"
     with replacing(path) as unfinished:
         unfinished.write_text(dominance_text(steps, modalities), encoding="utf-8")

@@ -1,6 +1,7 @@
 """The lines of metrics.jsonl as TensorBoard's scalars, written as training goes."""
 
 import math
+import time
 from pathlib import Path
 
 FOLDER = "tensorboard"
@@ -25,6 +26,7 @@ class Scalars:
         from torch.utils.tensorboard import SummaryWriter
 
         self._summary = Summary
+        _wait_for_another_second(run / FOLDER)
         self._writer = SummaryWriter(run / FOLDER, purge_step=first_step)
         self._step = first_step - 1
 
@@ -48,12 +50,22 @@ class Scalars:
         self.close()
 
 
-def scalars_of(record: dict) -> dict[str, float]:
-    """Tag -> value, of a line of metrics.jsonl of either kind; without what is not there or not finite.
+def _wait_for_another_second(folder: Path) -> None:
+    """TensorBoard reads files in the order of their names, in which the number of the process follows the second.
 
-    loss/*, gradient/*, modality/QUANTITY/MODALITY and training/* of a step, validation/* of an epoch.
+    So what a run recorded that was killed, and went on in the same second, might be taken for the later.
     """
-    found = _of_step(record) if record["kind"] == "step" else _of_epoch(record)
+    while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+        time.sleep(0.02)
+
+
+def scalars_of(record: dict) -> dict[str, float]:
+    """Tag -> value, of a line of metrics.jsonl; without what is not there or not finite.
+
+    loss/*, gradient/*, modality/QUANTITY/MODALITY and training/* of a step, validation/* of an epoch; none of others.
+    """
+    of_kind = {"step": _of_step, "epoch": _of_epoch}.get(record["kind"], lambda record: {})
+    found = of_kind(record)
     return {tag: float(value) for tag, value in found.items() if value is not None and math.isfinite(value)}
 
 

@@ -18,7 +18,7 @@ from gmd.config import TrainBrats
 from gmd.data.cases import Case, parse_patterns
 from gmd.data.labels import SCHEMES
 from gmd.data.patches import RandomPatches, collate
-from gmd.data.splits import split_cases
+from gmd.data.splits import Splits, fold_cases, patient_of, split_cases, split_folders
 from gmd.data.volumes import load_case
 from gmd.evaluation.brats import evaluate_cases
 from gmd.evaluation.tables import mean_over_subsets, subset_table
@@ -32,7 +32,7 @@ class BratsTask(Task):
 
     def __init__(self, config: TrainBrats):
         """Raises UserError for data that cannot be used."""
-        self.splits = split_cases(config.data, config.modalities, parse_patterns(config.patterns) or None, config.seed)
+        self.splits = _split(config)
         self.config = replace(config, labels=config.labels or self.splits.scheme, data=config.data.resolve())
         self.steps_per_epoch = config.steps_per_epoch or math.ceil(len(self.splits.train) / config.batch)
         # cggm guides the last layer, which the mean of the logits hides
@@ -44,22 +44,31 @@ class BratsTask(Task):
     def described(self) -> dict:
         splits = {split: getattr(self.splits, split) for split in ("train", "validation", "test")}
         named = {split: [_case_dict(case) for case in cases] for split, cases in splits.items()}
-        return {"data": str(self.config.data)} | named
+        return {"data": str(self.config.data), "folds": self.config.folds, "fold": self.config.fold} | named
 
     def notes(self) -> list[str]:
-        train, modalities = self.splits.train, self.config.modalities
-        absent = [m for m in modalities if not any(m in case.images for case in train)]
-        return [f"no training case has {' or '.join(absent)}: subsets with it are left out"] if absent else []
+        config, notes = self.config, []
+        absent = [m for m in config.modalities if not any(m in case.images for case in self.splits.train)]
+        if absent:
+            notes.append(f"no training case has {' or '.join(absent)}: subsets with it are left out")
+        folders = ", ".join(split_folders(config.data))
+        if config.folds and folders:
+            notes.append(f"the cases in {folders} of {config.data} are pooled: --folds split them by patient")
+        return notes
 
     def build_network(self) -> nn.Module:
         return build_network(self.config)
 
-    def batches(self, epoch: int) -> Iterable[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterable[Batch]:
         if self._patches is None:  # reading the cases takes a while
             self._patches = self._random_patches()
         self._patches.epoch = epoch
+        rest = range(start * self.config.batch, len(self._patches))
         together = partial(collate, modalities=self.config.modalities)
-        return DataLoader(self._patches, self.config.batch, collate_fn=together)
+        # a generator of its own: it draws a number each time, which a resumed epoch must not draw twice from torch's
+        return DataLoader(
+            self._patches, self.config.batch, sampler=rest, collate_fn=together, generator=torch.Generator()
+        )
 
     def _random_patches(self) -> RandomPatches:
         config = self.config
@@ -97,7 +106,8 @@ class BratsTask(Task):
 def region_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Soft Dice per sample and region, plus binary cross-entropy: both [B, R, X, Y, Z] -> scalar.
 
-    Not MONAI's DiceCELoss: with several channels that takes a softmax over them, but regions overlap.
+    Not MONAI's DiceCELoss: its `sigmoid` is that of the Dice loss only (MONAI 1.6.1). From two channels on its
+    cross-entropy takes a softmax over them, as if a voxel were in one region at most, but regions overlap.
     """
     return _dice_loss(logits, targets) + binary_cross_entropy_with_logits(logits, targets)
 
@@ -110,5 +120,13 @@ def soft_dice(logits: Tensor, targets: Tensor) -> Tensor:
 _dice_loss = DiceLoss(sigmoid=True)
 
 
+def _split(config: TrainBrats) -> Splits:
+    patterns = parse_patterns(config.patterns) or None
+    if config.folds is None:
+        return split_cases(config.data, config.modalities, patterns, config.seed)
+    place = {"folds": config.folds, "fold": config.fold, "seed": config.seed}
+    return fold_cases(config.data, config.modalities, patterns, **place)
+
+
 def _case_dict(case: Case) -> dict:
-    return {"name": case.name, "folder": str(case.folder.resolve())}
+    return {"name": case.name, "folder": str(case.folder.resolve()), "patient": patient_of(case)}

@@ -58,8 +58,8 @@ class SequenceTask(Task):
         network.set_input_statistics(input_statistics(self._training))
         return network
 
-    def batches(self, epoch: int) -> Iterable[Batch]:
-        self._batches.epoch = epoch
+    def batches(self, epoch: int, start: int = 0) -> Iterable[Batch]:
+        self._batches.epoch, self._batches.start = epoch, start
         return self._batches
 
     def to_device(self, inputs: Pairs, targets: Tensor, device: torch.device) -> Batch:

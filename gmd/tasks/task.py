@@ -56,8 +56,11 @@ class Task(ABC):
         """With torch's current random state, on the CPU."""
 
     @abstractmethod
-    def batches(self, epoch: int) -> Iterable[Batch]:
-        """Of one epoch: the same whenever it is asked for."""
+    def batches(self, epoch: int, start: int = 0) -> Iterable[Batch]:
+        """Of one epoch: the same whenever it is asked for; without the first `start`, which cost nothing then.
+
+        Nothing may be drawn from torch's own generator, or a resumed epoch is another one.
+        """
 
     @abstractmethod
     def to_device(self, inputs: Pairs, targets: Tensor, device: torch.device) -> Batch: ...

@@ -1,0 +1,36 @@
+"""The command `gmd`: make data, train, evaluate, predict, compare, report, and look at the installation."""
+
+import errno
+import sys
+from collections.abc import Sequence
+
+from gmd import doctor
+from gmd.errors import UserError
+
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command, returns the exit status. What the user can mend is a line on stderr and status 2."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        if arguments == ["doctor"]:  # works on an installation that lacks everything but torch
+            return doctor.main()
+        from gmd.cli.parse import run
+
+        return run(arguments) or 0
+    except UserError as error:
+        return fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in doctor.EXTRAS["train"]:
+            raise
+        return fail(f'{error.name} is not installed; pip install "gmd[train]" brings it')
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        return fail(f"{error}; what was written before is intact")
+
+
+def fail(message: str) -> int:
+    print(f"gmd: error: {message}", file=sys.stderr)
+    return 2

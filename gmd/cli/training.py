@@ -1,0 +1,53 @@
+"""`gmd train`: options from a file, one run or the folds of a cross-validation, and how to go on when interrupted."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gmd.config import TASKS, TrainConfig
+from gmd.config.file import as_arguments
+from gmd.errors import UserError
+
+
+def with_file(arguments: Sequence[str]) -> list[str]:
+    """The arguments of `gmd train TASK`, with `--config FILE` replaced by what the file says.
+
+    It comes before all else on the line, so that the line overrides it. Raises UserError: no file behind it, and what
+    `as_arguments` raises.
+    """
+    arguments = list(arguments)
+    if arguments[:1] != ["train"] or len(arguments) < 2 or arguments[1] not in TASKS:
+        return arguments
+    task, rest = arguments[1], arguments[2:]
+    options = []
+    while index := next((i + 1 for i, word in enumerate(rest) if word.partition("=")[0] == "--config"), 0):
+        _, joined, file = rest[index - 1].partition("=")
+        if not joined and index == len(rest):
+            raise UserError("--config: got nothing, expected a YAML file such as a run's config.yaml")
+        options += as_arguments(Path(file if joined else rest[index]), task)
+        rest = rest[: index - 1] + rest[index + (not joined) :]
+    return ["train", task, *options, *rest]
+
+
+def train(config: TrainConfig, arguments: Sequence[str]) -> int:
+    """Trains as configured; returns the exit status. arguments: those that brought the configuration."""
+    try:
+        runs = _train(config)
+    except KeyboardInterrupt:
+        started = any((folder / "last.pt").exists() for folder in (config.out, *config.out.glob("fold*")))
+        again = shlex.join(["gmd", *arguments, *(["--resume"] if started and not config.resume else [])])
+        print(f"\ngmd: interrupted; what is done is saved. Go on with: {again}", file=sys.stderr)
+        return 130
+    print(f"trained: {', '.join(map(str, runs))}; next: gmd evaluate {shlex.quote(str(config.out))}")
+    return 0
+
+
+def _train(config: TrainConfig) -> list[Path]:
+    if getattr(config, "folds", None) is not None and config.fold is None:
+        from gmd.folds import train_folds
+
+        return train_folds(config)
+    from gmd.train import train
+
+    return [train(config)]

@@ -1,0 +1,61 @@
+"""A run's options as a YAML file: written with the run, and accepted back by `gmd train TASK --config FILE`."""
+
+import os
+from pathlib import Path
+
+import yaml
+
+from gmd.config.common import TrainConfig
+from gmd.errors import UserError
+from gmd.files import replacing
+
+CONFIG = "config.yaml"
+
+
+def write_config(path: Path, config: TrainConfig) -> None:
+    """Raises OSError if it cannot be written; what was there before is intact then."""
+    text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None)
+    with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
+        file.write(
+            f"# The options of this run. The same again: gmd train {config.TASK} --config THIS --out ANOTHER\n{text}"
+        )
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_yaml(path: Path) -> dict:
+    """Option -> value, as it stands there. Raises UserError: no such file, no YAML, or something else than options."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); give a run's {CONFIG} or one of your own"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not YAML ({' '.join(str(error).split())}); mend it or restore it from a copy"
+        ) from error
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{path}: expected lines of the form `option: value`, got {type(values).__name__}")
+    return values
+
+
+def as_arguments(path: Path, task: str) -> list[str]:
+    """The options in the file as one would type them, so that one parser reads both and speaks of both alike.
+
+    Raises UserError: as `read_yaml`; options of another task; a value that is a mapping.
+    """
+    values = read_yaml(path)
+    if values.pop("task", task) != task:
+        raise UserError(f"{path}: options of another task; expected task: {task}, or none")
+    arguments = []
+    for name, value in values.items():
+        items = value if isinstance(value, list) else [value]
+        if any(isinstance(item, (dict, list)) for item in items):
+            raise UserError(f"{path}: {name}: expected a value or a list of values, got {value}")
+        # absent, no and nothing are what an option is that does not stand on the line; and a run that was gone on with
+        # is not therefore one to go on with
+        if value is None or value is False or value == [] or name == "resume":
+            continue
+        arguments += [f"--{name.replace('_', '-')}", *([] if value is True else map(str, items))]
+    return arguments

@@ -1,0 +1,111 @@
+"""One volume from a NIfTI file, turned to RAS+ (axes to the right, to the front and up), and turned back."""
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.wrapstruct import WrapStructError
+
+from gmd.errors import UserError
+
+RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's: input axis i goes along output axis [i, 0], flipped if [i, 1] < 0
+
+# what nibabel and gzip raise for files that are cut off, damaged, or something else (found by flipping bits)
+_UNREADABLE = (
+    *(OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, WrapStructError),
+    *(ValueError, TypeError, OverflowError),
+)
+
+
+class Volume(NamedTuple):
+    """A volume in RAS+ orientation.
+
+    Attributes:
+        data: float32 [X, Y, Z], C-contiguous.
+        affine: float64 [4, 4], from voxel indices of `data` to mm; oblique where the file's is.
+    """
+
+    data: np.ndarray
+    affine: np.ndarray
+
+
+def read_volume(path: Path) -> Volume:
+    """Scaled as its header says, in RAS+.
+
+    Raises UserError: a file that cannot be read, that holds anything but one volume of real numbers, that does not say
+    how it lies in space, or with voxels that are not finite.
+    """
+    image = open_image(path)
+    _check_header(path, image)
+    with _readable(path):
+        data = image.get_fdata(dtype=np.float32, caching="unchanged")
+    if bad := int(np.count_nonzero(~np.isfinite(data))):
+        raise UserError(
+            f"{path}: {bad} of {data.size} voxels are NaN or infinite; give them finite values, 0 outside the brain"
+        )
+    return to_ras(data.reshape(data.shape[:3]), image.affine)
+
+
+def to_ras(data: np.ndarray, affine: np.ndarray) -> Volume:
+    """Axes swapped and flipped, nothing resampled. data: [X, Y, Z]; affine: its own, [4, 4]"""
+    orientation = io_orientation(affine)
+    turned = np.ascontiguousarray(apply_orientation(data, orientation))
+    return Volume(turned, affine @ inv_ornt_aff(orientation, data.shape))
+
+
+def from_ras(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """The inverse of `to_ras`. data: [X, Y, Z] or [X, Y, Z, R]; affine: that of the orientation to go back to"""
+    return np.ascontiguousarray(apply_orientation(data, ornt_transform(RAS, io_orientation(affine))))
+
+
+def open_image(path: Path) -> SpatialImage:
+    """With the header read; of a compressed file everything, against its checksum. Raises UserError."""
+    with _readable(path):
+        return _open(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise UserError(
+            f"{path}: cannot be read ({type(error).__name__}: {error}); "
+            "it may be cut off, damaged or no NIfTI file: copy or download it anew"
+        ) from error
+
+
+def _open(path: Path) -> SpatialImage:
+    if not path.name.lower().endswith(".nii.gz"):
+        return nibabel.load(path)
+    # nibabel stops before the checksum at the end: most flipped bits would pass. Read all of it
+    content = gzip.decompress(path.read_bytes())
+    nifti1 = nibabel.Nifti1Image.header_class.may_contain_header(content)
+    return (nibabel.Nifti1Image if nifti1 else nibabel.Nifti2Image).from_bytes(content)
+
+
+def _check_header(path: Path, image: SpatialImage) -> None:
+    """Before any voxel is read: a series of hundreds of volumes may not even fit into memory."""
+    volumes = math.prod(image.shape[3:])
+    if len(image.shape) < 3 or volumes != 1:
+        several = f", that is {volumes} volumes" if len(image.shape) > 3 else ""
+        raise UserError(
+            f"{path}: has shape {image.shape}{several}; expected three axes, or a fourth of length 1: "
+            "split it into single volumes and give one"
+        )
+    if image.get_data_dtype().kind not in "iuf":
+        raise UserError(f"{path}: holds {image.get_data_dtype()}, expected one real number for each voxel")
+    affine = image.affine
+    if not np.isfinite(affine).all() or np.isnan(io_orientation(affine)).any():
+        raise UserError(
+            f"{path}: its affine {affine.tolist()} does not say where its axes point; mend the header's sform or qform"
+        )

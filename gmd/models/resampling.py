@@ -1,0 +1,46 @@
+"""Half and double the resolution of feature maps, as the U-Net does between its levels.
+
+On a GPU torch's own max_pool3d and trilinear interpolation add up their gradients in varying order. Where
+deterministic algorithms are asked for, the same is done there by operations that do not.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Autocast on the CPU would pool and interpolate in float32, and hand float32 on: twice the memory, for nothing.
+
+
+def halved(x: Tensor) -> Tensor:
+    """The maximum of each 2 x 2 x 2 voxels. x: [n, C, X, Y, Z] with X, Y and Z even"""
+    with torch.autocast(x.device.type, enabled=False):
+        return _halved_by_hand(x) if _has_to_be_deterministic(x) else F.max_pool3d(x, 2)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Trilinear interpolation to twice the size, voxels' corners aligned. x: [n, C, X, Y, Z]"""
+    with torch.autocast(x.device.type, enabled=False):
+        if _has_to_be_deterministic(x):
+            return _doubled_by_hand(x)
+        return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
+
+
+def _has_to_be_deterministic(x: Tensor) -> bool:
+    return x.is_cuda and torch.are_deterministic_algorithms_enabled()
+
+
+def _halved_by_hand(x: Tensor) -> Tensor:
+    """Where several voxels have the maximum, they share its gradient; max_pool3d gives it to the first."""
+    corners = [x[:, :, i::2, j::2, k::2] for i in range(2) for j in range(2) for k in range(2)]
+    return torch.stack(corners).amax(dim=0)
+
+
+def _doubled_by_hand(x: Tensor) -> Tensor:
+    """Along each axis: a new voxel is three parts of the old one that it lies in, and one of the nearest beside it."""
+    for axis in (2, 3, 4):
+        size = x.shape[axis]
+        before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, size - 1)], dim=axis)
+        after = torch.cat([x.narrow(axis, 1, size - 1), x.narrow(axis, size - 1, 1)], dim=axis)
+        pairs = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], dim=axis + 1)
+        x = pairs.flatten(axis, axis + 1)
+    return x

@@ -1,0 +1,41 @@
+"""What is recorded of a training: the lines of `metrics.jsonl`, and their numbers as TensorBoard's scalars."""
+
+import os
+from pathlib import Path
+
+from gmd.monitor.tensorboard import Scalars
+from gmd.run_folder import METRICS, drop_metrics_after, write_record
+from gmd.training import Training
+
+
+class Log:
+    """Goes on where the training is: what was recorded of later steps and epochs is dropped.
+
+    with Log(run, training) as log:
+        log.write(record)
+        log.sync()  # before a checkpoint, which must not be ahead of what is recorded
+    """
+
+    def __init__(self, run: Path, training: Training):
+        last = drop_metrics_after(run, training.epochs, training.steps)
+        # an epoch's scalars stand at its last step, so that step is dropped in TensorBoard, and written once more
+        first_step = last[0]["step"] if last and last[0]["kind"] == "step" else training.steps + 1
+        self._scalars = Scalars(run, first_step)
+        for record in last:
+            self._scalars.write(record)
+        self._metrics = open(run / METRICS, "a")  # noqa: SIM115
+
+    def write(self, record: dict) -> None:
+        write_record(self._metrics, record)
+        self._scalars.write(record)
+
+    def sync(self) -> None:
+        self._scalars.flush()
+        os.fsync(self._metrics.fileno())
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._metrics.close()
+        self._scalars.close()

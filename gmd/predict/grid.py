@@ -1,0 +1,74 @@
+"""Back to the grid of a case's own files, and onto the disk."""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from gmd.data.nifti import from_ras, open_image
+from gmd.errors import UserError
+from gmd.files import replacing
+
+LEVEL = 4  # of compression: on MRI a third of the time of gzip's own 9, for files one per cent larger
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a file stores its volume; of the NIfTI version that it has."""
+
+    kind: type[nibabel.Nifti1Image]
+    header: nibabel.Nifti1Header
+    affine: np.ndarray
+
+    @classmethod
+    def of(cls, path: Path) -> "Grid":
+        """path: a file that `read_volume` reads"""
+        image = open_image(path)
+        kind = nibabel.Nifti2Image if isinstance(image, nibabel.Nifti2Image) else nibabel.Nifti1Image
+        return cls(kind, kind.header_class.from_header(image.header), image.affine)
+
+    def image(self, data: np.ndarray, about: str | None = None) -> nibabel.Nifti1Image:
+        """The data with the file's shape, orientation, affine, units, codes and extensions.
+
+        data: [X, Y, Z], or [X, Y, Z, R], in RAS+; its type becomes the image's
+        about: for the header's description, of which 79 bytes are kept; by default that of the file
+        """
+        header = self.header.copy()
+        header.set_data_dtype(data.dtype)
+        # the file's intensities, which a viewer would choose its window by
+        header["cal_min"] = header["cal_max"] = 0
+        if about is not None:
+            header["descrip"] = about[:79]
+        image = self.kind(from_ras(data, self.affine), self.affine, header)
+        if data.ndim == 4:
+            image.header.set_zooms((*image.header.get_zooms()[:3], 1.0))
+        return image
+
+
+def write_image(image: nibabel.Nifti1Image, path: Path) -> None:
+    """All of it or nothing, compressed if the name ends in .gz; the same image gives the same bytes.
+
+    Raises UserError if it cannot be written.
+    """
+    content = image.to_bytes()
+    if path.suffix.lower() == ".gz":
+        content = gzip.compress(content, LEVEL, mtime=0)
+    try:
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(content)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); nothing half-written is left. "
+            "Mend that (room on the disk? rights?), then give the same command again"
+        ) from error
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the file can be read to its end, as one that another program was writing when it was killed cannot."""
+    try:
+        open_image(path)
+    except UserError:
+        return False
+    return True

@@ -1,0 +1,40 @@
+"""Runs without a training, for the tests of prediction."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gmd.checkpoint import build_network, save_checkpoint
+from gmd.config import TrainBrats
+from gmd.config.file import CONFIG, write_config
+from gmd.data.cases import BRATS_MODALITIES
+
+
+def write_run(run: Path, **options) -> Path:
+    """A run whose network, untrained, finds something in about half of the voxels, by what each modality shows."""
+    options = {"data": run.parent, "labels": "brats2018", "width": 0.125, "patch": (32, 32, 32)} | options
+    config = TrainBrats(out=run, device="cpu", **options)
+    torch.manual_seed(0)
+    network = build_network(config)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if ".norm" in name:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        network.head.bias.zero_()
+    write_config(run / CONFIG, config)
+    save_checkpoint(run / "best.pt", {"config": config.to_dict(), "network": network.state_dict()})
+    return run
+
+
+class Pointwise(nn.Module):
+    """Logits of each voxel by itself: the volume minus 0, 0.5 and 1 for the regions, weighed by modality."""
+
+    modalities, regions, stride = BRATS_MODALITIES, ("WT", "TC", "ET"), 1
+
+    def __init__(self):
+        super().__init__()
+        self.offsets = nn.Parameter(torch.tensor([0, 0.5, 1]).view(-1, 1, 1, 1))
+
+    def forward(self, volumes: Tensor, modalities: list[int]) -> Tensor:
+        return (1 + modalities[0]) * (volumes - self.offsets)
