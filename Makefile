@@ -23,12 +23,14 @@ $(STAMP): pyproject.toml setup.py constraints.txt $(NATIVE)
 # The whole way, small: synthetic cases, 112 steps of surgery on 15 objectives, all 15 subsets scored on held-out cases.
 # Then sequences of text, audio and vision with a sentiment: 7 objectives.
 DEMO := runs/demo
+CASE := $(DEMO)/phantoms/Phantom_000_00000/Phantom_000_00000
 demo: venv
 	rm -rf $(DEMO)
 	$(BIN)/gmd phantom $(DEMO)/phantoms --cases 24 --shape 48 48 48 --seed 0
 	$(BIN)/gmd train brats --data $(DEMO)/phantoms --out $(DEMO) --method gmd --width 0.25 --patch 32 32 32 \
 		--epochs 8 --steps-per-epoch 14 --lr 0.01 --validate-every 2
 	$(BIN)/gmd evaluate $(DEMO)
+	$(BIN)/gmd predict $(DEMO) --flair $(CASE)_flair.nii.gz --t1 $(CASE)_t1.nii.gz --out $(DEMO)/seg.nii.gz
 	$(BIN)/gmd phantom $(DEMO)/sentiment.npz --task sentiment
 	$(BIN)/gmd train sentiment --data $(DEMO)/sentiment.npz --out $(DEMO)/sentiment --method gmd --epochs 25 --validate-every 5
 	$(BIN)/gmd evaluate $(DEMO)/sentiment --missing 0.3
@@ -43,7 +45,7 @@ readme: venv
 
 # On one thread each: tensors of test size are slower on several.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # A minute and 11 GB of memory.
 slow: venv

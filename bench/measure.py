@@ -69,20 +69,34 @@ def _fresh_pages() -> Iterator[None]:
     """Each tensor gets pages of its own from the system, so that it shows in resident memory.
 
     malloc_trim alone does not do: what malloc holds unused at the end of the heap stays resident if anyone else has
-    moved that end, and the next tensor lies in it unseen. Afterwards malloc keeps up to its largest threshold, where
-    its own rule ends up in a process with tensors of that size.
+    moved that end, and the next tensor would lie in it unseen. So that is taken away meanwhile. Afterwards malloc keeps
+    up to its largest threshold, where its own rule ends up in a process with tensors of that size.
     """
     libc = ctypes.CDLL(None)
-    if not hasattr(libc, "malloc_trim"):  # not glibc
+    if not hasattr(libc, "mallinfo2"):  # not glibc, or one before 2.33
         yield
         return
+    libc.mallinfo2.restype, libc.malloc.restype = _Mallinfo, ctypes.c_void_p
+    libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
     libc.malloc_trim(0)
+    libc.mallopt(_MMAP_THRESHOLD, 2**25)
+    taken = []
+    while (unused := libc.mallinfo2().keepcost) > 2**18 and len(taken) < 1000:
+        taken.append(libc.malloc(unused - 2**16))
     libc.mallopt(_MMAP_THRESHOLD, 2**16)
     try:
         yield
     finally:
+        for block in taken:
+            libc.free(block)
         libc.mallopt(_MMAP_THRESHOLD, 2**25)
         libc.mallopt(_TRIM_THRESHOLD, 2**26)
+
+
+class _Mallinfo(ctypes.Structure):
+    """What glibc's mallinfo2 returns; `keepcost` is what lies unused at the end of the heap."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in (*(f"other{i}" for i in range(9)), "keepcost"))
 
 
 def _status_megabytes(field: str) -> float:

@@ -30,16 +30,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore::RuntimeWarning:triton.runtime.interpreter")
 
 
+# begun with, so that no worker is left alone with them at the end; a minute each, seconds the others
+SLOW_FILES = ("test_triton_compile", "test_instruction_sets", "test_docs", "test_precision", "test_make_gpu")
 CASES_OF_TRITON = 2  # of each test; its interpreter takes a thousand times as long as the C++ kernels
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of each test's cases Triton gets a sample, always the same one; `pytest -m interpreted` runs the others."""
+    """Of each test's cases Triton gets a sample, always the same one; `pytest -m interpreted` runs the others.
+
+    And the slow files come first.
+    """
     cases = defaultdict(list)
     for item in items:
         if getattr(item, "callspec", None) and item.callspec.params.get("backend") == "triton":
             cases[item.path, item.originalname].append(item)
+    items.sort(key=lambda item: item.path.stem not in SLOW_FILES)
     for of_one_test in cases.values():
         for item in sorted(of_one_test, key=lambda item: zlib.crc32(item.name.encode()))[CASES_OF_TRITON:]:
             item.add_marker(pytest.mark.interpreted)

@@ -292,20 +292,22 @@ def test_peak_memory_sees_what_torch_allocates_and_frees():
     assert 19 < megabytes < 40
 
 
-def test_peak_memory_sees_a_tensor_that_malloc_would_put_where_another_was():
+@pytest.mark.parametrize("floats", [5_000_000, 7_000_000, 50_000_000])
+def test_peak_memory_sees_a_tensor_that_malloc_would_put_where_another_was(floats):
     libc = ctypes.CDLL(None)
-    if not hasattr(libc, "malloc_trim"):
-        pytest.skip("not glibc, whose heap this is about")
+    if not hasattr(libc, "mallinfo2"):
+        pytest.skip("not a glibc whose heap this is about")
     libc.sbrk.argtypes = [ctypes.c_ssize_t]
-    libc.mallopt(-3, 2**25)  # the tensor comes out of the heap, as after many others
-    freed = torch.ones(5_000_000)
+    libc.mallopt(-3, 2**25)  # tensors up to this size come out of the heap, as after many others
+    freed = [torch.ones(5_000_000) for _ in range(floats // 5_000_000)]
     libc.sbrk(4096)  # whoever else moves the end of the heap keeps malloc_trim from giving it back
     del freed
-    result, megabytes = measure.with_peak_memory(lambda: float(torch.ones(5_000_000).sum()))
-    assert result == 5_000_000
-    if megabytes is None:
-        pytest.skip("this system does not keep a resettable peak of resident memory")
-    assert 19 < megabytes < 40
+    for twice in range(2):
+        result, megabytes = measure.with_peak_memory(lambda: float((torch.ones(5_000_000) + 1).sum()))
+        assert result == 10_000_000
+        if megabytes is None:
+            pytest.skip("this system does not keep a resettable peak of resident memory")
+        assert 39 < megabytes < 60, twice
 
 
 @pytest.mark.parametrize(("result_bytes", "beyond"), [(0, 40), (20_000_000, 20), (100_000_000, 0)])
