@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -31,7 +30,7 @@ from gmd.data.cases import BRATS_MODALITIES, find_cases
 from gmd.data.labels import SCHEMES
 from gmd.data.volumes import load_case
 from gmd.evaluation.brats import score_case
-from gmd.evaluation.segmentation import num_windows, predict_modalities, present_volumes
+from gmd.evaluation.segmentation import fuse, num_windows, predict_modalities, present_volumes
 
 SHAPE = (182, 218, 182)
 WIDTH, PATCH = 0.5, (96, 96, 96)
@@ -97,16 +96,16 @@ def times_of_subsets(run: Path, folder: Path) -> dict[str, float]:
     taken = []
     for _ in range(ROUNDS):
         outputs, passes = timed(predict_modalities, network, volumes, config.patch, config.precision, True)
-        _, fusion = timed(mask_of, outputs)
+        _, fusion = timed(mask_of, outputs, volumes)
         _, scoring = timed(score_case, network, loaded, shifted, True)
         taken.append((passes + fusion, passes + scoring))
     one, every = np.median(taken, axis=0)
     return {"one_seconds": one, "subsets_seconds": every, "times_one": every / one}
 
 
-def mask_of(outputs: dict[str, Tensor]) -> Tensor:
+def mask_of(outputs: dict[str, Tensor], volumes: dict[str, Tensor]) -> Tensor:
     """Of all modalities together, as `gmd predict` makes it."""
-    return reduce(torch.add, outputs.values()) / len(outputs) > 0
+    return fuse(outputs, volumes) > 0
 
 
 def timed(function: Callable, *arguments: object) -> tuple[object, float]:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,20 +54,29 @@ def save_weights(path: Path, network: nn.Module, config: TrainConfig) -> None:
 @contextmanager
 def _written_whole(path: Path) -> Iterator[Path]:
     # a fixed name: what a kill leaves behind is overwritten by the next save
-    unfinished = path.with_name(path.name + ".tmp")
+    unfinished, handled = path.with_name(path.name + ".tmp"), sys.exc_info()[1]
     try:
         yield unfinished
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch's zip writer turns a failed write into a RuntimeError
+    except (KeyboardInterrupt, OSError, RuntimeError) as error:  # torch's zip writer makes a RuntimeError of the others
         unfinished.unlink(missing_ok=True)
+        if _interrupted(error, handled):
+            raise KeyboardInterrupt from error
         before = "the checkpoint from before is intact" if path.exists() else "there is none from before"
         raise UserError(
             f"{path}: cannot be written ({_first_line(error)}); {before}. "
             "Mend that (room on the disk?), then go on with --resume"
         ) from error
+
+
+def _interrupted(error: BaseException | None, handled: BaseException | None) -> bool:
+    """Whether a KeyboardInterrupt is behind it; not `handled`, because of which one may have begun to write."""
+    while error not in (None, handled) and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error not in (None, handled)
 
 
 def load_checkpoint(path: Path) -> dict:
@@ -145,6 +155,8 @@ def read_config(run: Path) -> TrainConfig:
     """`config.yaml` of a run. Raises UserError if it is not there or not readable."""
     path = Path(run) / CONFIG
     if not path.exists():
+        if (Path(run) / "config.json").exists():
+            raise UserError(f"{run}: made by an earlier gmd, as config.json tells; use it with that one, or train anew")
         raise UserError(f"{run}: no {CONFIG}, so this is not the folder of a run; give what --out was")
     return config_from_dict(read_yaml(path), path)
 

@@ -12,11 +12,15 @@ import gmd_kernels as gk
 EXTRAS = {  # what Python imports
     "train": [
         *("numpy", "scipy", "nibabel", "monai", "tqdm", "tyro", "matplotlib", "sklearn", "torchmetrics", "tensorboard"),
-        *("yaml", "safetensors", "jinja2"),
+        *("yaml", "safetensors", "jinja2", "PIL", "typeguard"),
     ],
     "bench": ["torchjd", "pandas"],
 }
-PACKAGES = {"sklearn": "scikit-learn", "yaml": "PyYAML"}  # what pip calls it, where that is another name
+PACKAGES = {
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+    "PIL": "pillow",
+}  # what pip calls it, where that is another name
 
 
 def main() -> int:

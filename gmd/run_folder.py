@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import TextIO
 
@@ -12,7 +13,11 @@ from gmd.errors import UserError
 from gmd.files import replacing
 
 METRICS = "metrics.jsonl"
-LEFT_BEHIND = ("best.pt", "best.safetensors", "last.safetensors", METRICS)  # by a run whose last.pt was deleted
+# by a run whose last.pt was deleted
+LEFT_BEHIND = (
+    *("best.pt", "best.safetensors", "last.safetensors", METRICS, "report.html"),
+    *("curves.png", "cosines.png", "dominance.png", "dominance.txt"),
+)
 
 
 def open_run(config: TrainConfig, described: dict) -> dict | None:
@@ -34,11 +39,19 @@ def open_run(config: TrainConfig, described: dict) -> dict | None:
         _check_same_run(config, config_from_dict(state["config"], last))
         _check_same_cases(read_splits(config.out), described)
     else:
-        for name in LEFT_BEHIND:
-            (config.out / name).unlink(missing_ok=True)
+        _remove_left_behind(config.out)
     write_config(config.out / CONFIG, config)
     write_json(config.out / "splits.json", described)
     return state
+
+
+def _remove_left_behind(run: Path) -> None:
+    """Else the new run would show the old one's scores and pictures as its own."""
+    for name in LEFT_BEHIND:
+        (run / name).unlink(missing_ok=True)
+    # not what somebody else may keep under this name in a folder that has never been a run's
+    if (run / CONFIG).exists() and (run / "evaluation").exists():
+        shutil.rmtree(run / "evaluation")
 
 
 def write_json(path: Path, values: dict) -> None:

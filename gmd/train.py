@@ -17,7 +17,7 @@ from gmd.determinism import deterministic
 from gmd.errors import UserError
 from gmd.interrupt import Interruption
 from gmd.monitor.log import Log
-from gmd.monitor.resources import peak_memory, start_record
+from gmd.monitor.resources import peak_memory, reset_peak_memory, start_record
 from gmd.monitor.step_record import bad_values, step_record
 from gmd.out_of_memory import memory_advice
 from gmd.precision import slowness
@@ -65,7 +65,9 @@ def run_epochs(training: Training, task: Task) -> None:
         return
     with Log(config.out, training) as log, Interruption() as interruption:
         # from here on --resume works, and a full disk shows at once
-        save_training("last", training, config)
+        with interruption.held():
+            save_training("last", training, config)
+        reset_peak_memory(training.device)
         log.write(start_record(training))
         try:
             while training.why_finished(config) is None:
@@ -80,15 +82,16 @@ def run_epochs(training: Training, task: Task) -> None:
 
 def run_epoch(training: Training, task: Task, log: Log, interruption: Interruption) -> None:
     """The rest of an epoch; validates if it is time. All of it is recorded, and saved, when this returns."""
-    config, epoch, start = task.config, training.epochs + 1, time.monotonic()
+    config, epoch = task.config, training.epochs + 1
     summary = train_epoch(training, task, log, interruption)
     is_time = epoch % config.validate_every == 0 or epoch == config.epochs
+    start = time.monotonic()
     validation = validate(task, training) if is_time else None
-    seconds = time.monotonic() - start
+    seconds = training.seconds + time.monotonic() - start
     with interruption.held():
         finish_epoch(training, config, validation, seconds, log)
-    text = _validation_text(task, validation)
-    print(f"epoch {epoch}/{config.epochs}: {summary}{text}, {seconds:.0f} s", flush=True)
+    told = [text for text in (summary, _validation_text(task, validation), f"{seconds:.0f} s") if text]
+    print(f"epoch {epoch}/{config.epochs}: {', '.join(told)}", flush=True)
     if validation and seconds > SLOW_EPOCH:
         draw_pictures(config.out, task)
 
@@ -107,10 +110,12 @@ def train_epoch(training: Training, task: Task, log: Log, interruption: Interrup
         unit="step",
         leave=False,
     )
-    saved = time.monotonic()
+    saved = counted = time.monotonic()
     for batch in batches:
         with interruption.held():
             turns, record = logged_step(training, task, batch, log)
+            now = time.monotonic()
+            training.seconds, counted = training.seconds + now - counted, now
         if training.skipped_in_a_row >= config.max_bad_steps:
             raise UserError(_stopped(training, config, bad_values(turns)))
         if record["finite"]:
@@ -120,8 +125,9 @@ def train_epoch(training: Training, task: Task, log: Log, interruption: Interrup
         text = _summary(losses, conflicts, directions, training.skipped)
         batches.set_postfix_str(text)
         if time.monotonic() - saved > SAVE_EVERY:
-            log.sync()
-            save_training("last", training, config)
+            with interruption.held():
+                log.sync()
+                save_training("last", training, config)
             saved = time.monotonic()
     return text
 
@@ -140,7 +146,7 @@ def finish_epoch(
     training: Training, config: TrainConfig, validation: Validation | None, seconds: float, log: Log
 ) -> None:
     """Records and saves. The order matters to a kill: what last.pt says is finished is not done again."""
-    training.epochs += 1
+    training.epochs, training.seconds = training.epochs + 1, 0.0
     score, values = validation or (None, None)
     record = {"kind": "epoch", "epoch": training.epochs, "validation": score, "metrics": values}
     used = {"seconds": round(seconds, 3), "memory_MB": round(peak_memory(training.device), 1)}
@@ -194,7 +200,7 @@ def _validation_text(task: Task, validation: Validation | None) -> str:
         return ""
     others = [(name, value) for name, value in validation.metrics.items() if name != task.score_name]
     each = ", ".join(f"{name} {value:.3f}" for name, value in others[:3])
-    return f", validation {task.score_name} {validation.score:.3f} ({each})"
+    return f"validation {task.score_name} {validation.score:.3f} ({each})"
 
 
 def _stopped(training: Training, config: TrainConfig, reason: str) -> str:

@@ -43,8 +43,12 @@ class Training:
     best_score: float = -float("inf")  # of all validations so far
     best_epoch: int = 0
     not_better: int = 0  # validations in a row
+    seconds: float = 0.0  # that the unfinished epoch has taken, before an interruption too
 
-    COUNTS: ClassVar = ("epochs", "steps", "skipped", "skipped_in_a_row", "best_score", "best_epoch", "not_better")
+    COUNTS: ClassVar = (
+        *("epochs", "steps", "skipped", "skipped_in_a_row"),
+        *("best_score", "best_epoch", "not_better", "seconds"),
+    )
 
     @classmethod
     def prepare(cls, task: Task) -> "Training":

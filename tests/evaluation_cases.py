@@ -19,7 +19,7 @@ def untrained_run(folder: Path, out: str = "run", **options) -> Path:
     config = task.config
     open_run(config, task.described())
     torch.manual_seed(config.seed)
-    state = {"config": config.to_dict(), "network": build_network(config).state_dict()}
+    state = {"config": config.to_dict(), "network": build_network(config).state_dict(), "epochs": 1}
     save_checkpoint(config.out / "best.pt", state)
     return config.out
 

@@ -1,7 +1,10 @@
-"""Runs without a training, for the tests of prediction."""
+"""Runs without a training and cases to predict, for the tests of prediction."""
 
+import shutil
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +28,28 @@ def write_run(run: Path, **options) -> Path:
     write_config(run / CONFIG, config)
     save_checkpoint(run / "best.pt", {"config": config.to_dict(), "network": network.state_dict()})
     return run
+
+
+def copy_cases(phantoms: Path, root: Path) -> list[Path]:
+    """Three case folders, root/case0 ... root/case2."""
+    copied = [root / f"case{n}" for n in range(3)]
+    for source, folder in zip(sorted(phantoms.iterdir()), copied, strict=False):
+        folder.mkdir(parents=True)
+        for path in source.iterdir():
+            shutil.copy(path, folder / path.name.replace(source.name, folder.name))
+    return copied
+
+
+def image_of(case: Path, modality: str) -> Path:
+    return case / f"{case.name}_{modality}.nii.gz"
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asarray(nibabel.load(path).dataobj)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 class Pointwise(nn.Module):

@@ -31,7 +31,8 @@ def test_the_subsets_and_their_scores(small: None, tmp_path: Path, capsys: pytes
 
 def test_the_mask_of_one_prediction_is_that_of_the_full_subset():
     outputs = {m: torch.randn(3, 4, 5, 6) for m in BRATS_MODALITIES}
-    assert torch.equal(prediction.mask_of(outputs), dict(predict_subsets(outputs))[BRATS_MODALITIES])
+    volumes = {m: torch.ones(1, 4, 5, 6) for m in BRATS_MODALITIES}
+    assert torch.equal(prediction.mask_of(outputs, volumes), dict(predict_subsets(outputs))[BRATS_MODALITIES])
 
 
 def test_what_is_scored_is_right_in_part(small: None, tmp_path: Path):

@@ -268,6 +268,9 @@ def test_a_checkpoint_of_another_configuration_says_what_differs(tmp_path: Path,
 def test_a_configuration_that_cannot_be_read(tmp_path: Path):
     with pytest.raises(UserError, match=r"no config\.yaml"):
         read_config(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"made by an earlier gmd, as config\.json tells"):
+        read_config(tmp_path)
     (tmp_path / "config.yaml").write_text("data: [")
     with pytest.raises(UserError, match=r"config\.yaml: not YAML"):
         read_config(tmp_path)

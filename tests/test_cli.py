@@ -1,6 +1,7 @@
 """The command line: what it teaches, what it hands on, and how it fails."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def test_help_says_what_a_command_does_and_how_to_call_it(capsys: pytest.Capture
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_setting_of_training_is_explained(capsys: pytest.CaptureFixture, task: str):
-    text = help_of(capsys, "train", task)
+    text = re.sub(", --no-[a-z-]+", "", help_of(capsys, "train", task))
     for name in (field.name for field in fields(TASKS[task])):
         _, _, after = text.partition(f"--{name.replace('_', '-')} ")
         explanation = after.partition("(default" if name != "data" else "(required")[0]
@@ -119,7 +120,7 @@ def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, handed: list)
 
 
 def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list, capsys: pytest.CaptureFixture):
-    (tmp_path / "fold0").mkdir()
+    write_config(tmp_path / "fold1" / CONFIG, TrainBrats(Path("d"), folds=2, fold=1))  # even without its fold0
     assert gmd.cli.main(["evaluate", str(tmp_path), "--precision", "bf16"]) == 0
     assert handed == [("evaluate folds", tmp_path, "bf16"), ("report", tmp_path)]
     assert gmd.cli.main(["evaluate", str(tmp_path), "--data", "other"]) == 2
@@ -142,6 +143,20 @@ def test_predict_compare_and_report_are_handed_what_stands_on_the_line(handed: l
     assert "--image: got c.nii, expected NAME=FILE" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("line", ["--image x=c.nii --image y=d.nii", "--image x=c.nii y=d.nii"])
+def test_images_are_given_together_or_one_by_one(handed: list, line: str):
+    assert run(f"predict r -o seg.nii.gz --t1 a.nii.gz {line}") == 0
+    [(_, _, _, images, *_)] = handed
+    assert images == {"t1": Path("a.nii.gz"), "x": Path("c.nii"), "y": Path("d.nii")}
+
+
+@pytest.mark.parametrize("line", ["--image t1=a.nii --image t1=b.nii", "--t1 a.nii --image t1=b.nii"])
+def test_two_images_of_one_modality_are_refused(handed: list, capsys: pytest.CaptureFixture, line: str):
+    assert run(f"predict r -o seg.nii.gz {line}") == 2
+    assert "--image: got t1 twice, a.nii and b.nii; give one file" in capsys.readouterr().err
+    assert not handed
+
+
 def test_a_runs_config_is_accepted_back_and_overridden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config = TrainBrats(
         data=Path("my data"),
@@ -161,8 +176,9 @@ def test_a_runs_config_is_accepted_back_and_overridden(tmp_path: Path, monkeypat
     file = str(config.out / CONFIG)
     assert gmd.cli.main(["train", "brats", "--config", file]) == 0
     assert gmd.cli.main(["train", "brats", "--lr", "1", f"--config={file}", "--patch", "16", "16", "16"]) == 0
+    assert gmd.cli.main(["train", "brats", "--config", file, "--no-deterministic"]) == 0
     again = replace(config, resume=False)  # to go on is for the line to say
-    assert seen == [again, replace(again, lr=1.0, patch=(16, 16, 16))]
+    assert seen == [again, replace(again, lr=1.0, patch=(16, 16, 16)), replace(again, deterministic=False)]
 
 
 def test_a_file_of_ones_own_with_a_few_options(tmp_path: Path):
@@ -252,10 +268,11 @@ def test_an_interrupted_training_says_how_to_go_on(
     monkeypatch.setattr(gmd.train, "train", interrupted)
     command = ["train", "brats", "--data", "my data", "--out", str(tmp_path)]
     assert gmd.cli.main(command) == 130
-    assert f"gmd train brats --data 'my data' --out {tmp_path}\n" in capsys.readouterr().err  # nothing saved yet
+    again = f"gmd train brats --data 'my data' --out {tmp_path}"
+    assert capsys.readouterr().err == f"\ngmd: interrupted; nothing was trained yet. Start again with: {again}\n"
     (tmp_path / "last.pt").touch()
     assert gmd.cli.main(command) == 130
-    assert f"--out {tmp_path} --resume\n" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"\ngmd: interrupted; what is saved goes on with: {again} --resume\n"
 
 
 @pytest.mark.parametrize("missing", ["tyro", "monai"])

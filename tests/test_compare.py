@@ -7,11 +7,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+import gmd.evaluation.compare
 from gmd.checkpoint import read_config
 from gmd.config import TrainBrats, TrainDigits, TrainSentiment
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
 from gmd.evaluation.compare import compare, distinct_names
+from gmd.evaluation.scored import read_scored
 from gmd.evaluation.tables import Score, cases_csv
 from gmd.run_folder import write_json
 from gmd.subsets import Subset, all_subsets, subset_name
@@ -26,6 +28,11 @@ def dice_of(case: int, subset: Subset, region: str) -> float:
     return 0.5 + 0.03 * case + 0.05 * SUBSETS.index(subset) - 0.02 * REGIONS.index(region) + 0.01 * (case % 3)
 
 
+def listed(case: int, data: str = "/data") -> dict:
+    """As splits.json has it."""
+    return {"name": f"case{case}", "folder": f"{data}/case{case}", "patient": f"case{case}"}
+
+
 def evaluated(run: Path, shift: float = 0.0, cases: range = range(6), without: tuple[int, Subset] = (-1, ())) -> Path:
     """A run, as far as its evaluation; HD95 is 10 mm less Dice's shift in per cent."""
     scores = [
@@ -37,6 +44,7 @@ def evaluated(run: Path, shift: float = 0.0, cases: range = range(6), without: t
     ]
     run.mkdir(parents=True)
     write_config(run / CONFIG, TrainBrats(run, run, modalities=TWO))
+    write_json(run / "splits.json", {"test": [listed(k) for k in cases]})
     (run / "evaluation").mkdir()
     (run / "evaluation/cases.csv").write_text(cases_csv(scores), encoding="utf-8")
     return run
@@ -180,9 +188,21 @@ def test_a_cross_validation_is_compared_like_a_run(tmp_path: Path):
     """Its configuration is that of its folds, its cases those of all of them."""
     folds = evaluated(tmp_path / "folds", 0.02)
     (folds / "fold0").mkdir()
-    (folds / CONFIG).rename(folds / "fold0" / CONFIG)
+    for name in (CONFIG, "splits.json"):
+        (folds / name).rename(folds / "fold0" / name)
     compare([evaluated(tmp_path / "run"), folds], tmp_path / "out")
     assert "folds - run: Dice, mean of the 3 subsets +2.0 points" in (tmp_path / "out/compare.md").read_text("utf-8")
+
+
+def test_cases_that_share_only_their_names_are_told(tmp_path: Path):
+    """Phantoms of two seeds, say. Not where a run does not say where its case is."""
+    runs = [evaluated(tmp_path / name) for name in "abc"]
+    told = [listed(0, "/other"), *map(listed, range(1, 5))]
+    write_json(runs[1] / "splits.json", {"test": told})
+    compare(runs, tmp_path / "out")
+    text = (tmp_path / "out/compare.md").read_text(encoding="utf-8")
+    assert "Note: paired by name alone: 1 case of a and b in other folders, as /data/case0 and /other/case0; " in text
+    assert text.count("Note: ") == 1
 
 
 # Sequences
@@ -249,6 +269,26 @@ def test_damaged_predictions_are_refused(row: str, told: str, tmp_path: Path):
         compare([whole, sequences(tmp_path / "damaged", TrainSentiment, header, [row])])
 
 
+def test_predictions_that_are_no_text_are_refused(tmp_path: Path):
+    run = sequences(tmp_path / "run", TrainSentiment, "", [])
+    (run / "evaluation/predictions.csv").write_bytes(b"sample,\xff\n")
+    with pytest.raises(UserError, match=r"predictions\.csv: line 0 is damaged .*utf-8.*; evaluate"):
+        read_scored(run)
+
+
+@pytest.mark.parametrize("lines", [-1, -2, -3, -4, -5])
+def test_a_file_of_cases_that_was_cut_is_refused(lines: int, tmp_path: Path):
+    """At the end of a line each line is whole, but the last case is not. Cut between two subsets nobody can tell."""
+    run = evaluated(tmp_path / "run")
+    path = run / "evaluation/cases.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:lines]) + "\n")
+    if lines % 2:
+        with pytest.raises(UserError, match=r"cases\.csv: damaged, case5 with .* has scores of WT, expected WT, TC"):
+            read_scored(run)
+    else:
+        assert len(read_scored(run).values[("case5",)]) == len(SUBSETS) + lines // 2
+
+
 def test_targets_that_differ_are_of_other_data(tmp_path: Path):
     header = f"sample,step,target,{','.join(map(subset_name, all_subsets(('text', 'audio', 'vision'))))}"
     runs = [
@@ -268,6 +308,17 @@ def test_runs_of_the_same_name_are_told_apart(tmp_path: Path):
     assert distinct_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
     compare([evaluated(runs[0]), evaluated(runs[1], 0.01)])
     assert (runs[0] / "evaluation/compare_b-fold/compare.md").exists()
+
+
+@pytest.mark.parametrize("below", ["", "/deeper/still"])
+def test_a_place_to_write_to_that_is_a_file_is_found_before_the_work(
+    below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gmd.evaluation.compare, "compare_scored", lambda *_: pytest.fail("compared before that"))
+    (tmp_path / "file").touch()
+    runs = [evaluated(tmp_path / name) for name in "ab"]
+    with pytest.raises(UserError, match=f"--out: {tmp_path / 'file'} is a file; give a folder"):
+        compare(runs, tmp_path / f"file{below}")
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gmd.config import TrainBrats
+from gmd.config import TASKS, TrainBrats, TrainConfig
+from gmd.config.file import CONFIG, read_yaml, write_config
 from gmd.errors import UserError
 from gmd.train import train
 
@@ -51,3 +52,24 @@ def test_settings_that_cannot_work_are_named(config: TrainBrats, change: dict, m
 def test_a_configuration_survives_json(config: TrainBrats):
     config = replace(config, patterns=("flair=*",), steps_per_epoch=None)
     assert TrainBrats.from_dict(json.loads(json.dumps(config.to_dict())), "here") == config
+
+
+@pytest.mark.parametrize("kind", TASKS.values())
+def test_options_come_back_from_their_file(kind: type[TrainConfig], tmp_path: Path):
+    config = kind(data=tmp_path, lr=1, seed=3, patience=2)
+    write_config(tmp_path / CONFIG, config)
+    assert kind.from_dict(read_yaml(tmp_path / CONFIG), tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"data": None}, {"data": 5}, {"lr": "abc"}, {"width": "eight"}, {"modalities": "text"}, {"patch": [1, 2]}),
+        *({"resume": 1}, {"method": "x"}, {"epochs": 1.5}, {"patience": "a"}, {"patterns": [1]}),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_in_a_runs_file_is_named(wrong: dict):
+    [name] = wrong
+    with pytest.raises(UserError, match=rf"^c\.yaml: {name}: "):
+        TrainBrats.from_dict(TrainBrats(Path("d")).to_dict() | wrong, "c.yaml")

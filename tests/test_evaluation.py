@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import torch
 from evaluation_cases import names, untrained_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
+import gmd.evaluation.segmentation
 from gmd.data.cases import BRATS_MODALITIES, find_cases
 from gmd.data.labels import SCHEMES
 from gmd.data.volumes import load_case
 from gmd.errors import UserError
 from gmd.evaluation.brats import evaluate_cases, evaluate_run
-from gmd.evaluation.segmentation import _predict_brains, predict_modalities, predict_subsets
+from gmd.evaluation.segmentation import fuse, predict_modalities, predict_subsets
 from gmd.evaluation.tables import Score, subset_table
 from gmd.files import replacing
 from gmd.models.dynamic_sharing import Pairs, run_modalities
@@ -27,6 +30,7 @@ from gmd.subsets import all_subsets
 
 REAL = Path(__file__).parents[2] / "shared/data/brats15_two_modalities"
 REGIONS = ("WT", "TC", "ET")
+TABLES = ("table.md", "table.csv", "cases.csv")
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -123,17 +127,65 @@ def network() -> UNet3d:
     return network
 
 
-def test_windows_of_several_modalities_together_are_each_alone(network: UNet3d):
-    """As on a GPU; each window with the affine of its modality. Expected: one modality after the other, in MONAI."""
-    group, brains = ["t2", "flair", "t1ce"], torch.randn(3, 1, 20, 16, 40)
+@pytest.mark.parametrize("together", [1, 4])
+def test_a_modality_is_what_monai_makes_of_it_alone(network: UNet3d, together: int, monkeypatch: pytest.MonkeyPatch):
+    """Each window with the affine of its modality; as on a CPU, and several at once as on a GPU."""
+
+    def inferer(inputs, patch, batch, predictor, **options):
+        return sliding_window_inference(inputs, patch, together, predictor, **options)
+
+    monkeypatch.setattr(gmd.evaluation.segmentation, "sliding_window_inference", inferer)
+    volumes = {m: torch.randn(1, 20, 16, 40) for m in ("t2", "flair", "t1ce")}
+    outputs = predict_modalities(network, volumes, (16, 16, 16))
     with torch.no_grad():
-        together = _predict_brains(network, brains, group, (16, 16, 16), "fp32")
-        for modality, brain, logits in zip(group, brains, together, strict=True):
+        for modality, volume in volumes.items():
             predictor = partial(network, modality=BRATS_MODALITIES.index(modality))
             options = {"overlap": 0.25, "mode": "gaussian"}
-            [alone] = sliding_window_inference(brain[None], (16, 16, 16), 1, predictor, **options)
-            torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-4)
-    assert (together[0] - together[1]).abs().max() > 0.1, "affines are alike: this test would show nothing"
+            [alone] = sliding_window_inference(volume[None], (16, 16, 16), 1, predictor, **options)
+            torch.testing.assert_close(outputs[modality], alone, rtol=1e-4, atol=1e-4)
+    other = predict_modalities(network, {"t1": volumes["t2"]}, (16, 16, 16))["t1"]
+    assert (other - outputs["t2"]).abs().max() > 0.1, "affines are alike: this test would show nothing"
+
+
+corners = st.tuples(*[st.tuples(st.integers(0, 11), st.integers(12, 24))] * 3)
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.lists(corners, min_size=3, max_size=3), st.integers(0, 2**32 - 1))
+def test_a_subset_is_predicted_as_if_there_were_no_other_modality(network: UNet3d, places: list, seed: int):
+    """Of unequal extents: the windows came from the brain of all, so that a modality's own answer was another one."""
+    volumes = {m: torch.zeros(1, 24, 24, 24) for m in ("flair", "t1", "t2")}
+    generator = torch.Generator().manual_seed(seed)
+    for volume, place in zip(volumes.values(), places, strict=True):
+        shown = (slice(None), *(slice(*ends) for ends in place))
+        volume[shown] = torch.randn(volume[shown].shape, generator=generator)
+    for subset, predicted in predict_subsets(predict_modalities(network, volumes, 16)):
+        alone = {m: volumes[m] for m in subset}
+        outputs = predict_modalities(network, alone, 16)
+        assert torch.equal(predicted, list(predict_subsets(outputs))[-1][1]), subset
+        assert torch.equal(predicted, fuse(outputs, alone) > 0), subset
+
+
+def test_a_modality_takes_part_where_it_shows_something():
+    """Beside it the others decide, and nothing is predicted where none does."""
+    volumes = {m: torch.zeros(1, 8, 8, 8) for m in ("t1", "t2")}
+    volumes["t1"][:, :6], volumes["t2"][:, 3:7] = 5, -3
+    logits = fuse(predict_modalities(Pointwise(regions=("WT",)), volumes, 16), volumes)
+    expected = torch.tensor([5.0, 5, 5, 1, 1, 1, -3, -torch.inf])
+    assert torch.allclose(logits, expected.view(1, 8, 1, 1).expand(1, 8, 8, 8), atol=1e-5)
+    assert not logits.sigmoid()[0, 7].any()
+
+
+@pytest.mark.parametrize(("bad", "precision"), [(torch.nan, "fp32"), (torch.inf, "bf16")])
+def test_a_network_that_has_diverged_is_told_of(bad: float, precision: str):
+    """NaN is above 0 nowhere: every segmentation was empty, and passed for one."""
+    network = Pointwise()
+    network.forward = lambda volumes, _: (volumes + network.offsets).masked_fill(volumes > 2, bad)
+    volumes = {"t1": torch.ones(1, 8, 8, 8), "t2": torch.ones(1, 8, 8, 8)}
+    volumes["t2"][0, 1, 2, 3:6] = 3
+    mend = "train anew with" if precision == "fp32" else "try --precision fp32, or train anew"
+    with pytest.raises(UserError, match=f"output is NaN or infinite in 3 of 512 voxels with t2; {mend}"):
+        predict_modalities(network, volumes, 8, precision)
 
 
 def test_how_many_windows_go_together(network: UNet3d):
@@ -247,7 +299,7 @@ def test_evaluate_run_writes_and_prints_the_table_of_the_test_cases(run: Path, c
     rows = evaluate_run(run)
     assert [row.cases for row in rows] == [len(names(run, "test"))] * 15
     out = run / "evaluation"
-    assert {path.name for path in out.iterdir()} == {"table.md", "table.csv", "cases.csv", "case_median.png"}
+    assert {path.name for path in out.iterdir()} == {*TABLES, "checkpoint.txt", "case_median.png"}
     assert scored(out / "cases.csv") == names(run, "test")
     assert len((out / "table.csv").read_text().splitlines()) == 1 + 15 + 1
     printed = capsys.readouterr().out

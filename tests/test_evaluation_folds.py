@@ -4,15 +4,18 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from evaluation_cases import names, untrained_run
 
 import gmd.evaluation.case_pictures
+from gmd.checkpoint import read_config, save_checkpoint
+from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
 from gmd.evaluation.compare import compare
-from gmd.evaluation.folds import check_tested_once, evaluate_folds, find_folds
+from gmd.evaluation.folds import check_tested_once, evaluate_folds, find_folds, unfinished_folds
 from gmd.evaluation.tables import Row, read_cases
 from gmd.subsets import all_subsets
 
@@ -56,7 +59,7 @@ def test_the_table_is_the_mean_over_all_patients(evaluated: tuple[Path, list[Row
     assert (float(line["WT"]), line["cases"]) == (rows[-1].dice["WT"], "6")
     table = (folder / "evaluation/table.md").read_text(encoding="utf-8")
     assert table.startswith("Hard Dice, mean over the 6 cases of 3 folds, each tested by the fold that has not seen")
-    assert "best.pt of cv, fp32." in table
+    assert "best.pt of cv, fp32. Not known to be trained to the end: fold0 (no last.pt), fold1 (no last.pt), " in table
 
 
 def test_a_cross_validation_compares_with_another(evaluated: tuple[Path, list[Row]], tmp_path: Path):
@@ -111,18 +114,55 @@ def test_two_examinations_of_a_patient_in_two_folds_are_an_error(copy: Path):
         check_tested_once(runs)
 
 
+def test_a_fold_that_does_not_say_whom_it_tests_is_named(copy: Path):
+    edit(copy / "fold1/splits.json", lambda splits: splits["test"][0].pop("patient"))
+    with pytest.raises(UserError, match=r"fold1/splits\.json: does not name the test cases, their folders and"):
+        evaluate_folds(copy)
+
+
 def test_folds_that_are_missing_or_of_another_cross_validation_are_named(copy: Path, phantoms: Path):
     shutil.rmtree(copy / "fold2")
     with pytest.raises(UserError, match="fold2: there is no such fold of 3; train it first"):
         evaluate_folds(copy)
     shutil.copytree(copy / "fold1", copy / "fold2")
-    with pytest.raises(UserError, match="fold2: not of this cross-validation: fold 1, expected 2; train it anew"):
+    with pytest.raises(UserError, match="fold2: was trained as fold 1, expected 2; train it anew"):
         evaluate_folds(copy)
     shutil.rmtree(copy / "fold2")
     (copy.parent / "data").symlink_to(phantoms)
     untrained_run(copy.parent, "cv/fold2", modalities=TWO, folds=3, fold=2, seed=1)
-    with pytest.raises(UserError, match=r"fold2: .*: seed 1, expected 0"):
+    with pytest.raises(UserError, match=r"fold2: was trained with other settings than fold0 .*: seed: 1 here, 0 there"):
         evaluate_folds(copy)
+    shutil.rmtree(copy / "fold0")
+    with pytest.raises(UserError, match="fold0: there is no such fold of 3; train it first"):
+        evaluate_folds(copy)
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [({"method": "joint"}, "method: joint here, gmd there"), ({"lr": 0.5}, "lr: 0.5 here, 0.001 there")],
+)
+def test_folds_of_other_settings_are_not_pooled(copy: Path, option: dict, told: str):
+    path = copy / "fold1" / CONFIG
+    write_config(path, replace(read_config(copy / "fold1"), device="auto", **option))  # the device may differ
+    with pytest.raises(UserError, match=f"fold1: was trained with other settings than fold0 .'there'.: {told}; train"):
+        find_folds(copy)
+
+
+def test_folds_that_are_not_finished_are_named(copy: Path):
+    """Two of 100 epochs, by --patience, by the epochs; and one of which nobody knows."""
+    for fold in range(3):
+        write_config(copy / f"fold{fold}" / CONFIG, replace(read_config(copy / f"fold{fold}"), patience=3))
+    runs = find_folds(copy)
+
+    def told(*counts: tuple[int, int]) -> list[str]:
+        for run, (epochs, not_better) in zip(runs, counts, strict=False):
+            state = {"config": read_config(run).to_dict(), "epochs": epochs, "not_better": not_better}
+            save_checkpoint(run / "last.pt", state)
+        return unfinished_folds(runs)
+
+    assert told((2, 2), (2, 3)) == ["fold0 (2 of 100 epochs)", "fold2 (no last.pt)"]
+    assert told((100, 0), (99, 3), (99, 0)) == ["fold2 (99 of 100 epochs)"]
+    assert told((100, 0), (100, 0), (100, 0)) == []
 
 
 def test_a_run_called_fold0_is_no_cross_validation(phantoms: Path, tmp_path: Path):
@@ -130,5 +170,5 @@ def test_a_run_called_fold0_is_no_cross_validation(phantoms: Path, tmp_path: Pat
     untrained_run(tmp_path, "cv/fold0", modalities=TWO)
     with pytest.raises(UserError, match="fold0: not a fold of a cross-validation; evaluate it as a run by itself"):
         evaluate_folds(tmp_path / "cv")
-    with pytest.raises(UserError, match=r"no config\.yaml, so this is not the folder of a run"):
+    with pytest.raises(UserError, match="holds no folds, fold0 and so on; give what --out was in training"):
         evaluate_folds(tmp_path)

@@ -61,7 +61,8 @@ def test_the_tables_hold_the_means_of_cases_csv(run: Path):
     mean = sum(score.hd95 for score in scores) / len(scores)
     assert float(lines["mean"]["hd95_mean"]) == pytest.approx(mean)
     dice, hd95 = (run / "evaluation/table.md").read_text(encoding="utf-8").split("\nHD95 in mm, ")
-    assert dice.startswith("Hard Dice, mean over 1 case of the test split; best.pt of run, fp32.\n\n| ")
+    assert dice.startswith("Hard Dice, mean over 1 case of the test split; best.pt (epoch 1) of run, fp32.\n\n| ")
+    assert (run / "evaluation/checkpoint.txt").read_text() == "best.pt (epoch 1)\n"
     assert "0 where both are empty, the diagonal of the image where only one is." in hd95
     assert f"{mean:.2f} |\n" in hd95
 

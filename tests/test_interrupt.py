@@ -1,8 +1,11 @@
 """Ctrl-C and SIGTERM: the running step is finished, all is saved, and --resume ends as if nothing had been."""
 
+import errno
+import io
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 from run_cases import assert_same_run, start_gmd, tiny_sentiment, wait_for_steps
-from training_cases import read_metrics
+from training_cases import equal, read_metrics
 
+import gmd.checkpoint
 import gmd.tasks.brats
 import gmd.tasks.sequences
 import gmd.train
 from gmd.checkpoint import load_checkpoint
 from gmd.config import TrainBrats
+from gmd.errors import UserError
 from gmd.interrupt import Interruption
 from gmd.tasks.brats import region_loss
 from gmd.train import train
@@ -196,6 +201,100 @@ def test_a_long_epoch_is_saved_in_its_middle(sentiment: Path, tmp_path: Path, mo
     train(replace(config, batch=8))
     assert [steps for name, steps in saved if name == "last.pt"] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
     assert_same_run(straight, config.out)
+
+
+class Disk:
+    """Of the files that checkpoints are written to; the so-manieth write of the so-manieth file does something else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, file: int, instead: Callable[[], None]):
+        self.file, self.instead, self.opened = file, instead, 0
+        monkeypatch.setattr(gmd.checkpoint, "open", self.open, raising=False)
+
+    def open(self, path: Path, mode: str):
+        if mode != "wb":
+            return open(path, mode)
+        self.opened += 1
+        disk, chosen = self, self.opened == self.file
+
+        class File(io.FileIO):
+            written = 0
+
+            def write(self, data) -> int:
+                self.written += 1
+                if chosen and self.written == 3:
+                    disk.instead()
+                return super().write(data)
+
+        return File(path, mode)
+
+
+def test_a_save_that_is_stopped_half_way_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A bug: torch's zip writer made a RuntimeError of the KeyboardInterrupt, which was told as a broken disk."""
+    path, state = tmp_path / "last.pt", {"config": {}, "tensor": torch.ones(1000)}
+    gmd.checkpoint.save_checkpoint(path, state)
+    Disk(monkeypatch, 1, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        gmd.checkpoint.save_checkpoint(path, state | {"tensor": torch.zeros(1000)})
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+    assert equal(load_checkpoint(path)["tensor"], torch.ones(1000))
+
+
+@pytest.mark.parametrize(("file", "steps"), [(1, 0), (3, 2)], ids=["the first", "in an epoch"])
+def test_a_save_is_finished_first(
+    sentiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: int, steps: int
+):
+    """A bug: Ctrl-C in the save of every ten minutes lost the steps since the one before."""
+    config = replace(tiny_sentiment(sentiment, tmp_path / "run"), batch=8)
+    straight = train(replace(config, out=tmp_path / "straight"))
+    with monkeypatch.context() as patched:
+        patched.setattr(gmd.train, "SAVE_EVERY", 0)
+        Disk(patched, file, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    assert load_checkpoint(config.out / "last.pt")["steps"] == steps
+    train(replace(config, resume=True))
+    assert_same_run(straight, config.out)
+
+
+def test_a_disk_that_is_full_at_the_last_save_is_told(sentiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Though that save is because of an interruption."""
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    config = tiny_sentiment(sentiment, tmp_path / "run")
+    monkeypatch.setattr(gmd.train, "train_step", interrupting(2, gmd.train.train_step))
+    Disk(monkeypatch, 2, full)
+    with pytest.raises(UserError, match=r"cannot be written .*the checkpoint from before is intact"):
+        train(config)
+
+
+def test_the_time_of_an_epoch_goes_on_too(sentiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A bug: what an interrupted epoch had taken before was not in its seconds."""
+    config = replace(tiny_sentiment(sentiment, tmp_path / "run"), batch=8, epochs=1)
+    with monkeypatch.context() as patched:
+        step = interrupting(3, gmd.train.train_step)
+        patched.setattr(gmd.train, "train_step", lambda *given: time.sleep(0.2) or step(*given))
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    assert load_checkpoint(config.out / "last.pt")["seconds"] > 0.6
+    train(replace(config, resume=True))
+    [epoch] = read_metrics(config.out, "epoch")
+    assert epoch["seconds"] > 0.6
+    assert load_checkpoint(config.out / "last.pt")["seconds"] == 0
+
+
+def test_an_epoch_of_which_the_validation_was_left_prints_no_gap(
+    sentiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """A bug: `epoch 1/1: , validation ...`, as no step was left to be told of."""
+    config = replace(tiny_sentiment(sentiment, tmp_path / "run"), epochs=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(gmd.train, "validate", lambda *_: interrupt())
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    train(replace(config, resume=True))
+    assert "\nepoch 1/1: validation " in f"\n{capsys.readouterr().out}"
 
 
 def test_a_real_process_stops_on_sigterm_and_says_how_to_go_on(sentiment: Path, tmp_path: Path):

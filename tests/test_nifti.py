@@ -1,5 +1,6 @@
 """One file: what can be read, whatever it is called and however its numbers are stored, and what is refused."""
 
+import gc
 import gzip
 import struct
 
@@ -104,11 +105,40 @@ def test_damaged_files(tmp_path):
         assert "cannot be read" in error_of(load_case, Case("a", {"t1": path}), None)
 
 
-@pytest.mark.parametrize("content", [b"<html>404</html>", gzip.compress(b"<html>404</html>" * 50)])
+@pytest.mark.parametrize("content", [b"<html>404</html>", gzip.compress(b"<html>404</html>" * 50)], ids=["page", "gz"])
 def test_files_of_another_kind(tmp_path, content):
     path = tmp_path / "t1.nii.gz"
     path.write_bytes(content)
     assert f"{path}: cannot be read" in error_of(load_case, Case("a", {"t1": path}), None)
+
+
+# nibabel warns of what it then cannot read, and leaves files open
+@pytest.mark.filterwarnings("ignore:PAR/REC version", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("ending", [".par", ".rec", ".head", ".mgh", ".gii", ".img"])
+@pytest.mark.parametrize("content", [b"# a\n. b : c\n", bytes(2000), bytes(range(256))], ids=["text", "zeros", "bytes"])
+def test_files_that_are_called_what_they_are_not(tmp_path, ending, content):
+    """nibabel chooses a reader by the name, and each has errors of its own."""
+    path = tmp_path / f"t1{ending}"
+    path.write_bytes(content)
+    assert f"{path}: cannot be read" in error_of(load_case, Case("a", {"t1": path}), None)
+    gc.collect()  # the warnings of open files
+
+
+def test_a_surface_is_no_volume(tmp_path):
+    path = tmp_path / "t1.gii"
+    nibabel.save(nibabel.GiftiImage(), path)
+    assert "GiftiImage holds no volume" in error_of(load_case, Case("a", {"t1": path}), None)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_a_header_that_says_nothing_of_orientation_is_warned_of(tmp_path, kind):
+    """It is read by a guess of nibabel's: what lies left may be right."""
+    path = tmp_path / "t1.nii.gz"
+    nibabel.save(kind(random_image(), None), path)
+    with pytest.warns(UserWarning, match=rf"{path}: .*qform and sform codes are 0.*a guess"):
+        guessed = load_case(Case("a", {"t1": path}), None)["t1"]
+    save(path, random_image(), np.diag([-1, 1, 1, 1]))
+    assert torch.equal(guessed, load_case(Case("a", {"t1": path}), None)["t1"])
 
 
 def test_a_file_that_has_gone(tmp_path):

@@ -249,7 +249,9 @@ def test_evaluation_takes_the_precision_of_the_run_or_another(
         capsys.readouterr()
         evaluate_run(run, precision=precision)
         assert types == {dtype}
-        assert f"best.pt of run, {precision or 'bf16'}." in (run / "evaluation/table.md").read_text(encoding="utf-8")
+        assert f"best.pt (epoch 1) of run, {precision or 'bf16'}." in (run / "evaluation/table.md").read_text(
+            encoding="utf-8"
+        )
         assert ("slow on this CPU" in capsys.readouterr().out) == (dtype == torch.bfloat16)
 
 

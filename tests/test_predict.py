@@ -1,4 +1,4 @@
-"""`gmd predict`: what may be asked for, what is refused before anything is written, and directories of cases."""
+"""`gmd predict`: one case, what may be asked for, and what is refused before anything is written."""
 
 import gzip
 import re
@@ -8,8 +8,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from nifti_cases import error_of, save
-from predict_cases import write_run
+from predict_cases import copy_cases, files, image_of, voxels, write_run
 
 import gmd.predict.run
 from gmd.checkpoint import load_run
@@ -34,24 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cases(phantoms: Path, tmp_path: Path) -> list[Path]:
     """Three case folders in a folder of their own."""
-    copied = [tmp_path / "cases" / f"case{n}" for n in range(3)]
-    for source, folder in zip(sorted(phantoms.iterdir()), copied, strict=False):
-        folder.mkdir(parents=True)
-        for path in source.iterdir():
-            shutil.copy(path, folder / path.name.replace(source.name, folder.name))
-    return copied
-
-
-def image_of(case: Path, modality: str) -> Path:
-    return case / f"{case.name}_{modality}.nii.gz"
-
-
-def voxels(path: Path) -> np.ndarray:
-    return np.asarray(nibabel.load(path).dataobj)
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return copy_cases(phantoms, tmp_path / "cases")
 
 
 # One case
@@ -229,6 +213,57 @@ def test_runs_that_cannot_be_used(run: Path, cases: list[Path], tmp_path: Path):
     assert not out.exists()
 
 
+def test_a_cross_validation_has_more_than_one_network(run: Path, cases: list[Path], tmp_path: Path):
+    for fold in (0, 1):
+        shutil.copytree(run, tmp_path / "cv" / f"fold{fold}")
+    message = error_of(predict, tmp_path / "cv", cases[0], {}, tmp_path / "seg.nii.gz")
+    assert f"{tmp_path / 'cv'}: holds 2 folds" in message
+    assert f"give one, e.g. {tmp_path / 'cv' / 'fold0'}" in message
+    assert predict(tmp_path / "cv" / "fold1", cases[0], {}, tmp_path / "seg.nii.gz") == 0
+
+
+def test_a_network_that_has_diverged_predicts_nothing(
+    run: Path, cases: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    """Its segmentations were empty, and passed for what it had found."""
+    config, network = load_run(run)
+    network.head.bias.data[:] = torch.nan
+    other = write_run(tmp_path / "diverged")
+    gmd.checkpoint.save_checkpoint(other / "best.pt", {"config": config.to_dict(), "network": network.state_dict()})
+    assert "output is NaN or infinite" in error_of(predict, other, cases[0], {}, tmp_path / "seg.nii.gz")
+    assert not (tmp_path / "seg.nii.gz").exists()
+    assert predict(other, cases[0].parent, {}, tmp_path / "out") == 1
+    assert "0 done, 0 skipped, 3 failed:" in capsys.readouterr().out
+    assert not files(tmp_path / "out")
+
+
+def test_the_evaluation_is_not_of_the_last_weights(
+    run: Path, cases: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    other = shutil.copytree(run, tmp_path / "other")
+    shutil.copy(other / "best.pt", other / "last.pt")
+    predict(other, cases[0], {}, tmp_path / "seg.nii.gz", which="last")
+    printed = capsys.readouterr().out
+    assert "No score is told: gmd evaluate scores best.pt, and this is last.pt." in printed
+    assert "would tell" not in printed
+
+
+def test_a_subset_of_a_case_whose_modalities_differ_in_extent(run: Path, cases: list[Path], tmp_path: Path):
+    """The evaluation of the whole case scores what is predicted from the files of the subset."""
+    path = image_of(cases[0], "t1")
+    image = nibabel.load(path)
+    data = np.asarray(image.dataobj).copy()
+    data[: data.shape[0] // 2] = 0
+    save(path, data, image.affine)
+    _, network = load_run(run)
+    loaded = load_case(find_cases(cases[0])[0][0], None)
+    masks = dict(predict_subsets(predict_modalities(network, present_volumes(network, loaded), 32)))
+    for subset in (("t1",), ("flair", "t1")):
+        predict(run, None, {m: image_of(cases[0], m) for m in subset}, tmp_path / "seg.nii.gz")
+        labels = paint(masks[subset].numpy(), SCHEMES["brats2018"])
+        np.testing.assert_array_equal(voxels(tmp_path / "seg.nii.gz"), labels[::-1, ::-1])
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_voxels_that_are_not_finite_are_refused(run: Path, cases: list[Path], tmp_path: Path, value: float):
     image = nibabel.load(image_of(cases[0], "t2"))
@@ -238,113 +273,3 @@ def test_voxels_that_are_not_finite_are_refused(run: Path, cases: list[Path], tm
     message = error_of(predict, run, None, {"t2": path}, tmp_path / "seg.nii.gz")
     assert f"{path}: 3 of {data.size} voxels are NaN or infinite; give them finite values" in message
     assert not (tmp_path / "seg.nii.gz").exists()
-
-
-# Directories
-
-
-def test_a_directory_skips_what_is_done_and_goes_on_where_a_case_fails(
-    run: Path, cases: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
-):
-    out = tmp_path / "out"
-    out.mkdir()
-    shutil.copy(image_of(cases[0], "seg"), out / "case0.nii.gz")
-    done = (out / "case0.nii.gz").read_bytes()
-    (out / "case2.nii.gz").write_bytes(done[:-9])  # cut off: to be done anew
-    image_of(cases[1], "t1").write_bytes(b"<html>404</html>")
-    assert predict(run, cases[0].parent, {}, out) == 1
-    assert files(out) == ["case0.nii.gz", "case2.nii.gz"]
-    assert (out / "case0.nii.gz").read_bytes() == done
-    printed = capsys.readouterr().out
-    assert "1 done, 1 skipped (their files are there" in printed
-    assert f"1 failed:\n  case1: {image_of(cases[1], 't1')}: cannot be read" in printed
-    image_of(cases[1], "t1").unlink()
-    assert predict(run, cases[0].parent, {}, out) == 0
-    assert "1 done, 2 skipped (their files are there; delete them to have them done anew), 0 failed" in (
-        capsys.readouterr().out
-    )
-    predict(run, cases[1], {}, tmp_path / "alone.nii.gz")
-    np.testing.assert_array_equal(voxels(tmp_path / "alone.nii.gz"), voxels(out / "case1.nii.gz"))
-
-
-def test_probabilities_that_are_not_there_yet_are_made(run: Path, cases: list[Path], tmp_path: Path):
-    for folder in cases[1:]:
-        shutil.rmtree(folder)
-    assert predict(run, cases[0].parent, {}, tmp_path / "out") == 0
-    assert predict(run, cases[0].parent, {}, tmp_path / "out", probabilities=True) == 0
-    assert files(tmp_path / "out") == ["case0.nii.gz", "case0_probabilities.nii.gz"]
-
-
-def test_a_folder_that_is_no_case_does_not_stop_the_others(
-    run: Path, cases: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
-):
-    """Found while looking for cases, before any is read."""
-    shutil.copy(image_of(cases[0], "t1"), cases[0] / "again_t1.nii.gz")
-    for session in ("a", "b"):
-        shutil.copytree(cases[2], cases[2].parent / session / "same name")
-    (cases[0].parent / "documents").mkdir()
-    assert predict(run, cases[0].parent, {}, tmp_path / "out") == 1
-    assert files(tmp_path / "out") == ["case1.nii.gz", "case2.nii.gz", "same name.nii.gz"]
-    printed = capsys.readouterr().out
-    assert "3 done, 0 skipped, 2 failed:" in printed
-    assert f"case0: {cases[0]}: again_t1.nii.gz and case0_t1.nii.gz both match 't1'" in printed
-    assert "b/same name: there is another case called same name" in printed
-
-
-def test_a_case_that_is_alone_in_its_directory_is_a_directory(run: Path, cases: list[Path], tmp_path: Path):
-    for folder in cases[1:]:
-        shutil.rmtree(folder)
-    assert predict(run, cases[0].parent, {}, tmp_path / "out") == 0
-    assert files(tmp_path / "out") == ["case0.nii.gz"]
-    # no case at all
-    shutil.rmtree(cases[0])
-    message = error_of(predict, run, cases[0].parent, {}, tmp_path / "out")
-    assert "no case found" in message
-    assert "Or give the files one by one: --image flair=FILE" in message
-
-
-def test_no_output_of_a_directory_may_be_an_input(cases: list[Path], tmp_path: Path):
-    """Nor a label map, whatever way leads to it; nothing else is written either."""
-    run = write_run(tmp_path / "run", modalities=("flair",), patterns=("flair=*_flair.nii.gz", "seg=case2.nii.gz"))
-    image_of(cases[2], "seg").rename(cases[2] / "case2.nii.gz")
-    (tmp_path / "out").symlink_to(cases[2])
-    before = files(tmp_path)
-    message = error_of(predict, run, cases[0].parent, {}, tmp_path / "out")
-    assert f"{tmp_path / 'out' / 'case2.nii.gz'}: is one of the files to predict from" in message
-    assert files(tmp_path) == before
-
-
-def test_interrupted_in_the_middle(
-    run: Path, cases: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
-    look_at = gmd.predict.run.Predictor.look_at
-
-    def interrupted(self, job):
-        if job.case.name == "case1":
-            raise KeyboardInterrupt
-        return look_at(self, job)
-
-    monkeypatch.setattr(gmd.predict.run.Predictor, "look_at", interrupted)
-    assert predict(run, cases[0].parent, {}, tmp_path / "out") == 130
-    assert files(tmp_path / "out") == ["case0.nii.gz"]
-    captured = capsys.readouterr()
-    assert "1 done, 0 skipped, 0 failed" in captured.out
-    assert "interrupted; what is written is whole" in captured.err
-
-
-def test_a_disk_that_fills_up_stops_a_directory(
-    run: Path, cases: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
-    """Every case after it would be computed in vain."""
-    replacing = gmd.predict.grid.replacing
-
-    def full(path: Path):
-        if path.name.startswith("case1"):
-            raise OSError(28, "No space left on device")
-        return replacing(path)
-
-    monkeypatch.setattr("gmd.predict.grid.replacing", full)
-    message = error_of(predict, run, cases[0].parent, {}, tmp_path / "out")
-    assert "case1.nii.gz: cannot be written (No space left on device)" in message
-    assert files(tmp_path / "out") == ["case0.nii.gz"]
-    assert "1 done, 0 skipped, 0 failed" in capsys.readouterr().out

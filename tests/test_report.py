@@ -12,7 +12,7 @@ import pytest
 import tyro
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_cases import Page, brats, epoch, step, trained, write_run, write_table
+from report_cases import START, Page, brats, epoch, step, trained, write_run, write_table
 
 from gmd.config import TrainBrats, TrainDigits, TrainSentiment
 from gmd.errors import UserError
@@ -205,6 +205,26 @@ def test_a_run_that_lost_patience_is_over(tmp_path: Path):
     assert "4 of 50 epochs are finished" in page_of(write_run(tmp_path, patient, lines)).text()
 
 
+def test_scores_that_are_no_numbers_are_out_of_patience_too(tmp_path: Path):
+    """A bug: NaN is null in the metrics, as is the score of an epoch that was not validated; both counted as that."""
+    nan, ended = {"metrics": {"WT": None}}, replace(brats(patience=3), epochs=50)
+    lost = [line for e in range(1, 4) for line in (step(e, e), epoch(e, None, **nan))]
+    assert "Ended by --patience 3 after 3 of 50 epochs" in page_of(write_run(tmp_path, ended, lost)).text()
+    lines = [epoch(1, 0.5), epoch(2, None), epoch(3, None, **nan), epoch(4, 0.5)]
+    assert "4 of 50 epochs are finished" in page_of(write_run(tmp_path, ended, lines)).text()
+    lines += [epoch(5, None, **nan)]
+    assert "Ended by --patience 3 after 5 of 50 epochs" in page_of(write_run(tmp_path, ended, lines)).text()
+
+
+def test_a_cpus_peak_is_that_of_the_process():
+    """Which in a cross-validation has trained the folds before, too; of a GPU it is that of the training."""
+    for device, told in (("CPU (some, 2 cores)", "4,321 MB of the process"), ("Some GPU", "4,321 MB")):
+        history = History(MODALITIES)
+        for line in (START | {"device": device}, epoch(1, memory_MB=4321.0)):
+            history.add(line)
+        assert facts.Fact("Peak memory", told) in facts.resources(history)
+
+
 def test_patients_and_the_fold(tmp_path: Path):
     cases = [{"name": "a-1", "patient": "a"}, {"name": "a-2", "patient": "a"}, {"name": "b-1", "patient": "b"}]
     run = write_run(tmp_path, brats(folds=5, fold=2), trained(), {"train": cases, "folds": 5, "fold": 2})
@@ -245,9 +265,7 @@ def test_the_command_makes_the_run_again(config):
 
     words = shlex.split(facts.command(config))
     assert words[:3] == ["gmd", "train", config.TASK]
-    assert tyro.cli(type(config), args=words[3:], config=(tyro.conf.FlagCreatePairsOff,)) == replace(
-        config, resume=False
-    )
+    assert tyro.cli(type(config), args=words[3:]) == replace(config, resume=False)
 
 
 def test_options_that_differ_come_first():

@@ -12,9 +12,9 @@ import torch
 from run_cases import tiny_sentiment
 from training_cases import read_metrics
 
-import gmd
+import gmd.train
 from gmd.checkpoint import load_run
-from gmd.monitor.resources import device_name, peak_memory, total_memory
+from gmd.monitor.resources import device_name, peak_memory, reset_peak_memory, total_memory
 from gmd.train import train
 
 CPU = torch.device("cpu")
@@ -49,6 +49,20 @@ def test_of_a_gpu_torch_is_asked(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: {gpu: "Some GPU"}[device])
     assert peak_memory(gpu) == 7
     assert device_name(gpu) == "Some GPU"
+
+
+@pytest.mark.usefixtures("one_thread", "no_pictures")
+def test_the_peak_of_a_gpu_is_that_of_this_training(sentiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A bug: fold 1 of a cross-validation had the peak of fold 0, of the same process."""
+    reset = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
+    gpu = torch.device("cuda", 3)
+    for device in (CPU, gpu):
+        reset_peak_memory(device)
+    assert reset == [gpu]
+    monkeypatch.setattr(gmd.train, "reset_peak_memory", reset.append)
+    train(tiny_sentiment(sentiment, tmp_path / "run"))
+    assert reset == [gpu, CPU]
 
 
 def test_the_machine_has_the_memory_it_has_or_what_ulimit_leaves(monkeypatch: pytest.MonkeyPatch):

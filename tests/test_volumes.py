@@ -1,5 +1,6 @@
 """From the files of a case to tensors: what is checked between them, and what normalisation promises."""
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_the_brain_mask_file_wins_over_non_zero_voxels(tmp_path):
 
 def test_the_brain_is_where_any_modality_is_non_zero(tmp_path):
     first, second = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
-    first[1], second[2] = 5, -3
+    first[1], second[2] = random_image(1)[1], -random_image(2)[2]
     paths = {"t1": save(tmp_path / "t1.nii", first), "t2": save(tmp_path / "t2.nii", second)}
     brain = load_case(Case("a", paths), None)["brain"][0]
     assert brain[1:3].all()
@@ -100,17 +101,39 @@ def test_a_modality_that_is_zero_counts_as_absent_on_request(tmp_path):
     assert "every voxel of every modality is 0" in error_of(load_case, nothing, None, zero_is_missing=True)
 
 
+@pytest.mark.parametrize("outliers", [0, 1])
+def test_a_modality_with_one_value_only(tmp_path, outliers):
+    """A mask given for a T1, say: normalised it is 0 everywhere, which passed for an image."""
+    paths = {"flair": save(tmp_path / "flair.nii.gz", np.tile(random_image(), (2, 2, 2)))}
+    alone = load_case(Case("a", paths), None)
+    constant = 7 * (nibabel.load(paths["flair"]).get_fdata() > 0).astype(np.int16)
+    constant[-outliers:, 0, 0] += outliers
+    paths["t1"] = save(tmp_path / "t1.nii.gz", constant)
+    message = error_of(load_case, Case("a", paths), None)
+    assert f"{paths['t1']}: every voxel that is not 0 is 7, or nearly every one (a mask?)" in message
+    assert "--zero-is-missing" in message
+    loaded = load_case(Case("a", paths), None, zero_is_missing=True)
+    assert "t1" not in loaded
+    assert torch.equal(loaded["flair"], alone["flair"])
+    mask = save(tmp_path / "mask.nii.gz", (constant > 0).astype(np.uint8))
+    case = Case("a", {"t1": paths["t1"]}, mask=mask)
+    assert f"every voxel inside {mask} is 7, or nearly every" in error_of(load_case, case, None)
+    message = error_of(load_case, case, None, zero_is_missing=True)
+    assert f"case a: every modality has one value only inside {mask}" in message
+
+
 def test_a_modality_that_is_zero_inside_the_brain_mask(tmp_path):
     """It was taken for an image that is the same everywhere: the network saw zeros instead of a missing modality."""
     mask = np.zeros(SHAPE, np.uint8)
-    mask[0] = 1  # where these images are 0
+    mask[0] = 1  # where the t1 is 0
     mask = save(tmp_path / "mask.nii.gz", mask)
-    flair, t1 = (save(tmp_path / f"{name}.nii.gz", random_image() + add) for name, add in (("f", 1), ("t", 0)))
+    shifts = {"flair": 1, "t1": 0}
+    flair, t1 = (save(tmp_path / f"{m}.nii.gz", np.roll(random_image(), by, 0)) for m, by in shifts.items())
     case = Case("a", {"flair": flair, "t1": t1}, mask=mask)
     assert f"{t1}: every voxel inside {mask} is 0" in error_of(load_case, case, None)
     assert "t1" not in load_case(case, None, zero_is_missing=True)
     message = error_of(load_case, Case("a", {"t1": t1}, mask=mask), None, zero_is_missing=True)
-    assert f"every modality is 0 inside {mask}" in message
+    assert f"every modality has one value only inside {mask}" in message
 
 
 def test_a_case_is_the_same_however_its_files_are_stored(tmp_path):

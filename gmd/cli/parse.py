@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int | None:
     app.command(data.convert)
     app.command(doctor)
     given = training.with_file(arguments)
-    result = app.cli(prog="gmd", description=DESCRIPTION, args=given, config=(tyro.conf.FlagCreatePairsOff,))
+    result = app.cli(prog="gmd", description=DESCRIPTION, args=given)
     return training.train(result, given) if isinstance(result, TrainConfig) else result
 
 

@@ -1,5 +1,6 @@
 """The commands on trained runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,8 +32,9 @@ def evaluate(
     from gmd.checkpoint import read_config
     from gmd.config import TrainSequences
     from gmd.report import write_report
+    from gmd.report.folds import fold_folders
 
-    if is_cross_validation(run):
+    if fold_folders(run):
         if data is not None or missing is not None:
             raise UserError(f"{run}: holds folds, each scored on its own test cases; leave --data and --missing out")
         from gmd.evaluation.folds import evaluate_folds
@@ -51,10 +53,6 @@ def evaluate(
     print(write_report(run))
 
 
-def is_cross_validation(folder: Path) -> bool:
-    return (folder / "fold0").is_dir() and not (folder / "last.pt").exists()
-
-
 def predict(
     run: Positional[Path],
     source: Positional[Path | None] = None,
@@ -64,7 +62,7 @@ def predict(
     t1: Path | None = None,
     t1ce: Path | None = None,
     t2: Path | None = None,
-    image: tuple[str, ...] = (),
+    image: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = (),
     probabilities: bool = False,
     zero_is_missing: bool = False,
     checkpoint: Literal["best", "last"] = "best",
@@ -98,16 +96,19 @@ def predict(
     from gmd.predict import predict
 
     named = {"flair": flair, "t1": t1, "t1ce": t1ce, "t2": t2}
-    images = {name: path for name, path in named.items() if path is not None} | _images(image)
+    images = _images([item for items in image for item in items], {k: v for k, v in named.items() if v is not None})
     return predict(run, source, images, out, checkpoint, probabilities, zero_is_missing, precision, device)
 
 
-def _images(given: tuple[str, ...]) -> dict[str, Path]:
-    images = {}
+def _images(given: Sequence[str], named: dict[str, Path]) -> dict[str, Path]:
+    """`named` and those of the items NAME=FILE. Raises UserError for another form, or a name that comes twice."""
+    images = dict(named)
     for item in given:
         name, _, path = item.partition("=")
         if not (name and path):
             raise UserError(f"--image: got {item}, expected NAME=FILE, e.g. t1post=scan.nii.gz")
+        if name in images:
+            raise UserError(f"--image: got {name} twice, {images[name]} and {path}; give one file for each modality")
         images[name] = Path(path)
     return images
 

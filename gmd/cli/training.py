@@ -37,7 +37,9 @@ def train(config: TrainConfig, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         started = any((folder / "last.pt").exists() for folder in (config.out, *config.out.glob("fold*")))
         again = shlex.join(["gmd", *arguments, *(["--resume"] if started and not config.resume else [])])
-        print(f"\ngmd: interrupted; what is done is saved. Go on with: {again}", file=sys.stderr)
+        # not that all was saved: a second Ctrl-C stops in the middle of that
+        told = "what is saved goes on with" if started else "nothing was trained yet. Start again with"
+        print(f"\ngmd: interrupted; {told}: {again}", file=sys.stderr)
         return 130
     print(f"trained: {', '.join(map(str, runs))}; next: gmd evaluate {shlex.quote(str(config.out))}")
     return 0

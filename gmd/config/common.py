@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 import torch
+from typeguard import TypeCheckError, check_type
 
 from gmd.errors import UserError
 from gmd.precision import Precision
@@ -136,14 +137,13 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls: type[Config], values: dict, source: str | Path) -> Config:
-        """The inverse of `to_dict`. Raises UserError that names `source` if a field is not known."""
+        """The inverse of `to_dict`. Raises UserError that names `source`: unknown fields, or of other types."""
         values = {key: value for key, value in values.items() if key != "task"}
         expected = {field.name for field in dataclasses.fields(cls)}
         if odd := sorted(expected.symmetric_difference(values)):
             raise UserError(f"{source}: written by another version of gmd: it differs in {', '.join(odd)}; train anew")
-        paths = {key: Path(values[key]) for key in ("data", "out")}
-        tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        return cls(**(values | paths | tuples))
+        types = get_type_hints(cls)
+        return cls(**{key: _typed(value, types[key], key, source) for key, value in values.items()})
 
 
 def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
@@ -161,6 +161,17 @@ def words(values: object) -> str:
 def check_option(good: bool, name: str, got: object, expected: str) -> None:
     if not good:
         raise UserError(f"--{name.replace('_', '-')}: got {words(got)}, expected {expected}")
+
+
+def _typed(value: object, wanted: object, name: str, source: str | Path) -> object:
+    """The value of a YAML file as the field has it. Raises UserError if it is none of that type."""
+    converted = Path(value) if wanted is Path and isinstance(value, str) else value
+    converted = tuple(value) if isinstance(value, list) else converted
+    try:
+        return check_type(converted, wanted)
+    except TypeCheckError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{source}: {name}: got {value!r} ({reason}); mend it, or restore it from a copy") from error
 
 
 def _plain(value):

@@ -39,6 +39,7 @@ def find_cases(
     modalities: Sequence[str] = BRATS_MODALITIES,
     patterns: dict[str, str] | None = None,
     require_label: bool = True,
+    below: bool = True,
 ) -> tuple[list[Case], str | None]:
     """Every folder at or below `root` that holds at least one modality file, as a case.
 
@@ -50,6 +51,7 @@ def find_cases(
     modalities: their names, in the canonical order
     patterns: modality -> glob of the file's name inside the case folder; so too for the keys `seg` (labels)
         and `mask` (brain mask). Where a mask is asked for, every case must have one.
+    below: otherwise only `root` itself is looked at
     returns the cases, sorted by name, and the label scheme implied by the naming (None with patterns)
     Raises UserError: no such folder, no case, two files for one modality or one file for two, no label map or
         brain mask where it is needed, both BraTS namings mixed, a pattern for something that is no modality.
@@ -58,7 +60,7 @@ def find_cases(
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder; give the folder that holds the case folders")
     namings = {None: _pattern_globs(patterns, modalities)} if patterns else _brats_globs(modalities)
-    folders = list(walk_folders(root))
+    folders = list(walk_folders(root)) if below else [next(walk_folders(root))]
     found = {scheme: _cases_named(globs, folders, modalities) for scheme, globs in namings.items()}
     found = {scheme: cases for scheme, cases in found.items() if cases}
     if not found:
@@ -68,7 +70,7 @@ def find_cases(
         raise UserError(f"{root}: two namings are mixed, {examples}; keep each data set in its own folder")
     [(scheme, cases)] = found.items()
     _check_complete(cases, namings[scheme], require_label)
-    return _with_unique_names(cases, root), scheme
+    return with_unique_names(cases, root), scheme
 
 
 def parse_patterns(items: Sequence[str]) -> dict[str, str]:
@@ -82,6 +84,19 @@ def parse_patterns(items: Sequence[str]) -> dict[str, str]:
             raise UserError(f"two patterns for {key!r}: {patterns[key]!r} and {glob!r}; give one")
         patterns[key] = glob
     return patterns
+
+
+def with_unique_names(cases: list[Case], root: Path) -> list[Case]:
+    """Sorted; those of one name get their path below `root` as name, a__b for a/b. Raises UserError if two still do."""
+    times = Counter(case.name for case in cases)
+    named: dict[str, Case] = {}
+    for case in cases:
+        path = str(case.folder.relative_to(root)).replace(os.sep, "__")
+        name = case.name if times[case.name] == 1 else path
+        if name in named:
+            raise UserError(f"{case.folder} and {named[name].folder} would both be called {name}; rename one")
+        named[name] = replace(case, name=name)
+    return [named[name] for name in sorted(named)]
 
 
 def walk_folders(root: Path) -> Iterator[Folder]:
@@ -167,18 +182,6 @@ def _check_none_lack(lacking: list[Case], what: str, globs: tuple[str, ...]) -> 
             f"{lacking[0].folder}: no {what} ({' or '.join(globs)}), only {names}{others}; "
             "add the file, rename it, or remove the case"
         )
-
-
-def _with_unique_names(cases: list[Case], root: Path) -> list[Case]:
-    times = Counter(case.name for case in cases)
-    named: dict[str, Case] = {}
-    for case in cases:
-        path = str(case.folder.relative_to(root)).replace(os.sep, "__")
-        name = case.name if times[case.name] == 1 else path
-        if name in named:
-            raise UserError(f"{case.folder} and {named[name].folder} would both be called {name}; rename one")
-        named[name] = replace(case, name=name)
-    return [named[name] for name in sorted(named)]
 
 
 def _no_cases(root: Path, namings: dict[str | None, Globs], folders: list[Folder]) -> str:

@@ -2,16 +2,21 @@
 
 import gzip
 import math
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from xml.parsers.expat import ExpatError
 
 import nibabel
 import numpy as np
+from nibabel.brikhead import AFNIHeaderError
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.parrec import PARRECError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.wrapstruct import WrapStructError
 
@@ -19,10 +24,12 @@ from gmd.errors import UserError
 
 RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's: input axis i goes along output axis [i, 0], flipped if [i, 1] < 0
 
-# what nibabel and gzip raise for files that are cut off, damaged, or something else (found by flipping bits)
+# what nibabel and gzip raise for files that are cut off, damaged, or something else (found by flipping bits, and with
+# each ending that nibabel knows)
 _UNREADABLE = (
     *(OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, WrapStructError),
-    *(ValueError, TypeError, OverflowError),
+    *(AFNIHeaderError, ExpatError, MGHError, PARRECError),
+    *(ValueError, TypeError, OverflowError, KeyError),
 )
 
 
@@ -41,6 +48,8 @@ class Volume(NamedTuple):
 def read_volume(path: Path) -> Volume:
     """Scaled as its header says, in RAS+.
 
+    A NIfTI header whose qform and sform codes are both 0 says nothing of orientation: the axes are taken to point left,
+    to the front and up, as nibabel has it, with a warning.
     Raises UserError: a file that cannot be read, that holds anything but one volume of real numbers, that does not say
     how it lies in space, or with voxels that are not finite.
     """
@@ -86,7 +95,10 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _open(path: Path) -> SpatialImage:
     if not path.name.lower().endswith(".nii.gz"):
-        return nibabel.load(path)
+        image = nibabel.load(path)
+        if not isinstance(image, SpatialImage):  # a surface, for example
+            raise ImageFileError(f"{type(image).__name__} holds no volume")
+        return image
     # nibabel stops before the checksum at the end: most flipped bits would pass. Read all of it
     content = gzip.decompress(path.read_bytes())
     nifti1 = nibabel.Nifti1Image.header_class.may_contain_header(content)
@@ -108,4 +120,10 @@ def _check_header(path: Path, image: SpatialImage) -> None:
     if not np.isfinite(affine).all() or np.isnan(io_orientation(affine)).any():
         raise UserError(
             f"{path}: its affine {affine.tolist()} does not say where its axes point; mend the header's sform or qform"
+        )
+    if isinstance(image, nibabel.Nifti1Pair) and not (image.header["qform_code"] or image.header["sform_code"]):
+        warnings.warn(
+            f"{path}: its header does not say how the volume lies in space (qform and sform codes are 0); the axes are "
+            "taken to point left, to the front and up, which is a guess: if it is wrong, set the sform",
+            stacklevel=3,
         )

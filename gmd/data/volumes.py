@@ -27,7 +27,8 @@ def load_case(case: Case, scheme: LabelScheme | None, zero_is_missing: bool = Fa
                   if the case had no other.
         "name"    str
         "affine"  float64 array [4, 4], voxel indices (in RAS+) to mm
-    zero_is_missing: a modality that is 0 everywhere in the brain counts as absent; otherwise it is an error
+    zero_is_missing: a modality that is 0 everywhere in the brain, or has one value there as a mask has, counts as
+        absent; otherwise it is an error
     Raises UserError: what `read_volume` raises, files on different grids (other orientations of one grid are no
         difference), an empty brain, no modality left, unknown label values.
     """
@@ -44,20 +45,28 @@ def load_case(case: Case, scheme: LabelScheme | None, zero_is_missing: bool = Fa
     for key, path in case.images.items():
         image = volumes[key].data
         own = brain if case.mask else image != 0  # what other modalities show must not leak into this one
-        if image[own].any():
-            result[key] = torch.from_numpy(normalise(image, own))[None]
+        normalised = normalise(image, own) if own.any() else image
+        if normalised.any():
+            result[key] = torch.from_numpy(normalised)[None]
         elif not zero_is_missing:
-            where = f"every voxel inside {case.mask}" if case.mask else "every voxel"
-            raise UserError(
-                f"{path}: {where} is 0; mend or remove the file, a missing modality is no trouble "
-                "(gmd predict --zero-is-missing takes it for one)"
-            )
+            raise UserError(_shows_nothing(path, image[own], case.mask))
     if not result:
-        raise UserError(f"case {case.name}: every modality is 0 inside {case.mask}; there is nothing to look at")
+        inside = f" inside {case.mask}" if case.mask else ""
+        raise UserError(f"case {case.name}: every modality has one value only{inside}; there is nothing to look at")
     if "seg" in volumes:
         result["target"] = torch.from_numpy(region_targets(volumes["seg"].data, scheme, str(case.label)))
     affine = next(iter(volumes.values())).affine
     return result | {"brain": torch.from_numpy(brain)[None], "name": case.name, "affine": affine}
+
+
+def _shows_nothing(path: Path, values: np.ndarray, mask: Path | None) -> str:
+    """values: of the image, in the mask, or where it is not 0"""
+    where = f"every voxel inside {mask}" if mask else "every voxel that is not 0" if values.any() else "every voxel"
+    what = f"is {np.median(values):g}, or nearly every one (a mask?)" if values.any() else "is 0"
+    return (
+        f"{path}: {where} {what}; mend or remove the file, a missing modality is no trouble "
+        "(gmd predict --zero-is-missing takes it for one)"
+    )
 
 
 def _brain(case: Case, volumes: dict[str, Volume]) -> np.ndarray:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from gmd.checkpoint import load_run
 from gmd.data.volumes import load_case
-from gmd.evaluation.folder import results_folder, write_texts
+from gmd.evaluation.folder import CHECKPOINT, checkpoint_name, results_folder, write_texts
 from gmd.evaluation.segmentation import Patch, predict_modalities, predict_subsets, present_volumes
 from gmd.evaluation.surface import hausdorff95
 from gmd.evaluation.tables import Row, Score, cases_csv, hd95_markdown, subset_table, table_csv, table_markdown
@@ -76,6 +76,7 @@ def evaluate_run(
     from gmd.evaluation.case_pictures import draw_cases  # training imports this module, and starts without matplotlib
 
     run = Path(run)
+    checkpoint = checkpoint_name(run, which)  # before: of a run that is training, results may seem outdated, never new
     config, network = load_run(run, which)
     config = replace(config, precision=precision or config.precision)
     network.to(config.torch_device())
@@ -88,9 +89,9 @@ def evaluate_run(
     out = results_folder(run, data)
     rows = subset_table(scores, config.modalities, network.regions)
     count = f"{len(cases)} case{'s' * (len(cases) > 1)} of {data or 'the test split'}"
-    about = f"Hard Dice, mean over {count}; {which}.pt of {run.resolve().name}, {config.precision}."
+    about = f"Hard Dice, mean over {count}; {checkpoint} of {run.resolve().name}, {config.precision}."
     texts = score_texts(scores, rows, config.modalities, network.regions, about)
-    written = write_texts(out, texts, data)
+    written = write_texts(out, texts | {CHECKPOINT: f"{checkpoint}\n"}, data)
     written += draw_cases(network, cases, scheme, scores, config, out)
     print(texts["table.md"], *written, sep="\n")
     return rows

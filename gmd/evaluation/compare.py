@@ -22,17 +22,26 @@ def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> Non
         out: the folder to write to; by default `evaluation/compare_<names of the others>/` of the first.
         seed: of the bootstrap.
 
-    Raises UserError: fewer than two runs, a run twice, one that has not been evaluated, nothing in common.
+    Raises UserError: fewer than two runs, a run twice, one that has not been evaluated, nothing in common, an `out`
+        that is a file or in one.
     """
     runs = [Path(run) for run in runs]
     names = distinct_names(runs)
-    comparison = compare_scored(names, [read_scored(run) for run in runs], seed)
     if out is None:
         out = runs[0] / "evaluation" / f"compare_{'_'.join(name.replace('/', '-') for name in names[1:])}"
+    out = Path(out)
+    _check_place(out)  # before the bootstraps, which take a while
+    comparison = compare_scored(names, [read_scored(run) for run in runs], seed)
     text = comparison_markdown(comparison)
-    written = write_texts(Path(out), {"compare.md": text, "compare.csv": comparison_csv(comparison)})
-    written.append(draw_comparison(comparison, Path(out) / "compare.png"))
+    written = write_texts(out, {"compare.md": text, "compare.csv": comparison_csv(comparison)})
+    written.append(draw_comparison(comparison, out / "compare.png"))
     print(text, *written, sep="\n")
+
+
+def _check_place(out: Path) -> None:
+    nearest = next(path for path in (out, *out.parents) if path.exists())
+    if not nearest.is_dir():
+        raise UserError(f"--out: {nearest} is a file; give a folder for the comparison")
 
 
 def distinct_names(runs: Sequence[Path]) -> list[str]:

@@ -58,7 +58,7 @@ def compare_scored(names: list[str], scored: list[Scored], seed: int) -> Compari
         for c, column in enumerate(first.columns):
             difference = paired_difference(base[:, c], other[:, c], units, seed)
             lines.append(Line(names[k], subset, column, difference))
-    notes = [*_left_out(names, scored, common), *_few(lines, first.words[1])]
+    notes = [*_left_out(names, scored, common), *_elsewhere(names, scored, common), *_few(lines, first.words[1])]
     return Comparison(names, first.modalities, first.columns, first.words, subsets, lines, notes, seed)
 
 
@@ -103,6 +103,19 @@ def _left_out(names: list[str], scored: list[Scored], common: dict[Item, list[Su
         if only := [" ".join(item) for item in run.values if item not in common]:
             word = scored[0].words[0] + "s" * (len(only) > 1)
             notes.append(f"{len(only)} {word} of {name} left out, which not every run has scored: {_shown(only)}")
+    return notes
+
+
+def _elsewhere(names: list[str], scored: list[Scored], common: Iterable[Item]) -> list[str]:
+    """Cases are paired by their names, which two data sets may share. Not an error: data sets are moved, too."""
+    notes = []
+    for name, run in zip(names[1:], scored[1:], strict=True):
+        places = {item: (scored[0].folders.get(item), run.folders.get(item)) for item in common}
+        if other := [places[item] for item in places if None not in places[item] and len(set(places[item])) > 1]:
+            notes.append(
+                f"paired by name alone: {len(other)} case{'s' * (len(other) > 1)} of {names[0]} and {name} in other "
+                f"folders, as {other[0][0]} and {other[0][1]}; the comparison holds only if the images are the same"
+            )
     return notes
 
 

@@ -1,15 +1,18 @@
 """The evaluation of a cross-validation: every patient tested once, by the fold that has not seen them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from gmd.checkpoint import read_config, read_splits
-from gmd.config import TrainBrats
+from gmd.checkpoint import load_checkpoint, read_config
+from gmd.config import TrainBrats, differences
 from gmd.errors import UserError
 from gmd.evaluation.brats import evaluate_run, score_texts
 from gmd.evaluation.folder import results_folder, write_texts
 from gmd.evaluation.tables import Row, read_cases, subset_table
+from gmd.evaluation.unseen import listed_cases
 from gmd.precision import Precision
+from gmd.report.folds import fold_folders
 
 
 def evaluate_folds(
@@ -42,36 +45,62 @@ def evaluate_folds(
         f"Hard Dice, mean over the {cases} cases of {len(runs)} folds, each tested by the fold that has not seen its "
         f"patient; {which}.pt of {folder.resolve().name}, {precision or config.precision}."
     )
+    if unfinished := unfinished_folds(runs):
+        about += f" Not known to be trained to the end: {', '.join(unfinished)}."
     texts = score_texts(scores, rows, config.modalities, regions, about)
     print(texts["table.md"], *write_texts(results_folder(folder, None), texts), sep="\n")
     return rows
 
 
 def find_folds(folder: Path) -> list[Path]:
-    """fold0 to fold{K-1}, in this order. Raises UserError if one is missing, or is of another cross-validation."""
-    first = read_config(folder / "fold0")
+    """fold0 to fold{K-1}, in this order.
+
+    Raises UserError if one is missing, or is of another cross-validation, or was trained with other settings.
+    """
+    there = fold_folders(folder)
+    if not there:
+        raise UserError(f"{folder}: holds no folds, fold0 and so on; give what --out was in training")
+    first = read_config(there[0])
     if not isinstance(first, TrainBrats) or first.folds is None:
-        raise UserError(f"{folder / 'fold0'}: not a fold of a cross-validation; evaluate it as a run by itself")
+        raise UserError(f"{there[0]}: not a fold of a cross-validation; evaluate it as a run by itself")
     runs = [folder / f"fold{fold}" for fold in range(first.folds)]
     for fold, run in enumerate(runs):
-        if not run.is_dir():
+        if run not in there:
             raise UserError(f"{run}: there is no such fold of {first.folds}; train it first, with --resume")
         config = read_config(run)
-        told = {name: (getattr(config, name), getattr(first, name)) for name in ("folds", "seed", "modalities")}
-        told["fold"] = (config.fold, fold)
-        if odd := [f"{name} {got}, expected {expected}" for name, (got, expected) in told.items() if got != expected]:
-            raise UserError(f"{run}: not of this cross-validation: {'; '.join(odd)}; train it anew")
+        if isinstance(config, TrainBrats) and config.fold != fold:
+            raise UserError(f"{run}: was trained as fold {config.fold}, expected {fold}; train it anew")
+        # what is pooled must differ in nothing but the patients
+        if odd := differences(config, replace(first, fold=fold)):
+            raise UserError(
+                f"{run}: was trained with other settings than {there[0].name} ('there'): {'; '.join(odd)}; "
+                "train it anew with the same"
+            )
     return runs
+
+
+def unfinished_folds(runs: list[Path]) -> list[str]:
+    """As `"fold1 (3 of 100 epochs)"`: those with neither all of their epochs nor --patience at its end."""
+    told = []
+    for run in runs:
+        if not (run / "last.pt").exists():
+            told.append(f"{run.name} (no last.pt)")
+            continue
+        config, state = read_config(run), load_checkpoint(run / "last.pt")
+        out_of_patience = config.patience is not None and state["not_better"] >= config.patience
+        if state["epochs"] < config.epochs and not out_of_patience:
+            told.append(f"{run.name} ({state['epochs']} of {config.epochs} epochs)")
+    return told
 
 
 def check_tested_once(runs: list[Path]) -> None:
     """Raises UserError, naming them, unless each patient of the folds is in exactly one test split."""
-    splits = [read_splits(run) for run in runs]
     tested_by: dict[str, list[str]] = {}
-    for run, split in zip(runs, splits, strict=True):
-        for patient in {case["patient"] for name in ("train", "validation", "test") for case in split[name]}:
+    for run in runs:
+        splits = {name: {case.patient for case in listed_cases(run, name)} for name in ("train", "validation", "test")}
+        for patient in set().union(*splits.values()):
             tested_by.setdefault(patient, [])
-        for patient in {case["patient"] for case in split["test"]}:
+        for patient in splits["test"]:
             tested_by[patient].append(run.name)
     if wrong := {patient: by for patient, by in sorted(tested_by.items()) if len(by) != 1}:
         patient, by = next(iter(wrong.items()))

@@ -13,6 +13,8 @@ from gmd.data.cases import Case
 from gmd.data.splits import patient_of
 from gmd.errors import UserError
 from gmd.evaluation.tables import Score, read_cases
+from gmd.evaluation.unseen import listed_cases
+from gmd.report.folds import fold_folders
 from gmd.subsets import Subset, all_subsets, subset_name
 
 Column = tuple[str, str]  # metric and region: ("Dice", "WT"), ("HD95", "mean"), ("MAE", "")
@@ -46,6 +48,7 @@ class Scored:
         values: item -> subset -> a number for each of `columns`.
         units: item -> to what it belongs: the patient of a case, the sample of a step.
         truths: item -> its target as written; empty where the files do not say.
+        folders: item -> where its images are, or were when the run began; empty of sequences.
     """
 
     modalities: tuple[str, ...]
@@ -54,16 +57,19 @@ class Scored:
     values: dict[Item, dict[Subset, list[float]]]
     units: dict[Item, str]
     truths: dict[Item, str]
+    folders: dict[Item, Path]
 
 
 def read_scored(run: Path) -> Scored:
     """Of a run, or of a cross-validation. Raises UserError if it has not been evaluated, or is neither."""
     run = Path(run)
-    first = run / "fold0"
-    config = read_config(first if first.is_dir() else run)
+    runs = fold_folders(run) or [run]
+    config = read_config(runs[0])
     if isinstance(config, TrainSequences):
         return _of_sequences(_evaluated(run, "predictions.csv"), config, read_splits(run)["about"]["classes"] is None)
-    return _of_cases(read_cases(_evaluated(run, "cases.csv")), config)
+    path = _evaluated(run, "cases.csv")
+    folders = {(case.name,): case.folder for each in runs for case in listed_cases(each, "test")}
+    return _of_cases(path, config, folders)
 
 
 def _evaluated(run: Path, name: str) -> Path:
@@ -75,11 +81,13 @@ def _evaluated(run: Path, name: str) -> Path:
     return path
 
 
-def _of_cases(scores: list[Score], config: TrainConfig) -> Scored:
+def _of_cases(path: Path, config: TrainConfig, folders: dict[Item, Path]) -> Scored:
+    scores = read_cases(path)
     regions = list(dict.fromkeys(score.region for score in scores))
     found: dict[Item, dict[Subset, list[Score]]] = {}
     for score in scores:
         found.setdefault((score.case,), {}).setdefault(score.subset, []).append(score)
+    _check_whole(path, found, regions)
     values = {
         item: {
             subset: [*_and_mean([s.dice for s in some]), *_and_mean([s.hd95 for s in some])]
@@ -89,7 +97,18 @@ def _of_cases(scores: list[Score], config: TrainConfig) -> Scored:
     }
     columns = [(metric, region) for metric in ("Dice", "HD95") for region in (*regions, "mean")]
     units = {item: patient_of(Case(item[0], {})) for item in values}
-    return Scored(config.modalities, columns, ("case", "patient"), values, units, {})
+    return Scored(config.modalities, columns, ("case", "patient"), values, units, {}, folders)
+
+
+def _check_whole(path: Path, found: dict[Item, dict[Subset, list[Score]]], regions: list[str]) -> None:
+    """Raises UserError unless every region of each case and subset is there once: the end of the file may be gone."""
+    for (case,), subsets in found.items():
+        for subset, scores in subsets.items():
+            if (got := [score.region for score in scores]) != regions:
+                raise UserError(
+                    f"{path}: damaged, {case} with {subset_name(subset)} has scores of {', '.join(got)}, expected "
+                    f"{', '.join(regions)}; evaluate the run again"
+                )
 
 
 def _and_mean(values: list[float]) -> list[float]:
@@ -101,18 +120,19 @@ def _of_sequences(path: Path, config: TrainConfig, of_scores: bool) -> Scored:
     names = {subset: subset_name(subset) for subset in all_subsets(config.modalities)}
     values, truths = {}, {}
     with open(path, newline="", encoding="utf-8") as file:
-        for number, line in enumerate(csv.DictReader(file), start=2):
-            try:
+        lines = csv.DictReader(file)
+        try:
+            for line in lines:
                 item, truth = (line["sample"], line["step"]), line["target"]
                 told = {subset: line[name] for subset, name in names.items() if line[name] != ""}  # "": it lacks it
                 values[item] = {
                     subset: [abs(float(text) - float(truth)) if of_scores else float(text == truth)]
                     for subset, text in told.items()
                 }
-            except (KeyError, ValueError, TypeError) as error:
-                told = f"{type(error).__name__}: {error}"
-                raise UserError(f"{path}: line {number} is damaged ({told}); evaluate the run again") from error
-            truths[item] = truth
+                truths[item] = truth
+        except (KeyError, ValueError, TypeError, csv.Error) as error:
+            told = f"{type(error).__name__}: {error}"
+            raise UserError(f"{path}: line {lines.line_num} is damaged ({told}); evaluate the run again") from error
     units = {item: item[0] for item in values}
     column = ("MAE" if of_scores else "accuracy", "")
-    return Scored(config.modalities, [column], ("prediction", "sample"), values, units, truths)
+    return Scored(config.modalities, [column], ("prediction", "sample"), values, units, truths, {})

@@ -1,6 +1,8 @@
 """What the network says of a whole volume, and of every subset of the modalities, from one pass per modality.
 
-A subset's prediction is where the mean of its modalities' logits is above 0 (probability above 0.5).
+A subset's prediction is where the mean of its modalities' logits is above 0 (probability above 0.5). A modality takes
+part in the mean inside its own bounding box alone. So what it says does not depend on which others the case has, and a
+subset scores in an evaluation as it does where its modalities are all there is.
 """
 
 import math
@@ -13,11 +15,14 @@ from monai.transforms.utils import generate_spatial_bounding_box
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from gmd.errors import UserError
 from gmd.precision import Precision, autocast
 from gmd.subsets import Subset, all_subsets
 
 Patch = int | Sequence[int]
 OVERLAP = 0.25  # of neighbouring windows
+# at once on a GPU; a CPU gains nothing by more than one (measured, windows of 32 to 96), and holds less so
+WINDOWS_ON_GPU = 4
 
 
 @torch.no_grad()
@@ -38,29 +43,24 @@ def predict_modalities(
         precision: what the network computes in; its logits are float32 before they are blended.
         progress: a bar over the windows of all modalities, which goes when it is full.
 
-    returns modality -> float tensor [R, X, Y, Z], on the network's device, -inf outside the brain's bounding
-    box. Each modality goes through the network once.
+    returns modality -> float tensor [R, X, Y, Z], on the network's device, 0 outside the bounding box of what the
+    modality itself shows: there it adds nothing to a sum. Each modality goes through the network once.
+    Raises UserError if the network says NaN or infinity.
     """
+    boxes = {modality: _box(volume) for modality, volume in volumes.items()}
+    total = sum(num_windows(volume[boxes[modality]].shape[1:], patch) for modality, volume in volumes.items())
+    bar = tqdm(total=total, desc="windows", unit="window", leave=False, disable=not progress)
     device = next(network.parameters()).device
-    # a GPU takes as many windows at once as there are modalities; a CPU gains nothing by that (measured, windows of 32
-    # to 96), and holds less if they come one after the other
-    together = len(volumes) if device.type == "cuda" else 1
-    box = _brain_box(volumes)
-    present = list(volumes)
     was_training = network.training
     network.eval()
     outputs = {}
-    sides = next(iter(volumes.values()))[box].shape[1:]
-    total = len(present) * num_windows(sides, patch)
-    bar = tqdm(total=total, desc="windows", unit="window", leave=False, disable=not progress)
     try:
-        for first in range(0, len(present), together):
-            group = present[first : first + together]
-            brains = torch.stack([volumes[modality][box] for modality in group]).to(device)
-            logits = _predict_brains(network, brains, group, patch, precision, bar)
-            for modality, brain in zip(group, logits, strict=True):
-                outputs[modality] = brain.new_full((len(brain), *volumes[modality].shape[1:]), -torch.inf)
-                outputs[modality][box] = brain
+        for modality, volume in volumes.items():
+            box = boxes[modality]
+            logits = _predict_brain(network, volume[box].to(device), modality, patch, precision, bar)
+            _check_finite(logits, modality, precision)
+            outputs[modality] = logits.new_zeros(len(logits), *volume.shape[1:])
+            outputs[modality][box] = logits
     finally:
         bar.close()
         network.train(was_training)
@@ -74,41 +74,53 @@ def num_windows(sides: Sequence[int], patch: Patch) -> int:
     return math.prod(1 + -(-more // int(size * (1 - OVERLAP))) for more, size in zip(beyond, patch, strict=True))
 
 
-def _predict_brains(
-    network: nn.Module,
-    brains: Tensor,
-    group: Sequence[str],
-    patch: Patch,
-    precision: Precision,
-    bar: tqdm | None = None,
+def _predict_brain(
+    network: nn.Module, brain: Tensor, modality: str, patch: Patch, precision: Precision, bar: tqdm
 ) -> Tensor:
-    """n windows in each batch: brains [n, 1, X, Y, Z], one of each modality -> [n, R, X, Y, Z]"""
-    indices = [network.modalities.index(modality) for modality in group]
+    """[1, X, Y, Z] -> float32 [R, X, Y, Z]"""
+    index = network.modalities.index(modality)
 
-    def predictor(windows: Tensor, places: Sequence[Sequence[slice]]) -> Tensor:
-        modalities = [indices[place[0].start] for place in places]
+    def predictor(windows: Tensor) -> Tensor:
         with autocast(precision, windows.device):
-            logits = network(windows.to(memory_format=torch.channels_last_3d), modalities)
-        if bar is not None:
-            bar.update(len(windows))
+            logits = network(windows.to(memory_format=torch.channels_last_3d), [index] * len(windows))
+        bar.update(len(windows))
         return logits.float()
 
-    return sliding_window_inference(
-        brains, patch, len(group), predictor, overlap=OVERLAP, mode="gaussian", with_coord=True
-    )
+    together = WINDOWS_ON_GPU if brain.device.type == "cuda" else 1
+    return sliding_window_inference(brain[None], patch, together, predictor, overlap=OVERLAP, mode="gaussian")[0]
 
 
-def _brain_box(volumes: dict[str, Tensor]) -> tuple[slice, ...]:
+def _check_finite(logits: Tensor, modality: str, precision: Precision) -> None:
+    """NaN is not above 0: a network that has diverged would find nothing in anybody."""
+    if bad := int((~logits.isfinite()).any(dim=0).sum()):
+        mend = "train anew with a lower --lr" if precision == "fp32" else "try --precision fp32, or train anew"
+        voxels = logits[0].numel()
+        raise UserError(f"the network's output is NaN or infinite in {bad} of {voxels} voxels with {modality}; {mend}")
+
+
+def _box(volume: Tensor) -> tuple[slice, ...]:
     """As training crops: windows of nothing but background cost time, and the network has never seen any."""
-    start, end = generate_spatial_bounding_box(torch.cat([*volumes.values()]), select_fn=lambda x: x != 0)
+    start, end = generate_spatial_bounding_box(volume, select_fn=lambda x: x != 0)
     sides = [slice(low, high) if high > low else slice(None) for low, high in zip(start, end, strict=True)]
     return (slice(None), *sides)
+
+
+def fuse(outputs: dict[str, Tensor], volumes: dict[str, Tensor]) -> Tensor:
+    """The mean of the logits, at each voxel over the modalities that take part there; -inf where none does.
+
+    outputs: of `predict_modalities`, for these volumes; returns [R, X, Y, Z] on their device
+    """
+    total = reduce(torch.add, outputs.values())
+    count = total.new_zeros(1, *total.shape[1:])
+    for volume in volumes.values():
+        count[_box(volume)] += 1
+    return (total / count).masked_fill_(count == 0, -torch.inf)
 
 
 def predict_subsets(outputs: dict[str, Tensor]) -> Iterator[tuple[Subset, Tensor]]:
     """From the logits of each modality present, one by one: (subset of them, bool tensor [R, X, Y, Z])."""
     for subset in all_subsets(tuple(outputs)):
-        yield subset, reduce(torch.add, [outputs[modality] for modality in subset]) > 0  # as their mean is
+        yield subset, reduce(torch.add, [outputs[modality] for modality in subset]) > 0  # as `fuse` is
 
 
 def present_volumes(network: nn.Module, case: dict) -> dict[str, Tensor]:

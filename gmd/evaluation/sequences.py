@@ -8,7 +8,7 @@ from gmd.checkpoint import load_run, read_splits
 from gmd.data.missing import make_absent
 from gmd.data.samples import Sample, SequenceData
 from gmd.errors import UserError
-from gmd.evaluation.folder import results_folder, write_texts
+from gmd.evaluation.folder import CHECKPOINT, checkpoint_name, results_folder, write_texts
 from gmd.evaluation.predictions import predict_samples
 from gmd.evaluation.sequence_tables import Row, predictions_csv, rows_csv, rows_markdown, subset_row, subset_rows
 from gmd.precision import Precision, slowness
@@ -36,6 +36,7 @@ def evaluate_run(
     Raises UserError: what `load_run` and the readers raise; data of other features, or that the run has trained on.
     """
     run = Path(run)
+    checkpoint = checkpoint_name(run, which)  # before: of a run that is training, results may seem outdated, never new
     config, network = load_run(run, which)
     config = replace(config, precision=precision or config.precision)
     network.to(config.torch_device())
@@ -51,10 +52,11 @@ def evaluate_run(
         present = predict_samples(network, lessened, [None], config)
         extra[f"{100 * missing:g} % absent, seed {config.seed}"] = subset_row(present, None, found.classes).metrics
         texts["predictions_absent.csv"] = predictions_csv(present, found.classes)
-    about = f"{len(samples)} samples of {data or 'the test split'}; {which}.pt of {run.resolve().name}, "
+    about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}, "
     table = rows_markdown(rows, config.modalities, found.classes, extra)
     texts["table.md"] = f"{about}{config.precision}.\n\n{table}"
     texts["table.csv"] = rows_csv(rows, config.modalities, found.classes, extra)
+    texts[CHECKPOINT] = f"{checkpoint}\n"
     written = write_texts(results_folder(run, data), texts, data)
     print(texts["table.md"], *written, sep="\n")
     return rows

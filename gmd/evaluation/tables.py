@@ -84,17 +84,17 @@ def read_cases(path: Path) -> list[Score]:
     """The scores of a `cases.csv`. Raises UserError if it is not one."""
     with open(path, newline="", encoding="utf-8") as file:
         lines = csv.reader(file)
-        if tuple(header := next(lines, [])) != Score._fields:
-            raise UserError(
-                f"{path}: has the columns {', '.join(header)}, expected {', '.join(Score._fields)}; "
-                "written by another version of gmd? Evaluate the run again"
-            )
         try:
+            if tuple(header := next(lines, [])) != Score._fields:
+                raise UserError(
+                    f"{path}: has the columns {', '.join(header)}, expected {', '.join(Score._fields)}; "
+                    "written by another version of gmd? Evaluate the run again"
+                )
             return [
                 Score(case, tuple(subset.split("+")), region, float(dice), float(hd95))
                 for case, subset, region, dice, hd95 in lines
             ]
-        except ValueError as error:
+        except (ValueError, csv.Error) as error:  # of text that is not UTF-8, too
             raise UserError(f"{path}: line {lines.line_num} is damaged ({error}); evaluate the run again") from error
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from gmd.checkpoint import read_splits
 from gmd.config import TrainBrats
@@ -11,12 +12,31 @@ from gmd.data.splits import patient_of
 from gmd.errors import UserError
 
 
+class Listed(NamedTuple):
+    """A case as splits.json has it; `folder` is resolved."""
+
+    name: str
+    folder: Path
+    patient: str
+
+
+def listed_cases(run: Path, split: str) -> list[Listed]:
+    """Those of train, validation or test. Raises UserError if the run's splits.json does not say."""
+    try:
+        return [Listed(case["name"], Path(case["folder"]), case["patient"]) for case in read_splits(run)[split]]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{run / 'splits.json'}: does not name the {split} cases, their folders and patients "
+            f"({type(error).__name__}: {error}); damaged, or not of gmd train brats? Restore it from a copy"
+        ) from error
+
+
 def own_test_cases(run: Path, config: TrainBrats) -> tuple[list[Case], LabelScheme]:
     """Those of its `splits.json`, read where that says they are: cases that have come or gone since change nothing.
 
     Raises UserError if they are gone.
     """
-    wanted = {Path(case["folder"]): case["name"] for case in read_splits(run)["test"]}
+    wanted = {listed.folder: listed.name for listed in listed_cases(run, "test")}
     patterns = parse_patterns(config.patterns) or None
     cases = []
     for folder, name in wanted.items():
@@ -34,12 +54,8 @@ def other_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case], 
     """
     data = data / "test" if (data / "test").is_dir() else data
     cases, scheme = find_cases(data, config.modalities, parse_patterns(config.patterns) or None)
-    splits = read_splits(run)
-    seen = [case for split in ("train", "validation") for case in splits[split]]
-    folders = {case["folder"] for case in seen}
-    patients = {patient_of(Case(case["name"], {})) for case in seen}
-    known = [case.name for case in cases if str(case.folder.resolve()) in folders or patient_of(case) in patients]
-    if known:
+    seen = [case for split in ("train", "validation") for case in listed_cases(run, split)]
+    if known := _known(cases, seen):
         named = ", ".join(known[:5]) + ", ..." * (len(known) > 5)
         raise UserError(
             f"{data}: {len(known)} of its {len(cases)} cases have trained or selected this model ({named}); "
@@ -49,3 +65,20 @@ def other_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case], 
     ours, theirs = SCHEMES[config.labels], SCHEMES[scheme or config.labels]
     # BraTS 2023 numbers the same regions otherwise than the years before
     return cases, theirs if theirs.regions.keys() == ours.regions.keys() else ours
+
+
+def _known(cases: list[Case], seen: list[Listed]) -> list[str]:
+    """The names of those that are among `seen`: by folder, by patient, or by any of their images.
+
+    A link to a file gives it another name and another folder, and leaves it the image that it was.
+    """
+    folders = {listed.folder for listed in seen}
+    patients = {listed.patient for listed in seen}
+    files = {path.resolve() for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    return [
+        case.name
+        for case in cases
+        if case.folder.resolve() in folders
+        or patient_of(case) in patients
+        or any(path.resolve() in files for path in case.images.values())
+    ]

@@ -44,6 +44,12 @@ def processor_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Of a GPU: what another training in this process has taken there is not this one's. A CPU's cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory(device: torch.device) -> float:
     """MB (10^6 bytes): of this process in the machine's memory, or on a GPU of what torch has allocated there."""
     if device.type == "cuda":

@@ -3,11 +3,10 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from gmd.config import TrainBrats
-from gmd.data.cases import Case, find_cases, parse_patterns
+from gmd.data.cases import Case, find_cases, parse_patterns, walk_folders, with_unique_names
 from gmd.errors import UserError
 
 ENDINGS = (".nii.gz", ".nii")
@@ -28,7 +27,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Request:
-    """Cases to predict. `wrong`: folder -> why it is no case; `directory`: whether to go on where one fails."""
+    """Cases to predict; a `directory` goes on where one fails. `wrong`: folder with images -> why it is no case."""
 
     jobs: list[Job]
     directory: bool
@@ -68,12 +67,16 @@ def check_writable(folder: Path) -> None:
 def _request_of(config: TrainBrats, source: Path, out: Path, probabilities: bool) -> Request:
     if source.is_file():
         raise UserError(f"{source}: which modality is it? Say --image {config.modalities[0]}={source}, for example")
-    cases, wrong = _find(config, source)
-    if not wrong and [case.folder for case in cases] == [source]:
-        return Request([_job(cases[0], out, probabilities)], directory=False)
-    if out.name.lower().endswith(ENDINGS) or out.is_file():
+    cases, wrong = _search(config, source, out)
+    if [case.folder for case in cases] == [source]:
+        return Request([_job(cases[0], out, probabilities)], False, wrong)
+    if _is_image(out.name) or out.is_file():
         raise UserError(f"{out}: {source} holds {len(cases)} case(s), expected a folder to write one file for each to")
-    return Request([_job(case, out / f"{case.name}.nii.gz", probabilities) for case in cases], True, wrong)
+    if out.resolve() == source.resolve():
+        raise UserError(f"{out}: is the folder of the cases itself; give another, e.g. {out / 'segmentations'}")
+    jobs = [_job(case, out / f"{case.name}.nii.gz", probabilities) for case in cases]
+    _check_apart(config, source, out, jobs)
+    return Request(jobs, True, wrong)
 
 
 def _case_of(config: TrainBrats, images: dict[str, Path], out: Path) -> Case:
@@ -92,46 +95,55 @@ def _case_of(config: TrainBrats, images: dict[str, Path], out: Path) -> Case:
     return Case(_stem(out), ordered, mask=images.get("mask"))
 
 
-def _find(config: TrainBrats, source: Path) -> tuple[list[Case], dict[str, str]]:
-    """The cases below `source`; where something is wrong with one folder in it, those of the others."""
-    find = partial(
-        find_cases, modalities=config.modalities, patterns=parse_patterns(config.patterns) or None, require_label=False
-    )
-    try:
-        return find(source)[0], {}
-    except UserError as error:
-        folders = _folders_with_images(source)
-        if not folders:
-            raise UserError(f"{error}. Or give the files one by one: --image {config.modalities[0]}=FILE") from error
-    cases, wrong = {}, {}
-    for folder in folders:
-        try:
-            found, _ = find(folder)
-        except UserError as error:
-            wrong[folder.name] = str(error)
+def _search(config: TrainBrats, source: Path, out: Path) -> tuple[list[Case], dict[str, str]]:
+    """The cases at or below `source`, but for what lies in `out`; and the folders with images that are none, and why.
+
+    Folder by folder: what is wrong with one must not stop the others.
+    """
+    if not source.is_dir():
+        raise UserError(f"{source}: there is no such folder; give a case folder, or the folder that holds them")
+    cases, wrong = [], {}
+    for folder, names in walk_folders(source):
+        # what an earlier run of the same command has written is no case
+        if folder != source and folder.resolve() == out.resolve():
             continue
-        for case in found:
-            if case.name in cases:
-                wrong[str(case.folder)] = f"there is another case called {case.name}; rename one"
-            else:
-                cases[case.name] = case
-    return list(cases.values()), wrong
+        try:
+            cases += _cases_in(config, folder)
+        except UserError as error:
+            if any(map(_is_image, names)):
+                wrong[folder] = str(error)
+    if not cases and (source in wrong or not wrong):
+        reason = wrong.get(source, f"{source}: no case found, no folder at or below it holds images (.nii.gz, .nii)")
+        raise UserError(f"{reason}. Or give the files one by one: --image {config.modalities[0]}=FILE")
+    named = {folder: str(folder.relative_to(source)) if folder != source else source.name for folder in wrong}
+    return with_unique_names(cases, source), {named[folder]: reason for folder, reason in wrong.items()}
 
 
-def _folders_with_images(source: Path) -> list[Path]:
-    """Directly in `source`, with images at any depth; none if `source` is a case itself."""
-    if not source.is_dir() or any(_is_image(path) for path in source.iterdir()):
-        return []
-    folders = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [folder for folder in folders if any(_is_image(path) for path in folder.rglob("*"))]
+def _cases_in(config: TrainBrats, folder: Path) -> list[Case]:
+    """The one that the folder is. Raises UserError if it is none."""
+    patterns = parse_patterns(config.patterns) or None
+    return find_cases(folder, config.modalities, patterns, require_label=False, below=False)[0]
 
 
-def _is_image(path: Path) -> bool:
-    return path.name.lower().endswith(ENDINGS)
+def _check_apart(config: TrainBrats, source: Path, out: Path, jobs: Sequence[Job]) -> None:
+    """A case in the very folder of the outputs has not been looked for: it would be left out in silence."""
+    if source.resolve() not in out.resolve().parents or not out.is_dir():
+        return
+    try:
+        [case] = _cases_in(config, out)
+    except UserError:
+        return
+    # a training's patterns may match any name, those of the outputs too
+    if not {path for job in jobs for path in job.outputs}.issuperset(case.images.values()):
+        raise UserError(f"{out}: is itself a case of {source}; give another folder for the segmentations")
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(ENDINGS)
 
 
 def _job(case: Case, labels: Path, probabilities: bool) -> Job:
-    if not _is_image(labels):
+    if not _is_image(labels.name):
         raise UserError(f"{labels}: expected a name that ends in .nii.gz or .nii, for the segmentation of one case")
     return Job(case, labels, labels.with_name(f"{_stem(labels)}_probabilities.nii.gz") if probabilities else None)
 

@@ -2,21 +2,20 @@
 
 import sys
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from gmd.checkpoint import load_run, read_config
 from gmd.config import TrainBrats
+from gmd.config.file import CONFIG
 from gmd.data.labels import SCHEMES
 from gmd.data.volumes import load_case
 from gmd.errors import UserError
-from gmd.evaluation.segmentation import predict_modalities, present_volumes
+from gmd.evaluation.segmentation import fuse, predict_modalities, present_volumes
 from gmd.precision import Precision, slowness
 from gmd.predict.grid import Grid, is_whole, write_image
 from gmd.predict.labels import paint
@@ -32,7 +31,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         present: the modalities that it was made from.
-        logits: their mean, float32 [R, X, Y, Z] on the CPU; -inf outside the brain's bounding box.
+        logits: their mean, float32 [R, X, Y, Z] on the CPU; -inf outside the bounding box of each.
         affine: float64 [4, 4], voxel indices to mm.
     """
 
@@ -65,7 +64,7 @@ def predict(
         out: the file to write, .nii.gz or .nii; for a folder of cases the folder, for <case>.nii.gz of each.
         which: the checkpoint.
         probabilities: of each region, float32 [X, Y, Z, R], to <out>_probabilities.nii.gz as well.
-        zero_is_missing: a modality that is 0 everywhere counts as absent; otherwise it is an error.
+        zero_is_missing: a modality that has one value only, such as 0, counts as absent; otherwise it is an error.
         precision: what the network computes in; by default that of the training.
         device: auto, cpu, cuda, cuda:1, ...
 
@@ -74,6 +73,7 @@ def predict(
         case that was asked for; a disk that cannot be written to.
     """
     run = Path(run)
+    _check_single(run)
     config = read_config(run)
     if not isinstance(config, TrainBrats):
         raise UserError(f"{run}: was trained on {config.TASK}, which has no volumes to segment; give a run of brats")
@@ -84,16 +84,30 @@ def predict(
     if slow := slowness(config.precision, config.torch_device()):
         print(slow)
     check_writable(Path(out) if request.directory else Path(out).parent)
-    predictor = Predictor(run, config, network, zero_is_missing)
+    if which == "last":
+        print("No score is told: gmd evaluate scores best.pt, and this is last.pt.")
+    predictor = Predictor(run, config, network, zero_is_missing, tell_scores=which == "best")
     try:
         if request.directory:
             return _predict_directory(predictor, request)
+        for name, reason in request.wrong.items():
+            print(f"left out: {name}: {reason}")
         [job] = request.jobs
         predictor.keep(job, predictor.look_at(job))
         return 0
     except KeyboardInterrupt:
         print("\ngmd: interrupted; what is written is whole, the same command goes on with the rest", file=sys.stderr)
         return INTERRUPTED
+
+
+def _check_single(run: Path) -> None:
+    """Raises UserError for a cross-validation: which of its networks?"""
+    if (run / CONFIG).exists():
+        return
+    from gmd.report.folds import fold_folders  # a report's plots take a while to import
+
+    if folds := fold_folders(run):
+        raise UserError(f"{run}: holds {len(folds)} folds, each with a network of its own; give one, e.g. {folds[0]}")
 
 
 @dataclass
@@ -104,6 +118,7 @@ class Predictor:
     config: TrainBrats
     network: nn.Module
     zero_is_missing: bool
+    tell_scores: bool = True
     scores_told: set[Subset] = field(default_factory=set)
 
     def look_at(self, job: Job) -> Prediction:
@@ -111,8 +126,7 @@ class Predictor:
         case = load_case(job.case, None, self.zero_is_missing)
         volumes = present_volumes(self.network, case)
         outputs = predict_modalities(self.network, volumes, self.config.patch, self.config.precision, progress=True)
-        logits = reduce(torch.add, outputs.values()) / len(outputs)
-        return Prediction(tuple(volumes), logits.cpu(), case["affine"])
+        return Prediction(tuple(volumes), fuse(outputs, volumes).cpu(), case["affine"])
 
     def keep(self, job: Job, prediction: Prediction) -> None:
         """Writes it, and says what is in it. Raises UserError if it cannot be written."""
@@ -125,7 +139,7 @@ class Predictor:
             write_image(grid.image(logits.sigmoid().movedim(0, -1).numpy(), about), job.probabilities)
         write_image(grid.image(labels), job.labels)  # last: it is what says that the case is done
         tqdm.write(case_line(job, present, self.config.modalities, volumes_of(labels, affine, scheme)))
-        if present not in self.scores_told:
+        if self.tell_scores and present not in self.scores_told:
             self.scores_told.add(present)
             tqdm.write(score_line(self.run, present, self.network.regions))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gmd.data.labels import LabelScheme, region_targets
+from gmd.evaluation.folder import outdated, scored_checkpoint
 from gmd.predict.request import Job
 from gmd.subsets import Subset, subset_name
 
@@ -34,17 +35,20 @@ def case_line(job: Job, present: Subset, modalities: Sequence[str], volumes: dic
 
 def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
     """How the run scored for exactly this subset in its evaluation, if it has been evaluated."""
-    table = run / "evaluation" / "table.csv"
+    results, again = run / "evaluation", f"gmd evaluate {shlex.quote(str(run))}"
+    table = results / "table.csv"
     told = f"With {', '.join(present)} {run.resolve().name}"
     if not table.exists():
-        return f"How good that is, gmd evaluate {shlex.quote(str(run))} would tell; it has not been run."
+        return f"How good that is, {again} would tell; it has not been run."
     with open(table, newline="", encoding="utf-8") as file:
         [row] = [row for row in csv.DictReader(file) if row["subset"] == subset_name(present)]
     if not int(row["cases"]):
         return f"{told} was never tested: no case of its evaluation has these modalities."
     dice = ", ".join(f"{region} {float(row[region]):.3f}" for region in regions)
     cases = int(row["cases"])
-    return f"{told} scored a mean Dice of {dice} in its evaluation, over {cases} case{'s' * (cases > 1)}."
+    of = f" of {scored}" if (scored := scored_checkpoint(results)) else ""
+    warning = f" That is outdated: {changed}; {again} again." if (changed := outdated(run, results)) else ""
+    return f"{told} scored a mean Dice of {dice} in its evaluation{of}, over {cases} case{'s' * (cases > 1)}.{warning}"
 
 
 def _millilitres(volume: float) -> str:

@@ -51,8 +51,10 @@ def state(history: History, config: TrainConfig) -> str:
 
 
 def _out_of_patience(history: History, config: TrainConfig) -> bool:
+    """As many validations since the best one, or at all if none was a number: NaN is None here, but has metrics."""
     best = best_validation(history.epochs)
-    since = [e for e in history.epochs if best and e["validation"] is not None and e["epoch"] > best["epoch"]]
+    validated = [e for e in history.epochs if e["metrics"] or e["validation"] is not None]
+    since = [e for e in validated if best is None or e["epoch"] > best["epoch"]]
     return config.patience is not None and len(since) >= config.patience
 
 
@@ -63,11 +65,13 @@ def resources(history: History) -> list[Fact]:
     start = history.starts[-1] if history.starts else {}
     per_epoch = history.epochs[-1]["step"] / len(history.epochs) if history.epochs else 0
     step = f"{median(seconds) / per_epoch:.3g} s" if seconds and per_epoch else NOT_RECORDED
+    # of a process the peak is never reset: that of a fold is also that of the folds before it
+    of_what = " of the process" if start.get("device", "").startswith("CPU") else ""
     known = {
         "Time of all epochs": duration(sum(seconds)) if seconds else NOT_RECORDED,
         "Median epoch": duration(median(seconds)) if seconds else NOT_RECORDED,
         "Median epoch, per step": step,
-        "Peak memory": f"{max(memory):,.0f} MB" if memory else NOT_RECORDED,
+        "Peak memory": f"{max(memory):,.0f} MB{of_what}" if memory else NOT_RECORDED,
         "Device": start.get("device", NOT_RECORDED),
         "Threads": start.get("threads", NOT_RECORDED),
         "Parameters": f"{start['parameters']:,}" if start else NOT_RECORDED,

@@ -14,6 +14,7 @@ from gmd.report import curves, facts, folds
 from gmd.report.cases import case_pictures
 from gmd.report.conflicts import gradient_conflicts
 from gmd.report.history import read_history
+from gmd.report.outdated import outdated_folds, outdated_results
 from gmd.report.table import SubsetTable, column_title, lower_is_better, read_table
 
 METHODS_WITH_SURGERY = ("gmd", "cggm-gmd")
@@ -79,6 +80,7 @@ def _of_run(run: Path) -> dict:
     return _common(run, config, validated) | {
         "sections": OF_A_RUN if isinstance(config, TrainBrats) else [s for s in OF_A_RUN if s.id != "cases"],
         "state": facts.state(history, config),
+        "outdated": outdated_results(run),
         "training": curves.training_plots(history, score),
         "conflicts": gradient_conflicts(history),
         "surgical": config.method in METHODS_WITH_SURGERY,
@@ -99,6 +101,7 @@ def _of_folds(run: Path, folders: Sequence[Path]) -> dict:
     return _common(run, folds.whole(first.config, run), validated) | {
         "sections": OF_FOLDS,
         "state": f"Cross-validation: {len(of_folds)} of {first.config.folds} folds are here.",
+        "outdated": outdated_folds(run, folders),
         "folds": of_folds,
         "fold_plot": folds.validation_plot(of_folds, score),
     }
