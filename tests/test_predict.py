@@ -133,7 +133,7 @@ def test_a_modality_that_is_zero_everywhere(
     assert not outs[1].exists()
     capsys.readouterr()
     predict(run, None, images, outs[1], zero_is_missing=True)
-    assert "from flair, t2 (missing: t1ce; 0 everywhere: t1):" in capsys.readouterr().out
+    assert "from flair, t2 (missing: t1ce; one value only: t1):" in capsys.readouterr().out
     np.testing.assert_array_equal(voxels(outs[0]), voxels(outs[1]))
     only = {"t1": images["t1"]}
     assert "every voxel of every modality is 0" in error_of(predict, run, None, only, outs[1], zero_is_missing=True)

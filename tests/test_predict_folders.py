@@ -116,10 +116,11 @@ def test_outputs_inside_the_folder_of_the_cases_are_no_cases(
                 path.unlink()
     out = cases[0].parent / "seg"
     assert predict(run, cases[0].parent, {}, out) == 0
-    (out / "case1.nii.gz").unlink()
+    for name in ("case1.nii.gz", "case2.nii.gz"):  # as if interrupted after the first
+        (out / name).unlink()
     capsys.readouterr()
     assert predict(run, cases[0].parent, {}, out) == 0
-    assert "1 done, 2 skipped" in capsys.readouterr().out
+    assert "2 done, 1 skipped" in capsys.readouterr().out
     assert files(out) == ["case0.nii.gz", "case1.nii.gz", "case2.nii.gz"]
     message = error_of(predict, run, cases[0].parent, {}, cases[0].parent)
     assert f"{cases[0].parent}: is the folder of the cases itself; give another, e.g. {out.parent}" in message

@@ -88,7 +88,7 @@ def predict(
         t2: File of this modality.
         image: Files of other modalities, NAME=FILE each, with the names given to --modalities in training.
         probabilities: Write the regions' probabilities too, a 4-D file beside each label map.
-        zero_is_missing: Take a modality whose voxels are all 0 for absent instead of refusing it.
+        zero_is_missing: Take a modality whose voxels are all 0, or all of one value, for absent instead of refusing it.
         checkpoint: Of the best or the last epoch.
         precision: fp32, bf16 or fp16; by default that of the training.
         device: auto: a GPU if there is one. Or cpu, cuda, cuda:1, ...

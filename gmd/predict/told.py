@@ -24,8 +24,10 @@ def volumes_of(labels: np.ndarray, affine: np.ndarray, scheme: LabelScheme) -> d
 def case_line(job: Job, present: Subset, modalities: Sequence[str], volumes: dict[str, float]) -> str:
     """volumes: region -> ml"""
     missing = [m for m in modalities if m not in job.case.images]
-    zero = [m for m in job.case.images if m not in present]
-    absent = [f"{what}: {', '.join(those)}" for what, those in (("missing", missing), ("0 everywhere", zero)) if those]
+    constant = [m for m in job.case.images if m not in present]
+    absent = [
+        f"{what}: {', '.join(those)}" for what, those in (("missing", missing), ("one value only", constant)) if those
+    ]
     source = f"from {', '.join(present)}" + (f" ({'; '.join(absent)})" if absent else "")
     found = ", ".join(f"{region} {_millilitres(volume)}" for region, volume in volumes.items())
     empty = [region for region, volume in volumes.items() if not volume]
