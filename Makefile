@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 NATIVE  := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.inl csrc/*/*.cpp)
-WRITTEN := $(NATIVE) $(wildcard csrc/cuda/*.cu csrc/cuda/*.cuh tests/cuda/*.h tests/cuda/*.cpp)
+WRITTEN := $(NATIVE) $(wildcard csrc/cuda/*.cu csrc/cuda/*.cuh tests/helpers/cuda/*.h tests/helpers/cuda/*.cpp)
 SOURCES := gmd gmd_kernels bench gpu tests docs setup.py
 
 .PHONY: venv demo test slow sanitize lint format bench gpu readme clean
@@ -41,7 +41,7 @@ demo: venv
 readme: venv
 	cp runs/demo/evaluation/table.csv runs/demo/evaluation/table.md runs/demo/evaluation/case_median.png \
 		runs/demo/curves.png runs/demo/cosines.png docs/demo/
-	$(BIN)/python -m bench.readme
+	$(BIN)/python -m bench.tables.readme
 
 # On one thread each: tensors of test size are slower on several.
 test: venv
@@ -60,7 +60,7 @@ sanitize: venv
 	PYTHONPATH=$(SANITIZED)/lib PYTHONSAFEPATH=1 OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive \
 		LD_PRELOAD="$(foreach library,$(PRELOAD),$(shell $(CXX) -print-file-name=$(library)))" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/python -m pytest -s -p no:cacheprovider -k "not reference" $(filter-out %_memory.py,$(wildcard tests/test_kernel*.py tests/test_group_norm_relu*.py tests/test_owm_update*.py))
+		$(BIN)/python -m pytest -s -p no:cacheprovider -k "not reference" $(filter-out %_memory.py,$(wildcard $(addprefix tests/kernels/test_,kernel*.py group_norm_relu*.py owm_update*.py)))
 
 lint: venv
 	$(BIN)/ruff check $(SOURCES)
@@ -74,8 +74,8 @@ format: venv
 
 bench: venv
 	$(BIN)/python -m bench.run
-	$(BIN)/python -m bench.numerics
-	$(BIN)/python -m bench.plot
+	$(BIN)/python -m bench.measure.numerics
+	$(BIN)/python -m bench.tables.plot
 
 # All that needs a GPU, with python3 as it is there: no .venv, no network. Build, tests, benchmark, counters, checks of
 # memory and races, in about eight minutes; results and log.txt into OUT. Rows name GMD_COMMIT where there is no git.

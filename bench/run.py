@@ -4,23 +4,37 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 from tqdm import tqdm
 
 import gmd_kernels as gk
-from bench import measure, norm, norm_tables, owm, owm_tables, sequence_tables, tables, targets
-from bench.cases import CASES, LAYOUTS, SUFFIXES, Case
-from bench.cggm_step import measure_cggm
-from bench.host import ROOT, host_columns
-from bench.sequence_step import measure_sequence_step
-from bench.step import measure_step
-from bench.surgery import measure_surgery, warm_up, with_ratio_to_float32
-from gmd.files import replacing
+from bench.measure import norm, owm
+from bench.measure import timing as measure
+from bench.measure.cases import CASES, LAYOUTS, SUFFIXES, Case
+from bench.measure.cggm_step import measure_cggm
+from bench.measure.files import RESULTS, write_csv
+from bench.measure.host import ROOT, host_columns
+from bench.measure.sequence_step import measure_sequence_step
+from bench.measure.step import measure_step
+from bench.measure.surgery import measure_surgery, warm_up, with_ratio_to_float32
+from bench.tables import (
+    norm as norm_tables,
+)
+from bench.tables import (
+    owm as owm_tables,
+)
+from bench.tables import (
+    sequences as sequence_tables,
+)
+from bench.tables import (
+    surgery as tables,
+)
+from bench.tables import (
+    targets,
+)
 
-RESULTS = ROOT / "bench" / "results"
 QUICK_RESULTS = ROOT / "runs" / "bench-quick"  # not beside the real ones
 QUICK_CASES = ("small-0.3M-T7", "transformer-5.6M-T4", "transformer-5.6M-T4-bf16")
 STEPS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
@@ -96,7 +110,7 @@ def owms(quick: bool) -> list[dict]:
 
 
 def evaluations(quick: bool) -> list[dict]:
-    from bench.evaluation import measure_evaluation  # brings MONAI, which a machine with a GPU may lack
+    from bench.measure.evaluation import measure_evaluation  # brings MONAI, which a machine with a GPU may lack
 
     return _each("evaluation", measure_evaluation, QUICK_STEPS if quick else EVALUATIONS)
 
@@ -142,14 +156,6 @@ PARTS = (
     Part("sequence_step", sequence_steps, (sequence_tables.sequence_step_markdown,), targets.sequence_step_verdicts),
     Part("cggm", cggm_steps, (sequence_tables.cggm_markdown,), targets.cggm_verdicts),
 )
-
-
-def write_csv(path: Path, rows: list[dict], host: dict[str, object]) -> pd.DataFrame:
-    """Writes all rows, each with the host's columns, or leaves the old file as it was. Returns the table."""
-    table = pd.DataFrame([row | host for row in rows])
-    with replacing(path) as unfinished:
-        table.to_csv(unfinished, index=False, na_rep="n/a", float_format="%.6g")
-    return table
 
 
 if __name__ == "__main__":

@@ -68,9 +68,9 @@ def stages(folder: Path) -> list[Stage]:
         Stage("build", 200, build),
         Stage("backends", 40, [python, "-m", "gpu.backends"]),
         Stage("tests", 150, _tests(folder)),
-        Stage("benchmark", 125, [python, "-m", "bench.gpu", folder]),
-        Stage("step", 90, [python, "-m", "bench.gpu_step", folder]),
-        Stage("norm", 60, [python, "-m", "bench.gpu_norm", folder]),
+        Stage("benchmark", 125, [python, "-m", "bench.gpu.surgery", folder]),
+        Stage("step", 90, [python, "-m", "bench.gpu.step", folder]),
+        Stage("norm", 60, [python, "-m", "bench.gpu.norm", folder]),
         Stage("ncu", 60, [python, "-m", "gpu.under", "ncu", folder / "ncu.csv"]),
         Stage("memcheck", 75, [python, "-m", "gpu.under", "memcheck"]),
         Stage("racecheck", 75, [python, "-m", "gpu.under", "racecheck"]),
@@ -78,7 +78,7 @@ def stages(folder: Path) -> list[Stage]:
 
 
 def _tests(folder: Path) -> list[str | Path]:
-    tests = sorted((ROOT / "tests").glob("test_gpu_*.py"))
+    tests = sorted((ROOT / "tests" / "gpu").glob("test_gpu_*.py"))
     shared = ["-p", "xdist.plugin", "-n", str(WORKERS)] if util.find_spec("xdist") else []
     if shared and util.find_spec("pytest_timeout"):  # ends the worker whose kernel hangs, and another takes its place
         shared += ["-p", "pytest_timeout", "--timeout", "90", "--timeout-method", "thread"]

@@ -5,7 +5,7 @@ import sys
 import torch
 
 import gmd_kernels as gk
-from gmd.doctor import what_is_wrong
+from gmd.cli.doctor import what_is_wrong
 
 NEEDED = ("cuda", "triton")
 

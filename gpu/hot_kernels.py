@@ -3,7 +3,7 @@
 import torch
 
 import gmd_kernels as gk
-from bench.cases import LAYOUTS, Case
+from bench.measure.cases import LAYOUTS, Case
 
 CASES = (
     Case("transformer-5.6M", LAYOUTS["transformer-5.6M"], 15),

@@ -15,11 +15,10 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from kernel_cases import BACKENDS
-from training_cases import TWO
-
 import gmd_kernels as gk
 from gmd_kernels import gradients
+from helpers.kernel_cases import BACKENDS
+from helpers.training_cases import TWO
 
 if TYPE_CHECKING:
     from gmd.config import TrainBrats
@@ -99,7 +98,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 6 synthetic cases, 32 voxels along each axis, four modalities. Do not write into it."""
-    from gmd.data.phantom import write_phantoms
+    from gmd.data.segmentation.phantom import write_phantoms
 
     folder = tmp_path_factory.mktemp("phantoms")
     write_phantoms(folder, cases=6, shape=(32, 32, 32), seed=0)
@@ -109,7 +108,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sentiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of 40 synthetic samples of text, audio and vision, 28 of them for training."""
-    from gmd.data.sentiment_phantom import write_sentiment_phantom
+    from gmd.data.sequences.phantom import write_sentiment_phantom
 
     path = tmp_path_factory.mktemp("sentiment") / "sentiment.npz"
     write_sentiment_phantom(path, samples=40, seed=0)
@@ -136,6 +135,6 @@ def config(phantoms: Path, tmp_path: Path) -> "TrainBrats":
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    import gmd.train
+    import gmd.training.loop
 
-    monkeypatch.setattr(gmd.train, "draw_pictures", lambda run, task: "not drawn")
+    monkeypatch.setattr(gmd.training.loop, "draw_pictures", lambda run, task: "not drawn")

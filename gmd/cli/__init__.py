@@ -4,7 +4,7 @@ import errno
 import sys
 from collections.abc import Sequence
 
-from gmd import doctor
+from gmd.cli import doctor
 from gmd.errors import UserError
 
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)

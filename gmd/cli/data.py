@@ -50,21 +50,21 @@ def convert(source: Positional[Path], out: Positional[Path]) -> None:
         source: The pickle, in the layout of MMSA and Self-MM or of MulT and CGGM.
         out: The file to write, .npz; for gmd train sentiment --data.
     """
-    from gmd.data.sequences import convert
+    from gmd.data.sequences.reading import convert
 
     print(*convert(source, out), sep="\n")
     print(f"written: {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")
 
 
 def _write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: int, kind: str) -> None:
-    from gmd.data.phantom import write_phantoms
+    from gmd.data.segmentation.phantom import write_phantoms
 
     write_phantoms(out, cases, shape, seed, kind)
     print(f"{cases} cases in {out}; next: gmd train brats --data {shlex.quote(str(out))}")
 
 
 def _write_sentiment(out: Path, samples: int, seed: int) -> None:
-    from gmd.data.sentiment_phantom import write_sentiment_phantom
+    from gmd.data.sequences.phantom import write_sentiment_phantom
 
     write_sentiment_phantom(out, samples, seed)
     print(f"{samples} samples in {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")

@@ -44,6 +44,6 @@ def doctor() -> int | None:
 
     Example: gmd doctor
     """
-    from gmd.doctor import main
+    from gmd.cli.doctor import main
 
     return main()

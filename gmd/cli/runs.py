@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import Positional
 
 from gmd.errors import UserError
-from gmd.precision import Precision
+from gmd.models.precision import Precision
 
 
 def evaluate(
@@ -29,25 +29,25 @@ def evaluate(
         precision: fp32, bf16 or fp16; by default that of the training.
         missing: sentiment and digits: a row more, of test samples that lack each modality with this probability.
     """
-    from gmd.checkpoint import read_config
     from gmd.config import TrainSequences
     from gmd.report import write_report
-    from gmd.report.folds import fold_folders
+    from gmd.training.folds import fold_folders
+    from gmd.training.saved_run import read_config
 
     if fold_folders(run):
         if data is not None or missing is not None:
             raise UserError(f"{run}: holds folds, each scored on its own test cases; leave --data and --missing out")
-        from gmd.evaluation.folds import evaluate_folds
+        from gmd.evaluation.segmentation.cross_validation import evaluate_folds
 
         evaluate_folds(run, precision=precision)
     elif isinstance(read_config(run), TrainSequences):
-        from gmd.evaluation.sequences import evaluate_run
+        from gmd.evaluation.sequences.run import evaluate_run
 
         evaluate_run(run, data, precision=precision, missing=missing)
     elif missing is not None:
         raise UserError(f"--missing: {run} segments; its cases lack what they lack, leave --missing out")
     else:
-        from gmd.evaluation.brats import evaluate_run
+        from gmd.evaluation.segmentation.run import evaluate_run
 
         evaluate_run(run, data, precision=precision)
     print(write_report(run))
@@ -123,7 +123,7 @@ def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, seed: i
         out: Folder for the table, the numbers and the picture; by default beside the first run's evaluation.
         seed: Of the bootstrap.
     """
-    from gmd.evaluation.compare import compare
+    from gmd.evaluation.compare.run import compare
 
     compare(runs, out, seed)
 

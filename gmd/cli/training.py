@@ -47,9 +47,9 @@ def train(config: TrainConfig, arguments: Sequence[str]) -> int:
 
 def _train(config: TrainConfig) -> list[Path]:
     if getattr(config, "folds", None) is not None and config.fold is None:
-        from gmd.folds import train_folds
+        from gmd.training.folds import train_folds
 
         return train_folds(config)
-    from gmd.train import train
+    from gmd.training.loop import train
 
     return [train(config)]

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from gmd.config.brats import TrainBrats
 from gmd.config.common import TrainConfig, differences
+from gmd.config.segmentation import TrainBrats
 from gmd.config.sequences import TrainDigits, TrainSentiment, TrainSequences
 from gmd.errors import UserError
 

@@ -10,7 +10,7 @@ import torch
 from typeguard import TypeCheckError, check_type
 
 from gmd.errors import UserError
-from gmd.precision import Precision
+from gmd.models.precision import Precision
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.

@@ -1,1 +1,1 @@
-"""Scores and predictions from every subset of the modalities, and their tables."""
+"""Runs scored on cases that they have not seen, and compared with each other."""

@@ -7,15 +7,13 @@ nothing, and its private parameters receive no gradient (`None`, not zeros).
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import gmd_kernels as gk
-from gmd.models.padded import Padded
+from gmd.data.pairs import Pairs
 from gmd.subsets import Subset
 
 
@@ -53,60 +51,6 @@ class ModalityLayerNorm(nn.Module):
         return F.layer_norm(x, x.shape[-1:], self.weight[modality], self.bias[modality])
 
 
-@dataclass
-class Pairs:
-    """The (sample, modality) pairs of a batch: for each modality present, its values and whose they are.
-
-    A network's inputs may be Padded sequences; its outputs are tensors, and only tensors can be fused.
-    """
-
-    num_samples: int
-    samples: dict[str, list[int]]  # modality -> the samples that have it, ascending
-    values: dict[str, Tensor | Padded]  # modality -> [n_m, ...], row i belongs to samples[modality][i]
-
-    def having(self, subset: Subset) -> list[int]:
-        """The samples that have every modality of `subset`, ascending."""
-        return sorted(set(range(self.num_samples)).intersection(*(self.samples.get(m, ()) for m in subset)))
-
-    def rows(self, subset: Subset) -> tuple[list[Tensor], list[int]]:
-        """Of each modality of `subset` the values of the samples that have all of them, [b, ...], and those samples."""
-        members = self.having(subset)
-        if not members:
-            raise ValueError(f"no sample of this batch has all of {'+'.join(subset)}")
-        return [_rows(self.values[m], self.samples[m], members) for m in subset], members
-
-    def fuse(self, subset: Subset) -> tuple[Tensor, list[int]]:
-        """Mean over the modalities of `subset`, for the samples that have all of them: [b, ...] and those samples."""
-        rows, members = self.rows(subset)
-        return reduce(torch.add, rows) / len(rows), members
-
-    def fuse_present(self) -> Tensor:
-        """Mean over whatever modalities each sample has: [num_samples, ...]"""
-        total = reduce(torch.add, map(self.for_every_sample, self.values))
-        counts = self.present().sum(dim=1).to(total.device)
-        return total / counts.view(-1, *[1] * (total.ndim - 1))
-
-    def present(self) -> Tensor:
-        """[num_samples, M] bool, on the CPU: which modalities of `values` each sample has.
-
-        Raises ValueError for a sample that has none, since a mean over nothing is NaN.
-        """
-        present = torch.zeros(self.num_samples, len(self.values), dtype=torch.bool, device="cpu")
-        for m, modality in enumerate(self.values):
-            present[self.samples[modality], m] = True
-        if not (some := present.any(dim=1)).all():
-            raise ValueError(f"sample {int(some.int().argmin())} of this batch has no modality")
-        return present
-
-    def for_every_sample(self, modality: str) -> Tensor:
-        """The modality's values, zeros for the samples that do not have it: [num_samples, ...]"""
-        values, samples = self.values[modality], self.samples[modality]
-        if len(samples) == self.num_samples:
-            return values
-        zeros = values.new_zeros(self.num_samples, *values.shape[1:])
-        return zeros.index_copy(0, torch.tensor(samples, device=values.device), values)
-
-
 def mean_fusion(outputs: Pairs, subset: Subset | None = None) -> tuple[Tensor, list[int]]:
     """The mean over `subset`, for the samples that have all of it, or over whatever each sample has, for all samples.
 
@@ -123,11 +67,3 @@ def run_modalities(network: nn.Module, inputs: Pairs, path: Callable | None = No
     path = network if path is None else path
     outputs = {m: path(values, network.modalities.index(m)) for m, values in inputs.values.items()}
     return Pairs(inputs.num_samples, inputs.samples, outputs)
-
-
-def _rows(values: Tensor, samples: list[int], members: list[int]) -> Tensor:
-    """Of the tensor whose rows belong to `samples`, the rows of `members`."""
-    if samples == members:
-        return values
-    row_of = {sample: row for row, sample in enumerate(samples)}
-    return values.index_select(0, torch.tensor([row_of[s] for s in members], device=values.device))

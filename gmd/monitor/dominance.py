@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import torch
 
-from gmd.methods.report import Report
 from gmd.subsets import Subset, subset_name
+from gmd.surgery.report import Report
 
 NORM, WITH_ALL, WITH_MERGED = "objective norm", "cosine with all", "cosine with merged"
 

@@ -3,23 +3,22 @@
 import os
 from pathlib import Path
 
+from gmd.monitor.metrics_file import METRICS, drop_metrics_after, write_record
 from gmd.monitor.tensorboard import Scalars
-from gmd.run_folder import METRICS, drop_metrics_after, write_record
-from gmd.training import Training
 
 
 class Log:
-    """Goes on where the training is: what was recorded of later steps and epochs is dropped.
+    """Goes on after `epochs` and `steps`, those that the checkpoint holds: what was recorded of later ones is dropped.
 
-    with Log(run, training) as log:
+    with Log(run, epochs, steps) as log:
         log.write(record)
         log.sync()  # before a checkpoint, which must not be ahead of what is recorded
     """
 
-    def __init__(self, run: Path, training: Training):
-        last = drop_metrics_after(run, training.epochs, training.steps)
+    def __init__(self, run: Path, epochs: int, steps: int):
+        last = drop_metrics_after(run, epochs, steps)
         # an epoch's scalars stand at its last step, so that step is dropped in TensorBoard, and written once more
-        first_step = last[0]["step"] if last and last[0]["kind"] == "step" else training.steps + 1
+        first_step = last[0]["step"] if last and last[0]["kind"] == "step" else steps + 1
         self._scalars = Scalars(run, first_step)
         for record in last:
             self._scalars.write(record)

@@ -4,30 +4,11 @@ import os
 import platform
 import resource
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
-import gmd
-from gmd.training import Training
-
 MB = 1e6
-
-
-def start_record(training: Training) -> dict:
-    """The line that metrics.jsonl gets whenever a process begins, or goes on, with a run."""
-    return {
-        "kind": "start",
-        "epoch": training.epochs,
-        "step": training.steps,
-        "device": device_name(training.device),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "gmd": gmd.__version__,
-        "parameters": sum(param.numel() for param in training.network.parameters()),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
 
 
 def device_name(device: torch.device) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from gmd.data.nifti import from_ras, open_image
+from gmd.data.segmentation.nifti import from_ras, open_image
 from gmd.errors import UserError
 from gmd.files import replacing
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gmd.config import TrainBrats
-from gmd.data.cases import Case, find_cases, parse_patterns, walk_folders, with_unique_names
+from gmd.data.segmentation.cases import Case, find_cases, parse_patterns, walk_folders, with_unique_names
 from gmd.errors import UserError
 
 ENDINGS = (".nii.gz", ".nii")

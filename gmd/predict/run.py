@@ -9,19 +9,19 @@ import numpy as np
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gmd.checkpoint import load_run, read_config
 from gmd.config import TrainBrats
 from gmd.config.file import CONFIG
-from gmd.data.labels import SCHEMES
-from gmd.data.volumes import load_case
+from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
-from gmd.evaluation.segmentation import fuse, predict_modalities, present_volumes
-from gmd.precision import Precision, slowness
+from gmd.models.precision import Precision, slowness
 from gmd.predict.grid import Grid, is_whole, write_image
-from gmd.predict.labels import paint
+from gmd.predict.label_map import paint
 from gmd.predict.request import Job, Request, check_writable, make_request
-from gmd.predict.told import case_line, score_line, volumes_of
+from gmd.predict.summary import case_line, score_line, volumes_of
+from gmd.scoring.segmentation.prediction import fuse, predict_modalities, present_volumes
 from gmd.subsets import Subset
+from gmd.training.saved_run import load_run, read_config
 
 INTERRUPTED = 130  # as a shell has it
 
@@ -104,7 +104,7 @@ def _check_single(run: Path) -> None:
     """Raises UserError for a cross-validation: which of its networks?"""
     if (run / CONFIG).exists():
         return
-    from gmd.report.folds import fold_folders  # a report's plots take a while to import
+    from gmd.training.folds import fold_folders  # a report's plots take a while to import
 
     if folds := fold_folders(run):
         raise UserError(f"{run}: holds {len(folds)} folds, each with a network of its own; give one, e.g. {folds[0]}")

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED
-from gmd.monitor.dominance_picture import RISE, TITLES
-from gmd.monitor.dominance_text import LEAST, TIMES
+from gmd.monitor.dominance_verdict import LEAST, TIMES
+from gmd.pictures.dominance import RISE, TITLES
+from gmd.report.downsampling import Thinned
 from gmd.report.history import POINTS, History, Key
 from gmd.report.plots import Line, Plot, Style, make_plot, modality_style
-from gmd.report.thinned import Thinned
 
 SMOOTH = 80  # points of a line where many cross, or where what one step says is noise
 INK = "var(--ink)"

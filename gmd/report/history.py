@@ -10,10 +10,10 @@ import numpy as np
 
 from gmd.errors import UserError
 from gmd.monitor.dominance import NORM
-from gmd.monitor.dominance_picture import RISE
-from gmd.monitor.dominance_text import rises
-from gmd.report.thinned import Thinned
-from gmd.run_folder import METRICS
+from gmd.monitor.dominance_verdict import rises
+from gmd.monitor.metrics_file import METRICS
+from gmd.pictures.dominance import RISE
+from gmd.report.downsampling import Thinned
 from gmd.subsets import all_subsets, subset_name
 
 POINTS, MATRICES = 500, 60

@@ -7,15 +7,16 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gmd
-from gmd.checkpoint import read_config, read_splits
 from gmd.config import TrainBrats, TrainConfig
 from gmd.files import replacing
-from gmd.report import curves, facts, folds
+from gmd.report import curves, facts
+from gmd.report import folds_page as folds
 from gmd.report.cases import case_pictures
 from gmd.report.conflicts import gradient_conflicts
 from gmd.report.history import read_history
-from gmd.report.outdated import outdated_folds, outdated_results
-from gmd.report.table import SubsetTable, column_title, lower_is_better, read_table
+from gmd.report.stale_results import outdated_folds, outdated_results
+from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
+from gmd.training.saved_run import read_config, read_splits
 
 METHODS_WITH_SURGERY = ("gmd", "cggm-gmd")
 

@@ -1,0 +1,126 @@
+"""Evaluation of a case with all 15 subsets of its modalities: ours, a pass for each modality, and the published way."""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from bench.measure.published_unet import as_published
+from bench.measure.timing import summary, with_peak_memory
+from gmd.models.segmentation.unet3d import UNet3d
+from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets
+from gmd.subsets import Subset, all_subsets
+
+MODALITIES = ("flair", "t1", "t1ce", "t2")
+REGIONS = ("WT", "TC", "ET")
+SEED = 0
+NEAR_ZERO = 1e-3  # a logit so small may be rounded to either side
+
+Masks = Iterator[tuple[Subset, Tensor]]  # (subset, bool [R, X, Y, Z]), one by one
+
+
+@dataclass
+class Case:
+    """A case of one window, and the network in the memory format of either way. Equal arguments make equal cases."""
+
+    width: float
+    size: int
+    network: UNet3d = field(init=False)
+    published: UNet3d = field(init=False)
+    volumes: dict[str, Tensor] = field(init=False)  # modality -> [1, size, size, size]
+
+    def __post_init__(self):
+        torch.manual_seed(SEED)
+        network = UNet3d(MODALITIES, REGIONS, self.width).eval()
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                if ".norm" in name:  # untrained, all modalities are treated alike
+                    parameter.add_(0.3 * torch.randn_like(parameter))
+            network.head.bias.zero_()  # and nothing is tumour
+        self.published = as_published(deepcopy(network))
+        self.network = network.to(memory_format=torch.channels_last_3d)
+        self.volumes = {m: torch.randn(1, *[self.size] * 3) for m in MODALITIES}
+
+
+def our_evaluation(case: Case) -> Masks:
+    """Every modality through the network once; each subset is a mean of what comes out."""
+    yield from predict_subsets(predict_modalities(case.network, case.volumes, case.size))
+
+
+def published_evaluation(case: Case) -> Masks:
+    for subset, logits in published_logits(case):
+        yield subset, logits > 0
+
+
+@torch.no_grad()
+def published_logits(case: Case) -> Masks:
+    """For each subset every modality through the network, as one batch, of which the absent ones are masked out."""
+    volumes = torch.stack([*case.volumes.values()])
+    for subset in all_subsets(MODALITIES):
+        outputs = case.published(volumes, list(range(len(MODALITIES))))
+        yield subset, outputs[[m in subset for m in MODALITIES]].mean(dim=0)
+
+
+OURS, PUBLISHED = "ours", "published"
+WAYS = {OURS: our_evaluation, PUBLISHED: published_evaluation}
+PASSES = {OURS: 4, PUBLISHED: 60}
+
+
+def measure_evaluation(width: float, size: int, rounds: int, on_round: Callable[[], object]) -> list[dict]:
+    """A row for each way; errors instead of times if the masks differ."""
+    case = Case(width, size)
+    distance = mask_difference(our_evaluation(case), published_logits(case))
+    wrong = not distance <= NEAR_ZERO  # NaN is wrong too
+    shared = {
+        "case": f"{size}³",
+        "width": width,
+        "size": size,
+        "subsets": len(all_subsets(MODALITIES)),
+        "value_error": distance,
+        "error": f"masks differ where a logit is {distance:.1e}" if wrong else "",
+    }
+    rows = [shared | {"contestant": name, "passes": passes} for name, passes in PASSES.items()]
+    if wrong:
+        return rows
+    memory = {name: with_peak_memory(partial(_consume, way, case))[1] for name, way in WAYS.items()}
+    times = _interleaved(case, rounds, on_round)
+    slowest = times[PUBLISHED]["median_ms"]
+    measured = {
+        name: times[name] | {"times_faster": slowest / times[name]["median_ms"], "peak_extra_MB": memory[name]}
+        for name in WAYS
+    }
+    return [row | measured[row["contestant"]] for row in rows]
+
+
+def _interleaved(case: Case, rounds: int, on_round: Callable[[], object]) -> dict[str, dict[str, float]]:
+    times = {name: [] for name in WAYS}
+    for _ in range(rounds):
+        for name, way in WAYS.items():
+            start = perf_counter()
+            _consume(way, case)
+            times[name].append(1e3 * (perf_counter() - start))
+        on_round()
+    return {name: summary(taken) for name, taken in times.items()}
+
+
+def mask_difference(masks: Masks, logits: Masks) -> float:
+    """The largest |logit| at which a mask is not what the logit says; 0 if all are."""
+    largest = 0.0
+    for (subset, mask), (same, expected) in zip(masks, logits, strict=True):
+        if subset != same:
+            raise ValueError(f"subsets in another order: {subset} beside {same}")
+        if not expected.isfinite().all():
+            return float("inf")
+        wrong = expected[mask != (expected > 0)].abs()
+        largest = max(largest, float(wrong.max()) if len(wrong) else 0.0)
+    return largest
+
+
+def _consume(way: Callable[[Case], Masks], case: Case) -> None:
+    """As a score would: one mask at a time is held."""
+    for _, mask in way(case):
+        mask.sum()

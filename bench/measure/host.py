@@ -1,0 +1,83 @@
+"""What the figures were measured on: the same columns in every row."""
+
+import os
+import platform
+import re
+import subprocess
+from datetime import datetime, timezone
+from importlib import util
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import gmd_kernels as gk
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def host_columns() -> dict[str, object]:
+    """CPU, cores, threads, instruction sets of our kernels, of torch and for bfloat16, versions, commit, date (UTC)."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": _cores(),
+        "threads": torch.get_num_threads(),
+        "isa": gk.backends()["cpu"].reason.rpartition("(")[2].rstrip(")"),
+        "torch_isa": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": _bfloat16(),
+        **_software("torchjd"),
+    }
+
+
+def gpu_columns() -> dict[str, object]:
+    """Card, its driver, versions, commit, date (UTC); of the GPU that is the current one."""
+    card = torch.cuda.get_device_properties()
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    return {
+        "gpu": card.name,
+        "gpu_MB": round(card.total_memory / 1e6),
+        "multiprocessors": card.multi_processor_count,
+        "L2_MB": round(card.L2_cache_size / 1e6),
+        "driver": subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip(),
+        "cuda": torch.version.cuda,
+        "caches": "flushed before each call",
+        **_software("triton", "torchjd"),
+    }
+
+
+def _software(*packages: str) -> dict[str, str]:
+    versions = {name: version(name) if util.find_spec(name) else "not installed" for name in packages}
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
+    return {"torch": torch.__version__, **versions, "commit": _commit(), "date": now}
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _bfloat16() -> str:
+    """The instructions that this processor has for products of bfloat16."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return next((flag for flag in ("amx_bf16", "avx512_bf16", "bf16") if flag in flags), "none")
+
+
+def _commit() -> str:
+    """Short hash, "+dirty" if a tracked file differs from it. Outside a git checkout GMD_COMMIT, or "unknown"."""
+    try:
+        commit = _git("rev-parse", "--short", "HEAD")
+        return commit + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return os.environ.get("GMD_COMMIT", "unknown")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

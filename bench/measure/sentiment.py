@@ -1,0 +1,168 @@
+"""Every method on real data: `python -m bench.measure.sentiment --mosi mosi_utterances.npz --fsdd fsdd.npz`
+
+Runs of one seed are paired: the same split of the videos, initial weights (of one network) and order of the samples. A
+finished run leaves its rows in a file of its own and is not done again, so that this can be stopped at any time.
+"""
+
+import argparse
+import io
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from bench.measure.host import ROOT, host_columns
+from gmd.cli import main as main_of_gmd
+from gmd.files import replacing
+from gmd.training.run_folder import write_json
+
+RESULTS, WORK = ROOT / "bench" / "results", ROOT / "runs" / "real"
+SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the trainings compared. base: the arm that it is measured against, on the same network."""
+
+    name: str
+    options: dict[str, object]
+    base: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set: the command that trains, the options of all arms, and the arms."""
+
+    task: str
+    csv: str
+    common: dict[str, object]
+    arms: tuple[Arm, ...]
+
+
+LATE, LATE_JOINT = {"network": "late"}, "joint, late fusion"
+# CGGM as in the paper's ablation: without, magnitude alone, direction alone, both
+ABLATION = (
+    Arm(LATE_JOINT, LATE | {"method": "joint"}),
+    Arm("cggm, rho", LATE | {"method": "cggm", "lam": 0}, LATE_JOINT),
+    Arm("cggm, lambda", LATE | {"method": "cggm", "rho": 0}, LATE_JOINT),
+    Arm("cggm, both", LATE | {"method": "cggm"}, LATE_JOINT),
+    Arm("ogm-ge", LATE | {"method": "ogm-ge"}, LATE_JOINT),
+)
+
+
+MOSI = Study(
+    "sentiment",
+    "mosi.csv",
+    {"epochs": 20, "batch": 8, "validate_every": 5},
+    (
+        Arm("joint", {"method": "joint"}),
+        Arm("enumerate", {"method": "enumerate"}, "joint"),
+        Arm("gmd", {"method": "gmd"}, "joint"),
+        Arm("cggm, shared network", {"method": "cggm"}, "joint"),
+        Arm("cggm-gmd", {"method": "cggm-gmd"}, "joint"),
+        *ABLATION,
+        Arm("joint, branches", {"network": "branches", "method": "joint"}),
+        Arm("mla", {"network": "branches", "method": "mla"}, "joint, branches"),
+        Arm("joint, branches, sign", {"network": "branches", "method": "joint", "target": "sign"}),
+        Arm("mla, sign", {"network": "branches", "method": "mla", "target": "sign"}, "joint, branches, sign"),
+    ),
+)
+DIGITS = Study(
+    "digits",
+    "digits.csv",
+    {"epochs": 4, "validate_every": 4},
+    (
+        Arm("joint, branches", {"network": "branches", "method": "joint"}),
+        Arm("mla", {"network": "branches", "method": "mla"}, "joint, branches"),
+        *ABLATION,
+        Arm("audio alone", {"network": "branches", "method": "joint", "modalities": ["audio"]}),
+        Arm("image alone", {"network": "branches", "method": "joint", "modalities": ["image"]}),
+    ),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mosi", type=Path, help="mosi_utterances.npz")
+    parser.add_argument("--fsdd", type=Path, help="fsdd.npz")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of the runs and their rows")
+    options = parser.parse_args()
+    given = [(MOSI, options.mosi), (DIGITS, options.fsdd)]
+    if not any(data for _, data in given):
+        parser.error("nothing to do: give --mosi, --fsdd or both")
+    for study, data in given:
+        if data is not None:
+            measure(study, data, options.seeds, options.out / study.csv, options.work)
+
+
+def measure(study: Study, data: Path, seeds: Sequence[int], out: Path, work: Path) -> None:
+    """Does what is not done yet, a run on each core at a time, and writes all rows to `out`."""
+    runs = [(arm, seed) for seed in seeds for arm in study.arms]
+    host = host_columns() | {"threads": 1}
+    start = time.monotonic()
+    cores = len(os.sched_getaffinity(0))
+    # processes that stay: libraries take longer to import than a small network to train
+    with ProcessPoolExecutor(cores, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        done = pool.map(partial(run_once, study, data=data, work=work, host=host), *zip(*runs, strict=True))
+        rows = [row for some in tqdm(done, desc=study.task, total=len(runs), unit="run") for row in some]
+    print(f"{study.task}: {len(runs)} runs in {time.monotonic() - start:.0f} s")
+    with replacing(out) as unfinished:
+        pd.DataFrame(rows).to_csv(unfinished, index=False)
+    print(out)
+
+
+def run_once(study: Study, arm: Arm, seed: int, *, data: Path, work: Path, host: dict) -> list[dict]:
+    """Trains and scores by the commands that users have; a row for each subset of the modalities, and their mean.
+
+    Raises ValueError where a run of that name but of other options is: rows of both would pass for one study.
+    """
+    run = work / study.task / f"{arm.name}, seed {seed}"
+    options = study.common | arm.options | {"seed": seed, "device": "cpu"}
+    kept = run / "rows.json"
+    if kept.exists():
+        found = json.loads(kept.read_text())
+        if found["options"] != options:
+            raise ValueError(f"{run}: holds a run of {found['options']}, not of {options}; give another --work")
+        return found["rows"]
+    for left in run.glob("*.pt"):  # of a training that was stopped
+        left.unlink()
+    call_gmd("train", study.task, *_command_line(options | {"data": data, "out": run}))
+    call_gmd("evaluate", str(run))
+    table = pd.read_csv(run / "evaluation" / "table.csv")
+    head = {"arm": arm.name, "base": arm.base, "seed": seed}
+    rows = [head | row | host for row in json.loads(table.to_json(orient="records"))]
+    write_json(kept, {"options": options, "rows": rows})
+    return rows
+
+
+def call_gmd(*arguments: str) -> None:
+    """Raises RuntimeError with what it said if it fails."""
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        status = main_of_gmd(arguments)
+    if status:
+        raise RuntimeError(f"gmd {' '.join(arguments)}: exit {status}\n{said.getvalue()[-2000:]}")
+
+
+def _command_line(options: dict[str, object]) -> list[str]:
+    words = []
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+if __name__ == "__main__":
+    main()

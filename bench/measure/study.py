@@ -1,0 +1,220 @@
+"""`python -m bench.measure.study`: trains and scores every method on the same phantoms, for bench/results/study.csv.
+
+Runs of one seed are paired: the same cases, initial weights and patches. A finished run leaves its row in a file of its
+own and is not done again, so that the study can be stopped, or split over processes by `--seeds`, at any time.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import pandas as pd
+from tqdm import tqdm
+
+from bench.measure.host import ROOT, host_columns
+from gmd.config import TrainBrats
+from gmd.data.segmentation.cases import find_cases
+from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.phantom import write_phantoms
+from gmd.data.segmentation.volumes import load_case
+from gmd.files import replacing
+from gmd.monitor.metrics_file import METRICS
+from gmd.scoring.segmentation.scores import evaluate_cases
+from gmd.scoring.segmentation.tables import Row, mean_over_subsets, subset_table
+from gmd.subsets import subset_name
+from gmd.training.loop import train
+from gmd.training.run_folder import write_json
+from gmd.training.saved_run import load_run
+
+CSV, WORK = ROOT / "bench" / "results" / "study.csv", ROOT / "runs" / "study"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the methods compared. energy: share that compression may discard; 0 is exact."""
+
+    name: str
+    method: str
+    granularity: str = "model"
+    energy: float = 0.0
+
+
+ARMS = (
+    Arm("joint", "joint"),
+    Arm("enumerate", "enumerate"),
+    Arm("gmd", "gmd"),
+    Arm("gmd, by module", "gmd", "module"),
+    Arm("gmd, by tensor", "gmd", "tensor"),
+    Arm("gmd, 1e-4", "gmd", energy=1e-4),
+    Arm("gmd, 1e-3", "gmd", energy=1e-3),
+    Arm("gmd, 1e-2", "gmd", energy=1e-2),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The task, the same for every arm. The defaults are the committed study."""
+
+    steps: int = 160
+    width: float = 0.25
+    shape: int = 32  # voxels along each axis of a phantom
+    patch: int = 16
+    batch: int = 2
+    train_cases: int = 16
+    test_cases: int = 12
+    lr: float = 0.01
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--steps", type=int, default=Setting.steps, help="of the optimizer, in each run")
+    parser.add_argument("--out", type=Path, default=CSV)
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of data, runs and their rows")
+    options = parser.parse_args()
+    study(options.seeds, replace(Setting(), steps=options.steps), options.out, options.work)
+
+
+def study(seeds: Sequence[int], setting: Setting, out: Path, work: Path) -> None:
+    """Does what is not done yet, a whole seed before the next, and writes the rows of all that is done to `out`."""
+    folder = work / f"{setting.steps} steps"
+    write_setting(folder / "setting.json", setting)
+    runs = [(seed, arm) for seed in seeds for arm in ARMS]
+    for seed, arm in tqdm(runs, desc="study", unit="run"):
+        row = folder / f"seed {seed}" / arm.name / "row.json"
+        if not row.exists():
+            write_json(row, run(arm, seed, setting, row.parent))
+        collect(folder, out)
+
+
+def write_setting(path: Path, setting: Setting) -> None:
+    """Raises ValueError where runs of another setting are: rows of both would pass for one study."""
+    wanted = asdict(setting)
+    if path.exists() and (found := json.loads(path.read_text())) != wanted:
+        raise ValueError(f"{path.parent}: holds runs of {found}, not of {wanted}; give another --work")
+    write_json(path, wanted)
+
+
+def collect(folder: Path, out: Path) -> None:
+    """The rows of all finished runs, in the order of seeds and arms, whichever process has done them."""
+    rows = [json.loads(path.read_text()) for path in folder.glob("*/*/row.json")]
+    order = [arm.name for arm in ARMS]
+    rows.sort(key=lambda row: (row["seed"], order.index(row["arm"])))
+    with replacing(out) as unfinished:
+        pd.DataFrame(rows).to_csv(unfinished, index=False)
+
+
+def run(arm: Arm, seed: int, setting: Setting, folder: Path) -> dict[str, object]:
+    """Trains and scores one network: its row."""
+    config = training_config(arm, seed, setting, make_data(folder.parent / "phantoms", seed, setting), folder / "run")
+    for left in config.out.glob("*.pt"):  # of a training that was stopped: its time is not known, so it starts anew
+        left.unlink()
+    start = time.process_time()  # not the clock: others may have the processor meanwhile
+    train(config)
+    seconds = time.process_time() - start
+    head = {
+        "seed": seed,
+        "arm": arm.name,
+        "method": arm.method,
+        "granularity": arm.granularity,
+        "energy": arm.energy,
+        "steps": setting.steps,
+    }
+    steps = read_steps(config.out / METRICS)
+    cost = {"cpu_s_per_step": seconds / setting.steps}
+    return head | training_columns(steps) | score_columns(score(config)) | cost | host_columns()
+
+
+def make_data(out: Path, seed: int, setting: Setting) -> Path:
+    """Hard phantoms, in three splits that share no case with each other or with another seed's."""
+    counts = {"train": setting.train_cases, "validation": 1, "test": setting.test_cases}
+    for number, (split, count) in enumerate(counts.items()):
+        if len(list((out / split).glob("Phantom_*"))) < count:
+            for left in (out / split).rglob("*.nii.gz"):
+                left.unlink()
+            write_phantoms(out / split, count, (setting.shape,) * 3, len(counts) * seed + number, "hard")
+    return out
+
+
+def training_config(arm: Arm, seed: int, setting: Setting, data: Path, out: Path) -> TrainBrats:
+    """One epoch: the schedule decays over the steps whatever they are called, and only the end is validated."""
+    return TrainBrats(
+        data,
+        out,
+        arm.method,
+        width=setting.width,
+        patch=(setting.patch,) * 3,
+        epochs=1,
+        steps_per_epoch=setting.steps,
+        batch=setting.batch,
+        lr=setting.lr,
+        granularity=arm.granularity,
+        tol=math.sqrt(arm.energy),
+        seed=seed,
+        device="cpu",
+    )
+
+
+def read_steps(metrics: Path) -> list[dict]:
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return [record for record in records if record["kind"] == "step"]
+
+
+def training_columns(steps: list[dict]) -> dict[str, object]:
+    """What the steps were like: the first tenth of them, and the last quarter.
+
+    conflicts: share of the pairs of objectives whose whole gradients have a negative inner product; parts: of the pairs
+    in what is projected, where that is modules or tensors.
+    """
+    first, last = steps[: max(1, len(steps) // 10)], steps[-max(1, len(steps) // 4) :]
+    several = steps[0]["cosines"] is not None
+    compressed = [step for step in steps if step["discarded"] is not None] if several else []
+    return {
+        "skipped": sum(not step["finite"] for step in steps),
+        "loss_last": fmean(step["loss"] for step in last),
+        "conflicts_first": fmean(map(conflicting_pairs, first)) if several else None,
+        "conflicts_last": fmean(map(conflicting_pairs, last)) if several else None,
+        "parts_first": fmean(step["conflicts"] for step in first) if several else None,
+        "parts_last": fmean(step["conflicts"] for step in last) if several else None,
+        "directions": fmean(fmean(step["directions"]) for step in compressed) if compressed else None,
+        "discarded": fmean(fmean(step["discarded"]) for step in compressed) if compressed else None,
+    }
+
+
+def conflicting_pairs(step: dict) -> float:
+    cosines = step["cosines"]
+    pairs = [cosines[i][j] for i in range(len(cosines)) for j in range(i)]
+    return fmean(cosine < 0 for cosine in pairs)
+
+
+def score(config: TrainBrats) -> list[Row]:
+    """Held-out cases, all subsets. The last weights: a rate that decays to 0 needs no choice of a best epoch."""
+    _, network = load_run(config.out, "last")
+    cases, scheme = find_cases(config.data / "test", config.modalities)
+    loaded = (load_case(case, SCHEMES[scheme]) for case in cases)
+    return subset_table(evaluate_cases(network, loaded, config.patch), config.modalities, network.regions)
+
+
+def score_columns(rows: list[Row]) -> dict[str, object]:
+    """Hard Dice: a subset's is the mean over the regions, of the means over the cases."""
+    dice = {subset_name(row.subset): fmean(row.dice.values()) for row in rows}
+    worst, full = min(dice, key=dice.get), max(rows, key=lambda row: len(row.subset)).subset
+    return {
+        "dice_mean": fmean(dice.values()),
+        "dice_worst": dice[worst],
+        "worst": worst,
+        "best": max(dice, key=dice.get),
+        "dice_best": max(dice.values()),
+        "dice_full": dice[subset_name(full)],
+        **{f"dice_{modality}": dice[modality] for modality in full},
+        **{f"mean_{region}": value for region, value in mean_over_subsets(rows).items()},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""`python -m bench.tables.readme`: the tables of the committed results, into README.md and docs/."""
+
+import re
+from pathlib import Path
+
+from bench.measure import numerics
+from bench.measure.files import RESULTS
+from bench.measure.host import ROOT
+from bench.tables import sentiment as sentiment_tables
+from bench.tables import study as study_tables
+from bench.tables.norm import norm_markdown
+from bench.tables.owm import owm_markdown
+from bench.tables.sequences import cggm_markdown, sequence_step_markdown
+from bench.tables.surgery import (
+    evaluation_markdown,
+    gpu_markdown,
+    kernels_markdown,
+    memory_markdown,
+    read_results,
+    step_markdown,
+    surgery_markdown,
+)
+from gmd.files import replacing
+
+README, NUMERICS, STEP = ROOT / "README.md", ROOT / "docs" / "numerics.md", ROOT / "docs" / "step.md"
+STUDY, SENTIMENT = ROOT / "docs" / "study.md", ROOT / "docs" / "sentiment.md"
+DEMO = ROOT / "docs" / "demo" / "table.md"
+
+
+def tables() -> dict[Path, dict[str, str]]:
+    """For each file its generated tables by name, as the results have them now."""
+    surgery, steps, norm, evaluation = (
+        read_results(RESULTS / f"{name}_cpu.csv") for name in ("surgery", "step", "norm", "evaluation")
+    )
+    return {
+        README: {
+            "demo table": DEMO.read_text(encoding="utf-8"),
+            "surgery table": surgery_markdown(surgery),
+            "memory table": memory_markdown(surgery),
+            "kernels table": kernels_markdown(surgery),
+            "step table": step_markdown(steps),
+            "gpu": gpu_section(RESULTS),
+        },
+        STEP: {
+            "step table": step_markdown(steps),
+            "norm table": norm_markdown(norm),
+            "evaluation table": evaluation_markdown(evaluation),
+        },
+        NUMERICS: {"numerics table": numerics.markdown(read_results(RESULTS / "numerics_cpu.csv"))},
+        STUDY: study_tables.sections(read_results(RESULTS / "study.csv")),
+        SENTIMENT: sentiment_sections(RESULTS),
+    }
+
+
+def sentiment_sections(results: Path) -> dict[str, str]:
+    """Scores on real data, and what a step of each method costs."""
+    mosi, digits = (read_results(results / f"{name}.csv") for name in ("mosi", "digits"))
+    steps, cggm, owm = (read_results(results / f"{name}_cpu.csv") for name in ("sequence_step", "cggm", "owm"))
+    costs = {
+        "sequence step table": sequence_step_markdown(steps),
+        "cggm table": cggm_markdown(cggm),
+        "owm table": owm_markdown(owm),
+    }
+    return sentiment_tables.sections(mosi, digits) | costs
+
+
+NO_GPU = """\
+No GPU could be had so far: no figure of one is shown here, and nothing has run on one yet. What `make test` verifies
+without one: the CUDA kernels compile for sm_80, sm_90 and sm_100 (where there is an nvcc) and run in an emulator of our
+own, the Triton kernels compile for the same and run in Triton's interpreter; both against float64. `make gpu OUT=dir`
+does the rest where there is a GPU, without a network and in about eight minutes: build, tests, benchmark, counters,
+checks of memory and of races; what there is no time for is named."""
+GPU = """\
+From the same lists of gradients on the GPU. The `floor` of an op is what it must read and write, at the bandwidth of a
+copy on the device in the same run: T times N elements read for `gram`, T read and one written for `combine`, both for
+surgery. `make gpu OUT=dir` repeats it.
+
+{surgery}
+
+![Milliseconds of the surgery on a GPU](bench/results/surgery_gpu.png)
+
+Our kernels one by one, on the device. Surgery is one launch where no address has changed since the call before; else
+one or two small ones more send the table of addresses first, which `surgery (moved)` pays for in every call. `of the
+host`: until `surgery (ours)` returns, its work being queued. Before each call the device sleeps until the host has
+queued it, but 5 ms at most: in a call that takes the host longer, the gaps between launches count.
+
+{kernels}
+
+![Part of the floor that gram and combine reach on a GPU](bench/results/floors_gpu.png)"""
+
+
+def gpu_section(results: Path) -> str:
+    """The figures of a GPU, or plainly that there are none."""
+    csv = results / "surgery_gpu.csv"
+    if not csv.exists():
+        return NO_GPU
+    surgery = read_results(csv)
+    return GPU.format(surgery=surgery_markdown(surgery), kernels=gpu_markdown(surgery))
+
+
+def filled(path: Path) -> str:
+    """A file's text with every generated table as the results have it now."""
+    text = path.read_text(encoding="utf-8")
+    for name, table in tables()[path].items():
+        pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- end -->", re.DOTALL)
+        text, count = pattern.subn(lambda _, t=table, n=name: f"<!-- {n} -->\n{t.strip()}\n<!-- end -->", text)
+        if count != 1:
+            raise ValueError(f"{path.name}: expected one '<!-- {name} -->' with its '<!-- end -->', found {count}")
+    return text
+
+
+if __name__ == "__main__":
+    for path in tables():
+        text = filled(path)
+        with replacing(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+        print(path)

@@ -1,0 +1,152 @@
+"""What this benchmark is expected to show, as data, and whether it does."""
+
+import operator
+from collections.abc import Sequence
+from itertools import product
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+
+from bench.measure.cases import CASES, GPU_CASES
+from bench.measure.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLISHED, TORCHJD
+from bench.measure.norm import PYTORCH
+from bench.measure.owm import CLASSES as OWM_CLASSES
+from bench.measure.owm import PYTORCH as FOUR_LINES
+from bench.tables.norm import totals
+
+LARGE = tuple(name for name, case in CASES.items() if case.dtype == torch.float32 and case.num_elements > 5e6)
+BF16 = tuple(name for name, case in CASES.items() if case.dtype == torch.bfloat16)
+# On a GPU: beyond its caches; what one launch keeps on an H100's or H200's chip; what it reads twice.
+GPU_LARGE = tuple(n for n, case in GPU_CASES.items() if case.num_elements > 15e6 and case.num_objectives in (4, 15))
+GPU_KEPT = tuple(n for n, case in GPU_CASES.items() if case.num_objectives * case.num_bytes <= 28e6)
+GPU_READ_TWICE = tuple(n for n in GPU_CASES if n not in GPU_KEPT)
+T4, T15, SMALL = ("transformer-5.6M-T4",), ("transformer-5.6M-T15",), ("small-0.3M-T7",)
+
+BOUNDS = {"at least": operator.ge, "at most": operator.le}
+
+
+class Target(NamedTuple):
+    """`quantity`, a column of a table of results, of `contestant` in each of `cases`."""
+
+    contestant: str
+    quantity: str
+    bound: str  # a key of BOUNDS
+    value: float
+    cases: Sequence[str]
+
+
+TARGETS = (
+    Target(GRAM, "fraction_of_floor", "at least", 0.90, LARGE),
+    Target(COMBINE, "fraction_of_floor", "at least", 0.90, LARGE),
+    Target(GRAM, "ratio_to_float32", "at most", 0.6, BF16),
+    Target(COMBINE, "ratio_to_float32", "at most", 0.6, BF16),
+    Target(OURS, "ratio_to_float32", "at most", 0.6, BF16),
+    Target(PUBLISHED, "ratio_to_ours", "at least", 45, T15),
+    Target(TORCHJD, "ratio_to_ours", "at least", 9, T15),
+    Target(PUBLISHED, "ratio_to_ours", "at least", 15, T4),
+    Target(TORCHJD, "ratio_to_ours", "at least", 5, T4),
+    Target(PUBLISHED, "ratio_to_ours", "at least", 15, SMALL),
+    Target(OURS, "median_ms", "at most", 0.7, SMALL),
+    Target(OURS_IN_PLACE, "beyond_result_MB", "at most", 1.0, tuple(CASES)),
+)
+
+SIZES = ("32³", "48³")
+# of the total of step_cpu.csv
+STEP_TARGETS = (
+    Target("exact float32", "times_faster", "at least", 1.4, SIZES),
+    Target("compressed float32", "times_faster", "at least", 3.5, SIZES),
+    Target("exact float32", "memory_of_published", "at most", 0.6, SIZES),
+    Target("compressed float32", "memory_of_published", "at most", 0.6, SIZES),
+)
+# where the processor has instructions for bfloat16
+STEP_TARGETS_BF16 = (
+    Target("exact bfloat16", "times_faster", "at least", 5.0, SIZES),
+    Target("compressed bfloat16", "times_faster", "at least", 15.0, SIZES),
+)
+
+GPU_TARGETS = (
+    Target(GRAM, "fraction_of_floor", "at least", 0.90, GPU_LARGE),
+    Target(COMBINE, "fraction_of_floor", "at least", 0.90, GPU_LARGE),
+    Target(OURS, "over_one_pass", "at most", 1.25, GPU_KEPT),
+    Target(OURS, "fraction_of_floor", "at least", 0.88, GPU_READ_TWICE),
+    Target(PUBLISHED, "ratio_to_ours", "at least", 60, T15),
+    Target(TORCHJD, "ratio_to_ours", "at least", 5, T15),
+    Target(OURS, "median_ms", "at most", 0.060, SMALL),
+    Target(OURS, "host_ms", "at most", 0.300, SMALL),
+)
+
+
+def verdicts(surgery: pd.DataFrame, targets: Sequence[Target] = TARGETS) -> list[str]:
+    """One sentence for each target: reached, MISSED or not measured, and the case that is furthest off."""
+    return [_verdict(surgery, target) for target in targets]
+
+
+def step_verdicts(steps: pd.DataFrame) -> list[str]:
+    if "phase" not in steps:
+        return ["whole step: not measured, wrong values"]
+    whole = steps[steps["phase"] == "total"]
+    of_bf16 = verdicts(whole, STEP_TARGETS_BF16)
+    if whole["bfloat16"].iloc[0] == "none":
+        of_bf16 = [f"{verdict} (but this processor has no instructions for bfloat16)" for verdict in of_bf16]
+    return verdicts(whole, STEP_TARGETS) + of_bf16
+
+
+def norm_verdicts(norm: pd.DataFrame) -> list[str]:
+    """Of all norms of one pass together, in bfloat16 and channels-last."""
+    chosen = norm[(norm["dtype"] == "bfloat16") & (norm["layout"] == "channels-last")]
+    return verdicts(totals(chosen), (Target(PYTORCH, "ratio_to_ours", "at least", 2.5, ("32³", "48³")),))
+
+
+def owm_verdicts(owm: pd.DataFrame) -> list[str]:
+    """For few classes and for many apart, as of the latter the product alone is most of the work; and for a projector
+    that the caches have kept, and one that they have not, as it is after a network's passes."""
+    found = []
+    for classes, kept in product(OWM_CLASSES, (False, True)):
+        chosen = owm[(owm["C"] == classes) & (owm["kept"] == kept)]
+        found += verdicts(
+            chosen, (Target(FOUR_LINES, "ratio_to_ours", "at least", 2.5, tuple(chosen["case"].unique())),)
+        )
+    return found
+
+
+def evaluation_verdicts(evaluation: pd.DataFrame) -> list[str]:
+    if "median_ms" not in evaluation:
+        return ["evaluation: not measured, wrong values"]
+    return verdicts(evaluation, (Target("ours", "times_faster", "at least", 12, tuple(evaluation["case"].unique())),))
+
+
+def sequence_step_verdicts(steps: pd.DataFrame) -> list[str]:
+    """Of the transformer of Dynamic Sharing, without an approximation."""
+    if "phase" not in steps:
+        return ["the transformer's step: not measured, wrong values"]
+    whole = steps[steps["phase"] == "total"]
+    return verdicts(whole, (Target("exact by sample", "times_faster", "at least", 3.0, tuple(whole["case"].unique())),))
+
+
+def cggm_verdicts(steps: pd.DataFrame) -> list[str]:
+    if "phase" not in steps:
+        return ["cggm: not measured, wrong values"]
+    whole = steps[steps["phase"] == "total"]
+    cases = tuple(whole["case"].unique())
+    targets = (
+        Target("cggm", "overhead", "at most", 0.20, cases),
+        Target("cggm", "extra_MB", "at most", 8.0, cases),
+    )
+    return verdicts(whole, targets)
+
+
+def _verdict(surgery: pd.DataFrame, target: Target) -> str:
+    of_contestant = surgery[surgery["contestant"] == target.contestant].set_index("case")
+    measured = of_contestant[target.quantity].reindex(target.cases)
+    wanted = f"{target.contestant}, {target.quantity} {target.bound} {target.value:g}"
+    if measured.isna().all():
+        return f"{wanted}: not measured"
+    worst = measured.idxmin() if target.bound == "at least" else measured.idxmax()
+    figure = f"{measured[worst]:.3g} in {worst}"
+    missed = sum(not BOUNDS[target.bound](value, target.value) for value in measured.dropna())
+    if missed:
+        return f"{wanted}: MISSED in {missed} of {len(measured)} cases, {figure}"
+    if unmeasured := measured.isna().sum():
+        return f"{wanted}: not measured in {unmeasured} of {len(measured)} cases, {figure}"
+    return f"{wanted}: reached, {figure}"

@@ -1,0 +1,72 @@
+"""The options of `gmd train brats`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from gmd.config.common import TrainConfig, check_option, words
+from gmd.data.segmentation.cases import BRATS_MODALITIES
+from gmd.data.segmentation.labels import SCHEMES
+from gmd.errors import UserError
+from gmd.models.segmentation.unet3d import UNet3d
+
+
+@dataclass(frozen=True)
+class TrainBrats(TrainConfig):
+    """Train one network that segments with any subset of the modalities.
+
+    Options come from a YAML file, too: --config FILE, a run's config.yaml say; what stands on the line overrides it.
+
+    Example: gmd train brats --data BraTS2021 --method gmd --out runs/brats
+
+    Example: gmd train brats --config runs/brats/config.yaml --lr 5e-4 --out runs/slower
+    """
+
+    data: Path
+    """Folder of the case folders; folders `train`, `test` (and `validation`) in it are the splits."""
+    out: Path = Path("runs/brats")
+    """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
+    method: Literal["joint", "enumerate", "gmd", "cggm", "cggm-gmd"] = "gmd"
+    """joint: loss on all modalities; enumerate: mean of the losses of all subsets; gmd: surgery on these. cggm: joint,
+    the modalities balanced by how fast each improves; cggm-gmd: the same around gmd."""
+    modalities: tuple[str, ...] = BRATS_MODALITIES
+    """The modalities that the network has; a case may lack any of them, but not all."""
+    patterns: tuple[str, ...] = ()
+    """For other file names than BraTS's: KEY=GLOB for each modality, seg (labels), mask (brain; optional)."""
+    labels: str | None = None
+    """Meaning of the labels: brats2015, brats2018, brats2023 or binary. By default told by the file names."""
+    width: float = 0.5
+    """Factor on the published 32, 64, 128, 256, 512 channels."""
+    patch: tuple[int, int, int] = (96, 96, 96)
+    """Size of the random patches in voxels, multiples of 16; smaller volumes are padded."""
+    steps_per_epoch: int | None = None
+    """Optimizer steps per epoch; by default one patch of every training case."""
+    folds: int | None = None
+    """Cross-validation: the patients in so many parts, each the test cases of a run of its own, OUT/fold0 and so on;
+    folders `train`, `validation` and `test` in the data mean nothing then."""
+    fold: int | None = None
+    """With --folds: train this one only, counted from 0, into OUT."""
+    cache: int = 64
+    """Training cases kept in memory, about 80 MB each for BraTS; others are read when their turn comes."""
+
+    TASK: ClassVar = "brats"
+    POSITIVE: ClassVar = ("width", "steps_per_epoch", *TrainConfig.POSITIVE)
+    NOT_NEGATIVE: ClassVar = ("cache", *TrainConfig.NOT_NEGATIVE)
+
+    def check(self) -> None:
+        super().check()
+        check_option(self.folds is None or self.folds >= 2, "folds", self.folds, "at least 2")
+        in_range = self.fold is None or 0 <= self.fold < (self.folds or 0)
+        expected = f"0 to {self.folds - 1}" if self.folds else "--folds with it"
+        check_option(in_range, "fold", self.fold, expected)
+        stride = UNet3d.stride
+        nearest = tuple(max(1, round(size / stride)) * stride for size in self.patch)
+        multiples = f"multiples of {stride}, the nearest being {words(nearest)}"
+        check_option(nearest == self.patch, "patch", self.patch, multiples)
+        check_option(self.labels is None or self.labels in SCHEMES, "labels", self.labels, f"one of {_schemes()}")
+        if self.patterns and self.labels is None:
+            raise UserError(f"--patterns does not say what the label values mean; add --labels, one of {_schemes()}")
+
+
+def _schemes() -> str:
+    return ", ".join(f"{scheme.name} (values {words(scheme.values)})" for scheme in SCHEMES.values())

@@ -1,0 +1,72 @@
+"""The (sample, modality) pairs of a batch: only those that exist are held, and computed."""
+
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from gmd.data.padded import Padded
+from gmd.subsets import Subset
+
+
+@dataclass
+class Pairs:
+    """The (sample, modality) pairs of a batch: for each modality present, its values and whose they are.
+
+    A network's inputs may be Padded sequences; its outputs are tensors, and only tensors can be fused.
+    """
+
+    num_samples: int
+    samples: dict[str, list[int]]  # modality -> the samples that have it, ascending
+    values: dict[str, Tensor | Padded]  # modality -> [n_m, ...], row i belongs to samples[modality][i]
+
+    def having(self, subset: Subset) -> list[int]:
+        """The samples that have every modality of `subset`, ascending."""
+        return sorted(set(range(self.num_samples)).intersection(*(self.samples.get(m, ()) for m in subset)))
+
+    def rows(self, subset: Subset) -> tuple[list[Tensor], list[int]]:
+        """Of each modality of `subset` the values of the samples that have all of them, [b, ...], and those samples."""
+        members = self.having(subset)
+        if not members:
+            raise ValueError(f"no sample of this batch has all of {'+'.join(subset)}")
+        return [_rows(self.values[m], self.samples[m], members) for m in subset], members
+
+    def fuse(self, subset: Subset) -> tuple[Tensor, list[int]]:
+        """Mean over the modalities of `subset`, for the samples that have all of them: [b, ...] and those samples."""
+        rows, members = self.rows(subset)
+        return reduce(torch.add, rows) / len(rows), members
+
+    def fuse_present(self) -> Tensor:
+        """Mean over whatever modalities each sample has: [num_samples, ...]"""
+        total = reduce(torch.add, map(self.for_every_sample, self.values))
+        counts = self.present().sum(dim=1).to(total.device)
+        return total / counts.view(-1, *[1] * (total.ndim - 1))
+
+    def present(self) -> Tensor:
+        """[num_samples, M] bool, on the CPU: which modalities of `values` each sample has.
+
+        Raises ValueError for a sample that has none, since a mean over nothing is NaN.
+        """
+        present = torch.zeros(self.num_samples, len(self.values), dtype=torch.bool, device="cpu")
+        for m, modality in enumerate(self.values):
+            present[self.samples[modality], m] = True
+        if not (some := present.any(dim=1)).all():
+            raise ValueError(f"sample {int(some.int().argmin())} of this batch has no modality")
+        return present
+
+    def for_every_sample(self, modality: str) -> Tensor:
+        """The modality's values, zeros for the samples that do not have it: [num_samples, ...]"""
+        values, samples = self.values[modality], self.samples[modality]
+        if len(samples) == self.num_samples:
+            return values
+        zeros = values.new_zeros(self.num_samples, *values.shape[1:])
+        return zeros.index_copy(0, torch.tensor(samples, device=values.device), values)
+
+
+def _rows(values: Tensor, samples: list[int], members: list[int]) -> Tensor:
+    """Of the tensor whose rows belong to `samples`, the rows of `members`."""
+    if samples == members:
+        return values
+    row_of = {sample: row for row, sample in enumerate(samples)}
+    return values.index_select(0, torch.tensor([row_of[s] for s in members], device=values.device))

@@ -1,0 +1,152 @@
+"""From cases on disk to batches of (sample, modality) pairs: random patches, reproducible one by one.
+
+MONAI's: the dictionary transforms, the crops by label, and the cache of what comes before the first random one.
+Ours is what MONAI lacks: the names of BraTS's files (`cases`); cases that lack modalities, for which nothing stands in;
+batches of the pairs that exist; items that depend on nothing but their number, so that a run can go on bit for bit. And
+away from here all subsets of a volume from one pass per modality (`gmd.scoring.segmentation.prediction`).
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+import torch
+from monai.data import CacheDataset
+from monai.transforms import (
+    ClassesToIndicesd,
+    Compose,
+    CropForegroundd,
+    EnsureTyped,
+    RandCropByLabelClassesd,
+    RandFlipd,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    SelectItemsd,
+    SpatialPadd,
+    Transform,
+)
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gmd.data.pairs import Pairs
+from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.labels import LabelScheme
+from gmd.data.segmentation.volumes import load_case
+
+Patch = tuple[int, int, int]
+
+
+class RandomPatches(Dataset):
+    """Item i of an epoch: a random patch of one case, every second one (by chance) centred on the tumour.
+
+    An item depends on (seed, epoch, i) alone, whatever was drawn before. No case comes again before all
+    others have had their turn.
+
+    Args:
+        cases: with labels; each has the modalities it has.
+        scheme: what the labels mean.
+        modalities: names; a case's other images are ignored.
+        patch: size in voxels; volumes smaller than that are padded with zeros, the value outside the brain.
+        length: items per epoch.
+        seed: of the order of the cases, the crops, the flips and the intensities.
+        cache: how many cases are kept in memory, cropped to the brain; the others are read for each item.
+
+    An item maps each modality that the case has to float32 [1, X, Y, Z], and "target" to uint8 [R, X, Y, Z].
+    Raises UserError: a case that `load_case` cannot read.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        scheme: LabelScheme,
+        modalities: Sequence[str],
+        patch: Patch,
+        length: int,
+        seed: int = 0,
+        cache: int = 64,
+    ):
+        self.cases, self.length, self.seed = cases, length, seed
+        self.epoch = 0
+        self._transform = Compose([*_prepare(modalities, patch), *_draw_patch(modalities, patch)])
+        # copy_cache would copy a whole case for each patch; nothing in `_draw_patch` writes to what is cached
+        self._patches = CacheDataset(
+            _LoadedCases(cases, scheme), self._transform, cache_num=cache, progress=cache > 0, copy_cache=False
+        )
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        round_, place = divmod(index, len(self.cases))
+        order = np.random.default_rng([self.seed, self.epoch, round_]).permutation(len(self.cases))
+        item_seed = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1)[0]
+        self._transform.set_random_state(seed=int(item_seed))
+        [patch] = self._patches[int(order[place])]
+        return patch
+
+
+class _LoadedCases(Dataset):
+    """Read when asked for. Not a transform, from which MONAI would turn a UserError into a RuntimeError."""
+
+    def __init__(self, cases: Sequence[Case], scheme: LabelScheme):
+        self.cases, self.scheme = cases, scheme
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict:
+        case = load_case(self.cases[index], self.scheme)
+        tumour = case["target"].bool().any(dim=0, keepdim=True)
+        return case | {"centres": torch.cat([tumour, case["brain"] & ~tumour])}
+
+
+def _prepare(modalities: Sequence[str], patch: Patch) -> list[Transform]:
+    """What is done once: the case, cropped to its brain, and flat indices of the voxels a patch may be centred on."""
+    keys = (*modalities, "target", "centres")
+    box = {"start_coord_key": None, "end_coord_key": None}
+    return [
+        CropForegroundd(keys, source_key="brain", allow_smaller=True, allow_missing_keys=True, **box),
+        SpatialPadd(keys, patch, allow_missing_keys=True),
+        EnsureTyped(keys, track_meta=False, allow_missing_keys=True),
+        ClassesToIndicesd("centres", indices_postfix=""),
+        SelectItemsd(keys, allow_missing_keys=True),
+    ]
+
+
+def _draw_patch(modalities: Sequence[str], patch: Patch) -> list[Transform]:
+    """What is done anew for each item. Intensities as in MONAI's BraTS tutorial, but each modality by itself."""
+    keys = (*modalities, "target")
+    missing = {"allow_missing_keys": True}
+    # a case without tumour has its patches anywhere in the brain, and needs no warning
+    by_label = {"label_key": "target", "indices_key": "centres", "ratios": (1, 1), "warn": False}
+    return [
+        RandCropByLabelClassesd(keys, spatial_size=patch, **by_label, **missing),
+        *(RandFlipd(keys, prob=0.5, spatial_axis=axis, **missing) for axis in range(3)),
+        *(RandScaleIntensityd(modality, factors=0.1, prob=1.0, **missing) for modality in modalities),
+        *(_RandShiftBraind(modality, offsets=0.1, prob=1.0, **missing) for modality in modalities),
+        EnsureTyped(keys, track_meta=False, **missing),
+    ]
+
+
+class _RandShiftBraind(RandShiftIntensityd):
+    """Leaves 0 as it is, which is outside the brain: the network sees no other background where it is used.
+
+    MONAI's RandStdShiftIntensityd can do so too, but takes 0.1 s for a patch of 128 voxels along each axis, and writes
+    in place, to what is cached.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        shifted = super().__call__(data)
+        return shifted | {key: shifted[key] * (data[key] != 0) for key in self.key_iterator(shifted)}
+
+
+def collate(samples: Sequence[dict[str, Tensor]], modalities: Sequence[str]) -> tuple[Pairs, Tensor]:
+    """A batch of the pairs that exist, nothing filled in.
+
+    samples: B dictionaries as from RandomPatches
+    returns the pairs, modality -> float32 [n_m, 1, X, Y, Z] for the n_m samples that have it (no key for a
+    modality that none of them has), and the targets, float32 [B, R, X, Y, Z]
+    """
+    having = {m: [s for s, sample in enumerate(samples) if m in sample] for m in modalities}
+    having = {m: members for m, members in having.items() if members}
+    values = {m: torch.stack([samples[s][m] for s in members]) for m, members in having.items()}
+    return Pairs(len(samples), having, values), torch.stack([sample["target"] for sample in samples]).float()

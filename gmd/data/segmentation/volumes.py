@@ -1,0 +1,127 @@
+"""Reading one case: its files brought to one orientation, checked against each other, normalised, as tensors."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from nibabel.affines import voxel_sizes
+
+from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.labels import LabelScheme, region_targets
+from gmd.data.segmentation.nifti import Volume, read_volume
+from gmd.errors import UserError
+
+MOST_BRAIN = 0.9  # more than that of a volume is hardly brain
+SAME_PLACE = 1e-3  # mm by which the affines of a case may differ
+
+
+def load_case(case: Case, scheme: LabelScheme | None, zero_is_missing: bool = False) -> dict:
+    """A MONAI-style dictionary of one case, in RAS+ orientation, however its files are stored.
+
+    Each modality that EXISTS -> float32 tensor [1, X, Y, Z], normalised (see `normalise`). A modality that is
+    absent has no key, and nothing stands in for it. Further
+        "target"  uint8 tensor [R, X, Y, Z], 0/1 per region of the scheme; if there are label map and scheme
+        "brain"   bool tensor [1, X, Y, Z]: the mask file > 0.5; without one, where any modality is non-zero. Each
+                  modality is normalised inside the mask, or where it is non-zero itself: so it is what it would be
+                  if the case had no other.
+        "name"    str
+        "affine"  float64 array [4, 4], voxel indices (in RAS+) to mm
+    zero_is_missing: a modality that is 0 everywhere in the brain, or has one value there as a mask has, counts as
+        absent; otherwise it is an error
+    Raises UserError: what `read_volume` raises, files on different grids (other orientations of one grid are no
+        difference), an empty brain, no modality left, unknown label values.
+    """
+    paths = dict(case.images)
+    if case.mask is not None:
+        paths["mask"] = case.mask
+    if case.label is not None and scheme is not None:
+        paths["seg"] = case.label
+    volumes = {key: read_volume(path) for key, path in paths.items()}
+    _check_same_grid(case.name, paths, volumes)
+
+    brain = _brain(case, volumes)
+    result = {}
+    for key, path in case.images.items():
+        image = volumes[key].data
+        own = brain if case.mask else image != 0  # what other modalities show must not leak into this one
+        normalised = normalise(image, own) if own.any() else image
+        if normalised.any():
+            result[key] = torch.from_numpy(normalised)[None]
+        elif not zero_is_missing:
+            raise UserError(_shows_nothing(path, image[own], case.mask))
+    if not result:
+        inside = f" inside {case.mask}" if case.mask else ""
+        raise UserError(f"case {case.name}: every modality has one value only{inside}; there is nothing to look at")
+    if "seg" in volumes:
+        result["target"] = torch.from_numpy(region_targets(volumes["seg"].data, scheme, str(case.label)))
+    affine = next(iter(volumes.values())).affine
+    return result | {"brain": torch.from_numpy(brain)[None], "name": case.name, "affine": affine}
+
+
+def _shows_nothing(path: Path, values: np.ndarray, mask: Path | None) -> str:
+    """values: of the image, in the mask, or where it is not 0"""
+    where = f"every voxel inside {mask}" if mask else "every voxel that is not 0" if values.any() else "every voxel"
+    what = f"is {np.median(values):g}, or nearly every one (a mask?)" if values.any() else "is 0"
+    return (
+        f"{path}: {where} {what}; mend or remove the file, a missing modality is no trouble "
+        "(gmd predict --zero-is-missing takes it for one)"
+    )
+
+
+def _brain(case: Case, volumes: dict[str, Volume]) -> np.ndarray:
+    """bool [X, Y, Z]; warns if that can hardly be it. Raises UserError if it is empty."""
+    if case.mask:
+        brain = volumes["mask"].data > 0.5
+    else:
+        brain = np.logical_or.reduce([volumes[modality].data != 0 for modality in case.images])
+    if not brain.any():
+        reason = f"{case.mask} is empty" if case.mask else "every voxel of every modality is 0"
+        raise UserError(f"case {case.name}: no brain, since {reason}; mend or remove the case")
+    if not case.mask and brain.mean() > MOST_BRAIN:
+        warnings.warn(
+            f"case {case.name}: {brain.mean():.0%} of the voxels are not 0, so all of them count as brain; if the "
+            "background has another value, give a brain mask: --patterns ... mask=GLOB to train, --image mask=FILE to "
+            "predict",
+            stacklevel=3,
+        )
+    return brain
+
+
+def normalise(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Clipped to the 0.5 and 99.5 percentiles inside the brain, z-scored inside the brain, 0 outside.
+
+    image: float32 [X, Y, Z]; brain: bool [X, Y, Z]
+    returns float32 [X, Y, Z], all zeros where the image is constant. Raises UserError if the brain is empty.
+    """
+    if not brain.any():
+        raise UserError("the brain mask is empty, so there is nothing to normalise by; check the mask")
+    values = image[brain].astype(np.float64)
+    low, high = np.percentile(values, (0.5, 99.5))
+    result = np.zeros(image.shape, np.float32)
+    if high > low:
+        values = values.clip(low, high)
+        result[brain] = (values - values.mean()) / values.std()
+    return result
+
+
+def _check_same_grid(case: str, paths: dict[str, Path], volumes: dict[str, Volume]) -> None:
+    first, *others = volumes
+    for key in others:
+        if differing := _differences(volumes[first], volumes[key]):
+            both = f"{paths[first].name} and {paths[key].name}"
+            raise UserError(f"case {case}: {both} differ in {'; in '.join(differing)}; resample them to one grid")
+
+
+def _differences(a: Volume, b: Volume) -> list[str]:
+    found = []
+    if a.data.shape != b.data.shape:
+        found.append(f"shape, {a.data.shape} and {b.data.shape}")
+    spacings = [voxel_sizes(volume.affine) for volume in (a, b)]
+    if not np.allclose(*spacings, atol=SAME_PLACE):
+        found.append("spacing, {} and {} mm".format(*(" x ".join(f"{mm:.4g}" for mm in mms) for mms in spacings)))
+    # where the grids differ their first voxels do too, which would tell nothing new
+    if not found and not np.allclose(a.affine, b.affine, atol=SAME_PLACE):
+        largest = np.abs(a.affine - b.affine).max()
+        found.append(f"affine, by {largest:.4g} (allowed {SAME_PLACE:g})")
+    return found

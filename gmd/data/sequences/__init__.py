@@ -1,0 +1,1 @@
+"""Sequences of text, audio, vision: whatever file they come in -> samples -> padded batches; and synthetic ones."""

@@ -1,0 +1,81 @@
+"""Batches of the (sample, modality) pairs that exist, sequences padded."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from gmd.data.padded import Padded, pad
+from gmd.data.pairs import Pairs
+from gmd.data.sequences.samples import Sample
+
+NO_SCORE, NO_CLASS = float("nan"), -100  # the targets of padded steps; cross-entropy ignores -100 by default
+
+
+class SequenceBatches:
+    """The batches of an epoch: every sample once, the last batch smaller if need be.
+
+    Set `epoch` before each: the order depends on (seed, epoch) alone; and `start` to leave out the first batches.
+    `len` is the number of batches of a whole epoch.
+
+    Args:
+        samples: at least one.
+        modalities: their names, in canonical order; others are ignored.
+        batch: samples in a batch, at least 1.
+        seed: of the order.
+
+    Iterating gives what `collate` returns. Raises ValueError.
+    """
+
+    def __init__(self, samples: Sequence[Sample], modalities: Sequence[str], batch: int, seed: int):
+        if batch < 1:
+            raise ValueError(f"batch: expected at least 1 sample, got {batch}")
+        _check_samples(samples, modalities)
+        self.samples, self.modalities, self.batch, self.seed = samples, tuple(modalities), batch, seed
+        self.epoch, self.start = 0, 0
+
+    def __len__(self) -> int:
+        return -(-len(self.samples) // self.batch)
+
+    def __iter__(self) -> Iterator[tuple[Pairs, Tensor]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.samples))
+        for first in range(self.start * self.batch, len(order), self.batch):
+            yield collate([self.samples[i] for i in order[first : first + self.batch]], self.modalities)
+
+
+def collate(samples: Sequence[Sample], modalities: Sequence[str]) -> tuple[Pairs, Tensor]:
+    """A batch: Padded [n_m, L_m, F_m] for the n_m samples that have modality m, no key for one that none has.
+
+    Where each step has a target, all modalities are padded to the length of the targets, so that they can be fused.
+
+    samples: n of them, at least one; each has at least one of the modalities
+    returns the pairs and the targets, [n] or [n, L]: float32 scores, int64 classes; NaN or -100 in padded steps
+    Raises ValueError.
+    """
+    _check_samples(samples, modalities)
+    having = {m: [s for s, sample in enumerate(samples) if m in sample.values] for m in modalities}
+    having = {m: members for m, members in having.items() if members}
+    values = {m: pad([samples[s].values[m] for s in members]) for m, members in having.items()}
+    targets = [sample.target for sample in samples]
+    if targets[0].ndim == 0:
+        return Pairs(len(samples), having, values), torch.stack(targets)
+    longest = max(len(target) for target in targets)
+    values = {m: _lengthened(padded, longest) for m, padded in values.items()}
+    nothing = NO_SCORE if targets[0].is_floating_point() else NO_CLASS
+    return Pairs(len(samples), having, values), pad_sequence(targets, batch_first=True, padding_value=nothing)
+
+
+def _lengthened(padded: Padded, length: int) -> Padded:
+    return padded._replace(values=F.pad(padded.values, (0, 0, 0, length - padded.values.shape[1])))
+
+
+def _check_samples(samples: Sequence[Sample], modalities: Sequence[str]) -> None:
+    if not samples:
+        raise ValueError("samples: expected at least one, got none")
+    for sample in samples:
+        if not any(m in sample.values for m in modalities):
+            has = ", ".join(sample.values) or "nothing"
+            raise ValueError(f"sample {sample.name} has {has}, expected at least one of {', '.join(modalities)}")

@@ -1,0 +1,123 @@
+"""Spoken and written digits: recordings and images of the same digit, paired.
+
+The recordings are the Free Spoken Digit Dataset's (Jackson et al., 2018), the images scikit-learn's (the test part of
+UCI's optical digits, Alpaydin and Kaynak, 1998). Nobody wrote what they said here: the pairing is synthetic.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmd.data.sequences.log_mel import log_mel
+from gmd.data.sequences.npz import Arrays, check_arrays, read_npz
+from gmd.data.sequences.samples import SPLITS, Sample, SequenceData, check_splits
+from gmd.errors import UserError
+
+RATE = 8000  # samples per second
+MELS = 32
+CLASSES = tuple("0123456789")
+TESTED = 5  # recordings 0 to 4 of each speaker and digit test: the data set's own split
+HELD_OUT = 9  # one of so many training recordings validates
+_ARRAYS = {"waveform": ("i", 1), "offset": ("iu", 1), "digit": ("iu", 1), "speaker": ("U", 1), "index": ("iu", 1)}
+_PARTS = 4  # test and validation get at most a quarter of a digit's images each
+
+
+def read_digits(path: str | Path, seed: int = 0) -> SequenceData:
+    """Every recording with an image of its digit: ten classes, one target for a sample.
+
+    audio: log-mel features [frames, 32]; image: its 8 rows of 8 pixels, in [0, 1].
+    path: a .npz with `waveform` int16, all recordings end to end at 8 kHz; `offset` [n + 1], where each begins;
+        `digit`, `index` int [n]; `speaker` str [n]
+    seed: of the recordings that validate (a ninth of the training part, stratified by digit), of which images are in
+        which split, and of the pairing
+    No image is in two splits. Where a split has fewer images of a digit than recordings, images are used again.
+    Raises UserError: no such file, arrays that are missing, of another kind, or that do not belong together.
+    """
+    from sklearn.datasets import load_digits
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; expected a .npz of spoken digits")
+    arrays = read_npz(path)
+    _check(path, arrays)
+    rng = np.random.default_rng(seed)
+    parts = _split_recordings(arrays["digit"], arrays["index"], rng)
+    images = load_digits()
+    chosen = _choose_images(arrays["digit"], parts, images.target, rng)
+
+    rows = torch.from_numpy(images.images.astype(np.float32) / 16)
+    samples = [
+        Sample(name, {"audio": features, "image": rows[image]}, torch.tensor(int(digit)))
+        for name, features, image, digit in zip(_names(arrays), _features(arrays), chosen, arrays["digit"], strict=True)
+    ]
+    splits = {split: [samples[i] for i in members] for split, members in parts.items()}
+    check_splits(splits, path)
+    return SequenceData({"audio": MELS, "image": 8}, CLASSES, False, splits, _notes(parts, chosen))
+
+
+def _check(path: Path, arrays: Arrays) -> None:
+    check_arrays(path, arrays, _ARRAYS, ("digit", "speaker", "index"))
+    offset, waveform = arrays["offset"].astype(np.int64), arrays["waveform"]
+    if waveform.dtype != np.int16:
+        raise UserError(f"{path}: waveform is {waveform.dtype}, expected int16")
+    if len(offset) != len(arrays["digit"]) + 1 or offset[0] != 0 or offset[-1] != len(waveform):
+        raise UserError(
+            f"{path}: offset has {len(offset)} entries for {len(arrays['digit'])} recordings and {len(waveform)} "
+            "samples of sound, expected one more than recordings, from 0 to the end of the sound"
+        )
+    names = _names(arrays)
+    if len(short := np.flatnonzero(np.diff(offset) < 1)):
+        raise UserError(f"{path}: recording {names[short[0]]} has no sound, its length is {np.diff(offset)[short[0]]}")
+    if len(wrong := np.flatnonzero((arrays["digit"] < 0) | (arrays["digit"] > 9))):
+        raise UserError(f"{path}: recording {names[wrong[0]]} is of digit {arrays['digit'][wrong[0]]}, expected 0 to 9")
+
+
+def _names(arrays: Arrays) -> list[str]:
+    """As the data set calls its files."""
+    each = zip(arrays["digit"], arrays["speaker"], arrays["index"], strict=True)
+    return [f"{digit}_{speaker}_{index}" for digit, speaker, index in each]
+
+
+def _split_recordings(digits: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """split -> the numbers of its recordings, ascending"""
+    held_out = []
+    for digit in range(10):
+        training = np.flatnonzero((digits == digit) & (index >= TESTED))
+        held_out.append(rng.permutation(training)[: round(len(training) / HELD_OUT)])
+    validation = np.sort(np.concatenate(held_out))
+    train = np.setdiff1d(np.flatnonzero(index >= TESTED), validation)
+    return {"train": train, "validation": validation, "test": np.flatnonzero(index < TESTED)}
+
+
+def _choose_images(
+    digits: np.ndarray, parts: dict[str, np.ndarray], written: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """For each recording an image of its digit; test and validation have their own images, training the rest."""
+    chosen = np.empty(len(digits), np.int64)
+    for digit in range(10):
+        free = rng.permutation(np.flatnonzero(written == digit))
+        most = len(free) // _PARTS
+        for split in reversed(SPLITS):
+            members = parts[split][digits[parts[split]] == digit]
+            own = free if split == "train" else free[: min(len(members), most)]
+            free = free[len(own) :]
+            chosen[members] = rng.permutation(np.resize(own, len(members)))
+    return chosen
+
+
+def _features(arrays: Arrays) -> list[Tensor]:
+    sound = torch.from_numpy(arrays["waveform"].astype(np.float32) / 2**15)
+    lengths = np.diff(arrays["offset"].astype(np.int64)).tolist()
+    return [log_mel(recording, RATE, MELS) for recording in sound.split(lengths)]
+
+
+def _notes(parts: dict[str, np.ndarray], chosen: np.ndarray) -> tuple[str, ...]:
+    images = {split: len(set(chosen[members])) for split, members in parts.items()}
+    used = ", ".join(f"{split} {len(parts[split])} recordings with {images[split]} images" for split in SPLITS)
+    return (
+        "the pairing of recordings with images is synthetic: by digit, at random",
+        f"images are used again where they are fewer than the recordings, never in another split: {used}",
+        "the test recordings are the data set's own; all splits share its speakers, and perhaps writers of the images",
+    )

@@ -1,0 +1,162 @@
+"""The pickles in which MOSI and MOSEI are handed around: {"train" | "valid" | "test": {name: array}}.
+
+MMSA and Self-MM (Yu et al., AAAI 2021): `text`, `audio`, `vision` [N, L, F], `regression_labels` [N], `id` [N], and in
+unaligned files `audio_lengths` and `vision_lengths` [N]. MulT (Tsai et al., ACL 2019) and CGGM: `labels` [N, 1, 1], and
+`id` [N] or [N, 3], a video with beginning and end. Other entries are not looked at.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from gmd.data.sequences.padding import padded_in_front, unpadded
+from gmd.data.sequences.samples import (
+    SENTIMENT_MODALITIES,
+    SPLITS,
+    Sample,
+    SequenceData,
+    check_scores,
+    check_splits,
+    finite,
+)
+from gmd.errors import UserError
+
+_KEYS = dict(zip(SPLITS, ("train", "valid", "test"), strict=True))
+_LABELS = ("regression_labels", "labels")  # MMSA's and MulT's; MMSA's files have other labels as well
+_KINDS = {"biuf": "numbers", "iu": "whole numbers", "USOiu": "str or whole numbers"}
+
+
+class _Part(NamedTuple):
+    """What a file has for one split, checked."""
+
+    names: list[str]
+    scores: np.ndarray  # [N], numbers
+    arrays: dict[str, np.ndarray]  # modality -> numbers [N, L, F]
+    lengths: dict[str, np.ndarray]  # modality -> whole numbers [N], if the file gives any
+
+
+def sentiment_from(path: Path, content: Any) -> SequenceData:
+    """What `read_pickle` found, as sequences with one score each. `content` is emptied, to free memory on the way.
+
+    A sequence is as long as the file says (`audio_lengths`), else it is what is left without the all-zero steps on the
+    padded side: behind, or in front where more of a modality's sequences begin than end with zeros, as in MulT's
+    aligned files. Each modality is cut for itself, aligned or not: no network here looks across them step by step.
+    Zeros alone mean that a sample does not have the modality; a sample that has none is left out. Both are counted.
+    Raises UserError: splits or arrays that are missing, of another kind or of different lengths, labels that are no
+        scores, an empty split, a name in two splits.
+    """
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in _KEYS.values()):
+        there = f"a dictionary with {_listed(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise UserError(f"{path}: holds {there}, expected a dictionary with the dictionaries train, valid and test")
+    notes = ["text_bert is not read, text is"] if any("text_bert" in content[key] for key in _KEYS.values()) else []
+    # copies, since one dictionary may be two splits: then its names say so
+    parts = {split: _part(f"{path}: {key}", dict(content[key])) for split, key in _KEYS.items()}
+    content.clear()
+    values = {split: [{} for _ in part.names] for split, part in parts.items()}
+    features = {}
+    for m in SENTIMENT_MODALITIES:
+        features[m] = _features(path, m, parts)
+        notes += _fill(values, m, parts)
+    splits = {split: _samples(part, values[split]) for split, part in parts.items()}
+    if empty := sum(len(part.names) - len(splits[split]) for split, part in parts.items()):
+        notes.append(f"{empty} samples have no modality at all and are left out")
+    check_splits(splits, path)
+    return SequenceData(features, None, False, splits, tuple(notes))
+
+
+def _part(source: str, content: dict) -> _Part:
+    missing = [m for m in SENTIMENT_MODALITIES if m not in content]
+    missing += [] if any(key in content for key in _LABELS) else ["regression_labels (or labels)"]
+    if missing:
+        hint = "; text_bert holds the numbers of words" if "text" in missing and "text_bert" in content else ""
+        raise UserError(f"{source} has no {', '.join(missing)}; there is {_listed(content)}{hint}")
+    arrays = {m: _array(f"{source} {m}", content[m], "biuf", (3,)) for m in SENTIMENT_MODALITIES}
+    scores = _scores(source, content)
+    given = {m: content[f"{m}_lengths"] for m in arrays if f"{m}_lengths" in content}
+    lengths = {m: _array(f"{source} {m}_lengths", value, "iu", (1,)) for m, value in given.items()}
+    names = _names(source, content, len(scores))
+    sizes = {m: len(array) for m, array in arrays.items()} | {"labels": len(scores), "id": len(names)}
+    sizes |= {f"{m}_lengths": len(array) for m, array in lengths.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{key}: {size}" for key, size in sizes.items())
+        raise UserError(f"{source} has arrays of different lengths ({listed}), expected an entry for each sample")
+    for m, array in lengths.items():
+        if (array < 0).any():
+            raise UserError(f"{source} {m}_lengths has {array.min()} for {names[array.argmin()]}, expected 0 or more")
+    check_scores(scores, names, source)
+    return _Part(names, scores, arrays, lengths)
+
+
+def _array(what: str, value: Any, kinds: str, axes: tuple[int, ...]) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of different lengths
+        raise UserError(f"{what} is no array: {error}") from error
+    if array.dtype.kind not in kinds or array.ndim not in axes:
+        listed = " or ".join(map(str, axes))
+        raise UserError(f"{what} is {array.dtype} {list(array.shape)}, expected {_KINDS[kinds]} with {listed} axes")
+    return array
+
+
+def _scores(source: str, content: dict) -> np.ndarray:
+    key = next(key for key in _LABELS if key in content)
+    labels = _array(f"{source} {key}", content[key], "biuf", (1, 2, 3))
+    if labels.size != len(labels):
+        raise UserError(f"{source} {key} is {list(labels.shape)}, expected one score for each sample")
+    return labels.reshape(-1)
+
+
+def _names(source: str, content: dict, samples: int) -> list[str]:
+    """The file's ids, with #2 behind the second of a kind; without ids the split's samples are numbered."""
+    if "id" not in content:
+        split = source.rpartition(" ")[2]
+        return [f"{split}_{row}" for row in range(samples)]
+    ids = _array(f"{source} id", content["id"], "USOiu", (1, 2))
+    names, times = [], Counter()
+    for row in ids if ids.ndim == 2 else ids[:, None]:
+        name = "_".join(item.decode("latin1") if isinstance(item, bytes) else str(item) for item in row)
+        times[name] += 1
+        names.append(name if times[name] == 1 else f"{name}#{times[name]}")
+    return names
+
+
+def _features(path: Path, modality: str, parts: dict[str, _Part]) -> int:
+    sizes = {_KEYS[split]: part.arrays[modality].shape[2] for split, part in parts.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{key}: {size}" for key, size in sizes.items())
+        raise UserError(f"{path}: {modality} has different numbers of features ({listed}), expected the same")
+    return sizes["train"]
+
+
+def _fill(values: dict[str, list[dict]], modality: str, parts: dict[str, _Part]) -> list[str]:
+    """Gives each sample its sequence, if it has one; returns notes of what had to be done about it."""
+    in_front = padded_in_front(part.arrays[modality] for part in parts.values())
+    counts = Counter()
+    for split, part in parts.items():
+        array, replaced = finite(part.arrays.pop(modality))
+        counts["replaced"] += replaced
+        lengths = part.lengths[modality].tolist() if modality in part.lengths else [None] * len(array)
+        for sample, steps, length in zip(values[split], array, lengths, strict=True):
+            if (sequence := unpadded(steps, length, in_front, counts)) is not None:
+                sample[modality] = sequence
+    texts = {
+        "replaced": "{} values that are NaN or infinite are replaced by 0",
+        "absent": "{} samples do not have it: their sequence is empty or all zeros",
+        "disagree": "{} samples have a stated length that is beyond the array, or leaves out steps that are not zeros",
+    }
+    notes = [f"{modality}: padded in front, not behind"] if in_front else []
+    return notes + [f"{modality}: {text.format(counts[key])}" for key, text in texts.items() if counts[key]]
+
+
+def _samples(part: _Part, values: list[dict]) -> list[Sample]:
+    """Those that have any modality."""
+    targets = torch.from_numpy(part.scores.astype(np.float32))
+    return [Sample(*sample) for sample in zip(part.names, values, targets, strict=True) if sample[1]]
+
+
+def _listed(content: dict) -> str:
+    names = [key[:40] if isinstance(key, str) else type(key).__name__ for key in content]
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "") or "nothing"

@@ -1,0 +1,1 @@
+"""`gmd compare`: evaluated runs against the first of them, paired case by case."""

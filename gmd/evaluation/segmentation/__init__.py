@@ -1,0 +1,1 @@
+"""`gmd evaluate` of runs that segment, single ones and cross-validations."""

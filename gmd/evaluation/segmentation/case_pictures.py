@@ -1,0 +1,50 @@
+"""Pictures of what a network makes of single cases: the best, the median and the worst of an evaluation."""
+
+from pathlib import Path
+from statistics import fmean
+
+from torch import nn
+
+from gmd.config import TrainBrats
+from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.labels import LabelScheme
+from gmd.data.segmentation.volumes import load_case
+from gmd.pictures.case import draw_case
+from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
+from gmd.scoring.segmentation.tables import Score
+
+
+def draw_cases(
+    network: nn.Module, cases: list[Case], scheme: LabelScheme, scores: list[Score], config: TrainBrats, folder: Path
+) -> list[Path]:
+    """`case_best.png`, `case_median.png` and `case_worst.png` of the folder; of fewer cases fewer, see `choose_cases`.
+
+    The predictions are made anew: to keep those of every case until the best is known would take too much memory.
+    """
+    by_name = {case.name: case for case in cases}
+    chosen = choose_cases(scores)
+    for place in {"best", "median", "worst"} - chosen.keys():  # of an evaluation of more cases
+        (folder / f"case_{place}.png").unlink(missing_ok=True)
+    written = []
+    for place, (name, dice) in chosen.items():
+        case = load_case(by_name[name], scheme)
+        outputs = predict_modalities(network, present_volumes(network, case), config.patch, config.precision)
+        drawn = {subset: mask for subset, mask in predict_subsets(outputs) if len(subset) in (1, len(outputs))}
+        about = f"{place} of {len(cases)} cases, mean Dice {dice:.2f}" if len(cases) > 1 else ""
+        written.append(draw_case(case, drawn, scores, network.regions, folder / f"case_{place}.png", about))
+    return written
+
+
+def choose_cases(scores: list[Score]) -> dict[str, tuple[str, float]]:
+    """ "best", "median" and "worst" -> the name of a case and its mean Dice over regions and the subsets that it has.
+
+    Of two cases there is a best and a worst one; a single one is called the median. Of an even number the median is
+    the better one of the two in the middle.
+    """
+    by_case: dict[str, list[float]] = {}
+    for score in scores:
+        by_case.setdefault(score.case, []).append(score.dice)
+    ranked = sorted(((name, fmean(dice)) for name, dice in by_case.items()), key=lambda each: each[1])
+    chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+    kept = {1: ("median",), 2: ("best", "worst")}.get(len(ranked), tuple(chosen))
+    return {place: chosen[place] for place in kept}

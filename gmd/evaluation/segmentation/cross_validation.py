@@ -1,0 +1,111 @@
+"""The evaluation of a cross-validation: every patient tested once, by the fold that has not seen them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from gmd.config import TrainBrats, differences
+from gmd.errors import UserError
+from gmd.evaluation.results_folder import results_folder, write_texts
+from gmd.evaluation.segmentation.held_out import listed_cases
+from gmd.evaluation.segmentation.run import evaluate_run, score_texts
+from gmd.models.precision import Precision
+from gmd.scoring.segmentation.tables import Row, read_cases, subset_table
+from gmd.training.checkpoint import load_checkpoint
+from gmd.training.folds import fold_folders
+from gmd.training.saved_run import read_config
+
+
+def evaluate_folds(
+    folder: Path, which: Literal["best", "last"] = "best", precision: Precision | None = None
+) -> list[Row]:
+    """Evaluates every fold, then all of their test cases together, as one table.
+
+    Each fold is evaluated anew, into its own `evaluation/`; `table.md`, `table.csv` and `cases.csv` of all go to
+    `evaluation/` of the folder, where `gmd compare` finds them.
+
+    Args:
+        folder: what --out was, with the runs fold0, fold1, ... in it.
+        which: the checkpoint.
+        precision: what the networks compute in; by default that of the training.
+
+    Raises UserError: a fold that is missing or belongs to another cross-validation, a patient who is tested twice or
+        never, what `evaluate_run` raises.
+    """
+    folder = Path(folder)
+    runs = find_folds(folder)
+    check_tested_once(runs)
+    for run in runs:
+        evaluate_run(run, which=which, precision=precision)
+    scores = [score for run in runs for score in read_cases(run / "evaluation" / "cases.csv")]
+    config = read_config(runs[0])
+    regions = tuple(dict.fromkeys(score.region for score in scores))
+    rows = subset_table(scores, config.modalities, regions)
+    cases = len({score.case for score in scores})
+    about = (
+        f"Hard Dice, mean over the {cases} cases of {len(runs)} folds, each tested by the fold that has not seen its "
+        f"patient; {which}.pt of {folder.resolve().name}, {precision or config.precision}."
+    )
+    if unfinished := unfinished_folds(runs):
+        about += f" Not known to be trained to the end: {', '.join(unfinished)}."
+    texts = score_texts(scores, rows, config.modalities, regions, about)
+    print(texts["table.md"], *write_texts(results_folder(folder, None), texts), sep="\n")
+    return rows
+
+
+def find_folds(folder: Path) -> list[Path]:
+    """fold0 to fold{K-1}, in this order.
+
+    Raises UserError if one is missing, or is of another cross-validation, or was trained with other settings.
+    """
+    there = fold_folders(folder)
+    if not there:
+        raise UserError(f"{folder}: holds no folds, fold0 and so on; give what --out was in training")
+    first = read_config(there[0])
+    if not isinstance(first, TrainBrats) or first.folds is None:
+        raise UserError(f"{there[0]}: not a fold of a cross-validation; evaluate it as a run by itself")
+    runs = [folder / f"fold{fold}" for fold in range(first.folds)]
+    for fold, run in enumerate(runs):
+        if run not in there:
+            raise UserError(f"{run}: there is no such fold of {first.folds}; train it first, with --resume")
+        config = read_config(run)
+        if isinstance(config, TrainBrats) and config.fold != fold:
+            raise UserError(f"{run}: was trained as fold {config.fold}, expected {fold}; train it anew")
+        # what is pooled must differ in nothing but the patients
+        if odd := differences(config, replace(first, fold=fold)):
+            raise UserError(
+                f"{run}: was trained with other settings than {there[0].name} ('there'): {'; '.join(odd)}; "
+                "train it anew with the same"
+            )
+    return runs
+
+
+def unfinished_folds(runs: list[Path]) -> list[str]:
+    """As `"fold1 (3 of 100 epochs)"`: those with neither all of their epochs nor --patience at its end."""
+    told = []
+    for run in runs:
+        if not (run / "last.pt").exists():
+            told.append(f"{run.name} (no last.pt)")
+            continue
+        config, state = read_config(run), load_checkpoint(run / "last.pt")
+        out_of_patience = config.patience is not None and state["not_better"] >= config.patience
+        if state["epochs"] < config.epochs and not out_of_patience:
+            told.append(f"{run.name} ({state['epochs']} of {config.epochs} epochs)")
+    return told
+
+
+def check_tested_once(runs: list[Path]) -> None:
+    """Raises UserError, naming them, unless each patient of the folds is in exactly one test split."""
+    tested_by: dict[str, list[str]] = {}
+    for run in runs:
+        splits = {name: {case.patient for case in listed_cases(run, name)} for name in ("train", "validation", "test")}
+        for patient in set().union(*splits.values()):
+            tested_by.setdefault(patient, [])
+        for patient in splits["test"]:
+            tested_by[patient].append(run.name)
+    if wrong := {patient: by for patient, by in sorted(tested_by.items()) if len(by) != 1}:
+        patient, by = next(iter(wrong.items()))
+        raise UserError(
+            f"{runs[0].parent}: {len(wrong)} of {len(tested_by)} patients are not tested by exactly one fold, as "
+            f"{patient} by {' and '.join(by) or 'none'}; have the data changed between the folds? Train them anew"
+        )

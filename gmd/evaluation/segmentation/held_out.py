@@ -1,0 +1,84 @@
+"""The cases a run may be scored on: those that neither trained nor selected it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from gmd.config import TrainBrats
+from gmd.data.segmentation.cases import Case, find_cases, parse_patterns
+from gmd.data.segmentation.labels import SCHEMES, LabelScheme
+from gmd.data.segmentation.splits import patient_of
+from gmd.errors import UserError
+from gmd.training.saved_run import read_splits
+
+
+class Listed(NamedTuple):
+    """A case as splits.json has it; `folder` is resolved."""
+
+    name: str
+    folder: Path
+    patient: str
+
+
+def listed_cases(run: Path, split: str) -> list[Listed]:
+    """Those of train, validation or test. Raises UserError if the run's splits.json does not say."""
+    try:
+        return [Listed(case["name"], Path(case["folder"]), case["patient"]) for case in read_splits(run)[split]]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{run / 'splits.json'}: does not name the {split} cases, their folders and patients "
+            f"({type(error).__name__}: {error}); damaged, or not of gmd train brats? Restore it from a copy"
+        ) from error
+
+
+def own_test_cases(run: Path, config: TrainBrats) -> tuple[list[Case], LabelScheme]:
+    """Those of its `splits.json`, read where that says they are: cases that have come or gone since change nothing.
+
+    Raises UserError if they are gone.
+    """
+    wanted = {listed.folder: listed.name for listed in listed_cases(run, "test")}
+    patterns = parse_patterns(config.patterns) or None
+    cases = []
+    for folder, name in wanted.items():
+        found = find_cases(folder, config.modalities, patterns)[0] if folder.is_dir() else []
+        cases += [replace(case, name=name) for case in found if case.folder == folder]
+    if lost := sorted(map(str, wanted.keys() - {case.folder for case in cases})):
+        raise UserError(f"{run}: {len(lost)} of its test cases are gone, as {lost[0]}; restore them, or give --data")
+    return cases, SCHEMES[config.labels]
+
+
+def other_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case], LabelScheme]:
+    """The labelled cases in `data`, or in its folder `test` if it has one, and what their labels mean.
+
+    Raises UserError: what `find_cases` raises; cases or patients that training or model selection has seen.
+    """
+    data = data / "test" if (data / "test").is_dir() else data
+    cases, scheme = find_cases(data, config.modalities, parse_patterns(config.patterns) or None)
+    seen = [case for split in ("train", "validation") for case in listed_cases(run, split)]
+    if known := _known(cases, seen):
+        named = ", ".join(known[:5]) + ", ..." * (len(known) > 5)
+        raise UserError(
+            f"{data}: {len(known)} of its {len(cases)} cases have trained or selected this model ({named}); "
+            "their scores would say nothing about new ones. Give unseen cases (rename those that only share "
+            "a name), or leave --data out to score the run's test cases"
+        )
+    ours, theirs = SCHEMES[config.labels], SCHEMES[scheme or config.labels]
+    # BraTS 2023 numbers the same regions otherwise than the years before
+    return cases, theirs if theirs.regions.keys() == ours.regions.keys() else ours
+
+
+def _known(cases: list[Case], seen: list[Listed]) -> list[str]:
+    """The names of those that are among `seen`: by folder, by patient, or by any of their images.
+
+    A link to a file gives it another name and another folder, and leaves it the image that it was.
+    """
+    folders = {listed.folder for listed in seen}
+    patients = {listed.patient for listed in seen}
+    files = {path.resolve() for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    return [
+        case.name
+        for case in cases
+        if case.folder.resolve() in folders
+        or patient_of(case) in patients
+        or any(path.resolve() in files for path in case.images.values())
+    ]

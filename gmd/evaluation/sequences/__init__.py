@@ -1,0 +1,1 @@
+"""`gmd evaluate` of runs on sequences."""

@@ -1,0 +1,1 @@
+"""The 3-D U-Net of Dynamic Sharing and its convolutions."""

@@ -1,0 +1,89 @@
+"""A 3-D U-Net whose convolutions serve every modality and whose norms belong to one each."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from gmd.data.pairs import Pairs
+from gmd.models.dynamic_sharing import ModalityGroupNorm, mean_fusion
+from gmd.models.segmentation.conv import Conv3d, PointwiseConv3d
+from gmd.models.segmentation.resampling import doubled, halved
+from gmd.subsets import Subset
+
+PUBLISHED_CHANNELS = (32, 64, 128, 256, 512)  # width 1
+# Regions are a few per cent of the voxels. From that prior (Lin et al., ICCV 2017, section 3.3) the background is right
+# at once; starting from 0, it drives every weight of the last layer below 0 before any region is found.
+PRIOR_LOGIT = -3.0
+
+
+class UNet3d(nn.Module):
+    """U-Net of Dynamic Sharing (Wang et al., AAAI 2024): shared 3-D convolutions, one GroupNorm affine per modality.
+
+    Args:
+        modalities: names, in the order of their indices.
+        regions: names of the output channels.
+        width: factor on the published 32, 64, 128, 256, 512 channels of the five levels.
+
+    Call it with single-channel volumes [n, 1, X, Y, Z], float, and the modality index of each
+    (an int for all of them, or n ints); it returns logits [n, R, X, Y, Z]. X, Y and Z must be multiples of `stride`.
+    """
+
+    stride = 2 ** (len(PUBLISHED_CHANNELS) - 1)
+
+    def __init__(self, modalities: Sequence[str], regions: Sequence[str], width: float = 1.0):
+        super().__init__()
+        channels = [max(1, round(c * width)) for c in PUBLISHED_CHANNELS]
+        self.modalities = tuple(modalities)
+        self.regions = tuple(regions)
+        down = pairwise([1, *channels])
+        self.encoder = nn.ModuleList(DoubleConv(i, o, len(modalities)) for i, o in down)
+        up = reversed(list(pairwise(channels)))
+        self.decoder = nn.ModuleList(DoubleConv(fine + coarse, fine, len(modalities)) for fine, coarse in up)
+        self.head = Head(channels[0], len(regions))
+
+    def forward(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
+        return self.head(self.features(volumes, modality))
+
+    def fuse(self, outputs: Pairs, subset: Subset | None = None) -> tuple[Tensor, list[int]]:
+        """The mean over `subset`, for the samples that have all of it, or over what each has: [b, ...] and samples."""
+        return mean_fusion(outputs, subset)
+
+    def features(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
+        """What `head` makes the logits of: [n, C, X, Y, Z], with the channels of the finest level."""
+        if volumes.ndim != 5 or volumes.shape[1] != 1 or any(s % self.stride for s in volumes.shape[2:]):
+            raise ValueError(
+                f"volumes: expected [n, 1, X, Y, Z] with X, Y, Z multiples of {self.stride}, got {list(volumes.shape)}"
+            )
+        x, skips = volumes, []
+        for level, block in enumerate(self.encoder):
+            x = block(halved(x) if level else x, modality)
+            skips.append(x)
+        skips.pop()
+        for block in self.decoder:
+            x = block(torch.cat([skips.pop(), doubled(x)], dim=1), modality)
+        return x
+
+
+class Head(PointwiseConv3d):
+    """The last layer. Whoever resets it, a copy as CGGM's classifiers are say, starts from the prior again."""
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.constant_(self.bias, PRIOR_LOGIT)
+
+
+class DoubleConv(nn.Module):
+    """Twice: 3x3x3 convolution (shared), GroupNorm with the modality's own affine and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_modalities: int):
+        super().__init__()
+        self.conv1 = Conv3d(in_channels, out_channels)
+        self.norm1 = ModalityGroupNorm(out_channels, num_modalities)
+        self.conv2 = Conv3d(out_channels, out_channels)
+        self.norm2 = ModalityGroupNorm(out_channels, num_modalities)
+
+    def forward(self, x: Tensor, modality: int | Sequence[int]) -> Tensor:
+        x = self.norm1(self.conv1(x), modality)
+        return self.norm2(self.conv2(x), modality)

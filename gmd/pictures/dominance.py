@@ -1,0 +1,115 @@
+"""The dominance of the modalities over training, as a picture and in words."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gmd.config.file import CONFIG, read_yaml
+from gmd.files import replacing
+from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED
+from gmd.monitor.dominance_verdict import dominance_text, rises
+from gmd.monitor.metrics_file import read_metrics
+from gmd.pictures.style import STYLE, save_figure, thinned
+from gmd.subsets import subset_name
+
+# Okabe and Ito's, without the yellow, which is too light for a line; dashes tell them apart without any colour
+LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#56B4E9", "-"), ("#E69F00", "--"))
+TOGETHER = "0.35"  # grey, of what is not one modality's
+RISE = "rise of the loss"
+TITLES = {
+    RISE: "How much the loss of all modalities rises without each of them",
+    NORM: "Norms of the gradients of the objectives",
+    WITH_ALL: "Cosine of each modality's own objective with that of all",
+    WITH_MERGED: "Cosine of each modality's own objective with the merged gradient",
+    "gradient norm": "Norm of the mean loss's gradient at each modality's output",
+}
+POINTS = 100  # of a line; several cross here, and what one step says is noise
+
+
+def write_dominance(run: Path) -> list[Path]:
+    """`dominance.png` and `dominance.txt` in the run's folder, from its `metrics.jsonl`; the picture of finite steps.
+
+    Raises UserError if no step has been recorded.
+    """
+    steps, _ = read_metrics(run / "metrics.jsonl")
+    modalities = read_yaml(run / CONFIG)["modalities"]
+    path = run / "dominance.txt"
+    with replacing(path) as unfinished:
+        unfinished.write_text(dominance_text(steps, modalities), encoding="utf-8")
+    finite = [step for step in steps if step.get("dominance")]
+    return [draw_dominance(finite, modalities, run / "dominance.png"), path] if finite else [path]
+
+
+def draw_dominance(steps: Sequence[dict], modalities: Sequence[str], path: Path) -> Path:
+    """A panel for each quantity, with a line for each modality; norms and quantities that the method reports included.
+
+    Args:
+        steps: lines of metrics.jsonl, finite ones.
+    """
+    occurring = dict.fromkeys(name for step in steps for name in step["dominance"]["modality"])
+    steps = [step | {"dominance": _with_rises(step, modalities)} for step in steps]
+    compared = any(RISE in step["dominance"]["modality"] for step in steps)
+    quantities = [*([RISE] if compared else []), NORM, *(name for name in occurring if name != NORM)]
+    projected = [step["dominance"]["projected"] for step in steps]
+    surgery = any(value is not None for value in projected)
+    x = thinned([step["step"] for step in steps], POINTS)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10, 3.2 * (len(quantities) + surgery)), layout="constrained")
+        axes = figure.subplots(len(quantities) + surgery, 1, sharex=True, squeeze=False)[:, 0]
+        for quantity, ax in zip(quantities, axes, strict=False):
+            _draw_quantity(ax, x, steps, quantity, modalities)
+        if surgery:
+            _draw_projected(axes[-1], x, projected)
+        for ax in axes:
+            ax.grid(alpha=0.3)
+        axes[-1].set_xlabel("step")
+        return save_figure(figure, path)
+
+
+def _with_rises(step: dict, modalities: Sequence[str]) -> dict:
+    missed = rises(step, modalities)
+    modality = step["dominance"]["modality"]
+    return step["dominance"] | {"modality": modality | ({RISE: missed} if missed else {})}
+
+
+def _draw_quantity(ax: Axes, x: np.ndarray, steps: Sequence[dict], quantity: str, modalities: Sequence[str]) -> None:
+    if quantity == NORM:
+        name = _together(steps, modalities)
+        _draw_line(ax, x, [step["dominance"]["norms"].get(name) for step in steps], name, TOGETHER, "-")
+    for modality, (colour, dashes) in zip(modalities, cycle(LINES), strict=False):
+        values = [step["dominance"]["modality"].get(quantity, {}).get(modality) for step in steps]
+        _draw_line(ax, x, values, modality, colour, dashes)
+    ax.set_title(TITLES.get(quantity, quantity.capitalize()))
+    ax.set_ylabel(quantity.split()[0] if quantity in (WITH_ALL, WITH_MERGED) else quantity)
+    if quantity in (NORM, "gradient norm"):
+        ax.set_ylim(bottom=0)
+    else:
+        ax.axhline(0, color="0.6", linewidth=0.8)
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(frameon=False, ncols=len(modalities) + 1)
+
+
+def _draw_line(ax: Axes, x: np.ndarray, values: Sequence[float | None], label: str, colour: str, dashes: str) -> None:
+    """None, and no place in the legend, of what no step has."""
+    y = thinned(values, POINTS)
+    if np.isfinite(y).any():
+        ax.plot(x, y, color=colour, linestyle=dashes, linewidth=1.8, label=label)
+
+
+def _together(steps: Sequence[dict], modalities: Sequence[str]) -> str:
+    """The objective of all modalities, or the mean of several where the method has one gradient for them."""
+    everything = subset_name(tuple(modalities))
+    return everything if any(everything in step["dominance"]["norms"] for step in steps) else "mean"
+
+
+def _draw_projected(ax: Axes, x: np.ndarray, projected: Sequence[float | None]) -> None:
+    percent = 100 * thinned(projected, POINTS)
+    ax.plot(x, percent, color=TOGETHER)
+    ax.set_title("Projected share: how much of the mean gradient the surgery changed, in norm")
+    ax.set_ylabel("%")
+    ax.set_ylim(0, max(1, 1.05 * np.nanmax(percent)))

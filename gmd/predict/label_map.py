@@ -1,0 +1,33 @@
+"""From predicted regions to the label values of a data set: the inverse of `region_targets`."""
+
+from itertools import zip_longest
+
+import numpy as np
+
+from gmd.data.segmentation.labels import LabelScheme
+
+
+def paint(regions: np.ndarray, scheme: LabelScheme) -> np.ndarray:
+    """The label map that has these regions.
+
+    Each voxel gets the value of the innermost region predicted there. So a voxel of ET is ET, and thereby part of TC
+    and WT, even where the network said so of neither: regions that are nested come back from `region_targets` as they
+    were, others grow by what was predicted inside them.
+
+    regions: bool [R, X, Y, Z], in the scheme's order, from the outermost to the innermost
+    returns uint8 [X, Y, Z]
+    """
+    labels = np.zeros(regions.shape[1:], np.uint8)
+    for region, value in zip(regions, region_values(scheme), strict=True):
+        labels[region] = value
+    return labels
+
+
+def region_values(scheme: LabelScheme) -> list[int]:
+    """What a voxel of each region is that is in no region further in.
+
+    BraTS 2018-2021: 2, 1, 4; from 2023: 2, 1, 3. BraTS 2015: 2, 1, 4, since necrosis (1) and non-enhancing core (3) are
+    one region to the network. binary: 1.
+    """
+    values = scheme.regions.values()
+    return [min(set(own).difference(inner or ())) for own, inner in zip_longest(values, list(values)[1:])]

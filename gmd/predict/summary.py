@@ -1,0 +1,58 @@
+"""What is said of a prediction: what was missing, how such a case scored in the evaluation, how much was found."""
+
+import csv
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gmd.data.segmentation.labels import LabelScheme, region_targets
+from gmd.evaluation.results_folder import outdated, scored_checkpoint
+from gmd.predict.request import Job
+from gmd.subsets import Subset, subset_name
+
+
+def volumes_of(labels: np.ndarray, affine: np.ndarray, scheme: LabelScheme) -> dict[str, float]:
+    """Region -> ml. labels: uint8 [X, Y, Z] with the values of the scheme; affine: [4, 4], to mm"""
+    voxel = abs(np.linalg.det(affine[:3, :3])) / 1000
+    regions = region_targets(labels, scheme, "the prediction")
+    counts = regions.reshape(len(regions), -1).sum(axis=1, dtype=np.int64)
+    return {region: float(voxel * count) for region, count in zip(scheme.regions, counts, strict=True)}
+
+
+def case_line(job: Job, present: Subset, modalities: Sequence[str], volumes: dict[str, float]) -> str:
+    """volumes: region -> ml"""
+    missing = [m for m in modalities if m not in job.case.images]
+    constant = [m for m in job.case.images if m not in present]
+    absent = [
+        f"{what}: {', '.join(those)}" for what, those in (("missing", missing), ("one value only", constant)) if those
+    ]
+    source = f"from {', '.join(present)}" + (f" ({'; '.join(absent)})" if absent else "")
+    found = ", ".join(f"{region} {_millilitres(volume)}" for region, volume in volumes.items())
+    empty = [region for region, volume in volumes.items() if not volume]
+    warning = f"; warning: not a voxel of {' or '.join(empty)}" if empty else ""
+    return f"{job.case.name}, {source}: {found}{warning}; written: {' and '.join(map(str, job.outputs))}"
+
+
+def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
+    """How the run scored for exactly this subset in its evaluation, if it has been evaluated."""
+    results, again = run / "evaluation", f"gmd evaluate {shlex.quote(str(run))}"
+    table = results / "table.csv"
+    told = f"With {', '.join(present)} {run.resolve().name}"
+    if not table.exists():
+        return f"How good that is, {again} would tell; it has not been run."
+    with open(table, newline="", encoding="utf-8") as file:
+        [row] = [row for row in csv.DictReader(file) if row["subset"] == subset_name(present)]
+    if not int(row["cases"]):
+        return f"{told} was never tested: no case of its evaluation has these modalities."
+    dice = ", ".join(f"{region} {float(row[region]):.3f}" for region in regions)
+    cases = int(row["cases"])
+    of = f" of {scored}" if (scored := scored_checkpoint(results)) else ""
+    warning = f" That is outdated: {changed}; {again} again." if (changed := outdated(run, results)) else ""
+    return f"{told} scored a mean Dice of {dice} in its evaluation{of}, over {cases} case{'s' * (cases > 1)}.{warning}"
+
+
+def _millilitres(volume: float) -> str:
+    """Two digits at least: small lesions are a few voxels of a cubic millimetre."""
+    return f"{volume:.1f} ml" if volume >= 10 else f"{volume:.2g} ml"

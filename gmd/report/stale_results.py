@@ -1,0 +1,40 @@
+"""Evaluations of weights that a run no longer has: a report shows them, and says so before it does."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from gmd.evaluation.results_folder import RECORD, outdated
+
+
+def outdated_results(run: Path) -> list[str]:
+    """A sentence for each evaluation, on the run's own test cases or on other data, of an older checkpoint."""
+    sentences = []
+    for table in sorted((run / "evaluation").rglob("table.csv")):
+        if changed := outdated(run, table.parent):
+            command = ["gmd", "evaluate", str(run)]
+            if (data := table.with_name(RECORD)).exists():
+                command += ["--data", data.read_text(encoding="utf-8").strip()]
+            sentences.append(
+                f"{table.parent.relative_to(run)} is outdated: {changed}. Score anew by: {shlex.join(command)}"
+            )
+    return sentences
+
+
+def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
+    """Of a cross-validation: also if a fold was evaluated, or trained anew, after all had been scored together."""
+    together = folder / "evaluation" / "cases.csv"
+    if not together.exists():
+        return []
+    found = [f"of {fold.name} {changed}" for fold in folds if (changed := outdated(fold, fold / "evaluation"))]
+    if _scores(together) != [score for fold in folds for score in _scores(fold / "evaluation" / "cases.csv")]:
+        found.append("it is not what the folds' own evaluations say now")
+    if not found:
+        return []
+    return [
+        f"evaluation is outdated: {'; '.join(found)}. Score anew by: {shlex.join(['gmd', 'evaluate', str(folder)])}"
+    ]
+
+
+def _scores(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []

@@ -1,0 +1,1 @@
+"""What predictions are worth: every subset of the modalities predicted, measured, and put into tables."""

@@ -1,0 +1,1 @@
+"""Predictions of whole volumes, their Dice and HD95, and the table of all subsets."""

@@ -1,0 +1,128 @@
+"""What the network says of a whole volume, and of every subset of the modalities, from one pass per modality.
+
+A subset's prediction is where the mean of its modalities' logits is above 0 (probability above 0.5). A modality takes
+part in the mean inside its own bounding box alone. So what it says does not depend on which others the case has, and a
+subset scores in an evaluation as it does where its modalities are all there is.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import reduce
+
+import torch
+from monai.inferers import sliding_window_inference
+from monai.transforms.utils import generate_spatial_bounding_box
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from gmd.errors import UserError
+from gmd.models.precision import Precision, autocast
+from gmd.subsets import Subset, all_subsets
+
+Patch = int | Sequence[int]
+OVERLAP = 0.25  # of neighbouring windows
+# at once on a GPU; a CPU gains nothing by more than one (measured, windows of 32 to 96), and holds less so
+WINDOWS_ON_GPU = 4
+
+
+@torch.no_grad()
+def predict_modalities(
+    network: nn.Module,
+    volumes: dict[str, Tensor],
+    patch: Patch,
+    precision: Precision = "fp32",
+    progress: bool = False,
+) -> dict[str, Tensor]:
+    """Each modality's logits over the whole volume, without gradients.
+
+    Args:
+        network: such as UNet3d; put into eval mode meanwhile.
+        volumes: the modalities that are present -> float tensor [1, X, Y, Z], 0 outside the brain.
+        patch: size of the windows in voxels, multiples of `network.stride`. Windows overlap by a quarter and
+            are blended; a brain smaller than the patch is padded with 0.
+        precision: what the network computes in; its logits are float32 before they are blended.
+        progress: a bar over the windows of all modalities, which goes when it is full.
+
+    returns modality -> float tensor [R, X, Y, Z], on the network's device, 0 outside the bounding box of what the
+    modality itself shows: there it adds nothing to a sum. Each modality goes through the network once.
+    Raises UserError if the network says NaN or infinity.
+    """
+    boxes = {modality: _box(volume) for modality, volume in volumes.items()}
+    total = sum(num_windows(volume[boxes[modality]].shape[1:], patch) for modality, volume in volumes.items())
+    bar = tqdm(total=total, desc="windows", unit="window", leave=False, disable=not progress)
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    outputs = {}
+    try:
+        for modality, volume in volumes.items():
+            box = boxes[modality]
+            logits = _predict_brain(network, volume[box].to(device), modality, patch, precision, bar)
+            _check_finite(logits, modality, precision)
+            outputs[modality] = logits.new_zeros(len(logits), *volume.shape[1:])
+            outputs[modality][box] = logits
+    finally:
+        bar.close()
+        network.train(was_training)
+    return outputs
+
+
+def num_windows(sides: Sequence[int], patch: Patch) -> int:
+    """In how many windows MONAI goes through a volume of these sides. Their last one is moved back to end with it."""
+    patch = (patch,) * len(sides) if isinstance(patch, int) else patch
+    beyond = (max(0, side - size) for side, size in zip(sides, patch, strict=True))
+    return math.prod(1 + -(-more // int(size * (1 - OVERLAP))) for more, size in zip(beyond, patch, strict=True))
+
+
+def _predict_brain(
+    network: nn.Module, brain: Tensor, modality: str, patch: Patch, precision: Precision, bar: tqdm
+) -> Tensor:
+    """[1, X, Y, Z] -> float32 [R, X, Y, Z]"""
+    index = network.modalities.index(modality)
+
+    def predictor(windows: Tensor) -> Tensor:
+        with autocast(precision, windows.device):
+            logits = network(windows.to(memory_format=torch.channels_last_3d), [index] * len(windows))
+        bar.update(len(windows))
+        return logits.float()
+
+    together = WINDOWS_ON_GPU if brain.device.type == "cuda" else 1
+    return sliding_window_inference(brain[None], patch, together, predictor, overlap=OVERLAP, mode="gaussian")[0]
+
+
+def _check_finite(logits: Tensor, modality: str, precision: Precision) -> None:
+    """NaN is not above 0: a network that has diverged would find nothing in anybody."""
+    if bad := int((~logits.isfinite()).any(dim=0).sum()):
+        mend = "train anew with a lower --lr" if precision == "fp32" else "try --precision fp32, or train anew"
+        voxels = logits[0].numel()
+        raise UserError(f"the network's output is NaN or infinite in {bad} of {voxels} voxels with {modality}; {mend}")
+
+
+def _box(volume: Tensor) -> tuple[slice, ...]:
+    """As training crops: windows of nothing but background cost time, and the network has never seen any."""
+    start, end = generate_spatial_bounding_box(volume, select_fn=lambda x: x != 0)
+    sides = [slice(low, high) if high > low else slice(None) for low, high in zip(start, end, strict=True)]
+    return (slice(None), *sides)
+
+
+def fuse(outputs: dict[str, Tensor], volumes: dict[str, Tensor]) -> Tensor:
+    """The mean of the logits, at each voxel over the modalities that take part there; -inf where none does.
+
+    outputs: of `predict_modalities`, for these volumes; returns [R, X, Y, Z] on their device
+    """
+    total = reduce(torch.add, outputs.values())
+    count = total.new_zeros(1, *total.shape[1:])
+    for volume in volumes.values():
+        count[_box(volume)] += 1
+    return (total / count).masked_fill_(count == 0, -torch.inf)
+
+
+def predict_subsets(outputs: dict[str, Tensor]) -> Iterator[tuple[Subset, Tensor]]:
+    """From the logits of each modality present, one by one: (subset of them, bool tensor [R, X, Y, Z])."""
+    for subset in all_subsets(tuple(outputs)):
+        yield subset, reduce(torch.add, [outputs[modality] for modality in subset]) > 0  # as `fuse` is
+
+
+def present_volumes(network: nn.Module, case: dict) -> dict[str, Tensor]:
+    """The volumes of a loaded case that the network knows, in the network's order."""
+    return {modality: case[modality] for modality in network.modalities if modality in case}

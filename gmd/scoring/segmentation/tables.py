@@ -1,0 +1,125 @@
+"""The tables of the missing-modality literature: a row per subset of the modalities, a column per region."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from types import MappingProxyType
+from typing import NamedTuple
+
+from gmd.errors import UserError
+from gmd.scoring.subset_lines import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
+from gmd.subsets import Subset, all_subsets, subset_name
+
+
+class Score(NamedTuple):
+    """Of one region of one case, predicted from one subset of the case's modalities.
+
+    Attributes:
+        dice: hard Dice in [0, 1].
+        hd95: in mm, see `hausdorff95`; None where it was not measured, as in the validation during training.
+    """
+
+    case: str
+    subset: Subset
+    region: str
+    dice: float
+    hd95: float | None = None
+
+
+class Row(NamedTuple):
+    """One subset's line of the tables.
+
+    Attributes:
+        dice: region -> mean over its cases; empty if there are none.
+        hd95: the same in mm; empty where it was not measured.
+    """
+
+    subset: Subset
+    cases: int
+    dice: dict[str, float]
+    hd95: Mapping[str, float] = MappingProxyType({})
+
+
+def subset_table(scores: Iterable[Score], modalities: Sequence[str], regions: Sequence[str]) -> list[Row]:
+    """All 2^M - 1 rows, small subsets first. A subset that no case has keeps its row, without numbers."""
+    scores = list(scores)
+    subsets = all_subsets(modalities)
+    return [_row(subset, [s for s in scores if s.subset == subset], regions) for subset in subsets]
+
+
+def mean_over_subsets(rows: Sequence[Row]) -> dict[str, float]:
+    """Region -> Dice, mean over the subsets that exist, each counted once however many cases it has."""
+    return column_means([row.dice for row in rows if row.cases])
+
+
+def table_markdown(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
+    """Dice, for people. Numbers of cases get a column only if they differ between existing subsets."""
+    lines = [line._replace(cells=_cells(row.dice, regions)) for line, row in _lines(rows, with_count=True)]
+    return lines_markdown(lines, modalities, "cases", [*regions, "mean"])
+
+
+def hd95_markdown(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
+    """HD95 in mm, for people, with the lines of `table_markdown`."""
+    lines = [line._replace(cells=_in_mm(_cells(row.hd95, regions))) for line, row in _lines(rows, with_count=True)]
+    return lines_markdown(lines, modalities, "cases", [*regions, "mean"])
+
+
+def table_csv(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
+    """For programs: modalities as 1 and 0, Dice and HD95 with all digits, `absent` where no case has the subset."""
+    columns = [*regions, "mean"]
+    lines = [
+        line._replace(cells=[*_cells(row.dice, regions), *_cells(row.hd95, regions)])
+        for line, row in _lines(rows, with_count=False)
+    ]
+    return lines_csv(lines, modalities, "cases", [*columns, *(f"hd95_{column}" for column in columns)])
+
+
+def cases_csv(scores: Iterable[Score]) -> str:
+    """Every single score, in long format, with all digits. `read_cases` reads it back."""
+    return csv_text([Score._fields, *((s.case, subset_name(s.subset), s.region, s.dice, s.hd95) for s in scores)])
+
+
+def read_cases(path: Path) -> list[Score]:
+    """The scores of a `cases.csv`. Raises UserError if it is not one."""
+    with open(path, newline="", encoding="utf-8") as file:
+        lines = csv.reader(file)
+        try:
+            if tuple(header := next(lines, [])) != Score._fields:
+                raise UserError(
+                    f"{path}: has the columns {', '.join(header)}, expected {', '.join(Score._fields)}; "
+                    "written by another version of gmd? Evaluate the run again"
+                )
+            return [
+                Score(case, tuple(subset.split("+")), region, float(dice), float(hd95))
+                for case, subset, region, dice, hd95 in lines
+            ]
+        except (ValueError, csv.Error) as error:  # of text that is not UTF-8, too
+            raise UserError(f"{path}: line {lines.line_num} is damaged ({error}); evaluate the run again") from error
+
+
+def _row(subset: Subset, scores: list[Score], regions: Sequence[str]) -> Row:
+    by_region = {region: [s for s in scores if s.region == region] for region in regions if scores}
+    dice = {region: fmean(s.dice for s in some) for region, some in by_region.items()}
+    measured = {region: [s.hd95 for s in some if s.hd95 is not None] for region, some in by_region.items()}
+    hd95 = {region: fmean(values) for region, values in measured.items() if values}
+    return Row(subset, len({s.case for s in scores}), dice, hd95)
+
+
+def _lines(rows: Sequence[Row], with_count: bool) -> list[tuple[Line, Row]]:
+    """Lines without cells, the last of them the mean's, and the rows that fill them."""
+    there = [row for row in rows if row.cases]
+    mean = Row((), 0, mean_over_subsets(rows), column_means([row.hd95 for row in there]))
+    lines = [(Line(subset_name(row.subset), row.subset, row.cases, []), row) for row in rows]
+    return [*lines, (Line(f"mean of {len(there)}" if with_count else "mean", None, None, []), mean)]
+
+
+def _cells(values: Mapping[str, float], regions: Sequence[str]) -> list[float | str]:
+    """The regions and their mean."""
+    if not values:
+        return [ABSENT] * (len(regions) + 1)
+    return [*(values[region] for region in regions), fmean(values.values())]
+
+
+def _in_mm(cells: Sequence[float | str]) -> list[str]:
+    return [cell if isinstance(cell, str) else f"{cell:.2f}" for cell in cells]

@@ -1,0 +1,1 @@
+"""Predictions on sequences, their metrics, and the table of all subsets."""

@@ -1,0 +1,97 @@
+"""Predictions on sequences from every subset of the modalities: one network pass for each modality."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from gmd.config import TrainSequences
+from gmd.data.pairs import Pairs
+from gmd.data.sequences.batches import collate
+from gmd.data.sequences.samples import Sample
+from gmd.errors import UserError
+from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.entropy_fusion import entropy_fusion
+from gmd.models.precision import autocast
+from gmd.scoring.sequences.tables import Predictions
+from gmd.subsets import Subset
+
+BATCH = 64  # samples at once
+
+
+def predict_samples(
+    network: nn.Module, samples: Sequence[Sample], subsets: Sequence[Subset | None], config: TrainSequences
+) -> Predictions:
+    """From each of the subsets, on the CPU, in eval mode and without gradients; None: from whatever each sample has.
+
+    Raises UserError if the network's predictions are not finite.
+    """
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            waiting = iter(samples)
+            parts = [_predict(network, some, subsets, config) for some in iter(lambda: [*islice(waiting, BATCH)], [])]
+    finally:
+        network.train(was_training)
+    return Predictions(
+        [name for part in parts for name in part.names],
+        [step for part in parts for step in part.steps],
+        torch.cat([part.targets for part in parts]),
+        {subset: torch.cat([part.subsets[subset] for part in parts]) for subset in subsets},
+    )
+
+
+def _predict(
+    network: nn.Module, samples: Sequence[Sample], subsets: Sequence[Subset | None], config: TrainSequences
+) -> Predictions:
+    device = next(network.parameters()).device
+    inputs, targets = collate(samples, network.modalities)
+    inputs.values = {m: values.to(device) for m, values in inputs.values.items()}
+    with autocast(config.precision, device):
+        outputs = run_modalities(network, inputs)
+    outputs.values = {m: values.float() for m, values in outputs.values.items()}  # as in training
+    by_subset = {subset: _from_subset(network, outputs, subset, config.method == "mla") for subset in subsets}
+    there = targets.isfinite() if targets.is_floating_point() else targets >= 0
+    lengths = [sample.target.numel() for sample in samples]
+    return Predictions(
+        [sample.name for sample, length in zip(samples, lengths, strict=True) for _ in range(length)],
+        [step for length in lengths for step in range(length)],
+        targets[there],
+        {subset: values[there] for subset, values in by_subset.items()},
+    )
+
+
+def _from_subset(network: nn.Module, outputs: Pairs, subset: Subset | None, by_entropy: bool) -> Tensor:
+    """[n, ..., C] on the CPU, NaN for the samples that lack a modality of the subset."""
+    members = list(range(outputs.num_samples)) if subset is None else outputs.having(subset)
+    if not members:
+        [shape] = {tuple(values.shape[1:-1]) for values in outputs.values.values()}
+        return torch.full((outputs.num_samples, *shape, network.head.out_features), torch.nan)
+    if by_entropy and network.head.out_features > 1:
+        predictions = _fused_by_entropy(network, outputs, subset, members)
+    else:
+        predictions = network.head(network.fuse(outputs, subset)[0])
+        predictions = predictions.softmax(dim=-1) if predictions.shape[-1] > 1 else predictions
+    predictions = predictions.float().cpu()
+    if not predictions.isfinite().all():
+        raise UserError("the network predicts NaN or infinity: it has diverged; train anew with a lower --lr")
+    return _for_every_sample(predictions, members, outputs.num_samples)
+
+
+def _fused_by_entropy(network: nn.Module, outputs: Pairs, subset: Subset | None, members: list[int]) -> Tensor:
+    """As MLA predicts: every modality by itself through the one head, the surer ones count for more."""
+    modalities = tuple(outputs.values) if subset is None else subset
+    alone = [network.fuse(outputs, (m,)) for m in modalities]
+    logits = [_for_every_sample(network.head(rows), samples, outputs.num_samples) for rows, samples in alone]
+    present = [[s in outputs.samples[m] for s in members] for m in modalities]
+    logits = torch.stack(logits)[:, members]
+    return entropy_fusion(logits, torch.tensor(present, device=logits.device))
+
+
+def _for_every_sample(rows: Tensor, samples: list[int], num_samples: int) -> Tensor:
+    """[num_samples, ...], NaN for the others"""
+    result = rows.new_full((num_samples, *rows.shape[1:]), torch.nan)
+    result[samples] = rows
+    return result

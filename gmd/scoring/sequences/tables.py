@@ -1,0 +1,122 @@
+"""From the predictions on sequences to the table of all subsets, and to a file of every single one."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from torch import Tensor
+
+from gmd.scoring.sequences.metrics import CLASS_METRICS, SENTIMENT_METRICS, class_metrics, sentiment_metrics
+from gmd.scoring.subset_lines import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
+from gmd.subsets import Subset, all_subsets, subset_name
+
+Classes = Sequence[str] | None  # their names; None: the predictions are scores
+Metrics = Mapping[str, float]  # name -> value
+
+
+class Predictions(NamedTuple):
+    """Of R rows, one for each sample, or for each of its steps.
+
+    Attributes:
+        names: [R], of the samples.
+        steps: [R], numbers in the sample; 0 where it is predicted as a whole.
+        targets: [R] float32 scores or int64 classes.
+        subsets: subset -> [R, C] float32, the score (C = 1) or the probabilities of the classes; NaN where the sample
+            lacks a modality of the subset. The key None stands for whatever each sample has.
+    """
+
+    names: list[str]
+    steps: list[int]
+    targets: Tensor
+    subsets: dict[Subset | None, Tensor]
+
+
+class Row(NamedTuple):
+    """One subset's line of the table. `metrics` is empty if no sample has the subset."""
+
+    subset: Subset
+    scored: int  # rows of the predictions
+    metrics: dict[str, float]
+
+
+def metric_names(classes: Classes) -> tuple[str, ...]:
+    return SENTIMENT_METRICS if classes is None else CLASS_METRICS
+
+
+def subset_rows(predictions: Predictions, modalities: Sequence[str], classes: Classes) -> list[Row]:
+    """All 2^M - 1 rows, small subsets first. A subset that no sample has keeps its row, without numbers."""
+    return [subset_row(predictions, subset, classes) for subset in all_subsets(modalities)]
+
+
+def subset_row(predictions: Predictions, subset: Subset | None, classes: Classes) -> Row:
+    """The metrics of one subset, over all samples that have it and all their steps alike; None: what each has."""
+    there = ~predictions.subsets[subset].isnan().all(dim=1)
+    values, targets = predictions.subsets[subset][there], predictions.targets[there]
+    if not len(values):
+        return Row(subset, 0, {})
+    metrics = sentiment_metrics(values[:, 0], targets) if classes is None else class_metrics(values, targets)
+    return Row(subset, len(values), metrics)
+
+
+def mean_over_subsets(rows: Sequence[Row]) -> dict[str, float]:
+    """Metric -> mean over the subsets that have predictions, each counted once however many they are."""
+    return column_means([row.metrics for row in rows if row.scored])
+
+
+def rows_markdown(
+    rows: Sequence[Row], modalities: Sequence[str], classes: Classes, extra: Mapping[str, Metrics] | None = None
+) -> str:
+    """The table for people, the mean over the subsets below them.
+
+    extra: label -> metrics, for lines below the mean and no part of it, of some missing rate for example
+    """
+    present = sum(row.scored > 0 for row in rows)
+    lines = _lines(rows, f"mean of {present}", metric_names(classes), extra or {})
+    return lines_markdown(lines, modalities, "scored", metric_names(classes))
+
+
+def rows_csv(
+    rows: Sequence[Row], modalities: Sequence[str], classes: Classes, extra: Mapping[str, Metrics] | None = None
+) -> str:
+    """The table for programs: modalities as 1 and 0, all digits, `absent` where no sample has the subset."""
+    lines = _lines(rows, "mean", metric_names(classes), extra or {})
+    return lines_csv(lines, modalities, "scored", metric_names(classes))
+
+
+def predictions_csv(predictions: Predictions, classes: Classes) -> str:
+    """Every single prediction, a line for each sample and step.
+
+    Columns: sample, step, target; then for each subset its score, or else its class and the probability of each. The
+    subset None is called `present`. Floats have all digits; cells are empty where a sample does not have the subset.
+    """
+    header = ["sample", "step", "target", *(name for subset in predictions.subsets for name in _names(subset, classes))]
+    targets = predictions.targets.tolist()
+    targets = targets if classes is None else [classes[target] for target in targets]
+    blocks = [_block(values, classes) for values in predictions.subsets.values()]
+    beginnings = zip(predictions.names, predictions.steps, targets, strict=True)
+    return csv_text([header, *(chain(*parts) for parts in zip(beginnings, *blocks, strict=True))])
+
+
+def _lines(rows: Sequence[Row], label_of_mean: str, names: Sequence[str], extra: Mapping[str, Metrics]) -> list[Line]:
+    lines = [Line(subset_name(row.subset), row.subset, row.scored, _cells(row.metrics, names)) for row in rows]
+    labelled = {label_of_mean: mean_over_subsets(rows), **extra}
+    return [*lines, *(Line(label, None, None, _cells(metrics, names)) for label, metrics in labelled.items())]
+
+
+def _cells(metrics: Metrics, names: Iterable[str]) -> list[float | str]:
+    return [metrics[name] if metrics else ABSENT for name in names]
+
+
+def _names(subset: Subset | None, classes: Classes) -> list[str]:
+    """The headers of one subset's columns."""
+    name = "present" if subset is None else subset_name(subset)
+    return [name, *(f"{name} p({kind})" for kind in classes or ())]
+
+
+def _block(values: Tensor, classes: Classes) -> list[list]:
+    """One subset's cells: values [R, C] -> R lists."""
+    there = (~values.isnan().all(dim=1)).tolist()
+    rows = values.tolist()
+    if classes is not None:
+        rows = [[classes[kind], *row] for kind, row in zip(values.argmax(dim=1).tolist(), rows, strict=True)]
+    return [row if present else [""] * len(row) for row, present in zip(rows, there, strict=True)]

@@ -1,0 +1,148 @@
+"""CGGM: classifier-guided gradient modulation (Guo et al., NeurIPS 2024) around any torch optimizer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from gmd.surgery.balance import RULES
+from gmd.surgery.classifiers import Classifiers
+from gmd.surgery.delivery import check_one_process
+from gmd.surgery.direction import gradient_losses, weight_losses
+from gmd.surgery.gmd import GMD
+from gmd.surgery.losses import Criterion, check_losses, check_outputs, check_rows
+from gmd.surgery.mean import MeanGradient
+from gmd.surgery.report import Report
+
+
+class CGGM:
+    """Keeps the modality that is learnt fastest from outrunning the others.
+
+        cggm = gmd.CGGM(optimizer, network.head, criterion, metric, network.modalities)
+        ...
+        outputs = {m: network(x[m], m) for m in x}
+        loss = criterion(network.head(fuse(outputs)), target)
+        report = cggm.backward([loss], outputs, {m: target for m in outputs})
+        optimizer.step()
+
+    A classifier for each modality, a copy of the head, learns to predict from that modality's output alone; it takes no
+    part in the network. How fast its metric improves gives the modality's balancing term B_m (gmd.surgery.balance).
+    That scales the gradients of everything before the modality's output by rho * B_m (magnitude), and weighs a loss
+    that turns the head's gradient towards those of the classifiers (direction; gmd.surgery.direction).
+
+    A modality that a batch lacks altogether keeps its part in the balance as it was: the B_m of a batch are those of
+    the whole training, not of the company that a modality happens to be in.
+
+    The head and the criterion are differentiated twice, which torch.compile cannot do: leave these two out of it.
+
+    Args:
+        optimizer: any torch optimizer but LBFGS, of the network.
+        head: the network's last layer, from fused outputs to predictions; its parts have reset_parameters().
+        criterion: (predictions, targets) -> scalar, of a classifier.
+        metric: (predictions, targets) -> scalar, higher is better.
+        modalities: names of all there are, two at least.
+        rho: factor of the magnitude; None leaves the gradients' magnitudes as they are.
+        lam: weight of the loss on the direction; None leaves it out.
+        direction: "gradient", the paper's; "weights", the cosine of the weights that the published code takes.
+        rule: how B_m follows from the metrics: "smooth", bounded; or "published", of two batches' difference.
+        lr: learning rate of the classifiers.
+        surgeon: what merges the losses' gradients, GMD or MeanGradient (the default) of the same optimizer.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        head: nn.Module,
+        criterion: Criterion,
+        metric: Criterion,
+        modalities: Sequence[str],
+        rho: float | None = 1.3,
+        lam: float | None = 0.1,
+        direction: str = "gradient",
+        rule: str = "smooth",
+        lr: float = 1e-3,
+        surgeon: GMD | MeanGradient | None = None,
+    ):
+        check_one_process("CGGM", "each would have classifiers of its own")
+        for name, value, known in (("direction", direction, ("gradient", "weights")), ("rule", rule, tuple(RULES))):
+            if value not in known:
+                raise ValueError(f"{name}: expected {' or '.join(map(repr, known))}, got {value!r}")
+        for name, value in (("rho", rho), ("lam", lam)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}: expected a number above 0, or None, got {value}")
+        frozen = [not param.requires_grad for param in head.parameters()]
+        if lam is not None and frozen and all(frozen):
+            raise ValueError("head: expected a parameter that requires grad, for lam to turn its gradient, got none")
+        self.modalities = tuple(modalities)
+        if len(set(self.modalities)) < max(2, len(self.modalities)):
+            raise ValueError(f"modalities: expected at least two different names, got {self.modalities}")
+        self.surgeon = MeanGradient(optimizer) if surgeon is None else surgeon
+        if self.surgeon.optimizer is not optimizer:
+            raise ValueError("surgeon: expected one of the same optimizer, got one of another")
+        self.head = head
+        self.rho = rho
+        self.lam = lam
+        self.direction = direction
+        self.classifiers = Classifiers(head, self.modalities, criterion, metric, lr)
+        self.balance = RULES[rule](len(self.modalities), next(head.parameters()).device)
+
+    def backward(
+        self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> Report:
+        """Adds the modulated gradient to `.grad`, frees the graph, and lets the classifiers learn from the batch.
+
+        Args:
+            losses: T scalars.
+            outputs: of the modalities that the batch has, [n_m, ...] each, the tensors that the losses came from.
+            targets: of the same modalities, [n_m, ...] each: row i is what row i of the output should tell.
+
+        `report.modality` has "metric" (NaN where there is none), "balance" (B_m), with rho "factor", and "gradient
+        norm", that of the losses together with lam * L_gm. Nothing waits for the device. If a loss or gradient is not
+        finite, nothing is learnt here, and nothing should be from `.grad`: look at `report.finite`.
+        """
+        losses = check_losses(losses)
+        self._check(outputs, targets)
+        verdicts = self.classifiers.judge(outputs, targets)
+        state = self.balance.after(self._of_all(verdicts.metrics))
+        of_each = dict(zip(self.modalities, self.balance.terms(state), strict=True))
+        balance = torch.stack([of_each[m] for m in outputs])
+        factors = None if self.rho is None else self.rho * balance
+
+        guided = losses
+        if self.lam is not None:
+            terms = self._direction_losses(losses, verdicts.gradients, balance)
+            guided = [loss + self.lam * term for loss, term in zip(losses, terms, strict=True)]
+        report = self.surgeon.backward(guided, outputs=outputs, factors=factors)
+        finite = report.finite
+        self.classifiers.learn(verdicts.gradients, finite)
+        self.balance.state = torch.where(finite, state, self.balance.state)
+
+        modality = {"metric": torch.stack(list(verdicts.metrics.values())), "balance": balance}
+        modality |= {} if factors is None else {"factor": factors}
+        values = torch.stack([loss.detach() for loss in losses])
+        return replace(report, losses=values, modality=report.modality | modality)
+
+    def _check(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+        check_rows(outputs, targets, "targets")
+        if unknown := [m for m in outputs if m not in self.modalities]:
+            raise ValueError(f"outputs: expected some of {', '.join(self.modalities)}, got {unknown[0]!r}")
+        check_outputs(outputs)
+
+    def _of_all(self, metrics: Mapping[str, Tensor]) -> Tensor:
+        """[M] float64, NaN for modalities that the batch lacks."""
+        absent = torch.full_like(self.balance.state[0, 0], torch.nan)
+        return torch.stack([metrics.get(m, absent) for m in self.modalities])
+
+    def _direction_losses(self, losses: list[Tensor], gradients: Mapping, balance: Tensor) -> list[Tensor]:
+        if self.direction == "gradient":
+            return gradient_losses(losses, self.head, list(gradients.values()), balance)
+        return weight_losses(losses, self.head, [self.classifiers.models[m] for m in gradients], balance)
+
+    def state_dict(self) -> dict:
+        """The classifiers, their optimizer, and what the balance remembers."""
+        return {"classifiers": self.classifiers.state_dict(), "balance": self.balance.state}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.classifiers.load_state_dict(state["classifiers"])
+        self.balance.state = torch.empty_like(self.balance.state).copy_(state["balance"])

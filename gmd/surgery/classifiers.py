@@ -1,0 +1,90 @@
+"""A light classifier for each modality: what can be told from this one alone, and how fast that improves."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gmd.surgery.losses import Criterion
+
+
+class Verdicts(NamedTuple):
+    """Of the classifiers on a batch, before they learn from it.
+
+    Attributes:
+        metrics: {modality: float64 scalar}
+        gradients: {modality: that of each parameter of its classifier}
+    """
+
+    metrics: dict[str, Tensor]
+    gradients: dict[str, Sequence[Tensor]]
+
+
+class Classifiers:
+    """Copies of the head with weights and an optimizer (Adam) of their own.
+
+    They learn from the modalities' outputs, and those learn nothing from them.
+
+    Args:
+        head: a module whose parts all have reset_parameters(), as torch's layers do.
+    """
+
+    def __init__(self, head: nn.Module, modalities: Sequence[str], criterion: Criterion, metric: Criterion, lr: float):
+        self.models = dict(zip(modalities, [_fresh(head) for _ in modalities], strict=True))
+        self.criterion = criterion
+        self.metric = metric
+        params = [param for model in self.models.values() for param in model.parameters()]
+        # fused, as only that one leaves its step to the device
+        self.optimizer = torch.optim.Adam(params, lr, fused=True)
+
+    def judge(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Verdicts:
+        """One after the other, so that no more than one graph is in memory."""
+        verdicts = Verdicts({}, {})
+        for m, output in outputs.items():
+            params = list(self.models[m].parameters())
+            # outputs that autocast made are of another type, and a head outside it takes its own only
+            prediction = self.models[m](output.detach().to(params[0].dtype))
+            loss = self.criterion(prediction, targets[m])
+            verdicts.gradients[m] = torch.autograd.grad(loss, params)
+            verdicts.metrics[m] = self.metric(prediction.detach(), targets[m]).double()
+        return verdicts
+
+    def learn(self, gradients: Mapping[str, Sequence[Tensor]], finite: Tensor) -> None:
+        """A step of those that were judged; none, without waiting for the device, where `finite` is False or a gradient
+        is not finite."""
+        norms = torch.stack(torch._foreach_norm([g for each in gradients.values() for g in each]))
+        # the way in which GradScaler has the optimizers of torch skip a step
+        self.optimizer.found_inf = 1 - (finite & norms.isfinite().all()).float()
+        for m, model in self.models.items():
+            for p, param in enumerate(model.parameters()):
+                param.grad = gradients[m][p] if m in gradients else None
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def state_dict(self) -> dict:
+        return {
+            "models": [model.state_dict() for model in self.models.values()],
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        for model, weights in zip(self.models.values(), state["models"], strict=True):
+            model.load_state_dict(weights)
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _fresh(head: nn.Module) -> nn.Module:
+    copy = deepcopy(head).requires_grad_(True).train()
+    if not any(True for _ in copy.parameters()):
+        raise ValueError(f"head: expected a module with parameters, got {type(head).__name__} without any")
+    for part in copy.modules():
+        if next(part.parameters(recurse=False), None) is None:
+            continue
+        if not hasattr(part, "reset_parameters"):
+            raise ValueError(
+                f"head: expected layers with reset_parameters(), got {type(part).__name__}, which has none"
+            )
+        part.reset_parameters()
+    return copy

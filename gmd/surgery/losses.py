@@ -1,0 +1,78 @@
+"""What every method demands of the losses, and the outputs, it is given."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from torch import Tensor
+
+Criterion = Callable[[Tensor, Tensor], Tensor]  # (predictions [b, ...], targets [b, ...]) -> scalar
+
+
+def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
+    """The losses as a list, or a ValueError that says which one is not a scalar that requires grad."""
+    losses = list(losses)
+    if not losses:
+        raise ValueError("losses: expected at least one objective, got none")
+    for k, loss in enumerate(losses):
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"losses[{k}]: expected a scalar tensor, got {type(loss).__name__}")
+        if loss.numel() != 1:
+            raise ValueError(f"losses[{k}]: expected a scalar tensor, got shape {list(loss.shape)}; reduce it first")
+        if not loss.requires_grad:
+            raise ValueError(
+                f"losses[{k}] does not require grad: it was computed from detached tensors, under torch.no_grad(), "
+                "or from none of the parameters"
+            )
+    return [loss.reshape(()) for loss in losses]
+
+
+Outputs = Mapping[str, Tensor] | Sequence[Tensor]  # one of each modality
+
+
+def check_outputs(outputs: Outputs) -> list[Tensor]:
+    """The outputs as a list, or an error that says which one is not a tensor of the graph."""
+    found = []
+    for name, output in _named(outputs):
+        if not isinstance(output, Tensor):
+            raise TypeError(f"outputs[{name!r}]: expected a tensor, got {type(output).__name__}")
+        if not output.requires_grad:
+            raise ValueError(
+                f"outputs[{name!r}] does not require grad: give the tensor that the losses were computed from"
+            )
+        found.append(output)
+    if not found:
+        raise ValueError("outputs: expected the output of at least one modality, got none")
+    return found
+
+
+def check_no_hooks(outputs: Outputs) -> None:
+    for name, output in _named(outputs):
+        if output._backward_hooks:
+            raise ValueError(f"outputs[{name!r}] has a hook, which would run twice; hook a tensor before or behind it")
+
+
+def check_rows(outputs: Mapping[str, Tensor], others: Mapping[str, Tensor], what: str) -> None:
+    """An error unless `others` (`what` in words) go with the outputs, row by row."""
+    if not isinstance(outputs, Mapping):
+        raise TypeError(f"outputs: expected a dict, by modality, got {type(outputs).__name__}")
+    for m, output in outputs.items():
+        if m not in others:
+            raise ValueError(f"{what}: expected those of {m!r} too, got {', '.join(map(repr, others)) or 'none'}")
+        if len(others[m]) != len(output):
+            raise ValueError(f"{what}[{m!r}]: expected {len(output)} rows, as outputs[{m!r}] has, got {len(others[m])}")
+
+
+def check_factors(factors: Tensor | None, outputs: Outputs | None) -> None:
+    """An error unless there is one factor for each output."""
+    if factors is None:
+        return
+    if outputs is None:
+        raise ValueError("factors: expected outputs with them, whose gradients they multiply, got none")
+    if not isinstance(factors, Tensor) or not factors.is_floating_point():
+        kind = factors.dtype if isinstance(factors, Tensor) else type(factors).__name__
+        raise TypeError(f"factors: expected a tensor of floating point, got {kind}")
+    if factors.shape != (len(outputs),):
+        raise ValueError(f"factors: expected shape [{len(outputs)}], one for each output, got {list(factors.shape)}")
+
+
+def _named(outputs: Outputs) -> Iterable[tuple[str | int, Tensor]]:
+    return outputs.items() if isinstance(outputs, Mapping) else enumerate(outputs)

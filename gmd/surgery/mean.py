@@ -1,0 +1,67 @@
+"""No surgery: the gradient of the mean loss, behind the same interface as GMD."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+
+import gmd_kernels as gk
+from gmd.surgery.losses import Outputs, check_factors, check_losses, check_outputs
+from gmd.surgery.optimizers import check_optimizer
+from gmd.surgery.report import Report
+from gmd.surgery.scaling import scale_of
+
+
+class MeanGradient:
+    """`backward(losses)` adds the gradient of the mean of the losses to `.grad`, in one backward pass.
+
+    The report has one objective, the mean: its Gramian is [[squared gradient norm]].
+
+    Args:
+        scaler: as in GMD: the losses come unscaled, and `.grad` does too; once for each `scaler.update()`.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, scaler: GradScaler | None = None):
+        self.optimizer = check_optimizer(optimizer)
+        self.scaler = scaler
+
+    def backward(
+        self, losses: Sequence[Tensor], outputs: Outputs | None = None, factors: Tensor | None = None
+    ) -> Report:
+        """`outputs` and `factors` are GMD's. The one pass here goes through each modality's path once anyway, and on
+        its way tells the norm of the gradient at each output."""
+        stacked = torch.stack(check_losses(losses))
+        check_factors(factors, outputs)
+        found = [] if outputs is None else check_outputs(outputs)
+        with _watched(found, factors) as norms:
+            if self.scaler is None:
+                stacked.mean().backward()
+            else:
+                scale = scale_of(self.scaler, list(stacked))
+                self.scaler.scale(stacked.mean()).backward()
+                self.scaler.unscale_(self.optimizer)
+                norms = norms if scale is None else [norm / scale for norm in norms]
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        gram = gk.gram([[p.grad for p in params]])
+        modality = {"gradient norm": torch.stack(norms)} if norms else {}
+        return Report(stacked.detach(), gram, gram.new_ones(1), modality=modality)
+
+
+@contextmanager
+def _watched(outputs: list[Tensor], factors: Tensor | None) -> Iterator[list[Tensor]]:
+    """[M] float64 norms of the gradients that a backward pass finds at the outputs, which go on times their factors."""
+    norms = list(torch.zeros(len(outputs), dtype=torch.float64, device=outputs[0].device)) if outputs else []
+
+    def watch(gradient: Tensor, m: int) -> Tensor | None:
+        norms[m] = torch.linalg.vector_norm(gradient, dtype=torch.float64)
+        return None if factors is None else gradient * factors[m]
+
+    handles = [output.register_hook(partial(watch, m=m)) for m, output in enumerate(outputs)]
+    try:
+        yield norms
+    finally:
+        for handle in handles:
+            handle.remove()

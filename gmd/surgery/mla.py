@@ -1,0 +1,128 @@
+"""MLA: multimodal learning with alternating unimodal adaptation (Zhang et al., CVPR 2024)."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+import gmd_kernels as gk
+from gmd.surgery.delivery import check_one_process
+from gmd.surgery.graph import leaves_of
+from gmd.surgery.losses import check_losses, check_outputs
+from gmd.surgery.optimizers import check_optimizer
+from gmd.surgery.report import Report
+
+
+class MLA:
+    """One modality's turn at a time, through one head that keeps what the turns before have taught it.
+
+        mla = MLA(optimizer, network.head)
+        for m in batch:  # the modalities take turns, each with an optimizer step of its own
+            rows = network(batch[m], m)
+            optimizer.zero_grad()
+            mla.backward([criterion(network.head(rows), target)], outputs={m: rows})
+            optimizer.step()
+
+    The gradient of the head's weight is multiplied by a projector that has closed the directions of the mean inputs so
+    far, see `gmd_kernels.owm_update_`: P <- P - k k^T / (alpha + h . k) with k = P h, then grad <- grad P, with the
+    mean h of this turn's inputs. Everything else gets its gradient as it is.
+
+    Args:
+        optimizer: any torch optimizer but LBFGS that has the head's weight.
+        head: nn.Linear, the last layer of every modality. The projector is [d, d] float32 (float64 with a float64
+            head), on the device where the head is now.
+        alpha: above 0, in units of |h|^2. A direction h that was met n times is open by 1 / (1 + n |h|^2 / alpha). With
+            LayerNorm before the head every input has |h|^2 ~ d, and so has what all of them share: by default, d, that
+            is half closed after one turn. In a direction in which they differ at random the mean of r rows has a
+            square of 1 / r: it is half closed after r alpha turns. A small alpha soon closes all of the head.
+        scaler: as in GMD: the losses come unscaled, and `.grad` does too; once for each `scaler.update()`.
+
+    Attributes:
+        projector: [d, d], from the identity on.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        head: nn.Linear,
+        alpha: float | None = None,
+        scaler: GradScaler | None = None,
+    ):
+        if not isinstance(head, nn.Linear):
+            raise TypeError(f"head: expected an nn.Linear, got {type(head).__name__}")
+        if alpha is not None and not 0 < alpha < float("inf"):
+            raise ValueError(f"alpha: expected a finite number above 0, got {alpha}")
+        check_one_process("MLA", "each would have a projector of its own")
+        self.optimizer = check_optimizer(optimizer)
+        self.head = head
+        self.alpha = float(head.in_features if alpha is None else alpha)
+        self.scaler = scaler
+        if not any(p is head.weight for p in self._params()):
+            raise ValueError("head: expected one whose weight is a parameter of the optimizer and requires grad")
+        dtype = torch.float64 if head.weight.dtype is torch.float64 else torch.float32
+        self.projector = torch.eye(head.in_features, dtype=dtype, device=head.weight.device)
+
+    def backward(self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor]) -> Report:
+        """Adds the gradient of one modality's loss to `.grad`, that of the head's weight projected; frees the graph.
+
+        Args:
+            losses: one scalar tensor, the loss of the modality whose turn it is.
+            outputs: {modality: [..., d]}, the rows that went into the head, without padded steps.
+
+        If the loss or any gradient is not finite, the projector stays as it is and the gradient of the head's weight is
+        NaN, which `report.finite` shows. Nothing waits for the device. The report's Gramian, [1, 1], is that of the
+        gradient as it is applied.
+        """
+        mean_input = self._mean_of(outputs)
+        stacked = torch.stack(check_losses(losses))
+        if len(stacked) != 1:
+            raise ValueError(f"losses: expected one, of the modality whose turn it is, got {len(stacked)}")
+        weight = self.head.weight
+        if not any(leaf is weight for leaf in leaves_of([stacked], outputs.values())):
+            raise ValueError(
+                "losses: expected one that was computed through the head, got one that its weight is not in"
+            )
+        before, weight.grad = weight.grad, None
+        self._backward(stacked[0])
+        others = gk.gram([[p.grad for p in self._params() if p is not weight]]).to(weight.device)
+        sound = stacked[0].detach().isfinite() & others.isfinite().all()
+        gk.owm_update_(self.projector, weight.grad, mean_input.where(sound, torch.nan), self.alpha)
+        gram = others + gk.gram([[weight.grad]])
+        if before is not None:
+            weight.grad = before.add_(weight.grad)
+        return Report(stacked.detach(), gram, gram.new_ones(1))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Of the projector: training goes on from it bit for bit."""
+        return {"projector": self.projector.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Of `state_dict()`, on any device."""
+        projector = state["projector"]
+        if projector.shape != self.projector.shape or projector.dtype != self.projector.dtype:
+            expected, got = (f"{p.dtype} {list(p.shape)}" for p in (self.projector, projector))
+            raise ValueError(f"projector: expected {expected} for this head, got {got}")
+        self.projector.copy_(projector)
+
+    def _params(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+    def _mean_of(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """-> [d], detached."""
+        if not isinstance(outputs, Mapping) or len(outputs) != 1:
+            got = list(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
+            raise ValueError(f"outputs: expected those of the one modality whose turn it is, got {got}")
+        [(modality, rows)] = outputs.items()
+        check_outputs(outputs)
+        if rows.ndim == 0 or rows.shape[-1] != self.head.in_features or rows.numel() == 0:
+            expected = f"[..., {self.head.in_features}], at least one row"
+            raise ValueError(f"outputs[{modality!r}]: expected {expected}, as the head takes, got {list(rows.shape)}")
+        return rows.detach().reshape(-1, rows.shape[-1]).mean(dim=0, dtype=self.projector.dtype)
+
+    def _backward(self, loss: Tensor) -> None:
+        if self.scaler is None:
+            loss.backward()
+        else:
+            self.scaler.scale(loss).backward()
+            self.scaler.unscale_(self.optimizer)

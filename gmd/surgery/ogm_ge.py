@@ -1,0 +1,136 @@
+"""OGM-GE: on-the-fly gradient modulation with generalization enhancement (Peng et al., CVPR 2022)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from gmd.surgery.delivery import check_one_process
+from gmd.surgery.gmd import GMD
+from gmd.surgery.graph import leaves_of
+from gmd.surgery.losses import Criterion, check_losses, check_outputs, check_rows
+from gmd.surgery.mean import MeanGradient
+from gmd.surgery.report import Report
+
+AHEAD = 1 + 1e-12  # a ratio above it is more than the rounding error between equals, for whom k would jump
+
+
+class OGMGE:
+    """Slows down the modality that predicts better by itself than the others do.
+
+    Everything before the output of modality m gets its gradient times k_m:
+
+        r_m = score_m / mean of the others' scores        k_m = 1 - tanh(alpha * r_m) where r_m > 1, else 1
+
+    The gradient of a parameter that belongs to modality m alone gets Gaussian noise too, of the standard deviation that
+    its elements had before k_m. A parameter belongs to m alone as long as no batch has had the losses reach it in any
+    other way. In a batch with a single modality there is nothing to balance, and no noise. The paper has two modalities
+    and classes; for more of them, and for regression (by a score in [0, 1] that falls with the error), this is an
+    extension.
+
+    Args:
+        optimizer: any torch optimizer but LBFGS.
+        alpha: above 0, how much the modality that is ahead is slowed down.
+        score: (predictions, targets) -> scalar in [0, 1]; the paper's is the mean probability of the right class.
+        generator: source of the noise, drawn on its device and copied to the gradients; without one, each device's own.
+        surgeon: what merges the losses' gradients, GMD or MeanGradient (the default) of the same optimizer.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        alpha: float,
+        score: Criterion,
+        generator: torch.Generator | None = None,
+        surgeon: GMD | MeanGradient | None = None,
+    ):
+        if not alpha > 0:
+            raise ValueError(f"alpha: expected a number above 0, got {alpha}")
+        check_one_process("OGM-GE", "each would add noise of its own")
+        self.surgeon = MeanGradient(optimizer) if surgeon is None else surgeon
+        if self.surgeon.optimizer is not optimizer:
+            raise ValueError("surgeon: expected one of the same optimizer, got one of another")
+        self.optimizer = optimizer
+        self.alpha = alpha
+        self.score = score
+        self.generator = generator
+        self._owners: dict[int, str | None] = {}  # parameter, by number -> its modality; None if it has several
+        self._searched: set[frozenset[str]] = set()  # the modalities of batches whose graph is known
+
+    def backward(
+        self,
+        losses: Sequence[Tensor],
+        outputs: Mapping[str, Tensor],
+        predictions: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+    ) -> Report:
+        """Adds the modulated gradient, with its noise, to `.grad`, where there should be none yet; frees the graph.
+
+        Args:
+            losses: T scalars.
+            outputs: of the modalities that the batch has, [n_m, ...] each, the tensors that the losses came from.
+            predictions: from each of them alone, [n_m, ..., C]; not differentiated.
+            targets: of the same modalities, [n_m, ...].
+
+        `report.modality` has "score" and "factor" (k_m); the Gramian is that of the gradient without noise. Nothing
+        waits for the device, unless the generator is on another one, from which the noise is copied.
+        """
+        losses = check_losses(losses)
+        for what, given in (("predictions", predictions), ("targets", targets)):
+            check_rows(outputs, given, what)
+        check_outputs(outputs)
+        with torch.no_grad():
+            scores = torch.stack([self.score(predictions[m], targets[m]).double() for m in outputs])
+        factors = modulation(scores, self.alpha)
+        owners = self._owners_after(losses, outputs)
+        report = self.surgeon.backward(losses, outputs=outputs, factors=factors)
+        self._owners = owners
+        self._searched.add(frozenset(outputs))
+        if len(outputs) > 1:
+            for m, factor in zip(outputs, factors, strict=True):
+                # in the optimizer's order: the graph's is another in every process, and so would be the noise
+                self._add_noise([param for p, param in enumerate(self._params()) if owners.get(p) == m], factor)
+        return replace(report, modality=report.modality | {"score": scores, "factor": factors})
+
+    def _owners_after(self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor]) -> dict[int, str | None]:
+        """Whose the parameters are, after a batch; the graph is searched once for each set of modalities."""
+        owners = dict(self._owners)
+        if frozenset(outputs) in self._searched:
+            return owners
+        numbers = {id(param): p for p, param in enumerate(self._params())}
+        ways = [(None, leaves_of(losses, outputs.values())), *((m, leaves_of([out])) for m, out in outputs.items())]
+        for owner, leaves in ways:
+            for p in (numbers[id(leaf)] for leaf in leaves if id(leaf) in numbers):
+                owners[p] = owner if owners.get(p, owner) == owner else None
+        return owners
+
+    def _params(self) -> list[Tensor]:
+        return [param for group in self.optimizer.param_groups for param in group["params"]]
+
+    def _add_noise(self, params: list[Tensor], factor: Tensor) -> None:
+        least = torch.finfo(factor.dtype).tiny  # no gradient is left where the factor is 0, and no noise either
+        for param in params:
+            if param.grad is None:
+                continue
+            deviation = param.grad.std(correction=0) / factor.clamp(min=least)
+            device = param.device if self.generator is None else self.generator.device
+            noise = torch.randn(param.shape, generator=self.generator, device=device)
+            param.grad.add_(noise.to(param.grad) * deviation)
+
+    def state_dict(self) -> dict:
+        """Which parameters belong to one modality, as far as the batches have told."""
+        return {"owners": dict(self._owners)}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._owners = dict(state["owners"])
+        self._searched = set()
+
+
+def modulation(scores: Tensor, alpha: float) -> Tensor:
+    """k [M] from scores [M] in [0, 1], float64; 1 for a modality that has no others beside it."""
+    if len(scores) == 1:
+        return torch.ones_like(scores)
+    others = (scores.sum() - scores) / (len(scores) - 1)
+    ratios = scores / others.clamp(min=torch.finfo(scores.dtype).tiny)
+    return torch.where(ratios > AHEAD, 1 - torch.tanh(alpha * ratios), 1.0)

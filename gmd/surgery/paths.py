@@ -1,0 +1,221 @@
+"""Backward passes modality by modality, for objectives that meet the network at the modalities' outputs only.
+
+    parameters -> path of modality m -> outputs[m] -> fusion, head -> losses
+
+Behind the outputs a backward pass is cheap: there each objective has its own. Each modality's path then sees the
+objectives that contain it, or the leading directions of their cotangents, and is freed before the next one's turn.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import gmd_kernels as gk
+from gmd.surgery.by_sample import Layers, Multiples, by_sample, check_by_sample, common_directions, layers_of
+from gmd.surgery.compression import Directions, leading_directions
+from gmd.surgery.graph import Paths, find_paths
+from gmd.surgery.passes import Row, gradients_of, several_passes
+
+Checked = frozenset[int]  # a path, by the ids of its parameters
+
+
+class Basis(NamedTuple):
+    """The objectives' gradients, or others that they are combinations of.
+
+    Attributes:
+        rows: [B][P] gradients.
+        mixing: [T, B] float64 on the CPU, see `gmd_kernels.surgery`; None where the rows are the objectives' own.
+        shared: [P] bool on the CPU, which parameters every objective reaches; None where the rows tell.
+        directions: [M], backward passes through each output's path; None of losses without outputs.
+        discarded: [M] float64 on the CPU, see `Directions`; None of losses without outputs.
+        norms: [M] float64, of the mean loss's gradient at each output, before its factor; None of losses without
+            outputs.
+    """
+
+    rows: list[Row]
+    mixing: Tensor | None = None
+    shared: Tensor | None = None
+    directions: tuple[int, ...] | None = None
+    discarded: Tensor | None = None
+    norms: Tensor | None = None
+
+
+def path_gradients(
+    losses: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    params: Sequence[nn.Parameter],
+    tol: float = 0.0,
+    scale: Tensor | None = None,
+    factors: Tensor | None = None,
+    checked: set[Checked] | None = None,
+) -> Basis:
+    """Gradients of the losses, times `scale`, and of what lies before output m times factors[m]; frees the graph.
+
+    A GPU is waited for once with tol > 0, for a Gramian that tells the number of passes; once by sample, for whether
+    its passes are exact; and once more for each path that is checked. Otherwise nothing here waits.
+
+    checked: paths in which samples are known not to mix, see by_sample.py; those that are used so for the first
+        time are checked, and added. None: no gradients by sample.
+    """
+    paths = find_paths(losses, outputs)
+    wanted = {id(param): p for p, param in enumerate(params)}
+    head = [leaf for leaf in paths.head if id(leaf) in wanted]
+    behind = gradients_of(losses, [*outputs, *head], scale)
+    cotangents = [list(row[: len(outputs)]) for row in behind]
+    rows: list[list[Tensor | None]] = [[None] * len(params) for _ in losses]
+    for row, gradients in zip(rows, behind, strict=True):
+        for leaf, gradient in zip(head, gradients[len(outputs) :], strict=True):
+            row[wanted[id(leaf)]] = gradient
+    del behind
+
+    grams = gk.gram(cotangents, groups=range(len(outputs)))
+    norms = grams.sum(dim=(1, 2)).clamp(min=0).sqrt() / (len(losses) if scale is None else len(losses) * scale)
+    if factors is not None:
+        cotangents = [[_times(c, f) for c, f in zip(row, factors, strict=True)] for row in cotangents]
+    # a factor leaves an output's directions, and their shares of its energy, as they are
+    directions = _compressed(cotangents, grams, tol, len(losses) if head else 0) if tol > 0 else None
+    if directions is None:
+        basis = _exact(cotangents, outputs, params, paths, rows, checked)
+    else:
+        basis = _by_directions(cotangents, outputs, params, paths, rows if head else [], directions)
+    return basis._replace(norms=norms)
+
+
+def _times(cotangent: Tensor | None, factor: Tensor) -> Tensor | None:
+    return None if cotangent is None else cotangent * factor
+
+
+def _compressed(cotangents: list[list], grams: Tensor, tol: float, num_head_rows: int) -> Directions | None:
+    """None where passes for the objectives themselves are to be made: no fewer would do, or they are not finite."""
+    grams = grams.cpu()
+    if not grams.isfinite().all():
+        return None
+    directions = leading_directions(grams, tol)
+    passes = sum(cotangent is not None for row in cotangents for cotangent in row)
+    fewer = sum(directions.counts) < passes and sum(directions.counts) + num_head_rows <= gk.MAX_OBJECTIVES
+    return directions if fewer else None
+
+
+def _exact(
+    cotangents: list[list],
+    outputs: Sequence[Tensor],
+    params: Sequence[nn.Parameter],
+    paths: Paths,
+    rows: list[list],
+    checked: set[Checked] | None,
+) -> Basis:
+    """A pass for each objective and modality of it, or by sample one for the modality; `rows` come to hold the sums."""
+    counts = []
+    ours = [set() for _ in rows]  # parameters, by number, whose sum is in memory of its own
+    plans = [None] * len(outputs) if checked is None else _plans(cotangents, paths)
+    for m, output in enumerate(outputs):
+        column = _take(cotangents, m)
+        reached = [k for k, cotangent in enumerate(column) if cotangent is not None]
+        given = [column[k] for k in reached]
+        if plans[m] is None:
+            passes = _passes(output, params, given, paths.kept[m], paths.compiled[m])
+        else:
+            passes = _by_sample(output, params, *plans[m], paths.kept[m], checked)
+        counts.append(len(reached) if plans[m] is None else 1)
+        for k, gradients in zip(reached, passes, strict=True):
+            _add(rows[k], gradients, ours[k])
+    return Basis(rows, None, None, tuple(counts), torch.zeros(len(outputs), dtype=torch.float64, device="cpu"))
+
+
+def _plans(cotangents: list[list], paths: Paths) -> list[tuple[Multiples, Layers] | None]:
+    """[M], how to go through each path by sample; None where whole passes have to be made. Waits once for all."""
+    plans = []
+    for column, nodes in zip(zip(*cotangents, strict=True), paths.nodes, strict=True):
+        given = [cotangent for cotangent in column if cotangent is not None]
+        layers = layers_of(nodes) if len(given) > 1 else None
+        plans.append(None if layers is None else (common_directions(given), layers))
+    known = [m for m, plan in enumerate(plans) if plan is not None]
+    exact = torch.stack([plans[m][0].exact for m in known]).tolist() if known else []
+    for m, as_it_is in zip(known, exact, strict=True):
+        plans[m] = plans[m] if as_it_is else None
+    return plans
+
+
+def _by_sample(
+    output: Tensor,
+    params: Sequence[nn.Parameter],
+    multiples: Multiples,
+    layers: Layers,
+    keep: bool,
+    checked: set[Checked],
+) -> list[Row]:
+    """[K][P], the path compared with a whole pass when it is used for the first time."""
+    coefficients, vectors, _ = multiples
+    path = frozenset(id(param) for leaves in layers.values() for param in leaves)
+    if path not in checked:
+        check_by_sample(output, params, vectors, layers)
+        checked |= {path} if len(output) > 1 else set()  # in one row nothing can mix
+    return by_sample(output, params, coefficients, vectors, layers, keep)
+
+
+def _by_directions(
+    cotangents: list[list],
+    outputs: Sequence[Tensor],
+    params: Sequence[nn.Parameter],
+    paths: Paths,
+    head_rows: list[list],
+    directions: Directions,
+) -> Basis:
+    """A pass for each direction and modality; behind the outputs the objectives' own gradients."""
+    rows: list[Row] = []
+    mixing, reach, counts = [], [], []  # [B][T] each, [M]
+    vectors = directions.vectors.to(outputs[0].device)  # now, when nothing is under way that it would wait for
+    for m, output in enumerate(outputs):
+        column = _take(cotangents, m)
+        leading = [gk.combine([[c] for c in column], vectors[m, :, j])[0] for j in range(directions.counts[m])]
+        leading = [direction for direction in leading if direction is not None]  # none, of an output without cotangents
+        rows += _passes(output, params, leading, paths.kept[m], paths.compiled[m])
+        mixing += directions.vectors[m, :, : len(leading)].T
+        reach += [torch.tensor([c is not None for c in column], device="cpu")] * len(leading)
+        counts.append(len(leading))
+    if head_rows:
+        rows += head_rows
+        mixing += torch.eye(len(head_rows), dtype=torch.float64, device="cpu")
+        reach += torch.eye(len(head_rows), dtype=torch.bool, device="cpu")
+    there = torch.tensor([[g is not None for g in row] for row in rows], device="cpu")  # [B, P]
+    shared = (torch.stack(reach, dim=1).double() @ there.double() > 0).all(dim=0)
+    return Basis(rows, torch.stack(mixing, dim=1), shared, tuple(counts), directions.discarded)
+
+
+def _passes(
+    output: Tensor, params: Sequence[nn.Parameter], cotangents: list[Tensor], keep: bool, compiled: bool
+) -> Iterator[Row]:
+    """[P] gradients for each cotangent of the output; the last pass frees its path unless another needs it.
+
+    A compiled path is kept by a lone pass too: the first pass ever decides whether the next step may have several.
+    """
+    last = len(cotangents) - 1
+    keep = keep or (compiled and last == 0)
+    with several_passes(2 if keep else len(cotangents)):
+        for k, cotangent in enumerate(cotangents):
+            yield torch.autograd.grad(output, params, cotangent, retain_graph=keep or k < last, allow_unused=True)
+
+
+def _take(cotangents: list[list], m: int) -> list[Tensor | None]:
+    """[T], those of output m, and nobody else holds them any longer."""
+    column = [row[m] for row in cotangents]
+    for row in cotangents:
+        row[m] = None
+    return column
+
+
+def _add(row: list[Tensor | None], gradients: Row, ours: set[int]) -> None:
+    """row += gradients, in place only where memory is ours: autograd may have given one tensor to two parameters."""
+    mine = [p for p in ours if gradients[p] is not None]
+    if mine:
+        torch._foreach_add_([row[p] for p in mine], [gradients[p] for p in mine])
+    for p, gradient in enumerate(gradients):
+        if gradient is None or p in ours:
+            continue
+        if row[p] is None:
+            row[p] = gradient
+        else:
+            row[p] = row[p] + gradient
+            ours.add(p)

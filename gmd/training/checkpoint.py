@@ -1,0 +1,114 @@
+"""Checkpoints that are either whole or absent, and runs read back from their folder."""
+
+import json
+import os
+import pickle
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from gmd import __version__
+from gmd.config import TrainConfig
+from gmd.errors import UserError
+
+FORMAT = 2  # of the state; 1 had no such number, and no steps of an unfinished epoch
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Writes `state` so that a kill, a crash or a full disk leaves the previous file or the new one, whole.
+
+    state: tensors and plain values in dictionaries, lists and tuples: what a weights-only `torch.load` takes
+    Raises UserError if it cannot be written; what was at `path` before is still there then.
+    """
+    with _written_whole(path) as unfinished, open(unfinished, "wb") as file:
+        torch.save({"format": FORMAT, "version": __version__} | state, file)
+
+
+def save_weights(path: Path, network: nn.Module, config: TrainConfig) -> None:
+    """The network's state_dict as safetensors, for those who have no gmd; else as `save_checkpoint`.
+
+    Its metadata, as safetensors has them from string to string: gmd's version, the task, the configuration as JSON.
+    """
+    # the format knows one memory layout only
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    about = {"gmd": __version__, "task": config.TASK, "config": json.dumps(config.to_dict())}
+    with _written_whole(path) as unfinished:
+        unfinished.write_bytes(save(weights, about))  # its save_file makes files that nobody else may read
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    # a fixed name: what a kill leaves behind is overwritten by the next save
+    unfinished, handled = path.with_name(path.name + ".tmp"), sys.exc_info()[1]
+    try:
+        yield unfinished
+        with open(unfinished, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    except (KeyboardInterrupt, OSError, RuntimeError) as error:  # torch's zip writer makes a RuntimeError of the others
+        unfinished.unlink(missing_ok=True)
+        if _interrupted(error, handled):
+            raise KeyboardInterrupt from error
+        before = "the checkpoint from before is intact" if path.exists() else "there is none from before"
+        raise UserError(
+            f"{path}: cannot be written ({_first_line(error)}); {before}. "
+            "Mend that (room on the disk?), then go on with --resume"
+        ) from error
+
+
+def _interrupted(error: BaseException | None, handled: BaseException | None) -> bool:
+    """Whether a KeyboardInterrupt is behind it; not `handled`, because of which one may have begun to write."""
+    while error not in (None, handled) and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error not in (None, handled)
+
+
+def load_checkpoint(path: Path) -> dict:
+    """What `save_checkpoint` wrote, on the CPU, without executing anything that is in it.
+
+    Raises UserError if it is missing, damaged, of no run, or of another format.
+    """
+    try:
+        # torch reads tensors without looking at their checksums, zipfile does look
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: no such checkpoint; a run has last.pt from its start, best.pt from its first validation"
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {_first_line(error)}); "
+            "restore it from a copy, or use the run's other checkpoint (best.pt, last.pt)"
+        ) from error
+    if not (isinstance(state, dict) and "config" in state):
+        raise UserError(f"{path}: written by torch.save, but not by gmd train; give the folder of a run")
+    if (found := state.get("format", 1)) != FORMAT:
+        theirs = f"gmd {state['version']}" if "version" in state else "an earlier gmd"
+        raise UserError(
+            f"{path}: written by {theirs} in format {found}, but this gmd {__version__} reads format {FORMAT}; "
+            "use it with the gmd that wrote it, or train anew"
+        )
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

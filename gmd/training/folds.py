@@ -1,0 +1,52 @@
+"""Cross-validation: one run for each part of the patients, each tested on the part that it has not seen."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from gmd.config import TrainBrats, TrainConfig
+from gmd.config.file import CONFIG
+from gmd.errors import UserError
+from gmd.training.loop import train
+from gmd.training.tasks.segmentation import BratsTask
+
+
+def train_folds(config: TrainBrats) -> list[Path]:
+    """Trains the `config.folds` runs OUT/fold0, OUT/fold1, ... in turn and returns their folders.
+
+    With `config.resume` a fold that was begun goes on, to nothing if it is finished, and the others start.
+    Raises UserError for whatever the user can mend; for options, files and names of the data, and runs that are there
+    already before anything is trained.
+    """
+    config.check()
+    _check_folder(config)
+    runs = [replace(config, fold=fold, out=config.out / f"fold{fold}") for fold in range(config.folds)]
+    # all folds before the first: what is wrong with the last must not show after days
+    tests = [BratsTask(run).splits.test for run in runs]
+    for run, test in zip(runs, tests, strict=True):
+        count = f"{len(test)} test case{'s' * (len(test) > 1)}"
+        print(f"fold {run.fold + 1} of {config.folds}: {count}, {run.out}", flush=True)
+        train(replace(run, resume=(run.out / "last.pt").exists()))
+    return [run.out for run in runs]
+
+
+def fold_folders(folder: Path) -> list[Path]:
+    """The runs of a cross-validation, in order; none if the folder is a run itself, or holds none."""
+    if (folder / CONFIG).exists():
+        return []
+    folders = [path for path in folder.glob("fold*") if path.name[4:].isdigit() and (path / CONFIG).exists()]
+    return sorted(folders, key=lambda path: int(path.name[4:]))
+
+
+def whole(config: TrainConfig, out: Path) -> TrainConfig:
+    """The configuration of the cross-validation that a fold belongs to."""
+    return replace(config, fold=None, out=out)
+
+
+def _check_folder(config: TrainBrats) -> None:
+    if (config.out / "last.pt").exists():
+        raise UserError(f"{config.out}: holds a run of its own; choose another --out for the folds")
+    begun = sorted(config.out.glob("fold*/last.pt"))
+    if begun and not config.resume:
+        raise UserError(f"{begun[0].parent}: already holds a run; go on with it by --resume, or choose another --out")
+    if config.resume and not begun:
+        raise UserError(f"{config.out}: no fold to resume; start without --resume, or give the folds' own --out")

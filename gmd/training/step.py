@@ -1,0 +1,72 @@
+"""One step of a training: forward, backward, and an optimizer step if all is finite."""
+
+import warnings
+from dataclasses import replace
+
+from torch import Tensor
+
+from gmd.data.pairs import Pairs
+from gmd.models.precision import autocast
+from gmd.monitor.dominance import on_host
+from gmd.monitor.records import Turn
+from gmd.surgery import Report
+from gmd.training.methods import METHODS, Method
+from gmd.training.state import Training
+from gmd.training.tasks import Task
+
+
+def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -> list[Turn]:
+    """Forward, backward, and an optimizer step if all is finite; with mla, for one modality after the other."""
+    method = METHODS[task.config.method]
+    inputs, targets = task.to_device(inputs, targets, training.device)
+    turns = _each_alone(inputs) if method.alternating else [inputs]
+    done = [_turn(training, task, method, turn, targets) for turn in turns]
+    training.steps += 1
+    count_skipped(training, done)
+    with warnings.catch_warnings():
+        # torch takes a skipped first step for the two calls in the wrong order
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        training.scheduler.step()
+    return done
+
+
+def _turn(training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor) -> Turn:
+    parts = training.parts_for(task)
+    with autocast(task.config.precision, training.device):
+        outputs = task.outputs(training.network, inputs)
+    losses = method.objectives(outputs, targets, task.criterion, parts.predict)
+
+    training.optimizer.zero_grad(set_to_none=True)
+    # whether to step has to be known on the host; all else that is recorded comes along
+    report = on_host(training.surgeon.backward(list(losses.values()), **method.given(parts, outputs, targets)))
+    searching = not report.finite and is_searching(training, report)
+    step_if_finite(training, report)
+    return Turn(list(losses), report, searching)
+
+
+def _each_alone(inputs: Pairs) -> list[Pairs]:
+    return [replace(inputs, samples={m: inputs.samples[m]}, values={m: values}) for m, values in inputs.values.items()]
+
+
+def step_if_finite(training: Training, report: Report) -> None:
+    scaler = training.scaler
+    if report.finite:
+        training.optimizer.step() if scaler is None else scaler.step(training.optimizer)
+    if scaler is not None:
+        scaler.update()
+
+
+def is_searching(training: Training, report: Report) -> bool:
+    """To overflow is how a scaler finds the largest scale that does not; it halves the scale then."""
+    scaler = training.scaler
+    return scaler is not None and bool(report.losses.isfinite().all()) and scaler.get_scale() > 1
+
+
+def count_skipped(training: Training, turns: list[Turn]) -> None:
+    """A step counts as skipped, once, if that of any turn was."""
+    skipped = [turn for turn in turns if not turn.report.finite]
+    if not skipped:
+        training.skipped_in_a_row = 0
+        return
+    training.skipped += 1
+    training.skipped_in_a_row += not all(turn.searching for turn in skipped)

@@ -1,0 +1,19 @@
+"""What can be learnt: segmentation, sentiment, digits."""
+
+from gmd.config import TrainBrats, TrainConfig
+from gmd.training.tasks.task import Task, Validation
+
+
+def open_task(config: TrainConfig) -> Task:
+    """Finds or reads the data of a run. Raises UserError for data that cannot be used."""
+    # each brings libraries of its own, which take a while to import
+    if isinstance(config, TrainBrats):
+        from gmd.training.tasks.segmentation import BratsTask
+
+        return BratsTask(config)
+    from gmd.training.tasks.sequences import SequenceTask
+
+    return SequenceTask(config)
+
+
+__all__ = ["Task", "Validation", "open_task"]

@@ -1,0 +1,124 @@
+"""Sentiment and digits: transformers on sequences of text, audio, images."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from gmd.config import TrainDigits, TrainSequences
+from gmd.data.pairs import Pairs
+from gmd.data.sequences.batches import SequenceBatches
+from gmd.data.sequences.missing import make_absent
+from gmd.data.sequences.reading import read_sequences
+from gmd.data.sequences.samples import Sample, SequenceData, as_classes
+from gmd.errors import UserError
+from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.sequences.network import input_statistics
+from gmd.scoring.sequences.prediction import predict_samples
+from gmd.scoring.sequences.tables import mean_over_subsets, subset_rows
+from gmd.subsets import Subset, all_subsets
+from gmd.training.networks import build_sequence_network
+from gmd.training.tasks import criteria
+from gmd.training.tasks.task import Batch, Task, Validation
+
+SPLITS = ("train", "validation", "test")
+REGRESSION = (criteria.absolute_error, criteria.negative_error, criteria.closeness)
+CLASSES = (criteria.cross_entropy, criteria.accuracy, criteria.probability)
+
+
+class SequenceTask(Task):
+    """Sequences in memory -> one prediction for each, or for each of their steps."""
+
+    def __init__(self, config: TrainSequences):
+        """Raises UserError for data that cannot be used."""
+        self.data = read_data(config)
+        self.config = replace(config, data=config.data.resolve())
+        self.criterion, self.metric, self.score = CLASSES if self.data.classes else REGRESSION
+        self.score_name = "accuracy" if self.data.classes else "Acc-2 neg/non-neg"
+        self.score_title = f"{self.score_name}, mean over the subsets of the modalities"
+        self._training = make_absent(self.data.splits["train"], config.missing, config.seed)
+        self._batches = SequenceBatches(self._training, config.modalities, config.batch, config.seed)
+        self.steps_per_epoch = len(self._batches)
+
+    def described(self) -> dict:
+        data = self.data
+        named = {split: [{"name": sample.name} for sample in data.splits[split]] for split in SPLITS}
+        about = {"features": data.features, "classes": data.classes and list(data.classes), "per_step": data.per_step}
+        about["checksum"] = checksum(data)
+        return {"data": str(self.config.data), "about": about, "notes": list(data.notes)} | named
+
+    def notes(self) -> list[str]:
+        rate = self.config.missing
+        missing = [f"training samples lack each modality with probability {rate:g}, decided by --seed"] if rate else []
+        return [*self.data.notes, *missing]
+
+    def build_network(self) -> nn.Module:
+        network = build_sequence_network(self.config, self.described()["about"])
+        network.set_input_statistics(input_statistics(self._training))
+        return network
+
+    def batches(self, epoch: int, start: int = 0) -> Iterable[Batch]:
+        self._batches.epoch, self._batches.start = epoch, start
+        return self._batches
+
+    def to_device(self, inputs: Pairs, targets: Tensor, device: torch.device) -> Batch:
+        return replace(inputs, values={m: value.to(device) for m, value in inputs.values.items()}), targets.to(device)
+
+    def outputs(self, network: nn.Module, inputs: Pairs) -> Pairs:
+        outputs = run_modalities(network, inputs)
+        return replace(outputs, values={m: value.float() for m, value in outputs.values.items()})
+
+    def predict(self, network: nn.Module, outputs: Pairs, subset: Subset | None) -> tuple[Tensor, list[int]]:
+        fused, samples = network.fuse(outputs, subset)
+        return network.head(fused), samples
+
+    def validate(self, network: nn.Module) -> Validation:
+        """Means over the subsets of the modalities that exist."""
+        modalities = self.config.modalities
+        predictions = predict_samples(network, self.data.splits["validation"], all_subsets(modalities), self.config)
+        means = mean_over_subsets(subset_rows(predictions, modalities, self.data.classes))
+        return Validation(means[self.score_name], means)
+
+
+def read_data(config: TrainSequences) -> SequenceData:
+    """As the run's configuration asks for it: its modalities only, and classes if these are its targets."""
+    if isinstance(config, TrainDigits):
+        from gmd.data.sequences.digits import read_digits  # brings scikit-learn, which sentiment does without
+
+        data = read_digits(config.data, config.seed)
+    else:
+        data = read_sequences(config.data, config.seed)
+        data = as_classes(data) if config.target == "sign" else data
+    return with_modalities(data, config.modalities)
+
+
+def with_modalities(data: SequenceData, modalities: tuple[str, ...]) -> SequenceData:
+    """Those asked for; a sample that has none of them is left out, and counted. Raises UserError for unknown ones."""
+    if unknown := [m for m in modalities if m not in data.features]:
+        known = ", ".join(data.features)
+        raise UserError(f"--modalities: the data have no {' or '.join(unknown)}, expected some of {known}")
+    splits, lost = {}, 0
+    for split, samples in data.splits.items():
+        kept = [_only(sample, modalities) for sample in samples]
+        splits[split] = [sample for sample in kept if sample.values]
+        lost += len(kept) - len(splits[split])
+        if not splits[split]:
+            raise UserError(f"--modalities: no sample of the {split} split has {' or '.join(modalities)}")
+    notes = (*data.notes, *([f"{lost} samples have none of {', '.join(modalities)} and are left out"] if lost else []))
+    return replace(data, features={m: data.features[m] for m in modalities}, splits=splits, notes=notes)
+
+
+def checksum(data: SequenceData) -> str:
+    """Of all values and targets: data that were changed under the same names are not the same data."""
+    digest = hashlib.blake2b(digest_size=8)
+    for split in SPLITS:
+        for sample in data.splits[split]:
+            for tensor in (*sample.values.values(), sample.target):
+                digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _only(sample: Sample, modalities: tuple[str, ...]) -> Sample:
+    return sample._replace(values={m: sample.values[m] for m in modalities if m in sample.values})

@@ -1,0 +1,53 @@
+"""The benchmark of prediction measures what it says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.measure import prediction
+from gmd.data.segmentation.cases import BRATS_MODALITIES
+from gmd.scoring.segmentation.prediction import num_windows, predict_subsets
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"SHAPE": (32, 36, 32), "WIDTH": 0.125, "PATCH": (16, 16, 16), "ROUNDS": 1, "TRUTH": 9}
+    for name, value in small.items():
+        monkeypatch.setattr(prediction, name, value)
+
+
+def test_the_subsets_and_their_scores(small: None, tmp_path: Path, capsys: pytest.CaptureFixture):
+    run, sides = prediction.write_run(tmp_path / "run"), prediction.write_case(tmp_path / "case", extent=0.8)
+    measured = prediction.times_of_subsets(run, tmp_path / "case")
+    assert measured["subsets_seconds"] == pytest.approx(measured["times_one"] * measured["one_seconds"])
+    assert measured["times_one"] > 1
+    # the brain is as large as the row says, which the bar over its windows knows
+    assert prediction.about(sides)["windows"] == 4 * num_windows(sides, 16)
+    assert f"0/{prediction.about(sides)['windows']} [" in capsys.readouterr().err
+
+
+def test_the_mask_of_one_prediction_is_that_of_the_full_subset():
+    outputs = {m: torch.randn(3, 4, 5, 6) for m in BRATS_MODALITIES}
+    volumes = {m: torch.ones(1, 4, 5, 6) for m in BRATS_MODALITIES}
+    assert torch.equal(prediction.mask_of(outputs, volumes), dict(predict_subsets(outputs))[BRATS_MODALITIES])
+
+
+def test_what_is_scored_is_right_in_part(small: None, tmp_path: Path):
+    target = (torch.rand(3, 16, 16, 16) > 0.5).to(torch.uint8)
+    logits = prediction.beside_the_truth(target)
+    assert tuple(logits) == BRATS_MODALITIES
+    assert all(0.4 < ((value > 0) == target).float().mean() < 0.6 for value in logits.values())
+
+
+def test_the_peak_is_that_of_the_process_alone():
+    """By wait4 it was at least that of the parent, with torch, pandas and whatever it held."""
+    held = torch.ones(200_000_000)  # 800 MB
+    taken = prediction.alone("status = len(bytearray(200_000_000)) - 200_000_000")
+    assert 200 < taken["peak_MB"] < 300
+    assert taken["seconds"] > 0
+    assert held[-1] == 1
+    with pytest.raises(prediction.subprocess.CalledProcessError):
+        prediction.alone("status = 3")

@@ -1,0 +1,1 @@
+"""What the tests share: cases, oracles, and where things lie."""

@@ -1,0 +1,117 @@
+"""The weightings beside TorchJD's, on the same Gramians."""
+
+import pytest
+import torch
+from torchjd import aggregation as jd
+from torchjd.linalg import QuadprogProjector
+
+import gmd_kernels as gk
+from gmd_kernels import weightings
+from helpers.gramians import KINDS, WEIGHTINGS, distance, magnitudes, make_gram, make_jacobian
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+SIZES = [2, 3, 5, 8, 11, 16, 64]
+every_case = pytest.mark.parametrize(("kind", "num_objectives"), [(kind, size) for kind in KINDS for size in SIZES])
+
+
+@every_case
+@pytest.mark.parametrize("name", ["upgrad", "dualproj"])
+def test_projections_are_torchjds(name, kind, num_objectives):
+    """Theirs are of G + reg_eps * trace(G) * I, by default 1e-4: with 1e-12 the two agree as far as that goes."""
+    jacobian = make_jacobian(num_objectives, kind)
+    gram = jacobian @ jacobian.T
+    theirs = {"upgrad": jd.UPGradWeighting, "dualproj": jd.DualProjWeighting}[name]
+    expected = theirs(projector=QuadprogProjector(norm_eps=0.0, reg_eps=1e-12))(gram)
+    weights = WEIGHTINGS[name](gram)
+    tolerance = {"collinear": 1e-6, "lengths": 1e-4}.get(kind, 1e-7)
+    assert distance(jacobian, weights, expected) <= tolerance
+    if name == "dualproj":
+        assert weights @ gram @ weights <= (expected @ gram @ expected) * (1 + 1e-9)
+
+
+@every_case
+def test_mgda_is_at_least_as_short_as_torchjds(kind, num_objectives):
+    """Theirs takes a hundred Frank-Wolfe steps, which is exact for two objectives alone."""
+    gram = make_gram(num_objectives, kind)
+    weights, theirs = weightings.mgda(gram), jd.MGDAWeighting()(gram)
+    assert weights @ gram @ weights <= (theirs @ gram @ theirs) * (1 + 1e-12)
+    if num_objectives == 2:
+        assert torch.allclose(weights, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [*KINDS[:3], "dependent"])
+@pytest.mark.parametrize(("num_objectives", "c"), [(2, 0.4), (3, 0.9), (5, 0.1), (8, 0.4), (16, 0.4), (64, 0.4)])
+def test_cagrad_serves_the_worst_off_at_least_as_well_as_torchjds(kind, num_objectives, c):
+    """Theirs stops at CLARABEL's 1e-8 of the objective, of which the weights hold the root."""
+    jacobian = make_jacobian(num_objectives, kind, seed=1)
+    gram = jacobian @ jacobian.T
+    weights, theirs = weightings.cagrad(gram, c), jd.CAGradWeighting(c)(gram)
+    assert distance(jacobian, weights, theirs) <= 1e-3
+    assert (gram @ weights).min() >= (gram @ theirs).min() - 1e-7 * magnitudes(gram, weights).max()
+
+
+@every_case
+def test_imtl_g_and_aligned_mtl_are_torchjds(kind, num_objectives):
+    jacobian = make_jacobian(num_objectives, kind)
+    gram = jacobian @ jacobian.T
+    assert distance(jacobian, weightings.imtl_g(gram), jd.IMTLGWeighting()(gram)) <= 1e-8
+    assert distance(jacobian, weightings.aligned_mtl(gram), jd.AlignedMTLWeighting()(gram)) <= 1e-8
+    preference = torch.rand(num_objectives, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = jd.AlignedMTLWeighting(preference)(gram)
+    assert distance(jacobian, weightings.aligned_mtl(gram, preference), expected) <= 1e-8
+
+
+@pytest.mark.parametrize("num_objectives", [2, 3, 8, 16])
+def test_preferences_are_torchjds(num_objectives):
+    jacobian = make_jacobian(num_objectives, "conflicting")
+    gram = jacobian @ jacobian.T
+    preference = torch.rand(num_objectives, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    projector = QuadprogProjector(norm_eps=0.0, reg_eps=1e-12)
+    for ours, theirs in ((weightings.upgrad, jd.UPGradWeighting), (weightings.dualproj, jd.DualProjWeighting)):
+        assert distance(jacobian, ours(gram, preference), theirs(preference, projector)(gram)) <= 1e-7
+
+
+@pytest.mark.parametrize("num_objectives", [2, 3, 7, 16])
+def test_gradvac_is_torchjds(num_objectives, monkeypatch):
+    """Three steps, with the moving averages that they leave. Theirs takes its orders from torch's default generator."""
+    theirs = jd.GradVacWeighting(beta=0.3, eps=0.0)
+    cosines = torch.zeros(num_objectives, num_objectives, dtype=torch.float64)
+    for step in range(3):
+        gram = make_gram(num_objectives, "conflicting", seed=step)
+        torch.manual_seed(step)
+        others = [torch.tensor([j for j in range(num_objectives) if j != i]) for i in range(num_objectives)]
+        order = torch.stack([row[torch.randperm(num_objectives - 1)] for row in others])
+        torch.manual_seed(step)
+        expected = theirs(gram)
+        monkeypatch.setattr(weightings, "projection_order", lambda *args, order=order: order[None])
+        assert torch.allclose(weightings.gradvac(gram, cosines, beta=0.3), expected, rtol=1e-9)
+        assert torch.allclose(cosines, theirs._phi_t, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # of cvxpy, on how it is used
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_objectives", [2, 3, 5, 8])
+def test_nash_mtl_solves_what_torchjds_approaches(kind, num_objectives):
+    """Theirs takes at most 20 convex programs: too few where the lengths of the gradients differ a thousandfold."""
+    jacobian = make_jacobian(num_objectives, kind)
+    gram = jacobian @ jacobian.T
+    weights = weightings.nash_mtl(gram)
+    theirs = jd.NashMTL(n_tasks=num_objectives, max_norm=0.0).weighting(jacobian)
+    residual = (weights * (gram @ weights) - 1).abs().max()
+    assert residual <= 1e-6  # what is added to the diagonal, 1e-12, times the square of the weights by the lengths
+    assert residual <= (theirs * (gram @ theirs) - 1).abs().max()
+    if kind != "lengths":
+        assert distance(jacobian, theirs, weights) <= 1e-3
+
+
+# What each method promises, for Jacobians of any rank and scale
+
+
+@pytest.mark.parametrize("theirs", [jd.UPGradWeighting(), jd.MGDAWeighting(), jd.AlignedMTLWeighting()])
+def test_surgery_with_a_weighting_of_torchjd(theirs):
+    jacobian = make_jacobian(3, "conflicting")
+    result = gk.surgery([[row[:5].float(), row[5:].float()] for row in jacobian], theirs)
+    expected = theirs(result.gram) @ jacobian
+    assert torch.allclose(torch.cat(result.merged).double(), expected, atol=1e-5)

@@ -1,0 +1,124 @@
+"""An evaluation is of one checkpoint: where its scores are shown, it is told if the run has another one by now."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gmd.evaluation.results_folder import checkpoint_name, outdated, write_texts
+from gmd.predict.summary import score_line
+from gmd.report import write_report
+from gmd.scoring.segmentation.tables import Score, cases_csv, read_cases
+from gmd.training.checkpoint import save_checkpoint
+from gmd.training.run_folder import LEFT_BEHIND, open_run
+from helpers.report_cases import Page, brats, write_run, write_table
+
+MODALITIES = ("flair", "t1")
+
+
+def set_epoch(run: Path, epochs: int, which: str = "best") -> None:
+    save_checkpoint(run / f"{which}.pt", {"config": {}, "epochs": epochs})
+
+
+def evaluated(run: Path, **options) -> Path:
+    """A run whose best.pt of epoch 3 was scored."""
+    write_run(run, brats(**options))
+    write_table(run)
+    set_epoch(run, 3)
+    (run / "evaluation" / "checkpoint.txt").write_text(f"{checkpoint_name(run, 'best')}\n")
+    return run
+
+
+def told_by_report(run: Path) -> str:
+    """What stands above the figures."""
+    return Page(write_report(run).read_text(encoding="utf-8")).text().partition("all 2 modalities")[0]
+
+
+def test_report_and_prediction_tell_that_scores_are_of_other_weights(tmp_path: Path):
+    run = evaluated(tmp_path / "my run")
+    line = score_line(run, MODALITIES, ("WT",))
+    assert line.endswith(" in its evaluation of best.pt (epoch 3), over 5 cases.")
+    assert "outdated" not in told_by_report(run)
+    set_epoch(run, 30)
+    assert score_line(run, MODALITIES, ("WT",)) == (
+        f"{line} That is outdated: scored was best.pt (epoch 3), the run has best.pt (epoch 30) now; "
+        f"gmd evaluate '{run}' again."
+    )
+    assert (
+        "evaluation is outdated: scored was best.pt (epoch 3), the run has best.pt (epoch 30) now. "
+        f"Score anew by: gmd evaluate '{run}'"
+    ) in told_by_report(run)
+
+
+def test_results_on_other_data_are_of_a_checkpoint_too(tmp_path: Path):
+    run = evaluated(tmp_path)
+    other = shutil.copytree(run / "evaluation", run / "evaluation" / "clinic")
+    set_epoch(run, 7, "last")
+    write_texts(other, {"checkpoint.txt": "last.pt (epoch 5)\n"}, Path("/some/clinic"))
+    told = told_by_report(run)
+    assert "evaluation/clinic is outdated: scored was last.pt (epoch 5), the run has last.pt (epoch 7) now." in told
+    assert f"gmd evaluate {run} --data /some/clinic" in told
+    assert "evaluation is outdated" not in told
+
+
+@pytest.mark.parametrize("record", [None, "best.pt", "", "<b>", "worst.pt (epoch 3)"])
+def test_nothing_is_told_of_what_nobody_knows(tmp_path: Path, record: str | None):
+    """Results of earlier versions, damaged records, and runs whose checkpoints were deleted to save room."""
+    run = evaluated(tmp_path)
+    set_epoch(run, 30)
+    path = run / "evaluation" / "checkpoint.txt"
+    assert outdated(run, path.parent)
+    path.unlink() if record is None else path.write_text(record)
+    assert not outdated(run, path.parent)
+    path.write_text("best.pt (epoch 3)\n")
+    (run / "best.pt").unlink()
+    assert not outdated(run, path.parent)
+
+
+def scored_together(folder: Path) -> Path:
+    """A cross-validation of two folds with two cases each, pooled as `evaluate_folds` does."""
+    pooled = []
+    for fold in range(2):
+        cases = evaluated(folder / f"fold{fold}", folds=2, fold=fold) / "evaluation" / "cases.csv"
+        scores = [Score(f"{fold}{case}", ("t1",), "WT", (1 + case) / 3, 0.1 + 0.2) for case in (0, 1)]
+        cases.write_text(cases_csv(scores))
+        pooled += read_cases(cases)
+    write_table(folder)
+    (folder / "evaluation" / "cases.csv").write_text(cases_csv(pooled))
+    return folder
+
+
+def test_a_cross_validation_tells_which_fold_has_changed(tmp_path: Path):
+    folder = scored_together(tmp_path / "cv")
+    assert "outdated" not in told_by_report(folder)
+    set_epoch(folder / "fold1", 30)
+    told = told_by_report(folder)
+    assert "outdated: of fold1 scored was best.pt (epoch 3), the run has best.pt (epoch 30) now." in told
+    assert told.count("outdated") == 1
+    assert f"Score anew by: gmd evaluate {folder}" in told
+
+
+def test_folds_that_were_evaluated_again_by_themselves_are_not_in_the_table_of_all(tmp_path: Path):
+    folder = scored_together(tmp_path / "cv")
+    cases = folder / "fold0" / "evaluation" / "cases.csv"
+    cases.write_text(cases.read_text().replace("0.3333", "0.4333"))
+    assert "it is not what the folds' own evaluations say now" in told_by_report(folder)
+    shutil.rmtree(cases.parent)
+    assert "it is not what the folds' own evaluations say now" in told_by_report(folder)
+
+
+def test_a_new_run_does_not_show_what_an_old_one_has_left(tmp_path: Path):
+    """A bug: with its last.pt deleted, a run began anew and showed the scores and pictures of the old weights."""
+    run = evaluated(tmp_path)
+    for name in LEFT_BEHIND:
+        (run / name).touch()
+    assert set(LEFT_BEHIND) >= {"report.html", "curves.png", "cosines.png", "dominance.png", "dominance.txt"}
+    open_run(brats(out=run), {"data": "phantoms"})
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "splits.json"}
+
+
+def test_what_is_no_run_keeps_its_evaluation(tmp_path: Path):
+    """Somebody else's folder that is given as --out."""
+    write_table(tmp_path)
+    open_run(brats(out=tmp_path), {"data": "phantoms"})
+    assert (tmp_path / "evaluation" / "table.csv").exists()

@@ -1,0 +1,273 @@
+"""Checkpoints survive kills, full disks and flipped bits, or say so."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import gmd.training.checkpoint
+from gmd.config import TrainBrats
+from gmd.config.file import write_config
+from gmd.errors import UserError
+from gmd.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint, save_weights
+from gmd.training.networks import build_network
+from gmd.training.run_folder import write_json
+from gmd.training.saved_run import load_run, read_config
+
+CONFIG = TrainBrats(data=Path("somewhere"), labels="brats2018", width=0.125, modalities=("flair", "t1"))
+
+
+def state_of(value: float) -> dict:
+    return {"config": CONFIG.to_dict(), "number": value, "tensor": torch.full((200_000,), value)}
+
+
+def start_python(code: str, *arguments: object) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+    )
+
+
+def test_round_trip(tmp_path: Path):
+    save_checkpoint(tmp_path / "last.pt", state_of(3.0))
+    loaded = load_checkpoint(tmp_path / "last.pt")
+    assert loaded["number"] == 3.0
+    assert torch.equal(loaded["tensor"], torch.full((200_000,), 3.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+SAVE_FOR_EVER = """
+import sys, itertools, torch
+from pathlib import Path
+from gmd.training.checkpoint import save_checkpoint
+for number in itertools.count():
+    state = {"config": {}, "number": number, "tensor": torch.full((2_000_000,), float(number))}
+    save_checkpoint(Path(sys.argv[1]), state)
+    print("saved", number, flush=True)
+"""
+
+
+def test_kill_in_the_middle_of_saving_leaves_a_whole_checkpoint(tmp_path: Path):
+    path = tmp_path / "last.pt"
+    process = start_python(SAVE_FOR_EVER, path)
+    process.stdout.readline()
+    for delay in (0.05, 0.013, 0.031, 0.0):
+        time.sleep(delay)
+        process.send_signal(signal.SIGSTOP)  # whatever is on the disk at this moment is what a kill would leave
+        loaded = load_checkpoint(path)
+        assert torch.equal(loaded["tensor"], torch.full((2_000_000,), float(loaded["number"])))
+        process.send_signal(signal.SIGCONT)
+    process.kill()
+    process.communicate()
+    load_checkpoint(path)
+    save_checkpoint(path, state_of(1.0))  # and the next run is not hindered by what the kill left behind
+    assert load_checkpoint(path)["number"] == 1.0
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+HANG_HALFWAY = """
+import sys, time, torch
+from pathlib import Path
+from gmd.training.checkpoint import save_checkpoint
+def hang(state, file):
+    file.write(b"PK" * 1000)
+    file.flush()
+    print("half", flush=True)
+    time.sleep(600)
+torch.save = hang
+save_checkpoint(Path(sys.argv[1]), {})
+"""
+
+
+def test_kill_9_halfway_through_a_file_leaves_the_previous_checkpoint(tmp_path: Path):
+    save_checkpoint(tmp_path / "last.pt", state_of(1.0))
+    process = start_python(HANG_HALFWAY, tmp_path / "last.pt")
+    assert process.stdout.readline() == "half\n"
+    process.kill()
+    process.communicate()
+    assert (tmp_path / "last.pt.tmp").exists()
+    assert load_checkpoint(tmp_path / "last.pt")["number"] == 1.0
+
+
+FULL_DISK = """
+import resource, signal, sys, torch
+from pathlib import Path
+from gmd.training.checkpoint import save_checkpoint
+from gmd.errors import UserError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # to write beyond the limit is then an error, EFBIG
+for limit in (0, 1000, 500_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        save_checkpoint(Path(sys.argv[1]), {"config": {}, "tensor": torch.zeros(200_000)})
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(tmp_path: Path):
+    save_checkpoint(tmp_path / "last.pt", state_of(1.0))
+    output, _ = start_python(FULL_DISK, tmp_path / "last.pt").communicate()
+    assert output.count("last.pt: cannot be written") == 3
+    assert output.count("from before is intact") == 3
+    assert "Traceback" not in output
+    assert load_checkpoint(tmp_path / "last.pt")["number"] == 1.0
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_folder_that_is_gone_is_a_user_error(tmp_path: Path):
+    with pytest.raises(UserError, match=r"cannot be written .*there is none from before"):
+        save_checkpoint(tmp_path / "gone" / "last.pt", state_of(1.0))
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path: Path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, state_of(1.0))
+    content = path.read_bytes()
+    for length in (0, 10, len(content) // 20, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(UserError, match=r"last\.pt: not a checkpoint, or damaged"):
+            load_checkpoint(path)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path):
+    """torch.load alone does not: it hands out the wrong numbers."""
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, state_of(1.0))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path, weights_only=True)["tensor"], torch.full((200_000,), 1.0))
+    with pytest.raises(UserError, match=r"last\.pt: not a checkpoint, or damaged .*checksum"):
+        load_checkpoint(path)
+
+
+def test_what_is_no_checkpoint(tmp_path: Path):
+    with pytest.raises(UserError, match=r"last\.pt: no such checkpoint"):
+        load_checkpoint(tmp_path / "last.pt")
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pt")
+    with pytest.raises(UserError, match=r"foreign\.pt: .* not by gmd train"):
+        load_checkpoint(tmp_path / "foreign.pt")
+
+
+class Program:
+    """A pickle of it makes a file when it is read, and could as well do anything else."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_a_program_in_a_checkpoint_is_refused_and_not_executed(tmp_path: Path):
+    write_run(tmp_path, CONFIG)
+    executed = tmp_path / "executed"
+    torch.save(state_of(1.0) | {"format": FORMAT, "network": Program(executed)}, tmp_path / "best.pt")
+    for read in (lambda: load_checkpoint(tmp_path / "best.pt"), lambda: load_run(tmp_path)):
+        with pytest.raises(UserError, match=r"best\.pt: not a checkpoint, or damaged \(UnpicklingError"):
+            read()
+    assert not executed.exists()
+    torch.load(tmp_path / "best.pt", weights_only=False)
+    assert executed.exists(), "it was a program"
+
+
+def test_nothing_else_in_the_package_unpickles():
+    """gmd.data.sequences.pickles reads those of MOSI, and executes nothing of them either: see test_pickles.py."""
+    package = Path(gmd.__file__).parent
+    sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    loads = [line for text in sources.values() for line in text.splitlines() if "torch.load(" in line]
+    assert loads
+    assert all("weights_only=True" in line for line in loads), loads
+    assert not [path for path, text in sources.items() if re.search(r"pickle\.loads?\(|allow_pickle=True", text)]
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ({}, "written by an earlier gmd in format 1, but this gmd"),
+        ({"format": FORMAT + 1, "version": "9.9"}, f"written by gmd 9.9 in format {FORMAT + 1}, but this gmd"),
+    ],
+)
+def test_a_checkpoint_of_another_version_says_so(tmp_path: Path, head: dict, said: str):
+    torch.save(state_of(1.0) | head, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=rf"last\.pt: {said} {gmd.__version__} reads format {FORMAT}; use it with"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+def test_weights_are_read_without_gmd(tmp_path: Path):
+    network = build_network(CONFIG)
+    save_weights(tmp_path / "best.safetensors", network, CONFIG)
+    with safe_open(tmp_path / "best.safetensors", "pt") as file:
+        about = file.metadata()
+    assert (about["gmd"], about["task"]) == (gmd.__version__, "brats")
+    assert json.loads(about["config"]) == CONFIG.to_dict()
+    other = build_network(CONFIG)
+    other.load_state_dict(load_file(tmp_path / "best.safetensors"))
+    brain = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(other(brain, 1), network(brain, 1))
+    assert [path.name for path in tmp_path.iterdir()] == ["best.safetensors"]
+    (tmp_path / "other").touch()
+    assert (tmp_path / "best.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_weights_that_cannot_be_written_are_a_user_error(tmp_path: Path):
+    with pytest.raises(UserError, match=r"best\.safetensors: cannot be written .*there is none from before"):
+        save_weights(tmp_path / "gone" / "best.safetensors", build_network(CONFIG), CONFIG)
+
+
+def write_run(run: Path, config: TrainBrats) -> dict:
+    run.mkdir(exist_ok=True)
+    write_config(run / "config.yaml", config)
+    state = {"config": config.to_dict(), "network": build_network(config).state_dict()}
+    save_checkpoint(run / "best.pt", state)
+    return state
+
+
+def test_a_run_is_read_back(tmp_path: Path):
+    state = write_run(tmp_path, CONFIG)
+    config, network = load_run(tmp_path)
+    assert config == CONFIG
+    assert network.modalities == ("flair", "t1")
+    assert network.regions == ("WT", "TC", "ET")
+    assert all(torch.equal(value, state["network"][name]) for name, value in network.state_dict().items())
+    with pytest.raises(UserError, match=r"last\.pt: no such checkpoint"):
+        load_run(tmp_path, "last")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"width": 0.25}, {"modalities": ("flair", "t2")}, {"labels": "binary"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_checkpoint_of_another_configuration_says_what_differs(tmp_path: Path, change: dict):
+    write_run(tmp_path, CONFIG)
+    write_config(tmp_path / "config.yaml", replace(CONFIG, **change))
+    [name] = change
+    with pytest.raises(UserError, match=rf"best\.pt: of another configuration.*: {name}: .* here, .* there\."):
+        load_run(tmp_path)
+
+
+def test_a_configuration_that_cannot_be_read(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no config\.yaml"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"made by an earlier gmd, as config\.json tells"):
+        read_config(tmp_path)
+    (tmp_path / "config.yaml").write_text("data: [")
+    with pytest.raises(UserError, match=r"config\.yaml: not YAML"):
+        read_config(tmp_path)
+    write_json(tmp_path / "config.yaml", CONFIG.to_dict() | {"depth": 3})
+    with pytest.raises(UserError, match=r"config\.yaml: written by another version of gmd: it differs in depth"):
+        read_config(tmp_path)

@@ -1,0 +1,75 @@
+"""The configuration of a training: what cannot work is named before anything is written; JSON and back."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gmd.config import TASKS, TrainBrats, TrainConfig
+from gmd.config.file import CONFIG, read_yaml, write_config
+from gmd.errors import UserError
+from gmd.training.loop import train
+
+
+@pytest.fixture
+def config(phantoms: Path, tmp_path: Path) -> TrainBrats:
+    return TrainBrats(data=phantoms, out=tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"patch": (30, 32, 50)},
+            r"--patch: got 30 32 50, expected multiples of 16, the nearest being 32 32 48",
+        ),
+        ({"patch": (0, 16, 16)}, r"--patch: .* 16 16 16"),
+        (
+            {"labels": "brats"},
+            r"--labels: got brats, expected one of brats2015 \(values 0 1 2 3 4\), brats2018",
+        ),
+        (
+            {"patterns": ("flair=*F*",)},
+            r"add --labels, one of brats2015 .*, brats2018 .*, brats2023 .*, binary",
+        ),
+        ({"modalities": ("t1", "t1")}, r"--modalities: got t1 t1"),
+        ({"steps_per_epoch": 0}, r"--steps-per-epoch: got 0"),
+        ({"lr": -1.0}, r"--lr: got -1\.0"),
+        ({"tol": -0.1}, r"--tol: got -0\.1, expected 0 or more"),
+        ({"tol": 1.0}, r"--tol: got 1\.0, expected less than 1"),
+        ({"tol": 0.1, "method": "joint"}, r"--tol: got 0\.1, expected --method gmd or cggm-gmd .*nothing to joint"),
+        ({"granularity": "module", "method": "enumerate"}, r"--granularity: got module, expected --method gmd"),
+        ({"device": "cuda:99"}, r"--device: cuda:99 cannot be used"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(config: TrainBrats, change: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        train(replace(config, **change))
+    assert not config.out.exists()
+
+
+def test_a_configuration_survives_json(config: TrainBrats):
+    config = replace(config, patterns=("flair=*",), steps_per_epoch=None)
+    assert TrainBrats.from_dict(json.loads(json.dumps(config.to_dict())), "here") == config
+
+
+@pytest.mark.parametrize("kind", TASKS.values())
+def test_options_come_back_from_their_file(kind: type[TrainConfig], tmp_path: Path):
+    config = kind(data=tmp_path, lr=1, seed=3, patience=2)
+    write_config(tmp_path / CONFIG, config)
+    assert kind.from_dict(read_yaml(tmp_path / CONFIG), tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"data": None}, {"data": 5}, {"lr": "abc"}, {"width": "eight"}, {"modalities": "text"}, {"patch": [1, 2]}),
+        *({"resume": 1}, {"method": "x"}, {"epochs": 1.5}, {"patience": "a"}, {"patterns": [1]}),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_in_a_runs_file_is_named(wrong: dict):
+    [name] = wrong
+    with pytest.raises(UserError, match=rf"^c\.yaml: {name}: "):
+        TrainBrats.from_dict(TrainBrats(Path("d")).to_dict() | wrong, "c.yaml")
