@@ -66,6 +66,7 @@ lint: venv
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/clang-format --dry-run --Werror $(WRITTEN)
+	$(BIN)/mypy
 
 format: venv
 	$(BIN)/ruff check --fix $(SOURCES)
