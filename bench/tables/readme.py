@@ -8,18 +8,13 @@ from bench.measure.files import RESULTS
 from bench.measure.host import ROOT
 from bench.tables import sentiment as sentiment_tables
 from bench.tables import study as study_tables
+from bench.tables.evaluation import evaluation_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
+from bench.tables.results import read_results
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
-from bench.tables.surgery import (
-    evaluation_markdown,
-    gpu_markdown,
-    kernels_markdown,
-    memory_markdown,
-    read_results,
-    step_markdown,
-    surgery_markdown,
-)
+from bench.tables.step import step_markdown
+from bench.tables.surgery import gpu_markdown, kernels_markdown, memory_markdown, surgery_markdown
 from gmd.files import replacing
 
 README, NUMERICS, STEP = ROOT / "README.md", ROOT / "docs" / "numerics.md", ROOT / "docs" / "step.md"
