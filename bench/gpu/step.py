@@ -10,7 +10,7 @@ import torch
 from bench.measure.files import write_csv
 from bench.measure.host import gpu_columns
 from bench.measure.step import PHASES, measure_step
-from bench.tables.surgery import significant
+from bench.tables.markdown import significant
 
 CSV = "step_gpu.csv"
 WHOLE_STEP = {"width": 0.5, "size": 128, "rounds": 3}

@@ -18,7 +18,8 @@ from bench.measure.files import write_csv
 from bench.measure.host import gpu_columns
 from bench.measure.surgery import with_ratio_to_float32
 from bench.tables import plot
-from bench.tables import surgery as tables
+from bench.tables.results import errors
+from bench.tables.surgery import gpu_markdown, surgery_markdown
 from bench.tables.targets import GPU_TARGETS, verdicts
 
 CSV = "surgery_gpu.csv"
@@ -63,9 +64,9 @@ def show(table: pd.DataFrame, folder: Path) -> int:
     matplotlib.use("Agg")
     for name, draw in (("surgery_gpu.png", plot.draw_surgery), ("floors_gpu.png", plot.draw_floors)):
         print(plot.save(draw(table), folder / name))
-    print("", tables.surgery_markdown(table), tables.gpu_markdown(table), "", sep="\n\n")
+    print("", surgery_markdown(table), gpu_markdown(table), "", sep="\n\n")
     print(*verdicts(table, GPU_TARGETS), sep="\n")
-    failed = tables.errors(table)
+    failed = errors(table)
     print(*failed, sep="\n", file=sys.stderr)
     return int(any("NotInstalledError" not in sentence for sentence in failed))
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from bench.tables import sentiment, study
+from bench.tables.intervals import interval
+from bench.tables.markdown import signed
 
 
 class MethodRow(NamedTuple):
@@ -69,8 +71,4 @@ def methods_markdown(phantoms: pd.DataFrame, mosi: pd.DataFrame, digits: pd.Data
 
 
 def _told(gains: dict[str, pd.Series], arm: str) -> str:
-    if not arm:
-        return ""
-    mean, half = study.interval(gains[arm])
-    text = f"{mean:+.1f} ± {half:.1f}"
-    return f"**{text}**" if abs(mean) > half else text
+    return signed(*interval(gains[arm]), digits=1) if arm else ""

@@ -10,19 +10,14 @@ from bench.measure.files import RESULTS
 from bench.measure.host import ROOT
 from bench.tables import sentiment as sentiment_tables
 from bench.tables import study as study_tables
+from bench.tables.evaluation import evaluation_markdown
 from bench.tables.methods import methods_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
+from bench.tables.results import read_results
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
-from bench.tables.surgery import (
-    evaluation_markdown,
-    gpu_markdown,
-    kernels_markdown,
-    memory_markdown,
-    read_results,
-    step_markdown,
-    surgery_markdown,
-)
+from bench.tables.step import step_markdown
+from bench.tables.surgery import gpu_markdown, kernels_markdown, memory_markdown, surgery_markdown
 from gmd.files import replacing
 
 README = ROOT / "README.md"
@@ -121,8 +116,9 @@ def filled(path: Path) -> str:
     """A file's text with every generated table as the results have it now."""
     text = path.read_text(encoding="utf-8")
     for name, table in tables()[path].items():
-        pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- end -->", re.DOTALL)
-        text, count = pattern.subn(lambda _, t=table, n=name: f"<!-- {n} -->\n{t.strip()}\n<!-- end -->", text)
+        section = f"<!-- {name} -->\n{table.strip()}\n<!-- end -->"
+        pattern = rf"<!-- {name} -->\n.*?<!-- end -->"
+        text, count = re.subn(pattern, section.replace("\\", r"\\"), text, flags=re.DOTALL)
         if count != 1:
             raise ValueError(f"{path.name}: expected one '<!-- {name} -->' with its '<!-- end -->', found {count}")
     return text

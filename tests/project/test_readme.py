@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from bench.tables import readme, sentiment, study
+from bench.tables.intervals import interval
 from bench.tables.methods import BASE, METHODS, methods_markdown
 from bench.tables.readme import BENCHMARK, GPU, README, RESULTS, filled, tables
-from bench.tables.surgery import read_results
+from bench.tables.results import read_results
 from gmd.config.common import Method
 from helpers.places import ROOT
 
@@ -74,10 +75,10 @@ def test_what_the_readme_says_of_the_methods_holds(results):
     gains = [gain for arm, gain in study.differences(phantoms, "dice_full", BASE).items()]
     for table in (mosi, digits):
         gains += [gain for _, gain in sentiment.differences(table, sentiment.full_of(table)).values()]
-    lows = [mean - half for mean, half in map(study.interval, gains)]
+    lows = [mean - half for mean, half in map(interval, gains)]
     assert len(lows) > 15, "this test would see nothing"
     assert max(lows) <= 0
-    mean, half = study.interval(study.differences(phantoms, "dice_mean", "enumerate")["gmd"])
+    mean, half = interval(study.differences(phantoms, "dice_mean", "enumerate")["gmd"])
     assert mean <= 0 < half, "surgery on top of enumerate showed no gain on average"
 
 
