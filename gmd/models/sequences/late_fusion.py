@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gmd.data.pairs import Pairs
-from gmd.models.sequences.branches import BranchNetwork
+from gmd.models.sequences.branch_network import BranchNetwork
 from gmd.models.sequences.encoder import Encoder
 from gmd.subsets import Subset
 
