@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import gmd.evaluation.segmentation.run
 import gmd.models.precision
+import gmd.scoring.segmentation.scores
 import gmd.training.loop
 import gmd.training.tasks.segmentation
 from gmd.config import TrainBrats

@@ -13,15 +13,15 @@ from gmd.models.sequences.projection import Projection, positions
 
 
 class SequenceNetwork(MultimodalNetwork):
-    """Standardise, project, add the positions, encode. Networks differ in `encode`, and may in `fuse`.
+    """Standardises, projects, adds the positions and encodes. Networks differ in `encode`, and may in `fuse`.
 
     Args:
-        features: modality -> numbers of a step, at least 1.
+        features: modality -> F, the numbers of a step, at least 1.
         outputs: C, the number of classes; 1 for a score.
         per_step: whether each step has a target, and so features, of its own.
         width: d of the features.
-        heads: of the encoders' attention; they have to divide the width.
-        dropout: rate, of the projected steps here.
+        heads: number of the attention's heads in the encoders; it has to divide the width.
+        dropout: rate at which the projected steps lose features, see SequenceDropout.
 
     Call it with the sequences of one modality and its index: Padded, or a tensor [n, L, F] if all are equally long.
     It returns [n, L, d] if per_step, zeros in the padded steps, else [n, d], the mean over the steps.
@@ -45,31 +45,43 @@ class SequenceNetwork(MultimodalNetwork):
         self.head = nn.Linear(width, outputs)
 
     def encode(self, tokens: Tensor, modality: int, mask: Tensor | None) -> Tensor:
-        """tokens [n, L, d], mask [n, L] bool or None if nothing is padded -> [n, L, d]"""
+        """Lets the steps of one modality see each other: [n, L, d] -> [n, L, d].
+
+        mask: [n, L] bool, True where there is a step; None if nothing is padded
+        """
         raise NotImplementedError
 
     def forward(self, values: Tensor | Padded, modality: int) -> Tensor:
-        steps, mask = (values.values, values.mask) if isinstance(values, Padded) else (values, None)
-        tokens = self.inputs[modality](steps, mask)
-        tokens = self.dropout(tokens + positions(tokens))
-        tokens = self.encode(tokens, modality, mask)
-        if mask is None:
+        if not isinstance(values, Padded):
+            tokens = self._encoded(values, modality, None)
             return tokens if self.per_step else tokens.mean(dim=1)
-        tokens = torch.where(mask[..., None], tokens, 0)
+        mask = values.mask
+        tokens = torch.where(mask[..., None], self._encoded(values.values, modality, mask), 0)
         return tokens if self.per_step else tokens.sum(dim=1) / values.lengths[:, None]
 
-    def set_input_statistics(self, statistics: Statistics) -> None:
-        """What the steps are standardised with; other modalities than those given keep theirs, 0 and 1 at first.
+    def _encoded(self, steps: Tensor, modality: int, mask: Tensor | None) -> Tensor:
+        """[n, L, F] -> [n, L, d]"""
+        tokens = self.inputs[modality](steps, mask)
+        return self.encode(self.dropout(tokens + positions(tokens)), modality, mask)
 
+    def set_input_statistics(self, statistics: Statistics) -> None:
+        """Sets what the steps are standardised with: mean 0 and standard deviation 1, unless they are given here.
+
+        Modalities that are not given keep theirs. A standard deviation of 0 counts as 1.
         Raises ValueError for a modality that the network does not know, and for numbers it cannot divide by.
         """
         if unknown := [m for m in statistics if m not in self.modalities]:
             raise ValueError(f"statistics: expected some of {', '.join(self.modalities)}, got {', '.join(unknown)}")
-        projections = dict(zip(self.modalities, self.inputs, strict=True))
-        checked = {m: projections[m].checked(*pair) for m, pair in statistics.items()}
-        for m, (mean, std) in checked.items():
-            projections[m].mean.copy_(mean)
-            projections[m].std.copy_(std)
+        # all are checked before the first is set
+        checked = [(self._projection(m), *self._projection(m).checked(*pair)) for m, pair in statistics.items()]
+        for projection, mean, std in checked:
+            projection.mean.copy_(mean)
+            projection.std.copy_(std)
+
+    def _projection(self, modality: str) -> Projection:
+        projection = self.inputs[self.modalities.index(modality)]
+        assert isinstance(projection, Projection)
+        return projection
 
 
 def _check_sizes(features: Mapping[str, int], outputs: int, width: int, heads: int) -> None:
