@@ -65,7 +65,7 @@ class SequenceNetwork(MultimodalNetwork):
         return self.encode(self.dropout(tokens + positions(tokens)), modality, mask)
 
     def set_input_statistics(self, statistics: Statistics) -> None:
-        """Sets what the steps are standardised with: mean 0 and standard deviation 1, unless they are given here.
+        """Sets the mean and the standard deviation that the steps are standardised with, which are 0 and 1 at first.
 
         Modalities that are not given keep theirs. A standard deviation of 0 counts as 1.
         Raises ValueError for a modality that the network does not know, and for numbers it cannot divide by.
