@@ -7,15 +7,15 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
-from gmd.surgery.delivery import add_to_grad, check_no_param_hooks, several_processes
-from gmd.surgery.granularity import GRANULARITIES, groups_of, module_names
-from gmd.surgery.graph import check_graph
-from gmd.surgery.losses import Outputs, check_factors, check_losses, check_no_hooks, check_outputs
-from gmd.surgery.optimizers import check_optimizer
-from gmd.surgery.passes import gradients_of
-from gmd.surgery.paths import Basis, path_gradients
+from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, several_processes
+from gmd.surgery._granularity import GRANULARITIES, groups_of, module_names
+from gmd.surgery._graph import check_graph
+from gmd.surgery._losses import Outputs, check_factors, check_losses, check_no_hooks, check_outputs
+from gmd.surgery._optimizers import check_optimizer
+from gmd.surgery._passes import gradients_of
+from gmd.surgery._paths import Basis, path_gradients
+from gmd.surgery._scaling import note_unscaled, scale_of
 from gmd.surgery.report import Report
-from gmd.surgery.scaling import note_unscaled, scale_of
 
 
 class GMD:

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
-from gmd.surgery.delivery import check_one_process
-from gmd.surgery.graph import leaves_of
-from gmd.surgery.losses import check_losses, check_outputs
-from gmd.surgery.optimizers import check_optimizer
+from gmd.surgery._delivery import check_one_process
+from gmd.surgery._graph import leaves_of
+from gmd.surgery._losses import check_losses, check_outputs
+from gmd.surgery._optimizers import check_optimizer
 from gmd.surgery.report import Report
 
 

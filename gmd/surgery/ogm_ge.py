@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gmd.surgery.delivery import check_one_process
+from gmd.surgery._delivery import check_one_process
+from gmd.surgery._graph import leaves_of
+from gmd.surgery._losses import Criterion, check_losses, check_outputs, check_rows
 from gmd.surgery.gmd import GMD
-from gmd.surgery.graph import leaves_of
-from gmd.surgery.losses import Criterion, check_losses, check_outputs, check_rows
 from gmd.surgery.mean import MeanGradient
 from gmd.surgery.report import Report
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import gmd_kernels as gk
-from gmd.surgery.by_sample import Layers, Multiples, by_sample, check_by_sample, common_directions, layers_of
-from gmd.surgery.compression import Directions, leading_directions
-from gmd.surgery.graph import Paths, find_paths
-from gmd.surgery.passes import Row, gradients_of, several_passes
+from gmd.surgery._by_sample import Layers, Multiples, by_sample, check_by_sample, common_directions, layers_of
+from gmd.surgery._compression import Directions, leading_directions
+from gmd.surgery._graph import Paths, find_paths
+from gmd.surgery._passes import Row, gradients_of, several_passes
 
 Checked = frozenset[int]  # a path, by the ids of its parameters
 
@@ -56,8 +56,8 @@ def path_gradients(
     A GPU is waited for once with tol > 0, for a Gramian that tells the number of passes; once by sample, for whether
     its passes are exact; and once more for each path that is checked. Otherwise nothing here waits.
 
-    checked: paths in which samples are known not to mix, see by_sample.py; those that are used so for the first
-        time are checked, and added. None: no gradients by sample.
+    checked: paths in which samples are known not to mix, see `gmd.surgery._by_sample`; those that are used so for the
+        first time are checked, and added. None: no gradients by sample.
     """
     paths = find_paths(losses, outputs)
     wanted = {id(param): p for p, param in enumerate(params)}

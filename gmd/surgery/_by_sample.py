@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
-from gmd.surgery.passes import Row
+from gmd.surgery._passes import Row
 
 Use = tuple[Node, Node]  # a parameter's leaf, and what it goes into
 Layers = dict[Node, tuple[Tensor | None, Tensor | None]]  # node -> its weight and bias, None if frozen or not there

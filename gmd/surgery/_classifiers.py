@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gmd.surgery.losses import Criterion
+from gmd.surgery._losses import Criterion
 
 
 class Verdicts(NamedTuple):
