@@ -1,7 +1,7 @@
-"""What autograd's graph says of a step whose objectives meet the network at the modalities' outputs."""
+"""Reads from autograd's graph which parameters lie before the modalities' outputs, and which behind them."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeGuard
 
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
@@ -16,6 +16,20 @@ STATIC = (
     "losses: the network is in a DistributedDataParallel with static_graph=True, which would not average gradients; "
     "use find_unused_parameters=True"
 )
+
+
+Places = dict[tuple[Node | None, int], int]  # (node, number of its output) -> what is numbered so
+
+
+class Leaf(Protocol):
+    """The node where a backward pass ends at a parameter."""
+
+    variable: Tensor
+
+
+def is_leaf(node: object) -> TypeGuard[Leaf]:
+    """Whether a node is the end of a backward pass, at a parameter."""
+    return hasattr(node, "variable")
 
 
 class Paths(NamedTuple):
@@ -36,56 +50,69 @@ class Paths(NamedTuple):
 
 
 def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
-    """Raises ValueError where the outputs do not part the graph, as the passes through them would count twice then."""
+    """Finds the path of each output, and the parameters behind the outputs.
+
+    Raises:
+        ValueError: the outputs do not part the graph; passes through them would then count some gradients twice.
+    """
     edges = [get_gradient_edge(output) for output in outputs]
-    where = {(edge.node, edge.output_nr): m for m, edge in enumerate(edges)}
+    where = _places(edges)
     if len(where) < len(edges):
         raise ValueError("outputs: expected a tensor for each modality, got one of them twice")
-    behind, met = _walk([get_gradient_edge(loss) for loss in losses], where)
+    behind, met = _visited([get_gradient_edge(loss) for loss in losses], where)
     for m in range(len(outputs)):
         if m not in met:
             raise ValueError(f"outputs[{m}]: no loss was computed from it")
-    paths = []
-    for m, edge in enumerate(edges):
-        others = {place: number for place, number in where.items() if number != m}
-        path, met = _walk([edge], others)
-        if met:
-            raise ValueError(
-                f"outputs[{m}]: it was computed from outputs[{min(met)}], expected outputs beside each other"
-            )
-        paths.append(path)
+    paths = [_path(m, edge, where) for m, edge in enumerate(edges)]
     head = _leaves(behind)
+    _check_apart(head, paths)
+    kept = [any(_is_freed(node) for later in paths[m + 1 :] for node in path & later) for m, path in enumerate(paths)]
+    compiled = [any(node.name() == "CompiledFunctionBackward" for node in path) for path in paths]
+    return Paths(head, kept, compiled, paths)
+
+
+def _path(m: int, edge: GradientEdge, where: Places) -> set[Node]:
+    """The nodes before output m; a ValueError if another output is among them."""
+    path, met = _visited([edge], {place: number for place, number in where.items() if number != m})
+    if met:
+        raise ValueError(f"outputs[{m}]: it was computed from outputs[{min(met)}], expected outputs beside each other")
+    return path
+
+
+def _check_apart(head: Iterable[Tensor], paths: Iterable[set[Node]]) -> None:
+    """Raises a ValueError if a parameter of a path is one of the head's too."""
     before = {id(leaf) for path in paths for leaf in _leaves(path)}
     if twice := [leaf for leaf in head if id(leaf) in before]:
         raise ValueError(
             f"outputs: a parameter {list(twice[0].shape)} is used both before the outputs and by a loss otherwise than "
             "through them; leave outputs out, for a backward pass of each loss"
         )
-    kept = [any(_is_freed(node) for later in paths[m + 1 :] for node in path & later) for m, path in enumerate(paths)]
-    compiled = [any(node.name() == "CompiledFunctionBackward" for node in path) for path in paths]
-    return Paths(head, kept, compiled, paths)
 
 
 def leaves_of(tensors: Iterable[Tensor], stops: Iterable[Tensor] = ()) -> list[Tensor]:
-    """The parameters that a backward pass from `tensors` reaches otherwise than through `stops`; in any order."""
-    edges = [get_gradient_edge(stop) for stop in stops]
-    where = {(edge.node, edge.output_nr): s for s, edge in enumerate(edges)}
-    nodes, _ = _walk([get_gradient_edge(tensor) for tensor in tensors], where)
+    """The parameters that a backward pass from `tensors` reaches otherwise than through `stops`, in any order."""
+    where = _places([get_gradient_edge(stop) for stop in stops])
+    nodes, _ = _visited([get_gradient_edge(tensor) for tensor in tensors], where)
     return _leaves(nodes)
 
 
 def check_graph(losses: Iterable[Tensor]) -> None:
-    """Raises ValueError if a pass by torch.autograd.grad from the losses would get gradients wrong without a word."""
-    _walk([get_gradient_edge(loss) for loss in losses], {})
+    """Raises a ValueError if a pass by torch.autograd.grad from the losses would get gradients wrong without a word."""
+    _visited([get_gradient_edge(loss) for loss in losses], {})
 
 
-def _walk(edges: Iterable[GradientEdge], stops: dict[tuple[Node, int], int]) -> tuple[set[Node], set[int]]:
-    """The nodes that a backward pass from `edges` visits up to `stops`, and the numbers of the stops it meets.
+def _places(edges: Sequence[GradientEdge]) -> Places:
+    return {(edge.node, edge.output_nr): number for number, edge in enumerate(edges)}
 
-    Raises ValueError at what a pass by torch.autograd.grad would get wrong without a word.
+
+def _visited(edges: Iterable[GradientEdge], stops: Places) -> tuple[set[Node], set[int]]:
+    """The nodes that a backward pass from `edges` visits up to `stops`, and the numbers of the stops that it meets.
+
+    Raises a ValueError at what a pass by torch.autograd.grad would get wrong without a word.
     """
-    nodes, met = set(), set()
-    waiting = [(edge.node, edge.output_nr) for edge in edges]
+    nodes: set[Node] = set()
+    met: set[int] = set()
+    waiting: list[tuple[Node | None, int]] = [(edge.node, edge.output_nr) for edge in edges]
     while waiting:
         node, output = waiting.pop()
         if (node, output) in stops:
@@ -101,21 +128,23 @@ def _check_node(node: Node) -> None:
     name = node.name()
     if name == "CheckpointFunctionBackward":
         raise ValueError(REENTRANT)
-    if name == "_DDPSinkBackward" and node.ddp_weakref().static_graph:
+    if name == "_DDPSinkBackward" and _is_static(node):
         raise ValueError(STATIC)
 
 
-def _is_freed(node: Node) -> bool:
-    """Whether a backward pass that retains nothing leaves the node useless: it holds what the forward pass saved.
+def _is_static(sink: Node) -> bool:
+    """Whether the DistributedDataParallel that made the node, and left a weak reference on it, has a static graph."""
+    reference = getattr(sink, "ddp_weakref", None)
+    return reference is not None and getattr(reference(), "static_graph", False)
 
-    Not so leaves, and the casts of parameters that autocast makes once for all modalities.
+
+def _is_freed(node: Node) -> bool:
+    """Whether a backward pass that retains nothing leaves the node useless, as it frees what the forward pass saved.
+
+    Leaves have saved nothing, nor have the casts of parameters that autocast makes once for all modalities.
     """
     return hasattr(node, "saved_tensors") or any(name.startswith("_raw_saved_") for name in dir(node))
 
 
-def _is_leaf(node: Node) -> bool:
-    return hasattr(node, "variable")
-
-
 def _leaves(nodes: Iterable[Node]) -> list[Tensor]:
-    return [node.variable for node in nodes if _is_leaf(node)]
+    return [node.variable for node in nodes if is_leaf(node)]
