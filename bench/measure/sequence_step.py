@@ -22,7 +22,7 @@ from gmd.models.sequences.network import SequenceNetwork
 from gmd.models.sequences.shared_transformer import SharedTransformer
 from gmd.subsets import all_subsets
 from gmd.surgery import GMD, MeanGradient
-from gmd.surgery.passes import gradients_of
+from gmd.surgery._passes import gradients_of
 from gmd.training.tasks.criteria import absolute_error
 
 PHASES = ("forward", "gradients", "optimizer")

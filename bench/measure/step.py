@@ -25,8 +25,8 @@ from gmd.data.pairs import Pairs
 from gmd.models.multimodal import run_modalities
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.subsets import all_subsets
-from gmd.surgery.passes import gradients_of
-from gmd.surgery.paths import Basis, path_gradients
+from gmd.surgery._passes import gradients_of
+from gmd.surgery._paths import Basis, path_gradients
 from gmd.training.objectives import subset_objectives
 
 PHASES = ("forward", "backward", "surgery", "optimizer")

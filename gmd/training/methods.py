@@ -11,9 +11,9 @@ from torch.amp.grad_scaler import GradScaler
 from gmd.config.train_config import TrainConfig
 from gmd.data.pairs import Pairs
 from gmd.models.sequences.network import SequenceNetwork
+from gmd.surgery import Criterion
 from gmd.surgery.cggm import CGGM
 from gmd.surgery.gmd import GMD
-from gmd.surgery.losses import Criterion
 from gmd.surgery.mean import MeanGradient
 from gmd.surgery.mla import MLA
 from gmd.surgery.ogm_ge import OGMGE

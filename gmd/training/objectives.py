@@ -7,7 +7,7 @@ from torch import Tensor
 from gmd.data.pairs import Pairs
 from gmd.models.multimodal import mean_fusion
 from gmd.subsets import Subset, all_subsets
-from gmd.surgery.losses import Criterion
+from gmd.surgery import Criterion
 
 # (outputs, subset) -> predictions [b, ...] and the b samples that have all of the subset; None: whatever each has
 Predict = Callable[[Pairs, Subset | None], tuple[Tensor, list[int]]]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gmd.config import TrainConfig
 from gmd.data.pairs import Pairs
 from gmd.subsets import Subset
-from gmd.surgery.losses import Criterion
+from gmd.surgery import Criterion
 
 Batch = tuple[Pairs, Tensor]
 

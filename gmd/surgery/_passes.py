@@ -19,10 +19,10 @@ Row = Sequence[Tensor | None]
 
 
 def gradients_of(losses: Sequence[Tensor], inputs: Sequence[Tensor], scale: Tensor | None = None) -> list[Row]:
-    """[T][P] gradients, times `scale`; `None` where a loss does not reach an input. Frees the graph.
+    """[T][P] gradients of the losses, times `scale`; `None` where a loss does not reach an input. Frees the graph.
 
     Raises:
-        RuntimeError: of a compiled model that allows one backward pass only; the message says which options to set.
+        RuntimeError: a compiled model allows one backward pass only; the message says which options to set.
     """
     last = len(losses) - 1
     with several_passes(len(losses)):
@@ -36,7 +36,7 @@ def gradients_of(losses: Sequence[Tensor], inputs: Sequence[Tensor], scale: Tens
 
 @contextmanager
 def several_passes(count: int) -> Iterator[None]:
-    """Around `count` backward passes through one graph, of which all but the last retain it.
+    """A context for `count` backward passes through one graph, of which all but the last retain it.
 
     A backward pass that torch.compile has left for now is compiled under a cache key of its own. With retain_graph=True
     it is compiled without donated buffers. Inductor would take one with them from its cache, if an ordinary backward
@@ -45,7 +45,7 @@ def several_passes(count: int) -> Iterator[None]:
     tag = torch.compiler.config.cache_key_tag
     tag = tag if count == 1 else f"{tag} several losses"
     try:
-        with torch.compiler.config.patch(cache_key_tag=tag):
+        with torch.compiler.config.patch(cache_key_tag=tag):  # type: ignore[attr-defined]  # because torch adds it
             yield
     except RuntimeError as error:
         if "donated buffers" in str(error):

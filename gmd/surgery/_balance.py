@@ -5,6 +5,9 @@
 with D_k the improvement of modality k. What improves faster than the others gets the smaller B, and is slowed down.
 """
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
@@ -14,8 +17,24 @@ NOISE_LEVELS = 2.0  # an improvement of so many standard deviations of the fast 
 LEAST = 1e-9  # part of the floor, above the rounding errors of a metric that neither moves nor varies
 
 
+class Balance(Protocol):
+    """A rule for B.
+
+    Attributes:
+        state: [..., M] float64, all that the rule remembers of the metrics so far.
+    """
+
+    state: Tensor
+
+    def after(self, metrics: Tensor) -> Tensor:
+        """The next state. metrics: [M] float64, NaN where nothing was measured; there the state stays as it was."""
+
+    def terms(self, state: Tensor) -> Tensor:
+        """B of each modality in a state, [M] float64."""
+
+
 class SmoothBalance:
-    """The default: bounded, and no noise. From two batches' difference alone, B would be noise.
+    """The default rule, which is bounded and smooth: from the difference of two batches alone, B would be noise.
 
     D_k is the difference of two exponential moving averages of the metric, a fast and a slow one, where it is positive,
     plus a floor that belongs to all modalities: what the fast average may vary by itself. So B lies in [0, 1], sums
@@ -33,7 +52,7 @@ class SmoothBalance:
         self._one = torch.ones_like(decays)
 
     def after(self, metrics: Tensor) -> Tensor:
-        """The next state. metrics [M] float64, NaN where nothing was measured; it stays there as it was."""
+        """See Balance."""
         sums, weights = self.state[:3], self.state[3:].lerp(self._one, self._rates)
         averages = sums[:2].lerp(metrics, self._rates[:2])
         deviation = metrics - averages[0] / weights[0]
@@ -42,15 +61,16 @@ class SmoothBalance:
         return torch.where(new.isfinite().all(dim=0), new, self.state)
 
     def terms(self, state: Tensor) -> Tensor:
-        """B [M]"""
+        """See Balance."""
         fast, slow, variance = state[:3] / state[3:].clamp(min=LEAST)
         floor = (variance.mean() * (NOISE_LEVELS**2 * (1 - FAST) / (1 + FAST))).sqrt() + LEAST
         improvements = (fast - slow).clamp(min=0) + floor
-        return 1 - improvements / improvements.sum()
+        terms: Tensor = 1 - improvements / improvements.sum()
+        return terms
 
 
 class PublishedBalance:
-    """As published: D_k is the difference of two consecutive batches, of either sign; B has no bounds.
+    """The rule as published: D_k is the difference of two consecutive batches, of either sign; B has no bounds.
 
     Where the sum of the differences is zero, as it is at first, all modalities get (M - 1) / M.
 
@@ -62,17 +82,17 @@ class PublishedBalance:
         self.state = torch.zeros(3, num_modalities, dtype=torch.float64, device=device)
 
     def after(self, metrics: Tensor) -> Tensor:
-        """See SmoothBalance."""
+        """See Balance."""
         last, _, steps = self.state
         new = torch.stack([metrics, torch.where(steps > 0, metrics - last, 0.0), steps + 1])
         return torch.where(new.isfinite().all(dim=0), new, self.state)
 
     def terms(self, state: Tensor) -> Tensor:
-        """B [M]"""
+        """See Balance."""
         changes = state[1]
         total = changes.sum()
         equal = 1 - 1 / len(changes)
         return torch.where(total == 0, equal, (total - changes) / torch.where(total == 0, 1.0, total))
 
 
-RULES = {"smooth": SmoothBalance, "published": PublishedBalance}
+RULES: dict[str, Callable[[int, torch.device], Balance]] = {"smooth": SmoothBalance, "published": PublishedBalance}

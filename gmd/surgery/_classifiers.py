@@ -2,24 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gmd.surgery.losses import Criterion
+from gmd.surgery._losses import Criterion
 
 
 class Verdicts(NamedTuple):
-    """Of the classifiers on a batch, before they learn from it.
+    """What the classifiers make of a batch, before they learn from it.
 
     Attributes:
-        metrics: {modality: float64 scalar}
-        gradients: {modality: that of each parameter of its classifier}
+        metrics: {modality: float64 scalar}.
+        gradients: {modality: the gradient of each parameter of its classifier}.
     """
 
     metrics: dict[str, Tensor]
     gradients: dict[str, Sequence[Tensor]]
+
+
+class _Adam(torch.optim.Adam):
+    found_inf: Tensor  # read by a fused step, which does nothing where it is 1: the way in which GradScaler skips steps
 
 
 class Classifiers:
@@ -37,10 +41,10 @@ class Classifiers:
         self.metric = metric
         params = [param for model in self.models.values() for param in model.parameters()]
         # fused, as only that one leaves its step to the device
-        self.optimizer = torch.optim.Adam(params, lr, fused=True)
+        self.optimizer = _Adam(params, lr, fused=True)
 
     def judge(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Verdicts:
-        """One after the other, so that no more than one graph is in memory."""
+        """Lets the classifiers judge the modalities' outputs, one after the other: one graph at a time is in memory."""
         verdicts = Verdicts({}, {})
         for m, output in outputs.items():
             params = list(self.models[m].parameters())
@@ -52,10 +56,11 @@ class Classifiers:
         return verdicts
 
     def learn(self, gradients: Mapping[str, Sequence[Tensor]], finite: Tensor) -> None:
-        """A step of those that were judged; none, without waiting for the device, where `finite` is False or a gradient
-        is not finite."""
+        """Takes a step of the classifiers that have judged, with the gradients of their verdicts.
+
+        Nothing is learnt if `finite`, a bool scalar, is False or a gradient is not finite. This waits for no device.
+        """
         norms = torch.stack(torch._foreach_norm([g for each in gradients.values() for g in each]))
-        # the way in which GradScaler has the optimizers of torch skip a step
         self.optimizer.found_inf = 1 - (finite & norms.isfinite().all()).float()
         for m, model in self.models.items():
             for p, param in enumerate(model.parameters()):
@@ -63,28 +68,32 @@ class Classifiers:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
+        """The weights of the classifiers, in the order of the modalities, and their optimizer's state."""
         return {
             "models": [model.state_dict() for model in self.models.values()],
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` has returned."""
         for model, weights in zip(self.models.values(), state["models"], strict=True):
             model.load_state_dict(weights)
         self.optimizer.load_state_dict(state["optimizer"])
 
 
 def _fresh(head: nn.Module) -> nn.Module:
+    """A copy of the head that learns, from weights of its own; a ValueError if its weights cannot be drawn anew."""
     copy = deepcopy(head).requires_grad_(True).train()
     if not any(True for _ in copy.parameters()):
         raise ValueError(f"head: expected a module with parameters, got {type(head).__name__} without any")
     for part in copy.modules():
         if next(part.parameters(recurse=False), None) is None:
             continue
-        if not hasattr(part, "reset_parameters"):
+        reset = getattr(part, "reset_parameters", None)
+        if not callable(reset):
             raise ValueError(
                 f"head: expected layers with reset_parameters(), got {type(part).__name__}, which has none"
             )
-        part.reset_parameters()
+        reset()
     return copy

@@ -17,16 +17,25 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
-from gmd.surgery.passes import Row
+from gmd.surgery._graph import Leaf, is_leaf
+from gmd.surgery._passes import Row
 
-Use = tuple[Node, Node]  # a parameter's leaf, and what it goes into
+
+class Use(NamedTuple):
+    """A parameter, and where it is used: the layer, or the transposition of the weight that goes into the layer."""
+
+    leaf: Leaf
+    user: Node
+
+
+Uses = tuple[Use | None, Use | None]  # of a layer's weight and of its bias
 Layers = dict[Node, tuple[Tensor | None, Tensor | None]]  # node -> its weight and bias, None if frozen or not there
 COLLINEAR = 1e-5  # of the cotangents' norm: float32's rounding, and no more
 AGREES = 1e-3  # of a gradient's norm: two ways of summing in float32
 
 
 class Multiples(NamedTuple):
-    """Cotangent k of row i is coefficients[k, i] * vectors[i], if that is what `exact` says."""
+    """K cotangents of one output: that of row i is coefficients[k, i] * vectors[i], if `exact` is true."""
 
     coefficients: Tensor  # [K, n]
     vectors: Tensor  # [n, ...], as the output
@@ -34,9 +43,9 @@ class Multiples(NamedTuple):
 
 
 def common_directions(cotangents: Sequence[Tensor]) -> Multiples:
-    """Of K cotangents [n, ...]; not exact if those of some row are not multiples of one another.
+    """K cotangents [n, ...] as multiples of one vector in each row; inexact if those of a row are no such multiples.
 
-    Each objective is judged by itself, as a small one is lost among the others; but not each row: what a class that is
+    Each objective is judged by itself, as a small one is lost among the others. Rows are not: what a class that is
     certain sends back into its row is nothing but the rounding of a probability, and has any direction.
     """
     stacked = torch.stack(list(cotangents))
@@ -55,40 +64,80 @@ def layers_of(nodes: set[Node]) -> Layers | None:
     # in the order of the forward pass: a set's own is another one in each process, and a sum's rounding with it
     ordered = sorted(nodes, key=lambda node: node._sequence_nr())
     found = {node: uses for node in ordered if (uses := _uses(node))}
-    known = {use for uses in found.values() for use in uses if use is not None}
-    turned = {user for _, user in known} - found.keys()
+    if not _have_all_parameters(found, nodes):
+        return None
+    return {
+        node: (weight and weight.leaf.variable, bias and bias.leaf.variable) for node, (weight, bias) in found.items()
+    }
+
+
+def _have_all_parameters(layers: dict[Node, Uses], nodes: set[Node]) -> bool:
+    """Whether all parameters of a path go into these layers, and nowhere else."""
+    known = {use for uses in layers.values() for use in uses if use is not None}
+    turned = {use.user for use in known} - layers.keys()
     for node in nodes:
         for function, _ in node.next_functions:
-            if function in turned and node not in found:
-                return None
-            if _is_leaf(function) and (function, node) not in known:
-                return None
-    return {node: tuple(use and use[0].variable for use in uses) for node, uses in found.items()}
+            if function in turned and node not in layers:
+                return False
+            if is_leaf(function) and Use(function, node) not in known:
+                return False
+    return True
 
 
-def _uses(node: Node) -> tuple[Use | None, Use | None] | None:
-    """The leaf of the weight, and that of the bias, and what it goes into: the layer, or what turns the weight."""
-    if node.name() == "AddmmBackward0" and node._saved_alpha == node._saved_beta == 1:
+def _uses(node: Node) -> Uses | None:
+    """The parameters of a linear layer or LayerNorm; None if the node is neither, or takes anything else in their place."""
+    if _is_linear(node):
         (bias, _), _, (turned, _) = node.next_functions
-        weight = turned.next_functions[0][0] if turned is not None and turned.name() == "TBackward0" else None
-        uses = (weight and (weight, turned), bias and (bias, node))
-    elif node.name() == "NativeLayerNormBackward0" and len(node._saved_normalized_shape) == 1:
-        uses = tuple(leaf and (leaf, node) for leaf, _ in node.next_functions[1:])
+        if turned is not None and turned.name() == "TBackward0":
+            weight, user = turned.next_functions[0][0], turned
+        else:
+            weight, user = None, node
+    elif _is_layer_norm(node):
+        _, (weight, _), (bias, _) = node.next_functions
+        user = node
     else:
         return None
-    leaves = [use[0] for use in uses if use is not None]
-    vectors = uses[1] is None or (_is_leaf(uses[1][0]) and uses[1][0].variable.ndim == 1)
-    return uses if leaves and all(map(_is_leaf, leaves)) and vectors else None
+    uses = _use(weight, user), _use(bias, node)
+    parameters = sum(use is not None for use in uses)
+    if parameters == 0 or parameters < sum(end is not None for end in (weight, bias)):
+        return None
+    return None if uses[1] is not None and uses[1].leaf.variable.ndim != 1 else uses
 
 
-def _is_leaf(node: Node | None) -> bool:
-    return hasattr(node, "variable")
+def _use(leaf: Node | None, user: Node) -> Use | None:
+    return Use(leaf, user) if is_leaf(leaf) else None
+
+
+# what the forward pass saved is found at run time only, on the nodes that autograd makes in C++
+
+
+def _is_linear(node: Node) -> bool:
+    return node.name() == "AddmmBackward0" and _saved(node, "alpha") == _saved(node, "beta") == 1
+
+
+def _is_layer_norm(node: Node) -> bool:
+    """Whether a node is a LayerNorm over the last dimension alone."""
+    if node.name() != "NativeLayerNormBackward0":
+        return False
+    shape = _saved(node, "normalized_shape")
+    return isinstance(shape, Sequence) and len(shape) == 1
+
+
+def _saved(node: Node, what: str) -> object:
+    saved: object = getattr(node, f"_saved_{what}")
+    return saved
+
+
+def _saved_tensor(node: Node, what: str) -> Tensor:
+    saved = _saved(node, what)
+    assert isinstance(saved, Tensor), f"{node.name()} saves its {what}"
+    return saved
 
 
 def by_sample(
     output: Tensor, params: Sequence[nn.Parameter], coefficients: Tensor, vectors: Tensor, layers: Layers, keep: bool
 ) -> list[Row]:
-    """[K][P] gradients of what lies before the output, see Multiples; its path is needed afterwards if `keep`."""
+    """[K][P] gradients of the parameters before the output, from the cotangents' Multiples; `keep` keeps the path."""
     # a pass that does not keep its path forgets what the layers have saved
     inputs = [_input(node) for node in layers]
     edges = [GradientEdge(node, 0) for node in layers]
@@ -96,27 +145,29 @@ def by_sample(
     found: dict[int, Tensor] = {}
     for (node, leaves), x, gradient in zip(layers.items(), inputs, sent_back, strict=True):
         for leaf, of_leaf in zip(leaves, _combined(node, x, gradient, coefficients), strict=True):
-            if leaf is not None:
+            if leaf is not None and of_leaf is not None:
                 found[id(leaf)] = found[id(leaf)] + of_leaf if id(leaf) in found else of_leaf
     columns = [found.get(id(param)) for param in params]
     return [[None if c is None else c[k] for c in columns] for k in range(len(coefficients))]
 
 
 def check_by_sample(output: Tensor, params: Sequence[nn.Parameter], vectors: Tensor, layers: Layers) -> None:
-    """Raises ValueError if the samples of a path mix: by a whole pass, for coefficients drawn for the purpose.
+    """Raises a ValueError if the samples of a path mix, which a whole pass with random coefficients tells.
 
-    By the norm of the whole gradient: single tensors may have one that is nothing but rounding.
+    It compares the norm of the whole gradient, as single tensors may have a gradient that is nothing but rounding.
     """
     drawn = torch.randn(1, len(output), generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     coefficients = drawn.to(vectors)
     cotangent = coefficients[0].view(-1, *[1] * (vectors.ndim - 1)) * vectors
     whole = torch.autograd.grad(output, params, cotangent, retain_graph=True, allow_unused=True)
     [sampled] = by_sample(output, params, coefficients, vectors, layers, keep=True)
-    pairs = [(ours, theirs) for ours, theirs in zip(sampled, whole, strict=True) if theirs is not None]
-    error, norm = (
-        torch.stack([part.norm() for part in parts]).norm()
-        for parts in ([ours - theirs for ours, theirs in pairs], [theirs for _, theirs in pairs])
-    )
+    differences, norms = [], []
+    for ours, theirs in zip(sampled, whole, strict=True):
+        if theirs is not None:
+            assert ours is not None, "layers_of has found every parameter of the path"
+            differences.append((ours - theirs).norm())
+            norms.append(theirs.norm())
+    error, norm = torch.stack(differences).norm(), torch.stack(norms).norm()
     if not error <= AGREES * norm:
         raise ValueError(
             "by_sample: expected row i of an output to come from sample i alone, but gradients taken sample by sample "
@@ -126,14 +177,18 @@ def check_by_sample(output: Tensor, params: Sequence[nn.Parameter], vectors: Ten
 
 
 def _input(node: Node) -> Tensor | None:
-    """What went into a layer, [tokens, in], None if its weight is frozen; of a LayerNorm it is normalised, [..., d]."""
+    """A linear layer's input, [tokens, in], None if its weight is frozen; a LayerNorm's normalised input, [..., d]."""
     if node.name() == "AddmmBackward0":
-        return node._saved_mat1
-    return (node._saved_input - node._saved_result1) * node._saved_result2
+        return None if _saved(node, "mat1") is None else _saved_tensor(node, "mat1")
+    mean, rstd = _saved_tensor(node, "result1"), _saved_tensor(node, "result2")
+    return (_saved_tensor(node, "input") - mean) * rstd
 
 
 def _combined(node: Node, x: Tensor | None, gradient: Tensor, coefficients: Tensor) -> tuple[Tensor | None, Tensor]:
-    """[K, *weight], [K, *bias]; token t belongs to sample t * n / tokens."""
+    """The K gradients of a layer's weight and of its bias, [K, *weight] and [K, *bias].
+
+    x: the layer's input, see `_input`; gradient: at its output. Token t belongs to sample t * n / tokens.
+    """
     n = coefficients.shape[1]
     gradient = gradient.reshape(n, -1, gradient.shape[-1])
     of_bias = coefficients @ gradient.sum(dim=1)
