@@ -17,9 +17,32 @@ def flat(grads) -> Tensor:
 
 
 def gramian(jacobian: Tensor) -> Tensor:
-    """[T, N] -> [T, T]. Piece by piece: a float64 sum of 10^5 terms in a row is off by more than 1e-14."""
-    pieces = [piece @ piece.T for piece in jacobian.split(1000, dim=1)]
-    return torch.stack(pieces).sum(dim=0)
+    """[T, N] -> [T, T] float64, symmetric, from sums whose order no library chooses: see `add_up`."""
+    gram = torch.zeros(len(jacobian), len(jacobian), dtype=torch.float64)
+    for i, row in enumerate(jacobian):
+        gram[i, i:] = gram[i:, i] = add_up(row * jacobian[i:])
+    return gram
+
+
+def add_up(terms: Tensor) -> Tensor:
+    """[..., n] -> [...], the sums. Overwrites the terms.
+
+    One half is added to the other, element by element, until one element is left. Each term passes through
+    `halvings(n)` additions, on every machine; a matrix product passes it through up to n - 1, as its library likes.
+    """
+    n = terms.shape[-1]
+    if n == 0:
+        return terms.sum(dim=-1)
+    while n > 1:
+        half = (n + 1) // 2
+        terms[..., : n - half] += terms[..., half:n]
+        n = half
+    return terms[..., 0]
+
+
+def halvings(n: int) -> int:
+    """How often n has to be halved, rounding up, until one is left."""
+    return max(0, n - 1).bit_length()
 
 
 def project(jacobian: Tensor, order: Tensor) -> Tensor:
@@ -59,11 +82,34 @@ def scale(jacobian: Tensor) -> Tensor:
 # How far the kernels may be off. The C++ ones round more than the reference, so the bounds are theirs.
 
 UNIT = 2.0**-24  # the relative rounding of a float32 result
+UNIT64 = 2.0**-53  # that of a float64 result
 EXACT_OBJECTIVES = 4  # so many gradients of a float32 parameter are multiplied exactly, in float64 (gram_kernel.inl)
+LIKELY = 8  # standard deviations: one sum in 10^13 is off by more
 
 
-def gram_bound(num_objectives: int, dtype: torch.dtype, worst: bool = False) -> float:
-    """The largest error of <g_i, g_j> over parameters of one type, relative to |g_i| |g_j|.
+def sum_bound(roundings: int, worst: bool = True) -> float:
+    """The largest error of a float64 sum each of whose terms passes through so many roundings, relative to sum |x_k|.
+
+    Every rounding multiplies what it rounds by some 1 + d, |d| <= u = 2^-53. A sum, in whichever order and however
+    parenthesised, is therefore sum_k x_k (1 + d_1) ... (1 + d_r) with d's of each term's own way up the tree of
+    additions. The product of r of them lies within gamma_r = r u / (1 - r u) of 1 (Higham, Accuracy and Stability of
+    Numerical Algorithms, lemma 3.1): the error is at most gamma_r sum_k |x_k|.
+
+    A sum of n products has 1 rounding of each product (none, if it is exact or fused with its addition) and at most
+    n - 1 additions on the way: r = n is right for every library, number of threads and instruction set.
+
+    Args:
+        roundings: r.
+        worst: all of them in one direction, whatever the terms. Else the d's of random terms have a mean of zero and
+            follow no pattern, so that the error is above lambda sqrt(r) u sum_k |x_k| with a probability of at most
+            2 exp(-lambda^2 / 2) (Higham and Mary, SIAM J. Sci. Comput. 41, 2019); lambda = LIKELY.
+    """
+    likely = roundings if worst else min(roundings, LIKELY * roundings**0.5)
+    return likely * UNIT64 / (1 - roundings * UNIT64)
+
+
+def narrow_bound(num_objectives: int, dtype: torch.dtype, worst: bool = False) -> float:
+    """The largest error of <g_i, g_j> that sums in float32 cause, over parameters of one type; relative to |g_i| |g_j|.
 
     Where products are not exact in float64 they are rounded to float32 (those of 16-bit types are exact there), 32 of
     them (64 of 16-bit types) are added up in float32, and everything beyond in float64.
@@ -75,23 +121,43 @@ def gram_bound(num_objectives: int, dtype: torch.dtype, worst: bool = False) -> 
             far; gradients of one number throughout do not, every lane of every block errs alike there: up to 1e-6.
     """
     if dtype is torch.float64 or (dtype is torch.float32 and num_objectives <= EXACT_OBJECTIVES):
-        return 1e-12 if worst else 1e-14
+        return 0.0
     roundings = 33 if dtype is torch.float32 else 64
     return roundings * UNIT if worst else 4e-7
 
 
-def gram_error(grads, gram: Tensor, groups=None, worst: bool = False) -> float:
-    """The largest error among the entries of a Gramian, or of K of them with groups, in units of its bound."""
+def gram_error(grads, gram: Tensor, groups=None, worst: bool = False, exact: bool = False) -> float:
+    """The largest error among the entries of a Gramian, or of K of them with groups, in units of its bound.
+
+    An entry is a float64 sum over all N elements of a group, of products or of short float32 sums of products:
+    `sum_bound(N)`, and `narrow_bound` of each parameter beside it. By Cauchy and Schwarz sum_k |x_k y_k| is at most
+    |g_i| |g_j| of each parameter. What it is compared with has an error too: the product, `halvings(n)` additions
+    within a parameter, and one for each parameter.
+
+    Args:
+        grads: T rows of P tensors or None, on the CPU.
+        gram: [T, T] or [K, T, T] float64.
+        groups: of the P parameters.
+        worst: see `sum_bound`.
+        exact: sums are float64 whatever the type, as in the reference and in Triton: no `narrow_bound`.
+    """
     t = len(grads)
     expected = torch.zeros(gram.shape[:-2].numel(), t, t, dtype=torch.float64)
-    bound = torch.zeros_like(expected)
+    narrow, lengths = torch.zeros_like(expected), torch.zeros_like(expected)
+    elements, own = [0] * len(expected), [0] * len(expected)
     for p, column in enumerate(zip(*grads, strict=True)):
         present = [g for g in column if g is not None]
         if present:
             jacobian, group = flat([[g] for g in column]), 0 if groups is None else groups[p]
+            of_parameter = scale(jacobian)
             expected[group] += gramian(jacobian)
-            bound[group] += gram_bound(len(present), present[0].dtype, worst) * scale(jacobian)
-    return _largest((gram.reshape(expected.shape) - expected).abs(), bound)
+            if not exact:
+                narrow[group] += narrow_bound(len(present), present[0].dtype, worst) * of_parameter
+            lengths[group] += of_parameter
+            elements[group] += present[0].numel()
+            own[group] += 2 + halvings(present[0].numel())
+    wide = torch.tensor([sum_bound(n, worst) + sum_bound(m) for n, m in zip(elements, own, strict=True)]).double()
+    return _largest((gram.reshape(expected.shape) - expected).abs(), narrow + wide[:, None, None] * lengths)
 
 
 def combined(grads, weights: Tensor) -> list[tuple[Tensor, Tensor] | None]:
