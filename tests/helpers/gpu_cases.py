@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from helpers.oracle import gram_error
+from helpers.assertions import assert_equal, assert_gram
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU in this machine")
 
@@ -64,10 +64,9 @@ def _wait() -> None:
 
 def check_gram(place: Place, grads: list[list[Tensor | None]], gram: Tensor, groups: Sequence[int] | None = None):
     """Right within the kernels' bounds, and symmetric to the bit."""
-    assert torch.equal(gram, gram.mT)
+    assert_equal(gram, gram.mT, "a Gramian and its transpose")
     # torch's library may add up in one long chain on a GPU
-    rounding = {"worst": True, "exact": True} if place == REFERENCE else {}
-    assert gram_error(home(grads), home(gram), groups, **rounding) <= 1
+    assert_gram(home(grads), home(gram), groups, place.backend, worst=place == REFERENCE)
 
 
 def home(values: Any) -> Any:

@@ -1,5 +1,7 @@
 """The mathematics of METHODS in float64 and plain loops, for tests: nothing here shares code with the package."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -85,18 +87,19 @@ UNIT = 2.0**-24  # the relative rounding of a float32 result
 UNIT64 = 2.0**-53  # that of a float64 result
 EXACT_OBJECTIVES = 4  # so many gradients of a float32 parameter are multiplied exactly, in float64 (gram_kernel.inl)
 LIKELY = 8  # standard deviations: one sum in 10^13 is off by more
+LIBRARIES = ("reference", "triton")  # backends whose Gramians are float64 matrix products
+BLOCK = 64  # elements, of float64 in the narrowest vectors (gram_kernel.inl) and in a unit of a warp (products.cuh)
+IN_BLOCK = 129  # a product, and at most 128 additions in one lane of such a block
+OF_SHARES = 72  # 8 lanes or warps, and 64 slots of threads (slots.h); blocks of a GPU have one such block each
 
 
 def sum_bound(roundings: int, worst: bool = True) -> float:
     """The largest error of a float64 sum each of whose terms passes through so many roundings, relative to sum |x_k|.
 
     Every rounding multiplies what it rounds by some 1 + d, |d| <= u = 2^-53. A sum, in whichever order and however
-    parenthesised, is therefore sum_k x_k (1 + d_1) ... (1 + d_r) with d's of each term's own way up the tree of
-    additions. The product of r of them lies within gamma_r = r u / (1 - r u) of 1 (Higham, Accuracy and Stability of
-    Numerical Algorithms, lemma 3.1): the error is at most gamma_r sum_k |x_k|.
-
-    A sum of n products has 1 rounding of each product (none, if it is exact or fused with its addition) and at most
-    n - 1 additions on the way: r = n is right for every library, number of threads and instruction set.
+    parenthesised, is therefore sum_k x_k (1 + d_1) ... (1 + d_r), the d's those of the additions that x_k passes
+    through. The product of r such factors lies within gamma_r = r u / (1 - r u) of 1 (Higham, Accuracy and Stability
+    of Numerical Algorithms, lemma 3.1), so that the error is at most gamma_r sum_k |x_k|.
 
     Args:
         roundings: r.
@@ -106,6 +109,21 @@ def sum_bound(roundings: int, worst: bool = True) -> float:
     """
     likely = roundings if worst else min(roundings, LIKELY * roundings**0.5)
     return likely * UNIT64 / (1 - roundings * UNIT64)
+
+
+def roundings_of(sizes: Sequence[int], backend: str) -> int:
+    """The most roundings that a product passes through in a float64 sum over parameters of these sizes.
+
+    A sum of n products has one rounding of each (none, if the product is exact or fused with its addition) and at most
+    n - 1 additions on the way: no library, number of threads or instruction set can have more than n. That is all that
+    is known of the reference's matrix product and of Triton's. Our own kernels add up blocks of at least BLOCK
+    elements by themselves, in a vector's lanes (C++) or a warp's (CUDA), then one block after another, then lanes,
+    warps and shares of threads.
+    """
+    total = sum(sizes)
+    if backend in LIBRARIES:
+        return total
+    return min(total, IN_BLOCK + sum(n // BLOCK + 2 for n in sizes) + OF_SHARES)
 
 
 def narrow_bound(num_objectives: int, dtype: torch.dtype, worst: bool = False) -> float:
@@ -126,38 +144,39 @@ def narrow_bound(num_objectives: int, dtype: torch.dtype, worst: bool = False) -
     return roundings * UNIT if worst else 4e-7
 
 
-def gram_error(grads, gram: Tensor, groups=None, worst: bool = False, exact: bool = False) -> float:
+def gram_error(grads, gram: Tensor, groups=None, backend: str = "cpu", worst: bool = False) -> float:
     """The largest error among the entries of a Gramian, or of K of them with groups, in units of its bound.
 
-    An entry is a float64 sum over all N elements of a group, of products or of short float32 sums of products:
-    `sum_bound(N)`, and `narrow_bound` of each parameter beside it. By Cauchy and Schwarz sum_k |x_k y_k| is at most
-    |g_i| |g_j| of each parameter. What it is compared with has an error too: the product, `halvings(n)` additions
-    within a parameter, and one for each parameter.
+    An entry is a float64 sum over all parameters of a group, of products or of short float32 sums of products: its
+    bound is `sum_bound`, and `narrow_bound` of each parameter beside it, times |g_i| |g_j| of each parameter, which
+    sum_k |x_k y_k| is not above (Cauchy and Schwarz). What it is compared with has an error too: that of the product,
+    `halvings(n)` additions within a parameter, and one for each parameter.
 
     Args:
         grads: T rows of P tensors or None, on the CPU.
         gram: [T, T] or [K, T, T] float64.
         groups: of the P parameters.
-        worst: see `sum_bound`.
-        exact: sums are float64 whatever the type, as in the reference and in Triton: no `narrow_bound`.
+        backend: that made it. The reference and Triton have float64 products and sums whatever the type.
+        worst: see `sum_bound` and `narrow_bound`.
     """
     t = len(grads)
     expected = torch.zeros(gram.shape[:-2].numel(), t, t, dtype=torch.float64)
     narrow, lengths = torch.zeros_like(expected), torch.zeros_like(expected)
-    elements, own = [0] * len(expected), [0] * len(expected)
+    sizes: list[list[int]] = [[] for _ in expected]
     for p, column in enumerate(zip(*grads, strict=True)):
         present = [g for g in column if g is not None]
         if present:
             jacobian, group = flat([[g] for g in column]), 0 if groups is None else groups[p]
             of_parameter = scale(jacobian)
             expected[group] += gramian(jacobian)
-            if not exact:
-                narrow[group] += narrow_bound(len(present), present[0].dtype, worst) * of_parameter
             lengths[group] += of_parameter
-            elements[group] += present[0].numel()
-            own[group] += 2 + halvings(present[0].numel())
-    wide = torch.tensor([sum_bound(n, worst) + sum_bound(m) for n, m in zip(elements, own, strict=True)]).double()
-    return _largest((gram.reshape(expected.shape) - expected).abs(), narrow + wide[:, None, None] * lengths)
+            sizes[group].append(present[0].numel())
+            if backend not in LIBRARIES:
+                narrow[group] += narrow_bound(len(present), present[0].dtype, worst) * of_parameter
+    own = [1 + max(map(halvings, of_group), default=0) + len(of_group) for of_group in sizes]
+    wide = [sum_bound(roundings_of(of, backend), worst) + sum_bound(r) for of, r in zip(sizes, own, strict=True)]
+    bound = narrow + torch.tensor(wide, dtype=torch.float64)[:, None, None] * lengths
+    return _largest((gram.reshape(expected.shape) - expected).abs(), bound)
 
 
 def combined(grads, weights: Tensor) -> list[tuple[Tensor, Tensor] | None]:
