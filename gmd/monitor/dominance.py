@@ -38,7 +38,7 @@ class DominanceRecord(TypedDict):
     """What the gradients of a step say of the modalities, as plain values for metrics.jsonl.
 
     Attributes:
-        norms: objective -> norm of its gradient. A method with one gradient for several losses has that of their "mean".
+        norms: objective -> norm of its gradient. A method with one gradient for several losses has one of their "mean".
         weights: objective -> the factor that the surgery gave its gradient, 1/T where nothing was projected; at a finer
             granularity the mean over the groups of parameters. None where there is one gradient only.
         projected: the norm of what the surgery changed in the mean of the gradients, relative to the norm of that mean.

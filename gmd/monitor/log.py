@@ -1,4 +1,4 @@
-"""The log of a training: each record becomes a line of `metrics.jsonl`, and its numbers become TensorBoard's scalars."""
+"""The log of a training: each record becomes a line of `metrics.jsonl`, and its numbers TensorBoard's scalars."""
 
 import os
 from pathlib import Path

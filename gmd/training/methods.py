@@ -24,7 +24,7 @@ from gmd.training.objectives import Predict, full_objective, subset_objectives
 
 
 class Surgeon(Protocol):
-    """Makes one gradient of a step's losses. A surgeon with a state of its own also has `state_dict` and its inverse."""
+    """Makes one gradient of a step's losses. One with a state of its own has `state_dict` and `load_state_dict` too."""
 
     @property
     def backward(self) -> Callable[..., Report]:

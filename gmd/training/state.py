@@ -130,6 +130,4 @@ def _parts(
     scaler: torch.amp.GradScaler | None,
 ) -> Parts:
     predict = partial(task.predict, network)
-    return Parts(
-        task.config, network, optimizer, generator, scaler, task.criterion, task.metric, task.score, predict
-    )
+    return Parts(task.config, network, optimizer, generator, scaler, task.criterion, task.metric, task.score, predict)

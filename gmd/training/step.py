@@ -71,9 +71,9 @@ def step_if_finite(training: Training, report: Report) -> None:
 
 
 def is_searching(training: Training, report: Report) -> bool:
-    """Says whether a step that is not finite is one of the scaler's search for the largest scale that does not overflow.
+    """Says whether a step is not finite only because the scaler looks for the largest scale that does not overflow.
 
-    Gradients overflow then, but not losses, and the scaler makes the scale smaller until it is 1.
+    Gradients overflow then, but not losses, and the scaler makes the scale smaller, down to 1.
     """
     scaler = training.scaler
     return scaler is not None and bool(report.losses.isfinite().all()) and scaler.get_scale() > 1

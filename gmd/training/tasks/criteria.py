@@ -1,8 +1,8 @@
 """Losses and metrics of predictions on sequences, where padded steps have no target.
 
-Predictions are [..., C], floating; targets are [...]: float32 scores (C = 1), NaN where there is none, or int64 classes,
--100 where there is none. All return a scalar, the mean over the targets that there are. Losses have a gradient, the
-others have none.
+Predictions are [..., C], floating. Targets are [...]: float32 scores (C = 1), NaN where there is none, or int64
+classes, -100 where there is none. All return a scalar, the mean over the targets that there are. Losses have a
+gradient, the others have none.
 """
 
 import torch

@@ -42,6 +42,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
     def __init__(self, config: TrainBrats):
         self.splits = _split(config)
         labels = config.labels or self.splits.scheme
+        assert labels is not None  # file names imply a scheme, and --patterns demands --labels
         self.scheme = SCHEMES[labels]
         self.config = replace(config, labels=labels, data=config.data.resolve())
         self.steps_per_epoch = config.steps_per_epoch or math.ceil(len(self.splits.train) / config.batch)
@@ -140,10 +141,10 @@ def _split(config: TrainBrats) -> Splits:
     if config.folds is None:
         return split_cases(config.data, config.modalities, patterns, config.seed)
     if config.fold is None:
-        raise UserError(f"--folds: {config.folds} of them are as many runs; give --fold to train one, or call train_folds")
-    return fold_cases(
-        config.data, config.modalities, patterns, folds=config.folds, fold=config.fold, seed=config.seed
-    )
+        raise UserError(
+            f"--folds: {config.folds} of them are as many runs; give --fold to train one, or call train_folds"
+        )
+    return fold_cases(config.data, config.modalities, patterns, folds=config.folds, fold=config.fold, seed=config.seed)
 
 
 def _case_dict(case: Case) -> dict:
