@@ -56,7 +56,7 @@ def read_metrics(path: Path) -> tuple[list[dict], list[dict]]:
 
 
 def _read_line(line: bytes) -> dict | None:
-    """Returns the record, or None of a line that a kill or a full disk has cut short, which no checkpoint holds then."""
+    """Returns the record, or None of a line that a kill or a full disk has cut short; no checkpoint holds that one."""
     return json.loads(line) if line.endswith(b"\n") else None
 
 

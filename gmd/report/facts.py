@@ -7,7 +7,7 @@ from statistics import median
 from typing import NamedTuple
 
 from gmd.config import TrainConfig
-from gmd.config.common import words
+from gmd.config.train_config import words
 from gmd.report.curves import best_validation
 from gmd.report.history import History
 

@@ -21,8 +21,9 @@ class Interruption:
                 with interruption.held():
                     step(batch)
 
-    The second signal raises wherever it comes. After the outer block the handlers are those from before. Nothing changes
-    in another thread than the main one, where Python allows no handlers, and for a signal that is ignored (nohup).
+    The second signal raises wherever it comes. After the outer block the handlers are those from before. In another
+    thread than the main one, where Python allows no handlers, and for a signal that is ignored (nohup), all stays as it
+    is.
 
     Attributes:
         whole: whether no held block was left half-way, so that what it does can be saved.

@@ -27,7 +27,6 @@ from monai.transforms import (
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gmd.data.pairs import Pairs
 from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.labels import LabelScheme
 from gmd.data.segmentation.volumes import load_case
@@ -137,16 +136,3 @@ class _RandShiftBraind(RandShiftIntensityd):
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         shifted = super().__call__(data)
         return shifted | {key: shifted[key] * (data[key] != 0) for key in self.key_iterator(shifted)}
-
-
-def collate(samples: Sequence[dict[str, Tensor]], modalities: Sequence[str]) -> tuple[Pairs, Tensor]:
-    """A batch of the pairs that exist, nothing filled in.
-
-    samples: B dictionaries as from RandomPatches
-    returns the pairs, modality -> float32 [n_m, 1, X, Y, Z] for the n_m samples that have it (no key for a
-    modality that none of them has), and the targets, float32 [B, R, X, Y, Z]
-    """
-    having = {m: [s for s, sample in enumerate(samples) if m in sample] for m in modalities}
-    having = {m: members for m, members in having.items() if members}
-    values = {m: torch.stack([samples[s][m] for s in members]) for m, members in having.items()}
-    return Pairs(len(samples), having, values), torch.stack([sample["target"] for sample in samples]).float()

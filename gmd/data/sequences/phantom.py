@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gmd.data.sequences.converted import check_new, write_converted
+from gmd.data.sequences.converted_file import check_new, write_converted
 from gmd.data.sequences.samples import LARGEST_SCORE, SENTIMENT_MODALITIES, Sample, SequenceData
 from gmd.errors import UserError
 

@@ -12,16 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from gmd.data.sequences.padding import padded_in_front, unpadded
-from gmd.data.sequences.samples import (
-    SENTIMENT_MODALITIES,
-    SPLITS,
-    Sample,
-    SequenceData,
-    check_scores,
-    check_splits,
-    finite,
-)
+from gmd.data.sequences.checks import check_scores, check_splits, finite
+from gmd.data.sequences.samples import SENTIMENT_MODALITIES, SPLITS, Sample, SequenceData
+from gmd.data.sequences.unpadding import padded_in_front, unpadded
 from gmd.errors import UserError
 
 _KEYS = dict(zip(SPLITS, ("train", "valid", "test"), strict=True))

@@ -5,8 +5,8 @@ import math
 from gmd.evaluation.compare.comparison import Comparison, Line
 from gmd.evaluation.compare.paired import LEVEL, RESAMPLES, Difference
 from gmd.evaluation.compare.run_scores import METRICS
-from gmd.scoring.subset_lines import Line as TableLine
-from gmd.scoring.subset_lines import csv_text, lines_markdown
+from gmd.scoring.table_text import Line as TableLine
+from gmd.scoring.table_text import csv_text, lines_markdown
 from gmd.subsets import subset_name
 
 

@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from gmd.config import TrainBrats
 from gmd.data.pairs import Pairs
+from gmd.data.segmentation.batches import collate
 from gmd.data.segmentation.cases import Case, parse_patterns
 from gmd.data.segmentation.labels import SCHEMES
-from gmd.data.segmentation.patches import RandomPatches, collate
+from gmd.data.segmentation.patches import RandomPatches
 from gmd.data.segmentation.splits import Splits, fold_cases, patient_of, split_cases, split_folders
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
@@ -141,9 +142,7 @@ def _split(config: TrainBrats) -> Splits:
     if config.folds is None:
         return split_cases(config.data, config.modalities, patterns, config.seed)
     if config.fold is None:
-        raise UserError(
-            f"--folds: {config.folds} of them are as many runs; give --fold to train one, or call train_folds"
-        )
+        raise UserError(f"--folds: {config.folds} folds are as many runs; give --fold for one, or call train_folds")
     return fold_cases(config.data, config.modalities, patterns, folds=config.folds, fold=config.fold, seed=config.seed)
 
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from gmd.data.sequences.converted import check_new, is_converted, read_converted, write_converted
+from gmd.data.sequences.converted_file import check_new, is_converted, read_converted, write_converted
 from gmd.data.sequences.npz import read_npz
-from gmd.data.sequences.pickles import read_pickle
+from gmd.data.sequences.safe_pickle import read_pickle
 from gmd.data.sequences.samples import Sample, SequenceData, as_classes
 from gmd.data.sequences.sentiment_pickles import sentiment_from
-from gmd.data.sequences.utterances import is_utterances, read_utterances
+from gmd.data.sequences.utterance_table import is_utterances, read_utterances
 from gmd.errors import UserError
 
 __all__ = ["Sample", "SequenceData", "as_classes", "convert", "read_sequences"]

@@ -9,16 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gmd.data.sequences.checks import check_scores, check_splits, finite, replaced_notes
 from gmd.data.sequences.npz import Arrays, check_arrays
-from gmd.data.sequences.samples import (
-    SENTIMENT_MODALITIES,
-    Sample,
-    SequenceData,
-    check_scores,
-    check_splits,
-    finite,
-    replaced_notes,
-)
+from gmd.data.sequences.samples import SENTIMENT_MODALITIES, Sample, SequenceData
 from gmd.errors import UserError
 
 SPLIT = "bclstm_split"

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmd.data.sequences.checks import check_scores, check_splits, finite
 from gmd.data.sequences.npz import Arrays, check_arrays
-from gmd.data.sequences.samples import SPLITS, Sample, SequenceData, check_scores, check_splits, finite
+from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
 from gmd.errors import UserError
 from gmd.files import replacing
 
