@@ -8,8 +8,8 @@ from torch import Tensor
 from gmd.data.pairs import Pairs
 
 
-def collate(samples: Sequence[dict[str, Tensor]], modalities: Sequence[str]) -> tuple[Pairs, Tensor]:
-    """A batch of the pairs that exist, nothing filled in.
+def collate(samples: Sequence[dict[str, Tensor]], modalities: Sequence[str]) -> tuple[Pairs[Tensor], Tensor]:
+    """Makes samples a batch of the pairs that exist, with nothing filled in for those that do not.
 
     samples: B dictionaries as from RandomPatches
     returns the pairs, modality -> float32 [n_m, 1, X, Y, Z] for the n_m samples that have it (no key for a

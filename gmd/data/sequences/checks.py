@@ -9,7 +9,7 @@ from gmd.errors import UserError
 
 
 def finite(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """As float32 with 0 for NaN and infinity (MOSEI's audio has -inf), and how many these were."""
+    """The values as float32 with 0 for NaN and infinity (MOSEI's audio has -inf), and how many of these there were."""
     with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 is infinite, and counted as such
         values = values.astype(np.float32)
     bad = ~np.isfinite(values)
@@ -18,7 +18,10 @@ def finite(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def check_scores(scores: np.ndarray, names: Sequence[str], source: object) -> None:
-    """scores: float [n] of whatever `names` calls. Raises UserError for the first that is no score."""
+    """Raises UserError for the first number that is no score in [-3, 3].
+
+    scores: float [n]; names: [n], of what they are the scores of; source: what holds them, for the message
+    """
     wrong = np.flatnonzero(~(np.abs(scores) <= LARGEST_SCORE))  # so that NaN is wrong too
     if len(wrong):
         first = wrong[0]
@@ -27,7 +30,10 @@ def check_scores(scores: np.ndarray, names: Sequence[str], source: object) -> No
 
 
 def check_splits(splits: dict[str, list[Sample]], source: object) -> None:
-    """Raises UserError for an empty split, and for a name that two samples have: one may be in training and in test."""
+    """Raises UserError for an empty split, and for a name of two samples: one may be in training and in test.
+
+    source: what holds them, for the message
+    """
     owner: dict[str, str] = {}
     for split in SPLITS:
         if not splits[split]:
@@ -43,5 +49,5 @@ def check_splits(splits: dict[str, list[Sample]], source: object) -> None:
 
 
 def replaced_notes(replaced: dict[str, int]) -> list[str]:
-    """modality -> how many values `finite` replaced"""
+    """Notes for the user of what `finite` replaced. replaced: modality -> how many values"""
     return [f"{m}: {count} values that are NaN or infinite are replaced by 0" for m, count in replaced.items() if count]

@@ -10,7 +10,7 @@ from gmd.errors import UserError
 SPLITS = ("train", "validation", "test")
 SENTIMENT_MODALITIES = ("text", "audio", "vision")
 LARGEST_SCORE = 3.0  # MOSI and MOSEI: from strongly negative, -3, to strongly positive, 3
-SIGNS = ("negative", "non-negative")
+SIGNS = ("negative", "non-negative")  # the classes of `as_classes`
 
 
 class Sample(NamedTuple):
@@ -18,8 +18,8 @@ class Sample(NamedTuple):
 
     Attributes:
         name: no other sample of the set is called so.
-        values: modality -> float32 [L_m, F_m], in canonical order; at least one, each of at least one step.
-        target: float32 score, or int64 class: [], or [L] with one for each step.
+        values: modality -> float32 [L_m, F_m], in canonical order; at least one modality, each of at least one step.
+        target: a float32 score or an int64 class: [] for the whole sample, or [L] with one for each step.
     """
 
     name: str
@@ -29,11 +29,11 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class SequenceData:
-    """A set of sequences, split.
+    """A data set of sequences, in its splits.
 
     Attributes:
         features: modality -> F_m, in canonical order.
-        classes: their names, or None where the targets are scores in [-3, 3].
+        classes: the names of the classes, or None where the targets are scores in [-3, 3].
         per_step: whether each step has a target; then all modalities of a sample are as long as its target.
         splits: "train", "validation" and "test", none of them empty.
         notes: what was replaced, left out or held out, with counts, in sentences for the user.
@@ -47,7 +47,10 @@ class SequenceData:
 
 
 def as_classes(data: SequenceData) -> SequenceData:
-    """The same with the sign of each score as its target: class 0 negative, class 1 non-negative. Raises UserError."""
+    """The same data with the sign of each score as its target: class 0 is negative, class 1 non-negative.
+
+    Raises UserError for data whose targets are classes already.
+    """
     if data.classes is not None:
         raise UserError(f"the targets are classes already ({', '.join(data.classes)}); scores have signs")
     splits = {

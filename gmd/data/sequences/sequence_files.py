@@ -1,4 +1,4 @@
-"""Sequences of several modalities on disk, as samples in memory: the file's content tells what it is."""
+"""Reading any file of sequences: its content tells which of the known layouts it has."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ _ZIP = b"PK"  # how a .npz begins, and no pickle
 
 
 def read_sequences(path: str | Path, seed: int = 0) -> SequenceData:
-    """An utterance table, a file of `gmd convert` or `gmd phantom` (.npz), or a pickle of MOSI or MOSEI (.pkl).
+    """Reads an utterance table, a file of `gmd convert` or `gmd phantom` (.npz), or a pickle of MOSI or MOSEI (.pkl).
 
-    seed: of what is held out for validation, where the file has no such split (utterance tables)
+    seed: draws what is held out for validation, where the file has no such split (utterance tables)
     Raises UserError: no such file, none of these, or as `read_utterances`, `read_converted`, `read_pickle` and
         `sentiment_from` say.
     """
@@ -41,7 +41,7 @@ def read_sequences(path: str | Path, seed: int = 0) -> SequenceData:
 
 
 def convert(source: str | Path, out: str | Path) -> tuple[str, ...]:
-    """Any file that `read_sequences` reads as a `.npz` without pickles, which reads as the same data.
+    """Writes any file that `read_sequences` reads as a `.npz` without pickles, which reads as the same data.
 
     returns the notes: what was replaced, left out or held out. Raises UserError, also for an `out` that exists or does
     not end in .npz; then nothing is written.
