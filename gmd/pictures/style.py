@@ -1,4 +1,4 @@
-"""What the pictures have in common: sizes of letters, colours, how long series are thinned, how files are written."""
+"""What the pictures have in common: sizes of letters, how long series are thinned, how files are written."""
 
 from collections.abc import Sequence
 from pathlib import Path

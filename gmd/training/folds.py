@@ -47,7 +47,7 @@ def whole(config: TrainConfig, out: Path) -> TrainBrats:
     Raises UserError if it is that of a run by itself, which is called like a fold.
     """
     if not isinstance(config, TrainBrats) or config.folds is None:
-        raise UserError(f"{out}: what is called fold0 and so on there are no folds of a cross-validation; give one run")
+        raise UserError(f"{out}: its fold0 and so on are runs, but no folds of a cross-validation; give one of them")
     return replace(config, fold=None, out=out)
 
 

@@ -54,6 +54,7 @@ class Interruption:
             raise KeyboardInterrupt
 
     def _note(self, number: int, frame: object) -> None:
+        """Handles a signal: raises, or takes note of it until the held block has finished."""
         first, self._wanted = not self._wanted, True
         if self.whole or not first:
             raise KeyboardInterrupt

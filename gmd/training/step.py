@@ -43,6 +43,7 @@ def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -
 
 
 def _turn(training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor) -> Turn:
+    """Makes one backward pass of a batch on the network's device, and the optimizer's step on it."""
     parts = training.parts_for(task)
     with autocast(task.config.precision, training.device):
         outputs = task.outputs(training.network, inputs)

@@ -140,6 +140,7 @@ _dice_loss = DiceLoss(sigmoid=True)
 
 
 def _split(config: TrainBrats) -> Splits:
+    """Finds the cases, and splits them for a run by itself or for the one fold that is trained."""
     patterns = parse_patterns(config.patterns) or None
     if config.folds is None:
         return split_cases(config.data, config.modalities, patterns, config.seed)
