@@ -77,7 +77,7 @@ class TrainConfig:
     device: str = "auto"
     """auto: a GPU if there is one. Or cpu, cuda, cuda:1, ..."""
     resume: bool = False
-    """Go on with the run in --out where it was stopped, bit for bit as if it had not been."""
+    """Go on with the run in --out where it was stopped; on the same machine, bit for bit as if it had not been."""
 
     TASK: ClassVar[str]
     POSITIVE: ClassVar[tuple[str, ...]] = ("epochs", "batch", "lr", "max_bad_steps", "validate_every", "patience")

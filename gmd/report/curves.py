@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED
+from gmd.monitor.dominance import NORM, RISE, TITLES, WITH_ALL, WITH_MERGED
 from gmd.monitor.dominance_verdict import LEAST, TIMES
-from gmd.pictures.dominance import RISE, TITLES
 from gmd.report.downsampling import Thinned
 from gmd.report.history import POINTS, History, Key
 from gmd.report.plots import Line, Plot, Style, make_plot, modality_style

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from gmd.errors import UserError
-from gmd.monitor.dominance import NORM
-from gmd.monitor.dominance_verdict import rises
+from gmd.monitor.dominance import NORM, RISE, rises
 from gmd.monitor.metrics_file import METRICS
-from gmd.pictures.dominance import RISE
 from gmd.report.downsampling import Thinned
 from gmd.subsets import all_subsets, subset_name
 
