@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import gmd.cli
-import gmd.evaluation.compare.run
+import gmd.evaluation.compare.command
 import gmd.evaluation.segmentation.cross_validation
 import gmd.evaluation.segmentation.run
 import gmd.predict
@@ -102,7 +102,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list:
         ("evaluate", gmd.evaluation.segmentation.run, "evaluate_run"),
         ("evaluate folds", gmd.evaluation.segmentation.cross_validation, "evaluate_folds"),
         ("predict", gmd.predict, "predict"),
-        ("compare", gmd.evaluation.compare.run, "compare"),
+        ("compare", gmd.evaluation.compare.command, "compare"),
         ("report", gmd.report, "write_report"),
     ):
         call = lambda *given, name=name, **named: calls.append((name, *given, *named.values()))  # noqa: E731

@@ -12,7 +12,7 @@ import pytest
 import gmd.evaluation.segmentation.case_pictures
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
-from gmd.evaluation.compare.run import compare
+from gmd.evaluation.compare.command import compare
 from gmd.evaluation.segmentation.cross_validation import (
     check_tested_once,
     evaluate_folds,
