@@ -13,7 +13,7 @@ from bench.measure.sequence_step import PHASES
 from bench.measure.sequences import BATCH, LENGTH, full_loss, make_batch, make_network
 from bench.measure.step import Stopwatch
 from bench.measure.timing import summary
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.surgery import CGGM, MeanGradient, Report

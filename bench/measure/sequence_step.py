@@ -17,7 +17,7 @@ from bench.measure.peers import published
 from bench.measure.sequences import BATCH, LENGTH, make_batch, make_network, subset_losses
 from bench.measure.step import Stopwatch
 from bench.measure.timing import summary, with_peak_memory
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.models.sequences.transformer import SharedTransformer
 from gmd.subsets import all_subsets

@@ -22,7 +22,7 @@ from bench.measure.peers import published
 from bench.measure.published_unet import as_published
 from bench.measure.timing import summary, with_peak_memory
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.subsets import all_subsets
 from gmd.surgery.passes import gradients_of

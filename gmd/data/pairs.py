@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import reduce
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -9,35 +10,42 @@ from torch import Tensor
 from gmd.data.padded import Padded
 from gmd.subsets import Subset
 
+Values = TypeVar("Values", Tensor, Padded)
+
 
 @dataclass
-class Pairs:
+class Pairs(Generic[Values]):
     """The (sample, modality) pairs of a batch: for each modality present, its values and whose they are.
 
-    A network's inputs may be Padded sequences; its outputs are tensors, and only tensors can be fused.
+    A network's inputs are tensors or Padded sequences; its outputs are tensors, and only tensors can be fused.
+
+    Attributes:
+        num_samples: how many samples the batch has.
+        samples: modality -> the samples that have it, ascending.
+        values: modality -> [n_m, ...], of which row i belongs to sample samples[modality][i].
     """
 
     num_samples: int
-    samples: dict[str, list[int]]  # modality -> the samples that have it, ascending
-    values: dict[str, Tensor | Padded]  # modality -> [n_m, ...], row i belongs to samples[modality][i]
+    samples: dict[str, list[int]]
+    values: dict[str, Values]
 
     def having(self, subset: Subset) -> list[int]:
         """The samples that have every modality of `subset`, ascending."""
         return sorted(set(range(self.num_samples)).intersection(*(self.samples.get(m, ()) for m in subset)))
 
-    def rows(self, subset: Subset) -> tuple[list[Tensor], list[int]]:
+    def rows(self: "Pairs[Tensor]", subset: Subset) -> tuple[list[Tensor], list[int]]:
         """Of each modality of `subset` the values of the samples that have all of them, [b, ...], and those samples."""
         members = self.having(subset)
         if not members:
             raise ValueError(f"no sample of this batch has all of {'+'.join(subset)}")
         return [_rows(self.values[m], self.samples[m], members) for m in subset], members
 
-    def fuse(self, subset: Subset) -> tuple[Tensor, list[int]]:
+    def fuse(self: "Pairs[Tensor]", subset: Subset) -> tuple[Tensor, list[int]]:
         """Mean over the modalities of `subset`, for the samples that have all of them: [b, ...] and those samples."""
         rows, members = self.rows(subset)
         return reduce(torch.add, rows) / len(rows), members
 
-    def fuse_present(self) -> Tensor:
+    def fuse_present(self: "Pairs[Tensor]") -> Tensor:
         """Mean over whatever modalities each sample has: [num_samples, ...]"""
         total = reduce(torch.add, map(self.for_every_sample, self.values))
         counts = self.present().sum(dim=1).to(total.device)
@@ -55,7 +63,7 @@ class Pairs:
             raise ValueError(f"sample {int(some.int().argmin())} of this batch has no modality")
         return present
 
-    def for_every_sample(self, modality: str) -> Tensor:
+    def for_every_sample(self: "Pairs[Tensor]", modality: str) -> Tensor:
         """The modality's values, zeros for the samples that do not have it: [num_samples, ...]"""
         values, samples = self.values[modality], self.samples[modality]
         if len(samples) == self.num_samples:

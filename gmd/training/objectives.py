@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import mean_fusion
+from gmd.models.multimodal import mean_fusion
 from gmd.subsets import Subset, all_subsets
 from gmd.surgery.losses import Criterion
 

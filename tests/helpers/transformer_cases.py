@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gmd.data.padded import Padded, pad
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import ModalityLayerNorm
+from gmd.models.modality_norms import ModalityLayerNorm
 from gmd.models.sequences.branches import BranchNetwork
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.network import SequenceNetwork

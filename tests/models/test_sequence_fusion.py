@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.branches import BranchNetwork
 from gmd.models.sequences.encoder import SequenceDropout
 from gmd.models.sequences.late_fusion import LateFusionTransformer

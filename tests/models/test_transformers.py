@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import gmd
 from gmd.data.padded import Padded, pad
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.branches import BranchNetwork
 from gmd.models.sequences.encoder import Encoder, SequenceDropout
 from gmd.models.sequences.network import positions

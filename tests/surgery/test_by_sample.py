@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gmd.data.padded import pad
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.branches import BranchNetwork
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.transformer import SharedTransformer

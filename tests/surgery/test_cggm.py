@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import gmd
 from gmd.data.padded import Padded
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.subsets import all_subsets
 from gmd.surgery import CGGM, MeanGradient

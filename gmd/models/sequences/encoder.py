@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmd.models.dynamic_sharing import ModalityLayerNorm
+from gmd.models.modality_norms import ModalityLayerNorm
 
 EXPANSION = 2  # of the MLP between its two layers; the sets are small, and 4 would be half of all the work
 

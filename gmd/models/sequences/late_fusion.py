@@ -36,7 +36,7 @@ class LateFusionTransformer(BranchNetwork):
         self.origins = nn.ParameterList(0.02 * torch.randn(width) for _ in self.modalities)
         self.fusion = Encoder(1, width, FUSION_LAYERS, heads, dropout)
 
-    def fuse(self, outputs: Pairs, subset: Subset | None = None) -> tuple[Tensor, list[int]]:
+    def fuse(self, outputs: Pairs[Tensor], subset: Subset | None = None) -> tuple[Tensor, list[int]]:
         if subset is not None:
             rows, samples = outputs.rows(subset)
             return self._fused(self._tokens(subset, rows), None), samples

@@ -6,17 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from gmd.data.padded import Padded
-from gmd.data.pairs import Pairs
 from gmd.data.sequences.samples import Sample
-from gmd.models.dynamic_sharing import mean_fusion
+from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.sequences.encoder import SequenceDropout
-from gmd.subsets import Subset
 
 Statistics = Mapping[str, tuple[Tensor, Tensor]]  # modality -> (mean [F], standard deviation [F]), any float type
 LONGEST_WAVE = 10_000.0  # of the positions, as in Vaswani et al.
 
 
-class SequenceNetwork(nn.Module):
+class SequenceNetwork(MultimodalNetwork):
     """Standardise, project, add the positions, encode. Networks differ in `encode`, and may in `fuse`.
 
     Args:
@@ -34,6 +32,8 @@ class SequenceNetwork(nn.Module):
 
     Raises ValueError for sizes that do not fit together, when it is made and when it is called.
     """
+
+    head: nn.Linear
 
     def __init__(
         self, features: Mapping[str, int], outputs: int, per_step: bool, width: int, heads: int, dropout: float
@@ -59,14 +59,6 @@ class SequenceNetwork(nn.Module):
             return tokens if self.per_step else tokens.mean(dim=1)
         tokens = torch.where(mask[..., None], tokens, 0)
         return tokens if self.per_step else tokens.sum(dim=1) / values.lengths[:, None]
-
-    def fuse(self, outputs: Pairs, subset: Subset | None = None) -> tuple[Tensor, list[int]]:
-        """The features of `subset`, for the samples that have all of it, or of what each has, for all samples.
-
-        outputs: the features of each modality
-        returns [b, ..., d] and the b samples; here the mean over the modalities
-        """
-        return mean_fusion(outputs, subset)
 
     def set_input_statistics(self, statistics: Statistics) -> None:
         """What the steps are standardised with; other modalities than those given keep theirs, 0 and 1 at first.

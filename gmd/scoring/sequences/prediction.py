@@ -11,8 +11,8 @@ from gmd.data.pairs import Pairs
 from gmd.data.sequences.batches import collate
 from gmd.data.sequences.samples import Sample
 from gmd.errors import UserError
-from gmd.models.dynamic_sharing import run_modalities
 from gmd.models.entropy_fusion import entropy_fusion
+from gmd.models.multimodal import run_modalities
 from gmd.models.precision import autocast
 from gmd.scoring.sequences.tables import Predictions
 from gmd.subsets import Subset

@@ -20,7 +20,7 @@ from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.patches import RandomPatches, collate
 from gmd.data.segmentation.splits import Splits, fold_cases, patient_of, split_cases, split_folders
 from gmd.data.segmentation.volumes import load_case
-from gmd.models.dynamic_sharing import mean_fusion, run_modalities
+from gmd.models.multimodal import mean_fusion, run_modalities
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import mean_over_subsets, subset_table
 from gmd.subsets import Subset

@@ -14,7 +14,7 @@ from gmd.data.sequences.missing import make_absent
 from gmd.data.sequences.reading import read_sequences
 from gmd.data.sequences.samples import Sample, SequenceData, as_classes
 from gmd.errors import UserError
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.network import input_statistics
 from gmd.scoring.sequences.prediction import predict_samples
 from gmd.scoring.sequences.tables import mean_over_subsets, subset_rows

@@ -1,20 +1,13 @@
-"""Dynamic Sharing (Wang et al., AAAI 2024): one network for every modality, a fusion for every subset.
-
-A batch is its (sample, modality) pairs. Only pairs that exist are computed, each modality in a forward pass of its own,
-so that an objective's backward pass visits the paths of its own subset and nothing else: an absent modality costs
-nothing, and its private parameters receive no gradient (`None`, not zeros).
-"""
+"""Norms with one affine per modality: the private parameters of Dynamic Sharing (Wang et al., AAAI 2024)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import gmd_kernels as gk
-from gmd.data.pairs import Pairs
-from gmd.subsets import Subset
 
 
 class ModalityGroupNorm(nn.Module):
@@ -49,21 +42,3 @@ class ModalityLayerNorm(nn.Module):
     def forward(self, x: Tensor, modality: int) -> Tensor:
         """x [..., d], all of one modality -> [..., d]"""
         return F.layer_norm(x, x.shape[-1:], self.weight[modality], self.bias[modality])
-
-
-def mean_fusion(outputs: Pairs, subset: Subset | None = None) -> tuple[Tensor, list[int]]:
-    """The mean over `subset`, for the samples that have all of it, or over whatever each sample has, for all samples.
-
-    returns [b, ...] and the b samples
-    """
-    return (outputs.fuse_present(), list(range(outputs.num_samples))) if subset is None else outputs.fuse(subset)
-
-
-def run_modalities(network: nn.Module, inputs: Pairs, path: Callable | None = None) -> Pairs:
-    """The shared `network(values, modality_index)` on every pair that exists, one modality after the other.
-
-    path: another method of the network to call, with the same arguments
-    """
-    path = network if path is None else path
-    outputs = {m: path(values, network.modalities.index(m)) for m, values in inputs.values.items()}
-    return Pairs(inputs.num_samples, inputs.samples, outputs)
