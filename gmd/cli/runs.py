@@ -41,13 +41,13 @@ def evaluate(
 
         evaluate_folds(run, precision=precision)
     elif isinstance(read_config(run), TrainSequences):
-        from gmd.evaluation.sequences.run import evaluate_run
+        from gmd.evaluation.sequences.single_run import evaluate_run
 
         evaluate_run(run, data, precision=precision, missing=missing)
     elif missing is not None:
         raise UserError(f"--missing: {run} segments; its cases lack what they lack, leave --missing out")
     else:
-        from gmd.evaluation.segmentation.run import evaluate_run
+        from gmd.evaluation.segmentation.single_run import evaluate_run
 
         evaluate_run(run, data, precision=precision)
     print(write_report(run))

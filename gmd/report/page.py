@@ -16,6 +16,7 @@ from gmd.report.conflicts import gradient_conflicts
 from gmd.report.history import read_history
 from gmd.report.stale_results import outdated_folds, outdated_results
 from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
+from gmd.training.folds import fold_folders, whole
 from gmd.training.saved_run import read_config, read_splits
 
 METHODS_WITH_SURGERY = ("gmd", "cggm-gmd")
@@ -60,7 +61,7 @@ def write_report(run: Path) -> Path:
     Raises UserError: no run there, or one of its files is damaged.
     """
     run = Path(run)
-    of_folds = folds.fold_folders(run)
+    of_folds = fold_folders(run)
     for fold in of_folds:
         write_report(fold)
     page = _of_folds(run, of_folds) if of_folds else _of_run(run)
@@ -99,7 +100,7 @@ def _of_folds(run: Path, folders: Sequence[Path]) -> dict:
     score = _score_name(first.config, first.described)
     mean = folds.mean_validation(of_folds)
     validated = [Tile(f"{mean:.3f}", "best validation", f"{score}, mean of the folds")] if mean is not None else []
-    return _common(run, folds.whole(first.config, run), validated) | {
+    return _common(run, whole(first.config, run), validated) | {
         "sections": OF_FOLDS,
         "state": f"Cross-validation: {len(of_folds)} of {first.config.folds} folds are here.",
         "outdated": outdated_folds(run, folders),

@@ -4,16 +4,17 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmd.evaluation.results_folder import RECORD, outdated
+from gmd.evaluation.results_folder import DATA_RECORD
+from gmd.evaluation.scored_checkpoint import checkpoint_change
 
 
 def outdated_results(run: Path) -> list[str]:
     """A sentence for each evaluation, on the run's own test cases or on other data, of an older checkpoint."""
     sentences = []
     for table in sorted((run / "evaluation").rglob("table.csv")):
-        if changed := outdated(run, table.parent):
+        if changed := checkpoint_change(run, table.parent):
             command = ["gmd", "evaluate", str(run)]
-            if (data := table.with_name(RECORD)).exists():
+            if (data := table.with_name(DATA_RECORD)).exists():
                 command += ["--data", data.read_text(encoding="utf-8").strip()]
             sentences.append(
                 f"{table.parent.relative_to(run)} is outdated: {changed}. Score anew by: {shlex.join(command)}"
@@ -26,7 +27,7 @@ def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
     together = folder / "evaluation" / "cases.csv"
     if not together.exists():
         return []
-    found = [f"of {fold.name} {changed}" for fold in folds if (changed := outdated(fold, fold / "evaluation"))]
+    found = [f"of {fold.name} {changed}" for fold in folds if (changed := checkpoint_change(fold, fold / "evaluation"))]
     if _scores(together) != [score for fold in folds for score in _scores(fold / "evaluation" / "cases.csv")]:
         found.append("it is not what the folds' own evaluations say now")
     if not found:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import gmd.evaluation.segmentation.run
 import gmd.models.precision
+import gmd.scoring.segmentation.scores
 import gmd.training.loop
 import gmd.training.tasks.segmentation
 from gmd.config import TrainBrats
 from gmd.errors import UserError
-from gmd.evaluation.segmentation.run import evaluate_run
+from gmd.evaluation.segmentation.single_run import evaluate_run
 from gmd.models.precision import autocast, make_scaler, slowness
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.training.checkpoint import load_checkpoint
@@ -238,7 +238,7 @@ def test_evaluation_takes_the_precision_of_the_run_or_another(
 ):
     run = train(replace(config, precision="bf16", epochs=1))
     types = set()
-    predict = gmd.evaluation.segmentation.run.predict_modalities
+    predict = gmd.scoring.segmentation.scores.predict_modalities
 
     def watched(network, volumes, patch, precision):
         handle = network.head.register_forward_hook(lambda _, inputs, logits: types.add(logits.dtype))
@@ -247,7 +247,7 @@ def test_evaluation_takes_the_precision_of_the_run_or_another(
         assert all(logits.dtype == torch.float32 for logits in outputs.values())
         return outputs
 
-    monkeypatch.setattr(gmd.evaluation.segmentation.run, "predict_modalities", watched)
+    monkeypatch.setattr(gmd.scoring.segmentation.scores, "predict_modalities", watched)
     for precision, dtype in ((None, torch.bfloat16), ("fp32", torch.float32)):
         types.clear()
         capsys.readouterr()

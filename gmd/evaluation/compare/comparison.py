@@ -110,7 +110,7 @@ def _check_comparable(names: list[str], scores: list[RunScores]) -> None:
 
 
 def _common_items(names: list[str], scores: list[RunScores]) -> CommonItems:
-    """The items that every run has scored, each with the subsets that every run has scored. Raises UserError if none."""
+    """The items that all runs have scored, each with the subsets that all have scored. Raises UserError if none."""
     first, *others = scores
     common = {}
     for item, values in first.values.items():
