@@ -123,7 +123,7 @@ def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, seed: i
         out: Folder for the table, the numbers and the picture; by default beside the first run's evaluation.
         seed: Of the bootstrap.
     """
-    from gmd.evaluation.compare.run import compare
+    from gmd.evaluation.compare.command import compare
 
     compare(runs, out, seed)
 
