@@ -13,7 +13,7 @@ import tyro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmd.config import TrainBrats, TrainDigits, TrainSentiment
+from gmd.config import TrainBrats, TrainConfig, TrainDigits, TrainSentiment
 from gmd.errors import UserError
 from gmd.report import write_report
 from gmd.report.configuration import command, options
@@ -252,6 +252,16 @@ def test_a_cross_validation_is_shown_together(tmp_path: Path):
     assert "--folds 2" in text
     assert "--fold " not in text, "all of them"
     assert "1 of 2, counted from 0" in Page((tmp_path / "fold1" / "report.html").read_text()).text()
+
+
+@pytest.mark.parametrize("config", [brats(), TrainSentiment(data=Path("mosi.npz"))], ids=["brats", "sentiment"])
+def test_runs_that_are_only_called_folds_are_no_cross_validation(tmp_path: Path, config: TrainConfig):
+    """A bug: of sequences a TypeError, since they have no option --fold; of brats a page on "2 of None folds"."""
+    for fold in range(2):
+        write_run(tmp_path / f"fold{fold}", config, splits={"about": {"classes": None}})
+    with pytest.raises(UserError, match=f"fold0: was trained on {config.TASK} as a run by itself, expected a fold"):
+        write_report(tmp_path)
+    assert not list(tmp_path.rglob("report.html"))
 
 
 @pytest.mark.parametrize(
