@@ -19,7 +19,7 @@ from bench.measure.step import Stopwatch
 from bench.measure.timing import summary, with_peak_memory
 from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.network import SequenceNetwork
-from gmd.models.sequences.transformer import SharedTransformer
+from gmd.models.sequences.shared_transformer import SharedTransformer
 from gmd.subsets import all_subsets
 from gmd.surgery import GMD, MeanGradient
 from gmd.surgery.passes import gradients_of

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from gmd.config.common import TrainConfig, differences
 from gmd.config.segmentation import TrainBrats
 from gmd.config.sequences import TrainDigits, TrainSentiment, TrainSequences
+from gmd.config.train_config import TrainConfig, differences
 from gmd.errors import UserError
 
 TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in (TrainBrats, TrainSentiment, TrainDigits)}

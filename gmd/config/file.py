@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from gmd.config.common import TrainConfig
+from gmd.config.train_config import TrainConfig
 from gmd.errors import UserError
 from gmd.files import replacing
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from gmd.config.common import TrainConfig, check_option, words
+from gmd.config.train_config import TrainConfig, check_option, words
 from gmd.data.segmentation.cases import BRATS_MODALITIES
 from gmd.data.segmentation.labels import SCHEMES
 from gmd.errors import UserError

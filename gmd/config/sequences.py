@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from gmd.config.common import TrainConfig, check_option
+from gmd.config.train_config import TrainConfig, check_option
 
 
 @dataclass(frozen=True)

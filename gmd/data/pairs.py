@@ -30,29 +30,38 @@ class Pairs(Generic[Values]):
     values: dict[str, Values]
 
     def having(self, subset: Subset) -> list[int]:
-        """The samples that have every modality of `subset`, ascending."""
+        """The numbers of the samples that have every modality of `subset`, ascending."""
         return sorted(set(range(self.num_samples)).intersection(*(self.samples.get(m, ()) for m in subset)))
 
     def rows(self: "Pairs[Tensor]", subset: Subset) -> tuple[list[Tensor], list[int]]:
-        """Of each modality of `subset` the values of the samples that have all of them, [b, ...], and those samples."""
+        """The values of each modality of `subset`, [b, ...], for the b samples that have all of it, and those samples.
+
+        Raises ValueError if there is none.
+        """
         members = self.having(subset)
         if not members:
             raise ValueError(f"no sample of this batch has all of {'+'.join(subset)}")
         return [_rows(self.values[m], self.samples[m], members) for m in subset], members
 
     def fuse(self: "Pairs[Tensor]", subset: Subset) -> tuple[Tensor, list[int]]:
-        """Mean over the modalities of `subset`, for the samples that have all of them: [b, ...] and those samples."""
+        """The mean over the modalities of `subset`, [b, ...], for the b samples that have all of it, and those samples.
+
+        Raises ValueError if there is none.
+        """
         rows, members = self.rows(subset)
         return reduce(torch.add, rows) / len(rows), members
 
     def fuse_present(self: "Pairs[Tensor]") -> Tensor:
-        """Mean over whatever modalities each sample has: [num_samples, ...]"""
+        """The mean over whatever modalities each sample has, [num_samples, ...].
+
+        Raises ValueError for a sample that has none.
+        """
         total = reduce(torch.add, map(self.for_every_sample, self.values))
         counts = self.present().sum(dim=1).to(total.device)
         return total / counts.view(-1, *[1] * (total.ndim - 1))
 
     def present(self) -> Tensor:
-        """[num_samples, M] bool, on the CPU: which modalities of `values` each sample has.
+        """Which modalities of `values` each sample has: bool [num_samples, M], on the CPU.
 
         Raises ValueError for a sample that has none, since a mean over nothing is NaN.
         """
@@ -64,7 +73,7 @@ class Pairs(Generic[Values]):
         return present
 
     def for_every_sample(self: "Pairs[Tensor]", modality: str) -> Tensor:
-        """The modality's values, zeros for the samples that do not have it: [num_samples, ...]"""
+        """The modality's values, [num_samples, ...], with zeros for the samples that do not have it."""
         values, samples = self.values[modality], self.samples[modality]
         if len(samples) == self.num_samples:
             return values
@@ -73,7 +82,7 @@ class Pairs(Generic[Values]):
 
 
 def _rows(values: Tensor, samples: list[int], members: list[int]) -> Tensor:
-    """Of the tensor whose rows belong to `samples`, the rows of `members`."""
+    """The rows of `members` in a tensor whose rows belong to `samples`, of which they are some."""
     if samples == members:
         return values
     row_of = {sample: row for row, sample in enumerate(samples)}

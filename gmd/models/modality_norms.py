@@ -11,7 +11,15 @@ import gmd_kernels as gk
 
 
 class ModalityGroupNorm(nn.Module):
-    """GroupNorm with one affine per modality, and ReLU. The affines are parameters apart: what is private stays so."""
+    """GroupNorm with one affine per modality, and ReLU.
+
+    The affines are parameters of their own, not rows of one: so the gradient of a modality that is absent is None.
+
+    Args:
+        channels: C of the feature maps.
+        num_modalities: how many modalities have an affine.
+        max_groups: the number of groups is the greatest common divisor of this and `channels`.
+    """
 
     def __init__(self, channels: int, num_modalities: int, max_groups: int = 8):
         super().__init__()
@@ -20,7 +28,11 @@ class ModalityGroupNorm(nn.Module):
         self.bias = nn.ParameterList(torch.zeros(channels) for _ in range(num_modalities))
 
     def forward(self, x: Tensor, modality: int | Sequence[int]) -> Tensor:
-        """x [n, C, ...] and the modality index of all n pairs, or of each -> [n, C, ...]"""
+        """Normalises feature maps [n, C, ...] floating, with the affine of their modality; returns the same shape.
+
+        modality: the index of all n pairs, or n indices
+        Raises ValueError for another number of indices.
+        """
         if isinstance(modality, int):
             return gk.group_norm_relu(x, self.weight[modality][None], self.bias[modality][None], self.groups)
         if len(modality) != len(x):
@@ -32,7 +44,7 @@ class ModalityGroupNorm(nn.Module):
 
 
 class ModalityLayerNorm(nn.Module):
-    """LayerNorm over the last dimension with one affine per modality, as above."""
+    """LayerNorm over the last dimension with one affine per modality, each a parameter of its own."""
 
     def __init__(self, width: int, num_modalities: int):
         super().__init__()
@@ -40,5 +52,5 @@ class ModalityLayerNorm(nn.Module):
         self.bias = nn.ParameterList(torch.zeros(width) for _ in range(num_modalities))
 
     def forward(self, x: Tensor, modality: int) -> Tensor:
-        """x [..., d], all of one modality -> [..., d]"""
+        """Normalises tokens [..., d] of one modality, the one with this index; returns the same shape."""
         return F.layer_norm(x, x.shape[-1:], self.weight[modality], self.bias[modality])

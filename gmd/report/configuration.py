@@ -5,7 +5,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, NamedTuple
 
 from gmd.config import TrainConfig
-from gmd.config.common import words
+from gmd.config.train_config import words
 
 
 class Option(NamedTuple):

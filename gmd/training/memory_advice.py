@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from gmd.config import TrainBrats, TrainConfig
-from gmd.config.common import words
+from gmd.config.train_config import words
 from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.monitor.resources import device_name, total_memory

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from gmd.config.common import TrainConfig
+from gmd.config.train_config import TrainConfig
 from gmd.data.pairs import Pairs
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.surgery.cggm import CGGM

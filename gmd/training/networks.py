@@ -5,10 +5,10 @@ import torch
 from gmd.config import TrainBrats, TrainSequences
 from gmd.data.segmentation.labels import SCHEMES
 from gmd.models.segmentation.unet3d import UNet3d
-from gmd.models.sequences.branches import BranchNetwork
+from gmd.models.sequences.branch_network import BranchNetwork
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.network import SequenceNetwork
-from gmd.models.sequences.transformer import SharedTransformer
+from gmd.models.sequences.shared_transformer import SharedTransformer
 
 SEQUENCE_NETWORKS = {"ds": SharedTransformer, "late": LateFusionTransformer, "branches": BranchNetwork}
 

@@ -7,7 +7,7 @@ import pytest
 
 import gmd.training.folds
 from gmd.config import TrainBrats
-from gmd.data.segmentation.splits import fold_cases
+from gmd.data.segmentation.cross_validation import fold_cases
 from gmd.training.folds import train_folds
 from gmd.training.loop import train
 from gmd.training.saved_run import read_config, read_splits

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gmd.config import TrainConfig, TrainSequences
 from gmd.data.segmentation.cases import Case
-from gmd.data.segmentation.splits import patient_of
+from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.held_out import listed_cases
 from gmd.scoring.segmentation.tables import Score, read_cases

@@ -5,7 +5,7 @@ import math
 from gmd.evaluation.compare.comparison import Comparison, ComparisonRow
 from gmd.evaluation.compare.paired import LEVEL, RESAMPLES, Difference
 from gmd.evaluation.compare.run_scores import METRICS, Metric
-from gmd.scoring.subset_lines import Line, csv_text, lines_markdown
+from gmd.scoring.table_text import Line, csv_text, lines_markdown
 from gmd.subsets import subset_name
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gmd.config import TrainBrats
 from gmd.data.segmentation.cases import Case, find_cases, parse_patterns
 from gmd.data.segmentation.labels import SCHEMES, LabelScheme
-from gmd.data.segmentation.splits import patient_of
+from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
 from gmd.evaluation.trained_network import label_scheme
 from gmd.training.saved_run import read_splits

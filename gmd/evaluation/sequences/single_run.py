@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from gmd.data.sequences.missing import make_absent
+from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError
 from gmd.evaluation.results_folder import results_folder, write_texts
@@ -12,7 +12,7 @@ from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpo
 from gmd.evaluation.trained_network import load_sequence_network
 from gmd.models.precision import Precision
 from gmd.scoring.sequences.prediction import predict_samples
-from gmd.scoring.sequences.tables import Row, predictions_csv, rows_csv, rows_markdown, subset_row, subset_rows
+from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
 from gmd.subsets import all_subsets
 from gmd.training.saved_run import read_splits
 from gmd.training.tasks.sequences import checksum, read_data
@@ -45,16 +45,16 @@ def evaluate_run(
     found = read_data(config if data is None else replace(config, data=Path(data)))
     samples = _test_samples(run, found, data)
     predictions = predict_samples(network, samples, all_subsets(config.modalities), config)
-    rows = subset_rows(predictions, config.modalities, found.classes)
+    rows = subset_table(predictions, config.modalities, found.classes)
     texts, extra = {"predictions.csv": predictions_csv(predictions, found.classes)}, {}
     if missing is not None:
         lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config)
-        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = subset_row(lessened, None, found.classes).metrics
+        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = table_row(lessened, None, found.classes).metrics
         texts["predictions_absent.csv"] = predictions_csv(lessened, found.classes)
     about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}, "
-    table = rows_markdown(rows, config.modalities, found.classes, extra)
+    table = table_markdown(rows, config.modalities, found.classes, extra)
     texts["table.md"] = f"{about}{config.precision}.\n\n{table}"
-    texts["table.csv"] = rows_csv(rows, config.modalities, found.classes, extra)
+    texts["table.csv"] = table_csv(rows, config.modalities, found.classes, extra)
     written = write_texts(results_folder(run, data), texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, data)
     print(texts["table.md"], *written, sep="\n")
     return rows

@@ -62,15 +62,17 @@ class UNet3d(SegmentationNetwork):
 
 
 class Head(PointwiseConv3d):
-    """The last layer. Whoever resets it, a copy as CGGM's classifiers are say, starts from the prior again."""
+    """The last layer, from features to logits. A reset copy of it, such as CGGM's, starts from the prior again."""
 
     def reset_parameters(self) -> None:
+        """Draws the weights anew, and sets every bias to the logit of the prior."""
         super().reset_parameters()
+        assert self.bias is not None  # torch leaves it out only where a convolution is asked to have none
         nn.init.constant_(self.bias, PRIOR_LOGIT)
 
 
 class DoubleConv(nn.Module):
-    """Twice: 3x3x3 convolution (shared), GroupNorm with the modality's own affine and ReLU."""
+    """One level of the U-Net: twice a shared 3x3x3 convolution, GroupNorm with the modality's own affine, and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, num_modalities: int):
         super().__init__()

@@ -12,8 +12,8 @@ from nibabel.affines import voxel_sizes
 from torch import Tensor, nn
 
 from gmd.models.precision import Precision
+from gmd.scoring.segmentation.metrics import hausdorff95
 from gmd.scoring.segmentation.prediction import Patch, predict_modalities, predict_subsets, present_volumes
-from gmd.scoring.segmentation.surface import hausdorff95
 from gmd.scoring.segmentation.tables import Score
 
 

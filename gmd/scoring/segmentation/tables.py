@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from gmd.errors import UserError
-from gmd.scoring.subset_lines import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
+from gmd.scoring.table_text import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from gmd.scoring.sequences.metrics import CLASS_METRICS, SENTIMENT_METRICS, class_metrics, sentiment_metrics
-from gmd.scoring.subset_lines import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
+from gmd.scoring.table_text import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 
 Classes = Sequence[str] | None  # their names; None: the predictions are scores
@@ -43,12 +43,12 @@ def metric_names(classes: Classes) -> tuple[str, ...]:
     return SENTIMENT_METRICS if classes is None else CLASS_METRICS
 
 
-def subset_rows(predictions: Predictions, modalities: Sequence[str], classes: Classes) -> list[Row]:
+def subset_table(predictions: Predictions, modalities: Sequence[str], classes: Classes) -> list[Row]:
     """All 2^M - 1 rows, small subsets first. A subset that no sample has keeps its row, without numbers."""
-    return [subset_row(predictions, subset, classes) for subset in all_subsets(modalities)]
+    return [table_row(predictions, subset, classes) for subset in all_subsets(modalities)]
 
 
-def subset_row(predictions: Predictions, subset: Subset | None, classes: Classes) -> Row:
+def table_row(predictions: Predictions, subset: Subset | None, classes: Classes) -> Row:
     """The metrics of one subset, over all samples that have it and all their steps alike; None: what each has."""
     there = ~predictions.subsets[subset].isnan().all(dim=1)
     values, targets = predictions.subsets[subset][there], predictions.targets[there]
@@ -63,7 +63,7 @@ def mean_over_subsets(rows: Sequence[Row]) -> dict[str, float]:
     return column_means([row.metrics for row in rows if row.scored])
 
 
-def rows_markdown(
+def table_markdown(
     rows: Sequence[Row], modalities: Sequence[str], classes: Classes, extra: Mapping[str, Metrics] | None = None
 ) -> str:
     """The table for people, the mean over the subsets below them.
@@ -75,7 +75,7 @@ def rows_markdown(
     return lines_markdown(lines, modalities, "scored", metric_names(classes))
 
 
-def rows_csv(
+def table_csv(
     rows: Sequence[Row], modalities: Sequence[str], classes: Classes, extra: Mapping[str, Metrics] | None = None
 ) -> str:
     """The table for programs: modalities as 1 and 0, all digits, `absent` where no sample has the subset."""

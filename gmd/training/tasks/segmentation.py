@@ -15,10 +15,13 @@ from tqdm import tqdm
 
 from gmd.config import TrainBrats
 from gmd.data.pairs import Pairs
+from gmd.data.segmentation.batches import collate
 from gmd.data.segmentation.cases import Case, parse_patterns
+from gmd.data.segmentation.cross_validation import fold_cases
 from gmd.data.segmentation.labels import SCHEMES
-from gmd.data.segmentation.patches import RandomPatches, collate
-from gmd.data.segmentation.splits import Splits, fold_cases, patient_of, split_cases, split_folders
+from gmd.data.segmentation.patches import RandomPatches
+from gmd.data.segmentation.patients import patient_of
+from gmd.data.segmentation.splits import Splits, split_cases, split_folders
 from gmd.data.segmentation.volumes import load_case
 from gmd.models.multimodal import mean_fusion, run_modalities
 from gmd.scoring.segmentation.scores import evaluate_cases

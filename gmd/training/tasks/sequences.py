@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from gmd.config import TrainDigits, TrainSequences
 from gmd.data.pairs import Pairs
 from gmd.data.sequences.batches import SequenceBatches
-from gmd.data.sequences.missing import make_absent
-from gmd.data.sequences.reading import read_sequences
+from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample, SequenceData, as_classes
+from gmd.data.sequences.sequence_files import read_sequences
 from gmd.errors import UserError
 from gmd.models.multimodal import run_modalities
-from gmd.models.sequences.network import input_statistics
+from gmd.models.sequences.input_statistics import input_statistics
 from gmd.scoring.sequences.prediction import predict_samples
-from gmd.scoring.sequences.tables import mean_over_subsets, subset_rows
+from gmd.scoring.sequences.tables import mean_over_subsets, subset_table
 from gmd.subsets import Subset, all_subsets
 from gmd.training.networks import build_sequence_network
 from gmd.training.tasks import criteria
@@ -78,7 +78,7 @@ class SequenceTask(Task):
         """Means over the subsets of the modalities that exist."""
         modalities = self.config.modalities
         predictions = predict_samples(network, self.data.splits["validation"], all_subsets(modalities), self.config)
-        means = mean_over_subsets(subset_rows(predictions, modalities, self.data.classes))
+        means = mean_over_subsets(subset_table(predictions, modalities, self.data.classes))
         return Validation(means[self.score_name], means)
 
 

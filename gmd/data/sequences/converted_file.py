@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmd.data.sequences.checks import check_scores, check_splits, finite
 from gmd.data.sequences.npz import Arrays, check_arrays
-from gmd.data.sequences.samples import SPLITS, Sample, SequenceData, check_scores, check_splits, finite
+from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
 from gmd.errors import UserError
 from gmd.files import replacing
 
@@ -30,6 +31,7 @@ VERSION = 1
 
 
 def is_converted(arrays: Arrays) -> bool:
+    """Whether these are the arrays of a file that `gmd convert` wrote."""
     return "version" in arrays and "modalities" in arrays
 
 
@@ -42,7 +44,10 @@ def check_new(out: Path) -> None:
 
 
 def write_converted(data: SequenceData, out: Path) -> None:
-    """All of it or nothing; the same data give the same bytes. Raises UserError as `check_new`."""
+    """Writes data to a file, all of it or nothing; the same data give the same bytes.
+
+    out: its name, which has to end in .npz. Raises UserError as `check_new`.
+    """
     check_new(out)
     samples = [sample for split in SPLITS for sample in data.splits[split]]
     arrays = {
@@ -64,11 +69,13 @@ def write_converted(data: SequenceData, out: Path) -> None:
         arrays[m] = np.concatenate(sequences)
         arrays[f"{m}_length"] = np.array([len(sequence) for sequence in sequences])
     with replacing(out) as unfinished:
-        np.savez(unfinished, **arrays)
+        np.savez(unfinished, allow_pickle=False, **arrays)
 
 
 def read_converted(path: Path, arrays: Arrays) -> SequenceData:
-    """The data that were written, bit for bit.
+    """Reads the data that `write_converted` wrote, bit for bit.
+
+    path: the file, for error messages; arrays: what is in it
 
     Raises UserError: arrays that are missing, of another kind, or that do not belong together, targets out of range,
         a sample without any modality or of length 0, an empty split, two samples of one name.
@@ -80,10 +87,10 @@ def read_converted(path: Path, arrays: Arrays) -> SequenceData:
         raise UserError(f"{path}: split {unknown.pop()!r} is unknown, expected one of {', '.join(SPLITS)}")
     counts = arrays["target_length"] if per_step else np.ones(len(names), np.int64)
     targets = _pieces(path, "target", arrays["target"], counts)
-    _check_targets(path, arrays["target"], np.repeat(names, counts), classes)
+    _check_targets(path, arrays["target"], np.repeat(names, counts).tolist(), classes)
     values = {m: _pieces(path, m, arrays[m], arrays[f"{m}_length"]) for m in modalities}
 
-    splits = {split: [] for split in SPLITS}
+    splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     for i, name in enumerate(names):
         present = {m: values[m][i] for m in modalities if len(values[m][i])}
         target = targets[i] if per_step else targets[i][0]
@@ -95,7 +102,10 @@ def read_converted(path: Path, arrays: Arrays) -> SequenceData:
 
 
 def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | None]:
-    """Modalities and classes, and whether all that they and `per_step` ask for is there."""
+    """The modalities and the classes of a file.
+
+    Raises UserError if an array is missing or of another kind, of those that they and `per_step` ask for.
+    """
     check_arrays(path, arrays, {"version": ("i", 0), "modalities": ("U", 1), "per_step": ("b", 0)}, ())
     if arrays["version"] != VERSION:
         raise UserError(f"{path}: is of version {arrays['version']}, expected {VERSION}; convert it anew")
@@ -112,6 +122,10 @@ def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | Non
 
 
 def _pieces(path: Path, key: str, array: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, ...]:
+    """Cuts what lies end to end in `array` into sequences of these lengths, one for each sample.
+
+    Raises UserError if the lengths do not add up to the array's, or if a modality has values that are not finite.
+    """
     if (lengths < 0).any() or lengths.sum() != len(array):
         raise UserError(f"{path}: {key} has {len(array)} entries, but its lengths add up to {lengths.sum()}")
     array, replaced = finite(array) if array.dtype.kind == "f" else (array.astype(np.int64), 0)
@@ -120,8 +134,8 @@ def _pieces(path: Path, key: str, array: np.ndarray, lengths: np.ndarray) -> tup
     return torch.from_numpy(array).split(lengths.tolist())
 
 
-def _check_targets(path: Path, targets: np.ndarray, names: np.ndarray, classes: tuple[str, ...] | None) -> None:
-    """names: of the sample that each target belongs to"""
+def _check_targets(path: Path, targets: np.ndarray, names: list[str], classes: tuple[str, ...] | None) -> None:
+    """Raises UserError for a target out of range. names: of the sample that each target belongs to"""
     if classes is None:
         check_scores(targets, names, path)
     elif len(wrong := np.flatnonzero((targets < 0) | (targets >= len(classes)))):
@@ -130,6 +144,7 @@ def _check_targets(path: Path, targets: np.ndarray, names: np.ndarray, classes: 
 
 
 def _check_sample(path: Path, name: str, values: dict[str, Tensor], target: Tensor) -> None:
+    """Raises UserError for a sample without a modality, or one whose targets are not as many as its steps."""
     if not values:
         raise UserError(f"{path}: {name} has no modality, expected at least one")
     lengths = {m: len(sequence) for m, sequence in values.items()}

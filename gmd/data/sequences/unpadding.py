@@ -1,4 +1,4 @@
-"""Sequences padded with zeros into one array, without the zeros again."""
+"""Taking the padding off again: sequences that lie in one array, filled up with steps of zeros."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,16 +9,21 @@ from torch import Tensor
 
 
 def padded_in_front(arrays: Iterable[np.ndarray]) -> bool:
-    """Whether more sequences begin than end with a step of zeros. arrays: [n, L, F]"""
-    with np.errstate(invalid="ignore"):  # NaN counts as not zero here, of whatever kind it is
+    """Whether a modality is padded in front: more of its sequences begin than end with a step of zeros.
+
+    arrays: [n, L, F] each, numbers; NaN counts as not zero
+    """
+    with np.errstate(invalid="ignore"):  # some kinds of NaN would warn
         ends = [(array[:, :1].any(axis=(1, 2)), array[:, -1:].any(axis=(1, 2))) for array in arrays]
     in_front = sum(int((last & ~first).sum()) for first, last in ends)
     behind = sum(int((first & ~last).sum()) for first, last in ends)
     return in_front > behind
 
 
-def unpadded(steps: np.ndarray, length: int | None, in_front: bool, counts: Counter) -> Tensor | None:
-    """One sequence, in memory of its own: the array it came in must not stay for its sake. None if it is all zeros.
+def unpadded(steps: np.ndarray, length: int | None, in_front: bool, counts: Counter[str]) -> Tensor | None:
+    """Takes the padding off one sequence; None if nothing is left but zeros.
+
+    What is returned has memory of its own: the array that the sequence came in must not stay for its sake.
 
     steps: float32 [L, F]
     length: what the file says; None: all zeros on the padded side are padding. Those on the other side never are: in

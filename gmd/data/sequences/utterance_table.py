@@ -9,20 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gmd.data.sequences.checks import check_scores, check_splits, finite, replaced_notes
 from gmd.data.sequences.npz import Arrays, check_arrays
-from gmd.data.sequences.samples import (
-    SENTIMENT_MODALITIES,
-    Sample,
-    SequenceData,
-    check_scores,
-    check_splits,
-    finite,
-    replaced_notes,
-)
+from gmd.data.sequences.samples import SENTIMENT_MODALITIES, Sample, SequenceData
 from gmd.errors import UserError
 
 SPLIT = "bclstm_split"
-HELD_OUT = 6  # one of so many training videos validates
+HELD_OUT = 6  # one of so many training videos is held out for validation
 _EXPECTED = {
     **{"video": ("U", 1), "utt": ("iu", 1), "label": ("f", 1), SPLIT: ("U", 1)},
     **{modality: ("f", 2) for modality in SENTIMENT_MODALITIES},
@@ -30,17 +23,18 @@ _EXPECTED = {
 
 
 def is_utterances(arrays: Arrays) -> bool:
+    """Whether these are the arrays of an utterance table."""
     return "video" in arrays and "utt" in arrays
 
 
 def read_utterances(path: Path, arrays: Arrays, seed: int) -> SequenceData:
-    """The videos of a table, a target for each utterance.
+    """Reads an utterance table as videos, with a target for each utterance.
 
     arrays: `video` str [n] and `utt` int [n], whose utterance, and its number in the video; `text`, `audio` and
         `vision` float [n, F]; `label` float [n] in [-3, 3]; `bclstm_split` str [n], "train" or "test". Others are not
         looked at, such as `split`, the standard split: the extractors of text and vision were trained on the training
         part of `bclstm_split`, and a good part of that is tested on in the other.
-    seed: of the training videos that are held out for validation, about one in six; whole videos, since the
+    seed: draws the training videos that are held out for validation, about one in six; whole videos, since the
         utterances of one person in one room tell of each other
     Raises UserError: arrays that are missing, of another kind or of different lengths, labels that are no scores,
         an unknown or empty split, a video in both splits, without a name, or with two utterances of one number.
@@ -74,7 +68,9 @@ def read_utterances(path: Path, arrays: Arrays, seed: int) -> SequenceData:
 
 
 def _check_videos(path: Path, videos: np.ndarray, numbers: np.ndarray, split: np.ndarray, names: list[str]) -> None:
-    owner, seen = {}, set()
+    """Raises UserError for a video without a name, of an unknown split or of two, or with a number twice."""
+    owner: dict[str, str] = {}
+    seen: set[tuple[str, int]] = set()
     for video, number, part, name in zip(videos, numbers, split, names, strict=True):
         if not video:
             raise UserError(f"{path}: utterance {number} belongs to a video without a name")
@@ -88,7 +84,10 @@ def _check_videos(path: Path, videos: np.ndarray, numbers: np.ndarray, split: np
 
 
 def _choose(split: dict[str, str], seed: int) -> dict[str, list[str]]:
-    """The videos of each split, from what the table says of each video."""
+    """Chooses the videos of each split: those of test as the table says, and of its training videos some to validate.
+
+    split: video -> train or test
+    """
     training = [video for video, part in split.items() if part == "train"]
     count = min(max(1, round(len(training) / HELD_OUT)), len(training))
     drawn = {str(video) for video in np.random.default_rng(seed).permutation(training)[:count]}
@@ -100,4 +99,5 @@ def _choose(split: dict[str, str], seed: int) -> dict[str, list[str]]:
 
 
 def _sample(video: str, rows: np.ndarray, values: Arrays, labels: np.ndarray) -> Sample:
+    """The sample of one video, of whose utterances `rows` are the rows in the table, in order."""
     return Sample(video, {m: torch.from_numpy(values[m][rows]) for m in values}, torch.from_numpy(labels[rows]))

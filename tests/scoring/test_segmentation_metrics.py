@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from gmd.scoring.segmentation.surface import hausdorff95
+from gmd.scoring.segmentation.metrics import hausdorff95
 
 SPACINGS = st.tuples(*[st.sampled_from([0.5, 1.0, 1.2, 3.0, 5.0])] * 3)
 

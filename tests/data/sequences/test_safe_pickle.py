@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from gmd.data.sequences.pickles import read_pickle
+from gmd.data.sequences.safe_pickle import read_pickle
 from gmd.errors import UserError
 from helpers.nifti_cases import error_of
 from helpers.sequence_cases import mmsa, write_pickle

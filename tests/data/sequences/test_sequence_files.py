@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from gmd.data.sequences.converted import write_converted
-from gmd.data.sequences.reading import convert, read_sequences
+from gmd.data.sequences.converted_file import write_converted
 from gmd.data.sequences.samples import Sample, SequenceData, as_classes
+from gmd.data.sequences.sequence_files import convert, read_sequences
 from gmd.errors import UserError
 from helpers.nifti_cases import error_of
 from helpers.sequence_cases import assert_same, mmsa, mult, table, write_npz, write_pickle

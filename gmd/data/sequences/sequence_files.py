@@ -1,13 +1,13 @@
-"""Sequences of several modalities on disk, as samples in memory: the file's content tells what it is."""
+"""Reading any file of sequences: its content tells which of the known layouts it has."""
 
 from pathlib import Path
 
-from gmd.data.sequences.converted import check_new, is_converted, read_converted, write_converted
+from gmd.data.sequences.converted_file import check_new, is_converted, read_converted, write_converted
 from gmd.data.sequences.npz import read_npz
-from gmd.data.sequences.pickles import read_pickle
+from gmd.data.sequences.safe_pickle import read_pickle
 from gmd.data.sequences.samples import Sample, SequenceData, as_classes
 from gmd.data.sequences.sentiment_pickles import sentiment_from
-from gmd.data.sequences.utterances import is_utterances, read_utterances
+from gmd.data.sequences.utterance_table import is_utterances, read_utterances
 from gmd.errors import UserError
 
 __all__ = ["Sample", "SequenceData", "as_classes", "convert", "read_sequences"]
@@ -16,9 +16,9 @@ _ZIP = b"PK"  # how a .npz begins, and no pickle
 
 
 def read_sequences(path: str | Path, seed: int = 0) -> SequenceData:
-    """An utterance table, a file of `gmd convert` or `gmd phantom` (.npz), or a pickle of MOSI or MOSEI (.pkl).
+    """Reads an utterance table, a file of `gmd convert` or `gmd phantom` (.npz), or a pickle of MOSI or MOSEI (.pkl).
 
-    seed: of what is held out for validation, where the file has no such split (utterance tables)
+    seed: draws what is held out for validation, where the file has no such split (utterance tables)
     Raises UserError: no such file, none of these, or as `read_utterances`, `read_converted`, `read_pickle` and
         `sentiment_from` say.
     """
@@ -41,7 +41,7 @@ def read_sequences(path: str | Path, seed: int = 0) -> SequenceData:
 
 
 def convert(source: str | Path, out: str | Path) -> tuple[str, ...]:
-    """Any file that `read_sequences` reads as a `.npz` without pickles, which reads as the same data.
+    """Writes any file that `read_sequences` reads as a `.npz` without pickles, which reads as the same data.
 
     returns the notes: what was replaced, left out or held out. Raises UserError, also for an `out` that exists or does
     not end in .npz; then nothing is written.

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmd.data.sequences.missing import make_absent
+from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample
 from helpers.nifti_cases import error_of
 

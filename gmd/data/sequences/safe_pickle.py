@@ -1,4 +1,4 @@
-"""Pickles from somebody else: data are read, code is refused by name.
+"""Reading pickles from somebody else: data are read, code is refused by name.
 
 A pickle is a program: what it names, it may call. Here it may name only stand-ins of this file, which make arrays out
 of bytes after checking them. Not even numpy's own functions will do: `dtype.__setstate__` takes flags from the file, by
@@ -25,7 +25,7 @@ _UNREADABLE = (
 
 
 def read_pickle(path: Path) -> Any:
-    """What the file holds: arrays, lists, tuples, sets, dictionaries (ordered ones too), str, bytes, numbers, None.
+    """Reads a pickle: arrays, lists, tuples, sets, dictionaries (ordered ones too), str, bytes, numbers, None.
 
     Pickles of Python 2 and 3, of numpy 1 and 2, protocols 0 to 5; the bytes that Python 2 called `str` are read as
     Latin-1. Arrays may hold numbers, truth values, str, bytes, or (with object arrays) again any of all this.
@@ -43,7 +43,10 @@ def read_pickle(path: Path) -> Any:
 
 
 class _Refused(Exception):
-    """No ValueError, so that nothing on the way takes it for an ordinary mishap."""
+    """A pickle asks for what no pickle of data asks for.
+
+    This is no ValueError, so that nothing on the way takes it for an ordinary mishap.
+    """
 
 
 class _StandIn:
@@ -62,10 +65,13 @@ class _StandIn:
 
 
 class _DataUnpickler(pickle._Unpickler):
-    """In Python, as in joblib: the one in C makes room for any place that a damaged file numbers, up to 60 GB."""
+    """An unpickler that gives out stand-ins for names, and refuses the rest.
+
+    It is Python's, as joblib's is: the one in C makes room for any place that a damaged file numbers, up to 60 GB.
+    """
 
     def find_class(self, module: str, name: str) -> _StandIn:
-        """Whatever opcode gives a name, it comes through here."""
+        """The stand-in for a name, whatever opcode asks for it. Raises _Refused for names that are not allowed."""
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         advice = "it holds tensors: save them as arrays, tensor.numpy()"
@@ -74,10 +80,11 @@ class _DataUnpickler(pickle._Unpickler):
         raise _Refused(f"refused, since it asks for {module}.{name}, and nothing was executed; {advice}")
 
     def get_extension(self, code: int) -> NoReturn:
-        """A number instead of a name, which Python would not ask for by name if it had been resolved before."""
+        """Refuses numbers that stand for names, which Python would not ask for by name if they were resolved before."""
         raise _Refused(f"refused, since it asks for extension code {code}, and nothing was executed")
 
     def persistent_load(self, pid: Any) -> NoReturn:
+        """Refuses references to something outside of the pickle."""
         raise _Refused(f"refused, since it refers to something outside of it ({pid!r:.80}), as torch.save does")
 
 
@@ -115,7 +122,8 @@ class _Array(np.ndarray):
         count = math.prod(shape)
         if type(content) is not expected or len(content) != count * (1 if dtype.hasobject else dtype.itemsize):
             raise ValueError(f"an array of {count} {dtype} with content of another size or kind")
-        super().__setstate__((1, shape, dtype, bool(fortran), content))
+        # numpy's stubs ask for a numpy.bool here, which its C code refuses
+        super().__setstate__((1, shape, dtype, bool(fortran), content))  # type: ignore[arg-type]
 
 
 _NDARRAY = _StandIn(lambda *arguments: _refuse_call("numpy.ndarray"))
@@ -126,13 +134,14 @@ def _refuse_call(name: str) -> NoReturn:
 
 
 def _reconstruct(kind: Any, shape: Any, typecode: Any) -> np.ndarray:
-    """An empty array, to which `__setstate__` gives shape and content."""
+    """Makes an empty array, to which `__setstate__` gives shape and content."""
     if kind is not _NDARRAY:
         raise TypeError(f"an array of the kind {kind!r:.80}")
     return np.ndarray.__new__(_Array, (0,), np.int8)
 
 
 def _scalar(dtype: Any, content: Any) -> Any:
+    """Makes a numpy scalar of its bytes, once these are found to be as many as its type has."""
     dtype = _checked_dtype(dtype)
     if isinstance(content, str):
         content = content.encode("latin1")
@@ -142,7 +151,7 @@ def _scalar(dtype: Any, content: Any) -> Any:
 
 
 def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    """Protocol 5; numpy refuses objects in a buffer, and a shape that does not fit."""
+    """Makes an array of a buffer of protocol 5; numpy refuses objects there, and shapes that do not fit."""
     if not isinstance(content, bytes | bytearray):
         raise TypeError(f"a buffer that is {type(content).__name__}")
     _check_shape(shape)
@@ -161,7 +170,7 @@ def _checked_dtype(dtype: Any) -> np.dtype:
 
 
 def _encode(text: Any, encoding: Any = None) -> bytes:
-    """How Python 3 writes bytes in the protocols of Python 2."""
+    """The bytes that Python 3 writes as text in the protocols of Python 2."""
     if encoding not in ("latin1", "latin-1"):
         raise _Refused(f"refused, since it encodes as {encoding!r:.80}, expected latin1")
     return text.encode("latin1")

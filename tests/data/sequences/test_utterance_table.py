@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gmd.data.sequences.reading import read_sequences
+from gmd.data.sequences.sequence_files import read_sequences
 from helpers.nifti_cases import error_of, real_data
 from helpers.sequence_cases import all_samples, table, write_npz
 
