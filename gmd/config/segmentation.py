@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from gmd.config.train_config import TrainConfig, check_option, words
 from gmd.data.segmentation.cases import BRATS_MODALITIES
-from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.labels import SCHEMES, LabelScheme
 from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d
 
@@ -50,10 +50,11 @@ class TrainBrats(TrainConfig):
     """Training cases kept in memory, about 80 MB each for BraTS; others are read when their turn comes."""
 
     TASK: ClassVar = "brats"
-    POSITIVE: ClassVar = ("width", "steps_per_epoch", *TrainConfig.POSITIVE)
-    NOT_NEGATIVE: ClassVar = ("cache", *TrainConfig.NOT_NEGATIVE)
+    POSITIVE: ClassVar[tuple[str, ...]] = ("width", "steps_per_epoch", *TrainConfig.POSITIVE)
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("cache", *TrainConfig.NOT_NEGATIVE)
 
     def check(self) -> None:
+        """Raises UserError for a value that cannot work, before anything is read or written."""
         super().check()
         check_option(self.folds is None or self.folds >= 2, "folds", self.folds, "at least 2")
         in_range = self.fold is None or 0 <= self.fold < (self.folds or 0)
@@ -67,6 +68,16 @@ class TrainBrats(TrainConfig):
         if self.patterns and self.labels is None:
             raise UserError(f"--patterns does not say what the label values mean; add --labels, one of {_schemes()}")
 
+    def label_scheme(self) -> LabelScheme:
+        """What the label values of the run's data mean.
+
+        Raises UserError if `labels` does not say: in a run it does, since the data tell where the user has not.
+        """
+        if self.labels is None:
+            raise UserError(f"--labels: got nothing, and the data do not say; expected one of {_schemes()}")
+        return SCHEMES[self.labels]
+
 
 def _schemes() -> str:
+    """The label schemes and their values, for error messages."""
     return ", ".join(f"{scheme.name} (values {words(scheme.values)})" for scheme in SCHEMES.values())
