@@ -1,19 +1,20 @@
-"""Evaluations of weights that a run no longer has: a report shows them, and says so before it does."""
+"""Results of checkpoints that a run no longer has: a report shows them, and says above them that they are outdated."""
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmd.evaluation.results_folder import RECORD, outdated
+from gmd.evaluation.results_folder import DATA_RECORD
+from gmd.evaluation.scored_checkpoint import checkpoint_change
 
 
 def outdated_results(run: Path) -> list[str]:
-    """A sentence for each evaluation, on the run's own test cases or on other data, of an older checkpoint."""
+    """A sentence for each outdated evaluation of a run, on its own test cases or on other data."""
     sentences = []
     for table in sorted((run / "evaluation").rglob("table.csv")):
-        if changed := outdated(run, table.parent):
+        if changed := checkpoint_change(run, table.parent):
             command = ["gmd", "evaluate", str(run)]
-            if (data := table.with_name(RECORD)).exists():
+            if (data := table.with_name(DATA_RECORD)).exists():
                 command += ["--data", data.read_text(encoding="utf-8").strip()]
             sentences.append(
                 f"{table.parent.relative_to(run)} is outdated: {changed}. Score anew by: {shlex.join(command)}"
@@ -22,11 +23,15 @@ def outdated_results(run: Path) -> list[str]:
 
 
 def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
-    """Of a cross-validation: also if a fold was evaluated, or trained anew, after all had been scored together."""
+    """A sentence if the table of a cross-validation is outdated.
+
+    So it is if a fold was trained anew, or evaluated by itself, after all had been scored together.
+    folder: what --out was; folds: the runs in it
+    """
     together = folder / "evaluation" / "cases.csv"
     if not together.exists():
         return []
-    found = [f"of {fold.name} {changed}" for fold in folds if (changed := outdated(fold, fold / "evaluation"))]
+    found = [f"of {fold.name} {changed}" for fold in folds if (changed := checkpoint_change(fold, fold / "evaluation"))]
     if _scores(together) != [score for fold in folds for score in _scores(fold / "evaluation" / "cases.csv")]:
         found.append("it is not what the folds' own evaluations say now")
     if not found:
@@ -37,4 +42,5 @@ def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
 
 
 def _scores(path: Path) -> list[str]:
+    """The lines of a `cases.csv` below its header; none if there is no file."""
     return path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []

@@ -1,10 +1,10 @@
-"""Line plots as SVG that a page can stretch: geometry only, the page gives colours and puts the words around it.
+"""A line plot as SVG that a page can stretch: geometry only, the page gives colours and puts the words around it.
 
 The plot fills a box of 1000 x 1000 that the browser stretches to any width; ticks are words beside it, in per cent, so
 that they stay legible on a telephone and on paper.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +16,13 @@ DASHES = ("", "7 4", "9 3 2 3", "2 3")  # modalities differ without any colour
 
 
 class Style(NamedTuple):
-    """`colour`: a CSS colour; `dash`: of the stroke; `strong`: a thick line, and `faint` one in the background."""
+    """How a line is drawn.
+
+    Attributes:
+        colour: a CSS colour.
+        dash: the lengths of dashes and gaps, as SVG has them; empty for a solid line.
+        weight: "normal", "strong" for a thick line, or "faint" for one in the background.
+    """
 
     colour: str
     dash: str = ""
@@ -24,7 +30,15 @@ class Style(NamedTuple):
 
 
 class Line(NamedTuple):
-    """x [n], y [n], NaN for gaps. `label`: in the legend; `title`: what it is called where it is pointed at."""
+    """A line of a plot.
+
+    Attributes:
+        x: [n], steps.
+        y: [n], NaN for gaps.
+        style: how it is drawn.
+        label: its name in the legend; empty: it is not there.
+        title: its name where it is pointed at.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -34,7 +48,7 @@ class Line(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """At `place` per cent from the left or the bottom."""
+    """A number beside an axis, `place` per cent from the left or the bottom."""
 
     place: float
     text: str
@@ -42,7 +56,15 @@ class Tick(NamedTuple):
 
 @dataclass(frozen=True)
 class Plot:
-    """What the page draws: `paths` are lines with their SVG path data."""
+    """What the page draws.
+
+    Attributes:
+        title, unit, note: the words above the plot.
+        paths: the lines, each with the path data of its SVG.
+        x_ticks, y_ticks: the numbers beside the axes.
+        legend: the lines that are named, once each.
+        x_range, y_range: the values at the ends of the axes.
+    """
 
     title: str
     unit: str
@@ -63,10 +85,11 @@ def make_plot(
     legend: Sequence[Line] | None = None,
     bottom: float | None = None,
 ) -> Plot | None:
-    """None where no line has a number.
+    """Makes a plot of some lines; None if no line has a number.
 
-    legend: instead of all lines that have a label, once each.
-    bottom: where the axis of y begins; by default below the lowest value.
+    title, unit, note: the words above the plot; the unit is that of y
+    legend: the lines to name; by default all that have a label, once each
+    bottom: where the axis of y begins; by default below the lowest value
     """
     lines = [line for line in lines if np.isfinite(line.y).any()]
     if not lines:
@@ -91,24 +114,29 @@ def make_plot(
 
 
 def modality_style(number: int) -> Style:
+    """How the line of a modality is drawn. number: its place among the network's modalities"""
     return Style(f"var(--line{number % 6})", DASHES[number % len(DASHES)])
 
 
 def _ends(values: Sequence[np.ndarray], around: float) -> tuple[float, float]:
-    """The lowest and the highest; if these are the same, what lies so far around it."""
+    """The lowest and the highest of all values; if these are the same, the places `around` below and above."""
     everything = np.concatenate(values)
     low, high = float(everything.min()), float(everything.max())
     return (low, high) if low < high else (low - around, high + around)
 
 
-def _ticks(values: np.ndarray, ends: tuple[float, float]) -> list[Tick]:
+def _ticks(values: Iterable[float], ends: tuple[float, float]) -> list[Tick]:
+    """The ticks of an axis: those of the values that lie between its ends."""
     low, high = ends
     inside = [float(value) for value in values if low - 1e-9 <= value <= high + 1e-9]
     return [Tick(100 * (value - low) / (high - low), f"{value:.6g}") for value in inside]
 
 
 def _path(line: Line, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
-    """M and L; anew after a gap. A point by itself is a line of no length, which round ends make a dot."""
+    """The path data of a line, in commands M and L, with a new M after each gap.
+
+    A point by itself is a line of no length, which the round ends of the stroke make a dot.
+    """
     x = SIZE * (line.x - x_range[0]) / (x_range[1] - x_range[0])
     y = SIZE * (1 - (line.y - y_range[0]) / (y_range[1] - y_range[0]))
     parts, drawing = [], False

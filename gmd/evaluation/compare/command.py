@@ -1,12 +1,12 @@
-"""`gmd compare`: runs against the first of them, on the cases that all have scored."""
+"""`gmd compare`: compares runs with the first of them, on the cases that all have scored, and writes the result."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from gmd.errors import UserError
-from gmd.evaluation.compare.comparison import compare_scored
+from gmd.evaluation.compare.comparison import compare_scores
 from gmd.evaluation.compare.forest_plot import draw_comparison
-from gmd.evaluation.compare.run_scores import read_scored
+from gmd.evaluation.compare.run_scores import read_run_scores
 from gmd.evaluation.compare.text import comparison_csv, comparison_markdown
 from gmd.evaluation.results_folder import write_texts
 
@@ -30,22 +30,26 @@ def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> Non
     if out is None:
         out = runs[0] / "evaluation" / f"compare_{'_'.join(name.replace('/', '-') for name in names[1:])}"
     out = Path(out)
-    _check_place(out)  # before the bootstraps, which take a while
-    comparison = compare_scored(names, [read_scored(run) for run in runs], seed)
+    _check_folder(out)  # before the bootstraps, which take a while
+    comparison = compare_scores(names, [read_run_scores(run) for run in runs], seed)
     text = comparison_markdown(comparison)
     written = write_texts(out, {"compare.md": text, "compare.csv": comparison_csv(comparison)})
     written.append(draw_comparison(comparison, out / "compare.png"))
     print(text, *written, sep="\n")
 
 
-def _check_place(out: Path) -> None:
+def _check_folder(out: Path) -> None:
+    """Raises UserError if `out` is a file or lies in one."""
     nearest = next(path for path in (out, *out.parents) if path.exists())
     if not nearest.is_dir():
         raise UserError(f"--out: {nearest} is a file; give a folder for the comparison")
 
 
 def distinct_names(runs: Sequence[Path]) -> list[str]:
-    """As much of the end of each path as tells them apart. Raises UserError for fewer than two runs, or one twice."""
+    """A name for each run: as much of the end of its path as tells it from the others.
+
+    Raises UserError for fewer than two runs, or for a run that is given twice.
+    """
     if len(runs) < 2:
         raise UserError(
             f"got {len(runs)} run(s), expected at least two: the first is what the others are compared with"

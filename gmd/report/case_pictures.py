@@ -1,4 +1,4 @@
-"""The pictures of cases that an evaluation has drawn, small enough for a page."""
+"""The pictures of cases that an evaluation has drawn, embedded into the page."""
 
 import base64
 import io
@@ -11,14 +11,17 @@ from gmd.errors import UserError
 WHICH = ("best", "median", "worst")
 
 
-def case_pictures(evaluation: Path) -> dict[str, str]:
-    """Which case -> data URL, of those that are there. Raises UserError if one is no picture."""
+def embed_case_pictures(evaluation: Path) -> dict[str, str]:
+    """The pictures that are there: "best", "median", "worst" -> data URL. Raises UserError if a file is no picture.
+
+    evaluation: the folder of the results
+    """
     paths = {which: evaluation / f"case_{which}.png" for which in WHICH}
     return {which: _as_url(path) for which, path in paths.items() if path.exists()}
 
 
 def _as_url(path: Path) -> str:
-    """As WebP: of real brains a PNG is half a megabyte, five times as much."""
+    """A picture as WebP in a data URL: of real brains the PNG is half a megabyte, five times as much."""
     file = io.BytesIO()
     try:
         with Image.open(path) as picture:
