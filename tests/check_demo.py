@@ -1,4 +1,4 @@
-"""`make demo` ends with this: did the models learn what the README promises? `python tests/check_demo.py RUN`"""
+"""`python tests/check_demo.py RUN`: checks that the models of `make demo` have learnt what the README promises."""
 
 import csv
 import sys
@@ -9,7 +9,7 @@ CORRELATION = 0.50  # with the score, from all three; text alone cannot tell mor
 
 
 def main(run: Path) -> int:
-    """0 if all bounds are met."""
+    """Prints what the models of a run score; returns 0 if all bounds are met, else 1."""
     whole_tumour = read_table(run / "evaluation" / "table.csv", "WT")
     correlation = read_table(run / "sentiment" / "evaluation" / "table.csv", "Corr")
     checks = [
@@ -25,7 +25,7 @@ def main(run: Path) -> int:
 
 
 def read_table(path: Path, column: str) -> dict[str, float]:
-    """Subset -> value"""
+    """The values of one column of a table of scores, by subset."""
     with open(path, newline="") as file:
         return {row["subset"]: float(row[column]) for row in csv.DictReader(file)}
 

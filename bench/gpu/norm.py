@@ -14,12 +14,12 @@ from torch import Tensor
 
 import gmd_kernels as gk
 from bench.gpu.timing import UNMEASURED, Clock, GpuClock, checked
-from bench.measure.contestants import Contestant, Work
+from bench.measure.bandwidth import floor_ms
+from bench.measure.contestant import Contestant, Work
 from bench.measure.files import write_csv
 from bench.measure.host import gpu_columns
 from bench.measure.norm import distance
-from bench.measure.timing import floor_ms
-from bench.tables.surgery import significant
+from bench.tables.markdown import significant
 
 CSV = "norm_gpu.csv"
 SECONDS = 40  # after which no new case is begun

@@ -10,7 +10,7 @@ import matplotlib
 
 from bench.gpu.surgery import CSV
 from bench.tables import plot
-from bench.tables.surgery import read_results
+from bench.tables.results import read_results
 
 PICTURES = {"surgery_gpu.png": plot.draw_surgery, "floors_gpu.png": plot.draw_floors}
 

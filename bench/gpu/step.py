@@ -11,7 +11,7 @@ import torch
 from bench.measure.files import write_csv
 from bench.measure.host import gpu_columns
 from bench.measure.step import PHASES, PUBLISHED, rows_of_step
-from bench.tables.surgery import significant
+from bench.tables.markdown import significant
 
 CSV = "step_gpu.csv"
 # The small one first: it takes an eighth of the time, and what it shows is there should the other not be finished.

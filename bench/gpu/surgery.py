@@ -16,7 +16,8 @@ from bench.measure.contestants import OURS
 from bench.measure.files import write_csv
 from bench.measure.host import gpu_columns
 from bench.measure.surgery import with_ratio_to_float32
-from bench.tables import surgery as tables
+from bench.tables.results import errors
+from bench.tables.surgery import gpu_markdown, surgery_markdown
 from bench.tables.targets import GPU_TARGETS, verdicts
 
 CSV = "surgery_gpu.csv"
@@ -58,9 +59,9 @@ def measure_and_show(measure: Callable[[Case], list[dict]], folder: Path, card: 
 
 def show(table: pd.DataFrame) -> int:
     """Prints tables and verdicts, and on stderr what has failed. Returns 1 if anything has, a missing peer aside."""
-    print("", tables.surgery_markdown(table), tables.gpu_markdown(table), "", sep="\n\n")
+    print("", surgery_markdown(table), gpu_markdown(table), "", sep="\n\n")
     print(*verdicts(table, GPU_TARGETS), sep="\n")
-    failed = tables.errors(table)
+    failed = errors(table)
     print(*failed, sep="\n", file=sys.stderr)
     return int(any("NotInstalledError" not in sentence for sentence in failed))
 

@@ -10,10 +10,11 @@ import torch
 
 import gmd_kernels as gk
 from bench.gpu.contestants import gpu_contestants
+from bench.measure.bandwidth import floor_ms
 from bench.measure.cases import Case
 from bench.measure.contestants import OURS, Contestant
 from bench.measure.oracle import conflict_rate, exact_gram
-from bench.measure.timing import floor_ms, summary
+from bench.measure.timing import summary
 
 SECONDS_EACH = 0.2  # of calls of one contestant
 FEWEST, MOST = 5, 50  # calls

@@ -1,15 +1,18 @@
 """The one registry of what is measured: how many objectives, how many elements of which type, in which tensors."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 Shapes = tuple[tuple[int, ...], ...]
-Gradients = list[list[Tensor | None]]  # [T][P]
+Measured = dict[torch.dtype, dict[str, tuple[int, ...]]]  # type -> layout -> T
+Width = TypeVar("Width", int, float)
+Gradients = Sequence[Sequence[Tensor | None]]  # [T][P]
 
 SUFFIXES = {torch.float32: "", torch.bfloat16: "-bf16", torch.float16: "-fp16", torch.float64: "-fp64"}
 TRANSFORMER_LAYERS = 15
@@ -96,7 +99,7 @@ def small_shapes(width: int) -> Shapes:
     return ((width, width), (width,), (width,), (width,)) * SMALL_BLOCKS
 
 
-def _closest(shapes_of: Callable[[float], Shapes], widths: Iterable[float], target: int) -> Shapes:
+def _closest(shapes_of: Callable[[Width], Shapes], widths: Iterable[Width], target: int) -> Shapes:
     """The shapes whose number of elements comes closest to `target`."""
     candidates = (shapes_of(width) for width in widths)
     return min(candidates, key=lambda shapes: abs(sum(map(prod, shapes)) - target))
@@ -110,7 +113,7 @@ LAYOUTS = {
     "small-0.3M": _closest(small_shapes, range(16, 512), 300_000),
     "small-0.46M": _closest(small_shapes, range(16, 512), 464_000),
 }
-MEASURED = {  # on the CPU: type -> layout -> T
+MEASURED: Measured = {  # on the CPU
     torch.float32: {
         "unet-5.6M": (4, 7, 15),
         "transformer-5.6M": (4, 7, 15),
@@ -121,7 +124,7 @@ MEASURED = {  # on the CPU: type -> layout -> T
     torch.float16: {"transformer-5.6M": (7,)},
     torch.float64: {"transformer-5.6M": (7,)},
 }
-MEASURED_ON_GPU = {  # the sizes that the targets name first, should the time run out
+MEASURED_ON_GPU: Measured = {  # the sizes that the targets name first, should the time run out
     dtype: {
         "transformer-5.6M": (15, 7, 4),
         "small-0.3M": (7, 4, 15),
@@ -133,7 +136,7 @@ MEASURED_ON_GPU = {  # the sizes that the targets name first, should the time ru
 }
 
 
-def _cases(measured: dict[torch.dtype, dict[str, tuple[int, ...]]]) -> dict[str, Case]:
+def _cases(measured: Measured) -> dict[str, Case]:
     cases = (
         Case(layout, LAYOUTS[layout], t, dtype)
         for dtype, layouts in measured.items()

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from time import perf_counter
 
 import torch
 from torch import Tensor
 
+from bench.measure.memory import with_peak_memory
 from bench.measure.published_unet import as_published
-from bench.measure.timing import summary, with_peak_memory
+from bench.measure.timing import seconds, summary
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets
 from gmd.subsets import Subset, all_subsets
@@ -40,9 +40,10 @@ class Case:
             for name, parameter in network.named_parameters():
                 if ".norm" in name:  # untrained, all modalities are treated alike
                     parameter.add_(0.3 * torch.randn_like(parameter))
+            assert network.head.bias is not None
             network.head.bias.zero_()  # and nothing is tumour
         self.published = as_published(deepcopy(network))
-        self.network = network.to(memory_format=torch.channels_last_3d)
+        self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in stubs
         self.volumes = {m: torch.randn(1, *[self.size] * 3) for m in MODALITIES}
 
 
@@ -52,6 +53,7 @@ def our_evaluation(case: Case) -> Masks:
 
 
 def published_evaluation(case: Case) -> Masks:
+    """Every modality through the network once for each subset."""
     for subset, logits in published_logits(case):
         yield subset, logits > 0
 
@@ -83,26 +85,25 @@ def measure_evaluation(width: float, size: int, rounds: int, on_round: Callable[
         "value_error": distance,
         "error": f"masks differ where a logit is {distance:.1e}" if wrong else "",
     }
-    rows = [shared | {"contestant": name, "passes": passes} for name, passes in PASSES.items()]
     if wrong:
-        return rows
+        return [shared | {"contestant": name, "passes": passes} for name, passes in PASSES.items()]
     memory = {name: with_peak_memory(partial(_consume, way, case))[1] for name, way in WAYS.items()}
     times = _interleaved(case, rounds, on_round)
     slowest = times[PUBLISHED]["median_ms"]
-    measured = {
-        name: times[name] | {"times_faster": slowest / times[name]["median_ms"], "peak_extra_MB": memory[name]}
-        for name in WAYS
-    }
-    return [row | measured[row["contestant"]] for row in rows]
+    return [
+        shared
+        | {"contestant": name, "passes": passes, **times[name]}
+        | {"times_faster": slowest / times[name]["median_ms"], "peak_extra_MB": memory[name]}
+        for name, passes in PASSES.items()
+    ]
 
 
 def _interleaved(case: Case, rounds: int, on_round: Callable[[], object]) -> dict[str, dict[str, float]]:
-    times = {name: [] for name in WAYS}
+    """The times of both ways, which take turns: drift of the machine hits both alike."""
+    times: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name, way in WAYS.items():
-            start = perf_counter()
-            _consume(way, case)
-            times[name].append(1e3 * (perf_counter() - start))
+            times[name].append(1e3 * seconds(partial(_consume, way, case)))
         on_round()
     return {name: summary(taken) for name, taken in times.items()}
 
@@ -121,6 +122,6 @@ def mask_difference(masks: Masks, logits: Masks) -> float:
 
 
 def _consume(way: Callable[[Case], Masks], case: Case) -> None:
-    """As a score would: one mask at a time is held."""
+    """Takes the masks as a score would: one at a time is held."""
     for _, mask in way(case):
         mask.sum()

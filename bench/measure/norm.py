@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import gmd_kernels as gk
-from bench.measure.contestants import Contestant, Work
-from bench.measure.timing import Bandwidth, floor_ms, milliseconds, summary
+from bench.measure.bandwidth import Bandwidth, floor_ms
+from bench.measure.contestant import Contestant, Work
+from bench.measure.timing import milliseconds, summary
 
 SIZES = (32, 48)  # voxels along each side of the network's input
 CHANNELS = (16, 32, 64, 128, 256)  # width 0.5; each level halves the side
@@ -32,7 +33,9 @@ MOST_CALLS, ROUND_MS = 20, 10.0  # of a contestant in one round
 
 @dataclass(frozen=True)
 class NormCase:
-    size: int  # of the network's input
+    """A norm of the U-Net: how large its input is, how many rows of the affine it takes, in which type and layout."""
+
+    size: int  # voxels along each side of the network's input
     channels: int
     batch: int  # 1: one row for all; more: a row of the affine for each sample
     dtype: torch.dtype
@@ -40,9 +43,11 @@ class NormCase:
 
     @property
     def side(self) -> int:
+        """Voxels along each side of the norm's own input."""
         return self.size >> CHANNELS.index(self.channels)
 
     def columns(self) -> dict[str, object]:
+        """What each row of the case says of it."""
         name = str(self.dtype).removeprefix("torch.")
         case = f"{self.batch}x{self.channels}x{self.side}^3"
         return {"case": case, "size": self.size, "C": self.channels, "batch": self.batch, "dtype": name} | {
@@ -52,6 +57,8 @@ class NormCase:
 
 @dataclass(frozen=True)
 class Arguments:
+    """What a norm is called with, the gradient that comes back to it, and the exact results."""
+
     x: Tensor  # [n, C, side, side, side]
     weight: Tensor  # [R, C] float32
     bias: Tensor  # [R, C]
@@ -61,12 +68,16 @@ class Arguments:
 
 
 def cases() -> Iterator[NormCase]:
+    """Every level of both sizes, of one sample and of four, in each type and layout."""
     for size, channels, batch, dtype, layout in product(SIZES, CHANNELS, (1, 4), DTYPES, LAYOUTS):
         yield NormCase(size, channels, batch, dtype, layout)
 
 
 def make_arguments(case: NormCase) -> Arguments:
-    """The gradient has a mean, or the terms of the statistics would hardly count."""
+    """The arguments of a case, the same at every call.
+
+    The gradient has a mean, or the terms of the statistics would hardly count.
+    """
     generator = torch.Generator().manual_seed(case.channels)
     shape, table = (case.batch, case.channels, *[case.side] * 3), (1 if case.batch == 1 else MODALITIES, case.channels)
     x, grad = (torch.randn(shape, generator=generator).to(case.dtype) for _ in range(2))
@@ -77,16 +88,17 @@ def make_arguments(case: NormCase) -> Arguments:
     grad = (grad + 1).where(z.detach().abs() > CLEAR, 0.0)
     exact = [z.relu(), *torch.autograd.grad(z.relu(), leaves, grad.double())]
     x, grad = (tensor.contiguous(memory_format=LAYOUTS[case.layout]) for tensor in (x, grad))
-    leaves = [tensor.requires_grad_() for tensor in (x, weight, bias)]
-    return Arguments(*leaves, rows, grad, [tensor.detach() for tensor in exact])
+    x, weight, bias = (tensor.requires_grad_() for tensor in (x, weight, bias))
+    return Arguments(x, weight, bias, rows, grad, [tensor.detach() for tensor in exact])
 
 
 def ours(given: Arguments) -> Tensor:
+    """The fused kernel, one row of the affine for each sample or one for all."""
     return gk.group_norm_relu(given.x, given.weight, given.bias, GROUPS, given.rows)
 
 
 def pytorch(given: Arguments) -> Tensor:
-    """One affine is PyTorch's own; one for each sample comes after a norm without."""
+    """PyTorch's operations: one affine is the norm's own, one for each sample comes after a norm without."""
     if len(given.weight) == 1:
         return F.relu(F.group_norm(given.x, GROUPS, given.weight[0], given.bias[0]))
     weight, bias = (_of_samples(table, given.rows, given.x).to(given.x.dtype) for table in (given.weight, given.bias))
@@ -97,11 +109,13 @@ WAYS = {OURS: ours, PYTORCH: pytorch}
 
 
 def forward(way: Callable[[Arguments], Tensor], given: Arguments) -> list[Tensor]:
+    """The forward pass: [y]."""
     with torch.no_grad():
         return [way(given)]
 
 
 def both(way: Callable[[Arguments], Tensor], given: Arguments) -> list[Tensor]:
+    """The forward pass and the backward pass: y and the gradients of x, weight and bias."""
     y = way(given)
     return [y, *torch.autograd.grad(y, [given.x, given.weight, given.bias], given.grad)]
 
@@ -119,13 +133,15 @@ def measure_norm(rounds: int, on_round: Callable[[], object]) -> list[dict]:
 
 
 def measure_case(case: NormCase, rounds: int) -> list[dict]:
-    given, rows = make_arguments(case), []
+    """A row for each phase and contestant of one case."""
+    given = make_arguments(case)
+    rows: list[dict] = []
     num_bytes = given.x.numel() * given.x.element_size()
     bandwidth = Bandwidth(num_bytes)
     for phase, (run, work) in PHASES.items():
-        error = partial(_error_of, exact=given.exact)
+        error_of = partial(_error_of, exact=given.exact)
         contestants = [
-            Contestant(name, work, partial(run, way, given), error, TOLERANCES[case.dtype])
+            Contestant(name, work, partial(run, way, given), error_of, TOLERANCES[case.dtype])
             for name, way in WAYS.items()
         ]
         errors = {contestant.name: contestant.error(contestant.call()) for contestant in contestants}
@@ -149,7 +165,7 @@ def _times_of(name: str, times: dict[str, dict], floor: float, tolerance: float)
 
 
 def _interleaved(contestants: list[Contestant], rounds: int, bandwidth: Bandwidth) -> dict[str, dict]:
-    """They take turns, call by call: drift of the machine hits all alike."""
+    """The contestants take turns, call by call: drift of the machine hits all alike."""
     if not contestants:
         return {}
     slowest = max(milliseconds(contestant) for contestant in contestants)
@@ -164,7 +180,7 @@ def _interleaved(contestants: list[Contestant], rounds: int, bandwidth: Bandwidt
 
 
 def _error_of(found: list[Tensor], exact: list[Tensor]) -> float:
-    """Of the forward pass y alone is there."""
+    """The distance of what a contestant found from the exact results; of the forward pass alone there is only y."""
     return distance([value.detach() for value in found], exact[: len(found)])
 
 
@@ -174,5 +190,5 @@ def distance(results: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
 
 
 def _of_samples(table: Tensor, rows: Tensor, x: Tensor) -> Tensor:
-    """[R, C] -> [n, C, 1, ...]"""
+    """The row of the affine of each sample, to be multiplied with x: [R, C] -> [n, C, 1, ...]."""
     return table[rows].view(len(rows), -1, *[1] * (x.ndim - 2))

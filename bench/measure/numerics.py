@@ -19,7 +19,7 @@ TYPES = {torch.float32: "float32", **{dtype: str(dtype).removeprefix("torch.") f
 
 
 def rows() -> Iterator[dict]:
-    """One for each type, number of objectives, scale and kind of gradients."""
+    """The rows of numerics_cpu.csv: one for each type, number of objectives, scale and kind of gradients."""
     for dtype, name in TYPES.items():
         for num_objectives in OBJECTIVES:
             for scale in SCALES:
@@ -32,7 +32,10 @@ def rows() -> Iterator[dict]:
 
 
 def gradients(num_objectives: int) -> dict[str, Tensor]:
-    """[T, N] float64. Constant ones are the worst there is: every sum is rounded the same way again and again."""
+    """Gradients [T, N] float64 of either kind, random and constant.
+
+    Constant ones are the worst there is: every sum is rounded the same way again and again.
+    """
     generator = torch.Generator().manual_seed(num_objectives)
     random = torch.randn(num_objectives, NUM_ELEMENTS, generator=generator, dtype=torch.float64)
     constant = torch.rand(num_objectives, 1, generator=generator, dtype=torch.float64) + 0.5
@@ -40,7 +43,7 @@ def gradients(num_objectives: int) -> dict[str, Tensor]:
 
 
 def gram_error(grads: Tensor) -> float:
-    """Largest |error| of <g_i, g_j> over |g_i| |g_j|."""
+    """The largest |error| of <g_i, g_j> over |g_i| |g_j|, of gradients [T, N]."""
     exact = grads.double().numpy().astype(np.longdouble)
     products = exact @ exact.T
     norms = np.sqrt(products.diagonal())
@@ -49,11 +52,12 @@ def gram_error(grads: Tensor) -> float:
 
 
 def combine_error(grads: Tensor) -> float:
-    """Largest |error| of an element over sum_k |w_k g_k|, of the result before it is rounded to its type."""
+    """The largest |error| of an element over sum_k |w_k g_k|, of the result before it is rounded to its type."""
     weights = torch.linspace(-1, 2, len(grads), dtype=torch.float64)
     terms = weights.numpy().astype(np.longdouble)[:, None] * grads.double().numpy().astype(np.longdouble)
     exact, size = terms.sum(axis=0), np.abs(terms).sum(axis=0)
-    result = gk.combine([[g] for g in grads], weights)[0]
+    [result] = gk.combine([[g] for g in grads], weights)
+    assert result is not None
     error = np.abs(result.double().numpy() - exact)
     half_ulp = torch.finfo(grads.dtype).eps / 2 * np.abs(exact) if grads.dtype.itemsize == 2 else 0
     return float((np.maximum(error - half_ulp, 0) / size).max())
@@ -83,5 +87,4 @@ def _digits(error: float) -> str:
 
 
 if __name__ == "__main__":
-    table = write_csv(RESULTS / "numerics_cpu.csv", list(rows()), host_columns())
-    print(markdown(table))
+    print(markdown(write_csv(RESULTS / "numerics_cpu.csv", list(rows()), host_columns())))

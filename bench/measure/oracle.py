@@ -1,4 +1,4 @@
-"""What the right answer is, in float64 and by itself: nothing here goes through gmd_kernels."""
+"""The right answers, in float64 and computed apart: nothing here goes through gmd_kernels."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ CHUNK = 2**20  # elements of each gradient that are held in float64 at a time
 
 
 def exact_gram(grads: Gradients) -> Tensor:
-    """Inner products [T, T] float64 on the CPU, `None` as zero."""
+    """The Gramian [T, T], float64 on the CPU; a gradient that is `None` counts as zero."""
     gram = torch.zeros(len(grads), len(grads), dtype=torch.float64)
     for column in zip(*grads, strict=True):
         reached = torch.tensor([k for k, g in enumerate(column) if g is not None])
@@ -22,12 +22,19 @@ def exact_gram(grads: Gradients) -> Tensor:
 
 
 def conflict_rate(gram: Tensor) -> float:
-    """Fraction of the pairs whose inner product is negative: the published procedure projects only there."""
+    """The fraction of the pairs of objectives in conflict, which have a negative inner product.
+
+    The published procedure projects only these.
+    """
     return float((gram < 0).sum()) / (len(gram) * (len(gram) - 1))
 
 
 def exact_weights(gram: Tensor, order: Tensor) -> Tensor:
-    """[T] float64: the sum of the projected gradients is sum_k weights[k] * g_k (PCGrad, algorithm 1)."""
+    """The weights [T] float64 with which sum_k weights[k] * g_k is the sum of the projected gradients.
+
+    order: [T, any number] int64, row i = the objectives that gradient i meets, one after the other
+    source: PCGrad (Yu et al., NeurIPS 2020), algorithm 1
+    """
     total = torch.zeros(len(gram), dtype=torch.float64)
     for i, others in enumerate(order.tolist()):
         coefficients = torch.zeros_like(total)
@@ -39,13 +46,13 @@ def exact_weights(gram: Tensor, order: Tensor) -> Tensor:
 
 
 def rows_for(grads: Gradients, weights: Tensor) -> Tensor:
-    """[P, T] float64 on the weights' device: those of the sum, by T for the parameters that every objective has."""
+    """The weights [P, T] float64 of each parameter: `weights`, divided by T where every objective has a gradient."""
     shared = [all(g is not None for g in column) for column in zip(*grads, strict=True)]
     return torch.stack([weights / len(grads) if is_shared else weights for is_shared in shared])
 
 
 def exact_merge(grads: Gradients, rows: Tensor) -> list[Tensor]:
-    """P tensors in float64: sum_k rows[p, k] * grads[k][p]."""
+    """The merged gradients, P tensors in float64: sum_k rows[p, k] * grads[k][p]."""
     columns = zip(*grads, strict=True)
     return [
         sum(weight * g.double() for weight, g in zip(row, column, strict=True) if g is not None)
@@ -53,9 +60,12 @@ def exact_merge(grads: Gradients, rows: Tensor) -> list[Tensor]:
     ]
 
 
-def merge_error(merged: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
-    """The largest, over the parameters, of |merged - exact| / |exact|."""
-    return max(float((m.double() - e).norm() / e.norm()) for m, e in zip(merged, exact, strict=True))
+def merge_error(merged: Sequence[Tensor | None], exact: Sequence[Tensor]) -> float:
+    """The largest, over the parameters, of |merged - exact| / |exact|; infinite where a merged gradient is missing."""
+    return max(
+        float("inf") if m is None else float((m.double() - e).norm() / e.norm())
+        for m, e in zip(merged, exact, strict=True)
+    )
 
 
 def gram_error(gram: Tensor, exact: Tensor) -> float:

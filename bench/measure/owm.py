@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 
 import torch
 from torch import Tensor
 
 import gmd_kernels as gk
-from bench.measure.contestants import Contestant, Work
-from bench.measure.timing import Bandwidth, floor_ms, milliseconds, summary
+from bench.measure.bandwidth import Bandwidth, floor_ms
+from bench.measure.contestant import Contestant, Work
+from bench.measure.timing import milliseconds, summary
 
 WIDTHS, CLASSES, THREADS = (512, 768), (10, 101), (1, 2)
 OURS, PYTORCH, PRODUCT = "owm_update_ (ours)", "PyTorch's four lines", "the product alone (torch.mm)"
@@ -24,7 +26,10 @@ MOST_CALLS, ROUND_MS = 20, 10.0  # of a contestant in one round
 
 @dataclass(frozen=True)
 class OwmCase:
-    """kept: whether the projector is in the caches still, from a call just before; after a network's pass it is not."""
+    """The width of the features, the number of classes, and on how many threads the projector is updated.
+
+    kept: whether the projector is in the caches still, from a call just before; after a network's pass it is not
+    """
 
     d: int
     classes: int
@@ -33,16 +38,18 @@ class OwmCase:
 
     @property
     def name(self) -> str:
+        """As in "d = 512, C = 10, 2 threads, in the caches"."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return f"d = {self.d}, C = {self.classes}, {threads}{', in the caches' if self.kept else ''}"
 
     def columns(self) -> dict[str, object]:
+        """What each row of the case says of it."""
         return {"case": self.name, "d": self.d, "C": self.classes, "on_threads": self.threads, "kept": self.kept}
 
 
 @dataclass
 class State:
-    """Of one contestant: the projector is changed by every call, the gradient is given anew before each."""
+    """What one contestant works on: every call changes the projector, and `prepare` gives the gradient anew."""
 
     fresh: Tensor  # [C, d]
     inputs: Tensor  # [INPUTS, d]
@@ -58,39 +65,47 @@ class State:
         self.calls += 1
 
     @property
+    def gradient(self) -> Tensor:
+        assert self.weight.grad is not None, "prepare() comes before each call"
+        return self.weight.grad
+
+    @property
     def mean_input(self) -> Tensor:
         return self.inputs[self.calls % len(self.inputs)]
 
 
 def make_state(case: OwmCase) -> State:
+    """The state of a case before any update, the same at every call."""
     generator = torch.Generator().manual_seed(case.d)
     fresh, inputs = (torch.randn(n, case.d, generator=generator) for n in (case.classes, INPUTS))
     return State(fresh, inputs, torch.eye(case.d))
 
 
 def ours(state: State) -> list[Tensor]:
-    gk.owm_update_(state.projector, state.weight.grad, state.mean_input, ALPHA)
-    return [state.projector, state.weight.grad]
+    """The projector and the projected gradient, by the fused op."""
+    gk.owm_update_(state.projector, state.gradient, state.mean_input, ALPHA)
+    return [state.projector, state.gradient]
 
 
 def pytorch(state: State) -> list[Tensor]:
+    """The projector and the projected gradient, by PyTorch's operations."""
     k = state.projector @ state.mean_input
     beta = ALPHA + state.mean_input @ k
     state.projector -= torch.outer(k, k) / beta
-    state.weight.grad = state.weight.grad @ state.projector
-    return [state.projector, state.weight.grad]
+    state.weight.grad = state.gradient @ state.projector
+    return [state.projector, state.gradient]
 
 
 def product_alone(state: State) -> list[Tensor]:
     """What remains of the work if everything else were free: the arithmetic, which C = 101 is made of."""
-    return [state.weight.grad @ state.projector]
+    return [state.gradient @ state.projector]
 
 
 WAYS = {OURS: ours, PYTORCH: pytorch, PRODUCT: product_alone}
 
 
 def cases() -> list[OwmCase]:
-    """On no more threads than torch would take."""
+    """All cases, on no more threads than torch would take."""
     threads = [count for count in THREADS if count <= torch.get_num_threads()]
     settings = product(threads, (False, True), WIDTHS, CLASSES)
     return [OwmCase(d, classes, count, kept) for count, kept, d, classes in settings]
@@ -107,6 +122,7 @@ def measure_owm(rounds: int, on_round: Callable[[], object]) -> list[dict]:
 
 
 def measure_case(case: OwmCase, rounds: int) -> list[dict]:
+    """A row for each contestant of one case."""
     contestants = [_contestant(name, case) for name in WAYS]
     errors = {}
     for contestant in contestants:
@@ -126,15 +142,15 @@ def measure_case(case: OwmCase, rounds: int) -> list[dict]:
     ]
 
 
-def _contestant(name: str, case: OwmCase) -> Contestant:
+def _contestant(name: str, case: OwmCase) -> Contestant[list[Tensor]]:
     state = make_state(case)
     return Contestant(
-        name, OF_PROJECTOR, lambda: WAYS[name](state), lambda found: _error(found, case), TOLERANCE, 0, state.prepare
+        name, OF_PROJECTOR, partial(WAYS[name], state), partial(_error, case=case), TOLERANCE, prepare=state.prepare
     )
 
 
 def _error(found: list[Tensor], case: OwmCase) -> float:
-    """Of a contestant's first call, against float64. The product alone comes without an update."""
+    """The error of a contestant's first call against float64; the product alone comes without an update."""
     state = make_state(case)
     h, projector = state.inputs[1].double(), state.projector.double()
     if len(found) == 2:
@@ -144,8 +160,11 @@ def _error(found: list[Tensor], case: OwmCase) -> float:
 
 
 def _times(contestants: list[Contestant], rounds: int, bandwidth: Bandwidth, kept: bool) -> dict[str, dict]:
-    """They take turns, so that drift of the machine hits all alike: call by call, and each finds the caches full of the
-    others' data; or, to find its own there, call after call in a round."""
+    """Milliseconds by contestant, who take turns, so that drift of the machine hits all alike.
+
+    They do so call by call, and each finds the caches full of the others' data; or, to find its own there (`kept`),
+    each makes all its calls of a round one after the other.
+    """
     if not contestants:
         return {}
     slowest = max(milliseconds(contestant) for contestant in contestants)
@@ -175,6 +194,7 @@ def _times_of(name: str, times: dict[str, dict], floor: float) -> dict:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
+    """Has torch take that many threads meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

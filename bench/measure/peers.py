@@ -1,11 +1,13 @@
-"""What our surgery is measured against, rendered by ourselves from what the published code does, mathematics right.
+"""The peers that our surgery is measured against: TorchJD itself, and our own renderings of published code.
 
 `published`, `pytorch_pcgrad` and `libmtl` let each gradient meet all T in the order given, itself included, as the
-code they stand for does; the oracle is given the same order. What their Python wastes beside tensor work is left out.
+code they stand for does, with the mathematics right; the oracle is given the same order. What their Python wastes
+beside tensor work is left out.
 """
 
 import copy
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -26,13 +28,13 @@ class NotInstalledError(Exception):
 
 
 def peer_order(num_objectives: int, seed: int) -> Tensor:
-    """[T, T] int64, a shuffle of all objectives for each."""
+    """The order [T, T] int64 in which the objectives meet: a shuffle of all of them for each."""
     generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randperm(num_objectives, generator=generator) for _ in range(num_objectives)])
 
 
 def published(grads: Gradients, order: Tensor) -> list[Tensor]:
-    """GMD (Wang et al., AAAI 2024): Pytorch-PCGrad's way with a coefficient kept for each objective, read by the log.
+    """GMD (Wang et al., AAAI 2024): Pytorch-PCGrad's way, with a coefficient of each objective that the log reads.
 
     Args:
         grads: [T][P] float32 tensors or `None`.
@@ -57,7 +59,7 @@ def published(grads: Gradients, order: Tensor) -> list[Tensor]:
 
 
 def pytorch_pcgrad(grads: Gradients, order: Tensor) -> list[Tensor]:
-    """Pytorch-PCGrad (W.-C. Tseng, github.com/WeiChengTseng/Pytorch-PCGrad). Arguments and result as for `published`.
+    """Pytorch-PCGrad (W.-C. Tseng, github.com/WeiChengTseng/Pytorch-PCGrad), arguments and result as for `published`.
 
     Each objective's gradients and a mask of N floats, which says what it reaches, are copied one by one and then into
     flat vectors; these are copied deeply, and the copies projected in place, a dot product and a wait for each pair.
@@ -75,7 +77,7 @@ def pytorch_pcgrad(grads: Gradients, order: Tensor) -> list[Tensor]:
 def libmtl(grads: Gradients, order: Tensor) -> list[Tensor]:
     """LibMTL (Lin and Zhang, JMLR 2023): vectors are rows of one [T, N] tensor, and there are no masks.
 
-    Arguments as for `published`. Returns P tensors, the sum of the projected gradients everywhere.
+    The arguments are those of `published`. Returns P tensors, the sum of the projected gradients everywhere.
     """
     shapes = _shapes(grads)
     sizes = [shape.numel() for shape in shapes]
@@ -96,7 +98,7 @@ def libmtl(grads: Gradients, order: Tensor) -> list[Tensor]:
 
 
 def _pack(grads: Gradients) -> tuple[list[Tensor], Tensor, list[torch.Size]]:
-    """T vectors [N], zeros for `None`; the mask [N] of what every objective reaches; P shapes."""
+    """The gradients as T vectors [N], zeros for `None`; the mask [N] of what every objective reaches; P shapes."""
     shapes, device = _shapes(grads), _device(grads)
     vectors, masks = [], []
     for row in grads:
@@ -109,7 +111,7 @@ def _pack(grads: Gradients) -> tuple[list[Tensor], Tensor, list[torch.Size]]:
 
 
 def _merge(projected: Sequence[Tensor], shared: Tensor) -> Tensor:
-    """[N]: mean where shared, sum elsewhere."""
+    """The merged vector [N]: the mean where `shared`, the sum elsewhere."""
     merged = torch.zeros_like(projected[0])
     merged[shared] = torch.stack([vector[shared] for vector in projected]).mean(dim=0)
     merged[~shared] = torch.stack([vector[~shared] for vector in projected]).sum(dim=0)
@@ -122,11 +124,17 @@ def _unpack(merged: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
 
 
 def _shapes(grads: Gradients) -> list[torch.Size]:
-    return [next(g for g in column if g is not None).shape for column in zip(*grads, strict=True)]
+    return [_first(column)[1].shape for column in zip(*grads, strict=True)]
 
 
 def _device(grads: Gradients) -> torch.device:
     return next(g.device for g in grads[0] if g is not None)
+
+
+class WithJacobian(Tensor):
+    """A parameter as TorchJD sees one, which leaves [T, *shape] in a field beside `.grad`."""
+
+    jac: Tensor | None
 
 
 class TorchJD:
@@ -134,14 +142,17 @@ class TorchJD:
 
     Args:
         grads: [T][P], what everybody starts from.
-        seed: its PCGrad sums over the objectives, and draws its order from torch's default generator.
+        seed: of the order, which TorchJD draws from torch's default generator.
         stacked: whether the Jacobians [T, *shape] were stacked before, untimed, as after TorchJD's own backward pass.
         skip_concatenation: its `optimize_gramian_computation`, which saves the copy of all Jacobians.
+
+    A call returns the sum of the projected gradients, P tensors. Raises NotInstalledError without TorchJD.
     """
 
     def __init__(self, grads: Gradients, seed: int, stacked: bool = False, skip_concatenation: bool = False):
         self.grads, self.seed, self.skip_concatenation = grads, seed, skip_concatenation
-        self.params = [torch.empty(shape, requires_grad=True, device=_device(grads)) for shape in _shapes(grads)]
+        params = [torch.empty(shape, requires_grad=True, device=_device(grads)) for shape in _shapes(grads)]
+        self.params = cast("list[WithJacobian]", params)
         self.jacobians = torchjd_jacobians(grads) if stacked else None
 
     def prepare(self) -> None:
@@ -149,7 +160,7 @@ class TorchJD:
         for param in self.params:
             param.grad = param.jac = None
 
-    def __call__(self) -> list[Tensor]:
+    def __call__(self) -> Sequence[Tensor | None]:
         if NO_TORCHJD:
             raise NotInstalledError(NO_TORCHJD)
         jacobians = torchjd_jacobians(self.grads) if self.jacobians is None else self.jacobians
@@ -160,29 +171,38 @@ class TorchJD:
 
 
 def torchjd_jacobians(grads: Gradients) -> list[Tensor]:
-    """P tensors [T, *shape], zeros for `None`."""
+    """The gradients stacked by parameter: P tensors [T, *shape], zeros for `None`."""
     jacobians = []
     for column in zip(*grads, strict=True):
-        like = next(g for g in column if g is not None)
+        _, like = _first(column)
         jacobians.append(torch.stack([torch.zeros_like(like) if g is None else g for g in column]))
     return jacobians
 
 
 def torchjd_order(num_objectives: int, seed: int) -> Tensor:
-    """The order [T, T-1] that TorchJD's PCGrad draws after `torch.manual_seed(seed)`."""
+    """The order [T, T-1] int64 that TorchJD's PCGrad draws after `torch.manual_seed(seed)`."""
     draws = peer_order(num_objectives, seed)
     return torch.stack([draw[draw != i] for i, draw in enumerate(draws)])
 
 
 def plain_mean(grads: Gradients) -> list[Tensor]:
-    """No surgery at all, with torch's own fused list operations: mean where every objective has one, else the sum."""
+    """No surgery at all, with torch's own fused list operations.
+
+    Returns P tensors: the mean of the gradients where every objective has one, elsewhere their sum.
+    """
     columns = list(zip(*grads, strict=True))
-    first = [next(k for k, g in enumerate(column) if g is not None) for column in columns]
-    merged = [column[k].clone() for column, k in zip(columns, first, strict=True)]
+    first = [_first(column) for column in columns]
+    merged = [g.clone() for _, g in first]
     for k, row in enumerate(grads):
-        rest = [p for p, g in enumerate(row) if g is not None and first[p] != k]
-        if rest:
-            torch._foreach_add_([merged[p] for p in rest], [row[p] for p in rest])
+        others = [(m, g) for m, g, (one, _) in zip(merged, row, first, strict=True) if g is not None and one != k]
+        if others:
+            sums, added = zip(*others, strict=True)
+            torch._foreach_add_(sums, added)
     shared = [m for m, column in zip(merged, columns, strict=True) if all(g is not None for g in column)]
     torch._foreach_mul_(shared, 1 / len(grads))
     return merged
+
+
+def _first(column: tuple[Tensor | None, ...]) -> tuple[int, Tensor]:
+    """The first objective that reaches a parameter, and its gradient."""
+    return next((k, g) for k, g in enumerate(column) if g is not None)

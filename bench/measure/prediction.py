@@ -2,9 +2,9 @@
 
     python -m bench.measure.prediction    # minutes; writes bench/results/prediction_cpu.csv
 
-Each against its hardest case. Memory: a brain that fills the volume. The subsets: a brain of real extent, of which the
-passes through the network take half as long. What is scored then are balls beside the truth, as of a trained network:
-the noise of this one, which is not trained, would have thousands of surfaces.
+Each is measured on its hardest case. Memory is measured on a brain that fills the volume; the subsets on a brain of
+real extent, for which the passes through the network take half as long. What is scored then are balls beside the truth,
+as a trained network would find them: the noise of this one, which is not trained, would have thousands of surfaces.
 """
 
 import json
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import TypeVar
 
 import nibabel
 import numpy as np
@@ -42,21 +43,24 @@ MOST_MB, MOST_TIMES = 3000, 1.3  # the targets
 COMMAND = "from gmd.cli import main; status = main(sys.argv[1:])"
 TRUTH, APART = 25, 3  # radius of the whole tumour in voxels; how far beside it the modalities see it
 
+Result = TypeVar("Result")
+
 
 def main() -> int:
-    """Prints and writes the figures; 1 if a target is missed."""
+    """Prints and writes the figures; returns 1 if a target is missed, else 0."""
     if sys.argv[1:2] == ["--subsets"]:
         print(json.dumps(times_of_subsets(Path(sys.argv[2]), Path(sys.argv[3]))))
         return 0
     with TemporaryDirectory() as folder:
         run = write_run(Path(folder) / "run")
         full, real = (Path(folder) / name for name in ("full", "real"))
-        predicted, subsets = about(write_case(full, FULL)), about(write_case(real, REAL))
+        full_sides, real_sides = write_case(full, FULL), write_case(real, REAL)
         # each in a process of its own, whose peak is its own
-        predicted |= alone(COMMAND, "predict", run, full, "--out", full / "out.nii.gz", "--device", "cpu")
-        command = ["-m", "bench.measure.prediction", "--subsets", run, real]
-        subsets |= json.loads(subprocess.check_output([sys.executable, *command]))
-    write_csv(RESULTS / "prediction_cpu.csv", [predicted, subsets], host_columns())
+        predicted = alone(COMMAND, "predict", run, full, "--out", full / "out.nii.gz", "--device", "cpu")
+        command = ["-m", "bench.measure.prediction", "--subsets", str(run), str(real)]
+        subsets = json.loads(subprocess.check_output([sys.executable, *command]))
+    rows = [about(full_sides) | predicted, about(real_sides) | subsets]
+    write_csv(RESULTS / "prediction_cpu.csv", rows, host_columns())
     peak, times = predicted["peak_MB"], subsets["times_one"]
     print(f"gmd predict: {peak:.0f} MB (at most {MOST_MB}) in {predicted['seconds']:.0f} s")
     print(f"all 15 subsets, scored: {times:.3f} times the cost of one (at most {MOST_TIMES})")
@@ -64,7 +68,10 @@ def main() -> int:
 
 
 def about(sides: Sequence[int]) -> dict[str, object]:
-    """sides: of the brain, in voxels"""
+    """The columns that say what was predicted.
+
+    sides: of the brain, in voxels
+    """
     return {
         "size": "x".join(map(str, SHAPE)),
         "brain": "x".join(map(str, sides)),
@@ -76,21 +83,24 @@ def about(sides: Sequence[int]) -> dict[str, object]:
 
 
 def alone(code: str, *arguments: object) -> dict[str, float]:
-    """Seconds, and the peak of resident memory, of a Python process that does nothing else.
+    """Seconds, and the peak of resident memory in MB, of a Python process that does nothing else.
 
-    Linux's own word (VmHWM): what wait4 says of a child is never less than its parent held when it was started.
-    Raises CalledProcessError if `status`, which the code sets, is not 0.
+    The peak is Linux's own word (VmHWM): what wait4 says of a child is never less than its parent held when it was
+    started. Raises CalledProcessError if `status`, which the code sets, is not 0.
     """
     start = perf_counter()
     code = f"import sys; {code}; print(open('/proc/self/status').read()); sys.exit(status)"
     told = subprocess.check_output([sys.executable, "-c", code, *map(str, arguments)], text=True)
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", told)[1])
-    return {"seconds": perf_counter() - start, "peak_MB": peak * 1024 / 1e6}
+    found = re.search(r"VmHWM:\s+(\d+) kB", told)
+    assert found is not None, "Linux tells the peak of every process"
+    return {"seconds": perf_counter() - start, "peak_MB": int(found[1]) * 1024 / 1e6}
 
 
 def times_of_subsets(run: Path, folder: Path) -> dict[str, float]:
-    """Seconds of one prediction, and of all subsets from the same passes and their scores; medians."""
+    """The seconds of one prediction, and of all subsets from the same passes with their scores; medians."""
     config, network = load_run(run)
+    assert isinstance(config, TrainBrats)
+    assert config.labels is not None
     [case], _ = find_cases(folder)
     loaded = load_case(case, SCHEMES[config.labels])
     volumes = present_volumes(network, loaded)
@@ -106,24 +116,26 @@ def times_of_subsets(run: Path, folder: Path) -> dict[str, float]:
 
 
 def mask_of(outputs: dict[str, Tensor], volumes: dict[str, Tensor]) -> Tensor:
-    """Of all modalities together, as `gmd predict` makes it."""
+    """The mask [R, X, Y, Z] of all modalities together, as `gmd predict` makes it."""
     return fuse(outputs, volumes) > 0
 
 
-def timed(function: Callable, *arguments: object) -> tuple[object, float]:
+def timed(function: Callable[..., Result], *arguments: object) -> tuple[Result, float]:
+    """What the function returns, and the seconds that it takes."""
     start = perf_counter()
     result = function(*arguments)
     return result, perf_counter() - start
 
 
 def beside_the_truth(target: Tensor) -> dict[str, Tensor]:
-    """Modality -> logits float32 [R, X, Y, Z]: each sees the truth a few voxels away, in a direction of its own."""
+    """Logits float32 [R, X, Y, Z] by modality: each sees the truth a few voxels away, in a direction of its own."""
     signs = target.float() * 2 - 1
     shifts = ((APART, 0, 0), (0, APART, 0), (0, 0, APART), (-APART, 0, 0))
     return {m: signs.roll(shift, (1, 2, 3)) for m, shift in zip(BRATS_MODALITIES, shifts, strict=True)}
 
 
 def write_run(run: Path) -> Path:
+    """Writes the folder of a run whose network is not trained, as `gmd predict` reads it; returns the folder."""
     config = TrainBrats(run, run, labels="brats2018", width=WIDTH, patch=PATCH, device="cpu")
     torch.manual_seed(0)
     state = {"config": config.to_dict(), "network": build_network(config).state_dict()}
@@ -133,14 +145,15 @@ def write_run(run: Path) -> Path:
 
 
 def write_case(folder: Path, extent: float) -> list[int]:
-    """An ellipsoid of noise, of this fraction of the volume along each axis, and a tumour of three nested balls.
+    """Writes an ellipsoid of noise and in it a tumour of three nested balls; returns the ellipsoid's sides in voxels.
 
-    returns the ellipsoid's sides in voxels
+    extent: the ellipsoid's fraction of the volume along each axis
     """
     rng = np.random.default_rng(0)
-    grid = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in SHAPE), indexing="ij", sparse=True)
-    inside = sum(axis**2 for axis in grid) <= extent**2
-    distance = np.sqrt(sum(((n - 1) / 2 * axis) ** 2 for n, axis in zip(SHAPE, grid, strict=True)))
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in SHAPE), indexing="ij", sparse=True)
+    inside = x**2 + y**2 + z**2 <= extent**2
+    half_x, half_y, half_z = ((n - 1) / 2 for n in SHAPE)
+    distance = np.sqrt((half_x * x) ** 2 + (half_y * y) ** 2 + (half_z * z) ** 2)
     labels = np.select([distance < TRUTH / 3, distance < TRUTH / 2, distance < TRUTH], [4, 1, 2], 0)
     folder.mkdir()
     for modality in BRATS_MODALITIES:

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Arm:
     """One of the trainings compared. base: the arm that it is measured against, on the same network."""
 
     name: str
-    options: dict[str, object]
+    options: Mapping[str, object]
     base: str | None = None
 
 
@@ -45,7 +45,7 @@ class Study:
 
     task: str
     csv: str
-    common: dict[str, object]
+    common: Mapping[str, object]
     arms: tuple[Arm, ...]
 
 
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def measure(study: Study, data: Path, seeds: Sequence[int], out: Path, work: Path) -> None:
-    """Does what is not done yet, a run on each core at a time, and writes all rows to `out`."""
+    """Does the runs that are not done yet, one on each core at a time, and writes all rows to `out`."""
     runs = [(arm, seed) for seed in seeds for arm in study.arms]
     host = host_columns() | {"threads": 1}
     start = time.monotonic()
@@ -124,12 +124,13 @@ def measure(study: Study, data: Path, seeds: Sequence[int], out: Path, work: Pat
 
 
 def run_once(study: Study, arm: Arm, seed: int, *, data: Path, work: Path, host: dict) -> list[dict]:
-    """Trains and scores by the commands that users have; a row for each subset of the modalities, and their mean.
+    """Trains and scores one network by the commands that users have.
 
-    Raises ValueError where a run of that name but of other options is: rows of both would pass for one study.
+    Returns a row for each subset of the modalities, and one for their mean. Raises ValueError where a run of that name
+    but of other options is: rows of both would pass for one study.
     """
     run = work / study.task / f"{arm.name}, seed {seed}"
-    options = study.common | arm.options | {"seed": seed, "device": "cpu"}
+    options = {**study.common, **arm.options, "seed": seed, "device": "cpu"}
     kept = run / "rows.json"
     if kept.exists():
         found = json.loads(kept.read_text())
@@ -148,7 +149,7 @@ def run_once(study: Study, arm: Arm, seed: int, *, data: Path, work: Path, host:
 
 
 def call_gmd(*arguments: str) -> None:
-    """Raises RuntimeError with what it said if it fails."""
+    """Runs the command; raises RuntimeError with what it said if it fails."""
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(said):
         status = main_of_gmd(arguments)
@@ -156,7 +157,8 @@ def call_gmd(*arguments: str) -> None:
         raise RuntimeError(f"gmd {' '.join(arguments)}: exit {status}\n{said.getvalue()[-2000:]}")
 
 
-def _command_line(options: dict[str, object]) -> list[str]:
+def _command_line(options: Mapping[str, object]) -> list[str]:
+    """The options as words: {"batch": 8, "modalities": ["audio"]} as --batch 8 --modalities audio."""
     words = []
     for name, value in options.items():
         values = value if isinstance(value, list) else [value]

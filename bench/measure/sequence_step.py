@@ -3,7 +3,7 @@
 Every way starts from one network that has been trained for a while, as in bench.measure.step, and takes the same batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -13,16 +13,17 @@ from torch import Tensor
 
 import gmd_kernels as gk
 from bench.measure import oracle
+from bench.measure.memory import with_peak_memory
 from bench.measure.peers import published
-from bench.measure.sequences import BATCH, LENGTH, make_batch, make_network, subset_losses
+from bench.measure.phases import time_phases
+from bench.measure.sequences import BATCH, LENGTH, make_batch, make_network, subset_losses, tensors_of
 from bench.measure.step import Stopwatch
-from bench.measure.timing import summary, with_peak_memory
 from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.models.sequences.shared_transformer import SharedTransformer
 from gmd.subsets import all_subsets
 from gmd.surgery import GMD, MeanGradient
-from gmd.surgery._passes import gradients_of
+from gmd.surgery._passes import Row, gradients_of
 from gmd.training.tasks.criteria import absolute_error
 
 PHASES = ("forward", "gradients", "optimizer")
@@ -30,23 +31,28 @@ SEED = 0
 TOL = 0.1
 
 
+Surgeon = GMD | MeanGradient
+
+
 class Way(NamedTuple):
-    """How a step is computed; without `surgeon` as published.
+    """How a step is computed.
 
     Attributes:
-        surgeon: (optimizer, generator) -> GMD or MeanGradient
-        outputs: whether its backward pass is told the modalities' outputs
+        surgeon: takes the optimizer and the generator of the projection orders; None for the published way.
+        outputs: whether its backward pass is told the modalities' outputs.
         tolerance: of the merged gradient's relative distance from the published way's, or of the mean gradient's from
-            the mean of the published way's gradients, in norm, over the parameters that all modalities share
+            the mean of the published way's gradients, in norm, over the parameters that all modalities share.
     """
 
-    surgeon: Callable | None
+    surgeon: Callable[[torch.optim.Optimizer, torch.Generator], Surgeon] | None
     outputs: bool
     tolerance: float
 
 
-def _gmd(optimizer: torch.optim.Optimizer, generator: torch.Generator, **options: object) -> GMD:
-    return GMD(optimizer, generator=generator, **options)
+def _gmd(
+    optimizer: torch.optim.Optimizer, generator: torch.Generator, tol: float = 0.0, by_sample: bool = False
+) -> GMD:
+    return GMD(optimizer, generator=generator, tol=tol, by_sample=by_sample)
 
 
 PUBLISHED, MEAN, PLAIN, EXACT, BY_SAMPLE, COMPRESSED = (
@@ -69,12 +75,15 @@ WAYS = {
 
 @dataclass
 class Step:
-    """A network with its optimizer, and a batch of sequences that have all modalities. Equal arguments, equal steps."""
+    """A network with its optimizer, and a batch of sequences that have all modalities.
+
+    Equal arguments make equal steps.
+    """
 
     way: str
     width: int
     layers: int
-    network: SequenceNetwork = field(init=False)
+    network: SharedTransformer = field(init=False)
 
     def __post_init__(self):
         self.network = make_network(SharedTransformer, self.width, self.layers)
@@ -83,26 +92,36 @@ class Step:
         self.inputs, self.scores = make_batch(seed=1)
         self.generator = torch.Generator().manual_seed(SEED)  # of the projection orders, one a step
         make = WAYS[self.way].surgeon
-        self.surgeon = make and make(self.optimizer, self.generator)
+        self.surgeon = None if make is None else make(self.optimizer, self.generator)
 
     def run(self, watch: Stopwatch) -> "StepResult":
-        return (published_step if self.surgeon is None else our_step)(self, watch)
+        """Takes one training step, with a lap of the watch at the end of each phase."""
+        return published_step(self, watch) if self.surgeon is None else our_step(self, self.surgeon, watch)
 
 
 class StepResult(NamedTuple):
-    merged: list[Tensor]  # [P]
-    passes: int  # through the path of one modality
-    rows: list | None = None  # [T][P], the published way's
+    """What a step leaves to be judged.
+
+    Attributes:
+        merged: the merged gradients, P tensors.
+        passes: how many times a backward pass went through the path of one modality.
+        rows: [T][P] gradients of the objectives, of the published way alone.
+        discarded: the largest share of the energy that compression left out.
+    """
+
+    merged: Row
+    passes: int
+    rows: Sequence[Row] = ()
     discarded: float = 0.0
 
 
-def our_step(step: Step, watch: Stopwatch) -> StepResult:
-    """As a user of `gmd.GMD`, or of the mean of the losses, writes it."""
+def our_step(step: Step, surgeon: Surgeon, watch: Stopwatch) -> StepResult:
+    """Takes a step as a user of `gmd.GMD`, or of the mean of the losses, writes it."""
     outputs = run_modalities(step.network, step.inputs)
     losses = subset_losses(step.network, outputs, step.scores)
     watch.lap("forward")
     step.optimizer.zero_grad()
-    report = step.surgeon.backward(losses, outputs=outputs.values if WAYS[step.way].outputs else None)
+    report = surgeon.backward(losses, outputs=tensors_of(outputs) if WAYS[step.way].outputs else None)
     watch.lap("gradients")
     merged = [p.grad for p in step.params]
     step.optimizer.step()
@@ -113,7 +132,7 @@ def our_step(step: Step, watch: Stopwatch) -> StepResult:
 
 
 def published_step(step: Step, watch: Stopwatch) -> StepResult:
-    """Every modality through the network; each subset's loss masks the outputs of those that are absent.
+    """Takes a step as published: each subset's loss masks the outputs of the modalities that are absent.
 
     So every backward pass goes through the paths of all modalities, and the private parameters of an absent modality
     get zeros instead of no gradient.
@@ -139,64 +158,66 @@ def measure_sequence_step(width: int, layers: int, rounds: int, on_round: Callab
     rows = _check(steps)
     if any(row["error"] for row in rows):
         return rows
-    laps = {name: [] for name in WAYS}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            watch = Stopwatch()
-            step.run(watch)
-            laps[name].append(watch.laps | {"total": sum(watch.laps.values())})
-        on_round()
-    timed = [
-        row | {"phase": phase} | summary([lap[phase] for lap in laps[row["contestant"]]])
-        for row in rows
-        for phase in (*PHASES, "total")
-    ]
+    times = time_phases(steps, rounds, on_round)
+    timed = [row | {"phase": phase} | taken for row in rows for phase, taken in times[row["contestant"]].items()]
     theirs = {row["phase"]: row["median_ms"] for row in timed if row["contestant"] == PUBLISHED}
     return [row | {"times_faster": theirs[row["phase"]] / row["median_ms"]} for row in timed]
 
 
 def _check(steps: dict[str, Step]) -> list[dict]:
-    """The first step of each: memory, and how far its gradients are from the published. A row for each way."""
-    results, memory = {}, {}
+    """A row for each way, of its first step: memory, and how far its gradients are from the published."""
+    results: dict[str, StepResult] = {}
+    memory: dict[str, float | None] = {}
     for name, step in steps.items():
         results[name], memory[name] = with_peak_memory(partial(step.run, Stopwatch()))
     theirs = results[PUBLISHED]
     gram = oracle.exact_gram(theirs.rows)
-    mean = [torch.stack(column).mean(dim=0) for column in zip(*theirs.rows, strict=True)]
-    rows = []
-    for name, result in results.items():
-        network = steps[name].network
-        distance = shared_difference(network, result.merged, mean if name == MEAN else theirs.merged)
-        wrong = not distance <= WAYS[name].tolerance
-        rows.append(
-            {
-                "case": f"width {steps[name].width}, {steps[name].layers} layers",
-                "contestant": name,
-                "width": steps[name].width,
-                "layers": steps[name].layers,
-                "batch": BATCH,
-                "length": LENGTH,
-                "T": len(gram),
-                "N": sum(p.numel() for p in steps[name].params),
-                "tensors": len(steps[name].params),
-                "conflicts": oracle.conflict_rate(gram),
-                "passes": result.passes,
-                "discarded": result.discarded,
-                "value_error": distance,
-                "error": f"merged gradient differs by {distance:.1e}" if wrong else "",
-                "peak_extra_MB": memory[name],
-            }
-        )
-    return rows
+    expected = dict.fromkeys(results, theirs.merged) | {MEAN: _mean(theirs.rows)}
+    return [
+        _described(steps[name], result, shared_difference(steps[name].network, result.merged, expected[name]), gram)
+        | {"peak_extra_MB": memory[name]}
+        for name, result in results.items()
+    ]
 
 
-def shared_difference(network: SequenceNetwork, ours: list[Tensor], theirs: list[Tensor]) -> float:
-    """|ours - theirs| / |theirs| over the parameters that all modalities share.
+def _mean(rows: Sequence[Row]) -> list[Tensor]:
+    """The mean gradient of all objectives, which reach every parameter: P tensors."""
+    gradients = [[g for g in row if g is not None] for row in rows]
+    return [torch.stack(column).mean(dim=0) for column in zip(*gradients, strict=True)]
+
+
+def _described(step: Step, result: StepResult, distance: float, gram: Tensor) -> dict:
+    """The columns of a way that do not change from step to step, and whether its gradients are right."""
+    wrong = not distance <= WAYS[step.way].tolerance  # NaN is wrong too
+    return {
+        "case": f"width {step.width}, {step.layers} layers",
+        "contestant": step.way,
+        "width": step.width,
+        "layers": step.layers,
+        "batch": BATCH,
+        "length": LENGTH,
+        "T": len(gram),
+        "N": sum(p.numel() for p in step.params),
+        "tensors": len(step.params),
+        "conflicts": oracle.conflict_rate(gram),
+        "passes": result.passes,
+        "discarded": result.discarded,
+        "value_error": distance,
+        "error": f"merged gradient differs by {distance:.1e}" if wrong else "",
+    }
+
+
+def shared_difference(network: SequenceNetwork, ours: Row, theirs: Row) -> float:
+    """|ours - theirs| / |theirs| over the parameters that all modalities share, which every way has gradients for.
 
     The projections and the norms' affines differ by design: the published way takes zeros for gradients, so it divides
     their sum by T.
     """
-    shared = [not name.startswith("inputs.") and "norm" not in name for name, _ in network.named_parameters()]
-    pairs = [(a, b) for a, b, is_shared in zip(ours, theirs, shared, strict=True) if is_shared]
-    of_all = lambda tensors: torch.stack([tensor.norm() for tensor in tensors]).norm()  # noqa: E731
-    return float(of_all([a - b for a, b in pairs]) / of_all([b for _, b in pairs]))
+    differences, norms = [], []
+    for (name, _), mine, other in zip(network.named_parameters(), ours, theirs, strict=True):
+        if not name.startswith("inputs.") and "norm" not in name:
+            assert mine is not None
+            assert other is not None
+            differences.append((mine - other).norm())
+            norms.append(other.norm())
+    return float(torch.stack(differences).norm() / torch.stack(norms).norm())

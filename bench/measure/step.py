@@ -18,9 +18,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 import gmd_kernels as gk
 from bench.measure import oracle
 from bench.measure.blobs import MODALITIES, REGIONS, make_case
+from bench.measure.memory import with_peak_memory
 from bench.measure.peers import published
 from bench.measure.published_unet import as_published
-from bench.measure.timing import summary, with_peak_memory
+from bench.measure.timing import summary
 from gmd.data.pairs import Pairs
 from gmd.models.multimodal import run_modalities
 from gmd.models.segmentation.unet3d import UNet3d
@@ -88,7 +89,7 @@ class Step:
         if self.way == PUBLISHED:
             as_published(self.network)
         else:
-            self.network.to(memory_format=torch.channels_last_3d)
+            self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in stubs
             self.volumes = self.volumes.to(memory_format=torch.channels_last_3d)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-3)
         self.params = list(self.network.parameters())
@@ -100,7 +101,7 @@ class Step:
 
 class StepResult(NamedTuple):
     basis: Basis
-    merged: list[Tensor | None]  # [P]
+    merged: Sequence[Tensor | None]  # [P]
     gram: Tensor  # [T, T]
 
 
@@ -131,10 +132,10 @@ def our_step(step: Step, watch: Stopwatch) -> StepResult:
     device = torch.device(step.device).type
     with torch.autocast(device, torch.bfloat16) if way.bfloat16 else nullcontext():
         outputs = run_modalities(step.network, pairs)
-    outputs.values = {m: value.float() for m, value in outputs.values.items()}
-    losses = list(subset_objectives(outputs, step.target, region_loss).values())
+    logits = {m: value.float() for m, value in outputs.values.items() if isinstance(value, Tensor)}
+    losses = list(subset_objectives(Pairs(1, pairs.samples, {**logits}), step.target, region_loss).values())
     watch.lap("forward")
-    basis = path_gradients(losses, list(outputs.values.values()), step.params, way.tol)
+    basis = path_gradients(losses, list(logits.values()), step.params, way.tol)
     watch.lap("backward")
     surgery = gk.surgery(basis.rows, mixing=basis.mixing, shared=basis.shared, generator=step.generator)
     _finish(step, surgery.merged, watch)
@@ -243,10 +244,14 @@ def shared_difference(network: UNet3d, ours: Sequence[Tensor | None], theirs: Se
 
     The norms' affines differ by design: the published way takes zeros for gradients, so it divides their sum by T.
     """
-    names = [name for name, _ in network.named_parameters()]
-    pairs = [(a, b) for a, b, name in zip(ours, theirs, names, strict=True) if "norm" not in name]
-    of_all = lambda tensors: torch.stack([tensor.norm() for tensor in tensors]).norm()  # noqa: E731
-    return float(of_all([a - b for a, b in pairs]) / of_all([b for _, b in pairs]))
+    differences, norms = [], []
+    for (name, _), mine, other in zip(network.named_parameters(), ours, theirs, strict=True):
+        if "norm" not in name:
+            assert mine is not None
+            assert other is not None
+            differences.append((mine - other).norm())
+            norms.append(other.norm())
+    return float(torch.stack(differences).norm() / torch.stack(norms).norm())
 
 
 @cache

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 import pandas as pd
 from tqdm import tqdm
@@ -23,6 +24,7 @@ from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.phantom import write_phantoms
 from gmd.data.segmentation.volumes import load_case
 from gmd.files import replacing
+from gmd.models.segmentation.unet3d import UNet3d
 from gmd.monitor.metrics_file import METRICS
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Row, mean_over_subsets, subset_table
@@ -39,8 +41,8 @@ class Arm:
     """One of the methods compared. energy: share that compression may discard; 0 is exact."""
 
     name: str
-    method: str
-    granularity: str = "model"
+    method: Literal["joint", "enumerate", "gmd"]
+    granularity: Literal["model", "module", "tensor"] = "model"
     energy: float = 0.0
 
 
@@ -81,7 +83,7 @@ def main() -> None:
 
 
 def study(seeds: Sequence[int], setting: Setting, out: Path, work: Path) -> None:
-    """Does what is not done yet, a whole seed before the next, and writes the rows of all that is done to `out`."""
+    """Does the runs that are not done yet, a whole seed before the next; `out` gets the rows of all that are done."""
     folder = work / f"{setting.steps} steps"
     write_setting(folder / "setting.json", setting)
     runs = [(seed, arm) for seed in seeds for arm in ARMS]
@@ -93,7 +95,10 @@ def study(seeds: Sequence[int], setting: Setting, out: Path, work: Path) -> None
 
 
 def write_setting(path: Path, setting: Setting) -> None:
-    """Raises ValueError where runs of another setting are: rows of both would pass for one study."""
+    """Writes down the setting of the runs in a folder.
+
+    Raises ValueError where runs of another setting are: rows of both would pass for one study.
+    """
     wanted = asdict(setting)
     if path.exists() and (found := json.loads(path.read_text())) != wanted:
         raise ValueError(f"{path.parent}: holds runs of {found}, not of {wanted}; give another --work")
@@ -101,7 +106,7 @@ def write_setting(path: Path, setting: Setting) -> None:
 
 
 def collect(folder: Path, out: Path) -> None:
-    """The rows of all finished runs, in the order of seeds and arms, whichever process has done them."""
+    """Writes the rows of all finished runs, in the order of seeds and arms, whichever process has done them."""
     rows = [json.loads(path.read_text()) for path in folder.glob("*/*/row.json")]
     order = [arm.name for arm in ARMS]
     rows.sort(key=lambda row: (row["seed"], order.index(row["arm"])))
@@ -110,7 +115,7 @@ def collect(folder: Path, out: Path) -> None:
 
 
 def run(arm: Arm, seed: int, setting: Setting, folder: Path) -> dict[str, object]:
-    """Trains and scores one network: its row."""
+    """Trains and scores one network, and returns its row."""
     config = training_config(arm, seed, setting, make_data(folder.parent / "phantoms", seed, setting), folder / "run")
     for left in config.out.glob("*.pt"):  # of a training that was stopped: its time is not known, so it starts anew
         left.unlink()
@@ -131,7 +136,7 @@ def run(arm: Arm, seed: int, setting: Setting, folder: Path) -> dict[str, object
 
 
 def make_data(out: Path, seed: int, setting: Setting) -> Path:
-    """Hard phantoms, in three splits that share no case with each other or with another seed's."""
+    """Writes hard phantoms, in three splits that share no case with each other or with another seed's, into `out`."""
     counts = {"train": setting.train_cases, "validation": 1, "test": setting.test_cases}
     for number, (split, count) in enumerate(counts.items()):
         if len(list((out / split).glob("Phantom_*"))) < count:
@@ -142,7 +147,8 @@ def make_data(out: Path, seed: int, setting: Setting) -> Path:
 
 
 def training_config(arm: Arm, seed: int, setting: Setting, data: Path, out: Path) -> TrainBrats:
-    """One epoch: the schedule decays over the steps whatever they are called, and only the end is validated."""
+    """The configuration of a run. It has one epoch: the schedule decays over the steps whatever they are called, and
+    only the end is validated."""
     return TrainBrats(
         data,
         out,
@@ -161,54 +167,78 @@ def training_config(arm: Arm, seed: int, setting: Setting, data: Path, out: Path
 
 
 def read_steps(metrics: Path) -> list[dict]:
+    """The records of the training steps, in their order, from a run's file of metrics."""
     records = [json.loads(line) for line in metrics.read_text().splitlines()]
     return [record for record in records if record["kind"] == "step"]
 
 
 def training_columns(steps: list[dict]) -> dict[str, object]:
-    """What the steps were like: the first tenth of them, and the last quarter.
+    """What the steps of a training were like; `_first` is the first tenth of them, `_last` the last quarter.
 
-    conflicts: share of the pairs of objectives whose whole gradients have a negative inner product; parts: of the pairs
-    in what is projected, where that is modules or tensors.
+    Conflicts and compression are None where there was one objective only.
     """
-    first, last = steps[: max(1, len(steps) // 10)], steps[-max(1, len(steps) // 4) :]
+    last = steps[-max(1, len(steps) // 4) :]
     several = steps[0]["cosines"] is not None
-    compressed = [step for step in steps if step["discarded"] is not None] if several else []
     return {
         "skipped": sum(not step["finite"] for step in steps),
         "loss_last": fmean(step["loss"] for step in last),
-        "conflicts_first": fmean(map(conflicting_pairs, first)) if several else None,
-        "conflicts_last": fmean(map(conflicting_pairs, last)) if several else None,
-        "parts_first": fmean(step["conflicts"] for step in first) if several else None,
-        "parts_last": fmean(step["conflicts"] for step in last) if several else None,
-        "directions": fmean(fmean(step["directions"]) for step in compressed) if compressed else None,
-        "discarded": fmean(fmean(step["discarded"]) for step in compressed) if compressed else None,
+        **conflict_columns(steps[: max(1, len(steps) // 10)], last, several),
+        **compression_columns(steps if several else []),
+    }
+
+
+def conflict_columns(first: list[dict], last: list[dict], several: bool) -> dict[str, float | None]:
+    """How much the objectives conflicted early and late, if there were several.
+
+    conflicts: the share of the pairs of objectives whose whole gradients have a negative inner product
+    parts: that share of the pairs in what is projected, where that is modules or tensors
+    """
+    columns: dict[str, float | None] = dict.fromkeys(("conflicts_first", "conflicts_last", "parts_first", "parts_last"))
+    if several:
+        for when, steps in (("first", first), ("last", last)):
+            columns[f"conflicts_{when}"] = fmean(map(conflicting_pairs, steps))
+            columns[f"parts_{when}"] = fmean(step["conflicts"] for step in steps)
+    return columns
+
+
+def compression_columns(steps: list[dict]) -> dict[str, float | None]:
+    """Directions kept of each modality's output, and the share of the energy discarded: means over the steps."""
+    compressed = [step for step in steps if step["discarded"] is not None]
+    return {
+        name: fmean(fmean(step[name]) for step in compressed) if compressed else None
+        for name in ("directions", "discarded")
     }
 
 
 def conflicting_pairs(step: dict) -> float:
+    """The share of the pairs of objectives whose gradients have a negative cosine."""
     cosines = step["cosines"]
     pairs = [cosines[i][j] for i in range(len(cosines)) for j in range(i)]
     return fmean(cosine < 0 for cosine in pairs)
 
 
 def score(config: TrainBrats) -> list[Row]:
-    """Held-out cases, all subsets. The last weights: a rate that decays to 0 needs no choice of a best epoch."""
+    """The scores of the held-out cases, of all subsets, with the last weights of a run.
+
+    A learning rate that decays to 0 needs no choice of a best epoch.
+    """
     _, network = load_run(config.out, "last")
+    assert isinstance(network, UNet3d)
     cases, scheme = find_cases(config.data / "test", config.modalities)
+    assert scheme is not None  # without patterns the files' names tell it
     loaded = (load_case(case, SCHEMES[scheme]) for case in cases)
     return subset_table(evaluate_cases(network, loaded, config.patch), config.modalities, network.regions)
 
 
 def score_columns(rows: list[Row]) -> dict[str, object]:
-    """Hard Dice: a subset's is the mean over the regions, of the means over the cases."""
+    """Hard Dice by subset, the worst and the best; a subset's is the mean over the regions of its means over cases."""
     dice = {subset_name(row.subset): fmean(row.dice.values()) for row in rows}
-    worst, full = min(dice, key=dice.get), max(rows, key=lambda row: len(row.subset)).subset
+    worst, full = min(dice, key=dice.__getitem__), max(rows, key=lambda row: len(row.subset)).subset
     return {
         "dice_mean": fmean(dice.values()),
         "dice_worst": dice[worst],
         "worst": worst,
-        "best": max(dice, key=dice.get),
+        "best": max(dice, key=dice.__getitem__),
         "dice_best": max(dice.values()),
         "dice_full": dice[subset_name(full)],
         **{f"dice_{modality}": dice[modality] for modality in full},

@@ -4,10 +4,13 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import gmd_kernels as gk
+from bench.measure.bandwidth import Bandwidth, floor_ms
 from bench.measure.cases import Case
-from bench.measure.contestants import OURS, Contestant, contestants
+from bench.measure.contestant import Contestant
+from bench.measure.contestants import OURS, contestants
+from bench.measure.memory import with_peak_memory
 from bench.measure.oracle import conflict_rate, exact_gram
-from bench.measure.timing import Bandwidth, floor_ms, interleaved, summary, with_peak_memory
+from bench.measure.timing import interleaved, summary
 
 UNMEASURED = dict.fromkeys(
     ("median_ms", "p20_ms", "p80_ms", "calls", "floor_ms", "fraction_of_floor", "ratio_to_ours"), float("nan")
@@ -65,14 +68,14 @@ def with_ratio_to_float32(rows: Sequence[dict]) -> list[dict]:
 
 
 def warm_up(case: Case) -> None:
-    """Loads whatever is loaded on first use, so that nobody pays for it in time or memory."""
+    """Has everybody load what is loaded on first use, so that nobody pays for it in time or memory."""
     grads = case.gradients()
     for contestant in contestants(case, grads, exact_gram(grads)):
         _check(contestant)
 
 
 def _check(contestant: Contestant) -> dict:
-    """One call: how far its values are from float64's, and how much memory it took.
+    """The columns of one untimed call: how far its values are from float64's, and how much memory it took.
 
     Kernels that leave the call to the reference have no time of their own: that is an error too.
     """

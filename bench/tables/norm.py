@@ -1,30 +1,33 @@
-"""From the rows of norm_cpu.csv to the table that people read."""
+"""The table of GroupNorm + ReLU, from the rows of norm_cpu.csv."""
 
 import pandas as pd
 
 from bench.measure.norm import BOTH_PHASES, CHANNELS, OURS, PYTORCH
-from bench.tables.surgery import footnote, significant
+from bench.tables.markdown import head, line, significant
+from bench.tables.results import footnote
 
 # Two norms at every level of the encoder and, but for the deepest, of the decoder.
 NORMS = {channels: 2 if channels == CHANNELS[-1] else 4 for channels in CHANNELS}
 
 
 def norm_markdown(norm: pd.DataFrame) -> str:
-    """Milliseconds of ours and how many times as long PyTorch takes: a row for each kind of input, a column for each
-    level of the U-Net, and all norms of one pass together."""
+    """Milliseconds of ours and how many times as long PyTorch takes: a row for each kind of input.
+
+    There is a column for each level of the U-Net, and one for all norms of a pass together.
+    """
     chosen = norm[norm["phase"] == BOTH_PHASES]
-    head = ["ms, PyTorch's over ours", *(f"C = {channels}" for channels in CHANNELS), f"all {sum(NORMS.values())}"]
-    lines = [_row(head), _row([":--", *["--:"] * (len(head) - 1)])]
+    levels = (f"C = {channels}" for channels in CHANNELS)
+    lines = head("ms, PyTorch's over ours", *levels, f"all {sum(NORMS.values())}")
     for (size, dtype, layout, batch), rows in chosen.groupby(["size", "dtype", "layout", "batch"], sort=False):
         times = rows.pivot(index="C", columns="contestant", values="median_ms")
         cells = [_cell(times.loc[channels, OURS], times.loc[channels, PYTORCH]) for channels in CHANNELS]
         together = [sum(count * times.loc[c, who] for c, count in NORMS.items()) for who in (OURS, PYTORCH)]
-        lines.append(_row([f"{size}³, {dtype}, {layout}, batch {batch}", *cells, _cell(*together)]))
+        lines.append(line(f"{size}³, {dtype}, {layout}, batch {batch}", *cells, _cell(*together)))
     return "\n".join([*lines, "", footnote(norm)])
 
 
 def totals(norm: pd.DataFrame) -> pd.DataFrame:
-    """All norms of one pass and its backward pass of one sample: a row for each size and contestant.
+    """The time of all norms of one sample's pass and backward pass together: a row for each size and contestant.
 
     norm: rows of one type and layout
     """
@@ -38,7 +41,3 @@ def totals(norm: pd.DataFrame) -> pd.DataFrame:
 
 def _cell(ours: float, theirs: float) -> str:
     return f"{significant(ours)}, {significant(theirs / ours)}x"
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -12,7 +12,8 @@ from bench.gpu.contestants import TRITON_SURGERY
 from bench.measure.contestants import COMBINE, GRAM, LIBMTL, MEAN, OURS, PCGRAD, PUBLISHED, REFERENCE, TORCHJD
 from bench.measure.files import RESULTS
 from bench.measure.step import PHASES, WAYS
-from bench.tables.surgery import read_results, significant
+from bench.tables.markdown import significant
+from bench.tables.results import read_results
 
 # From top to bottom; colours that are told apart by people who do not see all of them.
 BARS = {
@@ -30,6 +31,7 @@ PHASE_COLOURS = dict(zip(PHASES, ("#56B4E9", "#0072B2", "#D55E00", "#999999"), s
 
 
 def main() -> int:
+    """Draws all pictures; returns 2 where there are no results to draw."""
     files = [RESULTS / "surgery_cpu.csv", RESULTS / "step_cpu.csv"]
     if missing := [str(file) for file in files if not file.exists()]:
         print(f"nothing to plot, {', '.join(missing)} missing: run `python -m bench.run` first", file=sys.stderr)

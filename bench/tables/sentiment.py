@@ -6,7 +6,8 @@ t-interval over the seeds.
 
 import pandas as pd
 
-from bench.tables.study import interval
+from bench.tables.intervals import interval
+from bench.tables.markdown import markdown_table, signed
 
 ABLATION = {
     "joint, late fusion": ("", ""),
@@ -31,7 +32,7 @@ def sections(mosi: pd.DataFrame, digits: pd.DataFrame) -> dict[str, str]:
 
 
 def accuracies(table: pd.DataFrame) -> pd.Series:
-    """[rows] in per cent: of two classes, negative and not, or of the digits."""
+    """The accuracy of each row in per cent: of two classes, negative and not, or of the digits."""
     found = table["accuracy"].astype("Float64") if "accuracy" in table else pd.Series(pd.NA, index=table.index)
     if "Acc-2 neg/non-neg" in table:
         found = table["Acc-2 neg/non-neg"].astype("Float64").fillna(found)
@@ -39,7 +40,7 @@ def accuracies(table: pd.DataFrame) -> pd.Series:
 
 
 def subsets_markdown(table: pd.DataFrame, values: pd.Series) -> str:
-    """A row for each arm, a column for each subset and for their mean."""
+    """Accuracies: a row for each arm, a column for each subset and for their mean."""
     table = table.assign(value=pd.to_numeric(values, errors="coerce"))
     subsets = list(dict.fromkeys(table["subset"]))
     lines = [["method", *(name.replace("+", " + ") for name in subsets)]]
@@ -49,22 +50,22 @@ def subsets_markdown(table: pd.DataFrame, values: pd.Series) -> str:
             there.remove("mean")  # of other subsets than the other arms'
         spreads = {subset: _spread(rows.loc[rows["subset"] == subset, "value"]) for subset in there}
         lines.append([arm, *(spreads.get(subset, "") for subset in subsets)])
-    return _markdown(lines)
+    return markdown_table(lines)
 
 
 def scores_markdown(table: pd.DataFrame, metrics: list[str]) -> str:
-    """The other metrics, with all modalities and as the mean over the subsets."""
+    """Other metrics, with all modalities and as the mean over the subsets: a row for each arm that has them."""
     lines = [["method", *(f"{metric}, {what}" for what in ("all", "mean") for metric in metrics)]]
     for arm, rows in table.groupby("arm", sort=False):
         if rows[metrics].isna().to_numpy().any():
             continue  # classes have no such metrics
         of = {subset: rows[rows["subset"] == subset] for subset in (full_of(table), "mean")}
         lines.append([arm, *(_spread(part[metric], 3) for part in of.values() for metric in metrics)])
-    return _markdown(lines)
+    return markdown_table(lines)
 
 
 def differences(table: pd.DataFrame, subset: str) -> dict[str, tuple[str, pd.Series]]:
-    """Arm -> what it is compared with, and by how many points of accuracy it is better, seed by seed."""
+    """For each arm what it is compared with, and by how many points of accuracy it is better, seed by seed."""
     values = table.assign(value=accuracies(table).astype(float))
     by_arm = values[values["subset"] == subset].pivot(index="seed", columns="arm", values="value")
     bases = table.dropna(subset="base").drop_duplicates("arm").set_index("arm")["base"]
@@ -72,17 +73,17 @@ def differences(table: pd.DataFrame, subset: str) -> dict[str, tuple[str, pd.Ser
 
 
 def differences_markdown(table: pd.DataFrame) -> str:
-    """Bold: the interval excludes 0."""
+    """Points of accuracy that an arm has more than what it is compared with; an interval that excludes 0 is bold."""
     columns = {"all modalities": full_of(table), "mean of the subsets": "mean"}
     found = [differences(table, subset) for subset in columns.values()]
     lines = [["method", "compared with", *columns]]
     for arm, (base, _) in found[0].items():
-        lines.append([arm, base, *(_signed(*interval(by_arm[arm][1])) for by_arm in found)])
-    return _markdown(lines)
+        lines.append([arm, base, *(signed(*interval(by_arm[arm][1]), digits=1) for by_arm in found)])
+    return markdown_table(lines)
 
 
 def ablation_markdown(table: pd.DataFrame) -> str:
-    """As in the paper (Guo et al., NeurIPS 2024): accuracy and F1 with all modalities."""
+    """CGGM's ablation as in the paper (Guo et al., NeurIPS 2024): accuracy and F1 with all modalities."""
     f1 = "F1 neg/non-neg" if "F1 neg/non-neg" in table else "macro F1"
     table = table.assign(accuracy_here=accuracies(table).astype(float), f1_here=100 * pd.to_numeric(table[f1]))
     full = table[table["subset"] == full_of(table)]
@@ -90,11 +91,11 @@ def ablation_markdown(table: pd.DataFrame) -> str:
     for arm, marks in ABLATION.items():
         rows = full[full["arm"] == arm]
         lines.append([*marks, _spread(rows["accuracy_here"]), _spread(rows["f1_here"])])
-    return _markdown(lines)
+    return markdown_table(lines)
 
 
 def reference_markdown(table: pd.DataFrame) -> str:
-    """Against the figures measured earlier: 77.6 with all modalities, 67.6 as the mean of the subsets."""
+    """How many methods reach the reference points: 77.6 with all modalities, 67.6 as the mean of the subsets."""
     values = table.assign(value=accuracies(table).astype(float))
     lines = []
     for name, subset, reference in (("all three", full_of(table), 77.6), ("mean of the 7 subsets", "mean", 67.6)):
@@ -108,20 +109,10 @@ def reference_markdown(table: pd.DataFrame) -> str:
 
 
 def full_of(table: pd.DataFrame) -> str:
+    """The subset of all modalities."""
     return max((s for s in table["subset"].unique()), key=lambda subset: subset.count("+"))
 
 
 def _spread(values: pd.Series, digits: int = 1) -> str:
     numbers = pd.to_numeric(values).dropna()
     return f"{numbers.mean():.{digits}f} ± {numbers.std(ddof=1):.{digits}f}" if len(numbers) else ""
-
-
-def _signed(mean: float, half: float) -> str:
-    text = f"{mean:+.1f} ± {half:.1f}"
-    return f"**{text}**" if abs(mean) > half else text
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    header, *body = lines
-    rule = [":--"] + ["--:"] * (len(header) - 1)
-    return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *body))

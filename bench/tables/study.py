@@ -7,9 +7,10 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
 from bench.measure.study import CSV
+from bench.tables.intervals import interval
+from bench.tables.markdown import markdown_table, signed
 from gmd.data.segmentation.cases import BRATS_MODALITIES
 
 BASE, DEFAULT = "gmd", "gmd, 1e-3"
@@ -19,14 +20,8 @@ SINGLES = {f"dice_{modality}": f"{modality} alone" for modality in BRATS_MODALIT
 COLOURS = {"dice_mean": "#0072B2", "dice_worst": "#D55E00", "dice_full": "#999999"}
 
 
-def interval(values: pd.Series) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % t-interval; NaN for a single seed, which says nothing of its spread."""
-    n = len(values)
-    return float(values.mean()), float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5)
-
-
 def differences(study: pd.DataFrame, score: str, base: str = BASE) -> dict[str, pd.Series]:
-    """Arm -> its score minus the base's, seed by seed, of the seeds that both have been run with."""
+    """For each arm its score minus the base's, seed by seed, of the seeds that both have been run with."""
     table = study.pivot(index="seed", columns="arm", values=score)
     return {arm: (table[arm] - table[base]).dropna() for arm in study["arm"].unique() if arm != base}
 
@@ -49,7 +44,7 @@ def scores_markdown(study: pd.DataFrame) -> str:
         scores = [_points(*interval(rows[name])) for name in SCORES]
         singles = [f"{100 * rows[name].mean():.1f}" for name in SINGLES]
         lines.append([arm, str(len(rows)), *scores, *singles, rows["worst"].mode()[0]])
-    return _markdown(lines)
+    return markdown_table(lines)
 
 
 def differences_markdown(study: pd.DataFrame) -> str:
@@ -57,12 +52,12 @@ def differences_markdown(study: pd.DataFrame) -> str:
     by_score = {score: differences(study, score) for score in SCORES}
     lines = [["method", "seeds", *SCORES.values()]]
     for arm, gaps in by_score["dice_mean"].items():
-        lines.append([arm, str(len(gaps)), *(_signed(*interval(by_score[score][arm])) for score in SCORES)])
-    return _markdown(lines)
+        lines.append([arm, str(len(gaps)), *(_points_signed(by_score[score][arm]) for score in SCORES)])
+    return markdown_table(lines)
 
 
 def training_markdown(study: pd.DataFrame) -> str:
-    """What the steps of each arm were like: means over the seeds."""
+    """What the steps of each arm were like: a row for each arm, means over the seeds."""
     lines = [["method", "loss", "pairs in conflict, first 10 %", "last 25 %", "in the parts, last 25 %"]]
     lines[0] += ["directions of 8", "discarded", "CPU s per step"]
     for arm, rows in study.groupby("arm", sort=False):
@@ -72,7 +67,7 @@ def training_markdown(study: pd.DataFrame) -> str:
         kept = ["" if pd.isna(mean["directions"]) else f"{mean['directions']:.1f}"]
         lost = ["" if pd.isna(mean["discarded"]) else f"{mean['discarded']:.1e}"]
         lines.append([arm, f"{mean['loss_last']:.3f}", *shares, *kept, *lost, f"{mean['cpu_s_per_step']:.2f}"])
-    return _markdown(lines)
+    return markdown_table(lines)
 
 
 def seeds_markdown(study: pd.DataFrame) -> str:
@@ -83,7 +78,7 @@ def seeds_markdown(study: pd.DataFrame) -> str:
     lines = [["seed", "pairs in conflict, last 25 %", *(f"{SCORES[score]}, than {other}" for score, other in gains)]]
     for seed in conflicts.sort_values().index:
         lines.append([str(seed), _percent(conflicts[seed]), *(f"{gain[seed]:+.2f}" for gain in by_seed)])
-    return _markdown(lines)
+    return markdown_table(lines)
 
 
 def verdict(study: pd.DataFrame) -> str:
@@ -131,19 +126,13 @@ def _points(mean: float, half: float) -> str:
     return f"{100 * mean:.1f} ± {100 * half:.1f}"
 
 
-def _signed(mean: float, half: float) -> str:
-    text = f"{100 * mean:+.2f} ± {100 * half:.2f}"
-    return f"**{text}**" if abs(mean) > half else text
+def _points_signed(gaps: pd.Series) -> str:
+    mean, half = interval(gaps)
+    return signed(100 * mean, 100 * half, digits=2)
 
 
 def _percent(share: float) -> str:
     return "" if pd.isna(share) else f"{100 * share:.1f} %"
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    header, *body = lines
-    rule = [":--"] + ["--:"] * (len(header) - 1)
-    return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *body))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import torch
 
 from bench.measure.cases import CASES, GPU_CASES
 from bench.measure.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLISHED, TORCHJD
-from bench.measure.norm import PYTORCH
+from bench.measure.norm import PYTORCH as PYTORCH_NORM
 from bench.measure.owm import CLASSES as OWM_CLASSES
-from bench.measure.owm import PYTORCH as FOUR_LINES
+from bench.measure.owm import PYTORCH as PYTORCH_OWM
 from bench.tables.norm import totals
 
 LARGE = tuple(name for name, case in CASES.items() if case.dtype == torch.float32 and case.num_elements > 5e6)
@@ -27,7 +27,7 @@ BOUNDS = {"at least": operator.ge, "at most": operator.le}
 
 
 class Target(NamedTuple):
-    """`quantity`, a column of a table of results, of `contestant` in each of `cases`."""
+    """What is expected of one contestant: of `quantity`, a column of the results, in each of `cases`."""
 
     contestant: str
     quantity: str
@@ -78,11 +78,12 @@ GPU_TARGETS = (
 
 
 def verdicts(surgery: pd.DataFrame, targets: Sequence[Target] = TARGETS) -> list[str]:
-    """One sentence for each target: reached, MISSED or not measured, and the case that is furthest off."""
+    """A sentence for each target: reached, MISSED or not measured, and the case that is furthest off."""
     return [_verdict(surgery, target) for target in targets]
 
 
 def step_verdicts(steps: pd.DataFrame) -> list[str]:
+    """Sentences on the U-Net's whole step; bfloat16 is expected to be fast where the processor has it."""
     if "phase" not in steps:
         return ["whole step: not measured, wrong values"]
     whole = steps[steps["phase"] == "total"]
@@ -93,31 +94,35 @@ def step_verdicts(steps: pd.DataFrame) -> list[str]:
 
 
 def norm_verdicts(norm: pd.DataFrame) -> list[str]:
-    """Of all norms of one pass together, in bfloat16 and channels-last."""
+    """A sentence on all norms of one pass together, in bfloat16 and channels-last."""
     chosen = norm[(norm["dtype"] == "bfloat16") & (norm["layout"] == "channels-last")]
-    return verdicts(totals(chosen), (Target(PYTORCH, "ratio_to_ours", "at least", 2.5, ("32³", "48³")),))
+    return verdicts(totals(chosen), (Target(PYTORCH_NORM, "ratio_to_ours", "at least", 2.5, ("32³", "48³")),))
 
 
 def owm_verdicts(owm: pd.DataFrame) -> list[str]:
-    """For few classes and for many apart, as of the latter the product alone is most of the work; and for a projector
-    that the caches have kept, and one that they have not, as it is after a network's passes."""
+    """Sentences on the update of MLA's projector.
+
+    Few classes and many are judged apart, as with many the product alone is most of the work; and so are a projector
+    that the caches have kept, and one that they have not, as it is after a network's passes.
+    """
     found = []
     for classes, kept in product(OWM_CLASSES, (False, True)):
         chosen = owm[(owm["C"] == classes) & (owm["kept"] == kept)]
         found += verdicts(
-            chosen, (Target(FOUR_LINES, "ratio_to_ours", "at least", 2.5, tuple(chosen["case"].unique())),)
+            chosen, (Target(PYTORCH_OWM, "ratio_to_ours", "at least", 2.5, tuple(chosen["case"].unique())),)
         )
     return found
 
 
 def evaluation_verdicts(evaluation: pd.DataFrame) -> list[str]:
+    """A sentence on the evaluation with all subsets."""
     if "median_ms" not in evaluation:
         return ["evaluation: not measured, wrong values"]
     return verdicts(evaluation, (Target("ours", "times_faster", "at least", 12, tuple(evaluation["case"].unique())),))
 
 
 def sequence_step_verdicts(steps: pd.DataFrame) -> list[str]:
-    """Of the transformer of Dynamic Sharing, without an approximation."""
+    """A sentence on the step of Dynamic Sharing's transformer, without an approximation."""
     if "phase" not in steps:
         return ["the transformer's step: not measured, wrong values"]
     whole = steps[steps["phase"] == "total"]
@@ -125,6 +130,7 @@ def sequence_step_verdicts(steps: pd.DataFrame) -> list[str]:
 
 
 def cggm_verdicts(steps: pd.DataFrame) -> list[str]:
+    """Sentences on what CGGM adds to a step of joint training, in time and memory."""
     if "phase" not in steps:
         return ["cggm: not measured, wrong values"]
     whole = steps[steps["phase"] == "total"]

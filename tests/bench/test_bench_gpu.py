@@ -24,7 +24,7 @@ from bench.measure.contestants import COMBINE, GRAM, MEAN, OURS, PUBLISHED, REFE
 from bench.measure.files import write_csv
 from bench.measure.surgery import with_ratio_to_float32
 from bench.tables import plot, readme, targets
-from bench.tables import surgery as tables
+from bench.tables.surgery import gpu_markdown, surgery_markdown
 
 SHAPES = ((8, 4, 3), (5,), (6, 7), (11,), *[(3,)] * 8)
 CARD = {
@@ -396,6 +396,6 @@ def test_the_readme_has_figures_of_a_gpu_where_there_are_results(table, tmp_path
     assert "No GPU" not in section
     assert "on Some GPU, driver 580.1, CUDA 13.0, torch 2, Triton 3, TorchJD 0, gmd abc" in section
     assert "bench/results/surgery_gpu.png" in section
-    assert "| huge-1K-T15 |" in tables.gpu_markdown(table)
-    assert "huge-1K" not in tables.surgery_markdown(table)
+    assert "| huge-1K-T15 |" in gpu_markdown(table)
+    assert "huge-1K" not in surgery_markdown(table)
     assert readme.gpu_section(tmp_path / "nowhere") == readme.NO_GPU

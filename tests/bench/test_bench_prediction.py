@@ -1,5 +1,6 @@
 """The benchmark of prediction measures what it says."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from bench.measure import prediction
 from gmd.data.segmentation.cases import BRATS_MODALITIES
 from gmd.scoring.segmentation.prediction import num_windows, predict_subsets
+from gmd.subsets import all_subsets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -19,14 +21,35 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(prediction, name, value)
 
 
-def test_the_subsets_and_their_scores(small: None, tmp_path: Path, capsys: pytest.CaptureFixture):
+SECONDS = {"predict_modalities": 10.0, "mask_of": 1.0, "score_case": 4.0}  # on a clock of our own
+
+
+def test_the_subsets_and_their_scores(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    results = {}
+
+    def timed(function: Callable, *arguments: object) -> tuple[object, float]:
+        results[function.__name__] = function(*arguments)
+        return results[function.__name__], SECONDS[function.__name__]
+
+    monkeypatch.setattr(prediction, "timed", timed)
     run, sides = prediction.write_run(tmp_path / "run"), prediction.write_case(tmp_path / "case", extent=0.8)
     measured = prediction.times_of_subsets(run, tmp_path / "case")
-    assert measured["subsets_seconds"] == pytest.approx(measured["times_one"] * measured["one_seconds"])
-    assert measured["times_one"] > 1
+    assert measured == {"one_seconds": 11, "subsets_seconds": 14, "times_one": pytest.approx(14 / 11)}
+    # every subset is scored, its distances too
+    scores = results["score_case"]
+    assert len(scores) == len(all_subsets(BRATS_MODALITIES)) * len(results["mask_of"])
+    assert all(score.hd95 is not None for score in scores)
     # the brain is as large as the row says, which the bar over its windows knows
     assert prediction.about(sides)["windows"] == 4 * num_windows(sides, 16)
     assert f"0/{prediction.about(sides)['windows']} [" in capsys.readouterr().err
+
+
+def test_the_clock_returns_the_result_and_the_seconds():
+    result, seconds = prediction.timed(max, 1, 2)
+    assert result == 2
+    assert seconds > 0
 
 
 def test_the_mask_of_one_prediction_is_that_of_the_full_subset():

@@ -11,8 +11,8 @@ pytest.importorskip("matplotlib", reason="the benchmark's extras are not install
 
 from bench.measure import cggm_step, sequence_step, sequences
 from bench.measure.step import Stopwatch
-from bench.tables import sequences as sequence_tables
 from bench.tables import targets
+from bench.tables.sequences import cggm_markdown, sequence_step_markdown
 
 SMALL = {"width": 8, "layers": 1}
 
@@ -90,17 +90,6 @@ def test_a_wrong_factor_is_found():
     assert cggm_step.modulation_error(ours, report, joint) == pytest.approx(0.01, rel=0.05)
 
 
-def test_the_peak_is_what_was_allocated():
-    """4 MB, given back, then 2 MB; not what there was before."""
-    before = torch.zeros(3_000_000)
-
-    def work() -> None:
-        torch.ones(1_000_000)
-        before[:500_000].clone()
-
-    assert cggm_step.allocated_peak(work) == pytest.approx(4.0, rel=1e-3)
-
-
 def timed(case: str, contestant: str, total: float, **told: object) -> list[dict]:
     phases = {"forward": 0.2 * total, "gradients": 0.7 * total, "optimizer": 0.1 * total, "total": total}
     whole = {"case": case, "contestant": contestant, "error": "", "commit": "abc"} | HOST | told
@@ -112,7 +101,7 @@ def test_table_and_verdict_of_the_step():
     rows = timed("width 64", "published", 500.0, times_faster=1.0, passes=21, peak_extra_MB=60.0, value_error=0.0)
     rows += timed("width 64", "exact by sample", 250.0, times_faster=2.0, passes=12, **told)
     rows += timed("width 128", "exact by sample", 250.0, times_faster=4.0, passes=12, **told)
-    table = sequence_tables.sequence_step_markdown(pd.DataFrame(rows)).splitlines()
+    table = sequence_step_markdown(pd.DataFrame(rows)).splitlines()
     assert "| width 64: published | 100 | 350 | 50 | 500 | 1.00x | 21 | 60 |  |" in table
     assert "| width 64: exact by sample | 50 | 175 | 25 | 250 | 2.00x | 12 | 50 | 0.0002 % |" in table
     [verdict] = targets.sequence_step_verdicts(pd.DataFrame(rows))
@@ -122,7 +111,7 @@ def test_table_and_verdict_of_the_step():
 def test_table_and_verdicts_of_cggm():
     rows = timed("width 64", "joint", 100.0, overhead=0.0, extra_MB=0.0)
     rows += timed("width 64", "cggm", 115.0, overhead=0.15, extra_MB=9.0)
-    table = sequence_tables.cggm_markdown(pd.DataFrame(rows)).splitlines()
+    table = cggm_markdown(pd.DataFrame(rows)).splitlines()
     assert "| width 64: joint | 20 | 70 | 10 | 100 |  |  |" in table
     assert "| width 64: cggm | 23 | 80.5 | 11.5 | 115 | +15.0 % | 9.000 |" in table
     assert targets.cggm_verdicts(pd.DataFrame(rows)) == [
@@ -133,7 +122,7 @@ def test_table_and_verdicts_of_cggm():
 
 def test_tables_and_verdicts_of_wrong_values_say_so():
     rows = pd.DataFrame([{"case": "width 64", "contestant": "exact", "error": "merged gradient differs"}])
-    for markdown in (sequence_tables.sequence_step_markdown, sequence_tables.cggm_markdown):
+    for markdown in (sequence_step_markdown, cggm_markdown):
         assert markdown(rows) == "not measured: wrong values"
     for verdicts in (targets.sequence_step_verdicts, targets.cggm_verdicts):
         assert "not measured, wrong values" in verdicts(rows)[0]

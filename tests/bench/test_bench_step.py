@@ -6,9 +6,11 @@ import pandas as pd
 import torch
 
 from bench.measure import norm, step
-from bench.tables import norm as norm_tables
 from bench.tables import plot, targets
-from bench.tables import surgery as tables
+from bench.tables.evaluation import evaluation_markdown
+from bench.tables.norm import norm_markdown
+from bench.tables.results import errors
+from bench.tables.step import step_markdown
 from helpers.bench_host import HOST
 
 
@@ -36,7 +38,7 @@ def test_wrong_values_of_a_step_are_not_timed(monkeypatch):
 
 
 def test_table_of_the_step_shows_its_phases():
-    markdown = tables.step_markdown(pd.DataFrame(step_rows())).splitlines()
+    markdown = step_markdown(pd.DataFrame(step_rows())).splitlines()
     assert markdown[0].startswith("| ms | forward | backward | surgery | optimizer | total | speed-up | paths |")
     assert "| 32³ published | 400 | 9000 | 2000 | 20 | 11420 | 1.00x | 60 | 600 |  |" in markdown
     assert "| 32³ exact float32 | 400 | 8000 | 40 | 20 | 8460 | 1.35x | 32 | 300 | 0.02 % |" in markdown
@@ -89,7 +91,7 @@ def norm_rows() -> list[dict]:
 
 def test_the_norms_of_a_pass_are_added_up_as_often_as_the_network_has_them():
     rows = pd.DataFrame(norm_rows())
-    markdown = norm_tables.norm_markdown(rows).splitlines()
+    markdown = norm_markdown(rows).splitlines()
     assert "| 32³, bfloat16, channels-last, batch 1 | 1, 3x | 1, 3x | 1, 3x | 1, 3x | 1, 1x | 18, 2.78x |" in markdown
     assert targets.norm_verdicts(rows) == ["PyTorch, ratio_to_ours at least 2.5: reached, 2.78 in 32³"]
 
@@ -102,13 +104,13 @@ def test_table_and_verdict_of_the_evaluation():
             told | {"contestant": "published", "median_ms": 1400.0, "times_faster": 1.0, "passes": 60},
         ]
     )
-    assert "| 32³ ours | 100 | 14.0x | 4 | 5.0 |" in tables.evaluation_markdown(rows).splitlines()
+    assert "| 32³ ours | 100 | 14.0x | 4 | 5.0 |" in evaluation_markdown(rows).splitlines()
     assert targets.evaluation_verdicts(rows) == ["ours, times_faster at least 12: reached, 14 in 32³"]
 
 
 def test_a_size_with_wrong_values_leaves_the_others_in_the_table():
     bad = {key: value for key, value in step_rows()[0].items() if key not in ("phase", "median_ms", "times_faster")}
     rows = pd.DataFrame([*step_rows(), bad | {"case": "64³", "error": "merged gradient differs"}])
-    assert not any("64³" in line for line in tables.step_markdown(rows).splitlines())
+    assert not any("64³" in line for line in step_markdown(rows).splitlines())
     assert len(plot.draw_step(rows).axes) == 2
-    assert tables.errors(rows) == ["64³, published: merged gradient differs"]
+    assert errors(rows) == ["64³, published: merged gradient differs"]

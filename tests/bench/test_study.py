@@ -12,6 +12,7 @@ from bench.measure import study
 from bench.measure.host import ROOT
 from bench.measure.study import ARMS, Arm, Setting
 from bench.tables import study as study_tables
+from bench.tables.intervals import interval
 from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
 from gmd.scoring.segmentation.tables import Row
 from gmd.subsets import all_subsets
@@ -148,7 +149,7 @@ def made_up(compressed=(0.001, -0.001, 0.0, 0.0005, -0.0005), seeds=5):
 
 def test_intervals_are_paired_t_intervals_with_one_degree_of_freedom_less_than_seeds():
     gaps = study_tables.differences(made_up(), "dice_mean")["joint"]
-    mean, half = study_tables.interval(gaps)
+    mean, half = interval(gaps)
     expected = stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
     assert (mean - half, mean + half) == pytest.approx((expected.low, expected.high))
     assert half < 0.003  # the seeds differ by much more than their pairs do

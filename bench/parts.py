@@ -1,0 +1,116 @@
+"""The parts of `python -m bench.run`: what each measures, at which sizes, how it is shown, and what was expected."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import pandas as pd
+from tqdm import tqdm
+
+from bench.measure import norm, owm
+from bench.measure.cases import CASES, LAYOUTS, SUFFIXES, Case
+from bench.measure.cggm_step import measure_cggm
+from bench.measure.sequence_step import measure_sequence_step
+from bench.measure.step import measure_step
+from bench.measure.surgery import measure_surgery, warm_up, with_ratio_to_float32
+from bench.measure.timing import ROUNDS
+from bench.tables import targets
+from bench.tables.evaluation import evaluation_markdown
+from bench.tables.norm import norm_markdown
+from bench.tables.owm import owm_markdown
+from bench.tables.sequences import cggm_markdown, sequence_step_markdown
+from bench.tables.step import step_markdown
+from bench.tables.surgery import kernels_markdown, memory_markdown, surgery_markdown
+
+QUICK_CASES = ("small-0.3M-T7", "transformer-5.6M-T4", "transformer-5.6M-T4-bf16")
+STEPS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
+QUICK_STEPS = ({"width": 0.125, "size": 16, "rounds": 2},)
+EVALUATIONS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
+SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 15}, {"width": 128, "layers": 4, "rounds": 7})
+QUICK_SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 2},)
+CGGM_STEPS = ({"width": 64, "layers": 2, "rounds": 41}, {"width": 128, "layers": 4, "rounds": 15})
+
+
+class Part(NamedTuple):
+    """One part of the benchmark.
+
+    Attributes:
+        name: of the part, and of its results, `name`_cpu.csv.
+        measure: returns the rows of the results; given True, little of it in few rounds.
+        shows: make the tables that are printed.
+        verdicts: says which of what was expected has been reached.
+    """
+
+    name: str
+    measure: Callable[[bool], list[dict]]
+    shows: Sequence[Callable[[pd.DataFrame], str]]
+    verdicts: Callable[[pd.DataFrame], list[str]]
+
+
+def surgeries(quick: bool) -> list[dict]:
+    """The surgery alone, on every case of the registry."""
+    cases = [CASES[name] for name in QUICK_CASES] if quick else list(CASES.values())
+    for dtype in SUFFIXES:
+        warm_up(Case("small-0.3M", LAYOUTS["small-0.3M"], 7, dtype))
+    rows = []
+    with tqdm(total=len(cases) * ROUNDS, unit="round") as bar:
+        for case in cases:
+            bar.set_description(case.name)
+            rows += measure_surgery(case, partial(bar.update, 1))
+    return with_ratio_to_float32(rows)
+
+
+def steps(quick: bool) -> list[dict]:
+    """A whole training step on the U-Net."""
+    return _each("whole step", measure_step, QUICK_STEPS if quick else STEPS)
+
+
+def norms(quick: bool) -> list[dict]:
+    """GroupNorm + ReLU at the shapes of the U-Net."""
+    with tqdm(total=len(list(norm.cases())), unit="case", desc="norm") as bar:
+        return norm.measure_norm(1 if quick else ROUNDS, partial(bar.update, 1))
+
+
+def owms(quick: bool) -> list[dict]:
+    """The update of MLA's projector."""
+    with tqdm(total=len(owm.cases()), unit="case", desc="owm") as bar:
+        return owm.measure_owm(1 if quick else ROUNDS, partial(bar.update, 1))
+
+
+def evaluations(quick: bool) -> list[dict]:
+    """Evaluation with all subsets of the modalities."""
+    from bench.measure.evaluation import measure_evaluation  # brings MONAI, which a machine with a GPU may lack
+
+    return _each("evaluation", measure_evaluation, QUICK_STEPS if quick else EVALUATIONS)
+
+
+def sequence_steps(quick: bool) -> list[dict]:
+    """A whole training step on the transformer of Dynamic Sharing."""
+    return _each("transformer's step", measure_sequence_step, QUICK_SEQUENCE_STEPS if quick else SEQUENCE_STEPS)
+
+
+def cggm_steps(quick: bool) -> list[dict]:
+    """What CGGM adds to a step of joint training."""
+    return _each("cggm", measure_cggm, QUICK_SEQUENCE_STEPS if quick else CGGM_STEPS)
+
+
+def _each(name: str, measure_one: Callable[..., list[dict]], settings: Sequence[dict]) -> list[dict]:
+    """The rows of one setting after the other, under one bar of all their rounds."""
+    rows = []
+    with tqdm(total=sum(setting["rounds"] for setting in settings), unit="round") as bar:
+        for setting in settings:
+            sizes = (f"{key} {value}" for key, value in setting.items() if key != "rounds")
+            bar.set_description(", ".join([name, *sizes]))
+            rows += measure_one(**setting, on_round=partial(bar.update, 1))
+    return rows
+
+
+PARTS = (
+    Part("surgery", surgeries, (surgery_markdown, memory_markdown, kernels_markdown), targets.verdicts),
+    Part("step", steps, (step_markdown,), targets.step_verdicts),
+    Part("norm", norms, (norm_markdown,), targets.norm_verdicts),
+    Part("owm", owms, (owm_markdown,), targets.owm_verdicts),
+    Part("evaluation", evaluations, (evaluation_markdown,), targets.evaluation_verdicts),
+    Part("sequence_step", sequence_steps, (sequence_step_markdown,), targets.sequence_step_verdicts),
+    Part("cggm", cggm_steps, (cggm_markdown,), targets.cggm_verdicts),
+)
