@@ -21,7 +21,7 @@ import gmd_kernels as gk
 from docs.figures import idea
 from gmd import cli
 from gmd.config import TASKS
-from gmd.config.common import Method
+from gmd.config.train_config import Method
 from helpers.doc_blocks import ROOT, anchors_of, blocks_of, commands_of, links_of, run_python
 from helpers.places import HELPERS
 
