@@ -1,4 +1,22 @@
-"""Gradients in, one gradient out: Gramian -> weights -> one fused combination. Needs torch alone."""
+"""Gradients in, one gradient out: Gramian -> weights -> one fused combination. Needs torch alone.
+
+The public API is the names that this module exports (`__all__`):
+
+- `surgery` merges the gradients of T objectives into one, by GMD or by any weighting of their Gramian. It returns a
+  `Surgery`.
+- `gram`, `pcgrad_weights` and `combine` are its three steps, each by itself. `projection_order` draws the order of the
+  projections. `MAX_OBJECTIVES` is the largest T.
+- `weightings` is a module of functions from a Gramian to weights: `mean`, `sum`, `pcgrad`, `mgda`, `cagrad`,
+  `nash_mtl`, `imtl_g`, `aligned_mtl`, `upgrad`, `dualproj` and `gradvac`.
+- `rescale_` scales and clips gradients in place.
+- `owm_update_` updates MLA's projector and projects a weight's gradient, both in place.
+- `group_norm_relu` is GroupNorm and ReLU with an affine row for each sample.
+- `backends` tells which implementations (CUDA, C++, Triton, plain PyTorch) this machine can use, as a `Backend` each. A
+  `FallbackWarning` says that a call did not go through the best one for its device.
+
+All other modules are internal and may change without notice. docs/writing-a-backend.md says which of them a new backend
+has to do with.
+"""
 
 from gmd_kernels import weightings
 from gmd_kernels.dispatch import Backend, FallbackWarning, backends

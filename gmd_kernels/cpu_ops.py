@@ -13,6 +13,7 @@ DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64}
 
 
 def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor:
+    assert gradients.native is not None, "dispatch sends what C++ has not read elsewhere"
     return _C.gram_cpu(gradients.native, groups, num_groups)
 
 
@@ -21,6 +22,7 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
 
 
 def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
+    assert gradients.native is not None, "dispatch sends what C++ has not read elsewhere"
     return _C.combine_cpu(gradients.native, weights, out)
 
 
@@ -32,8 +34,9 @@ def surgery(
     generator: torch.Generator | None,
     out: list[Tensor | None],
 ) -> tuple[list[Tensor | None], Tensor, Tensor]:
-    """GMD in one call: merged gradients, [K, T, T] Gramians, [K, T] weights of shared parameters."""
+    """All of GMD in one call, see `contract.WholeSurgery`."""
     order = projection_order(len(gradients.rows), generator, "cpu", num_groups)
+    assert gradients.native is not None, "dispatch sends what C++ has not read elsewhere"
     return _C.surgery_cpu(gradients.native, groups, num_groups, order, reduction == "mean", out)
 
 

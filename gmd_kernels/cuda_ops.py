@@ -25,6 +25,7 @@ def why_not(device: torch.device) -> str | None:
 
 
 def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor:
+    assert gradients.native is not None, "dispatch sends what C++ has not read elsewhere"
     return _C.gram_cuda(gradients.native, groups, num_groups)
 
 
@@ -33,6 +34,7 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
 
 
 def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
+    assert gradients.native is not None, "dispatch sends what C++ has not read elsewhere"
     return _C.combine_cuda(gradients.native, weights, out)
 
 
@@ -44,7 +46,7 @@ def surgery(
     generator: torch.Generator | None,
     out: list[Tensor | None],
 ) -> tuple[list[Tensor | None], Tensor, Tensor]:
-    """GMD in one launch for up to 16 objectives without groups, in three otherwise; see `cpu_ops.surgery`.
+    """GMD in one launch for up to 16 objectives without groups, in three otherwise, see `contract.WholeSurgery`.
 
     The kernels draw the order from the GPU's generator, anew at every replay of a captured graph. A generator on the
     CPU gives the order that it gives on the CPU; a graph keeps the one of its capture.
@@ -52,4 +54,5 @@ def surgery(
     order = None
     if generator is not None and generator.device.type == "cpu":
         order, generator = projection_order(len(gradients.rows), generator, "cpu", num_groups), None
+    assert gradients.native is not None, "dispatch sends what C++ has not read elsewhere"
     return _C.surgery_cuda(gradients.native, groups, num_groups, order, generator, reduction == "mean", out)

@@ -7,16 +7,33 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module, metadata, util
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import torch
 
 from gmd_kernels import gradients as reading
 from gmd_kernels import reference
+from gmd_kernels.contract import GradientKernels, TensorKernels
 from gmd_kernels.gradients import Gradients
 
-_load = functools.cache(import_module)  # at first use: Triton's takes a while
+if TYPE_CHECKING:  # the type checker compares each backend with the contract
+    from gmd_kernels import cpu_ops, cuda_ops, triton_ops
+
+    _of_gradients: tuple[GradientKernels, ...] = (reference, cpu_ops, cuda_ops, triton_ops)
+    _of_tensors: tuple[TensorKernels, ...] = (reference, cpu_ops, triton_ops)
+
+
+class _Module(GradientKernels, TensorKernels, Protocol):
+    """A backend's module. CUDA's has no TensorKernels, which `_TENSORS` never asks of it."""
+
+    DTYPES: frozenset[torch.dtype]  # all but the reference have it
+
+    def why_not(self, device: torch.device) -> str | None:
+        """Why the kernels cannot serve the device, None if they can; the reference and cpu_ops do without."""
+
+
+# at first use: Triton's takes a while
+_load = cast("Callable[[str], _Module]", functools.cache(import_module))
 
 
 class _Served(NamedTuple):
@@ -51,22 +68,22 @@ def backends() -> dict[str, Backend]:
     return {name: kernels.find() for name, kernels in _KERNELS.items()}
 
 
-def choose(gradients: Gradients) -> ModuleType:
+def choose(gradients: Gradients) -> GradientKernels:
     """The module that serves these gradients."""
     return _choose(gradients.device, lambda name: _why_not_device(name, gradients.device) or _why_not(name, gradients))
 
 
-def choose_for_gram(gram: torch.Tensor) -> ModuleType:
+def choose_for_gram(gram: torch.Tensor) -> GradientKernels:
     """The module that serves this Gramian."""
     return _choose(gram.device, lambda name: _why_not_device(name, gram.device))
 
 
-def choose_for_norm(x: torch.Tensor) -> ModuleType:
+def choose_for_norm(x: torch.Tensor) -> TensorKernels:
     """The module that serves group_norm_relu of this tensor; what it warns of is for the caller of its caller."""
     return _choose(x.device, lambda name: _why_not_device(name, x.device), _TENSORS, stacklevel=4)
 
 
-def choose_for_owm(projector: torch.Tensor) -> ModuleType:
+def choose_for_owm(projector: torch.Tensor) -> TensorKernels:
     """The module that serves owm_update_ of this projector; what it warns of is for the caller of its caller."""
     cpu = _KERNELS["cpu"]
     if projector.device.type == "cpu" and not os.environ.get("GMD_BACKEND") and cpu.find().available:
@@ -76,7 +93,7 @@ def choose_for_owm(projector: torch.Tensor) -> ModuleType:
 
 def _choose(
     device: torch.device, why_not: Callable[[str], str | None], served: _Served = _GRADIENTS, stacklevel: int = 5
-) -> ModuleType:
+) -> _Module:
     forced = os.environ.get("GMD_BACKEND")
     if forced and forced not in _KERNELS:
         expected = " or ".join(", ".join(map(repr, _KERNELS)).rsplit(", ", 1))
@@ -121,8 +138,8 @@ def _why_not(name: str, gradients: Gradients) -> str | None:
         names = ", ".join(sorted(str(d) for d in gradients.dtypes - served))
         return f"{kernels.title} serve float32, bfloat16, float16 and float64, some gradients are {names}"
     # without the C++ part, which tells the two apart, all are taken for ordinary
-    usual = gradients.native is not None or (reading._C is None and name == "triton")
-    return None if usual else "some gradients are no ordinary tensors"
+    ordinary = gradients.native is not None or (reading._C is None and name == "triton")
+    return None if ordinary else "some gradients are no ordinary tensors"
 
 
 @functools.cache
@@ -147,7 +164,7 @@ def _find_cuda() -> Backend:
     reasons = [_why_not_any(torch.device("cuda", i)) for i in range(torch.cuda.device_count())]
     if None in reasons:
         return Backend(True, f"C++/CUDA kernels for {torch.cuda.get_device_name(reasons.index(None))}")
-    return Backend(False, "; ".join(dict.fromkeys(reasons)))
+    return Backend(False, "; ".join(dict.fromkeys(reason for reason in reasons if reason is not None)))
 
 
 @functools.cache
@@ -166,7 +183,7 @@ def _find_triton() -> Backend:
 @functools.cache
 def _find_cpu() -> Backend:
     try:
-        isa = _load("gmd_kernels.cpu_ops")._C.cpu_isa()
+        isa = import_module("gmd_kernels.cpu_ops")._C.cpu_isa()
     except ImportError as error:
         return Backend(False, _why_no_cpu(error))
     except ValueError as error:  # GMD_CPU_ISA names none

@@ -1,15 +1,23 @@
-"""One reading of the gradients that a user holds in lists: checked, and told about."""
+"""One reading of the gradients that a user holds in lists: whether they are sound, and what there is to know of all."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from gmd_kernels.native import Native
+
+if TYPE_CHECKING:
+    from gmd_kernels._C import Gradients as NativeGradients
+
+_C: Native | None = None
 try:
-    from gmd_kernels import _C
-except ImportError:
-    _C = None
+    from gmd_kernels import _C as _compiled
+
+    _C = _compiled
+except ImportError:  # installed without C++
+    pass
 
 MAX_OBJECTIVES = 64
 
@@ -17,27 +25,27 @@ Rows = Sequence[Sequence[Tensor | None]]  # [T][P]
 
 
 class Gradients(NamedTuple):
-    """What one reading tells about all of them.
+    """The gradients of T objectives for P parameters, and what one reading tells of all of them.
 
     Attributes:
-        rows: as they came, [T][P].
-        device: the one that all are on; the CPU where there is none.
-        dtypes: of all parameters.
+        rows: the gradients as they came, [T][P].
+        device: the device that all gradients are on; the CPU if there is none.
+        dtypes: the types of all gradients; empty while torch.compile traces.
         reached: [P], how many objectives reach each parameter.
-        native: the same as C++ reads them; None without the C++ part, and for what is unusual.
-        traced: whether torch is tracing (torch.compile, fake tensors): then only its own ops may touch them.
+        native: the same gradients as C++ reads them; None without the C++ part, and if any of them is unusual.
+        traced: whether torch is tracing (torch.compile, fake tensors): then only its own ops may touch the gradients.
     """
 
     rows: Rows
     device: torch.device
     dtypes: frozenset[torch.dtype]
     reached: Sequence[int]
-    native: Any = None
+    native: "NativeGradients | None" = None
     traced: bool = False
 
 
 def read(rows: Rows) -> Gradients:
-    """Reads the list once; raises an error that names the first entry that is wrong."""
+    """Reads the lists once; raises a TypeError or ValueError that names the first entry that is wrong."""
     if torch.compiler.is_compiling():  # what each tensor is the ops' fakes check, which is quicker than to trace it
         check_lists(rows)
         first = first_tensor(g for row in rows for g in row)
@@ -55,23 +63,25 @@ def read(rows: Rows) -> Gradients:
 
 
 def check(rows: Rows) -> Gradients:
-    """`read` in Python: without the C++ part, for what is unusual, and to say what is wrong."""
+    """Does the same as `read`, in Python: without the C++ part, for what is unusual, and to say what is wrong."""
     check_lists(rows)
-    device, dtypes, traced = None, set(), is_traced()
+    device: torch.device | None = None
+    dtypes, traced = set(), is_traced()
     for p, column in enumerate(zip(*rows, strict=True)):
         first = first_tensor(column)
+        if first is None:
+            continue
+        dtypes.add(first.dtype)
         for k, g in enumerate(column):
             if g is not None:
                 _check_one(f"grads[{k}][{p}]", g, first, device)
                 device = g.device
                 traced = traced or is_wrapped(g)
-        if first is not None:
-            dtypes.add(first.dtype)
     return Gradients(rows, device or torch.device("cpu"), frozenset(dtypes), _count(rows), traced=traced)
 
 
-def check_lists(rows: Rows) -> None:
-    """T sequences of P tensors or `None`s, whatever the tensors are."""
+def check_lists(rows: object) -> None:
+    """Raises an error unless there are T sequences of P tensors or `None`s, whatever the tensors are."""
     if isinstance(rows, Tensor) or not isinstance(rows, Sequence):
         raise TypeError(f"grads: expected a sequence of sequences, got {tell_of(rows)}")
     if not 1 <= len(rows) <= MAX_OBJECTIVES:
@@ -87,7 +97,7 @@ def check_lists(rows: Rows) -> None:
 
 
 def _check_one(name: str, g: Tensor, first: Tensor, device: torch.device | None) -> None:
-    """A gradient against the first one of its parameter, and the device of those before."""
+    """Raises an error if a gradient differs from the first one of its parameter, or in device from those before."""
     if g.is_nested:  # has no shape to tell of
         raise TypeError(f"{name}: expected a dense tensor, got a nested one")
     if not g.is_floating_point() or g.layout is not torch.strided:
@@ -99,6 +109,7 @@ def _check_one(name: str, g: Tensor, first: Tensor, device: torch.device | None)
 
 
 def first_tensor(column: Iterable[Tensor | None]) -> Tensor | None:
+    """The first that is there of a parameter's gradients; None if no objective reaches it."""
     for g in column:
         if g is not None:
             return g
@@ -117,13 +128,13 @@ def is_traced(*tensors: Tensor) -> bool:
 
 
 def is_wrapped(g: Tensor) -> bool:
-    """No memory behind it, or something of torch's around it that has to see every op."""
+    """Whether a tensor has no memory behind it, or something of torch's around it that has to see every op."""
     wrapped = type(g).__torch_dispatch__ is not Tensor.__torch_dispatch__
     return wrapped or g.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(g)
 
 
 def tell_of(g: object) -> str:
-    """A tensor's shape, type, device and layout for messages; the type's name for anything else."""
+    """A tensor's shape, type, device and layout, for messages; the name of the type for anything else."""
     if not isinstance(g, Tensor):
         return type(g).__name__
     return f"{list(g.shape)} {g.dtype} on {g.device}, {str(g.layout).removeprefix('torch.')}"

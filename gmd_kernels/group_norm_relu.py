@@ -1,9 +1,13 @@
 """GroupNorm + ReLU with an affine row for each sample: the contract, and autograd."""
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from gmd_kernels import dispatch, library_norm
+from gmd_kernels.contract import TensorKernels
 from gmd_kernels.gradients import is_traced
 from gmd_kernels.norm_arguments import check, check_values, lying_plainly, statistics_type
 
@@ -33,34 +37,52 @@ def group_norm_relu(
         NotImplementedError: forward mode or torch.func asks for derivatives.
     """
     check(x, weight, bias, num_groups, rows, eps)
-    given, dtype = rows is not None, statistics_type(x)
-    if not given:
-        make = torch.zeros if len(weight) == 1 else torch.arange
-        rows = make(len(x), dtype=torch.int64, device=x.device)
+    dtype = statistics_type(x)
+    row_of_each = _default_rows(x, weight) if rows is None else rows
     x, weight, bias = lying_plainly(x), weight.to(dtype), bias.to(dtype)
     library_norm.refuse_derivatives(x, weight, bias)
-    if is_traced(x, weight, bias, rows):
-        return torch.ops.gmd.group_norm_relu(x, weight, bias, rows, num_groups, eps)[0]
-    if given:
+    if is_traced(x, weight, bias, row_of_each):
+        y: Tensor = torch.ops.gmd.group_norm_relu(x, weight, bias, row_of_each, num_groups, eps)[0]
+        return y
+    if rows is not None:
         check_values(rows, len(weight))
     kernels = dispatch.choose_for_norm(x)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
-        return _GroupNormReLU.apply(kernels, x, weight, bias, rows, num_groups, eps)
-    return kernels.group_norm_relu(x, weight, bias, rows, num_groups, eps)[0]
+        return _differentiable(kernels, x, weight, bias, row_of_each, num_groups, eps)
+    return kernels.group_norm_relu(x, weight, bias, row_of_each, num_groups, eps)[0]
+
+
+def _default_rows(x: Tensor, weight: Tensor) -> Tensor:
+    """[n] int64: the only row of the table for every sample, or row i for sample i."""
+    make = torch.zeros if len(weight) == 1 else torch.arange
+    return make(len(x), dtype=torch.int64, device=x.device)
+
+
+class _Context(library_norm.Context, Protocol):
+    kernels: TensorKernels  # of the forward pass, for the backward pass
 
 
 class _GroupNormReLU(torch.autograd.Function):
-    """Of eager calls: through torch.library each would take longer than a small tensor's kernel."""
+    """The way of eager calls: through torch.library each would take longer than a small tensor's kernel."""
 
     @staticmethod
-    def forward(ctx, kernels, x, weight, bias, rows, num_groups, eps):
+    def forward(
+        ctx: _Context,
+        kernels: TensorKernels,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        rows: Tensor,
+        num_groups: int,
+        eps: float,
+    ) -> Tensor:
         ctx.kernels = kernels
         y, mean, rstd = kernels.group_norm_relu(x, weight, bias, rows, num_groups, eps)
         ctx.save_for_backward(x, weight, bias, rows, mean, rstd)
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: _Context, grad: Tensor) -> tuple[None, Tensor | None, Tensor, Tensor, None, None, None]:
         library_norm.refuse_twice()
         saved, needs_x = ctx.saved_tensors, ctx.needs_input_grad[1]
         if is_traced(grad, *saved) or torch._C._functorch.is_legacy_batchedtensor(grad):
@@ -70,3 +92,7 @@ class _GroupNormReLU(torch.autograd.Function):
         else:
             dx, dweight, dbias = ctx.kernels.group_norm_relu_backward(grad, *saved, needs_x)
         return None, dx, dweight, dbias, None, None, None
+
+
+# torch says nothing of the types of `apply`
+_differentiable: Callable[[TensorKernels, Tensor, Tensor, Tensor, Tensor, int, float], Tensor] = _GroupNormReLU.apply

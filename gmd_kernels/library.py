@@ -5,7 +5,7 @@ T·P list entries. Gradients travel flat here, objective by objective: [T·P]. N
 grad, whatever the gradients do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -27,16 +27,18 @@ for _name in ("gram", "pcgrad_weights", "combine"):
 
 
 def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor:
-    return torch.ops.gmd.gram(_flat(gradients.rows), len(gradients.rows), groups)
+    grams: Tensor = torch.ops.gmd.gram(_flat(gradients.rows), len(gradients.rows), groups)
+    return grams
 
 
 def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
-    return torch.ops.gmd.pcgrad_weights(gram, order)
+    weights: Tensor = torch.ops.gmd.pcgrad_weights(gram, order)
+    return weights
 
 
 def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
-    results = iter(torch.ops.gmd.combine(_flat(gradients.rows), weights))
-    merged = []
+    results: Iterator[Tensor] = iter(torch.ops.gmd.combine(_flat(gradients.rows), weights))
+    merged: list[Tensor | None] = []
     for count, target in zip(gradients.reached, out, strict=True):
         if count == 0:
             merged.append(None if target is None else target.zero_())
@@ -68,25 +70,27 @@ def _combine(grads: list[Tensor | None], weights: Tensor) -> list[Tensor]:
     return [g for g in merged if g is not None]
 
 
-@torch.library.register_fake("gmd::gram", lib=_library)
-def _(grads: list[Tensor | None], num_objectives: int, groups: list[int]) -> Tensor:
+def _fake_gram(grads: list[Tensor | None], num_objectives: int, groups: list[int]) -> Tensor:
     gradients = check(_rows(grads, num_objectives))
     shape = check_groups(groups or None, len(gradients.reached)), num_objectives, num_objectives
     return torch.empty(shape, dtype=torch.float64, device=gradients.device)
 
 
-@torch.library.register_fake("gmd::pcgrad_weights", lib=_library)
-def _(gram: Tensor, order: Tensor) -> Tensor:
+def _fake_pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
     check_order(order, gram)
     return torch.empty_like(gram, memory_format=torch.contiguous_format)
 
 
-@torch.library.register_fake("gmd::combine", lib=_library)
-def _(grads: list[Tensor | None], weights: Tensor) -> list[Tensor]:
+def _fake_combine(grads: list[Tensor | None], weights: Tensor) -> list[Tensor]:
     gradients = check(_rows(grads, weights.shape[-1]))
     weights_per_parameter(weights, gradients)
     firsts = map(first_tensor, zip(*gradients.rows, strict=True))
     return [torch.empty_like(first) for first in firsts if first is not None]
+
+
+torch.library.register_fake("gmd::gram", _fake_gram, lib=_library)
+torch.library.register_fake("gmd::pcgrad_weights", _fake_pcgrad_weights, lib=_library)
+torch.library.register_fake("gmd::combine", _fake_combine, lib=_library)
 
 
 def _flat(rows: Rows) -> list[Tensor | None]:

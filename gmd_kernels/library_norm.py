@@ -1,5 +1,7 @@
 """torch.ops.gmd.group_norm_relu and its backward, for while torch traces; eager calls go to the backend directly."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -69,34 +71,57 @@ def _group_norm_relu_backward(
     return x.new_empty(0) if dx is None else dx, dweight, dbias
 
 
-@torch.library.register_fake("gmd::group_norm_relu", lib=_library)
-def _(x, weight, bias, rows, num_groups, eps):
+def _fake_group_norm_relu(
+    x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, num_groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     check(x, weight, bias, num_groups, rows, eps)
     check_tables(x, weight=weight, bias=bias)
     mean = weight.new_empty(len(x), num_groups)
     return torch.empty_like(lying_plainly(x)), mean, torch.empty_like(mean)
 
 
-@torch.library.register_fake("gmd::group_norm_relu_backward", lib=_library)
-def _(grad, x, weight, bias, rows, mean, rstd, needs_x):
+def _fake_group_norm_relu_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, needs_x: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     check_backward(grad, x, weight, bias, rows, mean, rstd)
     dx = torch.empty_like(lying_plainly(x)) if needs_x else x.new_empty(0)
     return dx, weight.new_empty(weight.shape), bias.new_empty(bias.shape)
 
 
-def _setup_context(ctx, inputs, output):
-    *tensors, _, _ = inputs
+class Context(Protocol):
+    """What torch hands from the forward to the backward pass."""
+
+    needs_input_grad: tuple[bool, ...]
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+    def mark_non_differentiable(self, *tensors: Tensor) -> None: ...
+
+
+def _setup_context(
+    ctx: Context,
+    inputs: tuple[Tensor, Tensor, Tensor, Tensor, int, float],
+    output: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    x, weight, bias, rows, _, _ = inputs
     _, mean, rstd = output
-    ctx.save_for_backward(*tensors, mean, rstd)
+    ctx.save_for_backward(x, weight, bias, rows, mean, rstd)
     ctx.mark_non_differentiable(mean, rstd)
 
 
-def _backward(ctx, grad, *_of_statistics):
+def _backward(
+    ctx: Context, grad: Tensor, *_of_statistics: Tensor | None
+) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
     refuse_twice()
     needs_x = ctx.needs_input_grad[0]
     dx, dweight, dbias = torch.ops.gmd.group_norm_relu_backward(grad, *ctx.saved_tensors, needs_x)
     return dx if needs_x else None, dweight, dbias, None, None, None
 
 
+torch.library.register_fake("gmd::group_norm_relu", _fake_group_norm_relu, lib=_library)
+torch.library.register_fake("gmd::group_norm_relu_backward", _fake_group_norm_relu_backward, lib=_library)
 torch.library.register_autograd("gmd::group_norm_relu", _backward, setup_context=_setup_context, lib=_library)
 _library.impl("group_norm_relu_backward", torch.library.fallthrough_kernel, "Autograd")

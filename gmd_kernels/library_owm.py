@@ -21,6 +21,8 @@ def _owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alp
     dispatch.choose_for_owm(projector).owm_update_(projector, weight_grad, mean_input, alpha)
 
 
-@torch.library.register_fake("gmd::owm_update_", lib=_library)
-def _(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
+def _fake_owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
     check(projector, weight_grad, mean_input, alpha)
+
+
+torch.library.register_fake("gmd::owm_update_", _fake_owm_update_, lib=_library)

@@ -10,7 +10,7 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def check(x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, rows: Tensor | None, eps: float) -> None:
-    """Everything but the values of `rows`."""
+    """Raises an error if anything but the values of `rows` is wrong."""
     if not isinstance(x, Tensor) or x.dtype not in DTYPES or x.layout is not torch.strided or x.ndim < 2:
         raise TypeError(f"x: expected float32, bfloat16, float16 or float64 [n, C, *spatial], got {tell_of(x)}")
     channels = x.shape[1]
@@ -23,6 +23,10 @@ def check(x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, rows: Tensor
         raise ValueError(f"bias: expected {list(weight.shape)} as weight, got {list(bias.shape)}")
     if not isinstance(eps, float | int) or not eps >= 0:
         raise ValueError(f"eps: expected a number of at least 0, got {eps!r}")
+    _check_rows(rows, x, weight)
+
+
+def _check_rows(rows: Tensor | None, x: Tensor, weight: Tensor) -> None:
     if rows is None:
         if len(weight) not in (1, len(x)):
             raise ValueError(f"rows: expected [n] = [{len(x)}] int64 where weight has {len(weight)} rows, got None")
@@ -34,7 +38,7 @@ def check(x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, rows: Tensor
 
 
 def check_values(rows: Tensor, num_rows: int) -> None:
-    """Kernels on the CPU trust them after this; on other devices the check would wait for the device."""
+    """Raises a ValueError if there is no such row. Kernels on the CPU trust them; for other devices this would wait."""
     if rows.device.type != "cpu":
         return
     for sample, row in enumerate(rows.tolist()):
@@ -43,7 +47,7 @@ def check_values(rows: Tensor, num_rows: int) -> None:
 
 
 def check_tables(x: Tensor, **tables: Tensor) -> None:
-    """What the kernels ask beyond `check`: no table is widened for them."""
+    """Raises a TypeError if a table is not of the statistics' type, which kernels ask for beyond `check`."""
     for name, table in tables.items():
         if table.dtype is not statistics_type(x):
             raise TypeError(f"{name}: expected {statistics_type(x)}, the type of the statistics, got {tell_of(table)}")
@@ -52,7 +56,7 @@ def check_tables(x: Tensor, **tables: Tensor) -> None:
 def check_backward(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor
 ) -> None:
-    """Everything but the values of `rows`."""
+    """Raises an error if anything but the values of `rows` is wrong."""
     if not isinstance(mean, Tensor) or mean.ndim != 2 or mean.layout is not torch.strided:
         raise ValueError(f"mean: expected [n, G], got {tell_of(mean)}")
     num_groups = int(mean.shape[1])
@@ -69,11 +73,12 @@ def check_backward(
 
 
 def statistics_type(x: Tensor) -> torch.dtype:
+    """The type of means and of the arithmetic: float64 for float64, else float32."""
     return torch.float64 if x.dtype is torch.float64 else torch.float32
 
 
 def lying_plainly(x: Tensor) -> Tensor:
-    """Contiguous or channels-last, as the kernels read it: x itself, or a copy, if it can be in the order of x."""
+    """Returns x or a copy of it, contiguous or channels-last as the kernels read it; a copy is in the order of x."""
     if _lies_plainly(x):
         return x
     copied = torch.empty_like(x, device="meta")  # has the strides that a copy would have

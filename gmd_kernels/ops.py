@@ -1,12 +1,12 @@
 """The contract: what each op takes and returns, checked before any backend sees it."""
 
 from collections.abc import Sequence
-from types import ModuleType
 
 from torch import Tensor
 
 from gmd_kernels import dispatch, library
 from gmd_kernels.checks import check_groups, check_order, check_permutations, weights_per_parameter
+from gmd_kernels.contract import GradientKernels
 from gmd_kernels.gradients import Gradients, Rows, is_traced, read
 from gmd_kernels.results import check_out
 
@@ -56,7 +56,8 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
 
 def project(gram: Tensor, order: Tensor) -> Tensor:
     """`pcgrad_weights` without its checks."""
-    return (library if is_traced(gram, order) else dispatch.choose_for_gram(gram)).pcgrad_weights(gram, order)
+    kernels: GradientKernels = library if is_traced(gram, order) else dispatch.choose_for_gram(gram)
+    return kernels.pcgrad_weights(gram, order)
 
 
 def combine(grads: Rows, weights: Tensor, out: Sequence[Tensor | None] | None = None) -> list[Tensor | None]:
@@ -81,6 +82,6 @@ def combine(grads: Rows, weights: Tensor, out: Sequence[Tensor | None] | None = 
     return backend_for(gradients).combine(gradients, weights_per_parameter(weights, gradients), out)
 
 
-def backend_for(gradients: Gradients) -> ModuleType:
-    """What the pipeline calls: torch's own ops while torch traces, the chosen backend otherwise."""
+def backend_for(gradients: Gradients) -> GradientKernels:
+    """The kernels that the pipeline calls: torch's own ops while torch traces, the chosen backend otherwise."""
     return library if gradients.traced else dispatch.choose(gradients)

@@ -38,7 +38,7 @@ def owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alph
     if is_traced() or _C is None or not _C.usual_owm(projector, weight_grad, mean_input, alpha):
         check(projector, weight_grad, mean_input, alpha)
         if is_traced(projector, weight_grad, mean_input):
-            return torch.ops.gmd.owm_update_(projector, weight_grad, mean_input, alpha)
+            torch.ops.gmd.owm_update_(projector, weight_grad, mean_input, alpha)
+            return
         check_memory(projector, weight_grad, mean_input)
     dispatch.choose_for_owm(projector).owm_update_(projector, weight_grad, mean_input, alpha)
-    return None

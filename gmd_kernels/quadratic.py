@@ -47,7 +47,7 @@ def complementarity(
     if normal is not None:
         normal = normal.unsqueeze(-1)
         z = z / normal.sum(dim=-2, keepdim=True)
-    centring = 0.2
+    centring: Tensor | float = 0.2
     for _ in range(steps):
         mu = product if product is not None else centring * (z * y).mean(dim=-2, keepdim=True)
         # M new_z + offset - multiplier * normal = new_y = total - ratio * new_z, the linear part of z * y = mu
@@ -84,23 +84,10 @@ def maximin_in_ball(gram: Tensor, offset: Tensor, radius: float, steps: int = 32
     s = torch.full_like(offset[..., :1, :], 0.3 / radius)
     y = matrix @ w + s * offset
     y = y - y.amin(dim=-2, keepdim=True) + 1
-    centring = 0.2
+    centring: Tensor | float = 0.2
     for _ in range(steps):
         mu = (centring * (w * y).mean(dim=-2, keepdim=True)).clamp(min=1e-17)
-        # matrix @ new_w + new_s * offset - multiplier = new_y = total - ratio * new_w
-        ratio, total = y / w, y + mu / w
-        columns = _solve(_factor(matrix, ratio), torch.cat([total, fixed], dim=-1))
-        free, across, shift = columns.split(1, dim=-1)
-        sum_free, scale, sum_shift = columns.sum(dim=-2, keepdim=True).split(1, dim=-1)
-        base, slope = free + across * ((1 - sum_free) / scale), across * (sum_shift / scale) - shift
-        # w' G w + 2 mu = (radius * new_s)^2 of w = base + new_s * slope, in 1 / new_s: its larger root. 2 mu, from the
-        # barrier of the cone that w' G w <= (radius * s)^2 is, keeps s from running ahead of w
-        c, b, _, a = _gramian(matrix, torch.cat([base, slope], dim=-1)).flatten(-2).unsqueeze(-2).split(1, dim=-1)
-        a, c = a - radius**2, c + 2 * mu
-        shrinkage = s * ((b * b - a * c).clamp(min=0).sqrt() - b) / c
-        new_s = s / shrinkage.clamp(0.25, 3)
-        new_w = base + new_s * slope
-        new_y = total - ratio * new_w
+        new_w, new_y, new_s = _newton_in_ball(matrix, fixed, radius, w, y, s, mu)
         step = _step(w, new_w, y, new_y)
         w, y, s = w.lerp(new_w, step), y.lerp(new_y, step), s.lerp(new_s, step)
         centring = (step - 1).square().clamp(min=0.1)
@@ -110,6 +97,29 @@ def maximin_in_ball(gram: Tensor, offset: Tensor, radius: float, steps: int = 32
     return torch.where(x.isfinite().all(dim=-1, keepdim=True), x, 0.0)  # rounding has made gram indefinite
 
 
+def _newton_in_ball(
+    matrix: Tensor, fixed: Tensor, radius: float, w: Tensor, y: Tensor, s: Tensor, mu: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the Newton step of `maximin_in_ball` leads: new w and y, [..., T, 1], and new s, [..., 1, 1].
+
+    `fixed` has the columns 1 and offset, [..., T, 2].
+    """
+    # matrix @ new_w + new_s * offset - multiplier = new_y = total - ratio * new_w
+    ratio, total = y / w, y + mu / w
+    columns = _solve(_factor(matrix, ratio), torch.cat([total, fixed], dim=-1))
+    free, across, shift = columns.split(1, dim=-1)
+    sum_free, scale, sum_shift = columns.sum(dim=-2, keepdim=True).split(1, dim=-1)
+    base, slope = free + across * ((1 - sum_free) / scale), across * (sum_shift / scale) - shift
+    # w' G w + 2 mu = (radius * new_s)^2 of w = base + new_s * slope, in 1 / new_s: its larger root. 2 mu, from the
+    # barrier of the cone that w' G w <= (radius * s)^2 is, keeps s from running ahead of w
+    c, b, _, a = _gramian(matrix, torch.cat([base, slope], dim=-1)).flatten(-2).unsqueeze(-2).split(1, dim=-1)
+    a, c = a - radius**2, c + 2 * mu
+    shrinkage = s * ((b * b - a * c).clamp(min=0).sqrt() - b) / c
+    new_s = s / shrinkage.clamp(0.25, 3)
+    new_w = base + new_s * slope
+    return new_w, total - ratio * new_w, new_s
+
+
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues [..., N] and eigenvectors [..., T, N] of symmetric matrices [..., T, T], in any order.
 
@@ -117,11 +127,13 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     the device: twelve sweeps, in each of which every pair is rotated once, T / 2 pairs at a time.
     """
     if matrix.device.type == "cpu":
-        return torch.linalg.eigh(matrix)
+        values, vectors = torch.linalg.eigh(matrix)
+        return values, vectors
     return _jacobi(matrix)
 
 
 def _jacobi(matrix: Tensor, sweeps: int = 12) -> tuple[Tensor, Tensor]:
+    """See `eigh`: Jacobi's method, with an extra row and column of zeros where T is odd."""
     size = matrix.shape[-1]
     matrix = torch.nn.functional.pad(matrix, (0, size % 2, 0, size % 2))
     half = matrix.shape[-1] // 2
@@ -144,20 +156,24 @@ def _jacobi(matrix: Tensor, sweeps: int = 12) -> tuple[Tensor, Tensor]:
 
 
 def _factor(matrix: Tensor, ratio: Tensor) -> Tensor:
-    return torch.linalg.cholesky_ex(matrix + torch.diag_embed(ratio.squeeze(-1)))[0]
+    """The Cholesky factor of the matrix with `ratio`, [..., T, 1], added to its diagonal."""
+    factor: Tensor = torch.linalg.cholesky_ex(matrix + torch.diag_embed(ratio.squeeze(-1)))[0]
+    return factor
 
 
 def _solve(factor: Tensor, right: Tensor) -> Tensor:
-    """Solution of L L' x = right, for the Cholesky factor L."""
+    """The solution x of L L' x = right, for the Cholesky factor L."""
     inner = torch.linalg.solve_triangular(factor, right, upper=False)
-    return torch.linalg.solve_triangular(factor.mT, inner, upper=True)
+    solution: Tensor = torch.linalg.solve_triangular(factor.mT, inner, upper=True)
+    return solution
 
 
 def _step(z: Tensor, new_z: Tensor, y: Tensor, new_y: Tensor) -> Tensor:
-    """How far to go, at most one, so that a hundredth of each entry is left."""
+    """How far to go towards the new values, at most 1, so that a hundredth of each entry is left."""
     least = torch.cat([new_z / z, new_y / y], dim=-2).amin(dim=-2, keepdim=True)
     return 0.99 / (1 - least).clamp(min=0.99)
 
 
 def _gramian(matrix: Tensor, columns: Tensor) -> Tensor:
+    """C' M C for columns C, [..., T, N]."""
     return columns.mT @ (matrix @ columns)

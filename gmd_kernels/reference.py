@@ -16,7 +16,10 @@ CHUNK = 2**20  # elements of each gradient that are held in float64 at a time
 
 @torch.no_grad()
 def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor:
-    """-> [K, T, T] float64; products and sums in float64."""
+    """-> [K, T, T] float64, symmetric to the bit; products and sums in float64.
+
+    The order of the sums is that of torch's matrix product, which differs from one processor to another.
+    """
     t, device = len(gradients.rows), gradients.device
     grams = torch.zeros(num_groups, t, t, dtype=torch.float64, device=device)
     for p, column in enumerate(zip(*gradients.rows, strict=True)):
@@ -27,6 +30,8 @@ def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor
         for pieces in zip(*(column[k].reshape(-1).split(CHUNK) for k in reached), strict=True):
             rows = torch.stack([piece.double() for piece in pieces])
             products += rows @ rows.T
+        # a library may add up <g_i, g_j> in another order than <g_j, g_i>: one half serves both
+        products = products.triu() + products.triu(1).T
         index = torch.tensor(reached, device=device)
         grams[groups[p] if groups else 0].index_put_((index[:, None], index[None, :]), products, accumulate=True)
     return grams

@@ -7,7 +7,11 @@ from torch import Tensor
 @torch.no_grad()
 def owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
     """See gmd_kernels.owm_update_; nothing here waits for a device."""
-    left, h = weight_grad.to(projector.dtype), mean_input.to(projector.dtype)
+    # copies that lie together: a library may add up strided or unaligned memory in another order
+    left, h = (
+        given.to(projector.dtype, copy=True, memory_format=torch.contiguous_format)
+        for given in (weight_grad, mean_input)
+    )
     k = projector @ h
     along = torch.dot(h.double(), k.double())
     # what is below 0 are rounding errors: of a positive semi-definite projector k is 0 there
@@ -15,4 +19,5 @@ def owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alph
     finite = along.isfinite() & left.isfinite().all()
     step = step.where(finite, 0.0)
     projector.sub_(torch.outer(step, step))  # entry (i, j) as entry (j, i): the same bits
-    weight_grad.copy_((left @ projector).where(finite, torch.nan))
+    result = (left @ projector).where(finite, torch.nan)
+    weight_grad.copy_(result.to(weight_grad.dtype))  # by itself copy_ flips the sign of a lazily negated float16 tensor

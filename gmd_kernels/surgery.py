@@ -1,11 +1,26 @@
-"""The pipeline: gradients -> Gramian -> weights -> one gradient."""
+"""The pipeline: gradients -> Gramian -> weights -> one gradient.
+
+Without a weighting the pipeline is GMD (Wang et al., AAAI 2024): each objective's gradient is projected off those that
+it conflicts with, in a random order (PCGrad, Yu et al., NeurIPS 2020). A parameter that every objective reaches is
+shared and gets the mean of the projected gradients, or their sum with reduction="sum"; any other is private and gets
+their sum. An objective reaches a parameter by any gradient, one of zeros included; by None it does not.
+
+With groups, the surgery of each group of parameters, of a module for instance, is one by itself. All groups together
+still take two passes over the gradients, and a weighting sees one group's Gramian at a time.
+
+With a mixing matrix the given gradients are not the objectives' own, but B others that these are combinations of. Their
+Gramian is mixed instead, and so are the weights: no objective's gradient is ever made. With a scale the given gradients
+are too large by that factor, as those of a loss that torch.amp.GradScaler has scaled. Gramian and result are not.
+"""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from gmd_kernels.checks import check_groups, check_mixing, check_scale, check_shared, weights_per_parameter
+from gmd_kernels.contract import GradientKernels, WholeSurgery
 from gmd_kernels.gradients import Gradients, Rows, read
 from gmd_kernels.ops import backend_for
 from gmd_kernels.results import check_out
@@ -15,8 +30,8 @@ from gmd_kernels.weightings import check_reduction, pcgrad
 Weighting = Callable[[Tensor], Tensor]
 
 
-class Surgery(tuple):
-    """What `surgery` returns; unpacks as `merged, gram = surgery(grads)`.
+class Surgery(tuple[list[Tensor | None], Tensor]):
+    """The result of `surgery`; it unpacks as `merged, gram = surgery(grads)`.
 
     Attributes:
         merged: P tensors, `None` for a parameter that no objective reaches.
@@ -25,12 +40,16 @@ class Surgery(tuple):
             groups.
     """
 
-    def __new__(cls, merged: list[Tensor | None], gram: Tensor, weights: Tensor):
+    merged: list[Tensor | None]
+    gram: Tensor
+    weights: Tensor
+
+    def __new__(cls, merged: list[Tensor | None], gram: Tensor, weights: Tensor) -> "Surgery":
         self = super().__new__(cls, (merged, gram))
         self.merged, self.gram, self.weights = merged, gram, weights
         return self
 
-    def __getnewargs__(self):  # for copies and pickles
+    def __getnewargs__(self) -> tuple[list[Tensor | None], Tensor, Tensor]:  # for copies and pickles
         return self.merged, self.gram, self.weights
 
 
@@ -46,53 +65,67 @@ def surgery(
     shared: Tensor | None = None,
     scale: Tensor | float | None = None,
 ) -> Surgery:
-    """One gradient from those of T objectives: reads them twice, writes the result once.
-
-    Without a `weighting` this is GMD (Wang et al., AAAI 2024): PCGrad in a random order; a parameter that every
-    objective reaches (shared) gets the mean of the projected gradients, or their sum with reduction="sum"; any other
-    (private) their sum.
+    """Merges the gradients of T objectives into one, by GMD or a weighting: reads them twice, writes the result once.
 
     Args:
         grads: T sequences of P tensors or `None`s, see `gram`; B of them with `mixing`.
-        weighting: Gramian [T, T] float64 -> weights [T], or [P, T]; used for every parameter alike. One of
-            `gmd_kernels.weightings`, or any callable.
-        groups: P ints 0..K-1, the group of each parameter, a module's for instance: the surgery of each group by
-            itself, in the same two passes. A weighting sees one group's Gramian at a time.
-        reduction: "mean" or "sum", for shared parameters; GMD only.
+        weighting: Gramian [T, T] float64 -> weights [T], or [P, T]; any of `gmd_kernels.weightings`. None is GMD.
+        groups: P ints 0..K-1, the group of each parameter; the surgery of each group is one by itself.
+        reduction: "mean" or "sum", what GMD makes of the projected gradients of a shared parameter.
         generator: source of GMD's projection order; torch's default generator otherwise, as inside torch.compile.
-        out: see `combine`.
-        mixing: [T, B] float64 on the CPU, for gradients that are known as combinations of B others: `grads` holds
-            those, and objective t's gradient is sum_b mixing[t, b] * grads[b]. No objective's gradient is ever made.
-        shared: [P] bool on the CPU, which parameters are shared, for GMD. By default those that every one of `grads`
-            reaches: an objective reaches a parameter by any gradient, one of zeros included; by None it does not.
-        scale: what the gradients are too large by, as those of a loss that torch.amp.GradScaler has scaled: a number
-            other than zero, or a tensor of one on the gradients' device. Gramian and result are without it.
+        out: P tensors or `None`s to write into, see `combine`.
+        mixing: [T, B] float64 on the CPU. Objective t's gradient is sum_b mixing[t, b] * grads[b].
+        shared: [P] bool on the CPU, GMD's shared parameters; by default those that every one of `grads` reaches.
+        scale: a number other than 0, or one in a tensor on the gradients' device: what the gradients are too large by.
 
-    Returns:
-        The merged gradients and the Gramian, as a pair; with the weights, see `Surgery`.
-
-    Raises:
-        ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.
-            Nothing is written then.
+    Raises ValueError or TypeError if an argument is malformed, and writes nothing then; the message says what came.
     """
+    _check_gmd_options(weighting, reduction, generator, shared)
+    gradients = read(grads)
+    out = check_out(out, gradients)
+    num_groups = check_groups(groups, len(gradients.reached))
+    scale = _check_relation(mixing, shared, scale, gradients)
+    backend = backend_for(gradients)
+    at_once: WholeSurgery | None = getattr(backend, "surgery", None)
+    if at_once is not None and weighting is None and mixing is None and shared is None and scale is None:
+        merged, grams, weights = at_once(gradients, groups or [], num_groups, reduction, generator, out)
+        return Surgery(merged, grams, weights) if groups is not None else Surgery(merged, grams[0], weights[0])
+    gmd = partial(_gmd_weights, gradients, shared, groups, reduction, generator)
+    weigh = gmd if weighting is None else partial(_weights, weighting, groups)
+    return _in_steps(backend, gradients, groups, num_groups, mixing, scale, weigh, out)
+
+
+def _check_gmd_options(
+    weighting: Weighting | None, reduction: str, generator: torch.Generator | None, shared: Tensor | None
+) -> None:
+    """Raises a ValueError for a reduction that GMD does not have, and for options of GMD's beside a weighting."""
     check_reduction(reduction)
     if weighting is not None and (reduction != "mean" or generator is not None):
         raise ValueError("reduction and generator belong to GMD: give them to the weighting instead")
     if weighting is not None and shared is not None:
         raise ValueError("shared belongs to GMD: a weighting's weights are for every parameter alike")
-    gradients = read(grads)
-    out = check_out(out, gradients)
-    num_groups = check_groups(groups, len(gradients.reached))
+
+
+def _check_relation(
+    mixing: Tensor | None, shared: Tensor | None, scale: Tensor | float | None, gradients: Gradients
+) -> Tensor | float | None:
+    """Checks what relates the given gradients to the objectives; returns the scale, a tensor as a scalar."""
     check_mixing(mixing, gradients)
     check_shared(shared, gradients)
-    scale = check_scale(scale, gradients)
-    backend = backend_for(gradients)
+    return check_scale(scale, gradients)
 
-    plain = mixing is None and shared is None and scale is None
-    if weighting is None and plain and hasattr(backend, "surgery"):  # all of GMD in one call
-        merged, grams, weights = backend.surgery(gradients, groups or [], num_groups, reduction, generator, out)
-        return Surgery(merged, *(grams, weights) if groups is not None else (grams[0], weights[0]))
-    shared = _shared(gradients) if shared is None else shared
+
+def _in_steps(
+    backend: GradientKernels,
+    gradients: Gradients,
+    groups: Sequence[int] | None,
+    num_groups: int,
+    mixing: Tensor | None,
+    scale: Tensor | float | None,
+    weigh: Callable[[Tensor], tuple[Tensor, Tensor]],
+    out: list[Tensor | None],
+) -> Surgery:
+    """Calls the backend for the Gramian and for the combination; `weigh` comes between, see `_gmd_weights`."""
     grams = backend.gram(gradients, groups or [], num_groups)
     if mixing is not None:
         mixing = upload(mixing.contiguous(), gradients.device)
@@ -101,11 +134,7 @@ def surgery(
     if scale is not None:
         grams = grams / scale / scale
     gram = grams[0] if groups is None else grams
-    if weighting is None:
-        weights, per_parameter = _gmd_weights(gram, shared, groups, reduction, generator)
-    else:
-        weights = _weights(weighting, gram)
-        per_parameter = weights if groups is None else weights[_on(weights.device, groups)]
+    weights, per_parameter = weigh(gram)
     per_parameter = weights_per_parameter(per_parameter, gradients, gram.shape[-1])
     if mixing is not None:
         per_parameter = per_parameter @ mixing
@@ -114,41 +143,46 @@ def surgery(
     return Surgery(backend.combine(gradients, per_parameter, out), gram, weights)
 
 
-def _weights(weighting: Weighting, gram: Tensor) -> Tensor:
-    """[T] of one Gramian, [K, T] of K."""
+def _weights(weighting: Weighting, groups: Sequence[int] | None, gram: Tensor) -> tuple[Tensor, Tensor]:
+    """The weighting's weights, [T] or [K, T], and the same for each parameter, [T] or [P, T]."""
     if gram.ndim == 2 or _is_batched(weighting):
-        return weighting(gram)
-    return torch.stack([weighting(one) for one in gram])
+        weights = weighting(gram)
+    else:
+        weights = torch.stack([weighting(one) for one in gram])
+    return weights, weights if groups is None else weights[_on(weights.device, groups)]
 
 
 def _is_batched(weighting: Weighting) -> bool:
-    """Whether it takes [K, T, T]; of `functools.partial`, its function tells."""
-    return getattr(getattr(weighting, "func", weighting), "batched", False)
-
-
-def _shared(gradients: Gradients) -> Tensor | None:
-    """[P] bool on the CPU: which parameters every row reaches; None if all are."""
-    shared = [count == len(gradients.rows) for count in gradients.reached]
-    return None if all(shared) else torch.tensor(shared, device="cpu")
+    """Whether a weighting takes [K, T, T]; of a `functools.partial`, its function tells."""
+    batched: bool = getattr(getattr(weighting, "func", weighting), "batched", False)
+    return batched
 
 
 def _gmd_weights(
-    gram: Tensor,
+    gradients: Gradients,
     shared: Tensor | None,
     groups: Sequence[int] | None,
     reduction: str,
     generator: torch.Generator | None,
+    gram: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """For shared parameters, [T] or [K, T], and for each parameter, [T] or [P, T]."""
+    """GMD's weights for shared parameters, [T] or [K, T], and those for each parameter, [T] or [P, T]."""
     total = pcgrad(gram, generator)
     weights = total / gram.shape[-1] if reduction == "mean" else total
     of_shared, of_private = weights, total
     if groups is not None:
         index = _on(total.device, groups)
         of_shared, of_private = weights[index], total[index]
+    shared = _reached_by_all(gradients) if shared is None else shared
     if reduction == "sum" or shared is None:
         return weights, of_shared
     return weights, torch.where(upload(shared.long(), total.device).bool()[:, None], of_shared, of_private)
+
+
+def _reached_by_all(gradients: Gradients) -> Tensor | None:
+    """[P] bool on the CPU: which parameters all of the given gradients reach; None if that is every parameter."""
+    shared = [count == len(gradients.rows) for count in gradients.reached]
+    return None if all(shared) else torch.tensor(shared, device="cpu")
 
 
 def _on(device: torch.device, numbers: Sequence[int]) -> Tensor:

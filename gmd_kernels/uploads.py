@@ -1,4 +1,4 @@
-"""From the host to a device, without waiting for it."""
+"""Sends small tables of numbers from the host to a device, without waiting for the device."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,13 @@ _captured: list[Tensor] = []  # what CUDA graphs copy at every replay: for good,
 
 
 def upload(here: Tensor, device: torch.device) -> Tensor:
-    """A contiguous tensor of int64 or float64 on the CPU -> the same on the device.
+    """Returns a copy on the device of a contiguous int64 or float64 tensor on the CPU.
 
-    What torch.compile makes of it is a plain copy, which does wait.
+    Inside torch.compile this is a plain copy, which does wait.
     """
     if device.type != "cuda" or torch.compiler.is_compiling():
         return here.to(device)
-    if hasattr(_C, "upload"):
+    if _C is not None and hasattr(_C, "upload"):
         return _C.upload(here.view(torch.int64), device).view(here.dtype)
     # torch gives pinned memory to another only when the copies out of it are done: it notes the stream of each
     pinned = here.pin_memory()

@@ -6,6 +6,7 @@ weights of a Gramian that is not finite are NaN, but for those of `mean`, `sum` 
 
 import math
 from collections.abc import Callable
+from typing import ParamSpec
 
 import torch
 from torch import Tensor
@@ -16,10 +17,12 @@ from gmd_kernels.ops import project
 from gmd_kernels.order import projection_order
 from gmd_kernels.quadratic import NOISE, complementarity, eigh, maximin_in_ball
 
+_P = ParamSpec("_P")
 
-def batched(weighting: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Marks a weighting that takes [..., T, T]; `surgery` calls any other group by group."""
-    weighting.batched = True
+
+def batched(weighting: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
+    """Marks a weighting that takes [..., T, T], many Gramians at once; `surgery` calls any other group by group."""
+    weighting.__dict__["batched"] = True
     return weighting
 
 
@@ -230,9 +233,9 @@ def gradvac(gram: Tensor, cosines: Tensor, beta: float = 0.01, generator: torch.
 
     Args:
         gram: [..., T, T] float64.
-        cosines: [..., T, T] float64, the moving averages, zeros at first. They are the caller's, for a checkpoint
-            say: each call updates them in place, cosines += beta (cosine met - cosines), but for gradients that are
-            zero or not finite. `functools.partial(gradvac, cosines=cosines)` is a weighting.
+        cosines: [..., T, T] float64, the moving averages, zeros at first. The caller keeps them; each call updates them
+            in place, cosines += beta (cosine met - cosines), but for gradients that are zero or not finite.
+            `functools.partial(gradvac, cosines=cosines)` is a weighting.
         beta: 0 < beta <= 1.
         generator: source of the order; torch's default generator otherwise.
 
@@ -241,13 +244,10 @@ def gradvac(gram: Tensor, cosines: Tensor, beta: float = 0.01, generator: torch.
     if not 0 < beta <= 1:
         raise ValueError(f"beta: expected above 0 and at most 1, got {beta}")
     units, lengths, undefined = _cosines(gram)
-    if cosines.shape != gram.shape or cosines.dtype != torch.float64 or cosines.device != gram.device:
-        expected = f"float64 {list(gram.shape)} on {gram.device}"
-        raise ValueError(f"cosines: expected {expected}, got {cosines.dtype} {list(cosines.shape)} on {cosines.device}")
+    _check_averages(cosines, gram)
     size = gram.shape[-1]
     order = projection_order(size, generator, gram.device, gram.shape[:-2].numel()).reshape(*gram.shape[:-1], size - 1)
-    there = (lengths > 0) & (undefined == 0)
-    met = cosines.clone()
+    there, met = (lengths > 0) & (undefined == 0), cosines.clone()
     # row i: what gradient i has become, in units of |g_i|, as a combination of unit gradients; products with those
     turned = torch.eye(size, dtype=gram.dtype, device=gram.device).expand_as(gram).clone()
     products = units
@@ -259,14 +259,24 @@ def gradvac(gram: Tensor, cosines: Tensor, beta: float = 0.01, generator: torch.
         both = (square > NOISE) & there.unsqueeze(-1) & there.gather(-1, j.squeeze(-1)).unsqueeze(-1)
         length = square.clamp(min=NOISE).sqrt()
         cosine = (products.gather(-1, j) / length).clamp(-1, 1)
-        sine, target_sine = (1 - cosine * cosine).sqrt(), (1 - target * target).clamp(min=0).sqrt()
-        added = length * (target * sine - cosine * target_sine) / target_sine.clamp(min=1e-8)
-        added = torch.where(both & (cosine < target), added, 0.0)
+        added = torch.where(both & (cosine < target), _amount(length, cosine, target), 0.0)
         turned = turned.scatter_add(-1, j, added)
         products = products + added * units.take_along_dim(j, dim=-2)
         met = met.scatter(-1, j, torch.where(both, cosine, target))
     cosines.lerp_(met, beta)
     return torch.where(lengths > 0, (turned * lengths.unsqueeze(-1)).sum(dim=-2) / lengths, 1.0) + undefined
+
+
+def _check_averages(cosines: Tensor, gram: Tensor) -> None:
+    if cosines.shape != gram.shape or cosines.dtype != torch.float64 or cosines.device != gram.device:
+        expected = f"float64 {list(gram.shape)} on {gram.device}"
+        raise ValueError(f"cosines: expected {expected}, got {cosines.dtype} {list(cosines.shape)} on {cosines.device}")
+
+
+def _amount(length: Tensor, cosine: Tensor, target: Tensor) -> Tensor:
+    """How much of a unit vector to add to a vector of this length so that their cosine becomes the target."""
+    sine, target_sine = (1 - cosine * cosine).sqrt(), (1 - target * target).clamp(min=0).sqrt()
+    return length * (target * sine - cosine * target_sine) / target_sine.clamp(min=1e-8)
 
 
 def check_reduction(reduction: str) -> None:

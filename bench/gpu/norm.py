@@ -155,20 +155,25 @@ def main() -> int:
 
 
 def measure_and_show(measure: Callable[..., list[dict]], folder: Path, card: dict, deadline: float) -> int:
-    """As many levels as there is time for, the largest first."""
+    """Measures as many levels as there is time for, the largest first. An interruption ends it early, and is told."""
     left = [(*level, dtype) for level in LEVELS.items() for dtype in (torch.bfloat16, torch.float32)]
-    table = pd.DataFrame({"error": [f"nothing was measured in {SECONDS} s"]})
-    rows = []
-    while left and monotonic() < deadline:
-        rows += measure(*left.pop(0))
-        table = write_csv(folder / CSV, rows, card)  # what is there counts
+    table = pd.DataFrame({"error": ["nothing was measured in the time that there was"]})
+    rows: list[dict] = []
+    status = 0
+    try:
+        while left and monotonic() < deadline:
+            rows += measure(*left[0])
+            left.pop(0)
+            table = write_csv(folder / CSV, rows, card)  # what is there counts
+    except KeyboardInterrupt:
+        status = 1
     if left:
         print(f"left out, for want of time: {len(left)} of the smaller levels")
     if rows:
         print(markdown(table))
     wrong = table[table["error"] != ""]
     print(*wrong.to_dict("records"), sep="\n", file=sys.stderr)
-    return int(len(wrong) > 0)
+    return max(status, int(len(wrong) > 0))
 
 
 if __name__ == "__main__":

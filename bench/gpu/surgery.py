@@ -1,4 +1,4 @@
-"""`python -m bench.gpu.surgery FOLDER`: leaves surgery_gpu.csv and pictures of it in FOLDER."""
+"""`python -m bench.gpu.surgery FOLDER`: the surgery on a GPU, case by case; leaves surgery_gpu.csv in FOLDER."""
 
 import argparse
 import sys
@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
-import matplotlib
 import pandas as pd
 import torch
 
@@ -17,7 +16,6 @@ from bench.measure.contestants import OURS
 from bench.measure.files import write_csv
 from bench.measure.host import gpu_columns
 from bench.measure.surgery import with_ratio_to_float32
-from bench.tables import plot
 from bench.tables.results import errors
 from bench.tables.surgery import gpu_markdown, surgery_markdown
 from bench.tables.targets import GPU_TARGETS, verdicts
@@ -56,14 +54,11 @@ def measure_and_show(measure: Callable[[Case], list[dict]], folder: Path, card: 
         print(f"left out, for want of time: {', '.join(case.name for case in left)}", flush=True)
     if not rows:
         return 1
-    return max(status, show(write_csv(folder / CSV, with_ratio_to_float32(rows), card), folder))
+    return max(status, show(write_csv(folder / CSV, with_ratio_to_float32(rows), card)))
 
 
-def show(table: pd.DataFrame, folder: Path) -> int:
-    """Tables and verdicts on the screen, pictures into the folder."""
-    matplotlib.use("Agg")
-    for name, draw in (("surgery_gpu.png", plot.draw_surgery), ("floors_gpu.png", plot.draw_floors)):
-        print(plot.save(draw(table), folder / name))
+def show(table: pd.DataFrame) -> int:
+    """Prints tables and verdicts, and on stderr what has failed. Returns 1 if anything has, a missing peer aside."""
     print("", surgery_markdown(table), gpu_markdown(table), "", sep="\n\n")
     print(*verdicts(table, GPU_TARGETS), sep="\n")
     failed = errors(table)

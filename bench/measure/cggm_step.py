@@ -11,7 +11,7 @@ from bench.measure.memory import allocated_peak
 from bench.measure.phases import time_phases
 from bench.measure.sequences import BATCH, LENGTH, full_loss, make_batch, make_network, tensors_of
 from bench.measure.step import Stopwatch
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.surgery import CGGM, MeanGradient, Report
 from gmd.training.tasks.criteria import absolute_error, negative_error

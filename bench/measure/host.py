@@ -6,7 +6,7 @@ import re
 import subprocess
 from datetime import datetime, timezone
 from importlib import util
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -14,6 +14,8 @@ import torch
 import gmd_kernels as gk
 
 ROOT = Path(__file__).resolve().parents[2]
+UNKNOWN = "unknown"
+LONGEST_QUERY = 20.0  # seconds
 
 
 def host_columns() -> dict[str, object]:
@@ -32,27 +34,46 @@ def host_columns() -> dict[str, object]:
 def gpu_columns() -> dict[str, object]:
     """Card, its driver, versions, commit, date (UTC); of the GPU that is the current one."""
     card = torch.cuda.get_device_properties()
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
     return {
         "gpu": card.name,
         "gpu_MB": round(card.total_memory / 1e6),
         "multiprocessors": card.multi_processor_count,
         "L2_MB": round(card.L2_cache_size / 1e6),
-        "driver": subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip(),
+        "driver": _driver(),
         "cuda": torch.version.cuda,
         "caches": "flushed before each call",
         **_software("triton", "torchjd"),
     }
 
 
+def _driver() -> str:
+    """The version of NVIDIA's driver; "unknown" where nvidia-smi is missing, fails, or does not answer."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=LONGEST_QUERY)
+    except (OSError, subprocess.SubprocessError):
+        return UNKNOWN
+    return done.stdout.strip() or UNKNOWN
+
+
 def _software(*packages: str) -> dict[str, str]:
-    versions = {name: version(name) if util.find_spec(name) else "not installed" for name in packages}
+    """The versions of torch and of `packages`, the commit, the date."""
+    versions = {name: _version(name) for name in packages}
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
     return {"torch": torch.__version__, **versions, "commit": _commit(), "date": now}
 
 
+def _version(package: str) -> str:
+    if util.find_spec(package) is None:
+        return "not installed"
+    try:
+        return version(package)
+    except PackageNotFoundError:  # there without metadata of its own, as part of another package for instance
+        return UNKNOWN
+
+
 def _cores() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -75,7 +96,7 @@ def _commit() -> str:
         commit = _git("rev-parse", "--short", "HEAD")
         return commit + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):  # no git, or no repository
-        return os.environ.get("GMD_COMMIT", "unknown")
+        return os.environ.get("GMD_COMMIT", UNKNOWN)
 
 
 def _git(*arguments: str) -> str:

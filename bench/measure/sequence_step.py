@@ -18,12 +18,12 @@ from bench.measure.peers import published
 from bench.measure.phases import time_phases
 from bench.measure.sequences import BATCH, LENGTH, make_batch, make_network, subset_losses, tensors_of
 from bench.measure.step import Stopwatch
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.network import SequenceNetwork
-from gmd.models.sequences.transformer import SharedTransformer
+from gmd.models.sequences.shared_transformer import SharedTransformer
 from gmd.subsets import all_subsets
 from gmd.surgery import GMD, MeanGradient
-from gmd.surgery.passes import Row, gradients_of
+from gmd.surgery._passes import Row, gradients_of
 from gmd.training.tasks.criteria import absolute_error
 
 PHASES = ("forward", "gradients", "optimizer")

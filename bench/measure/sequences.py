@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gmd.data.padded import Padded
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.subsets import Subset
 from gmd.training.objectives import full_objective, subset_objectives

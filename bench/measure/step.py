@@ -4,7 +4,7 @@ Every way starts from one network, trained for a while on a few cases: the gradi
 alike than they ever are again, and compression would look better than it is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -23,16 +23,16 @@ from bench.measure.peers import published
 from bench.measure.published_unet import as_published
 from bench.measure.timing import summary
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.subsets import all_subsets
-from gmd.surgery.passes import gradients_of
-from gmd.surgery.paths import Basis, path_gradients
+from gmd.surgery._passes import gradients_of
+from gmd.surgery._paths import Basis, path_gradients
 from gmd.training.objectives import subset_objectives
 
 PHASES = ("forward", "backward", "surgery", "optimizer")
 SEED = 0
-TRAINED_STEPS, CASES = 40, 4
+TRAINED_STEPS, CASES = 40, 4  # before anything is measured, on so many cases
 ENERGY = 1e-3  # that compression discards at most
 
 
@@ -77,14 +77,15 @@ class Step:
     width: float
     size: int
     device: str = "cpu"
+    trained_steps: int = TRAINED_STEPS
     network: UNet3d = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self):
-        sample = make_case(self.size, seed=0)
+        sample = _case(self.size, seed=0)
         self.volumes, self.target = (tensor.to(self.device) for tensor in sample)  # [M, 1, X, Y, Z], [1, R, X, Y, Z]
         self.network = UNet3d(MODALITIES, REGIONS, self.width).to(self.device)
-        self.network.load_state_dict(_trained(self.width, self.size, self.device))
+        self.network.load_state_dict(_trained(self.width, self.size, self.device, self.trained_steps))
         if self.way == PUBLISHED:
             as_published(self.network)
         else:
@@ -161,18 +162,38 @@ def measure_step(
     width: float, size: int, rounds: int, on_round: Callable[[], object], device: str = "cpu"
 ) -> list[dict]:
     """A row for each way and phase ("total" among them); errors instead of times if the merged gradients differ."""
-    steps = {name: Step(name, width, size, device) for name in WAYS}
-    rows = _check(steps)
-    if any(row["error"] for row in rows):
-        return rows
+    found = rows_of_step(width, size, rounds, device)
+    rows = next(found)
+    for after_a_round in found:
+        rows = after_a_round
+        on_round()
+    return rows
 
+
+def rows_of_step(
+    width: float, size: int, rounds: int, device: str = "cpu", trained_steps: int = TRAINED_STEPS
+) -> Iterator[list[dict]]:
+    """Yields all rows that there are, as they come: after the check one for each way, without times.
+
+    Then, after each round, one for each way and phase, with the medians of the rounds so far. If the merged gradients
+    of a way differ from the published one's, its row says so, and nothing is timed.
+    """
+    steps = {name: Step(name, width, size, device, trained_steps) for name in WAYS}
+    checked = _check(steps)
+    yield checked
+    if any(row["error"] for row in checked):
+        return
     laps: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name, step in steps.items():
             watch = Stopwatch(device)
             step.run(watch)
             laps[name].append(watch.laps | {"total": sum(watch.laps.values())})
-        on_round()
+        yield _timed(checked, laps)
+
+
+def _timed(rows: list[dict], laps: dict[str, list[dict[str, float]]]) -> list[dict]:
+    """Each way's row of the check, once for each phase, with what its rounds so far have taken."""
     timed = [
         row | {"phase": phase} | summary([lap[phase] for lap in laps[row["contestant"]]])
         for row in rows
@@ -234,13 +255,19 @@ def shared_difference(network: UNet3d, ours: Sequence[Tensor | None], theirs: Se
 
 
 @cache
-def _trained(width: float, size: int, device: str) -> dict[str, Tensor]:
+def _case(size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """`make_case`, made once: a large one takes a second, and every way starts from the same. Do not write into it."""
+    return make_case(size, seed)
+
+
+@cache
+def _trained(width: float, size: int, device: str, steps: int) -> dict[str, Tensor]:
     """Parameters after some steps on the mean of all objectives, in float32."""
     torch.manual_seed(SEED)
     network = UNet3d(MODALITIES, REGIONS, width).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    for turn in range(TRAINED_STEPS):
-        volumes, target = (tensor.to(device) for tensor in make_case(size, seed=turn % CASES))
+    for turn in range(steps):
+        volumes, target = (tensor.to(device) for tensor in _case(size, seed=turn % CASES))
         values = {m: network(volumes[i : i + 1], i) for i, m in enumerate(MODALITIES)}
         pairs = Pairs(1, {m: [0] for m in MODALITIES}, values)
         loss = torch.stack(list(subset_objectives(pairs, target, region_loss).values())).mean()

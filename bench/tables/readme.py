@@ -3,12 +3,15 @@
 import re
 from pathlib import Path
 
+import pandas as pd
+
 from bench.measure import numerics
 from bench.measure.files import RESULTS
 from bench.measure.host import ROOT
 from bench.tables import sentiment as sentiment_tables
 from bench.tables import study as study_tables
 from bench.tables.evaluation import evaluation_markdown
+from bench.tables.methods import methods_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
 from bench.tables.results import read_results
@@ -17,9 +20,10 @@ from bench.tables.step import step_markdown
 from bench.tables.surgery import gpu_markdown, kernels_markdown, memory_markdown, surgery_markdown
 from gmd.files import replacing
 
-README, NUMERICS, STEP = ROOT / "README.md", ROOT / "docs" / "numerics.md", ROOT / "docs" / "step.md"
-STUDY, SENTIMENT = ROOT / "docs" / "study.md", ROOT / "docs" / "sentiment.md"
-DEMO = ROOT / "docs" / "demo" / "table.md"
+README = ROOT / "README.md"
+DEMO, BENCHMARK, STEP = (ROOT / "docs" / f"{name}.md" for name in ("demo", "benchmark", "step"))
+NUMERICS, STUDY, SENTIMENT = (ROOT / "docs" / f"{name}.md" for name in ("numerics", "study", "sentiment"))
+DEMO_TABLE = ROOT / "docs" / "demo" / "table.md"
 
 
 def tables() -> dict[Path, dict[str, str]]:
@@ -27,13 +31,17 @@ def tables() -> dict[Path, dict[str, str]]:
     surgery, steps, norm, evaluation = (
         read_results(RESULTS / f"{name}_cpu.csv") for name in ("surgery", "step", "norm", "evaluation")
     )
+    study, mosi, digits = (read_results(RESULTS / f"{name}.csv") for name in ("study", "mosi", "digits"))
     return {
         README: {
-            "demo table": DEMO.read_text(encoding="utf-8"),
+            "demo": demo_sentence(pd.read_csv(DEMO_TABLE.with_suffix(".csv"))),
             "surgery table": surgery_markdown(surgery),
+            "methods table": methods_markdown(study, mosi, digits),
+        },
+        DEMO: {"demo table": DEMO_TABLE.read_text(encoding="utf-8")},
+        BENCHMARK: {
             "memory table": memory_markdown(surgery),
             "kernels table": kernels_markdown(surgery),
-            "step table": step_markdown(steps),
             "gpu": gpu_section(RESULTS),
         },
         STEP: {
@@ -42,15 +50,26 @@ def tables() -> dict[Path, dict[str, str]]:
             "evaluation table": evaluation_markdown(evaluation),
         },
         NUMERICS: {"numerics table": numerics.markdown(read_results(RESULTS / "numerics_cpu.csv"))},
-        STUDY: study_tables.sections(read_results(RESULTS / "study.csv")),
-        SENTIMENT: sentiment_sections(RESULTS),
+        STUDY: study_tables.sections(study),
+        SENTIMENT: sentiment_sections(mosi, digits),
     }
 
 
-def sentiment_sections(results: Path) -> dict[str, str]:
+def demo_sentence(demo: pd.DataFrame) -> str:
+    """What the README says beside the picture: whole tumour with all modalities, on average, and with the worst one."""
+    scores = demo.set_index("subset")["WT"]
+    singles = scores[scores.index.intersection(demo.columns.drop("mean"))]
+    full = max(scores.index, key=lambda subset: subset.count("+"))
+    return (
+        f"Dice of the whole tumour, mean over {demo['cases'].iloc[0]:.0f} phantoms that the network had not seen: "
+        f"{scores[full]:.2f} from all {len(singles)}\nmodalities, {scores['mean']:.2f} in the mean of the "
+        f"{len(scores) - 1} subsets, {singles.min():.2f} from `{singles.idxmin()}` alone."
+    )
+
+
+def sentiment_sections(mosi: pd.DataFrame, digits: pd.DataFrame) -> dict[str, str]:
     """Scores on real data, and what a step of each method costs."""
-    mosi, digits = (read_results(results / f"{name}.csv") for name in ("mosi", "digits"))
-    steps, cggm, owm = (read_results(results / f"{name}_cpu.csv") for name in ("sequence_step", "cggm", "owm"))
+    steps, cggm, owm = (read_results(RESULTS / f"{name}_cpu.csv") for name in ("sequence_step", "cggm", "owm"))
     costs = {
         "sequence step table": sequence_step_markdown(steps),
         "cggm table": cggm_markdown(cggm),
@@ -60,11 +79,11 @@ def sentiment_sections(results: Path) -> dict[str, str]:
 
 
 NO_GPU = """\
-No GPU could be had so far: no figure of one is shown here, and nothing has run on one yet. What `make test` verifies
-without one: the CUDA kernels compile for sm_80, sm_90 and sm_100 (where there is an nvcc) and run in an emulator of our
-own, the Triton kernels compile for the same and run in Triton's interpreter; both against float64. `make gpu OUT=dir`
-does the rest where there is a GPU, without a network and in about eight minutes: build, tests, benchmark, counters,
-checks of memory and of races; what there is no time for is named."""
+No GPU could be had so far: no figure of one is shown here, and nothing has run on one yet. What the tests verify
+without one (`make test` and `make slow`): the CUDA kernels compile for sm_80, sm_90 and sm_100, where there is an nvcc,
+and run in an emulator of our own; the Triton kernels compile for the same and run in Triton's interpreter. Both are
+compared with float64. `make gpu OUT=dir` does the rest where there is a GPU, without a network and in about eight
+minutes: build, tests, benchmark, counters, checks of memory and of races. It names what there was no time for."""
 GPU = """\
 From the same lists of gradients on the GPU. The `floor` of an op is what it must read and write, at the bandwidth of a
 copy on the device in the same run: T times N elements read for `gram`, T read and one written for `combine`, both for
@@ -72,7 +91,7 @@ surgery. `make gpu OUT=dir` repeats it.
 
 {surgery}
 
-![Milliseconds of the surgery on a GPU](bench/results/surgery_gpu.png)
+![Milliseconds of the surgery on a GPU](../bench/results/surgery_gpu.png)
 
 Our kernels one by one, on the device. Surgery is one launch where no address has changed since the call before; else
 one or two small ones more send the table of addresses first, which `surgery (moved)` pays for in every call. `of the
@@ -81,7 +100,7 @@ queued it, but 5 ms at most: in a call that takes the host longer, the gaps betw
 
 {kernels}
 
-![Part of the floor that gram and combine reach on a GPU](bench/results/floors_gpu.png)"""
+![Part of the floor that gram and combine reach on a GPU](../bench/results/floors_gpu.png)"""
 
 
 def gpu_section(results: Path) -> str:
@@ -97,8 +116,9 @@ def filled(path: Path) -> str:
     """A file's text with every generated table as the results have it now."""
     text = path.read_text(encoding="utf-8")
     for name, table in tables()[path].items():
-        pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- end -->", re.DOTALL)
-        text, count = pattern.subn(lambda _, t=table, n=name: f"<!-- {n} -->\n{t.strip()}\n<!-- end -->", text)
+        section = f"<!-- {name} -->\n{table.strip()}\n<!-- end -->"
+        pattern = rf"<!-- {name} -->\n.*?<!-- end -->"
+        text, count = re.subn(pattern, section.replace("\\", r"\\"), text, flags=re.DOTALL)
         if count != 1:
             raise ValueError(f"{path.name}: expected one '<!-- {name} -->' with its '<!-- end -->', found {count}")
     return text

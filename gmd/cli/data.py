@@ -50,7 +50,7 @@ def convert(source: Positional[Path], out: Positional[Path]) -> None:
         source: The pickle, in the layout of MMSA and Self-MM or of MulT and CGGM.
         out: The file to write, .npz; for gmd train sentiment --data.
     """
-    from gmd.data.sequences.reading import convert
+    from gmd.data.sequences.sequence_files import convert
 
     print(*convert(source, out), sep="\n")
     print(f"written: {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")

@@ -41,13 +41,13 @@ def evaluate(
 
         evaluate_folds(run, precision=precision)
     elif isinstance(read_config(run), TrainSequences):
-        from gmd.evaluation.sequences.run import evaluate_run
+        from gmd.evaluation.sequences.single_run import evaluate_run
 
         evaluate_run(run, data, precision=precision, missing=missing)
     elif missing is not None:
         raise UserError(f"--missing: {run} segments; its cases lack what they lack, leave --missing out")
     else:
-        from gmd.evaluation.segmentation.run import evaluate_run
+        from gmd.evaluation.segmentation.single_run import evaluate_run
 
         evaluate_run(run, data, precision=precision)
     print(write_report(run))
@@ -123,7 +123,7 @@ def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, seed: i
         out: Folder for the table, the numbers and the picture; by default beside the first run's evaluation.
         seed: Of the bootstrap.
     """
-    from gmd.evaluation.compare.run import compare
+    from gmd.evaluation.compare.command import compare
 
     compare(runs, out, seed)
 

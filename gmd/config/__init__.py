@@ -2,16 +2,19 @@
 
 from pathlib import Path
 
-from gmd.config.common import TrainConfig, differences
 from gmd.config.segmentation import TrainBrats
 from gmd.config.sequences import TrainDigits, TrainSentiment, TrainSequences
+from gmd.config.train_config import TrainConfig, differences
 from gmd.errors import UserError
 
 TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in (TrainBrats, TrainSentiment, TrainDigits)}
 
 
 def config_from_dict(values: dict, source: str | Path) -> TrainConfig:
-    """The inverse of `to_dict` of any of them. Raises UserError that names `source` if task or field is not known."""
+    """The inverse of `to_dict`, whatever the task.
+
+    Raises UserError, which names `source`, if the task is not known, or as the task's `from_dict`.
+    """
     task = values.get("task") if isinstance(values, dict) else None
     if not isinstance(task, str) or task not in TASKS:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Sequences of different lengths in one tensor."""
+"""Sequences of different lengths, padded into one tensor."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Padded(NamedTuple):
-    """n sequences of up to L steps.
+    """n sequences of up to L steps, in one tensor.
 
     Attributes:
         values: [n, L, F] float, zeros from each sequence's length on.
@@ -19,15 +19,19 @@ class Padded(NamedTuple):
 
     @property
     def mask(self) -> Tensor:
-        """[n, L] bool, True where there is a step."""
+        """Where there is a step and no padding: bool [n, L]."""
         return torch.arange(self.values.shape[1], device=self.values.device) < self.lengths[:, None]
 
     def to(self, device: torch.device) -> "Padded":
+        """The same on another device."""
         return Padded(self.values.to(device), self.lengths.to(device))
 
 
 def pad(sequences: list[Tensor]) -> Padded:
-    """n tensors [L_i, F], of at least one step each, or it raises a ValueError: attention to nothing is NaN."""
+    """Pads n tensors [L_i, F] with zeros to the length of the longest.
+
+    Raises ValueError for no tensors, or for one without a step: attention to nothing is NaN.
+    """
     lengths = torch.tensor([len(sequence) for sequence in sequences])
     if not len(lengths) or not lengths.all():
         raise ValueError(f"sequences: expected some, each of at least one step, got lengths {lengths.tolist()}")

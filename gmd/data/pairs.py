@@ -1,7 +1,9 @@
 """The (sample, modality) pairs of a batch: only those that exist are held, and computed."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -9,42 +11,58 @@ from torch import Tensor
 from gmd.data.padded import Padded
 from gmd.subsets import Subset
 
+Values = TypeVar("Values", Tensor, Padded)
+
 
 @dataclass
-class Pairs:
+class Pairs(Generic[Values]):
     """The (sample, modality) pairs of a batch: for each modality present, its values and whose they are.
 
-    A network's inputs may be Padded sequences; its outputs are tensors, and only tensors can be fused.
+    A network's inputs are tensors or Padded sequences; its outputs are tensors, and only tensors can be fused.
+
+    Attributes:
+        num_samples: how many samples the batch has.
+        samples: modality -> the samples that have it, ascending.
+        values: modality -> [n_m, ...], of which row i belongs to sample samples[modality][i].
     """
 
     num_samples: int
-    samples: dict[str, list[int]]  # modality -> the samples that have it, ascending
-    values: dict[str, Tensor | Padded]  # modality -> [n_m, ...], row i belongs to samples[modality][i]
+    samples: dict[str, list[int]]
+    values: dict[str, Values]
 
     def having(self, subset: Subset) -> list[int]:
-        """The samples that have every modality of `subset`, ascending."""
+        """The numbers of the samples that have every modality of `subset`, ascending."""
         return sorted(set(range(self.num_samples)).intersection(*(self.samples.get(m, ()) for m in subset)))
 
-    def rows(self, subset: Subset) -> tuple[list[Tensor], list[int]]:
-        """Of each modality of `subset` the values of the samples that have all of them, [b, ...], and those samples."""
+    def rows(self: "Pairs[Tensor]", subset: Subset) -> tuple[list[Tensor], list[int]]:
+        """The values of each modality of `subset`, [b, ...], for the b samples that have all of it, and those samples.
+
+        Raises ValueError if there is none.
+        """
         members = self.having(subset)
         if not members:
             raise ValueError(f"no sample of this batch has all of {'+'.join(subset)}")
         return [_rows(self.values[m], self.samples[m], members) for m in subset], members
 
-    def fuse(self, subset: Subset) -> tuple[Tensor, list[int]]:
-        """Mean over the modalities of `subset`, for the samples that have all of them: [b, ...] and those samples."""
+    def fuse(self: "Pairs[Tensor]", subset: Subset) -> tuple[Tensor, list[int]]:
+        """The mean over the modalities of `subset`, [b, ...], for the b samples that have all of it, and those samples.
+
+        Raises ValueError if there is none.
+        """
         rows, members = self.rows(subset)
         return reduce(torch.add, rows) / len(rows), members
 
-    def fuse_present(self) -> Tensor:
-        """Mean over whatever modalities each sample has: [num_samples, ...]"""
+    def fuse_present(self: "Pairs[Tensor]") -> Tensor:
+        """The mean over whatever modalities each sample has, [num_samples, ...].
+
+        Raises ValueError for a sample that has none.
+        """
         total = reduce(torch.add, map(self.for_every_sample, self.values))
         counts = self.present().sum(dim=1).to(total.device)
         return total / counts.view(-1, *[1] * (total.ndim - 1))
 
     def present(self) -> Tensor:
-        """[num_samples, M] bool, on the CPU: which modalities of `values` each sample has.
+        """Which modalities of `values` each sample has: bool [num_samples, M], on the CPU.
 
         Raises ValueError for a sample that has none, since a mean over nothing is NaN.
         """
@@ -55,8 +73,8 @@ class Pairs:
             raise ValueError(f"sample {int(some.int().argmin())} of this batch has no modality")
         return present
 
-    def for_every_sample(self, modality: str) -> Tensor:
-        """The modality's values, zeros for the samples that do not have it: [num_samples, ...]"""
+    def for_every_sample(self: "Pairs[Tensor]", modality: str) -> Tensor:
+        """The modality's values, [num_samples, ...], with zeros for the samples that do not have it."""
         values, samples = self.values[modality], self.samples[modality]
         if len(samples) == self.num_samples:
             return values
@@ -64,8 +82,17 @@ class Pairs:
         return zeros.index_copy(0, torch.tensor(samples, device=values.device), values)
 
 
+def samples_having(samples: Sequence[Collection[str]], modalities: Sequence[str]) -> dict[str, list[int]]:
+    """The numbers of the samples that have each modality, ascending; no key for a modality that none of them has.
+
+    samples: the modalities of each sample
+    """
+    having = {m: [s for s, present in enumerate(samples) if m in present] for m in modalities}
+    return {m: members for m, members in having.items() if members}
+
+
 def _rows(values: Tensor, samples: list[int], members: list[int]) -> Tensor:
-    """Of the tensor whose rows belong to `samples`, the rows of `members`."""
+    """The rows of `members` in a tensor whose rows belong to `samples`, of which they are some."""
     if samples == members:
         return values
     row_of = {sample: row for row, sample in enumerate(samples)}

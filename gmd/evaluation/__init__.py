@@ -1,1 +1,1 @@
-"""Runs scored on cases that they have not seen, and compared with each other."""
+"""Scores of runs on cases that they have not seen, and comparisons of runs with each other."""

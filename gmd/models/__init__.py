@@ -1,1 +1,1 @@
-"""Networks. Every one of them works on (sample, modality) pairs, see `dynamic_sharing`."""
+"""Networks. Every one of them works on (sample, modality) pairs, see `multimodal`."""

@@ -1,11 +1,11 @@
-"""MLA's fusion at test time: modalities by their uncertainty, sample by sample (Zhang et al., CVPR 2024)."""
+"""MLA's fusion at test time (Zhang et al., CVPR 2024): the surer a modality is of a sample, the more it counts."""
 
 import torch
 from torch import Tensor
 
 
 def entropy_fusion(logits: Tensor, present: Tensor) -> Tensor:
-    """Mean of the modalities' class probabilities, weighted by how sure each of them is.
+    """The mean of the modalities' class probabilities, weighted by how sure each of them is.
 
     With e_m the entropy of softmax(logits_m) over the classes, the weights are proportional to exp(max e - e_m), over
     the modalities that a sample has, at each of its steps by themselves. What else is in the batch does not matter.

@@ -13,19 +13,20 @@ TRIES = 3
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager:
-    """For the forward pass; the backward pass takes the types that the forward pass took."""
+    """Makes the forward pass compute in `precision`; the backward pass takes the types that the forward pass took."""
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, TYPES[precision])
 
 
 def make_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler | None:
-    """fp16 alone needs its losses scaled: its smallest number is 6e-8, the others' 1e-38 and less."""
+    """The scaler of the losses for fp16, whose smallest number is 6e-8; None for the others, whose is 1e-38 or less."""
     return torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
 
 def slowness(precision: Precision, device: torch.device) -> str | None:
     """A sentence for the user if a smaller type makes this CPU slower, as it does where it has no instructions for it.
 
-    Measured, since torch says of few processors what they can do, and of no one how fast.
+    None where it does not, for fp32, and on other devices. The speed is measured, since torch says of few processors
+    what they can do, and of none how fast.
     """
     if precision == "fp32" or device.type != "cpu":
         return None
@@ -36,7 +37,7 @@ def slowness(precision: Precision, device: torch.device) -> str | None:
 
 
 def convolution_time(dtype: torch.dtype) -> float:
-    """Seconds of a convolution such as the U-Net's."""
+    """Measures a convolution such as the U-Net's on the CPU: the seconds of its fastest run of three."""
     x = torch.ones(2, 16, 16, 16, 16, dtype=dtype).to(memory_format=torch.channels_last_3d)
     weight = torch.ones(16, 16, 3, 3, 3, dtype=dtype)
     times = []

@@ -1,25 +1,30 @@
-"""Which modality dominates, in words, from the lines of metrics.jsonl.
+"""Says in sentences which modality dominates, from the lines of metrics.jsonl.
 
 A modality dominates if the network leans on it: if the loss of all modalities rises far more without it than without
-any other. That is measured on the training losses of the subsets, which every method but `joint` and its like has.
+any other. That is measured on the training losses of the subsets, which every method records that trains on subsets.
 
 The gradients are told beside it, but do not decide. Neither their norms nor the cosine of a modality's own gradient
-with that of the objective of all name the one that is leant on: what has been learnt has small gradients, in directions
-that chance gives, and a modality that tells nothing shares with the objective of all what is left to be learnt. (On
-MOSI, where nearly all is told by text, the cosine is 0.3 for audio and -0.5 for text at the end of training.)
+with that of the objective of all modalities tell which one is leant on. What has been learnt has small gradients, in
+directions that chance gives, and a modality that tells nothing shares with the objective of all what is left to be
+learnt. (On MOSI, where nearly all is told by text, the cosine is 0.3 for audio and -0.5 for text at the end.)
 """
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED
+from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED, rises
 from gmd.subsets import subset_name
 
 TIMES, LEAST = 2, 0.1  # what dominates is missed twice as much as any other, and by a tenth of the loss
 
 
 def dominance_text(lines: Iterable[dict], modalities: Sequence[str]) -> str:
-    """Sentences: which modality dominates, by what, when; or why that cannot be told, and what to do then."""
+    """Returns sentences, one a line: which modality dominates, by how much, and when; or why that cannot be told.
+
+    Args:
+        lines: of metrics.jsonl, of all kinds.
+        modalities: all that the network has.
+    """
     if len(modalities) == 1:
         return f"One modality only, {modalities[0]}: there is none for it to dominate.\n"
     steps = [line for line in lines if line["kind"] == "step" and line["finite"]]
@@ -31,6 +36,7 @@ def dominance_text(lines: Iterable[dict], modalities: Sequence[str]) -> str:
 
 
 def _on_losses(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
+    """Returns the verdict and what it was measured on, from steps that have all of the compared losses."""
     first, last = _quarters(steps)
     loss = fmean(step["losses"][subset_name(tuple(modalities))] for step in last)
     missed, started = _mean_rises(last, modalities), _mean_rises(first, modalities)
@@ -44,7 +50,8 @@ def _on_losses(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
 
 
 def _verdict(missed: dict[str, float], loss: float) -> str:
-    top, *others = sorted(missed, key=missed.get, reverse=True)
+    """Returns the sentence on the modality that is missed most. `missed`: modality -> mean rise of the loss."""
+    top, *others = sorted(missed, key=lambda m: missed[m], reverse=True)
     if missed[top] >= max(LEAST * loss, *(TIMES * missed[m] for m in others)):
         return f"{top} dominates: without it the loss rises by {missed[top]:.3g}."
     if missed[top] > 0:
@@ -53,6 +60,7 @@ def _verdict(missed: dict[str, float], loss: float) -> str:
 
 
 def _not_compared(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
+    """Returns which modality is ahead by itself, if that is known, and why it cannot be told which one dominates."""
     ahead = _ahead(_quarters(steps)[1], modalities) if steps else []
     losses = {name for step in steps for name in step["losses"]}
     if not steps:
@@ -68,22 +76,34 @@ def _not_compared(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]
 
 
 def _ahead(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
-    """Which modality predicts best by itself, of methods that look at that: cggm, ogm-ge, mla."""
-    of_each = {name: mean_of_modality(steps, name, modalities) for name in ("metric", "score")}
-    alone = {m: [step["losses"][m] for step in steps if m in step["losses"]] for m in modalities}
-    of_each["loss"] = {m: fmean(losses) for m, losses in alone.items() if losses}
-    found = [(name, means) for name, means in of_each.items() if len(means) > 1]
-    if not found or any("+" in name for step in steps for name in step["losses"] if found[0][0] == "loss"):
+    """Returns a sentence on the modality that predicts best by itself; none of methods that do not look at that."""
+    name, means = _by_itself(steps, modalities)
+    if len(means) < 2:
         return []
-    name, means = found[0]
-    best, second = sorted(means, key=means.get, reverse=name != "loss")[:2]
+    best, second = sorted(means, key=lambda m: means[m], reverse=name != "loss")[:2]
     if abs(means[best] - means[second]) < LEAST * max(abs(means[best]), abs(means[second])):
         return [f"No modality is ahead by itself: {name}, mean over the last quarter: {_listed(means)}."]
     return [f"{best} is ahead: by itself it has the best {name}, mean over the last quarter: {_listed(means)}."]
 
 
+def _by_itself(steps: Sequence[dict], modalities: Sequence[str]) -> tuple[str, dict[str, float]]:
+    """Returns how well each modality predicts alone: the name of the measure, and modality -> mean over the steps.
+
+    The measure is cggm's metric, or ogm-ge's score, or else the modality's loss of methods that have no loss of
+    several modalities together, as mla; of these the first that several modalities have.
+    """
+    for name in ("metric", "score"):
+        means = mean_of_modality(steps, name, modalities)
+        if len(means) > 1:
+            return name, means
+    if any("+" in name for step in steps for name in step["losses"]):
+        return "loss", {}
+    losses = {m: [step["losses"][m] for step in steps if m in step["losses"]] for m in modalities}
+    return "loss", {m: fmean(values) for m, values in losses.items() if values}
+
+
 def _on_gradients(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
-    """Of the last quarter: where there is a Gramian of several objectives, and what the method itself reports."""
+    """Returns what the gradients tell: those of several objectives, if there were any, and what the method reports."""
     sentences = []
     projected = [step["dominance"]["projected"] for step in steps if step["dominance"]["projected"] is not None]
     if projected:
@@ -104,23 +124,14 @@ def _on_gradients(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]
     return sentences
 
 
-def rises(step: dict, modalities: Sequence[str]) -> dict[str, float]:
-    """Modality -> loss of all but it, minus the loss of all; empty if the step lacks one of these losses."""
-    losses = step["losses"]
-    without = {m: subset_name(tuple(other for other in modalities if other != m)) for m in modalities}
-    everything = subset_name(tuple(modalities))
-    if not {everything, *without.values()} <= losses.keys():
-        return {}
-    return {m: losses[name] - losses[everything] for m, name in without.items()}
-
-
 def _mean_rises(steps: Sequence[dict], modalities: Sequence[str]) -> dict[str, float]:
+    """Returns modality -> mean rise of the loss without it, over steps that have all of the compared losses."""
     each = [rises(step, modalities) for step in steps]
     return {m: fmean(risen[m] for risen in each) for m in modalities}
 
 
 def mean_of_modality(steps: Sequence[dict], quantity: str, modalities: Sequence[str]) -> dict[str, float]:
-    """Modality -> mean over the steps that have the quantity; without those of which none has."""
+    """Returns modality -> mean over the steps that have the quantity, without modalities of which no step has it."""
     values = {m: [step["dominance"]["modality"].get(quantity, {}).get(m) for step in steps] for m in modalities}
     # NaN was written as null
     there = {m: [value for value in column if value is not None] for m, column in values.items()}
@@ -128,7 +139,7 @@ def mean_of_modality(steps: Sequence[dict], quantity: str, modalities: Sequence[
 
 
 def _quarters(steps: Sequence[dict]) -> tuple[Sequence[dict], Sequence[dict]]:
-    """The first and the last."""
+    """Returns the first and the last quarter of the steps, one step each at least."""
     quarter = max(1, len(steps) // 4)
     return steps[:quarter], steps[-quarter:]
 

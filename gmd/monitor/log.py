@@ -1,4 +1,4 @@
-"""What is recorded of a training: the lines of `metrics.jsonl`, and their numbers as TensorBoard's scalars."""
+"""The log of a training: each record becomes a line of `metrics.jsonl`, and its numbers TensorBoard's scalars."""
 
 import os
 from pathlib import Path
@@ -8,11 +8,16 @@ from gmd.monitor.tensorboard import Scalars
 
 
 class Log:
-    """Goes on after `epochs` and `steps`, those that the checkpoint holds: what was recorded of later ones is dropped.
+    """Appends records to what a run has logged, after dropping those of epochs and steps that no checkpoint holds.
 
-    with Log(run, epochs, steps) as log:
-        log.write(record)
-        log.sync()  # before a checkpoint, which must not be ahead of what is recorded
+        with Log(run, epochs, steps) as log:
+            log.write(record)
+            log.sync()  # before a checkpoint, which must not be ahead of what is recorded
+
+    Args:
+        run: the run's folder.
+        epochs: finished, as the checkpoint says.
+        steps: finished, as the checkpoint says.
     """
 
     def __init__(self, run: Path, epochs: int, steps: int):
@@ -25,10 +30,12 @@ class Log:
         self._metrics = open(run / METRICS, "a")  # noqa: SIM115
 
     def write(self, record: dict) -> None:
+        """Records a start, step or epoch, in both places. See `gmd.monitor.records`."""
         write_record(self._metrics, record)
         self._scalars.write(record)
 
     def sync(self) -> None:
+        """Makes what was written survive a kill and a power cut."""
         self._scalars.flush()
         os.fsync(self._metrics.fileno())
 

@@ -1,4 +1,4 @@
-"""`metrics.jsonl` in a run's folder: a line of JSON for each start, step and epoch."""
+"""Writes, cuts and reads `metrics.jsonl` in a run's folder, which has a line of JSON for each start, step and epoch."""
 
 import json
 import math
@@ -11,28 +11,32 @@ METRICS = "metrics.jsonl"
 
 
 def write_record(metrics: TextIO, record: dict) -> None:
-    """One line of JSON, where NaN and infinity are null; in the file at once, for those who look on."""
+    """Appends a line of JSON, with null for NaN and infinity. It is in the file at once, for those who look on."""
     metrics.write(json.dumps(_without_nan(record), allow_nan=False) + "\n")
     metrics.flush()
 
 
 def drop_metrics_after(run: Path, epochs: int, steps: int) -> list[dict]:
-    """Cuts off the lines of steps and epochs that no checkpoint holds: they are made, and written, once more.
+    """Cuts off the lines of steps and epochs that no checkpoint holds, since these are made, and written, once more.
 
-    epochs, steps: finished, as the checkpoint says.
-    returns the last line of a step that stays, and those after it.
+    Makes the file if there is none.
+
+    Args:
+        run: the run's folder.
+        epochs: finished, as the checkpoint says.
+        steps: finished, as the checkpoint says.
+
+    Returns:
+        The last line of a step that stays, and the lines after it.
     """
     path = run / METRICS
     path.touch()
-    kept, last = 0, []
+    kept = 0
+    last: list[dict] = []
     with open(path, "rb+") as file:
         for line in file:
             record = _read_line(line)
-            if (
-                record is None
-                or record.get("step", 0) > steps
-                or (record["kind"] == "epoch" and record["epoch"] > epochs)
-            ):
+            if record is None or _is_after(record, epochs, steps):
                 break
             kept += len(line)
             last = [record] if record["kind"] == "step" else [*last, record]
@@ -42,7 +46,7 @@ def drop_metrics_after(run: Path, epochs: int, steps: int) -> list[dict]:
 
 
 def read_metrics(path: Path) -> tuple[list[dict], list[dict]]:
-    """The lines of steps, and those of epochs."""
+    """Returns the lines of steps, and those of epochs. Raises UserError if no step has been recorded."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     lines = [json.loads(line) for line in text.splitlines()]
     steps = [line for line in lines if line["kind"] == "step"]
@@ -52,11 +56,16 @@ def read_metrics(path: Path) -> tuple[list[dict], list[dict]]:
 
 
 def _read_line(line: bytes) -> dict | None:
-    """None if a kill or a full disk has cut it short; it belongs to what no checkpoint holds then."""
+    """Returns the record, or None of a line that a kill or a full disk has cut short; no checkpoint holds that one."""
     return json.loads(line) if line.endswith(b"\n") else None
 
 
-def _without_nan(value):
+def _is_after(record: dict, epochs: int, steps: int) -> bool:
+    return record.get("step", 0) > steps or (record["kind"] == "epoch" and record["epoch"] > epochs)
+
+
+def _without_nan(value: object) -> object:
+    """Returns the value with None for NaN and infinity, through dictionaries and lists."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The lines that a training adds to `metrics.jsonl` when it starts and after each step."""
+"""The records of a training's starts and steps: what their lines in `metrics.jsonl` say."""
 
 import math
 from collections.abc import Sequence
@@ -10,24 +10,30 @@ import torch
 from torch import nn
 
 import gmd
-from gmd.monitor.dominance import dominance_record
+from gmd.monitor.dominance import DominanceRecord, dominance_record
 from gmd.monitor.resources import device_name
 from gmd.subsets import Subset, subset_name
 from gmd.surgery import Report
 
 
 class Turn(NamedTuple):
-    """One backward pass and its step: a step of the training has one, with mla one for each modality."""
+    """One backward pass and the optimizer's step on it. A step of the training has one; with mla, one a modality.
+
+    Attributes:
+        subsets: [T], of each loss the subset of the modalities that it is the objective of.
+        report: of the surgery, on the host.
+        searching: whether the turn was skipped only because the scaler of the losses still looks for its scale.
+    """
 
     subsets: list[Subset]
     report: Report
-    searching: bool = False  # of a step that was skipped: for the scale of the losses
+    searching: bool = False
 
 
 def start_record(network: nn.Module, device: torch.device, epochs: int, steps: int) -> dict:
-    """The line that metrics.jsonl gets whenever a process begins, or goes on, with a run.
+    """Returns the record of a process that begins, or goes on with, a run: where it runs, and with what.
 
-    epochs, steps: finished so far
+    epochs, steps: finished so far.
     """
     return {
         "kind": "start",
@@ -43,7 +49,10 @@ def start_record(network: nn.Module, device: torch.device, epochs: int, steps: i
 
 
 def step_record(turns: Sequence[Turn], modalities: Sequence[str]) -> dict:
-    """What metrics.jsonl says of a step; no conflicts or cosines if each turn has one gradient, or a bad one."""
+    """Returns the record of a step, without its number: losses, conflicts, and what they say of the modalities.
+
+    Conflicts and cosines are None if each turn has one gradient only, or if a loss or gradient is not finite.
+    """
     losses = {name: value for turn in turns for name, value in _losses(turn).items()}
     finite = all(bool(turn.report.finite) for turn in turns)
     report = turns[0].report
@@ -56,22 +65,31 @@ def step_record(turns: Sequence[Turn], modalities: Sequence[str]) -> dict:
         "directions": None if report.directions is None else list(report.directions),
         "discarded": None if report.discarded is None else report.discarded.tolist(),
         "finite": finite,
-        "dominance": _dominance(turns, modalities) if finite else None,
+        "dominance": _dominance(turns, modalities),
     }
 
 
-def _dominance(turns: Sequence[Turn], modalities: Sequence[str]) -> dict:
-    """Of all turns together; where each modality has its own there are no objectives to compare."""
-    first, *others = (dominance_record(turn.subsets, modalities, turn.report) for turn in turns)
-    for other in others:
-        first["norms"] |= other["norms"]
-        for quantity, values in other["modality"].items():
-            first["modality"].setdefault(quantity, {}).update(values)
-    return first
+def _dominance(turns: Sequence[Turn], modalities: Sequence[str]) -> DominanceRecord | None:
+    """Returns the records of all turns as one, or None if any of them is not finite.
+
+    Where each modality has a turn of its own, no turn has several objectives to compare.
+    """
+    merged: DominanceRecord | None = None
+    for turn in turns:
+        record = dominance_record(turn.subsets, modalities, turn.report)
+        if record is None:
+            return None
+        if merged is None:
+            merged = record
+            continue
+        merged["norms"] |= record["norms"]
+        for quantity, values in record["modality"].items():
+            merged["modality"].setdefault(quantity, {}).update(values)
+    return merged
 
 
 def bad_values(turns: Sequence[Turn]) -> str:
-    """Which losses, or else which gradients, of a step are NaN or infinite."""
+    """Says which losses, or else which gradients, of a step are NaN or infinite. One of its turns has to have some."""
     bad = next(turn for turn in turns if not turn.report.finite)
     losses = _losses(bad)
     if names := [f"{name} ({value})" for name, value in losses.items() if not math.isfinite(value)]:
@@ -80,6 +98,7 @@ def bad_values(turns: Sequence[Turn]) -> str:
 
 
 def _bad_gradients(report: Report, names: list[str]) -> str:
+    """Names the objectives whose gradients are not finite, as far as the report has a gradient for each."""
     squares = report.gram.diagonal().tolist()
     if len(squares) < len(names):
         return "the mean loss"
@@ -87,4 +106,5 @@ def _bad_gradients(report: Report, names: list[str]) -> str:
 
 
 def _losses(turn: Turn) -> dict[str, float]:
+    """Returns objective -> loss."""
     return dict(zip(map(subset_name, turn.subsets), turn.report.losses.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What a training runs on, and how much memory it takes: for `metrics.jsonl`, and for those who run out of it."""
+"""What a training runs on, and how much memory it takes, for its records and for those who run out of memory."""
 
 import os
 import platform
@@ -12,13 +12,14 @@ MB = 1e6
 
 
 def device_name(device: torch.device) -> str:
-    """For people."""
+    """Returns the name of the GPU or the processor, for people to read."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({processor_name()}, {os.cpu_count()} cores)"
 
 
 def processor_name() -> str:
+    """Returns the processor's model, or its architecture where the model is not known."""
     # what Python's platform knows of a processor under Linux is its architecture
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -26,13 +27,13 @@ def processor_name() -> str:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Of a GPU: what another training in this process has taken there is not this one's. A CPU's cannot be reset."""
+    """Forgets what was taken on a GPU before, by another training in this process, say. A CPU's peak stays."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> float:
-    """MB (10^6 bytes): of this process in the machine's memory, or on a GPU of what torch has allocated there."""
+    """Returns the most memory so far, in MB (10^6 bytes): on a GPU what torch allocated, else all of this process's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MB
     status = Path("/proc/self/status")
@@ -43,7 +44,10 @@ def peak_memory(device: torch.device) -> float:
 
 
 def total_memory(device: torch.device) -> float:
-    """MB that there are: of the GPU, or of the machine or the limit (ulimit -v) that was set for this process."""
+    """Returns how much memory there is, in MB (10^6 bytes): the GPU's, or the machine's or this process's limit of it.
+
+    The limit is that of `ulimit -v`.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / MB
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

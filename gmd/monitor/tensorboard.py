@@ -1,14 +1,18 @@
-"""The lines of metrics.jsonl as TensorBoard's scalars, written as training goes."""
+"""Writes the records of metrics.jsonl as TensorBoard's scalars, as training goes."""
 
 import math
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import FileWriter
 
 FOLDER = "tensorboard"
 
 
 class Scalars:
-    """The event files of a run, in RUN/tensorboard. metrics.jsonl stays the truth: these hold nothing else.
+    """Writes the event files of a run, in RUN/tensorboard. They hold nothing that is not in metrics.jsonl.
 
         with Scalars(run, first_step=training.steps + 1) as scalars:
             scalars.write(record)  # whatever goes into metrics.jsonl
@@ -22,25 +26,28 @@ class Scalars:
 
     def __init__(self, run: Path, first_step: int = 1):
         # half a second, and a package that `import gmd` does without
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]  # no stubs
         from torch.utils.tensorboard import SummaryWriter
 
         self._summary = Summary
         _wait_for_another_second(run / FOLDER)
         self._writer = SummaryWriter(run / FOLDER, purge_step=first_step)
+        self._events = cast("FileWriter", self._writer.file_writer)  # torch annotates it with None, which it is later
         self._step = first_step - 1
 
     def write(self, record: dict) -> None:
-        """A line of metrics.jsonl; an epoch's stands at the step before it."""
+        """Adds the scalars of a record of metrics.jsonl. Those of an epoch stand at the epoch's last step."""
         self._step = record.get("step", self._step)
         # one event of all values: add_scalar makes one of each, and takes three times as long
         values = [self._summary.Value(tag=tag, simple_value=value) for tag, value in scalars_of(record).items()]
-        self._writer.file_writer.add_summary(self._summary(value=values), self._step)
+        self._events.add_summary(self._summary(value=values), self._step)
 
     def flush(self) -> None:
+        """Writes what is buffered into the file."""
         self._writer.flush()
 
     def close(self) -> None:
+        """Writes what is buffered and closes the file."""
         self._writer.close()
 
     def __enter__(self) -> "Scalars":
@@ -51,18 +58,20 @@ class Scalars:
 
 
 def _wait_for_another_second(folder: Path) -> None:
-    """TensorBoard reads files in the order of their names, in which the number of the process follows the second.
+    """Waits until the folder has no event file of the current second.
 
-    So what a run recorded that was killed, and went on in the same second, might be taken for the later.
+    TensorBoard reads files in the order of their names, in which the number of the process follows the second. Of a run
+    that was killed and went on in the same second, it might take the killed process's file for the later one.
     """
     while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
         time.sleep(0.02)
 
 
 def scalars_of(record: dict) -> dict[str, float]:
-    """Tag -> value, of a line of metrics.jsonl; without what is not there or not finite.
+    """Returns tag -> value of a record of metrics.jsonl, without what is not there or not finite.
 
-    loss/*, gradient/*, modality/QUANTITY/MODALITY and training/* of a step, validation/* of an epoch; none of others.
+    A step has loss/*, gradient/*, modality/QUANTITY/MODALITY and training/*; an epoch has validation/* and training/*.
+    Other records have no scalars.
     """
     of_kind = {"step": _of_step, "epoch": _of_epoch}.get(record["kind"], lambda record: {})
     found = of_kind(record)
@@ -83,6 +92,6 @@ def _of_step(record: dict) -> dict[str, float | None]:
 
 
 def _of_epoch(record: dict) -> dict[str, float | None]:
-    parts = record.get("per_region") or record.get("metrics") or {}
+    parts = record.get("per_region") or record.get("metrics") or {}  # older runs call the metrics per_region
     tags = {"validation/score": record["validation"], "training/seconds of an epoch": record.get("seconds")}
     return tags | {f"validation/{name}": value for name, value in parts.items()}

@@ -1,4 +1,4 @@
-"""The picture of a case: its modalities, the truth, and what the network makes of each modality and of all."""
+"""Draws a case: its modalities, the truth, and what the network predicts from each modality and from all."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,17 +28,19 @@ def draw_case(
     path: Path,
     about: str = "",
 ) -> Path:
-    """The axial slice with most tumour: modalities and truth, below predictions from each and from all.
+    """Draws the axial slice with most tumour: modalities and truth, below them predictions from each and from all.
 
     Args:
         case: of `load_case`, with a target.
         predictions: subset -> bool [R, X, Y, Z], for each modality present alone and for all of them.
         scores: among them the Dice of these predictions.
+        regions: [R] their names.
+        path: of the picture, .png, which is returned.
         about: a remark behind the case's name.
     """
     modalities = max(predictions, key=len)
-    columns = [*((m,) for m in modalities), modalities] if len(modalities) > 1 else [modalities]
-    width = max(len(columns), 2)
+    subsets = [*((m,) for m in modalities), modalities] if len(modalities) > 1 else [modalities]
+    width = max(len(subsets), 2)
     dice = {(s.subset, s.region): s.dice for s in scores if s.case == case["name"]}
     view = _Slice(case)
     with matplotlib.rc_context(STYLE):
@@ -49,15 +51,18 @@ def draw_case(
         for ax, modality in zip(above, modalities, strict=False):
             view.draw(ax, case[modality][0], modality)
         view.draw(above[-1], case[modalities[0]][0], "ground truth", case["target"])
-        for ax, subset in zip(below, columns, strict=False):
+        for ax, subset in zip(below, subsets, strict=False):
             numbers = "  ".join(f"{region} {dice[subset, region]:.2f}" for region in regions)
-            who = f"from {subset[0]} alone" if len(subset) == 1 else f"from all {len(subset)}"
-            view.draw(ax, case[subset[0]][0], f"{who}\n{numbers}", predictions[subset])
+            view.draw(ax, case[subset[0]][0], f"{_origin(subset)}\n{numbers}", predictions[subset])
         named = f"{case['name']}: {about}" if about else case["name"]
         figure.suptitle(f"{named}\nDice of the whole volume")
         patches = [Patch(color=c, label=r) for r, c in zip(regions, REGION_COLOURS, strict=False)]
         figure.legend(handles=patches, loc="outside lower center", ncols=len(regions), frameon=False)
         return save_figure(figure, path)
+
+
+def _origin(subset: Subset) -> str:
+    return f"from {subset[0]} alone" if len(subset) == 1 else f"from all {len(subset)}"
 
 
 class _Slice:
@@ -78,15 +83,15 @@ class _Slice:
         self.box = (slice(low[0], high[0] + 1), slice(low[1], high[1] + 1))
 
     def _upright(self, volume: Tensor) -> np.ndarray:
-        """[X, Y, Z] with axes towards right, front and top, however the file has them."""
+        """Returns the volume [X, Y, Z] with axes towards right, front and top, however the file has them."""
         return nibabel.orientations.apply_orientation(volume.cpu().numpy(), self.orientation)
 
     def cut(self, volume: Tensor) -> np.ndarray:
-        """[Y, X], as imshow takes it."""
+        """Returns the slice [Y, X] of the volume [X, Y, Z], as imshow takes it."""
         return self._upright(volume)[(*self.box, self.index)].T
 
     def draw(self, ax: Axes, image: Tensor, title: str, masks: Tensor | None = None) -> None:
-        """image [X, Y, Z], overlaid with the outlines and tints of masks [R, X, Y, Z]."""
+        """Draws the slice of an image [X, Y, Z], under the outlines and tints of masks [R, X, Y, Z] if given."""
         low, high = np.percentile(image[self.inside].numpy(), (0.5, 99.5))
         how = {"origin": "lower", "aspect": self.aspect}
         grey = np.where(self.cut(self.inside), self.cut(image), low)

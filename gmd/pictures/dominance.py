@@ -1,4 +1,4 @@
-"""The dominance of the modalities over training, as a picture and in words."""
+"""Tells which modality the network leans on as it trains: dominance.png and dominance.txt in the run's folder."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -11,32 +11,25 @@ from matplotlib.figure import Figure
 
 from gmd.config.file import CONFIG, read_yaml
 from gmd.files import replacing
-from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED
-from gmd.monitor.dominance_verdict import dominance_text, rises
-from gmd.monitor.metrics_file import read_metrics
+from gmd.monitor.dominance import GRADIENT_NORM, NORM, RISE, TITLES, WITH_ALL, WITH_MERGED, rises
+from gmd.monitor.dominance_verdict import dominance_text
+from gmd.monitor.metrics_file import METRICS, read_metrics
 from gmd.pictures.style import STYLE, save_figure, thinned
 from gmd.subsets import subset_name
 
 # Okabe and Ito's, without the yellow, which is too light for a line; dashes tell them apart without any colour
 LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#56B4E9", "-"), ("#E69F00", "--"))
 TOGETHER = "0.35"  # grey, of what is not one modality's
-RISE = "rise of the loss"
-TITLES = {
-    RISE: "How much the loss of all modalities rises without each of them",
-    NORM: "Norms of the gradients of the objectives",
-    WITH_ALL: "Cosine of each modality's own objective with that of all",
-    WITH_MERGED: "Cosine of each modality's own objective with the merged gradient",
-    "gradient norm": "Norm of the mean loss's gradient at each modality's output",
-}
 POINTS = 100  # of a line; several cross here, and what one step says is noise
 
 
 def write_dominance(run: Path) -> list[Path]:
-    """`dominance.png` and `dominance.txt` in the run's folder, from its `metrics.jsonl`; the picture of finite steps.
+    """Writes `dominance.png` and `dominance.txt` in the run's folder, and returns their paths.
 
+    There is no picture if the run has recorded no step that is finite.
     Raises UserError if no step has been recorded.
     """
-    steps, _ = read_metrics(run / "metrics.jsonl")
+    steps, _ = read_metrics(run / METRICS)
     modalities = read_yaml(run / CONFIG)["modalities"]
     path = run / "dominance.txt"
     with replacing(path) as unfinished:
@@ -46,15 +39,18 @@ def write_dominance(run: Path) -> list[Path]:
 
 
 def draw_dominance(steps: Sequence[dict], modalities: Sequence[str], path: Path) -> Path:
-    """A panel for each quantity, with a line for each modality; norms and quantities that the method reports included.
+    """Draws a panel for each quantity, with a line for each modality, and one for what the surgery changed.
 
     Args:
-        steps: lines of metrics.jsonl, finite ones.
+        steps: lines of metrics.jsonl of finite steps, one at least.
+        modalities: all that the network has.
+        path: of the picture, .png.
+
+    Returns:
+        The path.
     """
-    occurring = dict.fromkeys(name for step in steps for name in step["dominance"]["modality"])
     steps = [step | {"dominance": _with_rises(step, modalities)} for step in steps]
-    compared = any(RISE in step["dominance"]["modality"] for step in steps)
-    quantities = [*([RISE] if compared else []), NORM, *(name for name in occurring if name != NORM)]
+    quantities = _quantities(steps)
     projected = [step["dominance"]["projected"] for step in steps]
     surgery = any(value is not None for value in projected)
     x = thinned([step["step"] for step in steps], POINTS)
@@ -71,7 +67,15 @@ def draw_dominance(steps: Sequence[dict], modalities: Sequence[str], path: Path)
         return save_figure(figure, path)
 
 
+def _quantities(steps: Sequence[dict]) -> list[str]:
+    """Returns those that any step has, rises of the loss and norms of the gradients first; norms in any case."""
+    occurring = dict.fromkeys(name for step in steps for name in step["dominance"]["modality"])
+    first = [RISE, NORM] if RISE in occurring else [NORM]
+    return [*first, *(name for name in occurring if name not in first)]
+
+
 def _with_rises(step: dict, modalities: Sequence[str]) -> dict:
+    """Returns the step's record of dominance, with how much the loss rises without each modality if that is known."""
     missed = rises(step, modalities)
     modality = step["dominance"]["modality"]
     return step["dominance"] | {"modality": modality | ({RISE: missed} if missed else {})}
@@ -86,7 +90,7 @@ def _draw_quantity(ax: Axes, x: np.ndarray, steps: Sequence[dict], quantity: str
         _draw_line(ax, x, values, modality, colour, dashes)
     ax.set_title(TITLES.get(quantity, quantity.capitalize()))
     ax.set_ylabel(quantity.split()[0] if quantity in (WITH_ALL, WITH_MERGED) else quantity)
-    if quantity in (NORM, "gradient norm"):
+    if quantity in (NORM, GRADIENT_NORM):
         ax.set_ylim(bottom=0)
     else:
         ax.axhline(0, color="0.6", linewidth=0.8)
@@ -95,14 +99,14 @@ def _draw_quantity(ax: Axes, x: np.ndarray, steps: Sequence[dict], quantity: str
 
 
 def _draw_line(ax: Axes, x: np.ndarray, values: Sequence[float | None], label: str, colour: str, dashes: str) -> None:
-    """None, and no place in the legend, of what no step has."""
+    """Draws a line, unless no step has the value; that has no place in the legend either."""
     y = thinned(values, POINTS)
     if np.isfinite(y).any():
         ax.plot(x, y, color=colour, linestyle=dashes, linewidth=1.8, label=label)
 
 
 def _together(steps: Sequence[dict], modalities: Sequence[str]) -> str:
-    """The objective of all modalities, or the mean of several where the method has one gradient for them."""
+    """Names the objective of all modalities, or "mean" if the method has one gradient for several objectives."""
     everything = subset_name(tuple(modalities))
     return everything if any(everything in step["dominance"]["norms"] for step in steps) else "mean"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gmd.data.segmentation.labels import LabelScheme, region_targets
-from gmd.evaluation.results_folder import outdated, scored_checkpoint
+from gmd.evaluation.scored_checkpoint import checkpoint_change, scored_checkpoint
 from gmd.predict.request import Job
 from gmd.subsets import Subset, subset_name
 
@@ -49,7 +49,7 @@ def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
     dice = ", ".join(f"{region} {float(row[region]):.3f}" for region in regions)
     cases = int(row["cases"])
     of = f" of {scored}" if (scored := scored_checkpoint(results)) else ""
-    warning = f" That is outdated: {changed}; {again} again." if (changed := outdated(run, results)) else ""
+    warning = f" That is outdated: {changed}; {again} again." if (changed := checkpoint_change(run, results)) else ""
     return f"{told} scored a mean Dice of {dice} in its evaluation{of}, over {cases} case{'s' * (cases > 1)}.{warning}"
 
 

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that shows what a training was, what came of it, and what each modality did."""
+"""The report of a run: one HTML file that shows how it was trained, what it scores, and what each modality does."""
 
 from gmd.report.page import write_report
 

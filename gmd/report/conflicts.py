@@ -1,4 +1,4 @@
-"""The cosines between the objectives' gradients over time: what the page's slider shows, and pictures of some."""
+"""Gradient conflicts over time: the cosines between the objectives' gradients, for a slider and as pictures."""
 
 import base64
 import io
@@ -14,11 +14,16 @@ from matplotlib.image import imsave
 from gmd.report.history import History
 
 COLOURS = matplotlib.colormaps["RdBu"].with_extremes(bad="0.8")
-SHOWN = 6  # as small pictures, for paper and for pages without scripts
+THUMBNAILS = 6  # small pictures, for paper and for browsers without scripts
 
 
-class Small(NamedTuple):
-    """A matrix with a pixel for each pair, as a data URL."""
+class Thumbnail(NamedTuple):
+    """A small picture of one matrix of cosines.
+
+    Attributes:
+        when: the epochs that it is the mean of, in words.
+        picture: a PNG with a pixel for each pair of objectives, as a data URL.
+    """
 
     when: str
     picture: str
@@ -26,57 +31,59 @@ class Small(NamedTuple):
 
 @dataclass(frozen=True)
 class Conflicts:
-    """Of the T objectives that occur.
+    """The matrices of cosines between the T objectives that occur, one for each time.
 
     Attributes:
-        names: [T].
-        when: of each matrix, for people.
-        frames: of each matrix the T (T - 1) / 2 cosines above its diagonal, row by row, in hundredths; None where two
+        names: [T], of the objectives.
+        when: the epochs that each matrix is the mean of, in words.
+        frames: for each matrix the T (T - 1) / 2 cosines above its diagonal, row by row, in hundredths; None where two
             objectives never met.
         palette: the colours of the hundredths from -100 to 100.
-        small: some of the matrices, the first and the last among them.
-        verdict: of the last one.
+        small: pictures of some of the matrices, the first and the last among them.
+        verdict: how the cosines have changed, in a sentence.
     """
 
     names: list[str]
     when: list[str]
     frames: list[list[int | None]]
     palette: list[str]
-    small: list[Small]
+    small: list[Thumbnail]
     verdict: str
 
 
 def gradient_conflicts(history: History) -> Conflicts | None:
-    """None if no step had several gradients to compare."""
-    parts = history.cosines.parts
-    if not parts:
+    """The conflicts of a training; None if no step had several gradients to compare."""
+    bins = history.cosines.bins
+    if not bins:
         return None
     t = len(history.objectives)
-    matrices = np.array([part.mean().reshape(t, t) for part in parts])
+    matrices = np.array([one.mean().reshape(t, t) for one in bins])
     occurring = np.flatnonzero(np.isfinite(matrices).any(axis=(0, 1)))
     matrices = matrices[:, occurring][:, :, occurring]
     names = [history.objectives[place] for place in occurring]
-    when = [_when(part.first, part.last) for part in parts]
+    when = [_when(one.first, one.last) for one in bins]
     rows, columns = np.triu_indices(len(names), 1)
     frames = [[None if np.isnan(c) else round(100 * c) for c in matrix[rows, columns]] for matrix in matrices]
-    chosen = sorted({round(place) for place in np.linspace(0, len(parts) - 1, SHOWN)})
-    small = [Small(when[place], _picture(matrices[place])) for place in chosen]
+    chosen = sorted({round(place) for place in np.linspace(0, len(bins) - 1, THUMBNAILS)})
+    small = [Thumbnail(when[place], _picture(matrices[place])) for place in chosen]
     palette = [to_hex(COLOURS(share)) for share in np.linspace(0, 1, 201)]
     return Conflicts(names, when, frames, palette, small, _verdict(matrices, names, when))
 
 
 def _when(first: int, last: int) -> str:
+    """A range of epochs in words."""
     return f"epoch {first}" if first == last else f"epochs {first} to {last}"
 
 
 def _picture(matrix: np.ndarray) -> str:
+    """A matrix of cosines, [T, T], as a PNG in a data URL; grey where it is NaN."""
     file = io.BytesIO()
     imsave(file, COLOURS((np.ma.masked_invalid(matrix) + 1) / 2), format="png")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _verdict(matrices: np.ndarray, names: Sequence[str], when: Sequence[str]) -> str:
-    """The first and the last matrix in words: their means, and the pair that agrees least in the end."""
+    """The first and the last matrix in words: their means, and the pair of objectives that agrees least in the end."""
     if len(names) < 2:
         return ""
     rows, columns = np.triu_indices(len(names), 1)

@@ -1,15 +1,12 @@
-"""The curves of a report: how training went, and which modality the network leant on."""
-
-from collections.abc import Sequence
+"""The curves of a report: how the training went, and which modality the network leans on."""
 
 import numpy as np
 
-from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED
+from gmd.monitor.dominance import NORM, RISE, TITLES, WITH_ALL, WITH_MERGED
 from gmd.monitor.dominance_verdict import LEAST, TIMES
-from gmd.pictures.dominance import RISE, TITLES
-from gmd.report.downsampling import Thinned
+from gmd.report.downsampling import DownsampledSeries
 from gmd.report.history import POINTS, History, Key
-from gmd.report.plots import Line, Plot, Style, make_plot, modality_style
+from gmd.report.svg_plot import Line, Plot, Style, make_plot, modality_style
 
 SMOOTH = 80  # points of a line where many cross, or where what one step says is noise
 INK = "var(--ink)"
@@ -17,7 +14,10 @@ MEAN = Style(INK, weight="strong")
 
 
 def training_plots(history: History, score: str) -> list[Plot]:
-    """Loss, validation, conflicts and learning rate, as far as there are any. `score`: what validation measures."""
+    """Plots of loss, validation, conflicts and learning rate, as far as there are any.
+
+    score: what the validation's score is called
+    """
     rate = Line(*history.series(("lr",)), MEAN) if ("lr",) in history.columns else None
     plots = [
         _losses(history),
@@ -29,7 +29,7 @@ def training_plots(history: History, score: str) -> list[Plot]:
 
 
 def dominance_plots(history: History) -> list[Plot]:
-    """For each quantity of the modalities a plot with a line for each of them; then what the surgery changed."""
+    """A plot for each quantity, with a line for each modality; then one of how much the surgery changed."""
     quantities = dict.fromkeys(key[1] for key in history.keys("modality"))
     plots = [_quantity(history, quantity) for quantity in quantities]
     if ("projected",) in history.columns:
@@ -40,6 +40,7 @@ def dominance_plots(history: History) -> list[Plot]:
 
 
 def _losses(history: History) -> Plot | None:
+    """The plot of the training losses: of each objective and their mean, or of the one objective that there is."""
     keys = history.keys("losses")
     if not keys:
         return None
@@ -55,7 +56,11 @@ def _losses(history: History) -> Plot | None:
 
 
 def _loss(history: History, key: Key) -> Line:
-    """Objectives of one modality in its colour; else all of as many modalities look alike, as there can be 63."""
+    """The line of one objective. key: its curve
+
+    If every objective is of one modality, each has the colour of its modality; otherwise the objectives of as many
+    modalities look alike, as there can be 63 of them.
+    """
     name = key[1]
     size, most = name.count("+") + 1, len(history.modalities)
     if all("+" not in other for _, other in history.keys("losses")):
@@ -67,8 +72,8 @@ def _loss(history: History, key: Key) -> Line:
 
 
 def _validation(history: History, score: str) -> Plot | None:
-    """The score that chooses the best epoch; of segmentation also the regions that it is the mean of."""
-    parts = list(dict.fromkeys(name for epoch in history.epochs for name in epoch["metrics"]))
+    """The plot of the score that chooses the best epoch; of segmentation also of the regions that it is the mean of."""
+    parts = list(dict.fromkeys(name for epoch in history.epochs for name in epoch.metrics))
     parts = [] if score in parts else parts
     lines = [
         validation_line(history, name)._replace(style=modality_style(number), label=name, title=name)
@@ -79,17 +84,18 @@ def _validation(history: History, score: str) -> Plot | None:
 
 
 def validation_line(history: History, metric: str | None = None) -> Line:
-    """Of the score, or of one of the metrics beside it; at the last step of each epoch that was validated."""
-    thinned = Thinned(POINTS)
+    """The line of the score, or of one of the metrics beside it, at the last step of each epoch that has a score."""
+    series = DownsampledSeries(POINTS)
     for epoch in history.epochs:
-        if epoch["validation"] is not None:
-            value = epoch["validation"] if metric is None else epoch["metrics"].get(metric)
-            thinned.add(epoch["step"], np.array([value], dtype=float))
-    steps, table = thinned.table()
+        if epoch.validation is not None:
+            value = epoch.validation if metric is None else epoch.metrics.get(metric)
+            series.add(epoch.step, np.array([value], dtype=float))
+    steps, table = series.table()
     return Line(steps, table[:, :1].ravel(), MEAN)
 
 
 def _conflicts(history: History) -> Plot | None:
+    """The plot of the share of pairs in conflict; None if no step had several gradients to compare."""
     if not history.objectives:
         return None
     steps, share = history.series(("conflicts",), SMOOTH)
@@ -100,6 +106,7 @@ def _conflicts(history: History) -> Plot | None:
 
 
 def _quantity(history: History, quantity: str) -> Plot | None:
+    """The plot of one quantity, with a line for each modality; of the norms also one of all objectives together."""
     lines = []
     if quantity == NORM:
         grey = Style("var(--quiet)")
@@ -113,9 +120,3 @@ def _quantity(history: History, quantity: str) -> Plot | None:
     rule = f"To dominate is to be missed {TIMES} times as much as any other, and by {100 * LEAST:.0f} % of the loss."
     note = rule if quantity == RISE else ""
     return make_plot(TITLES.get(quantity, quantity.capitalize()), lines, unit, note, bottom=bottom)
-
-
-def best_validation(epochs: Sequence[dict]) -> dict | None:
-    """The epoch whose weights are in best.pt: the first of the highest score."""
-    scored = [epoch for epoch in epochs if epoch["validation"] is not None]
-    return max(scored, key=lambda epoch: epoch["validation"], default=None)

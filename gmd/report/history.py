@@ -1,24 +1,63 @@
-"""What `metrics.jsonl` tells, read line by line: it can be gigabytes, of which a report shows some hundred points."""
+"""The history of a training, read from `metrics.jsonl` line by line.
+
+The file can be gigabytes, of which a report shows some hundred points: what is kept does not grow with it.
+"""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from gmd.errors import UserError
-from gmd.monitor.dominance import NORM
-from gmd.monitor.dominance_verdict import rises
+from gmd.monitor.dominance import NORM, RISE, rises
 from gmd.monitor.metrics_file import METRICS
-from gmd.pictures.dominance import RISE
-from gmd.report.downsampling import Thinned
+from gmd.report.downsampling import DownsampledSeries
 from gmd.subsets import all_subsets, subset_name
 
 POINTS, MATRICES = 500, 60
-STARTED = ("device", "threads", "torch", "gmd", "parameters", "time")  # what a line of the start says
-Key = tuple[str, ...]  # ("loss",), ("losses", objective), ("modality", quantity, modality), ...
+Key = tuple[str, ...]  # the name of a curve: ("loss",), ("losses", objective), ("modality", quantity, modality), ...
+
+
+class Epoch(NamedTuple):
+    """A finished epoch.
+
+    Attributes:
+        number: counted from 1.
+        step: the number of the step that it ended with.
+        validation: the score; None if it was not validated, or if the score was NaN.
+        metrics: name -> value of what was validated beside the score; empty without a validation.
+        seconds: how long it took, validation included.
+        memory_MB: the peak of the memory.
+    """
+
+    number: int
+    step: int
+    validation: float | None
+    metrics: dict[str, float | None]
+    seconds: float | None
+    memory_MB: float | None
+
+
+class BestValidation(NamedTuple):
+    """The highest score of a training, and the number of the epoch that has it."""
+
+    score: float
+    epoch: int
+
+
+class Start(NamedTuple):
+    """A start of the training, or a time that it was gone on with, as its line in the file has it."""
+
+    device: str
+    threads: int
+    torch: str
+    gmd: str
+    parameters: int
+    time: str
 
 
 @dataclass
@@ -26,47 +65,68 @@ class History:
     """A training so far.
 
     Attributes:
-        modalities: that the network has.
-        columns: what is where in `curves`.
-        curves: of the steps, at most POINTS means.
-        cosines: of the objectives' gradients, [T * T] means of each epoch, or of as many as make at most MATRICES.
-        objectives: [T] their names, of all subsets; empty without cosines.
-        epochs: the lines of finished epochs, each with the "step" that it ended with.
-        starts: the lines of the start and of each time that it was gone on with; none in runs of before these were.
-        steps, skipped: how many; those with a loss or gradient that is not finite are skipped.
-        last_step: the number of the latest one.
+        modalities: those of the network.
+        columns: curve -> its place in the vectors of `curves`.
+        curves: the quantities of the steps, at most POINTS means of neighbouring steps.
+        cosines: between the objectives' gradients: [T * T] means of each epoch, or of as many epochs as make at most
+            MATRICES means.
+        objectives: [T], the names of the objectives, one of each subset; empty if no step has cosines.
+        epochs: those that are finished, in order.
+        starts: the start, and each time that the training was gone on with; empty if the file does not record them.
+        steps: how many there are.
+        skipped: how many of them have a loss or gradient that is not finite, and so changed nothing.
+        last_step: the number of the latest step.
     """
 
     modalities: Sequence[str]
     columns: dict[Key, int] = field(default_factory=dict)
-    curves: Thinned = field(default_factory=lambda: Thinned(POINTS))
-    cosines: Thinned = field(default_factory=lambda: Thinned(MATRICES))
+    curves: DownsampledSeries = field(default_factory=lambda: DownsampledSeries(POINTS))
+    cosines: DownsampledSeries = field(default_factory=lambda: DownsampledSeries(MATRICES))
     objectives: list[str] = field(default_factory=list)
-    epochs: list[dict] = field(default_factory=list)
-    starts: list[dict] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
     steps: int = 0
     skipped: int = 0
     last_step: int = 0
 
+    @property
+    def finished_epochs(self) -> int:
+        """How many epochs are finished."""
+        return self.epochs[-1].number if self.epochs else 0
+
+    def best_validation(self) -> BestValidation | None:
+        """The validation of the weights in best.pt, the first of the highest score; None if no epoch has a score."""
+        scored = [
+            BestValidation(epoch.validation, epoch.number) for epoch in self.epochs if epoch.validation is not None
+        ]
+        return max(scored, key=lambda validation: validation.score, default=None)
+
     def keys(self, *beginning: str) -> list[Key]:
-        """Those that occur, in the order of their first occurrence."""
+        """The curves whose names begin so, in the order of their first occurrence."""
         return [key for key in self.columns if key[: len(beginning)] == beginning]
 
     def series(self, key: Key, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-        """Steps [n] and means [n] of one quantity, NaN where there is nothing."""
+        """One curve as steps [n] and means [n], float64, NaN where there is nothing.
+
+        points: n is at most that
+        """
         steps, table = self.curves.table(points)
         return steps, table[:, self.columns[key]]
 
     def add(self, line: dict) -> None:
-        """A line of metrics.jsonl, of any kind. Raises KeyError, TypeError or ValueError if it is not one."""
+        """Takes in a line of metrics.jsonl, of any kind.
+
+        Raises KeyError, TypeError or ValueError if it is not one that a training writes.
+        """
         if line["kind"] == "step":
             self._add_step(line)
         elif line["kind"] == "epoch":
-            self.epochs.append(_epoch(line) | {"step": self.last_step})
+            self.epochs.append(_epoch(line, self.last_step))
         elif line["kind"] == "start":
-            self.starts.append({name: line[name] for name in STARTED})
+            self.starts.append(Start(**{name: line[name] for name in Start._fields}))
 
     def _add_step(self, line: dict) -> None:
+        """Takes in the line of a step: its quantities into `curves`, its cosines into `cosines`."""
         self.steps += 1
         self.skipped += not line["finite"]
         self.last_step = int(line["step"])
@@ -80,7 +140,10 @@ class History:
             self._add_cosines(line)
 
     def _add_cosines(self, line: dict) -> None:
-        """Which objectives a step has depends on its batch: each goes to its own place by its name."""
+        """Takes in a step's matrix of cosines, each objective in its own place.
+
+        Which objectives a step has depends on the modalities of its batch; the others' rows and columns are NaN.
+        """
         self.objectives = self.objectives or [subset_name(subset) for subset in all_subsets(self.modalities)]
         names, matrix = list(line["losses"]), np.array(line["cosines"], dtype=float)
         if matrix.shape != (len(names),) * 2:
@@ -94,8 +157,9 @@ class History:
 
 
 def read_history(run: Path, modalities: Sequence[str]) -> History:
-    """Of a run that has ended, still goes on, or was killed: a last line that was cut short is left out.
+    """Reads the history of a run that has ended, still goes on, or was killed.
 
+    A last line that was cut short is left out; without the file the history is empty.
     Raises UserError that names the line if another one is damaged.
     """
     history, path = History(modalities), run / METRICS
@@ -115,20 +179,31 @@ def read_history(run: Path, modalities: Sequence[str]) -> History:
     return history
 
 
-def _epoch(line: dict) -> dict:
-    """What a report tells of an epoch. Older runs have no memory, and call the metrics per_region."""
-    numbers = {name: line.get(name) for name in ("validation", "seconds", "memory_MB")}
+def _epoch(line: dict, step: int) -> Epoch:
+    """The line of an epoch. The memory may be absent, and the metrics may be called `per_region`, as they once were."""
     metrics = line.get("metrics") or line.get("per_region") or {}
-    return {"epoch": int(line["epoch"]), "metrics": _floats(metrics)} | _floats(numbers)
+    return Epoch(
+        int(line["epoch"]),
+        step,
+        _number(line.get("validation")),
+        {name: _number(value) for name, value in metrics.items()},
+        _number(line.get("seconds")),
+        _number(line.get("memory_MB")),
+    )
 
 
-def _floats(values: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {name: None if value is None else float(value) for name, value in values.items()}
+def _number(value: float | None) -> float | None:
+    """The value as a float; None stays None. Raises ValueError or TypeError if it is not a number."""
+    return None if value is None else float(value)
 
 
 def _quantities(line: dict, modalities: Sequence[str]) -> Mapping[Key, float | None]:
-    """What of a step goes into curves. Runs of before there was a monitor have no dominance, older ones no rate."""
-    found = {("loss",): line["loss"], ("conflicts",): line["conflicts"], ("lr",): line.get("lr")}
+    """The quantities of a step that become curves; the line may lack the learning rate and the dominance."""
+    found: dict[Key, float | None] = {
+        ("loss",): line["loss"],
+        ("conflicts",): line["conflicts"],
+        ("lr",): line.get("lr"),
+    }
     found |= {("losses", name): value for name, value in line["losses"].items()}
     if not line["finite"]:
         return found

@@ -1,4 +1,4 @@
-"""The table of all subsets, from an evaluation's `table.csv`, as a heat map."""
+"""The table of all subsets of the modalities, read from an evaluation's `table.csv`, as a heat map."""
 
 import csv
 import math
@@ -18,8 +18,14 @@ COLOURS = matplotlib.colormaps["viridis"]
 
 
 class Cell(NamedTuple):
-    """`value`: None where there is no number. `colour`, `ink`: of the background and of what is written on it;
-    empty where all of the column are equal."""
+    """A cell of the heat map.
+
+    Attributes:
+        value: the number; None where there is none.
+        text: what is written.
+        colour: that of the background; empty without a number, and where all numbers of the column are equal.
+        ink: the colour of the text on that background; empty where `colour` is.
+    """
 
     value: float | None
     text: str
@@ -27,8 +33,16 @@ class Cell(NamedTuple):
     ink: str = ""
 
 
-class Row(NamedTuple):
-    """`marks`: for each modality whether the subset has it; None of a line about something else, such as the mean."""
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        label: the name of the subset, or what else the row is about, such as the mean.
+        marks: for each modality whether the subset has it; None if the row is about something else.
+        count: how many cases or samples were scored, as text.
+        cells: one for each column.
+    """
 
     label: str
     marks: Sequence[bool] | None
@@ -38,7 +52,17 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class SubsetTable:
-    """`path`: its file; `about`: what is said of it; `main`: the number of the column that a subset is judged by."""
+    """The table of one evaluation.
+
+    Attributes:
+        path: its file.
+        about: what was scored and by which rules, in sentences.
+        modalities: those of the run.
+        counted: what the rows' counts are counts of.
+        columns: the names of the columns.
+        main: the place of the column that subsets are judged by.
+        rows: one for each subset, then others such as the mean.
+    """
 
     path: Path
     about: str
@@ -49,61 +73,86 @@ class SubsetTable:
     rows: Sequence[Row]
 
     def counts_differ(self) -> bool:
-        """Between the subsets that are scored; else they need no column."""
+        """Whether the subsets were scored on different numbers of cases; otherwise the counts need no column."""
         return len({row.count for row in self.rows if row.count not in ("", "0")}) > 1
 
     def subsets(self) -> list[Row]:
-        """Those that have a number to be judged by, best first."""
-        rows = [row for row in self.rows if row.marks and row.cells[self.main].value is not None]
+        """The rows of the subsets that have a number in the main column, best first."""
+        judged = [(value, row) for row in self.rows if row.marks and (value := row.cells[self.main].value) is not None]
         lower = lower_is_better(self.columns[self.main])
-        return sorted(rows, key=lambda row: row.cells[self.main].value, reverse=not lower)
+        return [row for _, row in sorted(judged, key=lambda pair: pair[0], reverse=not lower)]
 
 
 def read_table(folder: Path, modalities: Sequence[str]) -> SubsetTable | None:
-    """Of an evaluation's folder; None if it has no table. Raises UserError if that is not one of these modalities."""
+    """Reads the table of an evaluation; None if the folder has none.
+
+    folder: of the results; modalities: those of the run, in its order
+    Raises UserError if the table is not one of these modalities.
+    """
     path = folder / "table.csv"
     if not path.exists():
         return None
+    header, lines = _read_lines(path, modalities)
+    first = 2 + len(modalities)  # the column of the first number, behind label, marks and count
+    columns = header[first:]
+    main = next((columns.index(name) for name in MAIN if name in columns), 0)
+    rows = _rows(lines, columns, first)
+    return SubsetTable(path, _about(folder / "table.md"), modalities, header[first - 1], columns, main, rows)
+
+
+def _read_lines(path: Path, modalities: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The header of a `table.csv` and the lines below it. Raises UserError if it is not one of these modalities."""
     lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    counted_at = 1 + len(modalities)
     header = lines[0] if lines else []
-    if header[:counted_at] != ["subset", *modalities] or any(len(line) != len(header) for line in lines):
+    if header[: 1 + len(modalities)] != ["subset", *modalities] or any(len(line) != len(header) for line in lines):
         expected = ", ".join(["subset", *modalities])
         raise UserError(
             f"{path}: its columns are {', '.join(header)}, expected {expected} first; make it anew by gmd evaluate"
         )
-    columns = header[counted_at + 1 :]
-    numbers = [[_number(text) for text in line[counted_at + 1 :]] for line in lines[1:]]
-    scales = [_scale(column, name) for column, name in zip(zip(*numbers, strict=True), columns, strict=False)]
-    rows = [
+    return header, lines[1:]
+
+
+def _rows(lines: Sequence[Sequence[str]], columns: Sequence[str], first: int) -> list[Row]:
+    """The rows of the table: the lines' words, and their numbers in the colours of each column's scale.
+
+    first: the place of the first of the columns in a line, behind label, marks and count
+    """
+    numbers = [[_number(text) for text in line[first:]] for line in lines]
+    scales = [_scale(values, name) for values, name in zip(zip(*numbers, strict=True), columns, strict=False)]
+    return [
         Row(
             line[0],
-            [mark == "1" for mark in line[1:counted_at]] if any(line[1:counted_at]) else None,
-            line[counted_at],
-            [_cell(*parts) for parts in zip(values, line[counted_at + 1 :], columns, scales, strict=True)],
+            _marks(line[1 : first - 1]),
+            line[first - 1],
+            [_cell(*parts) for parts in zip(values, line[first:], columns, scales, strict=True)],
         )
-        for line, values in zip(lines[1:], numbers, strict=True)
+        for line, values in zip(lines, numbers, strict=True)
     ]
-    main = next((columns.index(name) for name in MAIN if name in columns), 0)
-    return SubsetTable(path, _about(folder / "table.md"), modalities, header[counted_at], columns, main, rows)
+
+
+def _marks(cells: Sequence[str]) -> list[bool] | None:
+    """Whether a subset has each modality; None if the cells are empty, as on a line about something else."""
+    return [cell == "1" for cell in cells] if any(cells) else None
 
 
 def lower_is_better(column: str) -> bool:
+    """Whether small numbers of a column are good ones."""
     return column.startswith(LOWER_IS_BETTER)
 
 
 def column_title(column: str) -> str:
+    """The heading of a column."""
     return f"HD95 {column.removeprefix('hd95_')}, mm" if column.startswith("hd95_") else column
 
 
 def _about(path: Path) -> str:
-    """What the evaluation says around its tables: what was scored, and by which rules."""
+    """What a `table.md` says around its tables: what was scored, and by which rules; empty if there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return " ".join(line for line in lines if line and not line.startswith("|"))
 
 
 def _number(text: str) -> float | None:
-    """None of words such as `absent`, and of NaN."""
+    """The number in a cell; None for words such as `absent`, and for NaN."""
     try:
         value = float(text)
     except ValueError:
@@ -112,12 +161,13 @@ def _number(text: str) -> float | None:
 
 
 def _scale(column: Sequence[float | None], name: str) -> tuple[float, float]:
-    """The worst and the best value of a column."""
+    """The worst and the best value of a column, the ends of its colours."""
     values = [value for value in column if value is not None] or [0.0]
     return (max(values), min(values)) if lower_is_better(name) else (min(values), max(values))
 
 
 def _cell(value: float | None, text: str, column: str, scale: tuple[float, float]) -> Cell:
+    """A cell of the column: its number, rounded, in the colour of its place on the column's scale."""
     if value is None:
         return Cell(None, text or "none")
     worst, best = scale

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gmd.surgery.balance import RULES
-from gmd.surgery.classifiers import Classifiers
-from gmd.surgery.delivery import check_one_process
-from gmd.surgery.direction import gradient_losses, weight_losses
+from gmd.surgery._balance import RULES
+from gmd.surgery._classifiers import Classifiers
+from gmd.surgery._delivery import check_one_process
+from gmd.surgery._direction import gradient_losses, weight_losses
+from gmd.surgery._losses import Criterion, check_losses, check_outputs, check_rows
 from gmd.surgery.gmd import GMD
-from gmd.surgery.losses import Criterion, check_losses, check_outputs, check_rows
 from gmd.surgery.mean import MeanGradient
 from gmd.surgery.report import Report
 
@@ -27,9 +28,9 @@ class CGGM:
         optimizer.step()
 
     A classifier for each modality, a copy of the head, learns to predict from that modality's output alone; it takes no
-    part in the network. How fast its metric improves gives the modality's balancing term B_m (gmd.surgery.balance).
+    part in the network. How fast its metric improves gives the modality's balancing term B_m (gmd.surgery._balance).
     That scales the gradients of everything before the modality's output by rho * B_m (magnitude), and weighs a loss
-    that turns the head's gradient towards those of the classifiers (direction; gmd.surgery.direction).
+    that turns the head's gradient towards those of the classifiers (direction; gmd.surgery._direction).
 
     A modality that a batch lacks altogether keeps its part in the balance as it was: the B_m of a batch are those of
     the whole training, not of the company that a modality happens to be in.
@@ -68,9 +69,9 @@ class CGGM:
         for name, value, known in (("direction", direction, ("gradient", "weights")), ("rule", rule, tuple(RULES))):
             if value not in known:
                 raise ValueError(f"{name}: expected {' or '.join(map(repr, known))}, got {value!r}")
-        for name, value in (("rho", rho), ("lam", lam)):
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}: expected a number above 0, or None, got {value}")
+        for name, factor in (("rho", rho), ("lam", lam)):
+            if factor is not None and not factor > 0:
+                raise ValueError(f"{name}: expected a number above 0, or None, got {factor}")
         frozen = [not param.requires_grad for param in head.parameters()]
         if lam is not None and frozen and all(frozen):
             raise ValueError("head: expected a parameter that requires grad, for lam to turn its gradient, got none")
@@ -130,19 +131,22 @@ class CGGM:
         check_outputs(outputs)
 
     def _of_all(self, metrics: Mapping[str, Tensor]) -> Tensor:
-        """[M] float64, NaN for modalities that the batch lacks."""
+        """The metrics of all modalities, [M] float64, NaN for those that the batch lacks."""
         absent = torch.full_like(self.balance.state[0, 0], torch.nan)
         return torch.stack([metrics.get(m, absent) for m in self.modalities])
 
-    def _direction_losses(self, losses: list[Tensor], gradients: Mapping, balance: Tensor) -> list[Tensor]:
+    def _direction_losses(
+        self, losses: list[Tensor], gradients: Mapping[str, Sequence[Tensor]], balance: Tensor
+    ) -> list[Tensor]:
         if self.direction == "gradient":
             return gradient_losses(losses, self.head, list(gradients.values()), balance)
         return weight_losses(losses, self.head, [self.classifiers.models[m] for m in gradients], balance)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """The classifiers, their optimizer, and what the balance remembers."""
         return {"classifiers": self.classifiers.state_dict(), "balance": self.balance.state}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` has returned."""
         self.classifiers.load_state_dict(state["classifiers"])
         self.balance.state = torch.empty_like(self.balance.state).copy_(state["balance"])

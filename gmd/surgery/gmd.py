@@ -7,15 +7,15 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
-from gmd.surgery.delivery import add_to_grad, check_no_param_hooks, several_processes
-from gmd.surgery.granularity import GRANULARITIES, groups_of, module_names
-from gmd.surgery.graph import check_graph
-from gmd.surgery.losses import Outputs, check_factors, check_losses, check_no_hooks, check_outputs
-from gmd.surgery.optimizers import check_optimizer
-from gmd.surgery.passes import gradients_of
-from gmd.surgery.paths import Basis, path_gradients
+from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, several_processes
+from gmd.surgery._granularity import GRANULARITIES, groups_of, module_names
+from gmd.surgery._graph import check_graph
+from gmd.surgery._losses import Outputs, check_factors, check_losses, check_no_hooks, check_outputs
+from gmd.surgery._optimizers import check_optimizer
+from gmd.surgery._passes import gradients_of
+from gmd.surgery._paths import Basis, Checked, path_gradients
+from gmd.surgery._scaling import note_unscaled, scale_of
 from gmd.surgery.report import Report
-from gmd.surgery.scaling import note_unscaled, scale_of
 
 
 class GMD:
@@ -93,7 +93,9 @@ class GMD:
         self.model = model
         self.tol = tol
         self.scaler = scaler
-        self._checked = set() if by_sample else None  # the paths that have been compared with whole passes
+        self._checked: set[Checked] | None = (
+            set() if by_sample else None
+        )  # the paths that have been compared with whole passes
         self._modules = module_names(optimizer, model) if granularity == "module" else {}
 
     def backward(
@@ -118,12 +120,26 @@ class GMD:
             raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(losses)}")
         params = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
         check_no_param_hooks(params)
-        if self.granularity == "module" and not self._modules.keys() >= set(params):  # added since
-            self._modules = module_names(self.optimizer, self.model)
-        groups = groups_of(params, self.granularity, self._modules)
+        groups = self._groups(params)
         scale = scale_of(self.scaler, losses)
         basis = self._basis(losses, outputs, params, scale, factors)
-        surgery = gk.surgery(
+        surgery = self._operate(basis, groups, scale)
+        add_to_grad(params, surgery.merged)
+        if self.scaler is not None and scale is not None:
+            # an overflow in another process shows in what they have averaged, and nowhere else
+            seen = gk.gram([[p.grad for p in params]]) if several_processes() else surgery.gram
+            note_unscaled(self.scaler, self.optimizer, seen)
+        values = torch.stack([loss.detach() for loss in losses])
+        modality = {} if basis.norms is None else {"gradient norm": basis.norms}
+        return Report(values, surgery.gram, surgery.weights, basis.directions, basis.discarded, modality)
+
+    def _groups(self, params: list[nn.Parameter]) -> list[int] | None:
+        if self.granularity == "module" and not self._modules.keys() >= set(params):  # added since
+            self._modules = module_names(self.optimizer, self.model)
+        return groups_of(params, self.granularity, self._modules)
+
+    def _operate(self, basis: Basis, groups: list[int] | None, scale: Tensor | None) -> gk.Surgery:
+        return gk.surgery(
             basis.rows,
             groups=groups,
             reduction=self.reduction,
@@ -132,14 +148,6 @@ class GMD:
             shared=basis.shared,
             scale=scale,
         )
-        add_to_grad(params, surgery.merged)
-        if scale is not None:
-            # an overflow in another process shows in what they have averaged, and nowhere else
-            seen = gk.gram([[p.grad for p in params]]) if several_processes() else surgery.gram
-            note_unscaled(self.scaler, self.optimizer, seen)
-        values = torch.stack([loss.detach() for loss in losses])
-        modality = {} if basis.norms is None else {"gradient norm": basis.norms}
-        return Report(values, surgery.gram, surgery.weights, basis.directions, basis.discarded, modality)
 
     def _basis(
         self,

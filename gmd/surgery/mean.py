@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
-from gmd.surgery.losses import Outputs, check_factors, check_losses, check_outputs
-from gmd.surgery.optimizers import check_optimizer
+from gmd.surgery._losses import Outputs, check_factors, check_losses, check_outputs
+from gmd.surgery._optimizers import check_optimizer
+from gmd.surgery._scaling import scale_of
 from gmd.surgery.report import Report
-from gmd.surgery.scaling import scale_of
 
 
 class MeanGradient:

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
-from gmd.surgery.delivery import check_one_process
-from gmd.surgery.graph import leaves_of
-from gmd.surgery.losses import check_losses, check_outputs
-from gmd.surgery.optimizers import check_optimizer
+from gmd.surgery._delivery import check_one_process
+from gmd.surgery._graph import leaves_of
+from gmd.surgery._losses import check_losses, check_outputs
+from gmd.surgery._optimizers import check_optimizer
 from gmd.surgery.report import Report
 
 
@@ -84,21 +84,21 @@ class MLA:
                 "losses: expected one that was computed through the head, got one that its weight is not in"
             )
         before, weight.grad = weight.grad, None
-        self._backward(stacked[0])
+        gradient = self._backward(stacked[0])
         others = gk.gram([[p.grad for p in self._params() if p is not weight]]).to(weight.device)
         sound = stacked[0].detach().isfinite() & others.isfinite().all()
-        gk.owm_update_(self.projector, weight.grad, mean_input.where(sound, torch.nan), self.alpha)
-        gram = others + gk.gram([[weight.grad]])
+        gk.owm_update_(self.projector, gradient, mean_input.where(sound, torch.nan), self.alpha)
+        gram = others + gk.gram([[gradient]])
         if before is not None:
-            weight.grad = before.add_(weight.grad)
+            weight.grad = before.add_(gradient)
         return Report(stacked.detach(), gram, gram.new_ones(1))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Of the projector: training goes on from it bit for bit."""
+        """A copy of the projector, {"projector": [d, d]}, from which training goes on bit for bit."""
         return {"projector": self.projector.clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Of `state_dict()`, on any device."""
+        """Takes over what `state_dict` has returned, from any device; a ValueError if it is of another head."""
         projector = state["projector"]
         if projector.shape != self.projector.shape or projector.dtype != self.projector.dtype:
             expected, got = (f"{p.dtype} {list(p.shape)}" for p in (self.projector, projector))
@@ -109,7 +109,7 @@ class MLA:
         return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
 
     def _mean_of(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        """-> [d], detached."""
+        """The mean of the rows that went into the head, [d], detached."""
         if not isinstance(outputs, Mapping) or len(outputs) != 1:
             got = list(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
             raise ValueError(f"outputs: expected those of the one modality whose turn it is, got {got}")
@@ -120,9 +120,14 @@ class MLA:
             raise ValueError(f"outputs[{modality!r}]: expected {expected}, as the head takes, got {list(rows.shape)}")
         return rows.detach().reshape(-1, rows.shape[-1]).mean(dim=0, dtype=self.projector.dtype)
 
-    def _backward(self, loss: Tensor) -> None:
+    def _backward(self, loss: Tensor) -> Tensor:
+        """Lets autograd fill `.grad`, and returns that of the head's weight."""
         if self.scaler is None:
             loss.backward()
         else:
             self.scaler.scale(loss).backward()
             self.scaler.unscale_(self.optimizer)
+        gradient = self.head.weight.grad
+        if gradient is None:  # an autograd.Function of the user's own, on the way back to the weight, has sent nothing
+            raise ValueError("losses: expected a gradient of the head's weight from the loss, got none")
+        return gradient

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gmd.surgery.delivery import check_one_process
+from gmd.surgery._delivery import check_one_process
+from gmd.surgery._graph import leaves_of
+from gmd.surgery._losses import Criterion, check_losses, check_outputs, check_rows
 from gmd.surgery.gmd import GMD
-from gmd.surgery.graph import leaves_of
-from gmd.surgery.losses import Criterion, check_losses, check_outputs, check_rows
 from gmd.surgery.mean import MeanGradient
 from gmd.surgery.report import Report
 
@@ -94,7 +95,7 @@ class OGMGE:
         return replace(report, modality=report.modality | {"score": scores, "factor": factors})
 
     def _owners_after(self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor]) -> dict[int, str | None]:
-        """Whose the parameters are, after a batch; the graph is searched once for each set of modalities."""
+        """The modality of each parameter after a batch; the graph is searched once for each set of modalities."""
         owners = dict(self._owners)
         if frozenset(outputs) in self._searched:
             return owners
@@ -118,17 +119,18 @@ class OGMGE:
             noise = torch.randn(param.shape, generator=self.generator, device=device)
             param.grad.add_(noise.to(param.grad) * deviation)
 
-    def state_dict(self) -> dict:
-        """Which parameters belong to one modality, as far as the batches have told."""
+    def state_dict(self) -> dict[str, Any]:
+        """The modality that each parameter belongs to, as far as the batches have told."""
         return {"owners": dict(self._owners)}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` has returned."""
         self._owners = dict(state["owners"])
         self._searched = set()
 
 
 def modulation(scores: Tensor, alpha: float) -> Tensor:
-    """k [M] from scores [M] in [0, 1], float64; 1 for a modality that has no others beside it."""
+    """The factors k, [M] float64, from scores [M] float64 in [0, 1]; 1 for a modality that has no others beside it."""
     if len(scores) == 1:
         return torch.ones_like(scores)
     others = (scores.sum() - scores) / (len(scores) - 1)

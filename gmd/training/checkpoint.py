@@ -1,4 +1,4 @@
-"""Checkpoints that are either whole or absent, and runs read back from their folder."""
+"""Writes checkpoints so that a file is either whole or absent, and reads them back after looking at their checksums."""
 
 import json
 import os
@@ -23,7 +23,7 @@ FORMAT = 2  # of the state; 1 had no such number, and no steps of an unfinished 
 def save_checkpoint(path: Path, state: dict) -> None:
     """Writes `state` so that a kill, a crash or a full disk leaves the previous file or the new one, whole.
 
-    state: tensors and plain values in dictionaries, lists and tuples: what a weights-only `torch.load` takes
+    state: tensors and plain values in dictionaries, lists and tuples, which is what a weights-only `torch.load` takes.
     Raises UserError if it cannot be written; what was at `path` before is still there then.
     """
     with _written_whole(path) as unfinished, open(unfinished, "wb") as file:
@@ -31,9 +31,11 @@ def save_checkpoint(path: Path, state: dict) -> None:
 
 
 def save_weights(path: Path, network: nn.Module, config: TrainConfig) -> None:
-    """The network's state_dict as safetensors, for those who have no gmd; else as `save_checkpoint`.
+    """Writes the network's state_dict as safetensors, for those who have no gmd, as safely as `save_checkpoint`.
 
-    Its metadata, as safetensors has them from string to string: gmd's version, the task, the configuration as JSON.
+    The metadata, from string to string as safetensors has them, are "gmd" (its version), "task", and "config" (the
+    configuration as JSON).
+    Raises UserError if it cannot be written; what was at `path` before is still there then.
     """
     # the format knows one memory layout only
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -44,6 +46,7 @@ def save_weights(path: Path, network: nn.Module, config: TrainConfig) -> None:
 
 @contextmanager
 def _written_whole(path: Path) -> Iterator[Path]:
+    """Yields a path to write to, and puts the file in the place of `path` once it is whole and on the disk."""
     # a fixed name: what a kill leaves behind is overwritten by the next save
     unfinished, handled = path.with_name(path.name + ".tmp"), sys.exc_info()[1]
     try:
@@ -64,14 +67,19 @@ def _written_whole(path: Path) -> Iterator[Path]:
 
 
 def _interrupted(error: BaseException | None, handled: BaseException | None) -> bool:
-    """Whether a KeyboardInterrupt is behind it; not `handled`, because of which one may have begun to write."""
-    while error not in (None, handled) and not isinstance(error, KeyboardInterrupt):
+    """Says whether a KeyboardInterrupt is among the causes of the error.
+
+    handled: the exception because of which one may have begun to write; what came before it does not count.
+    """
+    while error is not None and error is not handled:
+        if isinstance(error, KeyboardInterrupt):
+            return True
         error = error.__cause__ or error.__context__
-    return error not in (None, handled)
+    return False
 
 
 def load_checkpoint(path: Path) -> dict:
-    """What `save_checkpoint` wrote, on the CPU, without executing anything that is in it.
+    """Reads what `save_checkpoint` wrote, onto the CPU, without executing anything that is in it.
 
     Raises UserError if it is missing, damaged, of no run, or of another format.
     """
@@ -101,12 +109,12 @@ def load_checkpoint(path: Path) -> dict:
     return state
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut."""
+    """Makes a rename in the folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

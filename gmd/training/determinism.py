@@ -1,4 +1,4 @@
-"""`--deterministic`: torch's switch for it, and what it says where an operation has no such way."""
+"""`--deterministic`: sets torch's switches for it, and says which operation has no deterministic way."""
 
 import os
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ NO_SUCH_WAY = "does not have a deterministic implementation"
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Inside the block the same bits in every run on the same device; torch's switches are as before after it.
+    """Makes the block compute the same bits in every run on the same device, if `wanted`.
 
-    On a CPU nothing changes but that torch fills memory it hands out, since all that is used here is deterministic
-    there for a given number of threads.
-    Raises UserError: an operation that has no deterministic way on this device; or a GPU was used before without
-    cuBLAS's workspace being fixed, which is read once.
+    After it torch's switches are as before. On a CPU nothing changes but that torch fills memory that it hands out,
+    since all that is used here is deterministic there for a given number of threads.
+    Raises UserError if an operation has no deterministic way on this device, or if a GPU was used before without the
+    fixed workspace of cuBLAS, whose setting is read once.
     """
     if not wanted:
         yield
@@ -51,6 +51,6 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 def _has_computed_on_a_gpu() -> bool:
-    """To have asked for one, as options are checked, does no harm yet."""
+    """Says whether this process has taken memory of a GPU. To have initialised one does no harm yet."""
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     return any(torch.cuda.max_memory_allocated(gpu) for gpu in gpus)

@@ -1,4 +1,4 @@
-"""Cross-validation: one run for each part of the patients, each tested on the part that it has not seen."""
+"""Cross-validation: trains one run for each part of the patients, which is tested on the part that it has not seen."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,31 +18,41 @@ def train_folds(config: TrainBrats) -> list[Path]:
     already before anything is trained.
     """
     config.check()
+    if config.folds is None:
+        raise UserError("--folds: got None, expected the number of runs, at least 2; to train one run call train")
     _check_folder(config)
     runs = [replace(config, fold=fold, out=config.out / f"fold{fold}") for fold in range(config.folds)]
     # all folds before the first: what is wrong with the last must not show after days
     tests = [BratsTask(run).splits.test for run in runs]
-    for run, test in zip(runs, tests, strict=True):
+    for number, (run, test) in enumerate(zip(runs, tests, strict=True), start=1):
         count = f"{len(test)} test case{'s' * (len(test) > 1)}"
-        print(f"fold {run.fold + 1} of {config.folds}: {count}, {run.out}", flush=True)
+        print(f"fold {number} of {config.folds}: {count}, {run.out}", flush=True)
         train(replace(run, resume=(run.out / "last.pt").exists()))
     return [run.out for run in runs]
 
 
 def fold_folders(folder: Path) -> list[Path]:
-    """The runs of a cross-validation, in order; none if the folder is a run itself, or holds none."""
+    """Returns the runs of a cross-validation, in order; none if the folder is a run itself, or holds none."""
     if (folder / CONFIG).exists():
         return []
     folders = [path for path in folder.glob("fold*") if path.name[4:].isdigit() and (path / CONFIG).exists()]
     return sorted(folders, key=lambda path: int(path.name[4:]))
 
 
-def whole(config: TrainConfig, out: Path) -> TrainConfig:
-    """The configuration of the cross-validation that a fold belongs to."""
+def whole(config: TrainConfig, out: Path) -> TrainBrats:
+    """Returns the configuration of the cross-validation that a fold belongs to.
+
+    config: of a fold.
+    out: the folder of the folds.
+    Raises UserError if it is that of a run by itself, which is called like a fold.
+    """
+    if not isinstance(config, TrainBrats) or config.folds is None:
+        raise UserError(f"{out}: its fold0 and so on are runs, but no folds of a cross-validation; give one of them")
     return replace(config, fold=None, out=out)
 
 
 def _check_folder(config: TrainBrats) -> None:
+    """Raises UserError unless there are folds to go on with if there should be, and no run at all otherwise."""
     if (config.out / "last.pt").exists():
         raise UserError(f"{config.out}: holds a run of its own; choose another --out for the folds")
     begun = sorted(config.out.glob("fold*/last.pt"))

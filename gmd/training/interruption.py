@@ -1,35 +1,38 @@
-"""Ctrl-C, and the SIGTERM of a cluster's scheduler, at a moment at which what was computed can be saved."""
+"""Lets Ctrl-C, and the SIGTERM of a cluster's scheduler, take effect only when what was computed can be saved."""
 
 import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Handler = Callable[[int, FrameType | None], object] | int | None  # as `signal.signal` returns it
 NOTICE = b"\nstopping; the running step is finished and saved first. Once more stops at once, without that\n"
 
 
 class Interruption:
-    """While the block runs, SIGINT and SIGTERM raise KeyboardInterrupt, but at the end of what is held only.
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, but not before the end of a block that is held.
 
         with Interruption() as interruption:
             for batch in batches:
                 with interruption.held():
                     step(batch)
 
-    The second signal raises wherever it comes. Handlers are those from before after the block; in another thread than
-    the main one, where Python allows none, and for a signal that is ignored (nohup), nothing is changed.
+    The second signal raises wherever it comes. After the outer block the handlers are those from before. In another
+    thread than the main one, where Python allows no handlers, and for a signal that is ignored (nohup), all stays as it
+    is.
 
     Attributes:
-        whole: no held block was left half-way, so what it does can be saved.
+        whole: whether no held block was left half-way, so that what it does can be saved.
     """
 
     def __init__(self) -> None:
         self.whole = True
         self._wanted = False
-        self._before = {}
+        self._before: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
@@ -43,7 +46,7 @@ class Interruption:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """A block that the first signal lets finish; `whole` stays False after an exception in it."""
+        """Holds the first signal back until the block has finished. `whole` stays False after an exception in it."""
         self.whole = False
         yield
         self.whole = True
@@ -51,6 +54,7 @@ class Interruption:
             raise KeyboardInterrupt
 
     def _note(self, number: int, frame: object) -> None:
+        """Handles a signal: raises, or takes note of it until the held block has finished."""
         first, self._wanted = not self._wanted, True
         if self.whole or not first:
             raise KeyboardInterrupt

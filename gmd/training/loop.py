@@ -1,23 +1,21 @@
 """Training: from data on disk to a network that works with any subset of the modalities.
 
-`train` is the whole of it. Everything random comes from (seed, epoch, index) or from the generators in the
-checkpoint, so that a run that was interrupted, or killed, ends bit for bit as if it had never stopped. (On a CPU: some
-GPU kernels of PyTorch add in varying order, unless --deterministic forbids it.)
+`train` is the whole of it. Everything random comes from (seed, epoch, index) or from the generators in the checkpoint.
+So a run that was interrupted, or killed, and went on with --resume on the same machine ends bit for bit as if it had
+never stopped. That is on a CPU: some GPU kernels of PyTorch add in varying order, unless --deterministic forbids it.
 """
 
 import time
 from pathlib import Path
-from statistics import fmean
 
 from tqdm import tqdm
 
 from gmd.config import TrainConfig
 from gmd.errors import UserError
-from gmd.models.precision import slowness
 from gmd.monitor.log import Log
-from gmd.monitor.metrics_file import METRICS
 from gmd.monitor.records import Turn, bad_values, start_record, step_record
 from gmd.monitor.resources import peak_memory, reset_peak_memory
+from gmd.training import messages
 from gmd.training.checkpoint import save_checkpoint, save_weights
 from gmd.training.determinism import deterministic
 from gmd.training.interruption import Interruption
@@ -47,20 +45,17 @@ def train(config: TrainConfig) -> Path:
         training = Training.prepare(task)
         if resumed:
             training.load_state_dict(resumed)
-        say_first(task)
+        for sentence in messages.before_training(task):
+            print(sentence)
         run_epochs(training, task)
-    run = config.out
     if training.skipped == training.steps:
-        raise UserError(
-            f"{run}: nothing was learnt, as all {training.steps} steps were skipped: a loss or gradient was not finite "
-            f"in each, see {run / METRICS}. Start anew in another --out with a lower --lr, or mend the data"
-        )
-    print(draw_pictures(run, task))
-    return run
+        raise UserError(messages.nothing_learnt(training, config))
+    print(draw_pictures(config.out, task))
+    return config.out
 
 
 def run_epochs(training: Training, task: Task) -> None:
-    """Those that are left, until the last one or until --patience is at its end."""
+    """Runs the epochs that are left, until the last one or until --patience is used up."""
     config = task.config
     if reason := training.why_finished(config):
         print(f"{config.out}: nothing is left to train; {reason}")
@@ -83,59 +78,59 @@ def run_epochs(training: Training, task: Task) -> None:
 
 
 def run_epoch(training: Training, task: Task, log: Log, interruption: Interruption) -> None:
-    """The rest of an epoch; validates if it is time. All of it is recorded, and saved, when this returns."""
+    """Trains what is left of an epoch and validates if it is time. All is recorded and saved when this returns."""
     config, epoch = task.config, training.epochs + 1
-    summary = train_epoch(training, task, log, interruption)
+    means = train_epoch(training, task, log, interruption)
     is_time = epoch % config.validate_every == 0 or epoch == config.epochs
     start = time.monotonic()
     validation = validate(task, training) if is_time else None
     seconds = training.seconds + time.monotonic() - start
     with interruption.held():
         finish_epoch(training, config, validation, seconds, log)
-    told = [text for text in (summary, _validation_text(task, validation), f"{seconds:.0f} s") if text]
-    print(f"epoch {epoch}/{config.epochs}: {', '.join(told)}", flush=True)
+    print(messages.after_epoch(task, epoch, means, validation, seconds), flush=True)
     if validation and seconds > SLOW_EPOCH:
         draw_pictures(config.out, task)
 
 
 def train_epoch(training: Training, task: Task, log: Log, interruption: Interruption) -> str:
-    """One pass over the batches, or what an interruption has left of it. Returns a summary in words."""
-    config, epoch = task.config, training.epochs + 1
-    done = training.steps - training.epochs * task.steps_per_epoch
+    """Passes over the batches of an epoch, or those that an interruption has left. Returns a summary in words."""
+    config, means = task.config, messages.EpochMeans()
     training.network.train()
-    losses, conflicts, directions, text = [], [], [], ""
-    batches = tqdm(
-        task.batches(epoch, done),
-        desc=f"epoch {epoch}/{config.epochs}",
-        initial=done,
-        total=task.steps_per_epoch,
-        unit="step",
-        leave=False,
-    )
+    bar = batches_left(training, task)
     saved = counted = time.monotonic()
-    for batch in batches:
+    for batch in bar:
         with interruption.held():
             turns, record = logged_step(training, task, batch, log)
             now = time.monotonic()
             training.seconds, counted = training.seconds + now - counted, now
         if training.skipped_in_a_row >= config.max_bad_steps:
-            raise UserError(_stopped(training, config, bad_values(turns)))
-        if record["finite"]:
-            losses.append(record["loss"])
-            conflicts += [] if record["conflicts"] is None else [record["conflicts"]]
-            directions += record["directions"] if config.tol > 0 else []
-        text = _summary(losses, conflicts, directions, training.skipped)
-        batches.set_postfix_str(text)
+            raise UserError(messages.too_many_skipped(training, config, bad_values(turns)))
+        means.add(record, config, training.skipped)
+        bar.set_postfix_str(means.text)
         if time.monotonic() - saved > SAVE_EVERY:
             with interruption.held():
                 log.sync()
                 save_training("last", training, config)
             saved = time.monotonic()
-    return text
+    return means.text
+
+
+def batches_left(training: Training, task: Task) -> "tqdm[Batch]":
+    """Returns the batches of the running epoch that no step has seen, behind a bar."""
+    epoch = training.epochs + 1
+    done = training.steps - training.epochs * task.steps_per_epoch
+    return tqdm(
+        task.batches(epoch, done),
+        desc=f"epoch {epoch}/{task.config.epochs}",
+        initial=done,
+        total=task.steps_per_epoch,
+        unit="step",
+        leave=False,
+    )
 
 
 def logged_step(training: Training, task: Task, batch: Batch, log: Log) -> tuple[list[Turn], dict]:
-    """A step, and what metrics.jsonl says of it."""
+    """Makes a step and writes its line of metrics.jsonl. Returns its turns and its record."""
     before = {"lr": training.scheduler.get_last_lr()[0]}
     before |= {} if training.scaler is None else {"scale": training.scaler.get_scale()}
     turns = train_step(training, task, *batch)
@@ -147,68 +142,36 @@ def logged_step(training: Training, task: Task, batch: Batch, log: Log) -> tuple
 def finish_epoch(
     training: Training, config: TrainConfig, validation: Validation | None, seconds: float, log: Log
 ) -> None:
-    """Records and saves. The order matters to a kill: what last.pt says is finished is not done again."""
+    """Records and saves an epoch. The order matters to a kill: what last.pt says is finished is not done again."""
     training.epochs, training.seconds = training.epochs + 1, 0.0
-    score, values = validation or (None, None)
+    score, values = (None, None) if validation is None else validation
     record = {"kind": "epoch", "epoch": training.epochs, "validation": score, "metrics": values}
     used = {"seconds": round(seconds, 3), "memory_MB": round(peak_memory(training.device), 1)}
     log.write(record | {"skipped": training.skipped} | used)
     log.sync()
-    names = ["last"]
-    if validation and training.count_score(score, training.epochs):
-        names.insert(0, "best")
-    for name in names:
+    best = score is not None and training.count_score(score, training.epochs)
+    for name in ("best", "last") if best else ("last",):
         save_weights(config.out / f"{name}.safetensors", training.network, config)
         save_training(name, training, config)
 
 
 def validate(task: Task, training: Training) -> Validation:
+    """Scores the network on the validation split."""
     return task.validate(training.network)
 
 
-def say_first(task: Task) -> None:
-    """What the user should know before a long run."""
-    notes = task.notes()
-    if slow := slowness(task.config.precision, task.config.torch_device()):
-        notes.append(slow)
-    for note in notes:
-        print(note)
-
-
 def save_training(name: str, training: Training, config: TrainConfig) -> None:
+    """Writes the checkpoint NAME.pt of the run, from which training goes on and which the other commands load."""
     save_checkpoint(config.out / f"{name}.pt", training.state_dict() | {"config": config.to_dict()})
 
 
 def draw_pictures(run: Path, task: Task) -> str:
-    """Returns the sentence that says which modality dominates."""
+    """Draws the pictures of the run so far. Returns the sentence that says which modality dominates."""
     # matplotlib is slow to import, and nothing else here needs it
+    from gmd.pictures.curves import ValidationPanel
     from gmd.pictures.dominance import write_dominance
-    from gmd.pictures.run import ValidationPanel, draw_training
+    from gmd.pictures.training import draw_training
 
     draw_training(run, ValidationPanel(task.score_title, task.score_name))
     write_dominance(run)
     return (run / "dominance.txt").read_text(encoding="utf-8").splitlines()[0]
-
-
-def _summary(losses: list[float], conflicts: list[float], directions: list[int], skipped: int) -> str:
-    parts = [f"loss {fmean(losses):.3f}"] if losses else []
-    parts += [f"conflicts {100 * fmean(conflicts):.0f} %"] if conflicts else []
-    parts += [f"directions {fmean(directions):.1f}"] if directions else []
-    return ", ".join(parts + ([f"skipped {skipped}"] if skipped else []))
-
-
-def _validation_text(task: Task, validation: Validation | None) -> str:
-    if validation is None:
-        return ""
-    others = [(name, value) for name, value in validation.metrics.items() if name != task.score_name]
-    each = ", ".join(f"{name} {value:.3f}" for name, value in others[:3])
-    return f"validation {task.score_name} {validation.score:.3f} ({each})"
-
-
-def _stopped(training: Training, config: TrainConfig, reason: str) -> str:
-    last = f"{config.out / 'last.pt'} ({training.epochs} epochs)"
-    return (
-        f"stopped at step {training.steps}: {training.skipped_in_a_row} steps in a row were skipped; "
-        f"{reason}. The last checkpoint, {last}, is intact, but --resume would end here again: "
-        f"start anew in another --out with a lower --lr (now {config.lr:g}), or mend the data"
-    )

@@ -1,4 +1,4 @@
-"""A training that runs out of memory says which options to change, and to what."""
+"""Says which options to change, and to what, when a training runs out of memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from gmd.config import TrainBrats, TrainConfig
-from gmd.config.common import words
+from gmd.config.train_config import words
 from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.monitor.resources import device_name, total_memory
@@ -19,7 +19,7 @@ HALF = 0.5 ** (1 / 3)  # of each side makes half of the volume
 
 @contextmanager
 def memory_advice(config: TrainConfig) -> Iterator[None]:
-    """Raises UserError, with advice, where the block has run out of memory."""
+    """Raises UserError, with advice, if the block runs out of memory; any other error as it is."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -29,15 +29,17 @@ def memory_advice(config: TrainConfig) -> Iterator[None]:
 
 
 def has_run_out_on_gpu(error: Exception) -> bool:
+    """Says whether the error is that a GPU has no memory left, for torch or for CUDA's libraries."""
     return isinstance(error, torch.OutOfMemoryError) or any(saying in str(error) for saying in IN_CUDAS_LIBRARIES)
 
 
 def has_run_out_on_host(error: Exception) -> bool:
+    """Says whether the error is that the machine has no memory left."""
     return isinstance(error, MemoryError) or any(saying in str(error) for saying in ON_THE_HOST)
 
 
 def advice(config: TrainConfig, error: Exception) -> str:
-    """What ran out, what is kept, what to change."""
+    """Says what ran out, what is kept, and what to change."""
     on_gpu = has_run_out_on_gpu(error)
     device = config.torch_device() if on_gpu else torch.device("cpu")
     last = config.out / "last.pt"
@@ -53,7 +55,7 @@ def advice(config: TrainConfig, error: Exception) -> str:
 
 
 def smaller(config: TrainConfig) -> list[str]:
-    """Options that take less memory, each with a value; the first one about half."""
+    """Returns options that take less memory, each with a value. The first one takes about half."""
     options = []
     if config.batch > 1:
         options.append(f"--batch {config.batch // 2}")
@@ -68,6 +70,11 @@ def smaller(config: TrainConfig) -> list[str]:
 
 
 def smaller_patch(patch: tuple[int, int, int]) -> tuple[int, int, int]:
-    """About half of the voxels, in multiples of the network's stride; a side of one stride stays."""
+    """Returns a patch of about half of the voxels, in multiples of the network's stride. A side of one stride stays."""
+    x, y, z = map(_smaller_side, patch)
+    return x, y, z
+
+
+def _smaller_side(side: int) -> int:
     stride = UNet3d.stride
-    return tuple(max(stride, min(side - stride, round(HALF * side / stride) * stride)) for side in patch)
+    return max(stride, min(side - stride, round(HALF * side / stride) * stride))

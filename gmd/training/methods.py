@@ -2,52 +2,79 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from gmd.config.common import TrainConfig
+from gmd.config import TrainConfig, TrainSequences
 from gmd.data.pairs import Pairs
+from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.sequences.network import SequenceNetwork
+from gmd.subsets import Subset
+from gmd.surgery import Criterion
 from gmd.surgery.cggm import CGGM
 from gmd.surgery.gmd import GMD
-from gmd.surgery.losses import Criterion
 from gmd.surgery.mean import MeanGradient
 from gmd.surgery.mla import MLA
 from gmd.surgery.ogm_ge import OGMGE
+from gmd.surgery.report import Report
 from gmd.training.objectives import Predict, full_objective, subset_objectives
+
+
+class Surgeon(Protocol):
+    """Makes one gradient of a step's losses. One with a state of its own has `state_dict` and `load_state_dict` too."""
+
+    @property
+    def backward(self) -> Callable[..., Report]:
+        """(losses, **given) -> report. Adds the gradient to `.grad`. What is given is the method's `Method.given`."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a surgeon is made of, and what its backward pass draws on."""
+    """What a surgeon is made of, and what its backward pass draws on.
+
+    Attributes:
+        config: the run's.
+        network: the run's.
+        optimizer: of the network's parameters.
+        generator: of the orders in which GMD projects, and of OGM-GE's noise.
+        scaler: of the losses, in fp16.
+        criterion: the task's loss.
+        metric: the task's, higher is better.
+        score: the task's, of the predictions of one modality, in [0, 1].
+        predict: the task's, with the network.
+    """
 
     config: TrainConfig
-    network: nn.Module
+    network: MultimodalNetwork
     optimizer: torch.optim.Optimizer
-    generator: torch.Generator  # of the orders in which GMD projects, and of OGM-GE's noise
+    generator: torch.Generator
     scaler: GradScaler | None
     criterion: Criterion
-    metric: Criterion  # higher is better
-    score: Criterion  # of the predictions of one modality, in [0, 1]
+    metric: Criterion
+    score: Criterion
     predict: Predict
+
+
+def _outputs(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
+    return {"outputs": outputs.values}
 
 
 class Method(NamedTuple):
     """How a step's gradients come about.
 
     Attributes:
-        objectives: (outputs, targets, criterion, predict) -> {subset: loss}
-        make: (parts) -> the surgeon, whose `backward(losses, outputs=..., **given)` fills `.grad`
-        given: (parts, outputs, targets) -> what `backward` is given besides
-        alternating: whether each modality has a step of its own
+        objectives: (outputs, targets, criterion, predict) -> {subset: loss}.
+        make: (parts) -> the surgeon.
+        given: (parts, outputs, targets) -> what the surgeon's `backward` is given besides the losses.
+        alternating: whether each modality has a step of its own.
     """
 
-    objectives: Callable[..., dict]
-    make: Callable[[Parts], object]
-    given: Callable[[Parts, Pairs, Tensor], dict] = lambda parts, outputs, targets: {"outputs": outputs.values}
+    objectives: Callable[[Pairs[Tensor], Tensor, Criterion, Predict], dict[Subset, Tensor]]
+    make: Callable[[Parts], Surgeon]
+    given: Callable[[Parts, Pairs[Tensor], Tensor], dict] = _outputs
     alternating: bool = False
 
 
@@ -85,26 +112,33 @@ def _cggm(parts: Parts, surgeon: MeanGradient | GMD) -> CGGM:
 
 
 def _ogm_ge(parts: Parts) -> OGMGE:
-    alpha = 0.1 if parts.config.alpha is None else parts.config.alpha
+    alpha = 0.1 if (given := _alpha(parts)) is None else given
     return OGMGE(parts.optimizer, alpha, parts.score, generator=parts.generator, surgeon=_mean(parts))
 
 
 def _mla(parts: Parts) -> MLA:
-    return MLA(parts.optimizer, parts.network.head, parts.config.alpha, scaler=parts.scaler)
+    assert isinstance(parts.network, SequenceNetwork)  # as `_alpha`: segmentation does not offer this method
+    return MLA(parts.optimizer, parts.network.head, _alpha(parts), scaler=parts.scaler)
 
 
-def _with_targets(parts: Parts, outputs: Pairs, targets: Tensor) -> dict:
+def _alpha(parts: Parts) -> float | None:
+    assert isinstance(parts.config, TrainSequences)  # only tasks on sequences offer the methods that have it
+    return parts.config.alpha
+
+
+def _with_targets(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
     return {"outputs": outputs.values, "targets": _targets_of_each(outputs, targets)}
 
 
-def _with_predictions(parts: Parts, outputs: Pairs, targets: Tensor) -> dict:
+def _with_predictions(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
+    """Gives also what the network predicts from each modality alone."""
     with torch.no_grad():
         alone = {m: parts.predict(outputs, (m,))[0] for m in outputs.values}
     return _with_targets(parts, outputs, targets) | {"predictions": alone}
 
 
-def _with_head_rows(parts: Parts, outputs: Pairs, targets: Tensor) -> dict:
-    """What went into the head, of the one modality whose turn it is, without padded steps."""
+def _with_head_rows(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
+    """Gives what went into the head, without padded steps, of the one modality whose turn it is."""
     [modality] = outputs.values
     rows, samples = parts.network.fuse(outputs, (modality,))
     if targets.ndim > 1:  # waits for a GPU; targets of whole samples are never padded
@@ -113,7 +147,8 @@ def _with_head_rows(parts: Parts, outputs: Pairs, targets: Tensor) -> dict:
     return {"outputs": {modality: rows}}
 
 
-def _targets_of_each(outputs: Pairs, targets: Tensor) -> dict[str, Tensor]:
+def _targets_of_each(outputs: Pairs[Tensor], targets: Tensor) -> dict[str, Tensor]:
+    """Returns modality -> the targets of the samples that have it."""
     whole = list(range(outputs.num_samples))
     return {m: targets if samples == whole else targets[samples] for m, samples in outputs.samples.items()}
 

@@ -1,26 +1,36 @@
-"""The networks of runs, from their configurations."""
+"""Builds the networks of runs from their configurations."""
 
 import torch
 
 from gmd.config import TrainBrats, TrainSequences
 from gmd.data.segmentation.labels import SCHEMES
 from gmd.models.segmentation.unet3d import UNet3d
-from gmd.models.sequences.branches import BranchNetwork
+from gmd.models.sequences.branch_network import BranchNetwork
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.network import SequenceNetwork
-from gmd.models.sequences.transformer import SharedTransformer
+from gmd.models.sequences.shared_transformer import SharedTransformer
 
 SEQUENCE_NETWORKS = {"ds": SharedTransformer, "late": LateFusionTransformer, "branches": BranchNetwork}
 
 
 def build_network(config: TrainBrats) -> UNet3d:
-    """The network of a run, with torch's current random state; `config.labels` must name a scheme."""
+    """Builds the network of a segmentation run, on the CPU, with initial weights from torch's current random state.
+
+    `config.labels` must name a scheme, as it does in the configuration of a run. Raises ValueError if it does not.
+    """
+    if config.labels is None:
+        raise ValueError(f"labels: expected the scheme's name, one of {', '.join(SCHEMES)}, got None")
     network = UNet3d(config.modalities, tuple(SCHEMES[config.labels].regions), config.width)
-    return network.to(memory_format=torch.channels_last_3d)  # the faster one; a checkpoint loads into either
+    # the faster memory format; a checkpoint loads into either
+    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack it
 
 
 def build_sequence_network(config: TrainSequences, about: dict) -> SequenceNetwork:
-    """The network of a run, with torch's current random state. `about`: what the run's splits.json says of its data."""
+    """Builds the network of a run on sequences, on the CPU, with weights from torch's current random state.
+
+    about: what the run's splits.json says of its data: "features" (modality -> numbers of a step), "classes" (their
+        names, or None for scores) and "per_step" (whether each step has a target).
+    """
     return SEQUENCE_NETWORKS[config.network](
         features=about["features"],
         outputs=len(about["classes"]) if about["classes"] else 1,

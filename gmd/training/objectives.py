@@ -1,29 +1,39 @@
-"""From the outputs of the modalities to the objectives of a step."""
+"""Makes the objectives of a step, a loss for each subset of the modalities, from the outputs of the modalities."""
 
 from collections.abc import Callable
 
 from torch import Tensor
 
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import mean_fusion
+from gmd.models.multimodal import mean_fusion
 from gmd.subsets import Subset, all_subsets
-from gmd.surgery.losses import Criterion
+from gmd.surgery import Criterion
 
 # (outputs, subset) -> predictions [b, ...] and the b samples that have all of the subset; None: whatever each has
-Predict = Callable[[Pairs, Subset | None], tuple[Tensor, list[int]]]
+Predict = Callable[[Pairs[Tensor], Subset | None], tuple[Tensor, list[int]]]
 
 
 def full_objective(
-    outputs: Pairs, targets: Tensor, criterion: Criterion, predict: Predict = mean_fusion
+    outputs: Pairs[Tensor], targets: Tensor, criterion: Criterion, predict: Predict = mean_fusion
 ) -> dict[Subset, Tensor]:
-    """One loss, on the fusion of everything that each sample has."""
+    """Returns one loss, on the fusion of all modalities that each sample has, for all samples.
+
+    The arguments are those of `subset_objectives`. The key is the modalities that the batch has.
+    """
     return {tuple(outputs.values): criterion(predict(outputs, None)[0], targets)}
 
 
 def subset_objectives(
-    outputs: Pairs, targets: Tensor, criterion: Criterion, predict: Predict = mean_fusion
+    outputs: Pairs[Tensor], targets: Tensor, criterion: Criterion, predict: Predict = mean_fusion
 ) -> dict[Subset, Tensor]:
-    """One loss per non-empty subset of the modalities, on the samples that have all of it; none for other subsets."""
+    """Returns a loss for each subset of the modalities that some sample has all of, on the samples that do.
+
+    Args:
+        outputs: modality -> [n_m, ...], of the samples that have it.
+        targets: [n, ...] of all samples.
+        criterion: (predictions [b, ...], targets [b, ...]) -> scalar.
+        predict: (outputs, subset) -> predictions [b, ...] and the b samples that have all of the subset.
+    """
     losses = {}
     for subset in all_subsets(tuple(outputs.values)):
         if outputs.having(subset):

@@ -1,4 +1,4 @@
-"""The folder of a run, opened for a new or a resumed one."""
+"""Opens the folder of a run, for a new or a resumed one."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from gmd.monitor.metrics_file import METRICS
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.saved_run import read_splits
 
-# by a run whose last.pt was deleted
+# files of a run whose last.pt was deleted
 LEFT_BEHIND = (
     *("best.pt", "best.safetensors", "last.safetensors", METRICS, "report.html"),
     *("curves.png", "cosines.png", "dominance.png", "dominance.txt"),
@@ -22,16 +22,11 @@ LEFT_BEHIND = (
 def open_run(config: TrainConfig, described: dict) -> dict | None:
     """Makes the folder with `config.yaml` and `splits.json`; returns the checkpoint to resume from, if any.
 
-    described: for `splits.json`: the names, at least, of the cases in each split.
-    Raises UserError: a run is there already, or none to resume, or one with other settings or other cases.
+    described: what `splits.json` says: of each split at least the names of its cases.
+    Raises UserError if a run is there already, or none to resume, or one with other settings or other cases.
     """
+    _check_folder(config)
     last = config.out / "last.pt"
-    if config.out.exists() and not config.out.is_dir():
-        raise UserError(f"--out: {config.out} is a file; give a folder for the run")
-    if last.exists() and not config.resume:
-        raise UserError(f"{config.out}: already holds a run; go on with it by --resume, or choose another --out")
-    if not last.exists() and config.resume:
-        raise UserError(f"{config.out}: no last.pt to resume from; start without --resume, or give the run's own --out")
     state = None
     if config.resume:
         state = load_checkpoint(last)
@@ -44,8 +39,19 @@ def open_run(config: TrainConfig, described: dict) -> dict | None:
     return state
 
 
+def _check_folder(config: TrainConfig) -> None:
+    """Raises UserError unless there is a run to resume if one should be, and none otherwise."""
+    last = config.out / "last.pt"
+    if config.out.exists() and not config.out.is_dir():
+        raise UserError(f"--out: {config.out} is a file; give a folder for the run")
+    if last.exists() and not config.resume:
+        raise UserError(f"{config.out}: already holds a run; go on with it by --resume, or choose another --out")
+    if not last.exists() and config.resume:
+        raise UserError(f"{config.out}: no last.pt to resume from; start without --resume, or give the run's own --out")
+
+
 def _remove_left_behind(run: Path) -> None:
-    """Else the new run would show the old one's scores and pictures as its own."""
+    """Removes the results of an old run, which the new one would show as its own."""
     for name in LEFT_BEHIND:
         (run / name).unlink(missing_ok=True)
     # not what somebody else may keep under this name in a folder that has never been a run's
@@ -54,11 +60,13 @@ def _remove_left_behind(run: Path) -> None:
 
 
 def write_json(path: Path, values: dict) -> None:
+    """Writes the values so that the previous file or the new one is there, whole. Makes the folder if need be."""
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def _check_same_run(config: TrainConfig, saved: TrainConfig) -> None:
+    """Raises UserError, naming them, if settings are not those that the run was started with."""
     if differing := differences(config, saved):
         why = " The learning rate decays over all epochs, so that more of them make another run." * (
             config.epochs != saved.epochs
@@ -70,6 +78,7 @@ def _check_same_run(config: TrainConfig, saved: TrainConfig) -> None:
 
 
 def _check_same_cases(saved: dict, named: dict) -> None:
+    """Raises UserError if the data are not those that the run began with. `saved`: what its splits.json says."""
     for split in ("train", "validation", "test"):
         ours, theirs = ({case["name"] for case in cases[split]} for cases in (named, saved))
         if ours != theirs:

@@ -1,22 +1,23 @@
-"""A run read back from its folder: its configuration, its splits, its trained network."""
+"""Reads a run back from its folder: its configuration, its splits, its trained network."""
 
 import json
 from pathlib import Path
 from typing import Literal
 
-from torch import nn
-
-from gmd.config import TrainBrats, TrainConfig, config_from_dict, differences
+from gmd.config import TrainBrats, TrainConfig, TrainSequences, config_from_dict, differences
 from gmd.config.file import CONFIG, read_yaml
 from gmd.errors import UserError
+from gmd.models.multimodal import MultimodalNetwork
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.networks import build_network, build_sequence_network
 
 
-def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainConfig, nn.Module]:
-    """A run's configuration and its trained network, on the CPU.
+def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainConfig, MultimodalNetwork]:
+    """Reads a run's configuration and its trained network, onto the CPU.
 
-    Raises UserError: no run there, or a checkpoint that is damaged or belongs to another configuration.
+    which: the checkpoint: of the best validation, or the latest one.
+    returns, of a segmentation run, a TrainBrats and a SegmentationNetwork; else a TrainSequences and a SequenceNetwork.
+    Raises UserError if no run is there, or if the checkpoint is damaged or belongs to another configuration.
     """
     config = read_config(run)
     path = Path(run) / f"{which}.pt"
@@ -27,16 +28,21 @@ def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainC
             f"{path}: of another configuration than {run}/{CONFIG} ('here'): {'; '.join(differing)}. "
             "Put the run's own checkpoint back"
         )
-    if isinstance(config, TrainBrats):
-        network = build_network(config)
-    else:
-        network = build_sequence_network(config, read_splits(run)["about"])
+    network = _network_of(run, config)
     network.load_state_dict(state["network"])
     return config, network
 
 
+def _network_of(run: Path, config: TrainConfig) -> MultimodalNetwork:
+    """Builds the run's network, untrained."""
+    if isinstance(config, TrainBrats):
+        return build_network(config)
+    assert isinstance(config, TrainSequences)  # all other tasks are on sequences
+    return build_sequence_network(config, read_splits(run)["about"])
+
+
 def read_config(run: Path) -> TrainConfig:
-    """`config.yaml` of a run. Raises UserError if it is not there or not readable."""
+    """Reads `config.yaml` of a run. Raises UserError if it is not there or not readable."""
     path = Path(run) / CONFIG
     if not path.exists():
         if (Path(run) / "config.json").exists():
@@ -46,7 +52,7 @@ def read_config(run: Path) -> TrainConfig:
 
 
 def read_splits(run: Path) -> dict:
-    """`splits.json` of a run. Raises UserError if it is not there or not readable."""
+    """Reads `splits.json` of a run. Raises UserError if it is not there or not readable."""
     return _read_json(Path(run) / "splits.json", run)
 
 

@@ -1,36 +1,54 @@
-"""The state of a training: all that a checkpoint holds, and that --resume goes on with."""
+"""The state of a training: all that changes while it runs, so all that a checkpoint holds and --resume goes on with."""
 
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
 from torch.optim.lr_scheduler import PolynomialLR
 
 from gmd.config import TrainConfig
+from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.precision import make_scaler
-from gmd.training.methods import METHODS, Parts
+from gmd.training.methods import METHODS, Parts, Surgeon
 from gmd.training.tasks import Task
 
 
 @dataclass
 class Training:
-    """All that changes while training, and so all that a checkpoint holds."""
+    """What a training has come to.
 
-    network: nn.Module
+    Attributes:
+        network: on the run's device.
+        optimizer: AdamW.
+        scheduler: of the learning rate, which decays to 0 over all epochs.
+        generator: of the orders in which GMD projects, and of OGM-GE's noise.
+        surgeon: makes the gradient of a step.
+        scaler: of the losses, in fp16.
+        epochs: how many are finished.
+        steps: how many were made, skipped ones too.
+        skipped: how many steps were skipped, because a loss or gradient was not finite.
+        skipped_in_a_row: how many of the latest steps were, other than in search of the losses' scale.
+        best_score: of all validations so far.
+        best_epoch: the epoch of that score; 0 before there is one.
+        not_better: how many validations in a row, the latest ones, were no better than the best.
+        seconds: that the unfinished epoch has taken, before an interruption too.
+    """
+
+    network: MultimodalNetwork
     optimizer: torch.optim.Optimizer
     scheduler: PolynomialLR
-    generator: torch.Generator  # of the orders in which GMD projects, and of OGM-GE's noise
-    surgeon: object
-    scaler: torch.amp.GradScaler | None  # of the losses, in fp16
-    epochs: int = 0  # finished
+    generator: torch.Generator
+    surgeon: Surgeon
+    scaler: torch.amp.GradScaler | None
+    epochs: int = 0
     steps: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
-    best_score: float = -float("inf")  # of all validations so far
+    best_score: float = -float("inf")
     best_epoch: int = 0
-    not_better: int = 0  # validations in a row
-    seconds: float = 0.0  # that the unfinished epoch has taken, before an interruption too
+    not_better: int = 0
+    seconds: float = 0.0
 
     COUNTS: ClassVar = (
         *("epochs", "steps", "skipped", "skipped_in_a_row"),
@@ -39,6 +57,7 @@ class Training:
 
     @classmethod
     def prepare(cls, task: Task) -> "Training":
+        """Makes the state that a run begins with. Seeds torch's own generators with the run's seed."""
         config = task.config
         torch.manual_seed(config.seed)
         device = config.torch_device()
@@ -46,29 +65,21 @@ class Training:
         optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
         scheduler = PolynomialLR(optimizer, total_iters=config.epochs * task.steps_per_epoch, power=0.9)
         generator = torch.Generator().manual_seed(config.seed)
-        training = cls(network, optimizer, scheduler, generator, None, make_scaler(config.precision, device))
-        training.surgeon = METHODS[config.method].make(training.parts_for(task))
-        return training
+        scaler = make_scaler(config.precision, device)
+        surgeon = METHODS[config.method].make(_parts(task, network, optimizer, generator, scaler))
+        return cls(network, optimizer, scheduler, generator, surgeon, scaler)
 
     def parts_for(self, task: Task) -> Parts:
-        return Parts(
-            task.config,
-            self.network,
-            self.optimizer,
-            self.generator,
-            self.scaler,
-            task.criterion,
-            task.metric,
-            task.score,
-            lambda outputs, subset: task.predict(self.network, outputs, subset),
-        )
+        """Returns what the surgeon was made of, for its backward passes to draw on."""
+        return _parts(task, self.network, self.optimizer, self.generator, self.scaler)
 
-    def stateful(self) -> dict:
-        """What has a state_dict of its own."""
+    def stateful(self) -> dict[str, Any]:
+        """Returns the attributes that have a state_dict of their own."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
 
     def state_dict(self) -> dict:
+        """Returns the state as tensors and plain values, with that of the generators, torch's own included."""
         parts = {name: part.state_dict() for name, part in self.stateful().items()}
         counts = {name: getattr(self, name) for name in self.COUNTS}
         # dropout draws from torch's own generators
@@ -78,6 +89,7 @@ class Training:
         return parts | counts | random | gpu
 
     def load_state_dict(self, state: dict) -> None:
+        """Takes over what `state_dict` returned, in a run of the same configuration."""
         for name, part in self.stateful().items():
             part.load_state_dict(state[name])
         for name in self.COUNTS:
@@ -88,7 +100,7 @@ class Training:
             torch.cuda.set_rng_state(state["random_gpu"], self.device)
 
     def count_score(self, score: float, epoch: int) -> bool:
-        """Whether this is the best validation so far, which NaN never is."""
+        """Takes note of a validation's score. Returns whether it is the best so far, which NaN never is."""
         if not score > self.best_score:
             self.not_better += 1
             return False
@@ -96,7 +108,7 @@ class Training:
         return True
 
     def why_finished(self, config: TrainConfig) -> str | None:
-        """A sentence, or None if epochs are left to train."""
+        """Returns a sentence that says why no epoch is left to train, or None if one is."""
         if self.epochs >= config.epochs:
             return f"trained for {self.epochs} epochs"
         if config.patience is None or self.not_better < config.patience:
@@ -106,4 +118,16 @@ class Training:
 
     @property
     def device(self) -> torch.device:
+        """The network's device."""
         return next(self.network.parameters()).device
+
+
+def _parts(
+    task: Task,
+    network: MultimodalNetwork,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    scaler: torch.amp.GradScaler | None,
+) -> Parts:
+    predict = partial(task.predict, network)
+    return Parts(task.config, network, optimizer, generator, scaler, task.criterion, task.metric, task.score, predict)

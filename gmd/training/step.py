@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from gmd.data.pairs import Pairs
+from gmd.data.pairs import Pairs, Values
 from gmd.models.precision import autocast
-from gmd.monitor.dominance import on_host
 from gmd.monitor.records import Turn
+from gmd.monitor.transfer import on_host
 from gmd.surgery import Report
 from gmd.training.methods import METHODS, Method
 from gmd.training.state import Training
@@ -16,7 +16,19 @@ from gmd.training.tasks import Task
 
 
 def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -> list[Turn]:
-    """Forward, backward, and an optimizer step if all is finite; with mla, for one modality after the other."""
+    """Trains on a batch: a forward and a backward pass, and an optimizer step if all is finite.
+
+    The methods that alternate, mla, do so for one modality after the other.
+
+    Args:
+        training: the state, which changes.
+        task: the run's.
+        inputs: of the batch, on the CPU.
+        targets: [n, ...] of the batch, on the CPU.
+
+    Returns:
+        The turns that were made: one, or one for each modality of the batch.
+    """
     method = METHODS[task.config.method]
     inputs, targets = task.to_device(inputs, targets, training.device)
     turns = _each_alone(inputs) if method.alternating else [inputs]
@@ -31,6 +43,7 @@ def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -
 
 
 def _turn(training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor) -> Turn:
+    """Makes one backward pass of a batch on the network's device, and the optimizer's step on it."""
     parts = training.parts_for(task)
     with autocast(task.config.precision, training.device):
         outputs = task.outputs(training.network, inputs)
@@ -44,11 +57,13 @@ def _turn(training: Training, task: Task, method: Method, inputs: Pairs, targets
     return Turn(list(losses), report, searching)
 
 
-def _each_alone(inputs: Pairs) -> list[Pairs]:
+def _each_alone(inputs: Pairs[Values]) -> list[Pairs[Values]]:
+    """Returns the pairs of each modality by themselves."""
     return [replace(inputs, samples={m: inputs.samples[m]}, values={m: values}) for m, values in inputs.values.items()]
 
 
 def step_if_finite(training: Training, report: Report) -> None:
+    """Makes the optimizer's step, unless a loss or gradient is not finite; and updates the scale of the losses."""
     scaler = training.scaler
     if report.finite:
         training.optimizer.step() if scaler is None else scaler.step(training.optimizer)
@@ -57,13 +72,16 @@ def step_if_finite(training: Training, report: Report) -> None:
 
 
 def is_searching(training: Training, report: Report) -> bool:
-    """To overflow is how a scaler finds the largest scale that does not; it halves the scale then."""
+    """Says whether a step is not finite only because the scaler looks for the largest scale that does not overflow.
+
+    Gradients overflow then, but not losses, and the scaler makes the scale smaller, down to 1.
+    """
     scaler = training.scaler
     return scaler is not None and bool(report.losses.isfinite().all()) and scaler.get_scale() > 1
 
 
 def count_skipped(training: Training, turns: list[Turn]) -> None:
-    """A step counts as skipped, once, if that of any turn was."""
+    """Counts the step as skipped, once, if that of any of its turns was."""
     skipped = [turn for turn in turns if not turn.report.finite]
     if not skipped:
         training.skipped_in_a_row = 0

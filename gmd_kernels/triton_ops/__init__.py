@@ -16,12 +16,23 @@ from gmd_kernels.triton_ops import tables
 from gmd_kernels.triton_ops.combine_kernel import launch_combine_kernel
 from gmd_kernels.triton_ops.devices import multiprocessors, on
 from gmd_kernels.triton_ops.gram_kernel import launch_add_kernel, launch_gram_kernel, padded
-from gmd_kernels.triton_ops.group_norm_relu import group_norm_relu, group_norm_relu_backward  # noqa: F401
+from gmd_kernels.triton_ops.group_norm_relu import group_norm_relu, group_norm_relu_backward
 from gmd_kernels.triton_ops.lines import Lines, lay_out
-from gmd_kernels.triton_ops.owm_update import owm_update_  # noqa: F401
+from gmd_kernels.triton_ops.owm_update import owm_update_
 from gmd_kernels.triton_ops.pcgrad_weights_kernel import launch_pcgrad_weights_kernel
 from gmd_kernels.triton_ops.plan import Kind, make_plan
 from gmd_kernels.triton_ops.tiles import ELEMENTS
+
+__all__ = [
+    "DTYPES",
+    "combine",
+    "gram",
+    "group_norm_relu",
+    "group_norm_relu_backward",
+    "owm_update_",
+    "pcgrad_weights",
+    "why_not",
+]
 
 DTYPES = frozenset(ELEMENTS)
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1 counts only before the kernels are defined
@@ -78,31 +89,38 @@ def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> 
         weights = weights.clone()  # a result may lie where they do
     merged = [_result(like, target) for like, target in zip(lines.likes, out, strict=True)]
     lying = [_lying(result, strides) for result, strides in zip(merged, lines.strides, strict=True)]
-    targets = [0 if result is None else result.data_ptr() for result in lying]
     with on(device):
-        work = _work(device, lines, _kinds(lines, lines.pointers, targets), [], 1, 8)
-        if work.launches:
-            pointers = tables.pointer_table(device, "gradients", lines.pointers)
-            targets = tables.pointer_table(device, "results", targets)
-        for kind, segments, pieces in work.launches:
-            launch_combine_kernel(kind, pointers, targets, weights, segments, pieces)
+        _launch_combine(lines, lying, weights)
     for result, written in zip(merged, lying, strict=True):
-        if written is not None and written is not result:
+        if result is not None and written is not None and written is not result:
             result.copy_(written)
     # autograd has to know of what is written over
     torch.autograd.graph.increment_version([o for o in out if o is not None and not o.is_inference()])
     return merged
 
 
+def _launch_combine(lines: Lines, lying: list[Tensor | None], weights: Tensor) -> None:
+    """Writes the weighted sums into `lying`, [P], whose elements are in the gradients' order."""
+    device, targets = weights.device, [0 if result is None else result.data_ptr() for result in lying]
+    work = _work(device, lines, _kinds(lines, lines.pointers, targets), [], 1, 8)
+    if not work.launches:
+        return
+    sources = tables.pointer_table(device, "gradients", lines.pointers)
+    results = tables.pointer_table(device, "results", targets)
+    for kind, segments, pieces in work.launches:
+        launch_combine_kernel(kind, sources, results, weights, segments, pieces)
+
+
 def _result(like: Tensor | None, target: Tensor | None) -> Tensor | None:
+    """The tensor that a parameter's weighted sum goes into: `target`, or a new one like its gradients."""
     if like is None:  # no objective reaches the parameter: the empty sum, if anything
         return None if target is None else target.zero_()
     return torch.empty_like(like) if target is None else target
 
 
 def _lying(result: Tensor | None, strides: tuple[int, ...] | None) -> Tensor | None:
-    """The result if its elements lie in the order of the gradients', or a temporary one."""
-    if strides is None:  # nothing to write
+    """The result if its elements lie in the order of the gradients', else a temporary one; None: nothing to write."""
+    if result is None or strides is None:
         return None
     if result.stride() == strides:
         return result
@@ -110,7 +128,7 @@ def _lying(result: Tensor | None, strides: tuple[int, ...] | None) -> Tensor | N
 
 
 class _Work(NamedTuple):
-    """A plan on the device."""
+    """A plan whose tables are on the device."""
 
     launches: list[tuple[Kind, Tensor, Tensor]]  # kind, segments [S, 3], pieces [programs, 3]
     bounds: Tensor  # [K + 1] int64
@@ -140,12 +158,12 @@ def _work(
 
 
 def _kinds(lines: Lines, pointers: list[int], targets: list[int] | None = None) -> list[Kind | None]:
-    """[P]; pointers [P·T], targets [P]."""
+    """The kind of each parameter, [P], None for one without elements; pointers: [P·T], targets: [P]."""
     num_objectives = len(pointers) // max(1, len(lines.sizes))
     kinds: list[Kind | None] = []
     for p, (size, like) in enumerate(zip(lines.sizes, lines.likes, strict=True)):
         bits = 0 if targets is None else targets[p]
         for pointer in pointers[p * num_objectives : (p + 1) * num_objectives]:
             bits |= pointer
-        kinds.append((like.dtype, bits % 16 == 0) if size else None)
+        kinds.append((like.dtype, bits % 16 == 0) if like is not None and size else None)
     return kinds

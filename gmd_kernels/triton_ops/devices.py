@@ -1,4 +1,4 @@
-"""What the host has to know of the device that it launches on."""
+"""Facts about the device that kernels are launched on."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -6,9 +6,10 @@ import torch
 
 
 def multiprocessors(device: torch.device) -> int:
+    """How many multiprocessors a GPU has; 1 for the CPU, where Triton's interpreter runs."""
     return 1 if device.type == "cpu" else torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def on(device: torch.device) -> AbstractContextManager:
-    """Triton launches on the current device."""
+def on(device: torch.device) -> AbstractContextManager[None]:
+    """A context in which the device is the current one, as Triton launches on that."""
     return nullcontext() if device.type == "cpu" else torch.cuda.device(device)

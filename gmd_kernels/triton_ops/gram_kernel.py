@@ -79,8 +79,9 @@ def _add_kernel(
 
 
 def padded(num_objectives: int) -> int:
-    """Rows of a tile: powers of two from the least that matrix units take."""
-    return max(16, triton.next_power_of_2(num_objectives))
+    """Rows of a tile: the power of two that holds all objectives, at least 16, which is the least of matrix units."""
+    rows: int = triton.next_power_of_2(num_objectives)
+    return max(16, rows)
 
 
 def gram_options(rows: int) -> dict[str, int]:

@@ -65,7 +65,7 @@ def group_norm_relu_backward(
         options = table_options(channels)
         grid = (len(weight) * triton.cdiv(channels, options["CHANNELS"]),)
         kernels._tables_kernel[grid](sums, rows, dweight, dbias, samples, **options)
-        if needs_x:
+        if dx is not None:
             _elementwise(kernels._gradient_kernel, cut, grad, x, weight, bias, rows, mean, rstd, means, dx)
     return dx, dweight, dbias
 

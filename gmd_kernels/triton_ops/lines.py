@@ -33,12 +33,12 @@ def lay_out(gradients: Gradients) -> Lines:
     for column in zip(*gradients.rows, strict=True):
         like = first_tensor(column)
         size = 0 if like is None else like.numel()
-        strides = _dense_strides(like) if size else None
+        strides = None if like is None or size == 0 else _dense_strides(like)
         lines.likes.append(like)
         lines.sizes.append(size)
         lines.strides.append(strides)
         for g in column:
-            if g is None or not size:
+            if g is None or strides is None:
                 lines.pointers.append(0)
                 continue
             if g.stride() != strides or g.is_neg():  # one order for all, and the values that the sign bit tells of
@@ -49,5 +49,5 @@ def lay_out(gradients: Gradients) -> Lines:
 
 
 def _dense_strides(like: Tensor) -> tuple[int, ...]:
-    """Those of a result made like the gradient: its own unless these leave gaps or overlap."""
+    """The strides of a result made like the gradient: its own unless these leave gaps or overlap."""
     return (like if like.is_contiguous() else torch.empty_like(like, device="meta")).stride()

@@ -1,6 +1,6 @@
-"""Who does what: the elements of all parameters, cut into pieces of about equal size, one for each program.
+"""Cuts the elements of all parameters into pieces of about equal size, one for each program of a kernel.
 
-Depends on shapes and alignment alone, and so do the order of the sums and their last bits.
+The cuts depend on shapes and alignment alone, and so do the order of the sums and their last bits.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ Kind = tuple[torch.dtype, bool]  # of a parameter; whether all that is read and 
 
 
 class Launch(NamedTuple):
-    """The parameters of one kind.
+    """One launch of a kernel, for all parameters of one kind.
 
     Attributes:
-        kind: of all of them.
+        kind: the kind.
         segments: (parameter, first element, behind the last element).
         pieces: (first segment, behind the last segment, slot of the partial sums); each within one group.
     """
@@ -28,10 +28,10 @@ class Launch(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All launches.
+    """The launches for all parameters.
 
     Attributes:
-        launches: one for each kind, in no order that matters.
+        launches: one for each kind, in any order.
         bounds: [K + 1], group k's partial sums are in the slots bounds[k] to bounds[k + 1].
     """
 
@@ -42,10 +42,15 @@ class Plan(NamedTuple):
 def make_plan(
     sizes: Sequence[int], kinds: Sequence[Kind | None], groups: Sequence[int], num_groups: int, num_programs: int
 ) -> Plan:
-    """sizes [P] in elements, kinds [P], groups [P] or empty: all of one. About `num_programs` pieces in each launch."""
+    """Cuts each kind's parameters into about `num_programs` pieces.
+
+    sizes: [P], in elements; kinds: [P], None where there are no elements; groups: [P], or empty for one group of all.
+    """
     members: dict[Kind, list[int]] = {}
     for p in sorted((p for p, size in enumerate(sizes) if size), key=groups.__getitem__ if groups else None):
-        members.setdefault(kinds[p], []).append(p)
+        kind = kinds[p]
+        assert kind is not None, "a parameter with elements is of some kind"
+        members.setdefault(kind, []).append(p)
     cuts = [(kind, *_cut(params, sizes, groups, num_programs)) for kind, params in members.items()]
     # slots are numbered group by group, across the launches
     owners = [(group, n, i) for n, (_, _, pieces) in enumerate(cuts) for i, (_, _, group) in enumerate(pieces)]
@@ -68,8 +73,9 @@ def _cut(
     """Segments, and pieces (first segment, behind the last, group), of parameters in the order of their groups."""
     tiles = sum(-(-sizes[p] // TILE) for p in params)
     share = -(-tiles // num_programs)  # tiles of a piece
-    segments, pieces = [], []
-    room, group = 0, None
+    segments: list[tuple[int, int, int]] = []
+    pieces: list[tuple[int, int, int]] = []
+    room, group = 0, -1  # no piece is begun
     for p in params:
         begin = 0
         while begin < sizes[p]:

@@ -6,7 +6,7 @@ order that puts an upload before its uses, and the reuse of the memory behind th
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -15,39 +15,47 @@ from gmd_kernels.uploads import upload
 
 MOST = 64  # entries, a few KB each
 
-_cache: OrderedDict[Hashable, Any] = OrderedDict()
+_T = TypeVar("_T")
+
+_cache: OrderedDict[Hashable, object] = OrderedDict()
 _captured: list[Tensor] = []  # what CUDA graphs read at every replay: for good, as nothing tells when a graph is gone
 
 
-def cached(device: torch.device, key: Hashable, make: Callable[[], Any]) -> Any:
-    """What `make` returned for the same key on the current stream, or returns now."""
+def cached(device: torch.device, key: Hashable, make: Callable[[], _T]) -> _T:
+    """Returns what `make` returned for the same key on the current stream, or returns now."""
     if _is_capturing(device):
         return make()
     place = (*_place(device), key)
-    return _remember(place, _cache[place] if place in _cache else make())
+    # under a key there is only what the same `make` returned
+    return _remember(place, cast("_T", _cache[place]) if place in _cache else make())
 
 
 def pointer_table(device: torch.device, name: str, pointers: list[int]) -> Tensor:
-    """[len(pointers)] int64; that of the last call of this name, where the pointers are still the same."""
+    """Returns [len(pointers)] int64, the table of the last call of this name if the pointers are still the same."""
     if _is_capturing(device):
         return send(device, pointers)
     place = (*_place(device), name)
-    known, table = _cache.get(place, (None, None))
-    if known != pointers:
-        table = send(device, pointers)
-    return _remember(place, (pointers, table))[1]
+    entry = _cache.get(place)
+    if isinstance(entry, _PointerTable) and entry.pointers == pointers:
+        return _remember(place, entry).table
+    return _remember(place, _PointerTable(pointers, send(device, pointers))).table
 
 
 def send(device: torch.device, numbers: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
-    """int64, of the shape that the lists have."""
+    """Returns the numbers on the device, int64, of the shape that the lists have."""
     table = upload(torch.tensor(numbers, dtype=torch.int64, device="cpu"), device)
     if _is_capturing(device):
         _captured.append(table)
     return table
 
 
-def _remember(place: Hashable, entry: Any) -> Any:
-    """The entry, now the newest; the oldest may go."""
+class _PointerTable(NamedTuple):
+    pointers: list[int]
+    table: Tensor
+
+
+def _remember(place: Hashable, entry: _T) -> _T:
+    """Makes the entry the newest of the cache, and returns it; the oldest may go."""
     _cache.pop(place, None)
     _cache[place] = entry
     if len(_cache) > MOST:

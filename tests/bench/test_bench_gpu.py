@@ -1,8 +1,6 @@
 """The benchmark of the GPU as far as it goes without one: on gradients on the CPU, by a clock made for the purpose."""
 
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +14,7 @@ pytest.importorskip("torchjd", reason="the benchmark's extras are not installed"
 pytest.importorskip("matplotlib", reason="the benchmark's extras are not installed")
 
 from bench.gpu import contestants as gpu_contestants
+from bench.gpu import pictures
 from bench.gpu import surgery as gpu
 from bench.gpu import timing as gpu_measure
 from bench.gpu.contestants import MOVED, TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
@@ -154,18 +153,6 @@ def test_without_torchjd_its_rows_say_so(monkeypatch):
     assert set(others["error"]) == {""}
 
 
-def test_it_loads_with_what_a_machine_with_a_gpu_has():
-    missing = ["torchjd", "monai", "nibabel", "tyro"]
-    script = (
-        f"import sys; sys.modules.update(dict.fromkeys({missing})); "
-        "import bench.gpu.surgery, bench.gpu.norm, bench.gpu.step;"
-        "import bench.measure.peers, gpu.hot_kernels;"
-    )
-    command = [sys.executable, "-c", script + "print(bench.measure.peers.NO_TORCHJD)"]
-    done = subprocess.run(command, cwd=host.ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.startswith("torchjd is not installed: "), done.stderr
-
-
 # The rows
 
 
@@ -296,6 +283,21 @@ def test_every_row_names_the_card(fake_gpu, tmp_path, monkeypatch):
     assert (columns["gpu"], columns["driver"], columns["torch"]) == ("Some GPU", "580.1", torch.__version__)
 
 
+@pytest.mark.parametrize("words", [None, "exit 9", "echo"], ids=["missing", "fails", "says nothing"])
+def test_without_an_answer_of_nvidia_smi_the_driver_is_unknown(fake_gpu, tmp_path, monkeypatch, words):
+    if words:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{words}")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", fake_gpu.get_device_properties)
+    assert host.gpu_columns()["driver"] == "unknown"
+
+
+def test_a_package_without_metadata_has_no_version(monkeypatch):
+    monkeypatch.setattr(host.util, "find_spec", lambda name: "is there")
+    assert host._version("triton-within-another") == "unknown"
+
+
 def test_the_commit_may_be_told_where_there_is_no_git(monkeypatch):
     monkeypatch.setattr(host, "ROOT", "/")
     monkeypatch.delenv("GMD_COMMIT", raising=False)
@@ -339,7 +341,6 @@ def test_what_there_is_no_time_for_is_left_out_and_the_rest_is_shown(
     assert f"| {second} | 2000, " in shown
     assert "surgery (ours), host_ms at most 0.3: not measured" in shown
     assert set(pd.read_csv(tmp_path / "surgery_gpu.csv")["case"]) == {first, second}
-    assert {"surgery_gpu.png", "floors_gpu.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_interrupted_before_anything_was_measured(monkeypatch, tmp_path, capsys):
@@ -359,8 +360,8 @@ def table(tmp_path):
 
 
 def test_what_is_shown_and_left_behind(table, tmp_path, capsys):
-    assert gpu.show(table, tmp_path) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"surgery_gpu.csv", "surgery_gpu.png", "floors_gpu.png"}
+    assert gpu.show(table) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"surgery_gpu.csv"}  # few files come back; pictures are later
     shown = capsys.readouterr().out
     assert "| tiny-1K-T4 | 2 | " in shown
     assert "tiny-1K-T15-bf16 | 2000, " in shown
@@ -368,10 +369,19 @@ def test_what_is_shown_and_left_behind(table, tmp_path, capsys):
     assert "surgery (ours), host_ms at most 0.3: not measured" in shown
 
 
-def test_an_error_is_a_failure_but_what_is_not_installed_is_none(table, tmp_path):
+def test_pictures_are_drawn_of_what_was_left_behind(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["pictures", str(tmp_path)])
+    assert pictures.main() == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"surgery_gpu.csv", *pictures.PICTURES}
+    monkeypatch.setattr("sys.argv", ["pictures", str(tmp_path / "nowhere")])
+    assert pictures.main() == 2
+    assert "surgery_gpu.csv is missing" in capsys.readouterr().err
+
+
+def test_an_error_is_a_failure_but_what_is_not_installed_is_none(table):
     for sentence, status in (("NotInstalledError: torchjd is not installed", 0), ("values differ", 1)):
         table.loc[table["contestant"] == TORCHJD, ["error", "median_ms", "ratio_to_ours"]] = [sentence, np.nan, np.nan]
-        assert gpu.show(table, tmp_path) == status
+        assert gpu.show(table) == status
 
 
 def test_pictures_of_the_gpu_leave_out_what_peers_did_not_meet(table):

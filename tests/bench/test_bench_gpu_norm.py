@@ -11,7 +11,7 @@ from test_bench_gpu import CARD, FakeClock
 
 from bench.gpu import norm as gpu_norm
 from bench.gpu import step as gpu_step
-from bench.measure.files import write_csv
+from bench.measure import step as bench_step
 from gpu import hot_kernels
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -84,30 +84,105 @@ def test_as_many_levels_as_there_is_time_for_and_a_failure_is_told(monkeypatch, 
     assert "values differ" in capsys.readouterr().err
 
 
-def rows_of_a_step(error=""):
-    row = {"peak_extra_MB": 2000.0, "error": error}
+def test_an_interrupted_norm_leaves_the_levels_that_are_done(tmp_path, capsys):
+    met = []
+
+    def measure(channels, size, dtype):
+        met.append(channels)
+        if len(met) == 2:
+            raise KeyboardInterrupt
+        return measured(channels, 4, dtype)
+
+    assert gpu_norm.measure_and_show(measure, tmp_path, CARD, deadline=float("inf")) == 1
+    assert set(pd.read_csv(tmp_path / gpu_norm.CSV)["channels"]) == {16}
+    shown = capsys.readouterr().out
+    assert "left out, for want of time: 9 of the smaller levels" in shown
+    assert "| 16 x 4³ bfloat16 | forward | 2000, " in shown
+
+
+# The whole step
+
+
+def rows_of_a_step(size, calls, error=""):
+    """After the check where there were no calls, else after so many rounds."""
+    row = {"case": f"{size}³", "size": size, "peak_extra_MB": 2000.0, "error": error}
+    of_ways = [row | {"contestant": name} for name in ("published", "exact float32")]
+    if not calls:
+        return of_ways
     return [
-        row | {"contestant": name, "phase": phase, "median_ms": 10.0 * (5 if name == "published" else 1)}
-        for name in ("published", "exact float32")
+        of_way | {"phase": phase, "calls": calls, "median_ms": 10.0 * (5 if of_way["contestant"] == "published" else 1)}
+        for of_way in of_ways
         for phase in (*gpu_step.PHASES, "total")
     ]
 
 
-@pytest.mark.parametrize(("error", "status"), [("", 0), ("merged gradient differs", 1)])
-def test_a_step_is_measured_without_tf32(error, status, tmp_path, capsys):
-    met = []
+class Steps:
+    """Measures what is made up; is interrupted at size `at` after `after` rounds, 0 being after the check."""
 
-    def measure_step(width, size, rounds, on_round, device):
-        assert (width, size, device) == (0.5, 128, "cuda")
-        met.append(torch.backends.cudnn.allow_tf32)
-        return rows_of_a_step(error)
+    def __init__(self, at=None, after=None, error=""):
+        self.at, self.after, self.error, self.met = at, after, error, []
 
-    before = torch.backends.cudnn.allow_tf32
-    table = write_csv(tmp_path / gpu_step.CSV, gpu_step.measure(measure_step), CARD)
-    assert (met, torch.backends.cudnn.allow_tf32) == ([False], before)
-    assert gpu_step.show(table) == status
-    shown = capsys.readouterr()
-    if status:
-        assert "published: merged gradient differs" in shown.err
-    else:
-        assert "| exact float32 | 10 | 10 | 10 | 10 | 10 | 5 | 2 |" in shown.out
+    def __call__(self, width, size, rounds):
+        self.met.append((width, size, torch.backends.cudnn.allow_tf32))
+        for calls in range(rounds + 1):
+            yield rows_of_a_step(size, calls, self.error)
+            if self.error:
+                return
+            if (size, calls) == (self.at, self.after):
+                raise KeyboardInterrupt
+
+
+def test_steps_of_two_sizes_are_measured_without_tf32(tmp_path, capsys):
+    before, steps = torch.backends.cudnn.allow_tf32, Steps()
+    assert gpu_step.measure_and_show(steps, tmp_path, CARD) == 0
+    assert steps.met == [(0.5, 64, False), (0.5, 128, False)]
+    assert torch.backends.cudnn.allow_tf32 == before
+    table = pd.read_csv(tmp_path / gpu_step.CSV)
+    assert list(table["case"].unique()) == ["64³", "128³"]
+    assert (table["calls"] == 3).all()
+    assert set(table["gpu"]) == {CARD["gpu"]}
+    shown = capsys.readouterr().out
+    for size in (64, 128):
+        assert f"| {size}³ exact float32 | 10 | 10 | 10 | 10 | 10 | 5 | 2 |" in shown
+
+
+def test_wrong_values_of_a_step_are_a_failure(tmp_path, capsys):
+    assert gpu_step.measure_and_show(Steps(error="merged gradient differs"), tmp_path, CARD) == 1
+    assert "128³, published: merged gradient differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("size", "rounds"), [(64, 0), (64, 1), (128, 0), (128, 1)])
+def test_an_interrupted_step_leaves_what_there_is(tmp_path, capsys, size, rounds):
+    """What is interrupted during the second round keeps the first."""
+    assert gpu_step.measure_and_show(Steps(size, rounds), tmp_path, CARD) == 1
+    table = pd.read_csv(tmp_path / gpu_step.CSV)
+    assert list(table["case"].unique()) == [f"{s}³" for s in (64, 128) if s <= size]
+    last = table[table["size"] == size]
+    assert set(last["contestant"]) == {"published", "exact float32"}
+    assert (last["calls"] == 1).all() if rounds else ("calls" not in last or last["calls"].isna().all())
+    shown = capsys.readouterr().out
+    assert (f"| {size}³ exact float32 | 10 | 10 |" in shown) == (rounds > 0)
+    assert ("| 64³ exact float32 | 10 | 10 |" in shown) == ((size, rounds) != (64, 0))
+
+
+def test_interrupted_before_the_check_there_is_nothing_to_show(tmp_path):
+    def measure(**step):
+        raise KeyboardInterrupt
+
+    assert gpu_step.measure_and_show(measure, tmp_path, CARD) == 1
+    assert not (tmp_path / gpu_step.CSV).exists()
+
+
+def test_the_rows_of_a_step_come_after_its_check_and_after_each_round(monkeypatch):
+    """And each case is made once, however many steps it is taken for."""
+    made = []
+    real = bench_step.make_case
+    monkeypatch.setattr(bench_step, "make_case", lambda size, seed: (made.append(seed), real(size, seed))[1])
+    bench_step._case.cache_clear()
+    found = list(bench_step.rows_of_step(width=0.0625, size=16, rounds=2, trained_steps=6))
+    ways = len(bench_step.WAYS)
+    assert [len(rows) for rows in found] == [ways, 5 * ways, 5 * ways]
+    assert "phase" not in found[0][0]
+    assert [{row["calls"] for row in rows} for rows in found[1:]] == [{1}, {2}]
+    assert sorted(made) == [0, 1, 2, 3]
+    bench_step._case.cache_clear()

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import gmd.cli
-import gmd.evaluation.compare.run
+import gmd.evaluation.compare.command
 import gmd.evaluation.segmentation.cross_validation
-import gmd.evaluation.segmentation.run
+import gmd.evaluation.segmentation.single_run
 import gmd.predict
 import gmd.report
 import gmd.training.folds
@@ -99,10 +99,10 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list:
     """What the commands on runs would have called, with what; the report is written after an evaluation."""
     calls = []
     for name, module, function in (
-        ("evaluate", gmd.evaluation.segmentation.run, "evaluate_run"),
+        ("evaluate", gmd.evaluation.segmentation.single_run, "evaluate_run"),
         ("evaluate folds", gmd.evaluation.segmentation.cross_validation, "evaluate_folds"),
         ("predict", gmd.predict, "predict"),
-        ("compare", gmd.evaluation.compare.run, "compare"),
+        ("compare", gmd.evaluation.compare.command, "compare"),
         ("report", gmd.report, "write_report"),
     ):
         call = lambda *given, name=name, **named: calls.append((name, *given, *named.values()))  # noqa: E731

@@ -7,12 +7,12 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-import gmd.evaluation.compare.run
+import gmd.evaluation.compare.command
 from gmd.config import TrainBrats, TrainDigits, TrainSentiment
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
-from gmd.evaluation.compare.run import compare, distinct_names
-from gmd.evaluation.compare.run_scores import read_scored
+from gmd.evaluation.compare.command import compare, distinct_names
+from gmd.evaluation.compare.run_scores import read_run_scores
 from gmd.scoring.segmentation.tables import Score, cases_csv
 from gmd.subsets import Subset, all_subsets, subset_name
 from gmd.training.run_folder import write_json
@@ -273,7 +273,7 @@ def test_predictions_that_are_no_text_are_refused(tmp_path: Path):
     run = sequences(tmp_path / "run", TrainSentiment, "", [])
     (run / "evaluation/predictions.csv").write_bytes(b"sample,\xff\n")
     with pytest.raises(UserError, match=r"predictions\.csv: line 0 is damaged .*utf-8.*; evaluate"):
-        read_scored(run)
+        read_run_scores(run)
 
 
 @pytest.mark.parametrize("lines", [-1, -2, -3, -4, -5])
@@ -284,9 +284,9 @@ def test_a_file_of_cases_that_was_cut_is_refused(lines: int, tmp_path: Path):
     path.write_text("\n".join(path.read_text().splitlines()[:lines]) + "\n")
     if lines % 2:
         with pytest.raises(UserError, match=r"cases\.csv: damaged, case5 with .* has scores of WT, expected WT, TC"):
-            read_scored(run)
+            read_run_scores(run)
     else:
-        assert len(read_scored(run).values[("case5",)]) == len(SUBSETS) + lines // 2
+        assert len(read_run_scores(run).values[("case5",)]) == len(SUBSETS) + lines // 2
 
 
 def test_targets_that_differ_are_of_other_data(tmp_path: Path):
@@ -314,7 +314,9 @@ def test_runs_of_the_same_name_are_told_apart(tmp_path: Path):
 def test_a_place_to_write_to_that_is_a_file_is_found_before_the_work(
     below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(gmd.evaluation.compare.run, "compare_scored", lambda *_: pytest.fail("compared before that"))
+    monkeypatch.setattr(
+        gmd.evaluation.compare.command, "compare_scores", lambda *_: pytest.fail("compared before that")
+    )
     (tmp_path / "file").touch()
     runs = [evaluated(tmp_path / name) for name in "ab"]
     with pytest.raises(UserError, match=f"--out: {tmp_path / 'file'} is a file; give a folder"):

@@ -20,9 +20,9 @@ from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
 from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
-from gmd.evaluation.segmentation.run import evaluate_run
+from gmd.evaluation.segmentation.single_run import evaluate_run
 from gmd.files import replacing
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.scoring.segmentation.prediction import fuse, predict_modalities, predict_subsets
 from gmd.scoring.segmentation.scores import evaluate_cases

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import gmd.evaluation.segmentation.case_pictures
+import gmd.evaluation.segmentation.single_run
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
-from gmd.evaluation.compare.run import compare
+from gmd.evaluation.compare.command import compare
 from gmd.evaluation.segmentation.cross_validation import (
     check_tested_once,
     evaluate_folds,
@@ -38,7 +38,7 @@ def evaluated(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     for fold in range(3):
         untrained_run(folder, f"cv/fold{fold}", modalities=TWO, folds=3, fold=fold)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gmd.evaluation.segmentation.case_pictures, "draw_cases", lambda *_: [])
+        patch.setattr(gmd.evaluation.segmentation.single_run, "draw_cases", lambda *_: [])
         yield folder / "cv", evaluate_folds(folder / "cv")
 
 

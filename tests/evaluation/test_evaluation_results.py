@@ -13,11 +13,11 @@ from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.volumes import load_case
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.segmentation.case_pictures import choose_cases
-from gmd.evaluation.segmentation.run import evaluate_run
+from gmd.evaluation.segmentation.single_run import evaluate_run
 from gmd.pictures.case import draw_case
+from gmd.scoring.segmentation.metrics import hausdorff95
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
 from gmd.scoring.segmentation.scores import evaluate_cases
-from gmd.scoring.segmentation.surface import hausdorff95
 from gmd.scoring.segmentation.tables import Score, read_cases
 from gmd.training.saved_run import load_run
 from helpers.evaluation_cases import names, untrained_run

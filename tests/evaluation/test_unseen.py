@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gmd.errors import UserError
-from gmd.evaluation.segmentation.held_out import other_cases, own_test_cases
+from gmd.evaluation.segmentation.held_out import own_test_cases, unseen_cases
 from gmd.training.saved_run import read_config
 from helpers.evaluation_cases import names, untrained_run
 
@@ -27,7 +27,7 @@ def link(source: Path, name: str, folder: Path) -> Path:
 
 
 def names_in(run: Path, data: Path) -> list[str]:
-    return [case.name for case in other_cases(run, read_config(run), data)[0]]
+    return [case.name for case in unseen_cases(run, read_config(run), data)[0]]
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -79,4 +79,4 @@ def test_splits_that_do_not_say_which_cases_they_hold_are_an_error(run: Path, sp
     with pytest.raises(UserError, match=r"splits\.json: does not name the test cases, their folders and"):
         own_test_cases(run, read_config(run))
     with pytest.raises(UserError, match=r"splits\.json: does not name the train cases, their folders and"):
-        other_cases(run, read_config(run), run.parent / "data")
+        unseen_cases(run, read_config(run), run.parent / "data")

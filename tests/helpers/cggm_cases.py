@@ -6,10 +6,10 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import run_modalities
+from gmd.models.multimodal import run_modalities
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.models.sequences.late_fusion import LateFusionTransformer
-from gmd.models.sequences.transformer import SharedTransformer
+from gmd.models.sequences.shared_transformer import SharedTransformer
 from gmd.surgery import CGGM
 from gmd.training.tasks.criteria import accuracy
 

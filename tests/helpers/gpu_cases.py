@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from helpers.oracle import gram_bound, gram_error
+from helpers.assertions import assert_equal, assert_gram
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU in this machine")
 
@@ -62,19 +62,11 @@ def _wait() -> None:
         os._exit(1)
 
 
-# On a GPU torch's product of float64 matrices may add up a whole chunk of the reference, 2^20 terms, one after another.
-CHAIN = 2.0**20 * 2.0**-53
-
-
 def check_gram(place: Place, grads: list[list[Tensor | None]], gram: Tensor, groups: Sequence[int] | None = None):
-    """Right within the kernels' bounds, and symmetric to the bit; neither can be asked of torch's library on a GPU."""
-    if place == REFERENCE:
-        double = tree_map(lambda g: None if g is None else g.double(), home(grads))
-        in_units = CHAIN / gram_bound(1, torch.float64, worst=True)
-        assert gram_error(double, home(gram), groups, worst=True) <= in_units  # half of the asymmetry is within it too
-        return
-    assert torch.equal(gram, gram.mT)
-    assert gram_error(home(grads), home(gram), groups) <= 1
+    """Right within the kernels' bounds, and symmetric to the bit."""
+    assert_equal(gram, gram.mT, "a Gramian and its transpose")
+    # torch's library may add up in one long chain on a GPU
+    assert_gram(home(grads), home(gram), groups, place.backend, worst=place == REFERENCE)
 
 
 def home(values: Any) -> Any:

@@ -46,7 +46,3 @@ batch, target = loader[0], torch.randn(8, 1)
 targets = dict.fromkeys(modalities, target)
 scale = 0.5
 grads = [[torch.randn(3), torch.randn(2, 2), torch.randn(1), torch.randn(1), torch.randn(4)] for _ in range(3)]
-
-# before gmd.CGGM(
-outputs = {m: network(batch[m], m) for m in modalities}
-loss = criterion(fuse(outputs, modalities), target)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gmd.config import TrainBrats, TrainConfig
 from gmd.config.file import CONFIG, write_config
-from gmd.scoring.subset_lines import Line, lines_csv
+from gmd.scoring.table_text import Line, lines_csv
 from gmd.subsets import all_subsets, subset_name
 from helpers.pictures import step_line
 

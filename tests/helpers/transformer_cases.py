@@ -8,11 +8,11 @@ from torch import Tensor
 
 from gmd.data.padded import Padded, pad
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import ModalityLayerNorm
-from gmd.models.sequences.branches import BranchNetwork
+from gmd.models.modality_norms import ModalityLayerNorm
+from gmd.models.sequences.branch_network import BranchNetwork
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.network import SequenceNetwork
-from gmd.models.sequences.transformer import SharedTransformer
+from gmd.models.sequences.shared_transformer import SharedTransformer
 
 FEATURES = {"text": 5, "audio": 3, "vision": 4}
 MODALITIES = tuple(FEATURES)

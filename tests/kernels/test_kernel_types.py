@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import gmd_kernels as gk
+from helpers.assertions import assert_combined, assert_gram
 from helpers.kernel_cases import DTYPES, FEWER_SIZES, OBJECTIVES, SHAPES, SIZES, make_grads, make_weights
-from helpers.oracle import combine_error, gram_error
 
 NAMES = [str(dtype).removeprefix("torch.") for dtype in DTYPES]
 every_type = pytest.mark.parametrize("dtype", DTYPES, ids=NAMES)
@@ -19,10 +19,10 @@ def test_every_number_of_objectives(backend, dtype, num_objectives):
     assert gram.dtype == torch.float64
     assert gram.shape == (num_objectives, num_objectives)
     assert torch.equal(gram, gram.T)
-    assert gram_error(grads, gram) <= 1
+    assert_gram(grads, gram, backend=backend)
     for weights in (make_weights(num_objectives), make_weights(len(SHAPES), num_objectives)):
         merged = gk.combine(grads, weights)
-        assert combine_error(grads, weights, merged) <= 1
+        assert_combined(grads, weights, merged)
         assert all(m is None or m.dtype == dtype for m in merged)
 
 
@@ -33,30 +33,30 @@ def test_every_size(backend, dtype, num_objectives):
     sizes = FEWER_SIZES if backend == "triton" else SIZES
     grads = make_grads(num_objectives, shapes=[(n,) for n in sizes], absent=0.1, dtype=dtype)
     groups = range(len(sizes))
-    assert gram_error(grads, gk.gram(grads, groups), groups) <= 1
+    assert_gram(grads, gk.gram(grads, groups), groups, backend=backend)
     weights = make_weights(num_objectives)
     for p, size in enumerate(sizes):
         alone = [[row[p]] for row in grads]
-        assert gram_error(alone, gk.gram(alone)) <= 1, size
-        assert combine_error(alone, weights, gk.combine(alone, weights)) <= 1, size
+        assert_gram(alone, gk.gram(alone), what=size, backend=backend)
+        assert_combined(alone, weights, gk.combine(alone, weights), what=size)
 
 
 @every_type
 @pytest.mark.parametrize("numel", [16383, 16384, 16385, 32767, 32769, 2**17 + 3])
 def test_sizes_that_several_threads_share(backend, dtype, numel):
     grads = make_grads(9, shapes=[(numel,), (3,)], absent=0, dtype=dtype)
-    assert gram_error(grads, gk.gram(grads)) <= 1
-    assert combine_error(grads, make_weights(9), gk.combine(grads, make_weights(9))) <= 1
+    assert_gram(grads, gk.gram(grads), backend=backend)
+    assert_combined(grads, make_weights(9), gk.combine(grads, make_weights(9)))
 
 
 @pytest.mark.parametrize("num_objectives", [1, 4, 5, 12])
 def test_types_may_differ_between_parameters(backend, num_objectives):
     columns = [make_grads(num_objectives, [(301,), (7, 5)], seed=s, dtype=dtype) for s, dtype in enumerate(DTYPES)]
     grads = [[g for row in rows for g in row] for rows in zip(*columns, strict=True)]
-    assert gram_error(grads, gk.gram(grads)) <= 1
+    assert_gram(grads, gk.gram(grads), backend=backend)
     weights = make_weights(num_objectives)
     merged = gk.combine(grads, weights)
-    assert combine_error(grads, weights, merged) <= 1
+    assert_combined(grads, weights, merged)
     assert [m.dtype for m in merged if m is not None] == [
         column[0].dtype for column in ([g for g in c if g is not None] for c in zip(*grads, strict=True)) if column
     ]
@@ -78,7 +78,7 @@ def test_gradients_that_are_one_number_throughout(backend, dtype, num_objectives
     """Every lane of every block errs in the same direction."""
     values = [0.1, -1.8351, 1.0257, 3.3333, 1.9414, -1.998, 1.0, 0.7071, 5.5]
     grads = [[torch.full((numel,), v, dtype=dtype)] for v in values[:num_objectives]]
-    assert gram_error(grads, gk.gram(grads), worst=True) <= 1
+    assert_gram(grads, gk.gram(grads), worst=True, backend=backend)
 
 
 @every_type
@@ -88,7 +88,7 @@ def test_sums_that_swallow_what_is_added_to_them(backend, dtype, num_objectives)
     blocks = torch.full((10, 1024), 2.0**-12 * (1 - 2**-6), dtype=torch.float64)
     blocks.view(20, 512)[:, :32] = 1
     grads = [[blocks.flatten().to(dtype)] for _ in range(num_objectives)]
-    assert gram_error(grads, gk.gram(grads), worst=True) <= 1
+    assert_gram(grads, gk.gram(grads), worst=True, backend=backend)
 
 
 def test_gram_of_nearly_orthogonal_gradients_keeps_the_sign(backend):
@@ -98,7 +98,7 @@ def test_gram_of_nearly_orthogonal_gradients_keeps_the_sign(backend):
     for nudge, sign in ((1e-4, 1), (-1e-4, -1)):
         other = swapped.clone()
         other[0] += nudge / float(g[0])
-        expected = float(other.double() @ g.double())
+        expected = float((other[0].double() - swapped[0]) * g[0])  # all the rest cancels
         assert expected * sign > 0
         assert gk.gram([[g], [other]])[0, 1].item() == pytest.approx(expected, rel=1e-6)
 
@@ -116,18 +116,18 @@ def test_every_scale(backend, dtype, magnitude, num_objectives):
     grads = make_grads(num_objectives, absent=0, scales=magnitude, dtype=dtype)
     gram = gk.gram(grads)
     assert gram.diagonal().min() > 0
-    assert gram_error(grads, gram) <= 1
+    assert_gram(grads, gram, backend=backend)
     weights = make_weights(num_objectives).abs() / num_objectives  # no sum beyond float32
-    assert combine_error(grads, weights, gk.combine(grads, weights)) <= 1
+    assert_combined(grads, weights, gk.combine(grads, weights))
 
 
 @pytest.mark.parametrize("exponent", [-24, -20, -14, -10, 10, 13])
 @pytest.mark.parametrize("num_objectives", [3, 9])
 def test_every_scale_of_float16(backend, exponent, num_objectives):
     grads = make_grads(num_objectives, absent=0, scales=2.0**exponent, dtype=torch.float16)
-    assert gram_error(grads, gk.gram(grads)) <= 1
+    assert_gram(grads, gk.gram(grads), backend=backend)
     for weights in (make_weights(num_objectives), 1e-3 * make_weights(num_objectives)):
-        assert combine_error(grads, weights, gk.combine(grads, weights)) <= 1
+        assert_combined(grads, weights, gk.combine(grads, weights))
 
 
 WITHIN = [1.0, 1e-9, 1e13, 1e5, 1e-6, 1e12]  # squares that float32 holds
@@ -142,7 +142,7 @@ def test_objectives_of_different_scales(backend, dtype, scales):
     """Rows that float32 is too narrow for next to those that it holds, in one tile and in different ones."""
     grads = make_grads(len(scales), shapes=[(2000,), (70,), (3,)], absent=0, dtype=torch.float64)
     grads = [[(scale * g).to(dtype) for g in row] for scale, row in zip(scales, grads, strict=True)]
-    assert gram_error(grads, gk.gram(grads)) <= 1
+    assert_gram(grads, gk.gram(grads), backend=backend)
 
 
 @every_type
@@ -153,7 +153,7 @@ def test_scales_that_change_along_a_gradient(backend, dtype):
     if dtype is torch.float16:
         scales[[3, 5]] = 1e-6
     grads = [[(scales.roll(k)[:, None] * row[0]).to(dtype)] for k, row in enumerate(grads)]
-    assert gram_error(grads, gk.gram(grads)) <= 1
+    assert_gram(grads, gk.gram(grads), backend=backend)
 
 
 @every_type
@@ -163,7 +163,7 @@ def test_a_gradient_of_zeros(backend, dtype, num_objectives):
     grads[1] = [torch.zeros_like(g) for g in grads[1]]
     gram = gk.gram(grads)
     assert not gram[1].any()
-    assert gram_error(grads, gram) <= 1
+    assert_gram(grads, gram, backend=backend)
 
 
 # NaN and Inf
@@ -202,10 +202,10 @@ def test_weights_beyond_float32(backend, dtype):
     ones = torch.ones(700, dtype=dtype)
     weights = torch.tensor([1.0, 3e39, -3e39 + 2 / small, 0.0], dtype=torch.float64)
     merged = gk.combine([[ones], [small * ones], [small * ones], [ones]], weights)[0]
-    assert combine_error([[ones], [small * ones], [small * ones], [ones]], weights, [merged]) <= 1
+    assert_combined([[ones], [small * ones], [small * ones], [ones]], weights, [merged])
     large = torch.full((700,), torch.finfo(dtype).max / 4, dtype=dtype)
     weights = torch.tensor([1e-9, 1.1e-44], dtype=torch.float64)
-    assert combine_error([[ones], [large]], weights, gk.combine([[ones], [large]], weights)) <= 1
+    assert_combined([[ones], [large]], weights, gk.combine([[ones], [large]], weights))
 
 
 def test_a_coefficient_that_float32_cannot_hold(backend):

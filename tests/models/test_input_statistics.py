@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 from gmd.data.padded import pad
 from gmd.data.sequences.samples import Sample
-from gmd.models.sequences.network import input_statistics
-from gmd.models.sequences.transformer import SharedTransformer
+from gmd.models.sequences.input_statistics import input_statistics
+from gmd.models.sequences.shared_transformer import SharedTransformer
 from helpers.transformer_cases import FEATURES, MODALITIES, NAN, noise
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,7 +17,7 @@ import gmd.training.loop
 import gmd.training.tasks.segmentation
 from gmd.config import TrainBrats
 from gmd.errors import UserError
-from gmd.evaluation.segmentation.run import evaluate_run
+from gmd.evaluation.segmentation.single_run import evaluate_run
 from gmd.models.precision import autocast, make_scaler, slowness
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.training.checkpoint import load_checkpoint

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import run_modalities
-from gmd.models.sequences.branches import BranchNetwork
+from gmd.models.multimodal import run_modalities
+from gmd.models.sequences.branch_network import BranchNetwork
 from gmd.models.sequences.encoder import SequenceDropout
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.network import SequenceNetwork
-from gmd.models.sequences.transformer import SharedTransformer
+from gmd.models.sequences.shared_transformer import SharedTransformer
 from gmd.subsets import all_subsets
 from helpers.transformer_cases import (
     FEATURES,

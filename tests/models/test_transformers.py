@@ -10,11 +10,11 @@ from torch import Tensor, nn
 import gmd
 from gmd.data.padded import Padded, pad
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import run_modalities
-from gmd.models.sequences.branches import BranchNetwork
+from gmd.models.multimodal import run_modalities
+from gmd.models.sequences.branch_network import BranchNetwork
 from gmd.models.sequences.encoder import Encoder, SequenceDropout
-from gmd.models.sequences.network import positions
-from gmd.models.sequences.transformer import SharedTransformer
+from gmd.models.sequences.projection import positions
+from gmd.models.sequences.shared_transformer import SharedTransformer
 from gmd.subsets import all_subsets
 from helpers.transformer_cases import (
     FEATURES,

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED, dominance_record, on_host
+from gmd.monitor.dominance import NORM, WITH_ALL, WITH_MERGED, dominance_record
 from gmd.monitor.dominance_verdict import LEAST, TIMES, dominance_text
+from gmd.monitor.transfer import on_host
 from gmd.subsets import Subset, all_subsets, subset_name
 from gmd.surgery.gmd import GMD
 from gmd.surgery.mean import MeanGradient

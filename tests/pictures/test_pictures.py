@@ -14,14 +14,17 @@ from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 from gmd.pictures.case import _Slice, draw_case
-from gmd.pictures.run import HARD_DICE, ValidationPanel, draw_curves, draw_training, mean_cosines
+from gmd.pictures.cosines import mean_cosines
+from gmd.pictures.curves import ValidationPanel, draw_curves
 from gmd.pictures.style import thinned
+from gmd.pictures.training import draw_training
 from gmd.scoring.segmentation.tables import Score
 from gmd.subsets import all_subsets, subset_name
 from helpers.pictures import axes_drawn, is_picture, step_line
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 NAMES = [subset_name(subset) for subset in all_subsets(MODALITIES)]
+HARD_DICE = ValidationPanel("hard Dice, mean over cases, subsets and regions", "Dice")
 
 
 def epoch_line(epoch: int, dice: float | None) -> dict:
@@ -39,21 +42,21 @@ def test_training_with_several_objectives_has_curves_and_cosines(tmp_path: Path)
     skipped["losses"] = dict.fromkeys(NAMES)  # NaN is written as null
     lines = [step_line(1, NAMES), skipped, epoch_line(1, None)]
     lines += [step_line(3, NAMES, epoch=2), epoch_line(2, 0.4)]
-    written = draw_training(write_run(tmp_path, lines))
+    written = draw_training(write_run(tmp_path, lines), HARD_DICE)
     assert written == [tmp_path / "curves.png", tmp_path / "cosines.png"]
     assert all(map(is_picture, written))
 
 
 def test_training_with_one_objective_has_no_cosines(tmp_path: Path):
     lines = [step_line(1, NAMES[-1:], cosine=None), epoch_line(1, 0.2)]
-    assert draw_training(write_run(tmp_path, lines)) == [tmp_path / "curves.png"]
+    assert draw_training(write_run(tmp_path, lines), HARD_DICE) == [tmp_path / "curves.png"]
 
 
 def test_a_run_without_a_step_is_an_error(tmp_path: Path):
     with pytest.raises(UserError, match="no step recorded"):
-        draw_training(tmp_path)
+        draw_training(tmp_path, HARD_DICE)
     with pytest.raises(UserError, match="no step recorded"):
-        draw_training(write_run(tmp_path, []))
+        draw_training(write_run(tmp_path, []), HARD_DICE)
 
 
 def test_cosines_are_means_by_name_whatever_a_step_has():
@@ -66,7 +69,7 @@ def test_cosines_are_means_by_name_whatever_a_step_has():
     np.testing.assert_allclose(mean, expected)
 
 
-def test_long_runs_arethinned_to_means():
+def test_long_runs_are_thinned_to_means():
     assert thinned([1.0, None, 3.0])[[0, 2]].tolist() == [1.0, 3.0]
     assert np.isnan(thinned([1.0, None, 3.0])[1])
     long = thinned([*range(600), None])
@@ -76,7 +79,7 @@ def test_long_runs_arethinned_to_means():
 
 
 def test_a_picture_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = draw_curves([step_line(1, NAMES)], [epoch_line(1, 0.1)], tmp_path / "curves.png")
+    path = draw_curves([step_line(1, NAMES)], [epoch_line(1, 0.1)], tmp_path / "curves.png", HARD_DICE)
     before = path.read_bytes()
 
     def fill_the_disk(figure: Figure, path: Path) -> None:
@@ -85,7 +88,7 @@ def test_a_picture_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Figure, "savefig", fill_the_disk)
     with pytest.raises(OSError, match="no space left"):
-        draw_curves([step_line(1, NAMES)], [], path)
+        draw_curves([step_line(1, NAMES)], [], path, HARD_DICE)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -139,12 +142,12 @@ def test_a_slice_keeps_its_proportions(case: dict):
 
 
 def test_the_validation_is_called_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    panels = axes_drawn(monkeypatch, "gmd.pictures.run")
+    panels = axes_drawn(monkeypatch, "gmd.pictures.curves")
     lines = [step_line(1, ["text"], cosine=None), epoch_line(1, -1.5)]
     draw_training(write_run(tmp_path, lines), ValidationPanel("minus the mean absolute error", "-MAE", limits=None))
     assert panels[1].get_title() == "Validation: minus the mean absolute error"
     assert panels[1].get_ylabel() == "-MAE"
     low, high = panels[1].get_ylim()
     assert low < -1.5 < high, "a score below 0 is to be seen"
-    draw_training(tmp_path)
+    draw_training(tmp_path, HARD_DICE)
     assert (panels[3].get_ylabel(), panels[3].get_ylim()) == (HARD_DICE.label, (0, 1))

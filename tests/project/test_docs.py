@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import json
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -20,7 +21,7 @@ import gmd_kernels as gk
 from docs.figures import idea
 from gmd import cli
 from gmd.config import TASKS
-from gmd.config.common import Method
+from gmd.config.train_config import Method
 from helpers.doc_blocks import ROOT, anchors_of, blocks_of, commands_of, links_of, run_python
 from helpers.places import HELPERS
 
@@ -141,6 +142,37 @@ def test_every_command_and_option_that_prose_names_is_there(capsys):
         code = "\n".join(["", *re.findall(r"`([^`\n]+)`", text), *(block.code for block in blocks_of(page))])
         unknown = set(re.findall(r"\ngmd ([a-z]+)", code)) - commands
         assert not unknown, f"{page.name}: gmd {', '.join(unknown)}"
+
+
+PATHS = re.compile(r"`((?:\.ci|gmd|gmd_kernels|bench|gpu|tests|csrc|docs)/[\w./]*)`")
+MODULES = re.compile(r"`(?:python -m )?((?:gmd|gmd_kernels|bench|gpu)(?:\.\w+)+)")
+OLD = ROOT / "CHANGELOG.md"  # names what is gone
+
+
+@pytest.mark.parametrize("page", sorted({*LINKED} - {OLD}), ids=name_of)
+def test_every_file_and_name_of_the_code_that_prose_names_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    gone = [path for path in PATHS.findall(text) if "NAME" not in path and not (ROOT / path).exists()]
+    gone += [name for name in MODULES.findall(text) if not is_there(name)]
+    assert not gone, f"{page.name} names what is not there"
+
+
+def is_there(name):
+    """A module, or what is in one: `gmd.GMD`, `gmd.data.segmentation.cases.Case`."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_what_is_gone_is_found():
+    assert is_there("gmd.data.segmentation.cases.Case")
+    assert is_there("gmd.GMD.backward")
+    assert not is_there("gmd.data.segmentation.cases.NoCase")
+    assert not is_there("gmd.nothing.cases")
+    assert PATHS.findall("in `gmd/data/x.py` and `csrc/`, not in `data/x.py`") == ["gmd/data/x.py", "csrc/"]
+    assert MODULES.findall("`gmd.GMD(optimizer)` and `python -m bench.run`") == ["gmd.GMD", "bench.run"]
 
 
 # README.md leaves to the reader what only the reader has

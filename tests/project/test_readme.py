@@ -1,8 +1,21 @@
-"""Every figure in README.md and docs/ comes out of a committed file."""
+"""Every figure in README.md and docs/ comes out of a committed file, and the README is short."""
 
+import re
+
+import pandas as pd
 import pytest
+from gmd.config.common import Method
 
-from bench.tables.readme import GPU, README, RESULTS, filled, tables
+from bench.tables import readme, sentiment, study
+from bench.tables.intervals import interval
+from bench.tables.methods import BASE, METHODS, methods_markdown
+from bench.tables.readme import BENCHMARK, GPU, README, RESULTS, filled, tables
+from bench.tables.results import read_results
+from helpers.places import ROOT
+
+MOST_LINES = 150
+METHODS_PAGE = " ".join((ROOT / "docs" / "methods.md").read_text(encoding="utf-8").split())
+SEGMENTATION_PAGE = " ".join((ROOT / "docs" / "segmentation.md").read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize("path", tables(), ids=lambda path: path.name)
@@ -10,11 +23,112 @@ def test_it_shows_the_committed_results(path):
     assert filled(path) == path.read_text(encoding="utf-8"), "run `make readme`"
 
 
+def test_the_readme_is_short():
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= MOST_LINES, "move what only some readers want into docs/, and leave a link"
+    assert max(map(len, lines)) <= 250, "lines that are too long are no shorter README"
+
+
+def test_the_readme_has_one_picture_and_two_tables():
+    text = README.read_text(encoding="utf-8")
+    assert len(re.findall(r"^!\[", text, re.MULTILINE)) == 1
+    assert re.findall(r"<!-- (.* table) -->", text) == ["surgery table", "methods table"]
+
+
 def test_without_results_of_a_gpu_there_is_no_figure_of_one():
-    text, measured = README.read_text(encoding="utf-8"), (RESULTS / "surgery_gpu.csv").exists()
+    text, measured = BENCHMARK.read_text(encoding="utf-8"), (RESULTS / "surgery_gpu.csv").exists()
     section = text.split("<!-- gpu -->")[1].split("<!-- end -->")[0]
     assert ("No GPU could be had so far" in section) == (not measured)
+    assert ("no figure of one yet" in README.read_text(encoding="utf-8")) == (not measured)
     assert "make gpu OUT=dir" in section
     assert ("_gpu.png" in text) == measured
     assert "_gpu.png" in GPU, "this test would see nothing"
     assert ("|" in section) == measured, "a table"
+
+
+# The table of methods
+
+
+@pytest.fixture
+def results() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Of phantoms, MOSI and digits."""
+    phantoms, mosi, digits = (read_results(RESULTS / f"{name}.csv") for name in ("study", "mosi", "digits"))
+    return phantoms, mosi, digits
+
+
+def test_the_table_has_every_method_and_its_gain_over_joint_training(results):
+    assert [method.name for method in METHODS] == list(Method.__args__)
+    phantoms, mosi, digits = results
+    rows = {row.split(" | ")[0].strip("| `"): row.split(" | ") for row in methods_markdown(*results).splitlines()}
+    by_seed = phantoms.pivot(index="seed", columns="arm", values="dice_mean")
+    gain = 100 * (by_seed["enumerate"] - by_seed["joint"]).mean()
+    assert rows["enumerate"][3].strip("*").startswith(f"{gain:+.1f} ± ")
+    assert rows["mla"][4].strip("*") in sentiment.differences_markdown(mosi)
+    assert rows["mla"][5].strip("* |") in sentiment.differences_markdown(digits)
+    assert rows["cggm"][3] == "", "not measured"
+    assert set(rows[BASE][3:]) == {"the base", "the base |"}
+
+
+def test_what_the_readme_says_of_the_methods_holds(results):
+    """Never clearly worse with all modalities: no other method's interval lies above joint training."""
+    phantoms, mosi, digits = results
+    gains = [gain for arm, gain in study.differences(phantoms, "dice_full", BASE).items()]
+    for table in (mosi, digits):
+        gains += [gain for _, gain in sentiment.differences(table, sentiment.full_of(table)).values()]
+    lows = [mean - half for mean, half in map(interval, gains)]
+    assert len(lows) > 15, "this test would see nothing"
+    assert max(lows) <= 0
+    mean, half = interval(study.differences(phantoms, "dice_mean", "enumerate")["gmd"])
+    assert mean <= 0 < half, "surgery on top of enumerate showed no gain on average"
+
+
+# Figures in running text
+
+
+def test_the_page_of_methods_quotes_the_results(results):
+    phantoms, mosi, digits = results
+
+    def mean(gains):
+        return f"{abs(gains.mean()):.1f} points"
+
+    of_phantoms = 100 * study.differences(phantoms, "dice_mean", BASE)["enumerate"]
+    _, of_mosi = sentiment.differences(mosi, "mean")["enumerate"]
+    assert f"brought {mean(of_phantoms)} of Dice" in METHODS_PAGE
+    assert f"*lost* {mean(of_mosi)} of accuracy" in METHODS_PAGE
+    assert f"it won {mean(sentiment.differences(digits, 'mean')['mla'][1])} in the mean" in METHODS_PAGE
+    assert f"it lost {mean(sentiment.differences(mosi, sentiment.full_of(mosi))['mla'][1])} with all" in METHODS_PAGE
+    assert f"lost {mean(sentiment.differences(digits, 'mean')['ogm-ge'][1])} on digits" in METHODS_PAGE
+    conflicts = phantoms[phantoms["arm"] == "gmd"].set_index("seed")["conflicts_last"]
+    most = conflicts.idxmax()
+    gains = {s: -100 * study.differences(phantoms, s, "gmd")["enumerate"] for s in ("dice_mean", "dice_worst")}
+    assert f"({100 * conflicts[most]:.0f} % of the pairs), by {gains['dice_mean'][most]:.1f} points" in METHODS_PAGE
+    assert f"and {gains['dice_worst'][most]:.1f} on the worst subset" in METHODS_PAGE
+    assert (gains["dice_mean"].drop(most) < 0).all(), "worse in the four others"
+
+
+def test_costs_in_running_text_are_those_of_the_results(results):
+    phantoms, *_ = results
+    seconds = phantoms.groupby("arm")["cpu_s_per_step"].mean()
+    assert round(seconds["gmd"] / seconds["enumerate"]) == 4, "about four times a step of enumerate"
+    steps = read_results(RESULTS / "step_cpu.csv")
+    totals = steps[steps["phase"] == "total"].pivot(index="case", columns="contestant", values="median_ms")
+    faster = totals["exact float32"] / totals["compressed float32"]
+    assert f"{faster.min():.1f} to {faster.max():.1f} times as fast as the exact one" in METHODS_PAGE
+
+
+def test_the_demo_in_one_sentence_is_of_its_table():
+    demo = pd.DataFrame(
+        {"subset": ["a", "b", "a+b", "mean"], "a": [1, 0, 1, None], "b": [0, 1, 1, None], "cases": [3, 3, 3, None]}
+    ).assign(WT=[0.5, 0.25, 0.75, 0.5], mean=0.1)
+    assert " ".join(readme.demo_sentence(demo).split()) == (
+        "Dice of the whole tumour, mean over 3 phantoms that the network had not seen: 0.75 from all 2 modalities, "
+        "0.50 in the mean of the 3 subsets, 0.25 from `b` alone."
+    )
+
+
+def test_the_prediction_at_full_size_is_what_was_measured():
+    whole, subsets = read_results(RESULTS / "prediction_cpu.csv").to_dict("records")
+    voxels = whole["size"].replace("x", " x ")
+    assert f"A volume of {voxels} voxels" in SEGMENTATION_PAGE
+    assert f"{whole['seconds']:.0f} s and {whole['peak_MB']:.0f} MB" in SEGMENTATION_PAGE
+    assert f"{subsets['times_one']:.2f} times one prediction" in SEGMENTATION_PAGE

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gmd.evaluation.results_folder import checkpoint_name, outdated, write_texts
+from gmd.evaluation.results_folder import write_texts
+from gmd.evaluation.scored_checkpoint import checkpoint_change, describe_checkpoint
 from gmd.predict.summary import score_line
 from gmd.report import write_report
 from gmd.scoring.segmentation.tables import Score, cases_csv, read_cases
@@ -25,7 +26,7 @@ def evaluated(run: Path, **options) -> Path:
     write_run(run, brats(**options))
     write_table(run)
     set_epoch(run, 3)
-    (run / "evaluation" / "checkpoint.txt").write_text(f"{checkpoint_name(run, 'best')}\n")
+    (run / "evaluation" / "checkpoint.txt").write_text(f"{describe_checkpoint(run, 'best')}\n")
     return run
 
 
@@ -67,12 +68,12 @@ def test_nothing_is_told_of_what_nobody_knows(tmp_path: Path, record: str | None
     run = evaluated(tmp_path)
     set_epoch(run, 30)
     path = run / "evaluation" / "checkpoint.txt"
-    assert outdated(run, path.parent)
+    assert checkpoint_change(run, path.parent)
     path.unlink() if record is None else path.write_text(record)
-    assert not outdated(run, path.parent)
+    assert not checkpoint_change(run, path.parent)
     path.write_text("best.pt (epoch 3)\n")
     (run / "best.pt").unlink()
-    assert not outdated(run, path.parent)
+    assert not checkpoint_change(run, path.parent)
 
 
 def scored_together(folder: Path) -> Path:

@@ -13,15 +13,18 @@ import tyro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmd.config import TrainBrats, TrainDigits, TrainSentiment
+from gmd.config import TrainBrats, TrainConfig, TrainDigits, TrainSentiment
 from gmd.errors import UserError
-from gmd.report import facts, write_report
+from gmd.report import write_report
+from gmd.report.configuration import command, options
 from gmd.report.conflicts import gradient_conflicts
-from gmd.report.downsampling import Thinned
+from gmd.report.downsampling import DownsampledSeries
+from gmd.report.facts import Fact
 from gmd.report.history import MATRICES, POINTS, History, read_history
 from gmd.report.page import OF_A_RUN
-from gmd.report.plots import Line, Style, make_plot
+from gmd.report.resources import resources
 from gmd.report.subset_table import Cell, read_table
+from gmd.report.svg_plot import Line, Style, make_plot
 from gmd.subsets import all_subsets, subset_name
 from helpers.report_cases import START, Page, brats, epoch, step, trained, write_run, write_table
 
@@ -222,7 +225,7 @@ def test_a_cpus_peak_is_that_of_the_process():
         history = History(MODALITIES)
         for line in (START | {"device": device}, epoch(1, memory_MB=4321.0)):
             history.add(line)
-        assert facts.Fact("Peak memory", told) in facts.resources(history)
+        assert Fact("Peak memory", told) in resources(history)
 
 
 def test_patients_and_the_fold(tmp_path: Path):
@@ -251,6 +254,16 @@ def test_a_cross_validation_is_shown_together(tmp_path: Path):
     assert "1 of 2, counted from 0" in Page((tmp_path / "fold1" / "report.html").read_text()).text()
 
 
+@pytest.mark.parametrize("config", [brats(), TrainSentiment(data=Path("mosi.npz"))], ids=["brats", "sentiment"])
+def test_runs_that_are_only_called_folds_are_no_cross_validation(tmp_path: Path, config: TrainConfig):
+    """A bug: of sequences a TypeError, since they have no option --fold; of brats a page on "2 of None folds"."""
+    for fold in range(2):
+        write_run(tmp_path / f"fold{fold}", config, splits={"about": {"classes": None}})
+    with pytest.raises(UserError, match=f"fold0: was trained on {config.TASK} as a run by itself, expected a fold"):
+        write_report(tmp_path)
+    assert not list(tmp_path.rglob("report.html"))
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -263,13 +276,13 @@ def test_a_cross_validation_is_shown_together(tmp_path: Path):
 def test_the_command_makes_the_run_again(config):
     import shlex
 
-    words = shlex.split(facts.command(config))
+    words = shlex.split(command(config))
     assert words[:3] == ["gmd", "train", config.TASK]
     assert tyro.cli(type(config), args=words[3:]) == replace(config, resume=False)
 
 
 def test_options_that_differ_come_first():
-    told = facts.options(brats(lr=0.5))
+    told = options(brats(lr=0.5))
     changed = [option.name for option in told if option.changed]
     assert changed == ["data", "modalities", "epochs", "lr"], "data has no default"
     assert [option.name for option in told[: len(changed)]] == changed
@@ -292,23 +305,23 @@ def test_a_matrix_is_a_mean_over_an_epoch_and_goes_by_the_names_of_its_losses(tm
 @settings(max_examples=40)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=200), st.integers(1, 6))
 def test_thinning_keeps_means_and_places(values: list[float], half: int):
-    thinned = Thinned(2 * half)
+    series = DownsampledSeries(2 * half)
     for place, value in enumerate(values, start=1):
-        thinned.add(place, np.array([value, np.nan]))
-    assert len(thinned.parts) <= 2 * half
-    assert len(thinned.parts) > half or len(values) <= half
-    assert [thinned.parts[0].first, thinned.parts[-1].last] == [1, len(values)]
-    covered = [place for part in thinned.parts for place in range(part.first, part.last + 1)]
+        series.add(place, np.array([value, np.nan]))
+    assert len(series.bins) <= 2 * half
+    assert len(series.bins) > half or len(values) <= half
+    assert [series.bins[0].first, series.bins[-1].last] == [1, len(values)]
+    covered = [place for one in series.bins for place in range(one.first, one.last + 1)]
     assert covered == list(range(1, len(values) + 1))
-    for part in thinned.parts:
-        np.testing.assert_allclose(part.mean(), [np.mean(values[part.first - 1 : part.last]), np.nan], atol=1e-9)
+    for one in series.bins:
+        np.testing.assert_allclose(one.mean(), [np.mean(values[one.first - 1 : one.last]), np.nan], atol=1e-9)
 
 
 def test_thinning_takes_what_comes_later():
-    thinned = Thinned(2)
+    series = DownsampledSeries(2)
     for place in range(1, 6):
-        thinned.add(place, np.arange(float(place)))
-    steps, table = thinned.table()
+        series.add(place, np.arange(float(place)))
+    steps, table = series.table()
     np.testing.assert_array_equal(steps, [2.5, 5])
     np.testing.assert_array_equal(table[0], [0, 1, 2, 3, np.nan])
 
@@ -329,8 +342,8 @@ def test_a_long_training_is_read_in_little_memory(tmp_path: Path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert history.steps == 700
-    assert MATRICES // 2 < len(history.cosines.parts) <= MATRICES
-    assert POINTS // 2 < len(history.curves.parts) <= POINTS
+    assert MATRICES // 2 < len(history.cosines.bins) <= MATRICES
+    assert POINTS // 2 < len(history.curves.bins) <= POINTS
     assert peak < 2e6, "the lines as Python has them take 6 MB"
 
 

@@ -12,7 +12,7 @@ import matplotlib.image
 import pytest
 
 from gmd.config import TrainBrats
-from gmd.evaluation.segmentation.run import evaluate_run
+from gmd.evaluation.segmentation.single_run import evaluate_run
 from gmd.report import write_report
 from gmd.report.page import OF_A_RUN
 from gmd.training.loop import train

@@ -13,10 +13,10 @@ from gmd.scoring.sequences.tables import (
     Predictions,
     mean_over_subsets,
     predictions_csv,
-    rows_csv,
-    rows_markdown,
-    subset_row,
-    subset_rows,
+    subset_table,
+    table_csv,
+    table_markdown,
+    table_row,
 )
 
 MODALITIES, CLASSES = ("text", "audio"), ("no", "yes")
@@ -55,21 +55,21 @@ def read(text: str) -> list[list[str]]:
 
 
 def test_rows_are_the_metrics_of_those_that_have_the_subset():
-    rows = subset_rows(SCORES, MODALITIES, None)
+    rows = subset_table(SCORES, MODALITIES, None)
     assert [(row.subset, row.scored) for row in rows] == [(X, 3), (Y, 1), (BOTH, 1)]
     assert rows[0].metrics == pytest.approx(sentiment_metrics(SCORES.subsets[X][:, 0], SCORES.targets))
     assert rows[1].metrics == pytest.approx(sentiment_metrics(torch.tensor([-2.0]), torch.tensor([2.0])))
-    row = subset_row(SCORES, None, None)
+    row = table_row(SCORES, None, None)
     assert row.scored == 3
     assert row.metrics == pytest.approx(sentiment_metrics(SCORES.subsets[None][:, 0], SCORES.targets))
 
 
 def test_each_subset_that_is_there_counts_once_in_the_mean():
-    rows = subset_rows(SCORES, MODALITIES, None)
+    rows = subset_table(SCORES, MODALITIES, None)
     assert mean_over_subsets(rows)["MAE"] == pytest.approx((1.7 / 3 + 4 + 1.75) / 3)
     absent = SCORES._replace(subsets=SCORES.subsets | {BOTH: torch.full((3, 1), NAN)})
-    assert mean_over_subsets(subset_rows(absent, MODALITIES, None))["MAE"] == pytest.approx((1.7 / 3 + 4) / 2)
-    rows = subset_rows(PROBABILITIES, MODALITIES, CLASSES)
+    assert mean_over_subsets(subset_table(absent, MODALITIES, None))["MAE"] == pytest.approx((1.7 / 3 + 4) / 2)
+    rows = subset_table(PROBABILITIES, MODALITIES, CLASSES)
     assert [(row.scored, bool(row.metrics)) for row in rows] == [(2, True), (0, False), (0, False)]
     expected = class_metrics(PROBABILITIES.subsets[X], PROBABILITIES.targets)
     assert mean_over_subsets(rows) == rows[0].metrics == expected
@@ -77,8 +77,8 @@ def test_each_subset_that_is_there_counts_once_in_the_mean():
 
 
 def test_table_for_people():
-    text = rows_markdown(
-        subset_rows(PROBABILITIES, MODALITIES, CLASSES),
+    text = table_markdown(
+        subset_table(PROBABILITIES, MODALITIES, CLASSES),
         MODALITIES,
         CLASSES,
         {"30 % absent, seed 0": dict(zip(CLASS_METRICS, (0.25, 0.125), strict=True))},
@@ -93,15 +93,15 @@ def test_table_for_people():
         ["mean of 1", "", "0.500", "0.333"],
         ["30 % absent, seed 0", "", "0.250", "0.125"],
     ]
-    header, _, first, *_ = cells_of(rows_markdown(subset_rows(SCORES, MODALITIES, None), MODALITIES, None))
+    header, _, first, *_ = cells_of(table_markdown(subset_table(SCORES, MODALITIES, None), MODALITIES, None))
     assert header == ["text", "audio", "scored", *SENTIMENT_METRICS], "numbers that differ have a column"
     assert first[:4] == ["●", "○", "3", "0.567"]
 
 
 def test_table_for_programs():
-    rows = subset_rows(SCORES, MODALITIES, None)
+    rows = subset_table(SCORES, MODALITIES, None)
     extra = {"half absent": dict.fromkeys(SENTIMENT_METRICS, 0.5)}
-    lines = read(rows_csv(rows, MODALITIES, None, extra))
+    lines = read(table_csv(rows, MODALITIES, None, extra))
     assert lines[0] == ["subset", "text", "audio", "scored", *SENTIMENT_METRICS]
     assert [line[:4] for line in lines[1:]] == [
         ["text", "1", "0", "3"],
@@ -112,7 +112,7 @@ def test_table_for_programs():
     ]
     for line, metrics in zip(lines[1:], [*(row.metrics for row in rows), mean_over_subsets(rows)], strict=False):
         assert [float(cell) for cell in line[4:]] == list(metrics.values()), "all digits"
-    assert read(rows_csv(subset_rows(PROBABILITIES, MODALITIES, CLASSES), MODALITIES, CLASSES))[2] == [
+    assert read(table_csv(subset_table(PROBABILITIES, MODALITIES, CLASSES), MODALITIES, CLASSES))[2] == [
         *["audio", "0", "1", "0"],
         *["absent"] * 2,
     ]

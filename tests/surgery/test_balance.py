@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmd.surgery.balance import LEAST, RULES, PublishedBalance, SmoothBalance
+from gmd.surgery._balance import LEAST, RULES, PublishedBalance, SmoothBalance
 
 CPU = torch.device("cpu")
 

@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gmd.data.padded import pad
 from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import run_modalities
-from gmd.models.sequences.branches import BranchNetwork
+from gmd.models.multimodal import run_modalities
+from gmd.models.sequences.branch_network import BranchNetwork
 from gmd.models.sequences.late_fusion import LateFusionTransformer
-from gmd.models.sequences.transformer import SharedTransformer
+from gmd.models.sequences.shared_transformer import SharedTransformer
 from gmd.surgery import GMD, Report
 from gmd.training.objectives import subset_objectives
 from gmd.training.tasks.criteria import absolute_error, cross_entropy

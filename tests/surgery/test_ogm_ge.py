@@ -11,7 +11,7 @@ from torch import nn
 
 import gmd
 from gmd.surgery import OGMGE, MeanGradient
-from gmd.surgery.graph import leaves_of
+from gmd.surgery._graph import leaves_of
 from gmd.surgery.ogm_ge import modulation
 from gmd.training.tasks.criteria import probability
 from helpers.cggm_cases import NAMES, gradients, late_fusion, loss_of, outputs_of, sequences, shared, targets_of

@@ -12,7 +12,7 @@ from torch import nn
 
 import gmd
 from gmd.subsets import all_subsets
-from gmd.surgery.paths import path_gradients
+from gmd.surgery._paths import path_gradients
 
 NAMES = ("a", "b", "c")
 SUBSETS = all_subsets(NAMES)

@@ -183,7 +183,7 @@ def test_a_program_in_a_checkpoint_is_refused_and_not_executed(tmp_path: Path):
 
 
 def test_nothing_else_in_the_package_unpickles():
-    """gmd.data.sequences.pickles reads those of MOSI, and executes nothing of them either: see test_pickles.py."""
+    """gmd.data.sequences.safe_pickle reads those of MOSI, and executes nothing either: see test_safe_pickle.py."""
     package = Path(gmd.__file__).parent
     sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
     loads = [line for text in sources.values() for line in text.splitlines() if "torch.load(" in line]

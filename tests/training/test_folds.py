@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import gmd.training.folds
-from gmd.config import TrainBrats
-from gmd.data.segmentation.splits import fold_cases
-from gmd.training.folds import train_folds
+from gmd.config import TrainBrats, TrainSentiment
+from gmd.data.segmentation.cross_validation import fold_cases
+from gmd.training.folds import train_folds, whole
 from gmd.training.loop import train
 from gmd.training.saved_run import read_config, read_splits
 from helpers.nifti_cases import error_of, names
@@ -110,3 +110,25 @@ def test_one_fold_alone(folds: TrainBrats, phantoms: Path):
     tested = read_splits(train(replace(folds, fold=1)))["test"]
     expected = fold_cases(phantoms, folds.modalities, folds=2, fold=1, seed=folds.seed).test
     assert [case["name"] for case in tested] == names(expected)
+
+
+def test_folds_without_their_number_are_an_error(folds: TrainBrats, trained: list[TrainBrats]):
+    assert "--folds: got None, expected the number of runs" in error_of(train_folds, replace(folds, folds=None))
+    assert trained == []
+
+
+def test_folds_are_not_one_run(folds: TrainBrats):
+    """The command line trains all of them; who calls `train` has to say which."""
+    assert "--fold for one" in error_of(train, folds)
+    assert not folds.out.exists()
+
+
+@pytest.mark.parametrize("task", ["brats", "sentiment"])
+def test_a_run_that_is_called_like_a_fold_belongs_to_no_cross_validation(config: TrainBrats, task: str):
+    out = config.out / "fold0"
+    run = replace(config, out=out) if task == "brats" else TrainSentiment(data=config.data, out=out)
+    assert "no folds of a cross-validation" in error_of(whole, run, config.out)
+
+
+def test_a_fold_belongs_to_the_cross_validation_without_its_number(folds: TrainBrats):
+    assert whole(replace(folds, fold=1, out=folds.out / "fold1"), folds.out) == folds

@@ -19,7 +19,7 @@ from gmd.data.sequences.phantom import write_sentiment_phantom
 from gmd.models.entropy_fusion import entropy_fusion
 from gmd.scoring.sequences.prediction import predict_samples
 from gmd.surgery import CGGM, GMD, MLA, OGMGE, MeanGradient
-from gmd.surgery.balance import PublishedBalance, SmoothBalance
+from gmd.surgery._balance import PublishedBalance, SmoothBalance
 from gmd.training.methods import METHODS
 from gmd.training.state import Training
 from gmd.training.step import train_step

@@ -18,7 +18,7 @@ from gmd.config import TrainBrats, TrainDigits, TrainSentiment, config_from_dict
 from gmd.data.sequences.batches import collate
 from gmd.data.sequences.phantom import write_sentiment_phantom
 from gmd.errors import UserError
-from gmd.evaluation.sequences.run import evaluate_run
+from gmd.evaluation.sequences.single_run import evaluate_run
 from gmd.scoring.sequences.prediction import predict_samples
 from gmd.subsets import all_subsets
 from gmd.training.loop import train

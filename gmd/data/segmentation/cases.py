@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,12 +17,20 @@ _BRATS_SUFFIXES = {
 }
 
 Globs = dict[str, tuple[str, ...]]  # modality, "seg" or "mask" -> globs, any of which may match
+Namings = Mapping[str | None, Globs]  # label scheme that a naming implies, None with patterns -> its globs
 Folder = tuple[Path, list[str]]  # a folder and the names of the files in it
 
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one examination. `images` holds only the modalities that exist, in canonical order."""
+    """The files of one examination.
+
+    Attributes:
+        name: no other case of the data set is called so.
+        images: modality -> its file, for the modalities that exist only, in canonical order; at least one.
+        label: the label map, if there is one.
+        mask: the brain mask, if there is one.
+    """
 
     name: str
     images: dict[str, Path]
@@ -31,6 +39,7 @@ class Case:
 
     @property
     def folder(self) -> Path:
+        """The folder that the case's files lie in."""
         return next(iter(self.images.values())).parent
 
 
@@ -41,7 +50,7 @@ def find_cases(
     require_label: bool = True,
     below: bool = True,
 ) -> tuple[list[Case], str | None]:
-    """Every folder at or below `root` that holds at least one modality file, as a case.
+    """Finds the cases at or below `root`: each folder that holds the file of at least one modality is one.
 
     Cases that lack some modalities are ordinary. Without `patterns` the files must be named as in BraTS
     2018-2021 (`<case>_t1ce.nii.gz`) or as in BraTS 2023 and later (`<case>-t1c.nii.gz`); `.nii` will do too.
@@ -59,7 +68,7 @@ def find_cases(
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder; give the folder that holds the case folders")
-    namings = {None: _pattern_globs(patterns, modalities)} if patterns else _brats_globs(modalities)
+    namings: Namings = {None: _pattern_globs(patterns, modalities)} if patterns else _brats_globs(modalities)
     folders = list(walk_folders(root)) if below else [next(walk_folders(root))]
     found = {scheme: _cases_named(globs, folders, modalities) for scheme, globs in namings.items()}
     found = {scheme: cases for scheme, cases in found.items() if cases}
@@ -74,8 +83,11 @@ def find_cases(
 
 
 def parse_patterns(items: Sequence[str]) -> dict[str, str]:
-    """`["flair=Flair_*.nii.gz", ...]`, as on the command line, as a dictionary. Raises UserError."""
-    patterns = {}
+    """Reads the patterns of a command line, `["flair=Flair_*.nii.gz", ...]`: key -> glob.
+
+    Raises UserError for an item of another form, and for two patterns of one key.
+    """
+    patterns: dict[str, str] = {}
     for item in items:
         key, _, glob = item.partition("=")
         if not (key and glob):
@@ -87,7 +99,10 @@ def parse_patterns(items: Sequence[str]) -> dict[str, str]:
 
 
 def with_unique_names(cases: list[Case], root: Path) -> list[Case]:
-    """Sorted; those of one name get their path below `root` as name, a__b for a/b. Raises UserError if two still do."""
+    """The cases, sorted by name, where those of one name are called by their path below `root`, a__b for a/b.
+
+    Raises UserError if two are still called alike.
+    """
     times = Counter(case.name for case in cases)
     named: dict[str, Case] = {}
     for case in cases:
@@ -100,7 +115,10 @@ def with_unique_names(cases: list[Case], root: Path) -> list[Case]:
 
 
 def walk_folders(root: Path) -> Iterator[Folder]:
-    """All folders from root down, through links too, without hidden things (macOS's `._name` twins)."""
+    """All folders from `root` down with the names of their files, through links too, without hidden ones.
+
+    Hidden files are left out because macOS keeps a twin called `._name` beside each file.
+    """
     seen = set()
     for folder, below, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -112,7 +130,8 @@ def walk_folders(root: Path) -> Iterator[Folder]:
         yield Path(folder), sorted(name for name in files if not name.startswith("."))
 
 
-def _brats_globs(modalities: Sequence[str]) -> dict[str, Globs]:
+def _brats_globs(modalities: Sequence[str]) -> dict[str | None, Globs]:
+    """The globs of each BraTS naming. Raises UserError for a modality that BraTS does not have."""
     if unknown := [modality for modality in modalities if modality not in BRATS_MODALITIES]:
         known = ", ".join(BRATS_MODALITIES)
         raise UserError(f"modality {unknown[0]!r}: BraTS names files for {known} only; give patterns")
@@ -123,6 +142,7 @@ def _brats_globs(modalities: Sequence[str]) -> dict[str, Globs]:
 
 
 def _pattern_globs(patterns: dict[str, str], modalities: Sequence[str]) -> Globs:
+    """The user's patterns as globs. Raises UserError for an unknown key, and if no pattern is a modality's."""
     allowed = (*modalities, "seg", "mask")
     if unknown := [key for key in patterns if key not in allowed]:
         raise UserError(f"pattern key {unknown[0]!r} is not known; the keys are {', '.join(allowed)}")
@@ -132,6 +152,7 @@ def _pattern_globs(patterns: dict[str, str], modalities: Sequence[str]) -> Globs
 
 
 def _cases_named(globs: Globs, folders: list[Folder], modalities: Sequence[str]) -> list[Case]:
+    """The folders in which a modality's file matches its globs, as cases."""
     cases = []
     for folder, names in folders:
         files = {key: [name for name in names if _matches(name, globs[key])] for key in globs}
@@ -149,6 +170,7 @@ def _matches(name: str, globs: tuple[str, ...]) -> bool:
 
 
 def _only(folder: Path, key: str, globs: Globs, names: list[str]) -> str:
+    """The name, if it is the only one that matches. Raises UserError if there are several."""
     if len(names) > 1:
         raise UserError(
             f"{folder}: {' and '.join(names[:2])} both match {key!r} ({' or '.join(globs[key])}); "
@@ -158,6 +180,7 @@ def _only(folder: Path, key: str, globs: Globs, names: list[str]) -> str:
 
 
 def _check_used_once(paths: dict[str, Path]) -> None:
+    """Raises UserError for a file that the patterns of two keys match."""
     # `T1*` finds T1POST in a case whose T1 is missing: the same image would count as two modalities
     for path, times in Counter(paths.values()).items():
         if times > 1:
@@ -166,6 +189,7 @@ def _check_used_once(paths: dict[str, Path]) -> None:
 
 
 def _check_complete(cases: list[Case], globs: Globs, require_label: bool) -> None:
+    """Raises UserError for a case without a label map or brain mask where every case has to have one."""
     if require_label:
         if "seg" not in globs:
             raise UserError("labels are needed, but there is no pattern for them; add seg=GLOB")
@@ -184,7 +208,8 @@ def _check_none_lack(lacking: list[Case], what: str, globs: tuple[str, ...]) -> 
         )
 
 
-def _no_cases(root: Path, namings: dict[str | None, Globs], folders: list[Folder]) -> str:
+def _no_cases(root: Path, namings: Namings, folders: list[Folder]) -> str:
+    """The error message for a folder without cases: what was looked for, and what is there instead."""
     wanted = " or ".join(
         ", ".join(f"{key}={globs[0]}" for key, globs in naming.items() if key not in ("seg", "mask"))
         for naming in namings.values()

@@ -9,7 +9,13 @@ from gmd.errors import UserError
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """`regions`: a region's name and the label values it consists of; `background` belongs to no region."""
+    """What the values of a label map mean.
+
+    Attributes:
+        name: what users and files call the scheme.
+        regions: region -> the label values that it consists of; regions may overlap.
+        background: the label values that belong to no region.
+    """
 
     name: str
     regions: dict[str, tuple[int, ...]]
@@ -38,10 +44,10 @@ _TOLERANCE = 1e-3  # files with a scale factor in the header hold 0.99999997 for
 
 
 def region_targets(labels: np.ndarray, scheme: LabelScheme, where: str) -> np.ndarray:
-    """One 0/1 map per region of the scheme, in the scheme's order.
+    """Makes a label map the targets of the scheme: one 0/1 map per region, in the scheme's order.
 
     labels: [X, Y, Z], any real numeric type
-    where: the file the labels come from, for the error message
+    where: what the labels come from, such as a file, for the error message
     returns uint8 [R, X, Y, Z]
     Raises UserError for a value that the scheme does not know.
     """
@@ -53,8 +59,10 @@ def region_targets(labels: np.ndarray, scheme: LabelScheme, where: str) -> np.nd
 
 
 def _unknown_labels(found: np.ndarray, scheme: LabelScheme, where: str) -> str:
+    """The error message for label values, ascending, of which the scheme does not know some."""
+
     def fits(other: LabelScheme) -> bool:
-        return np.isclose(found[:, None], other.values, rtol=0, atol=_TOLERANCE).any(axis=1).all()
+        return bool(np.isclose(found[:, None], other.values, rtol=0, atol=_TOLERANCE).any(axis=1).all())
 
     listed = ", ".join(f"{value:g}" for value in found[:10]) + (", ..." if len(found) > 10 else "")
     fitting = [other.name for other in SCHEMES.values() if fits(other)]

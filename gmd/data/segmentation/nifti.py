@@ -1,4 +1,4 @@
-"""One volume from a NIfTI file, turned to RAS+ (axes to the right, to the front and up), and turned back."""
+"""Reading one volume of a NIfTI file, turned to RAS+ (axes to the right, to the front and up), and turning it back."""
 
 import gzip
 import math
@@ -46,7 +46,7 @@ class Volume(NamedTuple):
 
 
 def read_volume(path: Path) -> Volume:
-    """Scaled as its header says, in RAS+.
+    """Reads one volume, scaled as its header says, in RAS+.
 
     A NIfTI header whose qform and sform codes are both 0 says nothing of orientation: the axes are taken to point left,
     to the front and up, as nibabel has it, with a warning.
@@ -65,25 +65,35 @@ def read_volume(path: Path) -> Volume:
 
 
 def to_ras(data: np.ndarray, affine: np.ndarray) -> Volume:
-    """Axes swapped and flipped, nothing resampled. data: [X, Y, Z]; affine: its own, [4, 4]"""
+    """Swaps and flips the axes so that they point to the right, to the front and up; nothing is resampled.
+
+    data: [X, Y, Z]; affine: its own, float64 [4, 4]
+    """
     orientation = io_orientation(affine)
     turned = np.ascontiguousarray(apply_orientation(data, orientation))
     return Volume(turned, affine @ inv_ornt_aff(orientation, data.shape))
 
 
 def from_ras(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """The inverse of `to_ras`. data: [X, Y, Z] or [X, Y, Z, R]; affine: that of the orientation to go back to"""
+    """The inverse of `to_ras`.
+
+    data: in RAS+, [X, Y, Z] or [X, Y, Z, R]; affine: that of the orientation to go back to, float64 [4, 4]
+    """
     return np.ascontiguousarray(apply_orientation(data, ornt_transform(RAS, io_orientation(affine))))
 
 
 def open_image(path: Path) -> SpatialImage:
-    """With the header read; of a compressed file everything, against its checksum. Raises UserError."""
+    """Opens a file and reads its header; a compressed file is read whole, against its checksum.
+
+    Raises UserError for a file that cannot be read.
+    """
     with _readable(path):
         return _open(path)
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
+    """Turns what nibabel and gzip raise inside the block into a UserError that names the file."""
     try:
         yield
     except _UNREADABLE as error:
@@ -94,6 +104,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path) -> SpatialImage:
+    """Opens a file, raising whatever nibabel and gzip raise."""
     if not path.name.lower().endswith(".nii.gz"):
         image = nibabel.load(path)
         if not isinstance(image, SpatialImage):  # a surface, for example
@@ -106,7 +117,11 @@ def _open(path: Path) -> SpatialImage:
 
 
 def _check_header(path: Path, image: SpatialImage) -> None:
-    """Before any voxel is read: a series of hundreds of volumes may not even fit into memory."""
+    """Raises UserError for what the header says is not one volume of real numbers that lies somewhere in space.
+
+    It is asked before any voxel is read, as a series of hundreds of volumes may not fit into memory. Warns where the
+    header says nothing of orientation.
+    """
     volumes = math.prod(image.shape[3:])
     if len(image.shape) < 3 or volumes != 1:
         several = f", that is {volumes} volumes" if len(image.shape) > 3 else ""

@@ -1,15 +1,16 @@
-"""From cases on disk to batches of (sample, modality) pairs: random patches, reproducible one by one.
+"""From cases on disk to random patches, reproducible one by one.
 
-MONAI's: the dictionary transforms, the crops by label, and the cache of what comes before the first random one.
-Ours is what MONAI lacks: the names of BraTS's files (`cases`); cases that lack modalities, for which nothing stands in;
-batches of the pairs that exist; items that depend on nothing but their number, so that a run can go on bit for bit. And
-away from here all subsets of a volume from one pass per modality (`gmd.scoring.segmentation.prediction`).
+MONAI brings the dictionary transforms, the crops by label, and the cache of what comes before the first random one.
+What it lacks is ours: cases that lack modalities, for which nothing stands in, and items that depend on nothing but
+their number, so that a run can go on bit for bit.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 import torch
+from monai.config import NdarrayOrTensor
 from monai.data import CacheDataset
 from monai.transforms import (
     ClassesToIndicesd,
@@ -27,7 +28,6 @@ from monai.transforms import (
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gmd.data.pairs import Pairs
 from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.labels import LabelScheme
 from gmd.data.segmentation.volumes import load_case
@@ -36,7 +36,7 @@ Patch = tuple[int, int, int]
 
 
 class RandomPatches(Dataset):
-    """Item i of an epoch: a random patch of one case, every second one (by chance) centred on the tumour.
+    """The patches of an epoch. Item i is a random patch of one case; about half of them are centred on the tumour.
 
     An item depends on (seed, epoch, i) alone, whatever was drawn before. No case comes again before all
     others have had their turn.
@@ -84,8 +84,11 @@ class RandomPatches(Dataset):
         return patch
 
 
-class _LoadedCases(Dataset):
-    """Read when asked for. Not a transform, from which MONAI would turn a UserError into a RuntimeError."""
+class _LoadedCases(Sequence[dict]):
+    """Cases that are read when they are asked for.
+
+    This is not a transform, since MONAI would turn a UserError from one into a RuntimeError.
+    """
 
     def __init__(self, cases: Sequence[Case], scheme: LabelScheme):
         self.cases, self.scheme = cases, scheme
@@ -93,18 +96,32 @@ class _LoadedCases(Dataset):
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __getitem__(self, index: int) -> dict:
+    @overload
+    def __getitem__(self, index: int) -> dict: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict]: ...
+
+    def __getitem__(self, index: int | slice) -> dict | list[dict]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
         case = load_case(self.cases[index], self.scheme)
         tumour = case["target"].bool().any(dim=0, keepdim=True)
         return case | {"centres": torch.cat([tumour, case["brain"] & ~tumour])}
 
 
 def _prepare(modalities: Sequence[str], patch: Patch) -> list[Transform]:
-    """What is done once: the case, cropped to its brain, and flat indices of the voxels a patch may be centred on."""
+    """What is done once for a case: it is cropped to its brain, and the voxels to centre patches on are listed."""
     keys = (*modalities, "target", "centres")
-    box = {"start_coord_key": None, "end_coord_key": None}
     return [
-        CropForegroundd(keys, source_key="brain", allow_smaller=True, allow_missing_keys=True, **box),
+        CropForegroundd(
+            keys,
+            source_key="brain",
+            allow_smaller=True,
+            allow_missing_keys=True,
+            start_coord_key=None,
+            end_coord_key=None,
+        ),
         SpatialPadd(keys, patch, allow_missing_keys=True),
         EnsureTyped(keys, track_meta=False, allow_missing_keys=True),
         ClassesToIndicesd("centres", indices_postfix=""),
@@ -113,40 +130,32 @@ def _prepare(modalities: Sequence[str], patch: Patch) -> list[Transform]:
 
 
 def _draw_patch(modalities: Sequence[str], patch: Patch) -> list[Transform]:
-    """What is done anew for each item. Intensities as in MONAI's BraTS tutorial, but each modality by itself."""
+    """What is done anew for each item. Intensities change as in MONAI's BraTS tutorial, but each modality's alone."""
     keys = (*modalities, "target")
-    missing = {"allow_missing_keys": True}
-    # a case without tumour has its patches anywhere in the brain, and needs no warning
-    by_label = {"label_key": "target", "indices_key": "centres", "ratios": (1, 1), "warn": False}
     return [
-        RandCropByLabelClassesd(keys, spatial_size=patch, **by_label, **missing),
-        *(RandFlipd(keys, prob=0.5, spatial_axis=axis, **missing) for axis in range(3)),
-        *(RandScaleIntensityd(modality, factors=0.1, prob=1.0, **missing) for modality in modalities),
-        *(_RandShiftBraind(modality, offsets=0.1, prob=1.0, **missing) for modality in modalities),
-        EnsureTyped(keys, track_meta=False, **missing),
+        RandCropByLabelClassesd(
+            keys,
+            label_key="target",
+            indices_key="centres",
+            spatial_size=patch,
+            ratios=[1, 1],
+            warn=False,  # a case without tumour has its patches anywhere in the brain
+            allow_missing_keys=True,
+        ),
+        *(RandFlipd(keys, prob=0.5, spatial_axis=axis, allow_missing_keys=True) for axis in range(3)),
+        *(RandScaleIntensityd(name, factors=0.1, prob=1.0, allow_missing_keys=True) for name in modalities),
+        *(_RandShiftBraind(name, offsets=0.1, prob=1.0, allow_missing_keys=True) for name in modalities),
+        EnsureTyped(keys, track_meta=False, allow_missing_keys=True),
     ]
 
 
 class _RandShiftBraind(RandShiftIntensityd):
-    """Leaves 0 as it is, which is outside the brain: the network sees no other background where it is used.
+    """A shift of intensities that leaves 0, which is outside the brain: the network never sees another value there.
 
     MONAI's RandStdShiftIntensityd can do so too, but takes 0.1 s for a patch of 128 voxels along each axis, and writes
     in place, to what is cached.
     """
 
-    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         shifted = super().__call__(data)
         return shifted | {key: shifted[key] * (data[key] != 0) for key in self.key_iterator(shifted)}
-
-
-def collate(samples: Sequence[dict[str, Tensor]], modalities: Sequence[str]) -> tuple[Pairs, Tensor]:
-    """A batch of the pairs that exist, nothing filled in.
-
-    samples: B dictionaries as from RandomPatches
-    returns the pairs, modality -> float32 [n_m, 1, X, Y, Z] for the n_m samples that have it (no key for a
-    modality that none of them has), and the targets, float32 [B, R, X, Y, Z]
-    """
-    having = {m: [s for s, sample in enumerate(samples) if m in sample] for m in modalities}
-    having = {m: members for m, members in having.items() if members}
-    values = {m: torch.stack([samples[s][m] for s in members]) for m, members in having.items()}
-    return Pairs(len(samples), having, values), torch.stack([sample["target"] for sample in samples]).float()

@@ -2,10 +2,12 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from nibabel.affines import voxel_sizes
+from torch import Tensor
 
 from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.labels import LabelScheme, region_targets
@@ -17,14 +19,12 @@ SAME_PLACE = 1e-3  # mm by which the affines of a case may differ
 
 
 def load_case(case: Case, scheme: LabelScheme | None, zero_is_missing: bool = False) -> dict:
-    """A MONAI-style dictionary of one case, in RAS+ orientation, however its files are stored.
+    """Reads a case as a MONAI-style dictionary, in RAS+ orientation, however its files are stored.
 
     Each modality that EXISTS -> float32 tensor [1, X, Y, Z], normalised (see `normalise`). A modality that is
     absent has no key, and nothing stands in for it. Further
         "target"  uint8 tensor [R, X, Y, Z], 0/1 per region of the scheme; if there are label map and scheme
-        "brain"   bool tensor [1, X, Y, Z]: the mask file > 0.5; without one, where any modality is non-zero. Each
-                  modality is normalised inside the mask, or where it is non-zero itself: so it is what it would be
-                  if the case had no other.
+        "brain"   bool tensor [1, X, Y, Z]: the mask file > 0.5; without one, where any modality is non-zero
         "name"    str
         "affine"  float64 array [4, 4], voxel indices (in RAS+) to mm
     zero_is_missing: a modality that is 0 everywhere in the brain, or has one value there as a mask has, counts as
@@ -32,35 +32,52 @@ def load_case(case: Case, scheme: LabelScheme | None, zero_is_missing: bool = Fa
     Raises UserError: what `read_volume` raises, files on different grids (other orientations of one grid are no
         difference), an empty brain, no modality left, unknown label values.
     """
-    paths = dict(case.images)
-    if case.mask is not None:
-        paths["mask"] = case.mask
-    if case.label is not None and scheme is not None:
-        paths["seg"] = case.label
-    volumes = {key: read_volume(path) for key, path in paths.items()}
-    _check_same_grid(case.name, paths, volumes)
-
+    volumes = _read_files(case, with_labels=scheme is not None)
     brain = _brain(case, volumes)
-    result = {}
-    for key, path in case.images.items():
-        image = volumes[key].data
-        own = brain if case.mask else image != 0  # what other modalities show must not leak into this one
-        normalised = normalise(image, own) if own.any() else image
-        if normalised.any():
-            result[key] = torch.from_numpy(normalised)[None]
-        elif not zero_is_missing:
-            raise UserError(_shows_nothing(path, image[own], case.mask))
-    if not result:
-        inside = f" inside {case.mask}" if case.mask else ""
-        raise UserError(f"case {case.name}: every modality has one value only{inside}; there is nothing to look at")
-    if "seg" in volumes:
+    result: dict[str, Any] = dict(_normalised_modalities(case, volumes, brain, zero_is_missing))
+    if scheme is not None and "seg" in volumes:
         result["target"] = torch.from_numpy(region_targets(volumes["seg"].data, scheme, str(case.label)))
     affine = next(iter(volumes.values())).affine
     return result | {"brain": torch.from_numpy(brain)[None], "name": case.name, "affine": affine}
 
 
+def _read_files(case: Case, with_labels: bool) -> dict[str, Volume]:
+    """Reads each modality, the brain mask as "mask" and the labels as "seg". Raises UserError if their grids differ."""
+    paths = dict(case.images)
+    if case.mask is not None:
+        paths["mask"] = case.mask
+    if case.label is not None and with_labels:
+        paths["seg"] = case.label
+    volumes = {key: read_volume(path) for key, path in paths.items()}
+    _check_same_grid(case.name, paths, volumes)
+    return volumes
+
+
+def _normalised_modalities(
+    case: Case, volumes: dict[str, Volume], brain: np.ndarray, zero_is_missing: bool
+) -> dict[str, Tensor]:
+    """Normalises each modality inside the mask file, or where it is non-zero itself: float32 [1, X, Y, Z].
+
+    So a modality is what it would be if the case had no other. Raises UserError for a modality that shows nothing,
+    unless that counts as missing, and if none is left.
+    """
+    modalities = {}
+    for modality, path in case.images.items():
+        image = volumes[modality].data
+        own = brain if case.mask else image != 0  # what other modalities show must not leak into this one
+        normalised = normalise(image, own) if own.any() else image
+        if normalised.any():
+            modalities[modality] = torch.from_numpy(normalised)[None]
+        elif not zero_is_missing:
+            raise UserError(_shows_nothing(path, image[own], case.mask))
+    if not modalities:
+        inside = f" inside {case.mask}" if case.mask else ""
+        raise UserError(f"case {case.name}: every modality has one value only{inside}; there is nothing to look at")
+    return modalities
+
+
 def _shows_nothing(path: Path, values: np.ndarray, mask: Path | None) -> str:
-    """values: of the image, in the mask, or where it is not 0"""
+    """The error message for a modality without contrast. values: of the image, in the mask, or where it is not 0"""
     where = f"every voxel inside {mask}" if mask else "every voxel that is not 0" if values.any() else "every voxel"
     what = f"is {np.median(values):g}, or nearly every one (a mask?)" if values.any() else "is 0"
     return (
@@ -70,7 +87,10 @@ def _shows_nothing(path: Path, values: np.ndarray, mask: Path | None) -> str:
 
 
 def _brain(case: Case, volumes: dict[str, Volume]) -> np.ndarray:
-    """bool [X, Y, Z]; warns if that can hardly be it. Raises UserError if it is empty."""
+    """The brain, bool [X, Y, Z]: inside the mask file, or where any modality is not 0.
+
+    Warns if that is nearly the whole volume, which no brain is. Raises UserError if it is empty.
+    """
     if case.mask:
         brain = volumes["mask"].data > 0.5
     else:
@@ -89,7 +109,7 @@ def _brain(case: Case, volumes: dict[str, Volume]) -> np.ndarray:
 
 
 def normalise(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """Clipped to the 0.5 and 99.5 percentiles inside the brain, z-scored inside the brain, 0 outside.
+    """Clips an image to the 0.5 and 99.5 percentiles inside the brain and z-scores it there; outside it becomes 0.
 
     image: float32 [X, Y, Z]; brain: bool [X, Y, Z]
     returns float32 [X, Y, Z], all zeros where the image is constant. Raises UserError if the brain is empty.
@@ -106,6 +126,7 @@ def normalise(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 def _check_same_grid(case: str, paths: dict[str, Path], volumes: dict[str, Volume]) -> None:
+    """Raises UserError if a volume lies on another grid than the first."""
     first, *others = volumes
     for key in others:
         if differing := _differences(volumes[first], volumes[key]):
@@ -114,12 +135,14 @@ def _check_same_grid(case: str, paths: dict[str, Path], volumes: dict[str, Volum
 
 
 def _differences(a: Volume, b: Volume) -> list[str]:
+    """What the grids of two volumes differ in, in words; nothing if they are one grid."""
     found = []
     if a.data.shape != b.data.shape:
         found.append(f"shape, {a.data.shape} and {b.data.shape}")
-    spacings = [voxel_sizes(volume.affine) for volume in (a, b)]
-    if not np.allclose(*spacings, atol=SAME_PLACE):
-        found.append("spacing, {} and {} mm".format(*(" x ".join(f"{mm:.4g}" for mm in mms) for mms in spacings)))
+    ours, theirs = voxel_sizes(a.affine), voxel_sizes(b.affine)
+    if not np.allclose(ours, theirs, atol=SAME_PLACE):
+        told = (" x ".join(f"{mm:.4g}" for mm in spacing) for spacing in (ours, theirs))
+        found.append(f"spacing, {' and '.join(told)} mm")
     # where the grids differ their first voxels do too, which would tell nothing new
     if not found and not np.allclose(a.affine, b.affine, atol=SAME_PLACE):
         largest = np.abs(a.affine - b.affine).max()

@@ -1,4 +1,4 @@
-"""Batches of the (sample, modality) pairs that exist, sequences padded."""
+"""Batches of the (sample, modality) pairs that exist, sequences padded to one length."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gmd.data.padded import Padded, pad
-from gmd.data.pairs import Pairs
+from gmd.data.pairs import Pairs, samples_having
 from gmd.data.sequences.samples import Sample
 
 NO_SCORE, NO_CLASS = float("nan"), -100  # the targets of padded steps; cross-entropy ignores -100 by default
 
 
 class SequenceBatches:
-    """The batches of an epoch: every sample once, the last batch smaller if need be.
+    """The batches of an epoch, which have every sample once; the last batch may be smaller.
 
     Set `epoch` before each: the order depends on (seed, epoch) alone; and `start` to leave out the first batches.
     `len` is the number of batches of a whole epoch.
@@ -25,9 +25,10 @@ class SequenceBatches:
         samples: at least one.
         modalities: their names, in canonical order; others are ignored.
         batch: samples in a batch, at least 1.
-        seed: of the order.
+        seed: of the order of the samples.
 
-    Iterating gives what `collate` returns. Raises ValueError.
+    Iterating gives what `collate` returns. Raises ValueError for a batch below 1, no samples, or a sample without any
+    of the modalities.
     """
 
     def __init__(self, samples: Sequence[Sample], modalities: Sequence[str], batch: int, seed: int):
@@ -40,24 +41,24 @@ class SequenceBatches:
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch)
 
-    def __iter__(self) -> Iterator[tuple[Pairs, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Pairs[Padded], Tensor]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.samples))
         for first in range(self.start * self.batch, len(order), self.batch):
             yield collate([self.samples[i] for i in order[first : first + self.batch]], self.modalities)
 
 
-def collate(samples: Sequence[Sample], modalities: Sequence[str]) -> tuple[Pairs, Tensor]:
-    """A batch: Padded [n_m, L_m, F_m] for the n_m samples that have modality m, no key for one that none has.
+def collate(samples: Sequence[Sample], modalities: Sequence[str]) -> tuple[Pairs[Padded], Tensor]:
+    """Makes samples a batch of the pairs that exist, with nothing filled in for those that do not.
 
     Where each step has a target, all modalities are padded to the length of the targets, so that they can be fused.
 
     samples: n of them, at least one; each has at least one of the modalities
-    returns the pairs and the targets, [n] or [n, L]: float32 scores, int64 classes; NaN or -100 in padded steps
-    Raises ValueError.
+    returns the pairs, modality -> Padded [n_m, L_m, F_m] for the n_m samples that have it (no key for a modality that
+    none of them has), and the targets, [n] or [n, L]: float32 scores, NaN in padded steps, or int64 classes, -100 there
+    Raises ValueError for no samples, or a sample without any of the modalities.
     """
     _check_samples(samples, modalities)
-    having = {m: [s for s, sample in enumerate(samples) if m in sample.values] for m in modalities}
-    having = {m: members for m, members in having.items() if members}
+    having = samples_having([sample.values for sample in samples], modalities)
     values = {m: pad([samples[s].values[m] for s in members]) for m, members in having.items()}
     targets = [sample.target for sample in samples]
     if targets[0].ndim == 0:
@@ -69,10 +70,12 @@ def collate(samples: Sequence[Sample], modalities: Sequence[str]) -> tuple[Pairs
 
 
 def _lengthened(padded: Padded, length: int) -> Padded:
+    """The same sequences, padded to this length."""
     return padded._replace(values=F.pad(padded.values, (0, 0, 0, length - padded.values.shape[1])))
 
 
 def _check_samples(samples: Sequence[Sample], modalities: Sequence[str]) -> None:
+    """Raises ValueError for no samples, and for a sample without any of the modalities."""
     if not samples:
         raise ValueError("samples: expected at least one, got none")
     for sample in samples:

@@ -10,28 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmd.data.sequences.checks import check_splits
 from gmd.data.sequences.log_mel import log_mel
 from gmd.data.sequences.npz import Arrays, check_arrays, read_npz
-from gmd.data.sequences.samples import SPLITS, Sample, SequenceData, check_splits
+from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
 from gmd.errors import UserError
 
 RATE = 8000  # samples per second
 MELS = 32
 CLASSES = tuple("0123456789")
-TESTED = 5  # recordings 0 to 4 of each speaker and digit test: the data set's own split
-HELD_OUT = 9  # one of so many training recordings validates
+TESTED = 5  # recordings 0 to 4 of each speaker and digit are tested on: the data set's own split
+HELD_OUT = 9  # one of so many training recordings is held out for validation
 _ARRAYS = {"waveform": ("i", 1), "offset": ("iu", 1), "digit": ("iu", 1), "speaker": ("U", 1), "index": ("iu", 1)}
 _PARTS = 4  # test and validation get at most a quarter of a digit's images each
 
 
 def read_digits(path: str | Path, seed: int = 0) -> SequenceData:
-    """Every recording with an image of its digit: ten classes, one target for a sample.
+    """Pairs every recording with an image of its digit: ten classes, one target for a sample.
 
     audio: log-mel features [frames, 32]; image: its 8 rows of 8 pixels, in [0, 1].
     path: a .npz with `waveform` int16, all recordings end to end at 8 kHz; `offset` [n + 1], where each begins;
         `digit`, `index` int [n]; `speaker` str [n]
-    seed: of the recordings that validate (a ninth of the training part, stratified by digit), of which images are in
-        which split, and of the pairing
+    seed: draws the recordings that validate (a ninth of the training part, stratified by digit), the images of each
+        split, and the pairs
     No image is in two splits. Where a split has fewer images of a digit than recordings, images are used again.
     Raises UserError: no such file, arrays that are missing, of another kind, or that do not belong together.
     """
@@ -58,6 +59,7 @@ def read_digits(path: str | Path, seed: int = 0) -> SequenceData:
 
 
 def _check(path: Path, arrays: Arrays) -> None:
+    """Raises UserError for arrays that are missing, of another kind, or that do not belong together."""
     check_arrays(path, arrays, _ARRAYS, ("digit", "speaker", "index"))
     offset, waveform = arrays["offset"].astype(np.int64), arrays["waveform"]
     if waveform.dtype != np.int16:
@@ -75,13 +77,13 @@ def _check(path: Path, arrays: Arrays) -> None:
 
 
 def _names(arrays: Arrays) -> list[str]:
-    """As the data set calls its files."""
+    """The names of the recordings, as the data set calls its files: digit_speaker_index."""
     each = zip(arrays["digit"], arrays["speaker"], arrays["index"], strict=True)
     return [f"{digit}_{speaker}_{index}" for digit, speaker, index in each]
 
 
 def _split_recordings(digits: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """split -> the numbers of its recordings, ascending"""
+    """Splits the recordings, drawing those that validate: split -> the numbers of its recordings, ascending."""
     held_out = []
     for digit in range(10):
         training = np.flatnonzero((digits == digit) & (index >= TESTED))
@@ -94,7 +96,11 @@ def _split_recordings(digits: np.ndarray, index: np.ndarray, rng: np.random.Gene
 def _choose_images(
     digits: np.ndarray, parts: dict[str, np.ndarray], written: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """For each recording an image of its digit; test and validation have their own images, training the rest."""
+    """Chooses an image of its digit for each recording; test and validation have their own images, training the rest.
+
+    digits: int [n], of the recordings; parts: split -> the numbers of its recordings; written: int, of the images
+    returns int64 [n], the number of each recording's image
+    """
     chosen = np.empty(len(digits), np.int64)
     for digit in range(10):
         free = rng.permutation(np.flatnonzero(written == digit))
@@ -108,12 +114,14 @@ def _choose_images(
 
 
 def _features(arrays: Arrays) -> list[Tensor]:
+    """The log-mel features of each recording, float32 [frames, 32]."""
     sound = torch.from_numpy(arrays["waveform"].astype(np.float32) / 2**15)
     lengths = np.diff(arrays["offset"].astype(np.int64)).tolist()
     return [log_mel(recording, RATE, MELS) for recording in sound.split(lengths)]
 
 
 def _notes(parts: dict[str, np.ndarray], chosen: np.ndarray) -> tuple[str, ...]:
+    """What the user should know of the data. chosen: the number of each recording's image"""
     images = {split: len(set(chosen[members])) for split, members in parts.items()}
     used = ", ".join(f"{split} {len(parts[split])} recordings with {images[split]} images" for split in SPLITS)
     return (

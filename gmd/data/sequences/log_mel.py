@@ -9,7 +9,7 @@ FLOOR = 1e-8  # power of silence, which has no logarithm: 80 dB below a sine of 
 
 
 def log_mel(waveform: Tensor, rate: int, mels: int = 32) -> Tensor:
-    """Natural logarithm of the power in `mels` bands, in Hann windows of 25 ms every 10 ms.
+    """Computes the natural logarithm of the power in `mels` bands, in Hann windows of 25 ms every 10 ms.
 
     waveform: float32 [samples] in [-1, 1], any number; one that is too short for a frame is continued with silence,
         and what is left over for less than a frame at the end is not used
@@ -27,7 +27,7 @@ def log_mel(waveform: Tensor, rate: int, mels: int = 32) -> Tensor:
 
 
 def mel_bands(rate: int, size: int, mels: int) -> Tensor:
-    """Triangular filters, equally spaced on HTK's mel scale, 2595 log10(1 + f / 700), from 0 to rate / 2.
+    """Makes triangular filters, equally spaced on HTK's mel scale, 2595 log10(1 + f / 700), from 0 to rate / 2.
 
     size: of the Fourier transform
     returns float32 [size / 2 + 1, mels]: a band rises from 0 at its neighbour's peak to 1 at its own, and falls alike

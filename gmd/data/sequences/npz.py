@@ -1,4 +1,4 @@
-"""Arrays in `.npz` files, never through pickle."""
+"""Reading arrays from `.npz` files, never through pickle, and checking them."""
 
 import zipfile
 import zlib
@@ -19,7 +19,7 @@ _UNREADABLE = (
 
 
 def read_npz(path: Path) -> Arrays:
-    """All arrays of the file. Raises UserError if one cannot be read, such as one of Python objects."""
+    """Reads all arrays of a file. Raises UserError if one cannot be read, such as one of Python objects."""
     try:
         # given a path, numpy leaves a damaged file open
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -38,7 +38,7 @@ def check_arrays(path: Path, arrays: Arrays, expected: dict[str, tuple[str, int]
     """Raises UserError for arrays that are missing or of another kind, or that do not belong together.
 
     expected: name -> (dtype kinds as numpy's letters, number of axes)
-    same_length: those that have one entry for each of the same things
+    same_length: the names of the arrays that must have the same number of entries
     """
     if missing := [key for key in expected if key not in arrays]:
         there = ", ".join(arrays) or "nothing"

@@ -1,4 +1,4 @@
-"""A generated set of sequences, of which it is known what each modality tells, and how hard that is to learn.
+"""Generated sequences, of which it is known what each modality tells, and how hard that is to learn.
 
 The score is the sum of three independent parts, one for each modality, cut at -3 and 3:
 
@@ -12,10 +12,10 @@ What can be read from each by who knows this (`decode`), as correlation with the
 
     text 0.66, 72 %     audio 0.67, 74 %     vision 0.18, 56 %     all three 0.96, 92 %
 
-So text dominates joint training, and audio is what a method for balance can win. Measured with a SharedTransformer on
-420 training samples, mean absolute error, AdamW at 1e-3 with cosine decay, one seed: the correlation that audio alone
-has after 5, 10, 15 and 30 passes is 0.16, 0.48, 0.55, 0.58 if it is trained by itself, and 0.07, 0.20, 0.46, 0.52 if
-all three are trained jointly, whose correlation is 0.79 in the end.
+So text dominates joint training, and audio is what a method for balance can win. A SharedTransformer that is trained
+for the mean absolute error on 420 samples (AdamW at 1e-3 with cosine decay) reads audio alone, after 5, 10, 15 and 30
+passes, with a correlation of 0.16, 0.48, 0.55 and 0.58 if audio is all it is trained on, and of 0.07, 0.20, 0.46 and
+0.52 if it is trained on all three jointly, whose correlation is 0.79 in the end.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gmd.data.sequences.converted import check_new, write_converted
+from gmd.data.sequences.converted_file import check_new, write_converted
 from gmd.data.sequences.samples import LARGEST_SCORE, SENTIMENT_MODALITIES, Sample, SequenceData
 from gmd.errors import UserError
 
@@ -36,7 +36,7 @@ _SIGN_NOISE, _PRODUCT_NOISE = 0.5, 0.5  # of audio's features
 
 
 def write_sentiment_phantom(out: str | Path, samples: int = 600, seed: int = 0) -> None:
-    """Write a generated set in the layout of `gmd convert`: 70 % to train, 15 % to validate, 15 % to test.
+    """Writes a generated set in the layout of `gmd convert`: 70 % to train, 15 % to validate, 15 % to test.
 
     samples: at least 10
     seed: sample i depends on the seed and i alone, and the file's bytes on the seed and the number of samples
@@ -53,9 +53,9 @@ def write_sentiment_phantom(out: str | Path, samples: int = 600, seed: int = 0) 
 
 
 def make_sample(seed: int, index: int) -> Sample:
-    """One sample in memory."""
+    """Makes one sample in memory, with a score in [-3, 3]; it depends on the seed and the index alone."""
     rng = np.random.default_rng([seed, index])
-    parts = {m: rng.normal(0, PARTS[m]) for m in SENTIMENT_MODALITIES}
+    parts: dict[str, float] = {m: rng.normal(0, PARTS[m]) for m in SENTIMENT_MODALITIES}
     values = {m: rng.standard_normal((rng.integers(LENGTHS[0], LENGTHS[1] + 1), FEATURES[m])) for m in parts}
     for m in ("text", "vision"):
         values[m] += parts[m] * _direction(m)
@@ -69,15 +69,18 @@ def make_sample(seed: int, index: int) -> Sample:
 
 
 def decode(sample: Sample) -> dict[str, float]:
-    """What each modality tells of its part of the score, read by who knows how it was made."""
+    """Reads each modality's part of the score from it, as only who knows how it was made can: modality -> part."""
     steps = {m: value.double().numpy() for m, value in sample.values.items()}
-    told = {m: float((steps[m] @ _direction(m)).mean()) for m in ("text", "vision") if m in steps}
+    told: dict[str, float] = {m: float((steps[m] @ _direction(m)).mean()) for m in ("text", "vision") if m in steps}
     if "audio" in steps:
         told["audio"] = float(steps["audio"][:, :3].prod(axis=1).mean())
     return {m: told[m] for m in sample.values}
 
 
 def _direction(modality: str) -> np.ndarray:
-    """Of unit length, the same for every seed: who learnt from one set can be tested on another."""
+    """The direction of feature space that shows the modality's part, float64 [F] of unit length.
+
+    It is the same for every seed: what learnt from one set can be tested on another.
+    """
     direction = np.random.default_rng(len(modality)).standard_normal(FEATURES[modality])
     return direction / np.linalg.norm(direction)

@@ -11,17 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from gmd.data.sequences.padding import padded_in_front, unpadded
-from gmd.data.sequences.samples import (
-    SENTIMENT_MODALITIES,
-    SPLITS,
-    Sample,
-    SequenceData,
-    check_scores,
-    check_splits,
-    finite,
-)
+from gmd.data.sequences.checks import check_scores, check_splits, finite
+from gmd.data.sequences.samples import SENTIMENT_MODALITIES, SPLITS, Sample, SequenceData
+from gmd.data.sequences.unpadding import padded_in_front, unpadded
 from gmd.errors import UserError
 
 _KEYS = dict(zip(SPLITS, ("train", "valid", "test"), strict=True))
@@ -29,17 +23,29 @@ _LABELS = ("regression_labels", "labels")  # MMSA's and MulT's; MMSA's files hav
 _KINDS = {"biuf": "numbers", "iu": "whole numbers", "USOiu": "str or whole numbers"}
 
 
+_Values = dict[str, Tensor]  # a sample's sequences: modality -> float32 [L, F]
+
+
 class _Part(NamedTuple):
-    """What a file has for one split, checked."""
+    """What a file has for one split of N samples.
+
+    Attributes:
+        names: [N], of the samples.
+        scores: [N], numbers.
+        arrays: modality -> numbers [N, L, F].
+        lengths: modality -> whole numbers [N], for the modalities whose lengths the file gives.
+    """
 
     names: list[str]
-    scores: np.ndarray  # [N], numbers
-    arrays: dict[str, np.ndarray]  # modality -> numbers [N, L, F]
-    lengths: dict[str, np.ndarray]  # modality -> whole numbers [N], if the file gives any
+    scores: np.ndarray
+    arrays: dict[str, np.ndarray]
+    lengths: dict[str, np.ndarray]
 
 
 def sentiment_from(path: Path, content: Any) -> SequenceData:
-    """What `read_pickle` found, as sequences with one score each. `content` is emptied, to free memory on the way.
+    """Makes what `read_pickle` found sequences with one score each. `content` is emptied, to free memory on the way.
+
+    path: the file, for error messages
 
     A sequence is as long as the file says (`audio_lengths`), else it is what is left without the all-zero steps on the
     padded side: behind, or in front where more of a modality's sequences begin than end with zeros, as in MulT's
@@ -48,17 +54,15 @@ def sentiment_from(path: Path, content: Any) -> SequenceData:
     Raises UserError: splits or arrays that are missing, of another kind or of different lengths, labels that are no
         scores, an empty split, a name in two splits.
     """
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in _KEYS.values()):
-        there = f"a dictionary with {_listed(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
-        raise UserError(f"{path}: holds {there}, expected a dictionary with the dictionaries train, valid and test")
+    _check_three_parts(path, content)
     notes = ["text_bert is not read, text is"] if any("text_bert" in content[key] for key in _KEYS.values()) else []
     # copies, since one dictionary may be two splits: then its names say so
     parts = {split: _part(f"{path}: {key}", dict(content[key])) for split, key in _KEYS.items()}
     content.clear()
-    values = {split: [{} for _ in part.names] for split, part in parts.items()}
     features = {}
+    values: dict[str, list[_Values]] = {split: [{} for _ in part.names] for split, part in parts.items()}
     for m in SENTIMENT_MODALITIES:
-        features[m] = _features(path, m, parts)
+        features[m] = _num_features(path, m, parts)
         notes += _fill(values, m, parts)
     splits = {split: _samples(part, values[split]) for split, part in parts.items()}
     if empty := sum(len(part.names) - len(splits[split]) for split, part in parts.items()):
@@ -67,30 +71,53 @@ def sentiment_from(path: Path, content: Any) -> SequenceData:
     return SequenceData(features, None, False, splits, tuple(notes))
 
 
+def _check_three_parts(path: Path, content: Any) -> None:
+    """Raises UserError for anything but a dictionary that holds one for each split."""
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in _KEYS.values()):
+        there = f"a dictionary with {_listed(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise UserError(f"{path}: holds {there}, expected a dictionary with the dictionaries train, valid and test")
+
+
 def _part(source: str, content: dict) -> _Part:
+    """Checks what the file has for one split, called `source` in error messages. Raises UserError."""
+    _check_entries(source, content)
+    arrays = {m: _array(f"{source} {m}", content[m], "biuf", (3,)) for m in SENTIMENT_MODALITIES}
+    scores = _scores(source, content)
+    given = {m: content[f"{m}_lengths"] for m in arrays if f"{m}_lengths" in content}
+    lengths = {m: _array(f"{source} {m}_lengths", value, "iu", (1,)) for m, value in given.items()}
+    part = _Part(_names(source, content, len(scores)), scores, arrays, lengths)
+    _check_sizes(source, part)
+    check_scores(scores, part.names, source)
+    return part
+
+
+def _check_entries(source: str, content: dict) -> None:
+    """Raises UserError for a split without one of the modalities, or without scores."""
     missing = [m for m in SENTIMENT_MODALITIES if m not in content]
     missing += [] if any(key in content for key in _LABELS) else ["regression_labels (or labels)"]
     if missing:
         hint = "; text_bert holds the numbers of words" if "text" in missing and "text_bert" in content else ""
         raise UserError(f"{source} has no {', '.join(missing)}; there is {_listed(content)}{hint}")
-    arrays = {m: _array(f"{source} {m}", content[m], "biuf", (3,)) for m in SENTIMENT_MODALITIES}
-    scores = _scores(source, content)
-    given = {m: content[f"{m}_lengths"] for m in arrays if f"{m}_lengths" in content}
-    lengths = {m: _array(f"{source} {m}_lengths", value, "iu", (1,)) for m, value in given.items()}
-    names = _names(source, content, len(scores))
-    sizes = {m: len(array) for m, array in arrays.items()} | {"labels": len(scores), "id": len(names)}
-    sizes |= {f"{m}_lengths": len(array) for m, array in lengths.items()}
+
+
+def _check_sizes(source: str, part: _Part) -> None:
+    """Raises UserError if the arrays have not an entry each for every sample, or if a stated length is negative."""
+    sizes = {m: len(array) for m, array in part.arrays.items()} | {"labels": len(part.scores), "id": len(part.names)}
+    sizes |= {f"{m}_lengths": len(array) for m, array in part.lengths.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{key}: {size}" for key, size in sizes.items())
         raise UserError(f"{source} has arrays of different lengths ({listed}), expected an entry for each sample")
-    for m, array in lengths.items():
+    for m, array in part.lengths.items():
         if (array < 0).any():
-            raise UserError(f"{source} {m}_lengths has {array.min()} for {names[array.argmin()]}, expected 0 or more")
-    check_scores(scores, names, source)
-    return _Part(names, scores, arrays, lengths)
+            name = part.names[array.argmin()]
+            raise UserError(f"{source} {m}_lengths has {array.min()} for {name}, expected 0 or more")
 
 
 def _array(what: str, value: Any, kinds: str, axes: tuple[int, ...]) -> np.ndarray:
+    """Makes an entry an array. Raises UserError if it is none of these dtype kinds and numbers of axes.
+
+    what: the entry, for error messages
+    """
     try:
         array = np.asarray(value)
     except ValueError as error:  # lists of different lengths
@@ -102,6 +129,7 @@ def _array(what: str, value: Any, kinds: str, axes: tuple[int, ...]) -> np.ndarr
 
 
 def _scores(source: str, content: dict) -> np.ndarray:
+    """The scores of a split, [N]. Raises UserError if there are several for a sample."""
     key = next(key for key in _LABELS if key in content)
     labels = _array(f"{source} {key}", content[key], "biuf", (1, 2, 3))
     if labels.size != len(labels):
@@ -115,7 +143,8 @@ def _names(source: str, content: dict, samples: int) -> list[str]:
         split = source.rpartition(" ")[2]
         return [f"{split}_{row}" for row in range(samples)]
     ids = _array(f"{source} id", content["id"], "USOiu", (1, 2))
-    names, times = [], Counter()
+    names: list[str] = []
+    times: Counter[str] = Counter()
     for row in ids if ids.ndim == 2 else ids[:, None]:
         name = "_".join(item.decode("latin1") if isinstance(item, bytes) else str(item) for item in row)
         times[name] += 1
@@ -123,7 +152,8 @@ def _names(source: str, content: dict, samples: int) -> list[str]:
     return names
 
 
-def _features(path: Path, modality: str, parts: dict[str, _Part]) -> int:
+def _num_features(path: Path, modality: str, parts: dict[str, _Part]) -> int:
+    """The number of a modality's features. Raises UserError if it differs between the splits."""
     sizes = {_KEYS[split]: part.arrays[modality].shape[2] for split, part in parts.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{key}: {size}" for key, size in sizes.items())
@@ -131,10 +161,13 @@ def _features(path: Path, modality: str, parts: dict[str, _Part]) -> int:
     return sizes["train"]
 
 
-def _fill(values: dict[str, list[dict]], modality: str, parts: dict[str, _Part]) -> list[str]:
-    """Gives each sample its sequence, if it has one; returns notes of what had to be done about it."""
+def _fill(values: dict[str, list[_Values]], modality: str, parts: dict[str, _Part]) -> list[str]:
+    """Gives each sample its sequence of a modality, if it has one; returns notes of what had to be done about it.
+
+    values: split -> what its samples have so far. The modality's arrays are taken out of the parts.
+    """
     in_front = padded_in_front(part.arrays[modality] for part in parts.values())
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for split, part in parts.items():
         array, replaced = finite(part.arrays.pop(modality))
         counts["replaced"] += replaced
@@ -151,12 +184,13 @@ def _fill(values: dict[str, list[dict]], modality: str, parts: dict[str, _Part])
     return notes + [f"{modality}: {text.format(counts[key])}" for key, text in texts.items() if counts[key]]
 
 
-def _samples(part: _Part, values: list[dict]) -> list[Sample]:
-    """Those that have any modality."""
+def _samples(part: _Part, values: list[_Values]) -> list[Sample]:
+    """The samples of a split that have any modality."""
     targets = torch.from_numpy(part.scores.astype(np.float32))
     return [Sample(*sample) for sample in zip(part.names, values, targets, strict=True) if sample[1]]
 
 
 def _listed(content: dict) -> str:
+    """The names of a dictionary's entries, the first twelve of them."""
     names = [key[:40] if isinstance(key, str) else type(key).__name__ for key in content]
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "") or "nothing"

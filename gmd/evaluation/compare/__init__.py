@@ -1,1 +1,1 @@
-"""`gmd compare`: evaluated runs against the first of them, paired case by case."""
+"""`gmd compare`: the differences between evaluated runs and the first of them, paired case by case."""

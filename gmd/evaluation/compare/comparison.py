@@ -9,12 +9,21 @@ from tqdm import tqdm
 
 from gmd.errors import UserError
 from gmd.evaluation.compare.paired import Difference, paired_difference
-from gmd.evaluation.compare.run_scores import Column, Item, Scored
+from gmd.evaluation.compare.run_scores import Column, Item, RunScores
 from gmd.subsets import Subset, all_subsets, subset_name
 
+CommonItems = dict[Item, list[Subset]]  # what every run has scored: item -> the subsets that each has for it
 
-class Line(NamedTuple):
-    """One run against the baseline, on one subset of the modalities; None: on the mean over an item's subsets."""
+
+class ComparisonRow(NamedTuple):
+    """The difference between one run and the baseline in one column.
+
+    Attributes:
+        run: the name of the run.
+        subset: the subset of the modalities; None stands for the mean over the subsets, taken within each item.
+        column: the metric and the region.
+        difference: the run minus the baseline, with its interval.
+    """
 
     run: str
     subset: Subset | None
@@ -23,95 +32,143 @@ class Line(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Of the runs `names`, the first of which is the baseline. `subsets`: those that are compared, in order."""
+    """All differences between some runs and a baseline.
+
+    Attributes:
+        names: of the runs; the first is the baseline.
+        modalities: those of the baseline, in its order.
+        columns: the metric and region of each difference.
+        item_noun, unit_noun: what an item and what a resampled unit is called, as in `RunScores`.
+        subsets: those that are compared, small ones first.
+        rows: the differences: run by run, in a run subset by subset, the mean over the subsets last.
+        notes: what a reader must know to read them, in sentences without a full stop.
+        seed: of the bootstrap.
+    """
 
     names: list[str]
     modalities: tuple[str, ...]
     columns: list[Column]
-    words: tuple[str, str]
+    item_noun: str
+    unit_noun: str
     subsets: list[Subset]
-    lines: list[Line]
+    rows: list[ComparisonRow]
     notes: list[str]
     seed: int
 
 
-def compare_scored(names: list[str], scored: list[Scored], seed: int) -> Comparison:
-    """The second and each further run against the first. Raises UserError if they have nothing in common."""
-    scored = [_in_order(run, scored[0].modalities) for run in scored]
-    first = scored[0]
-    _check_alike(names, scored)
-    items = [item for item in first.values if all(item in other.values for other in scored)]
-    common = {item: [s for s in first.values[item] if all(s in o.values[item] for o in scored)] for item in items}
-    common = {item: subsets for item, subsets in common.items() if subsets}
-    if not common:
-        raise UserError(f"{' and '.join(names)} have no {first.words[0]} in common; evaluate them on the same data")
-    subsets = [subset for subset in all_subsets(first.modalities) if any(subset in has for has in common.values())]
-    lines = []
-    bar = tqdm([(k, subset) for k in range(1, len(names)) for subset in (*subsets, None)], desc="bootstrap")
-    for k, subset in bar:
-        there = [item for item, has in common.items() if subset is None or subset in has]
-        base, other = (
-            np.array([_values(run, item, common[item] if subset is None else [subset]) for item in there])
-            for run in (first, scored[k])
-        )
-        units = [first.units[item] for item in there]
-        for c, column in enumerate(first.columns):
-            difference = paired_difference(base[:, c], other[:, c], units, seed)
-            lines.append(Line(names[k], subset, column, difference))
-    notes = [*_left_out(names, scored, common), *_elsewhere(names, scored, common), *_few(lines, first.words[1])]
-    return Comparison(names, first.modalities, first.columns, first.words, subsets, lines, notes, seed)
+def compare_scores(names: list[str], scores: list[RunScores], seed: int) -> Comparison:
+    """Compares the second and each further run with the first.
+
+    names: what the runs are called; scores: their scores, in the same order
+    Raises UserError if the runs have different metrics or targets, or no item in common.
+    """
+    scores = [_in_order(run, scores[0].modalities) for run in scores]
+    first = scores[0]
+    _check_comparable(names, scores)
+    common = _common_items(names, scores)
+    compared = {subset for subsets in common.values() for subset in subsets}
+    subsets = [subset for subset in all_subsets(first.modalities) if subset in compared]
+    rows = []
+    pairs = [
+        (name, run, subset) for name, run in zip(names[1:], scores[1:], strict=True) for subset in (*subsets, None)
+    ]
+    for name, run, subset in tqdm(pairs, desc="bootstrap"):
+        rows += _compare_subset(name, first, run, subset, common, seed)
+    notes = [
+        *_notes_on_left_out(names, scores, common),
+        *_notes_on_other_folders(names, scores, common),
+        *_notes_on_few_units(rows, first.unit_noun),
+    ]
+    nouns = first.item_noun, first.unit_noun
+    return Comparison(names, first.modalities, first.columns, *nouns, subsets, rows, notes, seed)
 
 
-def _in_order(run: Scored, modalities: Sequence[str]) -> Scored:
-    """With its subsets written as the baseline's: the order of --modalities means nothing."""
+def _in_order(run: RunScores, modalities: Sequence[str]) -> RunScores:
+    """Writes the run's subsets in the order of the baseline's modalities: the order of --modalities means nothing."""
     place = {modality: number for number, modality in enumerate(modalities)}
 
-    def written(subset: Subset) -> Subset:
+    def in_order(subset: Subset) -> Subset:
         return tuple(sorted(subset, key=lambda modality: place.get(modality, len(place))))
 
-    values = {item: {written(subset): told[subset] for subset in told} for item, told in run.values.items()}
+    values = {item: {in_order(subset): of[subset] for subset in of} for item, of in run.values.items()}
     return replace(run, values=values)
 
 
-def _values(scored: Scored, item: Item, subsets: list[Subset]) -> np.ndarray:
-    """[columns], the mean over the subsets"""
-    return np.mean([scored.values[item][subset] for subset in subsets], axis=0)
-
-
-def _check_alike(names: list[str], scored: list[Scored]) -> None:
-    first = scored[0]
-    for name, other in zip(names[1:], scored[1:], strict=True):
+def _check_comparable(names: list[str], scores: list[RunScores]) -> None:
+    """Raises UserError unless all runs have the columns of the first, and the same target for each common item."""
+    first = scores[0]
+    for name, other in zip(names[1:], scores[1:], strict=True):
         if other.columns != first.columns:
-            ours, theirs = (", ".join(" ".join(c).strip() for c in s.columns) for s in (first, other))
+            ours, theirs = (", ".join(" ".join(c).strip() for c in run.columns) for run in (first, other))
             raise UserError(f"{names[0]} and {name} cannot be compared: one has {ours}, the other {theirs}")
-        differing = [item for item, truth in first.truths.items() if other.truths.get(item, truth) != truth]
+        differing = [item for item, target in first.targets.items() if other.targets.get(item, target) != target]
         if differing:
             raise UserError(
-                f"{names[0]} and {name} were scored on other data: the targets of {len(differing)} {first.words[0]}s "
+                f"{names[0]} and {name} were scored on other data: the targets of {len(differing)} {first.item_noun}s "
                 f"differ, as of {' '.join(differing[0])}; evaluate both on the same"
             )
 
 
-def _left_out(names: list[str], scored: list[Scored], common: dict[Item, list[Subset]]) -> list[str]:
+def _common_items(names: list[str], scores: list[RunScores]) -> CommonItems:
+    """The items that all runs have scored, each with the subsets that all have scored. Raises UserError if none."""
+    first, *others = scores
+    common = {}
+    for item, values in first.values.items():
+        subsets = [subset for subset in values if all(subset in run.values.get(item, ()) for run in others)]
+        if subsets:
+            common[item] = subsets
+    if not common:
+        raise UserError(f"{' and '.join(names)} have no {first.item_noun} in common; evaluate them on the same data")
+    return common
+
+
+def _compare_subset(
+    name: str, first: RunScores, run: RunScores, subset: Subset | None, common: CommonItems, seed: int
+) -> list[ComparisonRow]:
+    """Compares one run with the baseline on one subset, or on the mean over each item's subsets: a row a column."""
+    items = [item for item, subsets in common.items() if subset is None or subset in subsets]
+    chosen = [common[item] if subset is None else [subset] for item in items]
+    base, other = (
+        np.array([_mean_values(scores, item, subsets) for item, subsets in zip(items, chosen, strict=True)])
+        for scores in (first, run)
+    )
+    units = [first.units[item] for item in items]
+    return [
+        ComparisonRow(name, subset, column, paired_difference(base[:, c], other[:, c], units, seed))
+        for c, column in enumerate(first.columns)
+    ]
+
+
+def _mean_values(scores: RunScores, item: Item, subsets: list[Subset]) -> np.ndarray:
+    """The item's numbers, [columns] float64, each the mean over the subsets."""
+    return np.mean([scores.values[item][subset] for subset in subsets], axis=0)
+
+
+def _notes_on_left_out(names: list[str], scores: list[RunScores], common: CommonItems) -> list[str]:
+    """A note for each run that has scored subsets or items which some other run has not."""
     notes = []
     compared = {subset for subsets in common.values() for subset in subsets}
-    for name, run in zip(names, scored, strict=True):
+    for name, run in zip(names, scores, strict=True):
         if lost := {subset for subsets in run.values.values() for subset in subsets} - compared:
             notes.append(
-                f"{len(lost)} of {name}'s subsets left out, which not every run has: {_shown(map(subset_name, lost))}"
+                f"{len(lost)} of {name}'s subsets left out, which not every run has: "
+                f"{_first_few(map(subset_name, lost))}"
             )
         if only := [" ".join(item) for item in run.values if item not in common]:
-            word = scored[0].words[0] + "s" * (len(only) > 1)
-            notes.append(f"{len(only)} {word} of {name} left out, which not every run has scored: {_shown(only)}")
+            noun = run.item_noun + "s" * (len(only) > 1)
+            notes.append(f"{len(only)} {noun} of {name} left out, which not every run has scored: {_first_few(only)}")
     return notes
 
 
-def _elsewhere(names: list[str], scored: list[Scored], common: Iterable[Item]) -> list[str]:
-    """Cases are paired by their names, which two data sets may share. Not an error: data sets are moved, too."""
+def _notes_on_other_folders(names: list[str], scores: list[RunScores], common: Iterable[Item]) -> list[str]:
+    """A note for each run whose cases lie in other folders than the baseline's cases of the same names.
+
+    Cases are paired by their names, which two data sets may share. That is no error: data sets are moved, too.
+    """
     notes = []
-    for name, run in zip(names[1:], scored[1:], strict=True):
-        places = {item: (scored[0].folders.get(item), run.folders.get(item)) for item in common}
-        if other := [places[item] for item in places if None not in places[item] and len(set(places[item])) > 1]:
+    for name, run in zip(names[1:], scores[1:], strict=True):
+        places = [(scores[0].folders.get(item), run.folders.get(item)) for item in common]
+        if other := [(ours, theirs) for ours, theirs in places if ours and theirs and ours != theirs]:
             notes.append(
                 f"paired by name alone: {len(other)} case{'s' * (len(other) > 1)} of {names[0]} and {name} in other "
                 f"folders, as {other[0][0]} and {other[0][1]}; the comparison holds only if the images are the same"
@@ -119,13 +176,17 @@ def _elsewhere(names: list[str], scored: list[Scored], common: Iterable[Item]) -
     return notes
 
 
-def _shown(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:5]) + ", ..." * (len(names) > 5)
-
-
-def _few(lines: list[Line], word: str) -> list[str]:
-    fewest = min(line.difference.units for line in lines)
+def _notes_on_few_units(rows: list[ComparisonRow], unit_noun: str) -> list[str]:
+    """A note if some interval comes from fewer than 5 units."""
+    fewest = min(row.difference.units for row in rows)
     if fewest == 1:
-        return [f"of a single {word} there is no interval, and one of fewer than 5 means little"]
-    return [f"an interval from fewer than 5 {word}s means little; some here are from {fewest}"] if fewest < 5 else []
+        return [f"of a single {unit_noun} there is no interval, and one of fewer than 5 means little"]
+    if fewest < 5:
+        return [f"an interval from fewer than 5 {unit_noun}s means little; some here are from {fewest}"]
+    return []
+
+
+def _first_few(names: Iterable[str]) -> str:
+    """The first five names in alphabetical order, with dots if there are more."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:5]) + ", ..." * (len(ordered) > 5)

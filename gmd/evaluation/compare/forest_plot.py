@@ -15,7 +15,10 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> Path:
-    """A panel for each metric, the mean over the regions; a row for each subset, their mean set apart below."""
+    """Draws the comparison: a panel for each metric, averaged over the regions; a row for each subset and their mean.
+
+    path: of the picture, a PNG; returned
+    """
     columns = [column for column in comparison.columns if column[1] in ("", "mean")]
     rows = [*comparison.subsets, None]
     with matplotlib.rc_context(STYLE):
@@ -34,16 +37,18 @@ def draw_comparison(comparison: Comparison, path: Path) -> Path:
 
 
 def _heights(rows: int) -> list[float]:
+    """The heights of the rows in the plot; the last one, the mean over the subsets, is set apart."""
     return [*range(rows - 1), rows - 0.5]
 
 
 def _draw_differences(ax: Axes, comparison: Comparison, column: Column) -> None:
+    """Draws one panel: every run's differences in one column, with their intervals."""
     name, metric, runs = column[0], METRICS[column[0]], comparison.names[1:]
     for k, run in enumerate(runs):
-        told = [line.difference for line in comparison.lines if line.run == run and line.column == column]
+        differences = [row.difference for row in comparison.rows if row.run == run and row.column == column]
         offset = 0.6 * ((k + 0.5) / len(runs) - 0.5)  # beside each other, not over
-        y = [height + offset for height in _heights(len(told))]
-        x, low, high = ([metric.scale * getattr(d, end) for d in told] for end in ("difference", "low", "high"))
+        y = [height + offset for height in _heights(len(differences))]
+        x, low, high = ([metric.scale * getattr(d, end) for d in differences] for end in ("difference", "low", "high"))
         colour = COLOURS[k % len(COLOURS)]
         ax.hlines(y, low, high, color=colour, linewidth=2)  # nothing where there is no interval: NaN
         ax.plot(x, y, "o", color=colour, markersize=6, label=run)

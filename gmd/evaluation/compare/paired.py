@@ -1,4 +1,4 @@
-"""How much two runs differ on the same items, and how sure that is."""
+"""How much two runs differ on the same items: the mean of the paired differences, and its bootstrap interval."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,15 +7,15 @@ import numpy as np
 from scipy.stats import bootstrap
 
 RESAMPLES, LEVEL = 10_000, 0.95
-ROUNDING = 1e-12  # differences that differ by less are one
+ROUNDING = 1e-12  # differences that lie closer together than this are taken for equal
 
 
 class Difference(NamedTuple):
-    """Of means over items.
+    """The difference between two runs' means over the same items.
 
     Attributes:
-        items, units: how many there are.
-        base, other: the means.
+        items, units: how many items there are, and to how many units they belong.
+        base, other: the mean over the items of each run.
         difference: other - base.
         low, high: the ends of its interval; NaN if there is only one unit, which says nothing of others.
     """
@@ -30,17 +30,19 @@ class Difference(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of 0; False without an interval."""
         return self.low > 0 or self.high < 0
 
 
 def paired_difference(base: np.ndarray, other: np.ndarray, units: Sequence[str], seed: int = 0) -> Difference:
-    """The mean of other - base, with a 95 % bootstrap interval (BCa: Efron, JASA 1987; 10,000 resamples).
+    """Computes the mean of other - base, with a 95 % bootstrap interval (BCa: Efron, JASA 1987; 10,000 resamples).
 
     Units are resampled, not items: two examinations of one patient, or two steps of a sequence, are not independent.
     Each unit keeps all of its items, and every item counts alike.
 
     base, other: float [n], of the same n items in the same order, n at least 1
-    units: [n], to which each item belongs
+    units: [n], the unit that each item belongs to
+    seed: of the bootstrap; the same seed gives the same interval
     Raises ValueError if the lengths differ or are 0.
     """
     base, other = np.asarray(base, float), np.asarray(other, float)
@@ -55,7 +57,10 @@ def paired_difference(base: np.ndarray, other: np.ndarray, units: Sequence[str],
 
 
 def _interval(sums: np.ndarray, counts: np.ndarray, difference: float, seed: int) -> tuple[float, float]:
-    """Of the ratio of their totals; sums, counts: [units]."""
+    """The bootstrap interval of the ratio sums.sum() / counts.sum(), the difference per item.
+
+    sums, counts: [units], the sum of the unit's differences and how many items it has
+    """
     if len(sums) == 1:
         return np.nan, np.nan
     if np.ptp(sums / counts) < ROUNDING:  # BCa would divide by their spread
@@ -70,4 +75,5 @@ def _interval(sums: np.ndarray, counts: np.ndarray, difference: float, seed: int
         method="BCa",
         rng=np.random.default_rng(seed),
     )
-    return tuple(map(float, result.confidence_interval))
+    low, high = result.confidence_interval
+    return float(low), float(high)

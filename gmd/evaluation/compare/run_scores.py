@@ -1,4 +1,4 @@
-"""What a run scored, one by one, read back from the files of its evaluation."""
+"""The scores of one run, case by case or prediction by prediction, read back from the files of its evaluation."""
 
 import csv
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gmd.config import TrainConfig, TrainSequences
 from gmd.data.segmentation.cases import Case
-from gmd.data.segmentation.splits import patient_of
+from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.held_out import listed_cases
 from gmd.scoring.segmentation.tables import Score, read_cases
@@ -22,7 +22,14 @@ Item = tuple[str, ...]  # what is scored: (case,), or (sample, step)
 
 
 class Metric(NamedTuple):
-    """How its differences are told: in which unit, how many of these make 1, with how many digits."""
+    """How the differences of a metric are printed.
+
+    Attributes:
+        unit: "points", "mm", or nothing.
+        scale: how many of the unit make 1.
+        digits: how many follow the point.
+        higher_is_better: whether a positive difference is an improvement.
+    """
 
     unit: str
     scale: float
@@ -39,40 +46,48 @@ METRICS = {
 
 
 @dataclass
-class Scored:
-    """Of one run.
+class RunScores:
+    """Every score of one run, or of one cross-validation.
 
     Attributes:
         modalities: those of the run, in its order.
-        words: what an item is called, and what is resampled.
+        columns: the metric and region of each number.
+        item_noun: what an item is called: "case", or "prediction".
+        unit_noun: what the bootstrap resamples: "patient", or "sample".
         values: item -> subset -> a number for each of `columns`.
-        units: item -> to what it belongs: the patient of a case, the sample of a step.
-        truths: item -> its target as written; empty where the files do not say.
-        folders: item -> where its images are, or were when the run began; empty of sequences.
+        units: item -> the unit it belongs to: the patient of a case, the sample of a step.
+        targets: item -> its target as the file has it; empty where the file does not hold the targets.
+        folders: item -> where its images are, or were when the run began; empty for sequences.
     """
 
     modalities: tuple[str, ...]
     columns: list[Column]
-    words: tuple[str, str]
+    item_noun: str
+    unit_noun: str
     values: dict[Item, dict[Subset, list[float]]]
     units: dict[Item, str]
-    truths: dict[Item, str]
+    targets: dict[Item, str]
     folders: dict[Item, Path]
 
 
-def read_scored(run: Path) -> Scored:
-    """Of a run, or of a cross-validation. Raises UserError if it has not been evaluated, or is neither."""
+def read_run_scores(run: Path) -> RunScores:
+    """Reads the scores of a run, or of a cross-validation.
+
+    Raises UserError if the folder is neither, if it has not been evaluated, or if the evaluation's file is damaged.
+    """
     run = Path(run)
     runs = fold_folders(run) or [run]
     config = read_config(runs[0])
     if isinstance(config, TrainSequences):
-        return _of_sequences(_evaluated(run, "predictions.csv"), config, read_splits(run)["about"]["classes"] is None)
-    path = _evaluated(run, "cases.csv")
-    folders = {(case.name,): case.folder for each in runs for case in listed_cases(each, "test")}
-    return _of_cases(path, config, folders)
+        path = _evaluation_file(run, "predictions.csv")
+        return _sequence_scores(path, config, regression=read_splits(run)["about"]["classes"] is None)
+    path = _evaluation_file(run, "cases.csv")
+    folders: dict[Item, Path] = {(case.name,): case.folder for each in runs for case in listed_cases(each, "test")}
+    return _case_scores(path, config, folders)
 
 
-def _evaluated(run: Path, name: str) -> Path:
+def _evaluation_file(run: Path, name: str) -> Path:
+    """The path of a file of the run's evaluation. Raises UserError if the run has not been evaluated."""
     path = run / "evaluation" / name
     if not path.is_file():
         raise UserError(
@@ -81,28 +96,26 @@ def _evaluated(run: Path, name: str) -> Path:
     return path
 
 
-def _of_cases(path: Path, config: TrainConfig, folders: dict[Item, Path]) -> Scored:
+def _case_scores(path: Path, config: TrainConfig, folders: dict[Item, Path]) -> RunScores:
+    """The scores of a `cases.csv`: Dice and HD95 in each region, and their means over the regions."""
     scores = read_cases(path)
     regions = list(dict.fromkeys(score.region for score in scores))
-    found: dict[Item, dict[Subset, list[Score]]] = {}
+    by_subset: dict[Item, dict[Subset, list[Score]]] = {}
     for score in scores:
-        found.setdefault((score.case,), {}).setdefault(score.subset, []).append(score)
-    _check_whole(path, found, regions)
+        by_subset.setdefault((score.case,), {}).setdefault(score.subset, []).append(score)
+    _check_complete(path, by_subset, regions)
     values = {
-        item: {
-            subset: [*_and_mean([s.dice for s in some]), *_and_mean([s.hd95 for s in some])]
-            for subset, some in subsets.items()
-        }
-        for item, subsets in found.items()
+        item: {subset: _numbers(of_regions) for subset, of_regions in subsets.items()}
+        for item, subsets in by_subset.items()
     }
     columns = [(metric, region) for metric in ("Dice", "HD95") for region in (*regions, "mean")]
     units = {item: patient_of(Case(item[0], {})) for item in values}
-    return Scored(config.modalities, columns, ("case", "patient"), values, units, {}, folders)
+    return RunScores(config.modalities, columns, "case", "patient", values, units, {}, folders)
 
 
-def _check_whole(path: Path, found: dict[Item, dict[Subset, list[Score]]], regions: list[str]) -> None:
+def _check_complete(path: Path, by_subset: dict[Item, dict[Subset, list[Score]]], regions: list[str]) -> None:
     """Raises UserError unless every region of each case and subset is there once: the end of the file may be gone."""
-    for (case,), subsets in found.items():
+    for (case,), subsets in by_subset.items():
         for subset, scores in subsets.items():
             if (got := [score.region for score in scores]) != regions:
                 raise UserError(
@@ -111,28 +124,37 @@ def _check_whole(path: Path, found: dict[Item, dict[Subset, list[Score]]], regio
                 )
 
 
-def _and_mean(values: list[float]) -> list[float]:
-    return [*values, fmean(values)]
+def _numbers(scores: list[Score]) -> list[float]:
+    """The Dice of each region and their mean, then the same of HD95. scores: of one case and subset."""
+    dice = [score.dice for score in scores]
+    hd95 = [score.hd95 for score in scores if score.hd95 is not None]
+    assert len(hd95) == len(dice)  # a file without HD95 has been refused by `read_cases`
+    return [*dice, fmean(dice), *hd95, fmean(hd95)]
 
 
-def _of_sequences(path: Path, config: TrainConfig, of_scores: bool) -> Scored:
-    """The error of each score, or 1 for each class that is right and 0 for one that is not."""
+def _sequence_scores(path: Path, config: TrainConfig, regression: bool) -> RunScores:
+    """The scores of a `predictions.csv`: of regression the absolute error; of classes 1 if right and 0 if wrong."""
     names = {subset: subset_name(subset) for subset in all_subsets(config.modalities)}
-    values, truths = {}, {}
+    values: dict[Item, dict[Subset, list[float]]] = {}
+    targets: dict[Item, str] = {}
     with open(path, newline="", encoding="utf-8") as file:
         lines = csv.DictReader(file)
         try:
             for line in lines:
-                item, truth = (line["sample"], line["step"]), line["target"]
-                told = {subset: line[name] for subset, name in names.items() if line[name] != ""}  # "": it lacks it
-                values[item] = {
-                    subset: [abs(float(text) - float(truth)) if of_scores else float(text == truth)]
-                    for subset, text in told.items()
-                }
-                truths[item] = truth
+                item = (line["sample"], line["step"])
+                values[item], targets[item] = _prediction_scores(line, names, regression), line["target"]
         except (KeyError, ValueError, TypeError, csv.Error) as error:
-            told = f"{type(error).__name__}: {error}"
-            raise UserError(f"{path}: line {lines.line_num} is damaged ({told}); evaluate the run again") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"{path}: line {lines.line_num} is damaged ({reason}); evaluate the run again") from error
     units = {item: item[0] for item in values}
-    column = ("MAE" if of_scores else "accuracy", "")
-    return Scored(config.modalities, [column], ("prediction", "sample"), values, units, truths, {})
+    column = ("MAE" if regression else "accuracy", "")
+    return RunScores(config.modalities, [column], "prediction", "sample", values, units, targets, {})
+
+
+def _prediction_scores(line: dict[str, str], names: dict[Subset, str], regression: bool) -> dict[Subset, list[float]]:
+    """The score of each subset on one line, without the subsets that the sample lacks: their cells are empty."""
+    target = line["target"]
+    predicted = {subset: line[name] for subset, name in names.items() if line[name] != ""}
+    if regression:
+        return {subset: [abs(float(text) - float(target))] for subset, text in predicted.items()}
+    return {subset: [float(text == target)] for subset, text in predicted.items()}

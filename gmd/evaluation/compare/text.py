@@ -1,93 +1,99 @@
-"""A comparison in words and tables, for people and for programs."""
+"""A comparison as text: markdown tables and sentences for people, CSV for programs."""
 
 import math
 
-from gmd.evaluation.compare.comparison import Comparison, Line
+from gmd.evaluation.compare.comparison import Comparison, ComparisonRow
 from gmd.evaluation.compare.paired import LEVEL, RESAMPLES, Difference
-from gmd.evaluation.compare.run_scores import METRICS
-from gmd.scoring.subset_lines import Line as TableLine
-from gmd.scoring.subset_lines import csv_text, lines_markdown
+from gmd.evaluation.compare.run_scores import METRICS, Metric
+from gmd.scoring.table_text import Line, csv_text, lines_markdown
 from gmd.subsets import subset_name
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """For each run and metric a table of the differences and a sentence on their mean; then how to read them."""
+    """The text for people: a table for each run and metric, how to read them, notes, and a sentence on each mean."""
     parts = []
     for run in comparison.names[1:]:
         for metric in dict.fromkeys(metric for metric, _ in comparison.columns):
-            lines = [line for line in comparison.lines if line.run == run and line.column[0] == metric]
-            parts.append(f"{_title(comparison, run, metric)}\n\n{_table(comparison, run, lines)}")
+            rows = [row for row in comparison.rows if row.run == run and row.column[0] == metric]
+            parts.append(f"{_title(comparison, run, metric)}\n\n{_table(comparison, run, rows)}")
     notes = [f"Note: {note}." for note in comparison.notes]
-    sentences = [_sentence(comparison, line) for line in mean_lines(comparison)]
+    sentences = [_sentence(comparison, row) for row in mean_rows(comparison)]
     return "\n".join([*parts, _legend(comparison), "", *(f"{text}\n" for text in (*notes, *sentences))])
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """A line for each run, metric, region and subset, `mean` of the subsets among them, with all digits.
+    """The table for programs: a line for each run, metric, region and subset (or `mean` of the subsets), all digits.
 
     Dice and accuracy are fractions here, not points. The interval's cells are empty where there is none.
     """
-    words = [f"{word}s" for word in comparison.words]
-    header = ["baseline", "run", "metric", "region", "subset", *words, "baseline_mean", "run_mean", "difference"]
-    lines = [[*header, "low", "high"]]
-    for run, subset, (metric, region), told in comparison.lines:
-        numbers = [told.base, told.other, told.difference, *("" if math.isnan(x) else x for x in (told.low, told.high))]
+    counts = [f"{comparison.item_noun}s", f"{comparison.unit_noun}s"]
+    header = ["baseline", "run", "metric", "region", "subset", *counts, "baseline_mean", "run_mean", "difference"]
+    lines: list[list[object]] = [[*header, "low", "high"]]
+    for run, subset, (metric, region), found in comparison.rows:
+        interval = ["" if math.isnan(end) else end for end in (found.low, found.high)]
         name = subset_name(subset) if subset else "mean"
-        lines.append([comparison.names[0], run, metric, region, name, told.items, told.units, *numbers])
+        labels = [comparison.names[0], run, metric, region, name]
+        lines.append([*labels, found.items, found.units, found.base, found.other, found.difference, *interval])
     return csv_text(lines)
 
 
-def mean_lines(comparison: Comparison) -> list[Line]:
-    """Of each run and metric the one line that sums it up: the mean over subsets and regions."""
-    return [line for line in comparison.lines if line.subset is None and line.column[1] in ("", "mean")]
+def mean_rows(comparison: Comparison) -> list[ComparisonRow]:
+    """The one row of each run and metric that sums it up: the mean over subsets and regions."""
+    return [row for row in comparison.rows if row.subset is None and row.column[1] in ("", "mean")]
 
 
 def _title(comparison: Comparison, run: str, metric: str) -> str:
+    """The line above a table: which run minus which, in which metric and unit, and which sign is good."""
     unit = METRICS[metric].unit
     better = "higher" if METRICS[metric].higher_is_better else "lower"
     return f"{run} - {comparison.names[0]}: {metric}{f' in {unit}' if unit else ''}, {better} is better"
 
 
-def _table(comparison: Comparison, run: str, lines: list[Line]) -> str:
-    """A row for each subset and their mean: both means, and the difference in each region."""
-    regions = list(dict.fromkeys(line.column[1] for line in lines))
-    rows = []
+def _table(comparison: Comparison, run: str, rows: list[ComparisonRow]) -> str:
+    """The table of one run and metric: for each subset, and for their mean, both means and each region's difference.
+
+    rows: those of the run and the metric
+    """
+    regions = list(dict.fromkeys(row.column[1] for row in rows))
+    metric = METRICS[rows[0].column[0]]
+    lines = []
     for subset in (*comparison.subsets, None):
-        told = {line.column[1]: line.difference for line in lines if line.subset == subset}
-        metric = METRICS[lines[0].column[0]]
-        whole = told[regions[-1]]
+        by_region = {row.column[1]: row.difference for row in rows if row.subset == subset}
+        whole = by_region[regions[-1]]
         means = [f"{metric.scale * value:.{metric.digits}f}" for value in (whole.base, whole.other)]
-        cells = [*means, *(_difference(told[region], metric.scale, metric.digits) for region in regions)]
+        cells = [*means, *(_difference(by_region[region], metric) for region in regions)]
         label = subset_name(subset) if subset else f"mean of {len(comparison.subsets)}"
-        rows.append(TableLine(label, subset, whole.items, cells))
+        lines.append(Line(label, subset, whole.items, cells))
     headers = [f"{name} mean".strip() for name in (comparison.names[0], run)]
     columns = [*headers, *(f"difference {region}".strip() for region in regions)]
-    return lines_markdown(rows, comparison.modalities, f"{comparison.words[0]}s", columns)
+    return lines_markdown(lines, comparison.modalities, f"{comparison.item_noun}s", columns)
 
 
-def _difference(told: Difference, scale: float, digits: int) -> str:
-    """As `+1.3 [+0.2, +2.4] *`, marked if its interval does not hold 0."""
-    value, low, high = (f"{scale * number:+.{digits}f}" for number in (told.difference, told.low, told.high))
-    interval = "" if math.isnan(told.low) else f" [{low}, {high}]"
-    return f"{value}{interval}{' *' if told.excludes_zero else ''}"
+def _difference(found: Difference, metric: Metric) -> str:
+    """A difference as `+1.3 [+0.2, +2.4] *`; the star says that its interval does not hold 0."""
+    numbers = (found.difference, found.low, found.high)
+    value, low, high = (f"{metric.scale * number:+.{metric.digits}f}" for number in numbers)
+    interval = "" if math.isnan(found.low) else f" [{low}, {high}]"
+    return f"{value}{interval}{' *' if found.excludes_zero else ''}"
 
 
-def _sentence(comparison: Comparison, line: Line) -> str:
-    metric, told = METRICS[line.column[0]], line.difference
+def _sentence(comparison: Comparison, row: ComparisonRow) -> str:
+    """The mean over the subsets in words: how large the difference is, and over how many items and units."""
+    metric, found = METRICS[row.column[0]], row.difference
     unit = f" {metric.unit}" if metric.unit else ""
-    value, *interval = _difference(told, metric.scale, metric.digits).removesuffix(" *").split(" ", 1)
-    count = f"{told.items} {comparison.words[0]}{'s' * (told.items > 1)}"
-    if told.units != told.items:
-        count += f" of {told.units} {comparison.words[1]}{'s' * (told.units > 1)}"
+    value, *interval = _difference(found, metric).removesuffix(" *").split(" ", 1)
+    count = f"{found.items} {comparison.item_noun}{'s' * (found.items > 1)}"
+    if found.units != found.items:
+        count += f" of {found.units} {comparison.unit_noun}{'s' * (found.units > 1)}"
     subsets = f"mean of the {len(comparison.subsets)} subsets" if len(comparison.subsets) > 1 else "the one subset"
     where = " ".join([f"{value}{unit}", *interval])
-    return f"{line.run} - {comparison.names[0]}: {line.column[0]}, {subsets} {where}, {count}"
+    return f"{row.run} - {comparison.names[0]}: {row.column[0]}, {subsets} {where}, {count}"
 
 
 def _legend(comparison: Comparison) -> str:
-    item, unit = comparison.words
+    """The sentences that say how to read the tables."""
     return (
         f"[low, high]: {LEVEL:.0%} bootstrap interval of the paired difference (BCa, {RESAMPLES:,} resamples of the "
-        f"{unit}s, seed {comparison.seed}). *: it does not hold 0; with so many rows some will not by chance. The mean "
-        f"over the subsets is taken within each {item}."
+        f"{comparison.unit_noun}s, seed {comparison.seed}). *: it does not hold 0; with so many rows some will not by "
+        f"chance. The mean over the subsets is taken within each {comparison.item_noun}."
     )

@@ -1,1 +1,1 @@
-"""`gmd evaluate` of runs that segment, single ones and cross-validations."""
+"""`gmd evaluate` of runs that segment: single runs, and cross-validations."""

@@ -1,29 +1,37 @@
-"""Pictures of what a network makes of single cases: the best, the median and the worst of an evaluation."""
+"""Pictures of single cases with their predictions: the best, the median and the worst case of an evaluation."""
 
 from pathlib import Path
 from statistics import fmean
-
-from torch import nn
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.labels import LabelScheme
 from gmd.data.segmentation.volumes import load_case
+from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.pictures.case import draw_case
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
 from gmd.scoring.segmentation.tables import Score
 
 
 def draw_cases(
-    network: nn.Module, cases: list[Case], scheme: LabelScheme, scores: list[Score], config: TrainBrats, folder: Path
+    network: SegmentationNetwork,
+    cases: list[Case],
+    scheme: LabelScheme,
+    scores: list[Score],
+    config: TrainBrats,
+    folder: Path,
 ) -> list[Path]:
-    """`case_best.png`, `case_median.png` and `case_worst.png` of the folder; of fewer cases fewer, see `choose_cases`.
+    """Draws `case_best.png`, `case_median.png` and `case_worst.png` into the folder, and returns their paths.
 
-    The predictions are made anew: to keep those of every case until the best is known would take too much memory.
+    Of fewer than three cases there are fewer pictures, see `choose_cases`; what an earlier evaluation of more cases has
+    left in the folder is removed. The predictions are made anew: to keep those of every case until the best is known
+    would take too much memory.
+
+    cases, scheme, scores: what was evaluated, what its labels mean, and every score of it
     """
     by_name = {case.name: case for case in cases}
     chosen = choose_cases(scores)
-    for place in {"best", "median", "worst"} - chosen.keys():  # of an evaluation of more cases
+    for place in {"best", "median", "worst"} - chosen.keys():
         (folder / f"case_{place}.png").unlink(missing_ok=True)
     written = []
     for place, (name, dice) in chosen.items():
@@ -36,7 +44,7 @@ def draw_cases(
 
 
 def choose_cases(scores: list[Score]) -> dict[str, tuple[str, float]]:
-    """ "best", "median" and "worst" -> the name of a case and its mean Dice over regions and the subsets that it has.
+    """Chooses the cases to draw: "best", "median", "worst" -> a case's name and its mean Dice over regions and subsets.
 
     Of two cases there is a best and a worst one; a single one is called the median. Of an even number the median is
     the better one of the two in the middle.

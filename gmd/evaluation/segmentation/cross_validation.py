@@ -8,7 +8,7 @@ from gmd.config import TrainBrats, differences
 from gmd.errors import UserError
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.segmentation.held_out import listed_cases
-from gmd.evaluation.segmentation.run import evaluate_run, score_texts
+from gmd.evaluation.segmentation.single_run import evaluate_run, score_texts
 from gmd.models.precision import Precision
 from gmd.scoring.segmentation.tables import Row, read_cases, subset_table
 from gmd.training.checkpoint import load_checkpoint
@@ -29,6 +29,7 @@ def evaluate_folds(
         which: the checkpoint.
         precision: what the networks compute in; by default that of the training.
 
+    returns a row for each subset of the modalities, over the test cases of all folds, small subsets first
     Raises UserError: a fold that is missing or belongs to another cross-validation, a patient who is tested twice or
         never, what `evaluate_run` raises.
     """
@@ -54,9 +55,9 @@ def evaluate_folds(
 
 
 def find_folds(folder: Path) -> list[Path]:
-    """fold0 to fold{K-1}, in this order.
+    """The K runs of a cross-validation, fold0 to fold{K-1} in the folder, in this order.
 
-    Raises UserError if one is missing, or is of another cross-validation, or was trained with other settings.
+    Raises UserError if a fold is missing, or is of another cross-validation, or was trained with other settings.
     """
     there = fold_folders(folder)
     if not there:
@@ -81,21 +82,21 @@ def find_folds(folder: Path) -> list[Path]:
 
 
 def unfinished_folds(runs: list[Path]) -> list[str]:
-    """As `"fold1 (3 of 100 epochs)"`: those with neither all of their epochs nor --patience at its end."""
-    told = []
+    """The runs that have neither all of their epochs nor --patience at its end, as `"fold1 (3 of 100 epochs)"`."""
+    unfinished = []
     for run in runs:
         if not (run / "last.pt").exists():
-            told.append(f"{run.name} (no last.pt)")
+            unfinished.append(f"{run.name} (no last.pt)")
             continue
         config, state = read_config(run), load_checkpoint(run / "last.pt")
         out_of_patience = config.patience is not None and state["not_better"] >= config.patience
         if state["epochs"] < config.epochs and not out_of_patience:
-            told.append(f"{run.name} ({state['epochs']} of {config.epochs} epochs)")
-    return told
+            unfinished.append(f"{run.name} ({state['epochs']} of {config.epochs} epochs)")
+    return unfinished
 
 
 def check_tested_once(runs: list[Path]) -> None:
-    """Raises UserError, naming them, unless each patient of the folds is in exactly one test split."""
+    """Raises UserError unless each patient of the folds is in exactly one test split; it names the first who is not."""
     tested_by: dict[str, list[str]] = {}
     for run in runs:
         splits = {name: {case.patient for case in listed_cases(run, name)} for name in ("train", "validation", "test")}

@@ -1,4 +1,4 @@
-"""The cases a run may be scored on: those that neither trained nor selected it."""
+"""The cases that a run may be scored on: held out, so that they have neither trained nor selected its network."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,23 +7,34 @@ from typing import NamedTuple
 from gmd.config import TrainBrats
 from gmd.data.segmentation.cases import Case, find_cases, parse_patterns
 from gmd.data.segmentation.labels import SCHEMES, LabelScheme
-from gmd.data.segmentation.splits import patient_of
+from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
+from gmd.evaluation.trained_network import label_scheme
 from gmd.training.saved_run import read_splits
 
 
-class Listed(NamedTuple):
-    """A case as splits.json has it; `folder` is resolved."""
+class ListedCase(NamedTuple):
+    """A case as the run's splits.json lists it.
+
+    Attributes:
+        name: no other case of the run is called so.
+        folder: where its files are, or were when the run began; resolved.
+        patient: whose examination it is.
+    """
 
     name: str
     folder: Path
     patient: str
 
 
-def listed_cases(run: Path, split: str) -> list[Listed]:
-    """Those of train, validation or test. Raises UserError if the run's splits.json does not say."""
+def listed_cases(run: Path, split: str) -> list[ListedCase]:
+    """The cases of one split, as the run's splits.json lists them.
+
+    split: "train", "validation" or "test"
+    Raises UserError if splits.json does not say.
+    """
     try:
-        return [Listed(case["name"], Path(case["folder"]), case["patient"]) for case in read_splits(run)[split]]
+        return [ListedCase(case["name"], Path(case["folder"]), case["patient"]) for case in read_splits(run)[split]]
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{run / 'splits.json'}: does not name the {split} cases, their folders and patients "
@@ -32,43 +43,48 @@ def listed_cases(run: Path, split: str) -> list[Listed]:
 
 
 def own_test_cases(run: Path, config: TrainBrats) -> tuple[list[Case], LabelScheme]:
-    """Those of its `splits.json`, read where that says they are: cases that have come or gone since change nothing.
+    """Finds the run's own test cases in the folders that its splits.json lists, and says what their labels mean.
 
-    Raises UserError if they are gone.
+    Cases that have come or gone in the data since change nothing, unless test cases are gone: that is a UserError.
+
+    config: of the run; its `labels` name a scheme, as those of every trained run do
     """
     wanted = {listed.folder: listed.name for listed in listed_cases(run, "test")}
     patterns = parse_patterns(config.patterns) or None
-    cases = []
+    cases: list[Case] = []
     for folder, name in wanted.items():
         found = find_cases(folder, config.modalities, patterns)[0] if folder.is_dir() else []
         cases += [replace(case, name=name) for case in found if case.folder == folder]
     if lost := sorted(map(str, wanted.keys() - {case.folder for case in cases})):
         raise UserError(f"{run}: {len(lost)} of its test cases are gone, as {lost[0]}; restore them, or give --data")
-    return cases, SCHEMES[config.labels]
+    return cases, label_scheme(config)
 
 
-def other_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case], LabelScheme]:
-    """The labelled cases in `data`, or in its folder `test` if it has one, and what their labels mean.
+def unseen_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case], LabelScheme]:
+    """Finds labelled cases of other data, checks that the run has not seen them, and says what their labels mean.
 
+    config: of the run; its `labels` name a scheme
+    data: a folder of cases; if it has a folder `test`, the cases in there
     Raises UserError: what `find_cases` raises; cases or patients that training or model selection has seen.
     """
     data = data / "test" if (data / "test").is_dir() else data
-    cases, scheme = find_cases(data, config.modalities, parse_patterns(config.patterns) or None)
+    cases, implied = find_cases(data, config.modalities, parse_patterns(config.patterns) or None)
     seen = [case for split in ("train", "validation") for case in listed_cases(run, split)]
-    if known := _known(cases, seen):
+    if known := _names_of_seen(cases, seen):
         named = ", ".join(known[:5]) + ", ..." * (len(known) > 5)
         raise UserError(
             f"{data}: {len(known)} of its {len(cases)} cases have trained or selected this model ({named}); "
             "their scores would say nothing about new ones. Give unseen cases (rename those that only share "
             "a name), or leave --data out to score the run's test cases"
         )
-    ours, theirs = SCHEMES[config.labels], SCHEMES[scheme or config.labels]
+    ours = label_scheme(config)
+    theirs = SCHEMES[implied] if implied else ours
     # BraTS 2023 numbers the same regions otherwise than the years before
     return cases, theirs if theirs.regions.keys() == ours.regions.keys() else ours
 
 
-def _known(cases: list[Case], seen: list[Listed]) -> list[str]:
-    """The names of those that are among `seen`: by folder, by patient, or by any of their images.
+def _names_of_seen(cases: list[Case], seen: list[ListedCase]) -> list[str]:
+    """The names of the cases that are among `seen`: by their folder, their patient, or any of their images.
 
     A link to a file gives it another name and another folder, and leaves it the image that it was.
     """

@@ -11,7 +11,7 @@ TORCH_MINIMUM = 20480
 
 
 class Conv3d(nn.Conv3d):
-    """3x3x3 convolution, stride 1, same size, no bias. On the CPU a lone float32 sample of any size goes to oneDNN.
+    """A 3x3x3 convolution, stride 1, same size, no bias. On the CPU a lone float32 sample of any size goes to oneDNN.
 
     The result is that of torch.nn.Conv3d up to the rounding of another summation order.
     """
@@ -32,7 +32,7 @@ class Conv3d(nn.Conv3d):
 
 
 class PointwiseConv3d(nn.Conv3d):
-    """1x1x1 convolution. In channels-last on the CPU it is one product of matrices, and computed so.
+    """A 1x1x1 convolution. In channels-last on the CPU it is one product of matrices, and computed so.
 
     Torch's own is several times slower on one thread, and hands out another memory format than it was given.
     """
@@ -69,14 +69,17 @@ class _OneDnnConvolution(torch.autograd.Function):
 
 
 def _in_format_of(tensor: Tensor, grad: Tensor | None) -> Tensor | None:
-    """oneDNN hands out plain contiguous gradients for an input in its own layout."""
+    """The gradient in the tensor's memory format: oneDNN hands out plain contiguous ones for its own layout."""
     if grad is None or not tensor.is_contiguous(memory_format=torch.channels_last_3d):
         return grad
     return grad.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _onednn_would_be_wrong(x: Tensor) -> bool:
-    """In bf16, for X = 2, its gradient of the weight is uninitialised memory (oneDNN 3.12, AVX-512 without bf16)."""
+    """Whether oneDNN's gradient of the weight would be uninitialised memory: in bf16 on the CPU, for X = 2.
+
+    Seen in oneDNN 3.12, on processors with AVX-512 that have no bf16 instructions.
+    """
     if x.device.type != "cpu" or x.shape[2] != 2:
         return False
     autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
@@ -84,9 +87,11 @@ def _onednn_would_be_wrong(x: Tensor) -> bool:
 
 
 def _torch_would_be_slow(x: Tensor) -> bool:
+    """Whether torch would keep this sample from oneDNN, for being small and alone."""
     # a compiler sees, and lowers, torch's own convolution; autocast casts what that is given
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
     lone_cpu_sample = x.device.type == "cpu" and x.dtype == torch.float32 and len(x) == 1
     small = x.shape[1] * x.shape[2] * x.shape[3] <= TORCH_MINIMUM
-    return lone_cpu_sample and small and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    has_onednn = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    return lone_cpu_sample and small and has_onednn

@@ -12,13 +12,13 @@ from torch import Tensor
 
 
 def halved(x: Tensor) -> Tensor:
-    """The maximum of each 2 x 2 x 2 voxels. x: [n, C, X, Y, Z] with X, Y and Z even"""
+    """Takes the maximum of each 2 x 2 x 2 voxels: [n, C, X, Y, Z] with X, Y, Z even -> [n, C, X/2, Y/2, Z/2]."""
     with torch.autocast(x.device.type, enabled=False):
         return _halved_by_hand(x) if _has_to_be_deterministic(x) else F.max_pool3d(x, 2)
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Trilinear interpolation to twice the size, voxels' corners aligned. x: [n, C, X, Y, Z]"""
+    """Interpolates trilinearly, the volume's outer faces staying in place: [n, C, X, Y, Z] -> [n, C, 2X, 2Y, 2Z]."""
     with torch.autocast(x.device.type, enabled=False):
         if _has_to_be_deterministic(x):
             return _doubled_by_hand(x)
@@ -30,13 +30,15 @@ def _has_to_be_deterministic(x: Tensor) -> bool:
 
 
 def _halved_by_hand(x: Tensor) -> Tensor:
-    """Where several voxels have the maximum, they share its gradient; max_pool3d gives it to the first."""
+    """Pools by slicing. Voxels that have the maximum together share its gradient; max_pool3d gives it to the first."""
     corners = [x[:, :, i::2, j::2, k::2] for i in range(2) for j in range(2) for k in range(2)]
     return torch.stack(corners).amax(dim=0)
 
 
 def _doubled_by_hand(x: Tensor) -> Tensor:
-    """Along each axis: a new voxel is three parts of the old one that it lies in, and one of the nearest beside it."""
+    """Interpolates along one axis after the other: a new voxel is three parts of the old one that it lies in, and one
+    part of the nearest old one beside it.
+    """
     for axis in (2, 3, 4):
         size = x.shape[axis]
         before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, size - 1)], dim=axis)

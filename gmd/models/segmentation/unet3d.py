@@ -6,11 +6,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gmd.data.pairs import Pairs
-from gmd.models.dynamic_sharing import ModalityGroupNorm, mean_fusion
+from gmd.models.modality_norms import ModalityGroupNorm
 from gmd.models.segmentation.conv import Conv3d, PointwiseConv3d
+from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.models.segmentation.resampling import doubled, halved
-from gmd.subsets import Subset
 
 PUBLISHED_CHANNELS = (32, 64, 128, 256, 512)  # width 1
 # Regions are a few per cent of the voxels. From that prior (Lin et al., ICCV 2017, section 3.3) the background is right
@@ -18,7 +17,7 @@ PUBLISHED_CHANNELS = (32, 64, 128, 256, 512)  # width 1
 PRIOR_LOGIT = -3.0
 
 
-class UNet3d(nn.Module):
+class UNet3d(SegmentationNetwork):
     """U-Net of Dynamic Sharing (Wang et al., AAAI 2024): shared 3-D convolutions, one GroupNorm affine per modality.
 
     Args:
@@ -46,12 +45,8 @@ class UNet3d(nn.Module):
     def forward(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
         return self.head(self.features(volumes, modality))
 
-    def fuse(self, outputs: Pairs, subset: Subset | None = None) -> tuple[Tensor, list[int]]:
-        """The mean over `subset`, for the samples that have all of it, or over what each has: [b, ...] and samples."""
-        return mean_fusion(outputs, subset)
-
     def features(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
-        """What `head` makes the logits of: [n, C, X, Y, Z], with the channels of the finest level."""
+        """Computes what `head` makes the logits of: [n, C, X, Y, Z], with the channels of the finest level."""
         if volumes.ndim != 5 or volumes.shape[1] != 1 or any(s % self.stride for s in volumes.shape[2:]):
             raise ValueError(
                 f"volumes: expected [n, 1, X, Y, Z] with X, Y, Z multiples of {self.stride}, got {list(volumes.shape)}"
@@ -67,15 +62,17 @@ class UNet3d(nn.Module):
 
 
 class Head(PointwiseConv3d):
-    """The last layer. Whoever resets it, a copy as CGGM's classifiers are say, starts from the prior again."""
+    """The last layer, from features to logits. A reset copy of it, such as CGGM's, starts from the prior again."""
 
     def reset_parameters(self) -> None:
+        """Draws the weights anew, and sets every bias to the logit of the prior."""
         super().reset_parameters()
+        assert self.bias is not None  # torch leaves it out only where a convolution is asked to have none
         nn.init.constant_(self.bias, PRIOR_LOGIT)
 
 
 class DoubleConv(nn.Module):
-    """Twice: 3x3x3 convolution (shared), GroupNorm with the modality's own affine and ReLU."""
+    """One level of the U-Net: twice a shared 3x3x3 convolution, GroupNorm with the modality's own affine, and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, num_modalities: int):
         super().__init__()

@@ -3,21 +3,21 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmd.models.dynamic_sharing import ModalityLayerNorm
+from gmd.models.modality_norms import ModalityLayerNorm
 
-EXPANSION = 2  # of the MLP between its two layers; the sets are small, and 4 would be half of all the work
+EXPANSION = 2  # the MLP is twice as wide between its layers; the usual 4 would be half of all the work
 
 
 class Encoder(nn.Module):
-    """Pre-norm transformer (Xiong et al., ICML 2020): blocks, then a last LayerNorm.
+    """A pre-norm transformer (Xiong et al., ICML 2020): blocks, then a last LayerNorm.
 
     Args:
-        num_modalities: how many share it. An encoder of a modality's own serves one, with index 0.
-        width: of the tokens, a multiple of `heads`.
+        num_modalities: how many modalities share it. An encoder of a modality's own serves one, with index 0.
+        width: d of the tokens, a multiple of `heads`.
         layers: number of blocks.
-        heads: of the attention.
-        dropout: rate, of what each block adds to the tokens, see SequenceDropout. The attention's own weights are left
-            whole: torch has no fused attention on the CPU that drops some.
+        heads: number of the attention's heads.
+        dropout: rate at which what a block adds to the tokens loses features, see SequenceDropout. The attention's own
+            weights are left whole: torch has no fused attention on the CPU that drops some.
     """
 
     def __init__(self, num_modalities: int, width: int, layers: int, heads: int, dropout: float):
@@ -26,9 +26,10 @@ class Encoder(nn.Module):
         self.norm = ModalityLayerNorm(width, num_modalities)
 
     def forward(self, tokens: Tensor, modality: int, mask: Tensor | None = None) -> Tensor:
-        """tokens [n, L, d] float, mask [n, L] bool, True for the tokens that are attended to (None: all) -> [n, L, d]
+        """Lets the tokens of each sequence attend to one another: [n, L, d] floating -> [n, L, d].
 
-        Each sequence has to have a token that is attended to.
+        modality: the index of the one that all the sequences are of
+        mask: [n, L] bool, True for the tokens that are attended to, of which every sequence has to have one; None: all
         """
         mask = None if mask is None else mask[:, None, None]  # the same for all heads and queries
         for block in self.blocks:
@@ -37,7 +38,7 @@ class Encoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, then an MLP; each reads the normalised tokens and adds to them."""
+    """Self-attention, then an MLP; both read the normalised tokens and add to the tokens what they make of them."""
 
     def __init__(self, num_modalities: int, width: int, heads: int, dropout: float):
         super().__init__()
@@ -63,11 +64,11 @@ class Block(nn.Module):
 
 
 class SequenceDropout(nn.Dropout1d):
-    """Drops features of a sequence at all of its steps together (Gal and Ghahramani, NeurIPS 2016).
+    """Dropout of a sequence's features at all of its steps together (Gal and Ghahramani, NeurIPS 2016).
 
     Drawing a number for each step would take a CPU as long as all the rest of a forward pass.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[n, L, d] -> [n, L, d]"""
+        """Drops features of tokens [n, L, d] while training; returns the same shape."""
         return super().forward(tokens.transpose(1, 2)).transpose(1, 2)

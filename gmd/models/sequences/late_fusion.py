@@ -1,4 +1,4 @@
-"""A network with an encoder for each modality, and a transformer that fuses what these say."""
+"""A network with an encoder for each modality, and a transformer that fuses their features."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gmd.data.pairs import Pairs
-from gmd.models.sequences.branches import BranchNetwork
+from gmd.models.sequences.branch_network import BranchNetwork
 from gmd.models.sequences.encoder import Encoder
 from gmd.subsets import Subset
 
@@ -36,7 +36,7 @@ class LateFusionTransformer(BranchNetwork):
         self.origins = nn.ParameterList(0.02 * torch.randn(width) for _ in self.modalities)
         self.fusion = Encoder(1, width, FUSION_LAYERS, heads, dropout)
 
-    def fuse(self, outputs: Pairs, subset: Subset | None = None) -> tuple[Tensor, list[int]]:
+    def fuse(self, outputs: Pairs[Tensor], subset: Subset | None = None) -> tuple[Tensor, list[int]]:
         if subset is not None:
             rows, samples = outputs.rows(subset)
             return self._fused(self._tokens(subset, rows), None), samples
@@ -46,12 +46,15 @@ class LateFusionTransformer(BranchNetwork):
         return self._fused(self._tokens(outputs.values, rows), mask), list(range(outputs.num_samples))
 
     def _tokens(self, modalities: Iterable[str], rows: list[Tensor]) -> Tensor:
-        """S times [b, ..., d] -> [b, ..., S, d]"""
+        """Makes the features of S modalities, each [b, ..., d], tokens that know their modality: [b, ..., S, d]."""
         origins = [self.origins[self.modalities.index(m)] for m in modalities]
         return torch.stack([row + origin for row, origin in zip(rows, origins, strict=True)], dim=-2)
 
     def _fused(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """tokens [b, ..., S, d], mask [b, S] bool, True for the tokens that are there (None: all) -> [b, ..., d]"""
+        """Fuses the S tokens of each sample and step: [b, ..., S, d] -> [b, ..., d].
+
+        mask: [b, S] bool, True for the tokens that are there; None if all are
+        """
         flat = tokens.flatten(0, -3)
         if mask is None:
             fused = self.fusion(flat, 0).mean(dim=1)

@@ -1,6 +1,6 @@
-"""What can be learnt: segmentation, sentiment, digits."""
+"""What can be learnt, each with its data, network, losses and score: segmentation, sentiment, digits."""
 
-from gmd.config import TrainBrats, TrainConfig
+from gmd.config import TrainBrats, TrainConfig, TrainSequences
 from gmd.training.tasks.task import Task, Validation
 
 
@@ -13,6 +13,7 @@ def open_task(config: TrainConfig) -> Task:
         return BratsTask(config)
     from gmd.training.tasks.sequences import SequenceTask
 
+    assert isinstance(config, TrainSequences)  # all other tasks are on sequences
     return SequenceTask(config)
 
 

@@ -1,38 +1,46 @@
-"""Sentiment and digits: transformers on sequences of text, audio, images."""
+"""The tasks on sequences, sentiment and digits: transformers on sequences of text, audio, images."""
 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gmd.config import TrainDigits, TrainSequences
+from gmd.config import TrainDigits, TrainSentiment, TrainSequences
+from gmd.data.padded import Padded
 from gmd.data.pairs import Pairs
 from gmd.data.sequences.batches import SequenceBatches
-from gmd.data.sequences.missing import make_absent
-from gmd.data.sequences.reading import read_sequences
-from gmd.data.sequences.samples import Sample, SequenceData, as_classes
+from gmd.data.sequences.missing_modalities import make_absent
+from gmd.data.sequences.samples import SPLITS, Sample, SequenceData, as_classes
+from gmd.data.sequences.sequence_files import read_sequences
 from gmd.errors import UserError
-from gmd.models.dynamic_sharing import run_modalities
-from gmd.models.sequences.network import input_statistics
+from gmd.models.multimodal import run_modalities
+from gmd.models.sequences.input_statistics import input_statistics
+from gmd.models.sequences.network import SequenceNetwork
 from gmd.scoring.sequences.prediction import predict_samples
-from gmd.scoring.sequences.tables import mean_over_subsets, subset_rows
+from gmd.scoring.sequences.tables import mean_over_subsets, subset_table
 from gmd.subsets import Subset, all_subsets
 from gmd.training.networks import build_sequence_network
 from gmd.training.tasks import criteria
 from gmd.training.tasks.task import Batch, Task, Validation
 
-SPLITS = ("train", "validation", "test")
+# criterion, metric and score
 REGRESSION = (criteria.absolute_error, criteria.negative_error, criteria.closeness)
 CLASSES = (criteria.cross_entropy, criteria.accuracy, criteria.probability)
 
 
-class SequenceTask(Task):
-    """Sequences in memory -> one prediction for each, or for each of their steps."""
+class SequenceTask(Task[SequenceNetwork, Padded]):
+    """Learns a score or a class of each sequence, or of each of its steps, from sequences in memory.
+
+    Its targets are [n] or [n, L]: float32 scores or int64 classes, see `gmd.training.tasks.criteria`; its predictions
+    have a last dimension more, of the classes, or of 1.
+    Raises UserError for data that cannot be used.
+    """
+
+    config: TrainSequences
 
     def __init__(self, config: TrainSequences):
-        """Raises UserError for data that cannot be used."""
         self.data = read_data(config)
         self.config = replace(config, data=config.data.resolve())
         self.criterion, self.metric, self.score = CLASSES if self.data.classes else REGRESSION
@@ -45,8 +53,8 @@ class SequenceTask(Task):
     def described(self) -> dict:
         data = self.data
         named = {split: [{"name": sample.name} for sample in data.splits[split]] for split in SPLITS}
-        about = {"features": data.features, "classes": data.classes and list(data.classes), "per_step": data.per_step}
-        about["checksum"] = checksum(data)
+        shape = {"features": data.features, "classes": data.classes and list(data.classes), "per_step": data.per_step}
+        about = shape | {"checksum": checksum(data)}
         return {"data": str(self.config.data), "about": about, "notes": list(data.notes)} | named
 
     def notes(self) -> list[str]:
@@ -54,48 +62,57 @@ class SequenceTask(Task):
         missing = [f"training samples lack each modality with probability {rate:g}, decided by --seed"] if rate else []
         return [*self.data.notes, *missing]
 
-    def build_network(self) -> nn.Module:
+    def build_network(self) -> SequenceNetwork:
         network = build_sequence_network(self.config, self.described()["about"])
         network.set_input_statistics(input_statistics(self._training))
         return network
 
-    def batches(self, epoch: int, start: int = 0) -> Iterable[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterable[Batch[Padded]]:
         self._batches.epoch, self._batches.start = epoch, start
         return self._batches
 
-    def to_device(self, inputs: Pairs, targets: Tensor, device: torch.device) -> Batch:
+    def to_device(self, inputs: Pairs[Padded], targets: Tensor, device: torch.device) -> Batch[Padded]:
         return replace(inputs, values={m: value.to(device) for m, value in inputs.values.items()}), targets.to(device)
 
-    def outputs(self, network: nn.Module, inputs: Pairs) -> Pairs:
+    def outputs(self, network: SequenceNetwork, inputs: Pairs[Padded]) -> Pairs[Tensor]:
+        """Runs the network and returns each modality's features, which are fused before the head."""
         outputs = run_modalities(network, inputs)
         return replace(outputs, values={m: value.float() for m, value in outputs.values.items()})
 
-    def predict(self, network: nn.Module, outputs: Pairs, subset: Subset | None) -> tuple[Tensor, list[int]]:
+    def predict(
+        self, network: SequenceNetwork, outputs: Pairs[Tensor], subset: Subset | None
+    ) -> tuple[Tensor, list[int]]:
         fused, samples = network.fuse(outputs, subset)
         return network.head(fused), samples
 
-    def validate(self, network: nn.Module) -> Validation:
-        """Means over the subsets of the modalities that exist."""
+    def validate(self, network: SequenceNetwork) -> Validation:
+        """Measures the validation samples' metrics, means over the subsets that exist. `score_name` is one of them."""
         modalities = self.config.modalities
         predictions = predict_samples(network, self.data.splits["validation"], all_subsets(modalities), self.config)
-        means = mean_over_subsets(subset_rows(predictions, modalities, self.data.classes))
+        means = mean_over_subsets(subset_table(predictions, modalities, self.data.classes))
         return Validation(means[self.score_name], means)
 
 
 def read_data(config: TrainSequences) -> SequenceData:
-    """As the run's configuration asks for it: its modalities only, and classes if these are its targets."""
+    """Reads the data of a run: its modalities only, and classes in place of scores if these are its targets.
+
+    Raises UserError for data that cannot be used.
+    """
     if isinstance(config, TrainDigits):
         from gmd.data.sequences.digits import read_digits  # brings scikit-learn, which sentiment does without
 
         data = read_digits(config.data, config.seed)
     else:
         data = read_sequences(config.data, config.seed)
-        data = as_classes(data) if config.target == "sign" else data
+        data = as_classes(data) if isinstance(config, TrainSentiment) and config.target == "sign" else data
     return with_modalities(data, config.modalities)
 
 
 def with_modalities(data: SequenceData, modalities: tuple[str, ...]) -> SequenceData:
-    """Those asked for; a sample that has none of them is left out, and counted. Raises UserError for unknown ones."""
+    """Returns the data with these modalities only. Samples that have none of them are left out, and noted.
+
+    Raises UserError for a modality that the data do not have, or if no sample of a split is left.
+    """
     if unknown := [m for m in modalities if m not in data.features]:
         known = ", ".join(data.features)
         raise UserError(f"--modalities: the data have no {' or '.join(unknown)}, expected some of {known}")
@@ -111,12 +128,12 @@ def with_modalities(data: SequenceData, modalities: tuple[str, ...]) -> Sequence
 
 
 def checksum(data: SequenceData) -> str:
-    """Of all values and targets: data that were changed under the same names are not the same data."""
+    """Returns a checksum of all values and targets, which differs for other data under the same names."""
     digest = hashlib.blake2b(digest_size=8)
     for split in SPLITS:
         for sample in data.splits[split]:
             for tensor in (*sample.values.values(), sample.target):
-                digest.update(tensor.contiguous().numpy())
+                digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -2,33 +2,40 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gmd.config import TrainConfig
-from gmd.data.pairs import Pairs
+from gmd.data.pairs import Pairs, Values
+from gmd.models.multimodal import MultimodalNetwork
 from gmd.subsets import Subset
-from gmd.surgery.losses import Criterion
+from gmd.surgery import Criterion
 
-Batch = tuple[Pairs, Tensor]
+Network = TypeVar("Network", bound=MultimodalNetwork)
+Batch = tuple[Pairs[Values], Tensor]  # the inputs of a batch, and the targets of its samples
 
 
 class Validation(NamedTuple):
-    """score: the one that chooses the best epoch, higher is better; metrics: all, by name."""
+    """What a validation measured.
+
+    Attributes:
+        score: the one that chooses the best epoch, higher is better.
+        metrics: all that was measured, by name.
+    """
 
     score: float
     metrics: dict[str, float]
 
 
-class Task(ABC):
-    """The data of a run, read and split.
+class Task(ABC, Generic[Network, Values]):
+    """The data of a run, read and split, and how a network of the task learns from them.
 
     Attributes:
         config: the run's, with what the data say pinned down.
         steps_per_epoch: optimizer steps, of mla rounds of them.
-        score_name: of the validation's score, for people.
+        score_name: the name of the validation's score, for people.
         score_title: the same with what it is a mean of.
         criterion: the loss of predictions [b, ...] and targets [b, ...].
         metric: how good the predictions are, without gradient; higher is better.
@@ -45,33 +52,39 @@ class Task(ABC):
 
     @abstractmethod
     def described(self) -> dict:
-        """For `splits.json`: the cases of each split, and what building the network takes besides the configuration."""
+        """Returns what `splits.json` says: the cases of each split, and what else building the network takes."""
 
     @abstractmethod
     def notes(self) -> list[str]:
-        """What the user should know of the data before training begins."""
+        """Returns sentences on what the user should know of the data before training begins."""
 
     @abstractmethod
-    def build_network(self) -> nn.Module:
-        """With torch's current random state, on the CPU."""
+    def build_network(self) -> Network:
+        """Builds the network on the CPU, with initial weights from torch's current random state."""
 
     @abstractmethod
-    def batches(self, epoch: int, start: int = 0) -> Iterable[Batch]:
-        """Of one epoch: the same whenever it is asked for; without the first `start`, which cost nothing then.
+    def batches(self, epoch: int, start: int = 0) -> Iterable[Batch[Values]]:
+        """Returns the batches of an epoch but for the first `start`, which cost nothing then.
 
-        Nothing may be drawn from torch's own generator, or a resumed epoch is another one.
+        They are the same whenever they are asked for. Nothing may be drawn from torch's own generators for them, or a
+        resumed epoch would be another one.
         """
 
     @abstractmethod
-    def to_device(self, inputs: Pairs, targets: Tensor, device: torch.device) -> Batch: ...
+    def to_device(self, inputs: Pairs[Values], targets: Tensor, device: torch.device) -> Batch[Values]:
+        """Returns a batch on the network's device."""
 
     @abstractmethod
-    def outputs(self, network: nn.Module, inputs: Pairs) -> Pairs:
-        """float32 outputs of the modalities, at which their paths end."""
+    def outputs(self, network: Network, inputs: Pairs[Values]) -> Pairs[Tensor]:
+        """Runs the network and returns the float32 outputs of the modalities, at which their paths end."""
 
     @abstractmethod
-    def predict(self, network: nn.Module, outputs: Pairs, subset: Subset | None) -> tuple[Tensor, list[int]]:
-        """Predictions [b, ...] from a subset of the modalities and the b samples that have it; None: what each has."""
+    def predict(self, network: Network, outputs: Pairs[Tensor], subset: Subset | None) -> tuple[Tensor, list[int]]:
+        """Returns predictions [b, ...] from a subset of the modalities, and the b samples that have all of it.
+
+        subset: None takes, for every sample, all modalities that this sample has.
+        """
 
     @abstractmethod
-    def validate(self, network: nn.Module) -> Validation: ...
+    def validate(self, network: Network) -> Validation:
+        """Scores the network on the validation split."""

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from gmd.data.segmentation.batches import collate
 from gmd.data.segmentation.cases import BRATS_MODALITIES, Case, find_cases
 from gmd.data.segmentation.labels import SCHEMES, LabelScheme
-from gmd.data.segmentation.patches import RandomPatches, collate
+from gmd.data.segmentation.patches import RandomPatches
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 

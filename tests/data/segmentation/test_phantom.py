@@ -15,6 +15,7 @@ from gmd.data.segmentation import phantom
 from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
 from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.phantom import make_phantom, write_phantoms
+from gmd.data.segmentation.phantom_scan import LOOKS
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 
@@ -64,9 +65,9 @@ def test_arrays_are_like_skull_stripped_scans(made):
 
 
 def test_no_voxel_of_the_brain_is_0_however_dark(monkeypatch):
-    look = phantom._LOOKS["plain"]
+    look = LOOKS["plain"]
     dark = look.intensity | {"flair": (0,) * 9}
-    monkeypatch.setitem(phantom._LOOKS, "plain", look._replace(intensity=dark, noise=dict.fromkeys(look.noise, 0.01)))
+    monkeypatch.setitem(LOOKS, "plain", look._replace(intensity=dark, noise=dict.fromkeys(look.noise, 0.01)))
     images, _ = make_phantom((16, 16, 16), seed=0, index=0)
     np.testing.assert_array_equal(images["flair"] > 0, images["t1"] > 0)
 
@@ -101,7 +102,7 @@ def test_flair_contrast_to_noise_is_about_four_or_more(made):
     for images, labels in made:
         gain = healthy_median(images["flair"], labels) / 700
         tumour, healthy = np.median(images["flair"][labels > 0]), healthy_median(images["flair"], labels)
-        assert (tumour - healthy) / (gain * phantom._LOOKS["plain"].noise["flair"]) > 4
+        assert (tumour - healthy) / (gain * LOOKS["plain"].noise["flair"]) > 4
 
 
 def test_t2_shows_fluid_as_bright_as_tumour_and_flair_shows_it_dark(made):

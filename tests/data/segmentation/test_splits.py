@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmd.data.segmentation.cases import Case
-from gmd.data.segmentation.splits import Splits, all_cases, fold_cases, patient_of, split_cases
+from gmd.data.segmentation.cross_validation import all_cases, fold_cases
+from gmd.data.segmentation.patients import patient_of
+from gmd.data.segmentation.splits import Splits, split_cases
 from helpers.nifti_cases import BRATS15, empty_case, error_of, names, real_data
 
 
@@ -143,7 +145,7 @@ def test_each_patient_is_tested_on_in_exactly_one_fold(examinations: list[int], 
         for visit in range(visits)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gmd.data.segmentation.splits.find_cases", lambda *_: (cases, "brats2023"))
+        patch.setattr("gmd.data.segmentation.cross_validation.find_cases", lambda *_: (cases, "brats2023"))
         drawn = folds_on("/nowhere", folds, seed=seed)
         cases = order.sample(cases, len(cases))
         again = folds_on("/nowhere", folds, seed=seed)

@@ -6,8 +6,8 @@ import torch
 from sklearn.linear_model import RidgeCV
 
 from gmd.data.sequences.phantom import LENGTHS, PARTS, decode, make_sample, write_sentiment_phantom
-from gmd.data.sequences.reading import read_sequences
 from gmd.data.sequences.samples import SENTIMENT_MODALITIES
+from gmd.data.sequences.sequence_files import read_sequences
 from helpers.nifti_cases import error_of
 from helpers.sequence_cases import all_samples
 

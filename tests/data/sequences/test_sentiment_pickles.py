@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gmd.data.sequences.padding import padded_in_front, unpadded
-from gmd.data.sequences.reading import read_sequences
+from gmd.data.sequences.sequence_files import read_sequences
+from gmd.data.sequences.unpadding import padded_in_front, unpadded
 from helpers.nifti_cases import error_of
 from helpers.sequence_cases import FEATURES, SIZES, SPLIT_OF, mmsa, mult, padded, write_pickle
 

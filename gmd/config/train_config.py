@@ -1,0 +1,192 @@
+"""The options that every training has, whatever it learns."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+
+import torch
+from typeguard import TypeCheckError, check_type
+
+from gmd.errors import UserError
+from gmd.models.precision import Precision
+from gmd_kernels import MAX_OBJECTIVES
+
+# A resumed run is the same run when these change: they say where and when, not what is computed.
+MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume")
+
+Method = Literal["joint", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
+
+Config = TypeVar("Config", bound="TrainConfig")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The options that all tasks share; each task has those of its data and its network besides.
+
+    The text below a field is its --help.
+    """
+
+    data: Path
+    """Where the data are."""
+    out: Path
+    """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
+    method: Method = "gmd"
+    """joint: loss on all modalities; enumerate: mean of the losses of all subsets; gmd: surgery on these. cggm: joint,
+    the modalities balanced by how fast each improves; cggm-gmd: the same around gmd; ogm-ge: joint, the modality that
+    is ahead slowed down; mla: one modality after the other."""
+    modalities: tuple[str, ...] = ()
+    """The modalities that the network has."""
+    epochs: int = 100
+    """Passes over the training cases; the learning rate decays to 0 over them."""
+    batch: int = 1
+    """Samples per step."""
+    lr: float = 1e-3
+    """Learning rate of AdamW at the start."""
+    weight_decay: float = 1e-5
+    """Weight decay of AdamW."""
+    precision: Precision = "fp32"
+    """Of the network; losses and parameters stay fp32. bf16: half the memory, and faster on GPUs since 2020 and CPUs
+    with bf16 instructions (AMX, AVX-512 BF16). fp16: for older GPUs; losses are scaled, steps that overflow skipped."""
+    granularity: Literal["model", "module", "tensor"] = "model"
+    """What gmd projects as one gradient: the whole model's, each module's or each tensor's. Conflicts that cancel out
+    over the model show in its parts; the time is the same."""
+    tol: float = 0.0
+    """Error, relative in norm, up to which gmd may compress the objectives' gradients before it back-propagates them.
+    0: exact. From 0.01 on a step takes a fraction of the backward passes."""
+    rho: float = 1.3
+    """cggm: strength of the modulation of the gradient's magnitude; 0 leaves it out."""
+    lam: float = 0.1
+    """cggm: weight of the loss on the gradient's direction; 0 leaves it out."""
+    direction: Literal["gradient", "weights"] = "gradient"
+    """cggm: cosines between the gradients of the classifiers and the fusion, or the cheaper ones of their weights."""
+    balance: Literal["smooth", "published"] = "smooth"
+    """cggm: how fast a modality improves is averaged over steps and bounded, or the published difference of two
+    batches, which is noise."""
+    seed: int = 0
+    """Of everything random: splits, initial weights, order of the data, order of the projections."""
+    max_bad_steps: int = 10
+    """Stop after so many steps in a row that were skipped because a loss or a gradient was not finite."""
+    validate_every: int = 5
+    """Epochs between validations; the last epoch is always validated."""
+    patience: int | None = None
+    """Stop when so many validations in a row were no better than the best before them; by default after --epochs."""
+    deterministic: bool = False
+    """On a GPU: the same bits in every run, slower; what has no such way there is an error. A CPU always does so."""
+    device: str = "auto"
+    """auto: a GPU if there is one. Or cpu, cuda, cuda:1, ..."""
+    resume: bool = False
+    """Go on with the run in --out where it was stopped; on the same machine, bit for bit as if it had not been."""
+
+    TASK: ClassVar[str]
+    POSITIVE: ClassVar[tuple[str, ...]] = ("epochs", "batch", "lr", "max_bad_steps", "validate_every", "patience")
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("weight_decay", "seed", "tol", "rho", "lam")
+    # options that mean something to some methods only, and these methods
+    FOR: ClassVar[dict[str, tuple[str, ...]]] = {
+        "granularity": ("gmd", "cggm-gmd"),
+        "tol": ("gmd", "cggm-gmd"),
+        "rho": ("cggm", "cggm-gmd"),
+        "lam": ("cggm", "cggm-gmd"),
+        "direction": ("cggm", "cggm-gmd"),
+        "balance": ("cggm", "cggm-gmd"),
+    }
+
+    def check(self) -> None:
+        """Raises UserError for a value that cannot work, before anything is read or written."""
+        self._check_numbers()
+        methods = self.methods()
+        check_option(self.method in methods, "method", self.method, f"one of {', '.join(methods)} for this task")
+        self._check_modalities()
+        for name, ones in self.FOR.items():
+            given, ordinary = getattr(self, name), getattr(type(self), name)
+            expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
+            check_option(self.method in ones or given == ordinary, name, given, expected)
+        self.torch_device()
+
+    def _check_numbers(self) -> None:
+        for name in self.POSITIVE:
+            value = getattr(self, name)
+            check_option(value is None or 0 < value < math.inf, name, value, "a number above 0")
+        for name in self.NOT_NEGATIVE:
+            check_option(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
+        check_option(self.seed < 2**32, "seed", self.seed, "less than 2^32")
+        check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
+
+    def _check_modalities(self) -> None:
+        distinct = len(set(self.modalities)) == len(self.modalities) > 0
+        check_option(distinct, "modalities", self.modalities, "at least one name, and none of them twice")
+        most = MAX_OBJECTIVES.bit_length() - 1
+        few_enough = self.method not in self.FOR["tol"] or len(self.modalities) <= most
+        expected = f"at most {most} for {self.method}, whose objectives are their subsets"
+        check_option(few_enough, "modalities", self.modalities, expected)
+        enough = not self.method.startswith("cggm") or len(self.modalities) > 1
+        expected = f"at least two for {self.method}, which balances one against the others"
+        check_option(enough, "modalities", self.modalities, expected)
+
+    @classmethod
+    def methods(cls) -> tuple[str, ...]:
+        """The methods that the task allows."""
+        return get_args(get_type_hints(cls)["method"])
+
+    def torch_device(self) -> torch.device:
+        """The device that `device` names. Raises UserError if it is not there."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
+            reason = str(error).splitlines()[0]
+            raise UserError(f"--device: {self.device} cannot be used ({reason}); give auto, cpu or a GPU") from error
+        return torch.device(self.device)
+
+    def to_dict(self) -> dict:
+        """The options as plain values, as JSON has them, and the task."""
+        return {"task": self.TASK} | {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls: type[Config], values: dict, source: str | Path) -> Config:
+        """The inverse of `to_dict`.
+
+        Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
+        """
+        values = {key: value for key, value in values.items() if key != "task"}
+        expected = {field.name for field in dataclasses.fields(cls)}
+        if odd := sorted(expected.symmetric_difference(values)):
+            raise UserError(f"{source}: written by another version of gmd: it differs in {', '.join(odd)}; train anew")
+        types = get_type_hints(cls)
+        return cls(**{key: _typed(value, types[key], key, source) for key, value in values.items()})
+
+
+def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
+    """Says in which options two configurations differ, those of MAY_CHANGE left out: `"width: 0.5 here, 1.0 there"`."""
+    a, b = ours.to_dict(), theirs.to_dict()
+    fields = (key for key in a | b if key not in MAY_CHANGE)
+    return [f"{key}: {a.get(key)} here, {b.get(key)} there" for key in fields if a.get(key) != b.get(key)]
+
+
+def words(values: object) -> str:
+    """The value of an option as one would type it on the command line."""
+    return " ".join(map(str, values)) if isinstance(values, tuple) else str(values)
+
+
+def check_option(good: bool, name: str, got: object, expected: str) -> None:
+    """Raises UserError if the value is not good: which option, what it got, and what was expected."""
+    if not good:
+        raise UserError(f"--{name.replace('_', '-')}: got {words(got)}, expected {expected}")
+
+
+def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:
+    """The value of a YAML file as the field has it, of the type `wanted`. Raises UserError if it is none of these."""
+    converted = Path(value) if wanted is Path and isinstance(value, str) else value
+    converted = tuple(value) if isinstance(value, list) else converted
+    try:
+        return check_type(converted, wanted)
+    except TypeCheckError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{source}: {name}: got {value!r} ({reason}); mend it, or restore it from a copy") from error
+
+
+def _plain(value: object) -> object:
+    """The value of a field as JSON has it."""
+    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value

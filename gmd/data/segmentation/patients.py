@@ -1,0 +1,48 @@
+"""Who a case is of: patients are what splits are made of, since two examinations of one tell of each other."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from gmd.data.segmentation.cases import Case
+from gmd.errors import UserError
+
+_PATIENT = re.compile(
+    r"BraTS-\w+-\d+(?=-\d+$)|brats_\w+_pat\d+(?=_\d+$)|Brats1[789]_\w+(?=_\d+$)",
+    re.IGNORECASE,
+)
+
+
+def patient_of(case: Case) -> str:
+    """The patient of a case, as BraTS names the examinations; under other names each case is a patient of its own.
+
+    BraTS 2023 and later: `BraTS-GLI-00012-001`, BraTS 2013 and 2015: `brats_2013_pat0001_1`, `brats_tcia_pat105_0002`:
+    the last number is the examination, and a patient may have several. BraTS 2017-2019: `Brats18_TCIA01_131_1`, where
+    it is always 1. BraTS 2020 and 2021 (`BraTS20_Training_001`, `BraTS2021_00001`): the only number is the patient.
+    """
+    match = _PATIENT.search(case.name)
+    return match[0] if match else case.name
+
+
+def hold_out(patients: list[str], fraction: float, seed: int | list[int]) -> list[str]:
+    """Draws a fraction of the patients: at least one, and not all. There have to be two or more."""
+    count = min(max(1, round(fraction * len(patients))), len(patients) - 1)
+    return shuffled(patients, seed)[:count].tolist()
+
+
+def shuffled(patients: list[str], seed: int | list[int]) -> np.ndarray:
+    """The patients in an order that depends on the seed and on their order before, str [n]."""
+    return np.random.default_rng(seed).permutation(patients)
+
+
+def check_disjoint(groups: dict[str, list[Case]]) -> None:
+    """Raises UserError for a patient or a file in two groups: a link can give one examination two names."""
+    owner: dict[str | Path, str] = {}
+    for name, cases in groups.items():
+        for case in cases:
+            keys: list[str | Path] = [patient_of(case), *(path.resolve() for path in case.images.values())]
+            for key in keys:
+                other = owner.setdefault(key, name)
+                if other != name:
+                    raise UserError(f"{key} is in {other} and in {name} ({case.folder}); remove it from one")

@@ -1,0 +1,153 @@
+"""Sequences in a `.npz` without pickles: what `gmd convert` writes, and `gmd phantom --task sentiment`.
+
+With n samples, those of all splits one after the other:
+
+    version         int64 []        1
+    modalities      str [M]         in canonical order
+    classes         str [C]         only if the targets are classes
+    per_step        bool []         whether each step has a target
+    notes           str [K]         what was replaced or left out when the file was made
+    name            str [n]
+    split           str [n]         "train", "validation" or "test"
+    target          float32 or int64 [n], or [sum of target_length]: all samples' targets end to end
+    target_length   int64 [n]       only if per_step
+    <m>             float32 [sum of <m>_length, F_m], for each modality m: all samples' steps end to end
+    <m>_length      int64 [n]       0: the sample does not have this modality
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmd.data.sequences.checks import check_scores, check_splits, finite
+from gmd.data.sequences.npz import Arrays, check_arrays
+from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
+from gmd.errors import UserError
+from gmd.files import replacing
+
+VERSION = 1
+
+
+def is_converted(arrays: Arrays) -> bool:
+    """Whether these are the arrays of a file that `gmd convert` wrote."""
+    return "version" in arrays and "modalities" in arrays
+
+
+def check_new(out: Path) -> None:
+    """Raises UserError for a file that must not be written: of another kind, or there already."""
+    if out.suffix != ".npz":
+        raise UserError(f"{out}: expected a name that ends in .npz")
+    if out.exists():
+        raise UserError(f"{out}: is there already; give another name, or delete it first")
+
+
+def write_converted(data: SequenceData, out: Path) -> None:
+    """Writes data to a file, all of it or nothing; the same data give the same bytes.
+
+    out: its name, which has to end in .npz. Raises UserError as `check_new`.
+    """
+    check_new(out)
+    samples = [sample for split in SPLITS for sample in data.splits[split]]
+    arrays = {
+        "version": np.array(VERSION),
+        "modalities": np.array(list(data.features), str),
+        "per_step": np.array(data.per_step),
+        "notes": np.array(data.notes, str),
+        "name": np.array([sample.name for sample in samples], str),
+        "split": np.repeat(SPLITS, [len(data.splits[split]) for split in SPLITS]),
+        "target": np.concatenate([sample.target.reshape(-1).numpy() for sample in samples]),
+    }
+    if data.classes is not None:
+        arrays["classes"] = np.array(data.classes, str)
+    if data.per_step:
+        arrays["target_length"] = np.array([len(sample.target) for sample in samples])
+    for m, features in data.features.items():
+        none = torch.empty(0, features)
+        sequences = [sample.values.get(m, none).numpy() for sample in samples]
+        arrays[m] = np.concatenate(sequences)
+        arrays[f"{m}_length"] = np.array([len(sequence) for sequence in sequences])
+    with replacing(out) as unfinished:
+        np.savez(unfinished, allow_pickle=False, **arrays)
+
+
+def read_converted(path: Path, arrays: Arrays) -> SequenceData:
+    """Reads the data that `write_converted` wrote, bit for bit.
+
+    path: the file, for error messages; arrays: what is in it
+
+    Raises UserError: arrays that are missing, of another kind, or that do not belong together, targets out of range,
+        a sample without any modality or of length 0, an empty split, two samples of one name.
+    """
+    modalities, classes = _about(path, arrays)
+    per_step = bool(arrays["per_step"])
+    names = [str(name) for name in arrays["name"]]
+    if unknown := set(map(str, arrays["split"])) - set(SPLITS):
+        raise UserError(f"{path}: split {unknown.pop()!r} is unknown, expected one of {', '.join(SPLITS)}")
+    counts = arrays["target_length"] if per_step else np.ones(len(names), np.int64)
+    targets = _pieces(path, "target", arrays["target"], counts)
+    _check_targets(path, arrays["target"], np.repeat(names, counts).tolist(), classes)
+    values = {m: _pieces(path, m, arrays[m], arrays[f"{m}_length"]) for m in modalities}
+
+    splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+    for i, name in enumerate(names):
+        present = {m: values[m][i] for m in modalities if len(values[m][i])}
+        target = targets[i] if per_step else targets[i][0]
+        _check_sample(path, name, present, target)
+        splits[str(arrays["split"][i])].append(Sample(name, present, target))
+    check_splits(splits, path)
+    features = {m: arrays[m].shape[1] for m in modalities}
+    return SequenceData(features, classes, per_step, splits, tuple(str(note) for note in arrays["notes"]))
+
+
+def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | None]:
+    """The modalities and the classes of a file.
+
+    Raises UserError if an array is missing or of another kind, of those that they and `per_step` ask for.
+    """
+    check_arrays(path, arrays, {"version": ("i", 0), "modalities": ("U", 1), "per_step": ("b", 0)}, ())
+    if arrays["version"] != VERSION:
+        raise UserError(f"{path}: is of version {arrays['version']}, expected {VERSION}; convert it anew")
+    modalities = [str(m) for m in arrays["modalities"]]
+    each = {"name": ("U", 1), "split": ("U", 1)} | {f"{m}_length": ("i", 1) for m in modalities}
+    if arrays["per_step"]:
+        each["target_length"] = ("i", 1)
+    targets = {"target": ("i" if "classes" in arrays else "f", 1)}
+    sequences = {m: ("f", 2) for m in modalities}
+    texts = {"notes": ("U", 1)} | ({"classes": ("U", 1)} if "classes" in arrays else {})
+    check_arrays(path, arrays, each | targets | sequences | texts, tuple(each))
+    classes = tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else None
+    return modalities, classes
+
+
+def _pieces(path: Path, key: str, array: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, ...]:
+    """Cuts what lies end to end in `array` into sequences of these lengths, one for each sample.
+
+    Raises UserError if the lengths do not add up to the array's, or if a modality has values that are not finite.
+    """
+    if (lengths < 0).any() or lengths.sum() != len(array):
+        raise UserError(f"{path}: {key} has {len(array)} entries, but its lengths add up to {lengths.sum()}")
+    array, replaced = finite(array) if array.dtype.kind == "f" else (array.astype(np.int64), 0)
+    if replaced and key != "target":
+        raise UserError(f"{path}: {key} has {replaced} values that are NaN or infinite; convert its source anew")
+    return torch.from_numpy(array).split(lengths.tolist())
+
+
+def _check_targets(path: Path, targets: np.ndarray, names: list[str], classes: tuple[str, ...] | None) -> None:
+    """Raises UserError for a target out of range. names: of the sample that each target belongs to"""
+    if classes is None:
+        check_scores(targets, names, path)
+    elif len(wrong := np.flatnonzero((targets < 0) | (targets >= len(classes)))):
+        first = wrong[0]
+        raise UserError(f"{path}: the class of {names[first]} is {targets[first]}, expected 0 to {len(classes) - 1}")
+
+
+def _check_sample(path: Path, name: str, values: dict[str, Tensor], target: Tensor) -> None:
+    """Raises UserError for a sample without a modality, or one whose targets are not as many as its steps."""
+    if not values:
+        raise UserError(f"{path}: {name} has no modality, expected at least one")
+    lengths = {m: len(sequence) for m, sequence in values.items()}
+    if target.ndim and set(lengths.values()) != {len(target)}:
+        listed = ", ".join(f"{m}: {length}" for m, length in lengths.items())
+        raise UserError(f"{path}: {name} has {len(target)} targets, expected as many as it has steps ({listed})")

@@ -1,0 +1,197 @@
+"""Reading pickles from somebody else: data are read, code is refused by name.
+
+A pickle is a program: what it names, it may call. Here it may name only stand-ins of this file, which make arrays out
+of bytes after checking them. Not even numpy's own functions will do: `dtype.__setstate__` takes flags from the file, by
+which bytes can pass for pointers to Python objects.
+"""
+
+import math
+import pickle
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from gmd.errors import UserError
+
+# what unpickling garbage raises (found by flipping bits)
+_UNREADABLE = (
+    *(pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, ValueError, TypeError),
+    *(struct.error, AssertionError, MemoryError, OverflowError, OSError, RecursionError),
+)
+
+
+def read_pickle(path: Path) -> Any:
+    """Reads a pickle: arrays, lists, tuples, sets, dictionaries (ordered ones too), str, bytes, numbers, None.
+
+    Pickles of Python 2 and 3, of numpy 1 and 2, protocols 0 to 5; the bytes that Python 2 called `str` are read as
+    Latin-1. Arrays may hold numbers, truth values, str, bytes, or (with object arrays) again any of all this.
+    Raises UserError: a file that names anything else, or is damaged. Nothing of it has been executed then.
+    """
+    try:
+        with path.open("rb") as file:
+            return _DataUnpickler(file, encoding="latin1").load()
+    except _Refused as refused:
+        raise UserError(f"{path}: {refused}") from None
+    except _UNREADABLE as error:
+        raise UserError(
+            f"{path}: cannot be read as a pickle ({type(error).__name__}: {error!s:.200}); it may be cut off or damaged"
+        ) from error
+
+
+class _Refused(Exception):
+    """A pickle asks for what no pickle of data asks for.
+
+    This is no ValueError, so that nothing on the way takes it for an ordinary mishap.
+    """
+
+
+class _StandIn:
+    """What a pickle gets for a name it may use. It can be called, and nothing else: no attribute of it can be set."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable):
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> NoReturn:
+        raise _Refused("wants to change the functions it is read with; that is an attack, or a damaged file")
+
+
+class _DataUnpickler(pickle._Unpickler):
+    """An unpickler that gives out stand-ins for names, and refuses the rest.
+
+    It is Python's, as joblib's is: the one in C makes room for any place that a damaged file numbers, up to 60 GB.
+    """
+
+    def find_class(self, module: str, name: str) -> _StandIn:
+        """The stand-in for a name, whatever opcode asks for it. Raises _Refused for names that are not allowed."""
+        if (module, name) in _ALLOWED:
+            return _ALLOWED[module, name]
+        advice = "it holds tensors: save them as arrays, tensor.numpy()"
+        if module.partition(".")[0] != "torch":
+            advice = "only arrays, lists, dictionaries, str and numbers are read, for anything else may be code"
+        raise _Refused(f"refused, since it asks for {module}.{name}, and nothing was executed; {advice}")
+
+    def get_extension(self, code: int) -> NoReturn:
+        """Refuses numbers that stand for names, which Python would not ask for by name if they were resolved before."""
+        raise _Refused(f"refused, since it asks for extension code {code}, and nothing was executed")
+
+    def persistent_load(self, pid: Any) -> NoReturn:
+        """Refuses references to something outside of the pickle."""
+        raise _Refused(f"refused, since it refers to something outside of it ({pid!r:.80}), as torch.save does")
+
+
+class _Dtype:
+    """A numpy.dtype, by its name alone; only its byte order is taken from the state that follows."""
+
+    __slots__ = ("dtype",)
+
+    _PLAIN = re.compile(r"\?|b1|[iu][1248]|f(2|4|8|12|16)|[SU][0-9]{1,6}|O8?")
+
+    def __init__(self, name: Any, align: Any = False, copy: Any = True):
+        if not (isinstance(name, str) and self._PLAIN.fullmatch(name)):
+            raise _Refused(f"refused, since it holds an array of dtype {name!r:.80}, expected numbers or str")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple) -> None:
+        # (version, byte order, subdtype, names, fields, size, alignment, flags, metadata): most are implied by the name
+        if any(part is not None for part in (*state[2:5], *state[8:])):
+            raise _Refused("refused, since it holds an array with fields or metadata, expected plain numbers or str")
+        if state[1] not in ("<", ">", "=", "|"):
+            raise ValueError(f"byte order {state[1]!r:.80}")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array whose state is checked before numpy gets it."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, content = state
+        _check_shape(shape)
+        dtype = _checked_dtype(dtype)
+        if isinstance(content, str):  # bytes, for Python 2
+            content = content.encode("latin1")
+        expected = list if dtype.hasobject else bytes
+        count = math.prod(shape)
+        if type(content) is not expected or len(content) != count * (1 if dtype.hasobject else dtype.itemsize):
+            raise ValueError(f"an array of {count} {dtype} with content of another size or kind")
+        # numpy's stubs ask for a numpy.bool here, which its C code refuses
+        super().__setstate__((1, shape, dtype, bool(fortran), content))  # type: ignore[arg-type]
+
+
+_NDARRAY = _StandIn(lambda *arguments: _refuse_call("numpy.ndarray"))
+
+
+def _refuse_call(name: str) -> NoReturn:
+    raise _Refused(f"refused, since it calls {name}, which no pickle of data does")
+
+
+def _reconstruct(kind: Any, shape: Any, typecode: Any) -> np.ndarray:
+    """Makes an empty array, to which `__setstate__` gives shape and content."""
+    if kind is not _NDARRAY:
+        raise TypeError(f"an array of the kind {kind!r:.80}")
+    return np.ndarray.__new__(_Array, (0,), np.int8)
+
+
+def _scalar(dtype: Any, content: Any) -> Any:
+    """Makes a numpy scalar of its bytes, once these are found to be as many as its type has."""
+    dtype = _checked_dtype(dtype)
+    if isinstance(content, str):
+        content = content.encode("latin1")
+    if dtype.hasobject or len(content) != dtype.itemsize:
+        raise ValueError(f"a {dtype} of another size or kind")
+    return np.frombuffer(content, dtype)[0] if dtype.itemsize else dtype.type()
+
+
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """Makes an array of a buffer of protocol 5; numpy refuses objects there, and shapes that do not fit."""
+    if not isinstance(content, bytes | bytearray):
+        raise TypeError(f"a buffer that is {type(content).__name__}")
+    _check_shape(shape)
+    return np.frombuffer(bytearray(content), _checked_dtype(dtype)).reshape(shape, order=order).view(_Array)
+
+
+def _check_shape(shape: Any) -> None:
+    if not (isinstance(shape, tuple) and all(isinstance(size, int) and size >= 0 for size in shape)):
+        raise ValueError(f"an array of shape {shape!r:.80}")
+
+
+def _checked_dtype(dtype: Any) -> np.dtype:
+    if not isinstance(dtype, _Dtype):
+        raise TypeError(f"an array of dtype {dtype!r:.80}")
+    return dtype.dtype
+
+
+def _encode(text: Any, encoding: Any = None) -> bytes:
+    """The bytes that Python 3 writes as text in the protocols of Python 2."""
+    if encoding not in ("latin1", "latin-1"):
+        raise _Refused(f"refused, since it encodes as {encoding!r:.80}, expected latin1")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+# Modules as Python 2 and 3, numpy 1 and 2 call them
+_ALLOWED: dict[tuple[str, str], _StandIn] = {
+    ("numpy", "dtype"): _StandIn(_Dtype),
+    ("numpy", "ndarray"): _NDARRAY,
+    ("collections", "OrderedDict"): _StandIn(dict),
+    ("_codecs", "encode"): _StandIn(_encode),
+}
+for _core in ("numpy.core", "numpy._core"):
+    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = _StandIn(_reconstruct)
+    _ALLOWED[f"{_core}.multiarray", "scalar"] = _StandIn(_scalar)
+    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = _StandIn(_from_buffer)
+for _builtins in ("builtins", "__builtin__"):
+    _ALLOWED[_builtins, "set"] = _StandIn(set)
+    _ALLOWED[_builtins, "frozenset"] = _StandIn(frozenset)
+    _ALLOWED[_builtins, "bytes"] = _StandIn(_no_bytes)  # of none, as protocols 0 to 2 write them

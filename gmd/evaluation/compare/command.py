@@ -1,0 +1,64 @@
+"""`gmd compare`: compares runs with the first of them, on the cases that all have scored, and writes the result."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gmd.errors import UserError
+from gmd.evaluation.compare.comparison import compare_scores
+from gmd.evaluation.compare.forest_plot import draw_comparison
+from gmd.evaluation.compare.run_scores import read_run_scores
+from gmd.evaluation.compare.text import comparison_csv, comparison_markdown
+from gmd.evaluation.results_folder import write_texts
+
+
+def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> None:
+    """Prints how much each run differs from the first, and writes `compare.md`, `compare.csv` and `compare.png`.
+
+    Paired over cases: for every subset and region, and for the mean over the subsets, which is taken within a case
+    first. See `paired_difference` for the intervals.
+
+    Args:
+        runs: evaluated runs or cross-validations, at least two.
+        out: the folder to write to; by default `evaluation/compare_<names of the others>/` of the first.
+        seed: of the bootstrap.
+
+    Raises UserError: fewer than two runs, a run twice, one that has not been evaluated, nothing in common, an `out`
+        that is a file or in one.
+    """
+    runs = [Path(run) for run in runs]
+    names = distinct_names(runs)
+    if out is None:
+        out = runs[0] / "evaluation" / f"compare_{'_'.join(name.replace('/', '-') for name in names[1:])}"
+    out = Path(out)
+    _check_folder(out)  # before the bootstraps, which take a while
+    comparison = compare_scores(names, [read_run_scores(run) for run in runs], seed)
+    text = comparison_markdown(comparison)
+    written = write_texts(out, {"compare.md": text, "compare.csv": comparison_csv(comparison)})
+    written.append(draw_comparison(comparison, out / "compare.png"))
+    print(text, *written, sep="\n")
+
+
+def _check_folder(out: Path) -> None:
+    """Raises UserError if `out` is a file or lies in one."""
+    nearest = next(path for path in (out, *out.parents) if path.exists())
+    if not nearest.is_dir():
+        raise UserError(f"--out: {nearest} is a file; give a folder for the comparison")
+
+
+def distinct_names(runs: Sequence[Path]) -> list[str]:
+    """A name for each run: as much of the end of its path as tells it from the others.
+
+    Raises UserError for fewer than two runs, or for a run that is given twice.
+    """
+    if len(runs) < 2:
+        raise UserError(
+            f"got {len(runs)} run(s), expected at least two: the first is what the others are compared with"
+        )
+    paths = [run.resolve() for run in runs]
+    if twice := [str(run) for run, path in zip(runs, paths, strict=True) if paths.count(path) > 1]:
+        raise UserError(f"{' and '.join(twice)} are one run; give each once")
+    names, length = [""] * len(paths), 0
+    while len(set(names)) < len(names):
+        length += 1
+        names = ["/".join(path.parts[-length:]) for path in paths]
+    return names

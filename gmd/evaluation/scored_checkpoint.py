@@ -1,0 +1,35 @@
+"""Which checkpoint the results of an evaluation are about, and whether the run still has that one."""
+
+from pathlib import Path
+
+from gmd.training.checkpoint import load_checkpoint
+
+CHECKPOINT_RECORD = "checkpoint.txt"  # in all results, written last: which checkpoint was scored
+
+
+def describe_checkpoint(run: Path, which: str) -> str:
+    """A run's checkpoint in words, `best.pt (epoch 12)`, as CHECKPOINT_RECORD has it.
+
+    which: "best" or "last"
+    Raises UserError if the checkpoint cannot be read.
+    """
+    return f"{which}.pt (epoch {load_checkpoint(Path(run) / f'{which}.pt')['epochs']})"
+
+
+def scored_checkpoint(results: Path) -> str:
+    """The checkpoint that was scored, as `describe_checkpoint` said then; empty for results without a record of it."""
+    record = results / CHECKPOINT_RECORD
+    return record.read_text(encoding="utf-8").strip() if record.exists() else ""
+
+
+def checkpoint_change(run: Path, results: Path) -> str:
+    """What has become of the checkpoint since it was scored; empty if it is the same, or if nobody can tell.
+
+    Raises UserError if the run's checkpoint cannot be read.
+    """
+    scored = scored_checkpoint(results)
+    which = next((which for which in ("best", "last") if scored.startswith(f"{which}.pt ")), None)
+    if which is None or not (run / f"{which}.pt").exists():
+        return ""
+    now = describe_checkpoint(run, which)
+    return "" if now == scored else f"scored was {scored}, the run has {now} now"

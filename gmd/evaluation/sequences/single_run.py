@@ -1,0 +1,96 @@
+"""`gmd evaluate` of a run on sequences, sentiment or digits: the table of all subsets, and every prediction."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from gmd.data.sequences.missing_modalities import make_absent
+from gmd.data.sequences.samples import Sample, SequenceData
+from gmd.errors import UserError
+from gmd.evaluation.results_folder import results_folder, write_texts
+from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpoint
+from gmd.evaluation.trained_network import load_sequence_network
+from gmd.models.precision import Precision
+from gmd.scoring.sequences.prediction import predict_samples
+from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
+from gmd.subsets import all_subsets
+from gmd.training.saved_run import read_splits
+from gmd.training.tasks.sequences import checksum, read_data
+
+
+def evaluate_run(
+    run: Path,
+    data: Path | None = None,
+    which: Literal["best", "last"] = "best",
+    precision: Precision | None = None,
+    missing: float | None = None,
+) -> list[Row]:
+    """Scores a trained run, prints the table, and writes `table.md`, `table.csv` and `predictions.csv`.
+
+    Args:
+        run: its folder; results go to `results_folder`.
+        data: another file of the same kind, whose test split is scored; by default the run's own test split.
+        which: the checkpoint.
+        precision: what the network computes in; by default that of the training.
+        missing: for a line more, of test samples that lack each modality with this probability, by the run's seed;
+            their predictions go to `predictions_absent.csv`.
+
+    returns a row for each subset of the run's modalities, small subsets first
+    Raises UserError: a run of another task; what `load_run` and the readers raise; data of other features, or that the
+        run has trained on.
+    """
+    run = Path(run)
+    checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
+    config, network = load_sequence_network(run, which, precision)
+    found = read_data(config if data is None else replace(config, data=Path(data)))
+    samples = _test_samples(run, found, data)
+    predictions = predict_samples(network, samples, all_subsets(config.modalities), config)
+    rows = subset_table(predictions, config.modalities, found.classes)
+    texts, extra = {"predictions.csv": predictions_csv(predictions, found.classes)}, {}
+    if missing is not None:
+        lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config)
+        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = table_row(lessened, None, found.classes).metrics
+        texts["predictions_absent.csv"] = predictions_csv(lessened, found.classes)
+    about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}, "
+    table = table_markdown(rows, config.modalities, found.classes, extra)
+    texts["table.md"] = f"{about}{config.precision}.\n\n{table}"
+    texts["table.csv"] = table_csv(rows, config.modalities, found.classes, extra)
+    written = write_texts(results_folder(run, data), texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, data)
+    print(texts["table.md"], *written, sep="\n")
+    return rows
+
+
+def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sample]:
+    """The test split of what was read, after checks that the network fits it and has not seen it.
+
+    found: what was read from `data`, or from the run's own data if that is None
+    Raises UserError if the data have other features or targets, or if training or model selection has seen samples.
+    """
+    splits = read_splits(run)
+    source = data or splits["data"]
+    facts = _facts(found) | ({"checksum": checksum(found)} if data is None else {})
+    _check_same_kind(run, source, facts, splits["about"])
+    samples = found.splits["test"]
+    seen = {sample["name"] for split in ("train", "validation") for sample in splits[split]}
+    if known := [sample.name for sample in samples if sample.name in seen]:
+        raise UserError(
+            f"{source}: {len(known)} of its {len(samples)} test samples have trained or selected this "
+            f"model ({', '.join(known[:5])}); their scores would say nothing about new ones"
+        )
+    return samples
+
+
+def _facts(found: SequenceData) -> dict[str, object]:
+    """What the network depends on in its data, as `about` in the run's splits.json has it."""
+    classes = found.classes and list(found.classes)
+    return {"features": found.features, "classes": classes, "per_step": found.per_step}
+
+
+def _check_same_kind(run: Path, source: object, facts: dict[str, object], about: dict[str, object]) -> None:
+    """Raises UserError if the facts differ from those of the data that the run was trained on.
+
+    source: where the data are, for the message; about: what the run's splits.json says of its data
+    """
+    if differing := [key for key in facts if facts[key] != about[key]]:
+        listed = "; ".join(f"{key}: {facts[key]} here, {about[key]} in training" for key in differing)
+        raise UserError(f"{source}: not what {run} was trained on ({listed})")

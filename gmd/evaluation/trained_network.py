@@ -1,0 +1,69 @@
+"""A run's trained network, on its device and in the precision to predict in, and of the task that is expected."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from torch import nn
+
+from gmd.config import TrainBrats, TrainConfig, TrainSequences
+from gmd.data.segmentation.labels import SCHEMES, LabelScheme
+from gmd.errors import UserError
+from gmd.models.precision import Precision, slowness
+from gmd.models.segmentation.network import SegmentationNetwork
+from gmd.models.sequences.network import SequenceNetwork
+from gmd.training.saved_run import load_run
+
+Config = TypeVar("Config", bound=TrainConfig)
+
+
+def load_segmentation(
+    run: Path, which: Literal["best", "last"], precision: Precision | None = None, device: str | None = None
+) -> tuple[TrainBrats, SegmentationNetwork]:
+    """Loads a run that segments, and says so if its precision is slow on the device.
+
+    Args:
+        run: its folder.
+        which: the checkpoint.
+        precision: what the network computes in; None: that of the training.
+        device: auto, cpu, cuda, cuda:1, ...; None: that of the training.
+
+    returns the run's configuration, with this precision and device, and the network on that device
+    Raises UserError: a run of another task; what `load_run` raises; a device that is not there.
+    """
+    config, network = load_run(run, which)
+    if not isinstance(config, TrainBrats):
+        raise UserError(f"{run}: was trained on {config.TASK}, which has no volumes to segment; give a run of brats")
+    assert isinstance(network, SegmentationNetwork)
+    return _ready(config, network, precision, device), network
+
+
+def load_sequence_network(
+    run: Path, which: Literal["best", "last"], precision: Precision | None = None
+) -> tuple[TrainSequences, SequenceNetwork]:
+    """Loads a run on sequences; what it takes, returns and raises is as in `load_segmentation`."""
+    config, network = load_run(run, which)
+    if not isinstance(config, TrainSequences):
+        raise UserError(
+            f"{run}: was trained on {config.TASK}, which has no sequences; give a run of sentiment or digits"
+        )
+    assert isinstance(network, SequenceNetwork)
+    return _ready(config, network, precision, device=None), network
+
+
+def label_scheme(config: TrainBrats) -> LabelScheme:
+    """What the label values of a trained run's data mean; when its training began, `labels` was set to a name."""
+    assert config.labels is not None
+    return SCHEMES[config.labels]
+
+
+def _ready(config: Config, network: nn.Module, precision: Precision | None, device: str | None) -> Config:
+    """Moves the network to its device; returns the configuration with the precision and the device that are asked for.
+
+    Prints a line if that precision is slow on that device.
+    """
+    config = replace(config, precision=precision or config.precision, device=device or config.device)
+    network.to(config.torch_device())
+    if slow := slowness(config.precision, config.torch_device()):
+        print(slow)
+    return config

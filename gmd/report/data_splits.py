@@ -1,0 +1,46 @@
+"""The data of a run and how they were split, from its splits.json."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gmd.report.facts import Fact
+
+SPLITS = ("train", "validation", "test")
+
+
+class Split(NamedTuple):
+    """The cases or samples of one split.
+
+    Attributes:
+        name: "train", "validation" or "test".
+        names: of the cases or samples.
+        patients: how many there are; None where the run does not say whose the cases are.
+    """
+
+    name: str
+    names: Sequence[str]
+    patients: int | None
+
+
+def splits(described: dict) -> list[Split]:
+    """The three splits of a run. described: its splits.json"""
+    return [_split(name, described[name]) for name in SPLITS]
+
+
+def _split(name: str, members: Sequence[dict]) -> Split:
+    """One split. members: its cases or samples as splits.json has them"""
+    patients = {member.get("patient") for member in members}
+    return Split(name, [member["name"] for member in members], None if None in patients else len(patients))
+
+
+def data_facts(described: dict) -> list[Fact]:
+    """Where the data are, which fold this is, and what their reader said of them. described: the run's splits.json"""
+    known = [Fact("Data", described["data"])]
+    if described.get("folds") is not None:
+        known.append(Fact("Fold", f"{described['fold']} of {described['folds']}, counted from 0"))
+    about = described.get("about") or {}
+    if "features" in about:
+        known.append(Fact("Features", ", ".join(f"{m} {size}" for m, size in about["features"].items())))
+    if about.get("classes"):
+        known.append(Fact("Classes", ", ".join(map(str, about["classes"]))))
+    return known + [Fact("Note", note) for note in described.get("notes", ())]

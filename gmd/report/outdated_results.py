@@ -1,0 +1,46 @@
+"""Results of checkpoints that a run no longer has: a report shows them, and says above them that they are outdated."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from gmd.evaluation.results_folder import DATA_RECORD
+from gmd.evaluation.scored_checkpoint import checkpoint_change
+
+
+def outdated_results(run: Path) -> list[str]:
+    """A sentence for each outdated evaluation of a run, on its own test cases or on other data."""
+    sentences = []
+    for table in sorted((run / "evaluation").rglob("table.csv")):
+        if changed := checkpoint_change(run, table.parent):
+            command = ["gmd", "evaluate", str(run)]
+            if (data := table.with_name(DATA_RECORD)).exists():
+                command += ["--data", data.read_text(encoding="utf-8").strip()]
+            sentences.append(
+                f"{table.parent.relative_to(run)} is outdated: {changed}. Score anew by: {shlex.join(command)}"
+            )
+    return sentences
+
+
+def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
+    """A sentence if the table of a cross-validation is outdated.
+
+    So it is if a fold was trained anew, or evaluated by itself, after all had been scored together.
+    folder: what --out was; folds: the runs in it
+    """
+    together = folder / "evaluation" / "cases.csv"
+    if not together.exists():
+        return []
+    found = [f"of {fold.name} {changed}" for fold in folds if (changed := checkpoint_change(fold, fold / "evaluation"))]
+    if _scores(together) != [score for fold in folds for score in _scores(fold / "evaluation" / "cases.csv")]:
+        found.append("it is not what the folds' own evaluations say now")
+    if not found:
+        return []
+    return [
+        f"evaluation is outdated: {'; '.join(found)}. Score anew by: {shlex.join(['gmd', 'evaluate', str(folder)])}"
+    ]
+
+
+def _scores(path: Path) -> list[str]:
+    """The lines of a `cases.csv` below its header; none if there is no file."""
+    return path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []

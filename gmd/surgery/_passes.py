@@ -1,0 +1,53 @@
+"""One backward pass for each objective through the graph that they share."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+DONATED = (
+    "losses: the compiled model's backward pass can be run once only, as it overwrites what the forward pass saved "
+    "('donated buffers'). It was compiled so for an ordinary backward pass, in this process or, cached, in an earlier "
+    "one; or, as soon as its shapes are dynamic, before any backward pass. Before the model is compiled (or with "
+    "`torch.compiler.reset()` afterwards), set `torch._functorch.config.donated_buffer = False` and "
+    "`torch.compiler.config.cache_key_tag = 'several losses'`; both, as Inductor's cache does not tell the two kinds "
+    "of backward pass apart"
+)
+
+Row = Sequence[Tensor | None]
+
+
+def gradients_of(losses: Sequence[Tensor], inputs: Sequence[Tensor], scale: Tensor | None = None) -> list[Row]:
+    """[T][P] gradients of the losses, times `scale`; `None` where a loss does not reach an input. Frees the graph.
+
+    Raises:
+        RuntimeError: a compiled model allows one backward pass only; the message says which options to set.
+    """
+    last = len(losses) - 1
+    with several_passes(len(losses)):
+        return [
+            torch.autograd.grad(
+                loss, inputs, None if scale is None else scale.to(loss.dtype), retain_graph=k < last, allow_unused=True
+            )
+            for k, loss in enumerate(losses)
+        ]
+
+
+@contextmanager
+def several_passes(count: int) -> Iterator[None]:
+    """A context for `count` backward passes through one graph, of which all but the last retain it.
+
+    A backward pass that torch.compile has left for now is compiled under a cache key of its own. With retain_graph=True
+    it is compiled without donated buffers. Inductor would take one with them from its cache, if an ordinary backward
+    pass has left it there, and all gradients but the first would be wrong (torch 2.8 to 2.13).
+    """
+    tag = torch.compiler.config.cache_key_tag
+    tag = tag if count == 1 else f"{tag} several losses"
+    try:
+        with torch.compiler.config.patch(cache_key_tag=tag):  # type: ignore[attr-defined]  # because torch adds it
+            yield
+    except RuntimeError as error:
+        if "donated buffers" in str(error):
+            raise RuntimeError(DONATED) from error
+        raise

@@ -1,0 +1,237 @@
+"""Backward passes modality by modality, for objectives that meet the network at the modalities' outputs only.
+
+    parameters -> path of modality m -> outputs[m] -> fusion, head -> losses
+
+Behind the outputs a backward pass is cheap: there each objective has its own. Each modality's path then sees the
+objectives that contain it, or the leading directions of their cotangents, and is freed before the next one's turn.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import gmd_kernels as gk
+from gmd.surgery._by_sample import Layers, Multiples, by_sample, check_by_sample, common_directions, layers_of
+from gmd.surgery._compression import Directions, leading_directions
+from gmd.surgery._graph import Paths, find_paths
+from gmd.surgery._passes import Row, gradients_of, several_passes
+
+Checked = frozenset[int]  # a path, by the ids of its parameters
+Cotangents = list[list[Tensor | None]]  # [T][M], the gradient of each loss at each output
+Rows = list[list[Tensor | None]]  # [T][P], the objectives' gradients as far as they are known
+Plan = tuple[Multiples, Layers]  # how to go through a path by sample
+
+
+class Basis(NamedTuple):
+    """The objectives' gradients, or others that they are combinations of.
+
+    The last three are None if the losses came without outputs.
+
+    Attributes:
+        rows: [B][P] gradients.
+        mixing: [T, B] float64 on the CPU, see `gmd_kernels.surgery`; None where the rows are the objectives' own.
+        shared: [P] bool on the CPU, which parameters every objective reaches; None where the rows tell.
+        directions: [M], how many backward passes went through the path of each output.
+        discarded: [M] float64 on the CPU, see `Directions`.
+        norms: [M] float64, the norm of the mean loss's gradient at each output, before its factor.
+    """
+
+    rows: Sequence[Row]
+    mixing: Tensor | None = None
+    shared: Tensor | None = None
+    directions: tuple[int, ...] | None = None
+    discarded: Tensor | None = None
+    norms: Tensor | None = None
+
+
+def path_gradients(
+    losses: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    params: Sequence[nn.Parameter],
+    tol: float = 0.0,
+    scale: Tensor | None = None,
+    factors: Tensor | None = None,
+    checked: set[Checked] | None = None,
+) -> Basis:
+    """Gradients of the losses, times `scale`, and of what lies before output m times factors[m]; frees the graph.
+
+    A GPU is waited for once with tol > 0, for a Gramian that tells the number of passes; once by sample, for whether
+    its passes are exact; and once more for each path that is checked. Otherwise nothing here waits.
+
+    checked: paths in which samples are known not to mix, see `gmd.surgery._by_sample`; those that are used so for the
+        first time are checked, and added. None: no gradients by sample.
+    """
+    paths = find_paths(losses, outputs)
+    wanted = {id(param): p for p, param in enumerate(params)}
+    head = [leaf for leaf in paths.head if id(leaf) in wanted]
+    rows: Rows = [[None] * len(params) for _ in losses]
+    cotangents = _behind(losses, outputs, head, scale, rows, wanted)
+    grams = gk.gram(cotangents, groups=range(len(outputs)))
+    norms = grams.sum(dim=(1, 2)).clamp(min=0).sqrt() / (len(losses) if scale is None else len(losses) * scale)
+    if factors is not None:
+        cotangents = [[_times(c, f) for c, f in zip(row, factors, strict=True)] for row in cotangents]
+    # a factor leaves an output's directions, and their shares of its energy, as they are
+    directions = _compressed(cotangents, grams, tol, len(losses) if head else 0) if tol > 0 else None
+    if directions is None:
+        basis = _exact(cotangents, outputs, params, paths, rows, checked)
+    else:
+        basis = _by_directions(cotangents, outputs, params, paths, rows if head else [], directions)
+    return basis._replace(norms=norms)
+
+
+def _behind(
+    losses: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    head: list[Tensor],
+    scale: Tensor | None,
+    rows: Rows,
+    wanted: dict[int, int],
+) -> Cotangents:
+    """The cotangents of the outputs; the head's gradients go into `rows`, where `wanted` has a parameter's place."""
+    behind = gradients_of(losses, [*outputs, *head], scale)
+    for row, gradients in zip(rows, behind, strict=True):
+        for leaf, gradient in zip(head, gradients[len(outputs) :], strict=True):
+            row[wanted[id(leaf)]] = gradient
+    return [list(row[: len(outputs)]) for row in behind]
+
+
+def _times(cotangent: Tensor | None, factor: Tensor) -> Tensor | None:
+    return None if cotangent is None else cotangent * factor
+
+
+def _compressed(cotangents: Cotangents, grams: Tensor, tol: float, num_head_rows: int) -> Directions | None:
+    """The leading directions; None if passes for the objectives themselves are as few, or a gradient is not finite."""
+    grams = grams.cpu()
+    if not grams.isfinite().all():
+        return None
+    directions = leading_directions(grams, tol)
+    passes = sum(cotangent is not None for row in cotangents for cotangent in row)
+    fewer = sum(directions.counts) < passes and sum(directions.counts) + num_head_rows <= gk.MAX_OBJECTIVES
+    return directions if fewer else None
+
+
+def _exact(
+    cotangents: Cotangents,
+    outputs: Sequence[Tensor],
+    params: Sequence[nn.Parameter],
+    paths: Paths,
+    rows: Rows,
+    checked: set[Checked] | None,
+) -> Basis:
+    """Makes a pass for each objective and modality of it, or one by sample for the modality, and adds up in `rows`."""
+    counts = []
+    ours: list[set[int]] = [set() for _ in rows]  # parameters, by number, whose sum is in memory of its own
+    plans = _plans(cotangents, paths) if checked is not None else [None] * len(outputs)
+    for m, (output, plan) in enumerate(zip(outputs, plans, strict=True)):
+        column = _take(cotangents, m)
+        reached = [k for k, cotangent in enumerate(column) if cotangent is not None]
+        given = [cotangent for cotangent in column if cotangent is not None]
+        passes: Iterable[Row]
+        if checked is None or plan is None:
+            passes = _passes(output, params, given, paths.kept[m], paths.compiled[m])
+        else:
+            passes = _by_sample(output, params, plan, paths.kept[m], checked)
+        counts.append(len(reached) if plan is None else 1)
+        for k, gradients in zip(reached, passes, strict=True):
+            _add(rows[k], gradients, ours[k])
+    return Basis(rows, None, None, tuple(counts), torch.zeros(len(outputs), dtype=torch.float64, device="cpu"))
+
+
+def _plans(cotangents: Cotangents, paths: Paths) -> list[Plan | None]:
+    """[M] plans; None for a path through which whole passes have to be made. A GPU is waited for once."""
+    plans: list[Plan | None] = []
+    for column, nodes in zip(zip(*cotangents, strict=True), paths.nodes, strict=True):
+        given = [cotangent for cotangent in column if cotangent is not None]
+        layers = layers_of(nodes) if len(given) > 1 else None
+        plans.append(None if layers is None else (common_directions(given), layers))
+    exact = [plan[0].exact for plan in plans if plan is not None]
+    verdicts = iter(torch.stack(exact).tolist() if exact else [])
+    return [plan if plan is not None and next(verdicts) else None for plan in plans]
+
+
+def _by_sample(
+    output: Tensor,
+    params: Sequence[nn.Parameter],
+    plan: Plan,
+    keep: bool,
+    checked: set[Checked],
+) -> list[Row]:
+    """[K][P] gradients by sample; the path is compared with a whole pass when it is used for the first time."""
+    (coefficients, vectors, _), layers = plan
+    path = frozenset(id(param) for leaves in layers.values() for param in leaves)
+    if path not in checked:
+        check_by_sample(output, params, vectors, layers)
+        checked |= {path} if len(output) > 1 else set()  # in one row nothing can mix
+    return by_sample(output, params, coefficients, vectors, layers, keep)
+
+
+def _by_directions(
+    cotangents: Cotangents,
+    outputs: Sequence[Tensor],
+    params: Sequence[nn.Parameter],
+    paths: Paths,
+    head_rows: Rows,
+    directions: Directions,
+) -> Basis:
+    """Makes a pass for each direction and modality; behind the outputs there are the objectives' own gradients."""
+    rows: list[Row] = []
+    mixing: list[Tensor] = []  # [B][T]
+    reach: list[Tensor] = []  # [B][T]
+    counts = []  # [M]
+    vectors = directions.vectors.to(outputs[0].device)  # now, when nothing is under way that it would wait for
+    for m, output in enumerate(outputs):
+        column = _take(cotangents, m)
+        combined = [gk.combine([[c] for c in column], vectors[m, :, j])[0] for j in range(directions.counts[m])]
+        leading = [direction for direction in combined if direction is not None]  # an output may have no cotangents
+        rows += _passes(output, params, leading, paths.kept[m], paths.compiled[m])
+        mixing += directions.vectors[m, :, : len(leading)].T
+        reach += [torch.tensor([c is not None for c in column], device="cpu")] * len(leading)
+        counts.append(len(leading))
+    if head_rows:
+        rows += head_rows
+        mixing += torch.eye(len(head_rows), dtype=torch.float64, device="cpu")
+        reach += torch.eye(len(head_rows), dtype=torch.bool, device="cpu")
+    there = torch.tensor([[g is not None for g in row] for row in rows], device="cpu")  # [B, P]
+    shared = (torch.stack(reach, dim=1).double() @ there.double() > 0).all(dim=0)
+    return Basis(rows, torch.stack(mixing, dim=1), shared, tuple(counts), directions.discarded)
+
+
+def _passes(
+    output: Tensor, params: Sequence[nn.Parameter], cotangents: list[Tensor], keep: bool, compiled: bool
+) -> Iterator[Row]:
+    """[P] gradients for each cotangent of the output; the last pass frees its path unless another needs it.
+
+    A compiled path is kept by a lone pass too: the first pass ever decides whether the next step may have several.
+    """
+    last = len(cotangents) - 1
+    keep = keep or (compiled and last == 0)
+    with several_passes(2 if keep else len(cotangents)):
+        for k, cotangent in enumerate(cotangents):
+            yield torch.autograd.grad(output, params, cotangent, retain_graph=keep or k < last, allow_unused=True)
+
+
+def _take(cotangents: Cotangents, m: int) -> list[Tensor | None]:
+    """[T], the cotangents of output m, which nobody else holds any longer."""
+    column = [row[m] for row in cotangents]
+    for row in cotangents:
+        row[m] = None
+    return column
+
+
+def _add(row: list[Tensor | None], gradients: Row, ours: set[int]) -> None:
+    """Adds to a row, in place only where memory is ours: autograd may have given one tensor to two parameters."""
+    in_place = [(row[p], gradients[p]) for p in ours]
+    pairs = [(total, gradient) for total, gradient in in_place if total is not None and gradient is not None]
+    if pairs:
+        torch._foreach_add_([total for total, _ in pairs], [gradient for _, gradient in pairs])
+    for p, gradient in enumerate(gradients):
+        if gradient is None or p in ours:
+            continue
+        total = row[p]
+        if total is None:
+            row[p] = gradient
+        else:
+            row[p] = total + gradient
+            ours.add(p)

@@ -1,0 +1,66 @@
+"""The functions that a backend's module has, as types; docs/writing-a-backend.md says more of them.
+
+There are T objectives, P parameters and K groups. The arguments were checked before a backend sees them.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gmd_kernels.gradients import Gradients
+
+
+class GradientKernels(Protocol):
+    """The ops on lists of gradients, which every backend has."""
+
+    def gram(self, gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor:
+        """Returns [K, T, T] float64, the inner products of each group; groups: P ints 0..K-1, or none for one group."""
+
+    def pcgrad_weights(self, gram: Tensor, order: Tensor) -> Tensor:
+        """Returns [..., T, T] float64, row i for projected gradient i; order: [..., T, T-1] int64."""
+
+    def combine(self, gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
+        """Returns P weighted sums, written into `out` where it has tensors; weights: [P, T] float64."""
+
+
+class WholeSurgery(Protocol):
+    """All of GMD in one call; a backend may have it."""
+
+    def __call__(
+        self,
+        gradients: Gradients,
+        groups: Sequence[int],
+        num_groups: int,
+        reduction: str,
+        generator: torch.Generator | None,
+        out: list[Tensor | None],
+    ) -> tuple[list[Tensor | None], Tensor, Tensor]:
+        """Returns P merged gradients, [K, T, T] float64 Gramians, [K, T] float64 weights of shared parameters."""
+
+
+class TensorKernels(Protocol):
+    """The norm and the projector's update, which a backend may have."""
+
+    def group_norm_relu(
+        self, x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, num_groups: int, eps: float, /
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns y as x, [n, C, *spatial], mean and rstd [n, G], from weight and bias [R, C] and rows [n] int64."""
+
+    def group_norm_relu_backward(
+        self,
+        grad: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        rows: Tensor,
+        mean: Tensor,
+        rstd: Tensor,
+        needs_x: bool,
+        /,
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Returns dx as x, None if it is not wanted, and dweight, dbias [R, C]."""
+
+    def owm_update_(self, projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
+        """Updates the projector [d, d] and projects weight_grad [C, d], both in place; mean_input: [d]."""

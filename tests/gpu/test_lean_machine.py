@@ -1,0 +1,55 @@
+"""A machine with a GPU has few packages beside torch: all that runs there loads without any other."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.places import ROOT
+
+LEAN = ROOT / "tests" / "gpu" / "lean_python.py"
+ELSEWHERE = {"bench.gpu.pictures"}  # is run where the results are looked at, not where they were measured
+STAGES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for folder in ("gpu", "bench/gpu")
+    for path in (ROOT / folder).glob("*.py")
+    if path.name != "__init__.py"
+)
+
+
+def lean(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    # the pytest around this one has set variables, which a pytest within would take for its own
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = inherited | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, LEAN, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_every_module_that_a_stage_runs_loads():
+    modules = [module for module in STAGES if module not in ELSEWHERE]
+    assert {"gpu.__main__", "gpu.every_kernel", "bench.gpu.surgery", "bench.gpu.norm", "bench.gpu.step"} <= set(modules)
+    done = lean("import", *modules)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == modules
+
+
+def test_the_tests_of_the_gpu_are_collected():
+    files = sorted((ROOT / "tests" / "gpu").glob("test_*.py"))
+    done = lean("pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert all(f"{path.name}::" in done.stdout for path in files)
+
+
+@pytest.mark.parametrize("package", ["torchjd", "monai", "matplotlib", "typeguard"])
+def test_other_packages_are_not_there(package):
+    done = lean("import", package)
+    assert done.returncode == 1
+    assert f"No module named '{package}'" in done.stderr
+
+
+def test_without_torchjd_its_absence_is_told():
+    code = "import bench.measure.peers as p; print(p.NO_TORCHJD)"
+    done = lean("-c", code)
+    assert done.stdout.startswith("torchjd is not installed: "), done.stderr
