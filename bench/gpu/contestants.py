@@ -23,10 +23,9 @@ from bench.measure.contestants import (
     peers,
     works,
 )
+from bench.measure.gpu_names import MOVED, TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
 
 # "gram", "combine" and "surgery (ours)" are what users get: C++/CUDA, and nothing else counts as that
-MOVED = "surgery (moved)"  # never twice in a row from the same addresses
-TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY = "gram (Triton)", "combine (Triton)", "surgery (Triton)"
 PEERS_UP_TO = 20_000_000  # elements; beyond, they take the minutes that all else has
 
 

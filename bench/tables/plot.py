@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.gpu.contestants import TRITON_SURGERY
 from bench.measure.contestants import COMBINE, GRAM, LIBMTL, MEAN, OURS, PCGRAD, PUBLISHED, REFERENCE, TORCHJD
 from bench.measure.files import RESULTS
+from bench.measure.gpu_names import TRITON_SURGERY
 from bench.measure.step import PHASES, WAYS
 from bench.tables.markdown import significant
 from bench.tables.results import read_results

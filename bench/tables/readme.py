@@ -82,8 +82,8 @@ NO_GPU = """\
 No GPU could be had so far: no figure of one is shown here, and nothing has run on one yet. What the tests verify
 without one (`make test` and `make slow`): the CUDA kernels compile for sm_80, sm_90 and sm_100, where there is an nvcc,
 and run in an emulator of our own; the Triton kernels compile for the same and run in Triton's interpreter. Both are
-compared with float64. `make gpu OUT=dir` does the rest where there is a GPU, without a network and in about eight
-minutes: build, tests, benchmark, counters, checks of memory and of races. It names what there was no time for."""
+compared with float64. `make gpu OUT=dir` does the rest where there is a GPU, without a network and in twelve minutes
+at most: build, tests, benchmark, counters, checks of memory and of races. It names what there was no time for."""
 GPU = """\
 From the same lists of gradients on the GPU. The `floor` of an op is what it must read and write, at the bandwidth of a
 copy on the device in the same run: T times N elements read for `gram`, T read and one written for `combine`, both for

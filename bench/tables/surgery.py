@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from bench.gpu.contestants import MOVED, TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
 from bench.measure.contestants import (
     COMBINE,
     COMBINE_IN_PLACE,
@@ -15,6 +14,7 @@ from bench.measure.contestants import (
     REFERENCE,
     TORCHJD,
 )
+from bench.measure.gpu_names import MOVED, TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
 from bench.tables.markdown import head, line, megabytes, significant, with_note
 from bench.tables.results import footnote
 

@@ -17,11 +17,11 @@ from bench.gpu import contestants as gpu_contestants
 from bench.gpu import pictures
 from bench.gpu import surgery as gpu
 from bench.gpu import timing as gpu_measure
-from bench.gpu.contestants import MOVED, TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
 from bench.measure import host, oracle, peers
 from bench.measure.cases import GPU_CASES, LAYOUTS, Case
 from bench.measure.contestants import COMBINE, GRAM, MEAN, OURS, PUBLISHED, REFERENCE, TORCHJD, Contestant, Work
 from bench.measure.files import write_csv
+from bench.measure.gpu_names import MOVED, TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
 from bench.measure.surgery import with_ratio_to_float32
 from bench.tables import plot, readme, targets
 from bench.tables.surgery import gpu_markdown, surgery_markdown

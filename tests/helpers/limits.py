@@ -5,6 +5,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 MOST_LINES, MOST_BRANCHES, MOST_LINES_OF_A_FILE = 40, 12, 500
+EXCEPTIONS = {
+    ("gmd_kernels/triton_ops/owm_update_kernel.py", "_update_kernel"): (
+        "Triton's kernels take every pointer and stride as an argument; sixteen of the lines are these and their shapes"
+    ),
+}
 BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case)
 
 
@@ -42,7 +47,7 @@ def over_the_limits(path: str, source: str) -> list[str]:
     """A sentence for each function of a file that is too long or branches too often, and for a file too long."""
     found = []
     for name, first_line, lines, branches in functions_of(source):
-        if lines > MOST_LINES or branches > MOST_BRANCHES:
+        if (lines > MOST_LINES or branches > MOST_BRANCHES) and (path, name) not in EXCEPTIONS:
             found.append(
                 f"{path}:{first_line}: {name} has {lines} lines and {branches} branches, {MOST_LINES} and "
                 f"{MOST_BRANCHES} are the most: give its parts names of their own."
