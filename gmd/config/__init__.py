@@ -11,7 +11,10 @@ TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in (TrainBrats, 
 
 
 def config_from_dict(values: dict, source: str | Path) -> TrainConfig:
-    """The inverse of `to_dict` of any of them. Raises UserError that names `source` if task or field is not known."""
+    """The inverse of `to_dict`, whatever the task.
+
+    Raises UserError, which names `source`, if the task is not known, or as the task's `from_dict`.
+    """
     task = values.get("task") if isinstance(values, dict) else None
     if not isinstance(task, str) or task not in TASKS:
         raise UserError(

@@ -13,7 +13,7 @@ CONFIG = "config.yaml"
 
 
 def write_config(path: Path, config: TrainConfig) -> None:
-    """Raises OSError if it cannot be written; what was there before is intact then."""
+    """Writes a run's options. Raises OSError if it cannot be written; what was there before is intact then."""
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None)
     with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
         file.write(
@@ -24,7 +24,10 @@ def write_config(path: Path, config: TrainConfig) -> None:
 
 
 def read_yaml(path: Path) -> dict:
-    """Option -> value, as it stands there. Raises UserError: no such file, no YAML, or something else than options."""
+    """Reads option -> value, as the file has it.
+
+    Raises UserError: no such file, no YAML, or something else than options.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -41,7 +44,7 @@ def read_yaml(path: Path) -> dict:
 
 
 def as_arguments(path: Path, task: str) -> list[str]:
-    """The options in the file as one would type them, so that one parser reads both and speaks of both alike.
+    """Reads options as one would type them, so that one parser reads file and command line and speaks of both alike.
 
     Raises UserError: as `read_yaml`; options of another task; a value that is a mapping.
     """

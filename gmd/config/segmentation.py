@@ -50,10 +50,11 @@ class TrainBrats(TrainConfig):
     """Training cases kept in memory, about 80 MB each for BraTS; others are read when their turn comes."""
 
     TASK: ClassVar = "brats"
-    POSITIVE: ClassVar = ("width", "steps_per_epoch", *TrainConfig.POSITIVE)
-    NOT_NEGATIVE: ClassVar = ("cache", *TrainConfig.NOT_NEGATIVE)
+    POSITIVE: ClassVar[tuple[str, ...]] = ("width", "steps_per_epoch", *TrainConfig.POSITIVE)
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("cache", *TrainConfig.NOT_NEGATIVE)
 
     def check(self) -> None:
+        """Raises UserError for a value that cannot work, before anything is read or written."""
         super().check()
         check_option(self.folds is None or self.folds >= 2, "folds", self.folds, "at least 2")
         in_range = self.fold is None or 0 <= self.fold < (self.folds or 0)
@@ -69,4 +70,5 @@ class TrainBrats(TrainConfig):
 
 
 def _schemes() -> str:
+    """The label schemes and their values, for error messages."""
     return ", ".join(f"{scheme.name} (values {words(scheme.values)})" for scheme in SCHEMES.values())

@@ -9,7 +9,7 @@ from gmd.config.train_config import TrainConfig, check_option
 
 @dataclass(frozen=True)
 class TrainSequences(TrainConfig):
-    """What the tasks on sequences share."""
+    """The options that the tasks on sequences share."""
 
     network: Literal["ds", "late", "branches"] = "ds"
     """ds: one encoder for all modalities (Dynamic Sharing), mean fusion. late: an encoder for each, a fusion encoder.
@@ -17,11 +17,11 @@ class TrainSequences(TrainConfig):
     width: int = 64
     """Features of the transformer, a multiple of --heads."""
     layers: int = 2
-    """Of each encoder."""
+    """Blocks of each encoder."""
     heads: int = 4
-    """Of the attention."""
+    """Heads of the attention."""
     dropout: float = 0.1
-    """In the transformer, while it trains."""
+    """Rate of dropout in the transformer, while it trains."""
     missing: float = 0.0
     """Probability with which each modality of each training sample is missing, decided once for all epochs; a sample
     keeps at least one."""
@@ -37,11 +37,12 @@ class TrainSequences(TrainConfig):
     validate_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
 
-    POSITIVE: ClassVar = ("width", "layers", "heads", "alpha", *TrainConfig.POSITIVE)
-    NOT_NEGATIVE: ClassVar = ("dropout", "missing", *TrainConfig.NOT_NEGATIVE)
-    FOR: ClassVar = TrainConfig.FOR | {"alpha": ("ogm-ge", "mla")}
+    POSITIVE: ClassVar[tuple[str, ...]] = ("width", "layers", "heads", "alpha", *TrainConfig.POSITIVE)
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("dropout", "missing", *TrainConfig.NOT_NEGATIVE)
+    FOR: ClassVar[dict[str, tuple[str, ...]]] = TrainConfig.FOR | {"alpha": ("ogm-ge", "mla")}
 
     def check(self) -> None:
+        """Raises UserError for a value that cannot work, before anything is read or written."""
         super().check()
         check_option(self.width % self.heads == 0, "width", self.width, f"a multiple of --heads {self.heads}")
         check_option(self.dropout < 1, "dropout", self.dropout, "a probability below 1")

@@ -1,10 +1,10 @@
-"""What every training is asked, whatever it learns."""
+"""The options that every training has, whatever it learns."""
 
 import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 import torch
 from typeguard import TypeCheckError, check_type
@@ -23,7 +23,10 @@ Config = TypeVar("Config", bound="TrainConfig")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings that all tasks share; each has those of its data and its network besides."""
+    """The options that all tasks share; each task has those of its data and its network besides.
+
+    The text below a field is its --help.
+    """
 
     data: Path
     """Where the data are."""
@@ -77,10 +80,10 @@ class TrainConfig:
     """Go on with the run in --out where it was stopped; on the same machine, bit for bit as if it had not been."""
 
     TASK: ClassVar[str]
-    POSITIVE: ClassVar = ("epochs", "batch", "lr", "max_bad_steps", "validate_every", "patience")
-    NOT_NEGATIVE: ClassVar = ("weight_decay", "seed", "tol", "rho", "lam")
-    # options that mean something to some methods only
-    FOR: ClassVar = {
+    POSITIVE: ClassVar[tuple[str, ...]] = ("epochs", "batch", "lr", "max_bad_steps", "validate_every", "patience")
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("weight_decay", "seed", "tol", "rho", "lam")
+    # options that mean something to some methods only, and these methods
+    FOR: ClassVar[dict[str, tuple[str, ...]]] = {
         "granularity": ("gmd", "cggm-gmd"),
         "tol": ("gmd", "cggm-gmd"),
         "rho": ("cggm", "cggm-gmd"),
@@ -91,14 +94,26 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raises UserError for a value that cannot work, before anything is read or written."""
+        self._check_numbers()
+        methods = self.methods()
+        check_option(self.method in methods, "method", self.method, f"one of {', '.join(methods)} for this task")
+        self._check_modalities()
+        for name, ones in self.FOR.items():
+            given, ordinary = getattr(self, name), getattr(type(self), name)
+            expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
+            check_option(self.method in ones or given == ordinary, name, given, expected)
+        self.torch_device()
+
+    def _check_numbers(self) -> None:
         for name in self.POSITIVE:
             value = getattr(self, name)
             check_option(value is None or 0 < value < math.inf, name, value, "a number above 0")
         for name in self.NOT_NEGATIVE:
             check_option(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
         check_option(self.seed < 2**32, "seed", self.seed, "less than 2^32")
-        methods = self.methods()
-        check_option(self.method in methods, "method", self.method, f"one of {', '.join(methods)} for this task")
+        check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
+
+    def _check_modalities(self) -> None:
         distinct = len(set(self.modalities)) == len(self.modalities) > 0
         check_option(distinct, "modalities", self.modalities, "at least one name, and none of them twice")
         most = MAX_OBJECTIVES.bit_length() - 1
@@ -108,16 +123,10 @@ class TrainConfig:
         enough = not self.method.startswith("cggm") or len(self.modalities) > 1
         expected = f"at least two for {self.method}, which balances one against the others"
         check_option(enough, "modalities", self.modalities, expected)
-        check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
-        for name, ones in self.FOR.items():
-            given, ordinary = getattr(self, name), getattr(type(self), name)
-            expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
-            check_option(self.method in ones or given == ordinary, name, given, expected)
-        self.torch_device()
 
     @classmethod
     def methods(cls) -> tuple[str, ...]:
-        """Those that the task allows."""
+        """The methods that the task allows."""
         return get_args(get_type_hints(cls)["method"])
 
     def torch_device(self) -> torch.device:
@@ -132,12 +141,15 @@ class TrainConfig:
         return torch.device(self.device)
 
     def to_dict(self) -> dict:
-        """Plain values, as JSON has them."""
+        """The options as plain values, as JSON has them, and the task."""
         return {"task": self.TASK} | {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls: type[Config], values: dict, source: str | Path) -> Config:
-        """The inverse of `to_dict`. Raises UserError that names `source`: unknown fields, or of other types."""
+        """The inverse of `to_dict`.
+
+        Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
+        """
         values = {key: value for key, value in values.items() if key != "task"}
         expected = {field.name for field in dataclasses.fields(cls)}
         if odd := sorted(expected.symmetric_difference(values)):
@@ -147,24 +159,25 @@ class TrainConfig:
 
 
 def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
-    """`"width: 0.5 here, 1.0 there"` for each field, but for those of MAY_CHANGE, that differs."""
+    """Says in which options two configurations differ, those of MAY_CHANGE left out: `"width: 0.5 here, 1.0 there"`."""
     a, b = ours.to_dict(), theirs.to_dict()
     fields = (key for key in a | b if key not in MAY_CHANGE)
     return [f"{key}: {a.get(key)} here, {b.get(key)} there" for key in fields if a.get(key) != b.get(key)]
 
 
 def words(values: object) -> str:
-    """As one would type it on the command line."""
+    """The value of an option as one would type it on the command line."""
     return " ".join(map(str, values)) if isinstance(values, tuple) else str(values)
 
 
 def check_option(good: bool, name: str, got: object, expected: str) -> None:
+    """Raises UserError if the value is not good: which option, what it got, and what was expected."""
     if not good:
         raise UserError(f"--{name.replace('_', '-')}: got {words(got)}, expected {expected}")
 
 
-def _typed(value: object, wanted: object, name: str, source: str | Path) -> object:
-    """The value of a YAML file as the field has it. Raises UserError if it is none of that type."""
+def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:
+    """The value of a YAML file as the field has it, of the type `wanted`. Raises UserError if it is none of these."""
     converted = Path(value) if wanted is Path and isinstance(value, str) else value
     converted = tuple(value) if isinstance(value, list) else converted
     try:
@@ -174,5 +187,6 @@ def _typed(value: object, wanted: object, name: str, source: str | Path) -> obje
         raise UserError(f"{source}: {name}: got {value!r} ({reason}); mend it, or restore it from a copy") from error
 
 
-def _plain(value):
+def _plain(value: object) -> object:
+    """The value of a field as JSON has it."""
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""What the tables of every task are made of: a line per subset of the modalities, then lines such as the mean's."""
+"""Tables of the subsets of the modalities as Markdown and CSV: a line per subset, then lines such as the mean's."""
 
 import csv
 import io
@@ -16,56 +16,62 @@ class Line(NamedTuple):
 
     Attributes:
         label: the subset's name, or what else the line is about.
-        subset: None where it is about something else.
-        count: how much was scored, 0 if nothing has the subset; None where that says nothing.
+        subset: the subset; None where the line is about something else.
+        scored: how much was scored, 0 if nothing has the subset; None where that says nothing.
         cells: a number or a text for each column.
     """
 
     label: str
     subset: Subset | None
-    count: int | None
+    scored: int | None
     cells: Sequence[float | str]
 
 
 def lines_markdown(lines: Sequence[Line], modalities: Sequence[str], counted: str, columns: Sequence[str]) -> str:
-    """For people. The counts get a column, under the name `counted`, only if those above 0 differ."""
-    with_counts = len({line.count for line in lines if line.count}) > 1
+    """The table for people: marks for the modalities of a subset, three digits.
+
+    counted: the name of the column of what was scored, which there is only if the counts above 0 differ
+    columns: the names of the cells' columns
+    """
+    with_counts = len({line.scored for line in lines if line.scored}) > 1
     counts = [counted] if with_counts else []
     texts = [[*modalities, *counts, *columns]]
     texts.append([":-:"] * len(modalities) + ["--:"] * (len(counts) + len(columns)))
     for line in lines:
         marks = _marks(line.subset, modalities, "●○") if line.subset else [line.label, *[""] * (len(modalities) - 1)]
-        counts = ["" if line.count is None else str(line.count)] if with_counts else []
+        counts = ["" if line.scored is None else str(line.scored)] if with_counts else []
         texts.append([*marks, *counts, *(cell if isinstance(cell, str) else f"{cell:.3f}" for cell in line.cells)])
     return _aligned(texts)
 
 
 def lines_csv(lines: Sequence[Line], modalities: Sequence[str], counted: str, columns: Sequence[str]) -> str:
-    """For programs: modalities as 1 and 0, all digits."""
-    texts = [["subset", *modalities, counted, *columns]]
+    """The table for programs: modalities as 1 and 0, all digits. The arguments are those of `lines_markdown`."""
+    texts: list[Sequence[float | str]] = [["subset", *modalities, counted, *columns]]
     for line in lines:
         marks = _marks(line.subset, modalities, "10") if line.subset else [""] * len(modalities)
-        texts.append([line.label, *marks, "" if line.count is None else line.count, *line.cells])
+        texts.append([line.label, *marks, "" if line.scored is None else line.scored, *line.cells])
     return csv_text(texts)
 
 
 def column_means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each column over the rows, NaN if one is; nothing of no rows."""
+    """The mean of each column over the rows, NaN if one of its numbers is; empty if there are no rows."""
     return {column: fmean(row[column] for row in rows) for column in (rows[0] if rows else ())}
 
 
-def csv_text(lines: Iterable[Sequence]) -> str:
+def csv_text(lines: Iterable[Iterable]) -> str:
+    """The lines as CSV; floats have all their digits."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
 
 
 def _marks(subset: Subset, modalities: Sequence[str], present_absent: str) -> list[str]:
+    """One of two signs for each modality: the first if the subset has it."""
     return [present_absent[modality not in subset] for modality in modalities]
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Markdown that can also be read as it stands, in a terminal."""
+    """The lines as Markdown that can also be read as it stands, in a terminal."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     centred = [[cell.center(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in centred)

@@ -1,15 +1,25 @@
-"""HD95: how far apart the surfaces of prediction and truth are, in mm."""
+"""The metrics of segmentation, per region: hard Dice, and HD95 in mm."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from monai.metrics import get_mask_edges, get_surface_distance
+from monai.metrics import compute_dice, get_mask_edges, get_surface_distance
 from torch import Tensor
 
 
+def hard_dice(predicted: Tensor, target: Tensor) -> list[float]:
+    """The Dice coefficient of each region's voxels in the whole volume, as in BraTS.
+
+    It is 1 if prediction and truth are both empty, and 0 if only one of them is.
+
+    predicted, target: bool or uint8 (0, 1) [R, X, Y, Z], on one device
+    """
+    return compute_dice(predicted[None], target[None], ignore_empty=False)[0].tolist()
+
+
 def hausdorff95(predicted: Tensor, target: Tensor, spacing: Sequence[float]) -> list[float]:
-    """The 95th percentile of the Hausdorff distance, in mm, for each region.
+    """The 95th percentile of the Hausdorff distance of each region's surfaces, in mm.
 
     Surface voxels are those of a mask that have a voxel outside it, or the image's end, among their 6 neighbours. Each
     has its distance to the nearest surface voxel of the other mask. The 95th percentile of these distances (linear
@@ -35,6 +45,7 @@ def hausdorff95(predicted: Tensor, target: Tensor, spacing: Sequence[float]) -> 
 
 
 def _of_region(predicted: np.ndarray, target: np.ndarray, spacing: Sequence[float], diagonal: float) -> float:
+    """HD95 of one region, bool [X, Y, Z] both, with the diagonal where only one of them is empty."""
     empty = [not predicted.any(), not target.any()]
     if any(empty):
         return 0.0 if all(empty) else diagonal

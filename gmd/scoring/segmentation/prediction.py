@@ -1,4 +1,4 @@
-"""What the network says of a whole volume, and of every subset of the modalities, from one pass per modality.
+"""Predictions of whole volumes from every subset of the modalities, with one network pass for each modality.
 
 A subset's prediction is where the mean of its modalities' logits is above 0 (probability above 0.5). A modality takes
 part in the mean inside its own bounding box alone. So what it says does not depend on which others the case has, and a
@@ -12,11 +12,12 @@ from functools import reduce
 import torch
 from monai.inferers import sliding_window_inference
 from monai.transforms.utils import generate_spatial_bounding_box
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from gmd.errors import UserError
 from gmd.models.precision import Precision, autocast
+from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.subsets import Subset, all_subsets
 
 Patch = int | Sequence[int]
@@ -27,16 +28,16 @@ WINDOWS_ON_GPU = 4
 
 @torch.no_grad()
 def predict_modalities(
-    network: nn.Module,
+    network: SegmentationNetwork,
     volumes: dict[str, Tensor],
     patch: Patch,
     precision: Precision = "fp32",
     progress: bool = False,
 ) -> dict[str, Tensor]:
-    """Each modality's logits over the whole volume, without gradients.
+    """Predicts each modality's logits over the whole volume, without gradients.
 
     Args:
-        network: such as UNet3d; put into eval mode meanwhile.
+        network: put into eval mode meanwhile.
         volumes: the modalities that are present -> float tensor [1, X, Y, Z], 0 outside the brain.
         patch: size of the windows in voxels, multiples of `network.stride`. Windows overlap by a quarter and
             are blended; a brain smaller than the patch is padded with 0.
@@ -68,16 +69,16 @@ def predict_modalities(
 
 
 def num_windows(sides: Sequence[int], patch: Patch) -> int:
-    """In how many windows MONAI goes through a volume of these sides. Their last one is moved back to end with it."""
+    """In how many windows MONAI goes through a volume of these sides; the last one is moved back to end with it."""
     patch = (patch,) * len(sides) if isinstance(patch, int) else patch
     beyond = (max(0, side - size) for side, size in zip(sides, patch, strict=True))
     return math.prod(1 + -(-more // int(size * (1 - OVERLAP))) for more, size in zip(beyond, patch, strict=True))
 
 
 def _predict_brain(
-    network: nn.Module, brain: Tensor, modality: str, patch: Patch, precision: Precision, bar: tqdm
+    network: SegmentationNetwork, brain: Tensor, modality: str, patch: Patch, precision: Precision, bar: tqdm
 ) -> Tensor:
-    """[1, X, Y, Z] -> float32 [R, X, Y, Z]"""
+    """Slides the window over one modality: [1, X, Y, Z] -> logits, float32 [R, X, Y, Z]."""
     index = network.modalities.index(modality)
 
     def predictor(windows: Tensor) -> Tensor:
@@ -91,7 +92,10 @@ def _predict_brain(
 
 
 def _check_finite(logits: Tensor, modality: str, precision: Precision) -> None:
-    """NaN is not above 0: a network that has diverged would find nothing in anybody."""
+    """Raises UserError for logits that are not finite.
+
+    NaN is not above 0, so a network that has diverged would find nothing in anybody.
+    """
     if bad := int((~logits.isfinite()).any(dim=0).sum()):
         mend = "train anew with a lower --lr" if precision == "fp32" else "try --precision fp32, or train anew"
         voxels = logits[0].numel()
@@ -99,14 +103,17 @@ def _check_finite(logits: Tensor, modality: str, precision: Precision) -> None:
 
 
 def _box(volume: Tensor) -> tuple[slice, ...]:
-    """As training crops: windows of nothing but background cost time, and the network has never seen any."""
+    """The bounding box of what a modality [1, X, Y, Z] shows, which training crops to as well.
+
+    Windows of nothing but background would cost time, and the network has never seen any.
+    """
     start, end = generate_spatial_bounding_box(volume, select_fn=lambda x: x != 0)
     sides = [slice(low, high) if high > low else slice(None) for low, high in zip(start, end, strict=True)]
     return (slice(None), *sides)
 
 
 def fuse(outputs: dict[str, Tensor], volumes: dict[str, Tensor]) -> Tensor:
-    """The mean of the logits, at each voxel over the modalities that take part there; -inf where none does.
+    """The mean of the logits, at each voxel over the modalities that take part there, and -inf where none does.
 
     outputs: of `predict_modalities`, for these volumes; returns [R, X, Y, Z] on their device
     """
@@ -118,11 +125,14 @@ def fuse(outputs: dict[str, Tensor], volumes: dict[str, Tensor]) -> Tensor:
 
 
 def predict_subsets(outputs: dict[str, Tensor]) -> Iterator[tuple[Subset, Tensor]]:
-    """From the logits of each modality present, one by one: (subset of them, bool tensor [R, X, Y, Z])."""
+    """Makes, one by one, each subset of the modalities present and its prediction, bool [R, X, Y, Z].
+
+    outputs: of `predict_modalities`
+    """
     for subset in all_subsets(tuple(outputs)):
         yield subset, reduce(torch.add, [outputs[modality] for modality in subset]) > 0  # as `fuse` is
 
 
-def present_volumes(network: nn.Module, case: dict) -> dict[str, Tensor]:
+def present_volumes(network: SegmentationNetwork, case: dict) -> dict[str, Tensor]:
     """The volumes of a loaded case that the network knows, in the network's order."""
     return {modality: case[modality] for modality in network.modalities if modality in case}

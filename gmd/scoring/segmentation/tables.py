@@ -13,9 +13,10 @@ from gmd.subsets import Subset, all_subsets, subset_name
 
 
 class Score(NamedTuple):
-    """Of one region of one case, predicted from one subset of the case's modalities.
+    """How well one region of one case was predicted from one subset of the case's modalities.
 
     Attributes:
+        case, subset, region: what was predicted, and from which modalities.
         dice: hard Dice in [0, 1].
         hd95: in mm, see `hausdorff95`; None where it was not measured, as in the validation during training.
     """
@@ -31,7 +32,9 @@ class Row(NamedTuple):
     """One subset's line of the tables.
 
     Attributes:
-        dice: region -> mean over its cases; empty if there are none.
+        subset: the modalities that the predictions are made from.
+        cases: how many cases have them.
+        dice: region -> mean over these cases; empty if there are none.
         hd95: the same in mm; empty where it was not measured.
     """
 
@@ -42,31 +45,31 @@ class Row(NamedTuple):
 
 
 def subset_table(scores: Iterable[Score], modalities: Sequence[str], regions: Sequence[str]) -> list[Row]:
-    """All 2^M - 1 rows, small subsets first. A subset that no case has keeps its row, without numbers."""
+    """Makes all 2^M - 1 rows, small subsets first. A subset that no case has keeps its row, without numbers."""
     scores = list(scores)
     subsets = all_subsets(modalities)
     return [_row(subset, [s for s in scores if s.subset == subset], regions) for subset in subsets]
 
 
 def mean_over_subsets(rows: Sequence[Row]) -> dict[str, float]:
-    """Region -> Dice, mean over the subsets that exist, each counted once however many cases it has."""
+    """The Dice of each region, mean over the subsets that exist, each counted once however many cases it has."""
     return column_means([row.dice for row in rows if row.cases])
 
 
 def table_markdown(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
-    """Dice, for people. Numbers of cases get a column only if they differ between existing subsets."""
+    """The table of Dice for people. Numbers of cases get a column only if they differ between existing subsets."""
     lines = [line._replace(cells=_cells(row.dice, regions)) for line, row in _lines(rows, with_count=True)]
     return lines_markdown(lines, modalities, "cases", [*regions, "mean"])
 
 
 def hd95_markdown(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
-    """HD95 in mm, for people, with the lines of `table_markdown`."""
+    """The table of HD95 in mm for people, with the lines of `table_markdown`."""
     lines = [line._replace(cells=_in_mm(_cells(row.hd95, regions))) for line, row in _lines(rows, with_count=True)]
     return lines_markdown(lines, modalities, "cases", [*regions, "mean"])
 
 
 def table_csv(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
-    """For programs: modalities as 1 and 0, Dice and HD95 with all digits, `absent` where no case has the subset."""
+    """Both tables for programs: modalities as 1 and 0, all digits, `absent` where no case has the subset."""
     columns = [*regions, "mean"]
     lines = [
         line._replace(cells=[*_cells(row.dice, regions), *_cells(row.hd95, regions)])
@@ -76,12 +79,12 @@ def table_csv(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[
 
 
 def cases_csv(scores: Iterable[Score]) -> str:
-    """Every single score, in long format, with all digits. `read_cases` reads it back."""
+    """The file of every single score, in long format, with all digits. `read_cases` reads it back."""
     return csv_text([Score._fields, *((s.case, subset_name(s.subset), s.region, s.dice, s.hd95) for s in scores)])
 
 
 def read_cases(path: Path) -> list[Score]:
-    """The scores of a `cases.csv`. Raises UserError if it is not one."""
+    """Reads the scores of a `cases.csv`. Raises UserError if it is not one, or if a line is damaged."""
     with open(path, newline="", encoding="utf-8") as file:
         lines = csv.reader(file)
         try:
@@ -99,6 +102,7 @@ def read_cases(path: Path) -> list[Score]:
 
 
 def _row(subset: Subset, scores: list[Score], regions: Sequence[str]) -> Row:
+    """The means over the cases of one subset, whose scores these are."""
     by_region = {region: [s for s in scores if s.region == region] for region in regions if scores}
     dice = {region: fmean(s.dice for s in some) for region, some in by_region.items()}
     measured = {region: [s.hd95 for s in some if s.hd95 is not None] for region, some in by_region.items()}
@@ -107,7 +111,10 @@ def _row(subset: Subset, scores: list[Score], regions: Sequence[str]) -> Row:
 
 
 def _lines(rows: Sequence[Row], with_count: bool) -> list[tuple[Line, Row]]:
-    """Lines without cells, the last of them the mean's, and the rows that fill them."""
+    """The lines of a table, without cells, and the row that fills each; the last line is the mean's.
+
+    with_count: whether the mean's label says of how many subsets it is
+    """
     there = [row for row in rows if row.cases]
     mean = Row((), 0, mean_over_subsets(rows), column_means([row.hd95 for row in there]))
     lines = [(Line(subset_name(row.subset), row.subset, row.cases, []), row) for row in rows]
@@ -115,11 +122,12 @@ def _lines(rows: Sequence[Row], with_count: bool) -> list[tuple[Line, Row]]:
 
 
 def _cells(values: Mapping[str, float], regions: Sequence[str]) -> list[float | str]:
-    """The regions and their mean."""
+    """The cells of the regions and of their mean, or as many words for their absence."""
     if not values:
         return [ABSENT] * (len(regions) + 1)
     return [*(values[region] for region in regions), fmean(values.values())]
 
 
 def _in_mm(cells: Sequence[float | str]) -> list[str]:
+    """The cells of a table of distances, with two digits."""
     return [cell if isinstance(cell, str) else f"{cell:.2f}" for cell in cells]

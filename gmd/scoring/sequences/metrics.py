@@ -21,9 +21,9 @@ CLASS_METRICS = ("accuracy", "macro F1")
 
 
 def sentiment_metrics(predictions: Tensor, scores: Tensor) -> dict[str, float]:
-    """Of predictions [n] float for scores [n] float in [-3, 3], n at least 1; SENTIMENT_METRICS names them in order.
+    """Measures predictions [n] float of scores [n] float in [-3, 3], n at least 1, with all of SENTIMENT_METRICS.
 
-    As MMSA (Mao et al., ACL 2022) computes them:
+    They are as MMSA (Mao et al., ACL 2022) computes them:
     neg/non-neg: two classes, of which 0 and above is one.
     neg/pos: two classes, of which above 0 is one, over the samples whose score is not 0; NaN if there are none.
     F1: of the two classes, weighted by how many samples truly are of each.
@@ -57,10 +57,10 @@ def sentiment_metrics(predictions: Tensor, scores: Tensor) -> dict[str, float]:
 
 
 def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
-    """Of probabilities or logits [n, C] for classes [n] int64 in [0, C), n at least 1, C at least 2.
+    """Measures probabilities or logits [n, C] of classes [n] int64 in [0, C) with all of CLASS_METRICS.
 
-    CLASS_METRICS names them. The macro F1 is the mean over the classes that occur among the predictions or the truth,
-    as scikit-learn's.
+    n is at least 1, C at least 2. The macro F1 is the mean over the classes that occur among the predictions or the
+    truth, as scikit-learn's.
 
     Raises ValueError for tensors of other shapes, NaN or infinity, and classes out of range.
     """
@@ -82,7 +82,7 @@ def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
 
 
 def _of_two_classes(predicted: Tensor, true: Tensor) -> tuple[float, float]:
-    """Accuracy and weighted F1 of bool tensors [n]."""
+    """Accuracy and weighted F1 of bool tensors [n]; NaN if n is 0."""
     if not len(true):
         return math.nan, math.nan
     f1 = multiclass_f1_score(predicted.long(), true.long(), 2, average="weighted")
@@ -90,18 +90,21 @@ def _of_two_classes(predicted: Tensor, true: Tensor) -> tuple[float, float]:
 
 
 def _rounded_accuracy(predictions: Tensor, scores: Tensor, largest: int) -> float:
+    """Accuracy of predictions and scores that are clipped to [-largest, largest] and rounded."""
     # torch rounds halves to even, as numpy does
     predicted, true = (value.clamp(-largest, largest).round() for value in (predictions, scores))
     return _accuracy(predicted, true)
 
 
 def _accuracy(predicted: Tensor, true: Tensor) -> float:
+    """The part of the rows in which prediction and truth are equal."""
     # in float64: torchmetrics' float32 has 0.7 as 0.699999988
     return float((predicted == true).double().mean())
 
 
 def _correlation(predictions: Tensor, scores: Tensor) -> float:
-    """torch's own: torchmetrics warns, and gives NaN, for any variance below 1e-8."""
+    """Pearson's correlation, 0 if one of both is constant."""
+    # not torchmetrics', which warns, and gives NaN, for any variance below 1e-8
     if any(value.min() == value.max() for value in (predictions, scores)):
         return 0.0
     return float(torch.corrcoef(torch.stack([predictions, scores]))[0, 1])

@@ -1,10 +1,11 @@
-"""Predictions on sequences from every subset of the modalities: one network pass for each modality."""
+"""Predictions on sequences from every subset of the modalities, with one network pass for each modality."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gmd.config import TrainSequences
 from gmd.data.pairs import Pairs
@@ -14,6 +15,7 @@ from gmd.errors import UserError
 from gmd.models.entropy_fusion import entropy_fusion
 from gmd.models.multimodal import run_modalities
 from gmd.models.precision import autocast
+from gmd.models.sequences.network import SequenceNetwork
 from gmd.scoring.sequences.tables import Predictions
 from gmd.subsets import Subset
 
@@ -21,11 +23,17 @@ BATCH = 64  # samples at once
 
 
 def predict_samples(
-    network: nn.Module, samples: Sequence[Sample], subsets: Sequence[Subset | None], config: TrainSequences
+    network: SequenceNetwork, samples: Sequence[Sample], subsets: Sequence[Subset | None], config: TrainSequences
 ) -> Predictions:
-    """From each of the subsets, on the CPU, in eval mode and without gradients; None: from whatever each sample has.
+    """Predicts samples from each of the subsets, without gradients.
 
-    Raises UserError if the network's predictions are not finite.
+    Args:
+        network: put into eval mode meanwhile.
+        samples: each has at least one of the network's modalities.
+        subsets: of the modalities; None stands for whatever each sample has.
+        config: of the run; its method says how modalities are fused, and its precision what the network computes in.
+
+    returns the predictions, on the CPU. Raises UserError if the network's predictions are not finite.
     """
     was_training = network.training
     network.eval()
@@ -44,14 +52,15 @@ def predict_samples(
 
 
 def _predict(
-    network: nn.Module, samples: Sequence[Sample], subsets: Sequence[Subset | None], config: TrainSequences
+    network: SequenceNetwork, samples: Sequence[Sample], subsets: Sequence[Subset | None], config: TrainSequences
 ) -> Predictions:
+    """Predicts the samples of one batch."""
     device = next(network.parameters()).device
     inputs, targets = collate(samples, network.modalities)
-    inputs.values = {m: values.to(device) for m, values in inputs.values.items()}
+    inputs = replace(inputs, values={m: values.to(device) for m, values in inputs.values.items()})
     with autocast(config.precision, device):
         outputs = run_modalities(network, inputs)
-    outputs.values = {m: values.float() for m, values in outputs.values.items()}  # as in training
+    outputs = replace(outputs, values={m: values.float() for m, values in outputs.values.items()})  # as in training
     by_subset = {subset: _from_subset(network, outputs, subset, config.method == "mla") for subset in subsets}
     there = targets.isfinite() if targets.is_floating_point() else targets >= 0
     lengths = [sample.target.numel() for sample in samples]
@@ -63,8 +72,8 @@ def _predict(
     )
 
 
-def _from_subset(network: nn.Module, outputs: Pairs, subset: Subset | None, by_entropy: bool) -> Tensor:
-    """[n, ..., C] on the CPU, NaN for the samples that lack a modality of the subset."""
+def _from_subset(network: SequenceNetwork, outputs: Pairs[Tensor], subset: Subset | None, by_entropy: bool) -> Tensor:
+    """Predicts a batch from one subset: [n, ..., C] on the CPU, NaN for the samples that lack a modality of it."""
     members = list(range(outputs.num_samples)) if subset is None else outputs.having(subset)
     if not members:
         [shape] = {tuple(values.shape[1:-1]) for values in outputs.values.values()}
@@ -80,18 +89,23 @@ def _from_subset(network: nn.Module, outputs: Pairs, subset: Subset | None, by_e
     return _for_every_sample(predictions, members, outputs.num_samples)
 
 
-def _fused_by_entropy(network: nn.Module, outputs: Pairs, subset: Subset | None, members: list[int]) -> Tensor:
-    """As MLA predicts: every modality by itself through the one head, the surer ones count for more."""
+def _fused_by_entropy(
+    network: SequenceNetwork, outputs: Pairs[Tensor], subset: Subset | None, members: list[int]
+) -> Tensor:
+    """Predicts as MLA does: every modality by itself through the one head, and the surer ones count for more.
+
+    members: the b samples that have the subset; returns their probabilities [b, ..., C]
+    """
     modalities = tuple(outputs.values) if subset is None else subset
     alone = [network.fuse(outputs, (m,)) for m in modalities]
-    logits = [_for_every_sample(network.head(rows), samples, outputs.num_samples) for rows, samples in alone]
+    each = [_for_every_sample(network.head(rows), samples, outputs.num_samples) for rows, samples in alone]
     present = [[s in outputs.samples[m] for s in members] for m in modalities]
-    logits = torch.stack(logits)[:, members]
+    logits = torch.stack(each)[:, members]
     return entropy_fusion(logits, torch.tensor(present, device=logits.device))
 
 
 def _for_every_sample(rows: Tensor, samples: list[int], num_samples: int) -> Tensor:
-    """[num_samples, ...], NaN for the others"""
+    """The rows of `samples` among those of all samples, [num_samples, ...], with NaN for the others."""
     result = rows.new_full((num_samples, *rows.shape[1:]), torch.nan)
     result[samples] = rows
     return result

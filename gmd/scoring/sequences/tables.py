@@ -15,11 +15,11 @@ Metrics = Mapping[str, float]  # name -> value
 
 
 class Predictions(NamedTuple):
-    """Of R rows, one for each sample, or for each of its steps.
+    """Predictions in R rows, one for each sample, or for each of its steps.
 
     Attributes:
-        names: [R], of the samples.
-        steps: [R], numbers in the sample; 0 where it is predicted as a whole.
+        names: [R], the sample's name.
+        steps: [R], the step's number in the sample; 0 where a sample is predicted as a whole.
         targets: [R] float32 scores or int64 classes.
         subsets: subset -> [R, C] float32, the score (C = 1) or the probabilities of the classes; NaN where the sample
             lacks a modality of the subset. The key None stands for whatever each sample has.
@@ -32,24 +32,31 @@ class Predictions(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One subset's line of the table. `metrics` is empty if no sample has the subset."""
+    """One subset's line of the table.
 
-    subset: Subset
-    scored: int  # rows of the predictions
+    Attributes:
+        subset: the modalities that the predictions are made from; None: whatever each sample has.
+        scored: the number of rows of the predictions that are scored.
+        metrics: name -> value; empty if no sample has the subset.
+    """
+
+    subset: Subset | None
+    scored: int
     metrics: dict[str, float]
 
 
 def metric_names(classes: Classes) -> tuple[str, ...]:
+    """The names of the metrics that scores, or classes, are measured with."""
     return SENTIMENT_METRICS if classes is None else CLASS_METRICS
 
 
 def subset_table(predictions: Predictions, modalities: Sequence[str], classes: Classes) -> list[Row]:
-    """All 2^M - 1 rows, small subsets first. A subset that no sample has keeps its row, without numbers."""
+    """Makes all 2^M - 1 rows, small subsets first. A subset that no sample has keeps its row, without numbers."""
     return [table_row(predictions, subset, classes) for subset in all_subsets(modalities)]
 
 
 def table_row(predictions: Predictions, subset: Subset | None, classes: Classes) -> Row:
-    """The metrics of one subset, over all samples that have it and all their steps alike; None: what each has."""
+    """Measures one subset, over all samples that have it and all their steps alike; None: what each sample has."""
     there = ~predictions.subsets[subset].isnan().all(dim=1)
     values, targets = predictions.subsets[subset][there], predictions.targets[there]
     if not len(values):
@@ -59,7 +66,7 @@ def table_row(predictions: Predictions, subset: Subset | None, classes: Classes)
 
 
 def mean_over_subsets(rows: Sequence[Row]) -> dict[str, float]:
-    """Metric -> mean over the subsets that have predictions, each counted once however many they are."""
+    """The mean of each metric over the subsets that have predictions, each counted once however many they are."""
     return column_means([row.metrics for row in rows if row.scored])
 
 
@@ -84,7 +91,7 @@ def table_csv(
 
 
 def predictions_csv(predictions: Predictions, classes: Classes) -> str:
-    """Every single prediction, a line for each sample and step.
+    """The file of every single prediction, with a line for each sample and step.
 
     Columns: sample, step, target; then for each subset its score, or else its class and the probability of each. The
     subset None is called `present`. Floats have all digits; cells are empty where a sample does not have the subset.
@@ -98,25 +105,32 @@ def predictions_csv(predictions: Predictions, classes: Classes) -> str:
 
 
 def _lines(rows: Sequence[Row], label_of_mean: str, names: Sequence[str], extra: Mapping[str, Metrics]) -> list[Line]:
-    lines = [Line(subset_name(row.subset), row.subset, row.scored, _cells(row.metrics, names)) for row in rows]
+    """The lines of the table: the subsets, their mean, and what else there is, by its label."""
+    lines = [Line(_label(row.subset), row.subset, row.scored, _cells(row.metrics, names)) for row in rows]
     labelled = {label_of_mean: mean_over_subsets(rows), **extra}
     return [*lines, *(Line(label, None, None, _cells(metrics, names)) for label, metrics in labelled.items())]
 
 
 def _cells(metrics: Metrics, names: Iterable[str]) -> list[float | str]:
+    """A line's numbers, or as many words for their absence."""
     return [metrics[name] if metrics else ABSENT for name in names]
 
 
+def _label(subset: Subset | None) -> str:
+    """What tables call the subset."""
+    return "present" if subset is None else subset_name(subset)
+
+
 def _names(subset: Subset | None, classes: Classes) -> list[str]:
-    """The headers of one subset's columns."""
-    name = "present" if subset is None else subset_name(subset)
+    """The headers of one subset's columns: its prediction, and the probability of each class."""
+    name = _label(subset)
     return [name, *(f"{name} p({kind})" for kind in classes or ())]
 
 
 def _block(values: Tensor, classes: Classes) -> list[list]:
-    """One subset's cells: values [R, C] -> R lists."""
+    """One subset's cells, a list for each row, from its predictions [R, C]."""
     there = (~values.isnan().all(dim=1)).tolist()
-    rows = values.tolist()
+    rows: list[list] = values.tolist()
     if classes is not None:
         rows = [[classes[kind], *row] for kind, row in zip(values.argmax(dim=1).tolist(), rows, strict=True)]
     return [row if present else [""] * len(row) for row, present in zip(rows, there, strict=True)]
