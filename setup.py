@@ -12,7 +12,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 # torch's thread pool on Linux is OpenMP's; elsewhere the kernels run on one thread for now.
@@ -27,6 +27,7 @@ if SANITIZE:
 
 
 def why_no_cpp() -> str | None:
+    """Says why the C++ part cannot be built here, or None if it can."""
     if os.environ.get("GMD_NO_CPP") == "1":
         return "left out, as GMD_NO_CPP=1 asked for"
     try:
@@ -42,7 +43,10 @@ def why_no_cpp() -> str | None:
 
 
 def find_toolkit() -> Path | None:
-    """With nvcc and headers. torch takes the folder above the nvcc that it finds, which may be a script elsewhere."""
+    """The folder of a CUDA toolkit that has nvcc and its headers; torch is told of it too.
+
+    torch by itself takes the folder above the nvcc that it finds, which may be a script elsewhere.
+    """
     from torch.utils import cpp_extension
 
     for home in (os.environ.get("CUDA_HOME"), cpp_extension.CUDA_HOME, "/usr/local/cuda"):
@@ -53,6 +57,7 @@ def find_toolkit() -> Path | None:
 
 
 def why_no_cuda() -> str | None:
+    """Says why the CUDA part cannot be built here, or None if it can."""
     if os.environ.get("GMD_NO_CUDA") == "1":
         return "left out, as GMD_NO_CUDA=1 asked for"
     if no_cpp:
@@ -71,16 +76,19 @@ def why_no_cuda() -> str | None:
 
 
 def nvcc(toolkit: Path, option: str) -> str:
+    """What the toolkit's nvcc prints, called with one option."""
     return subprocess.run([toolkit / "bin" / "nvcc", option], capture_output=True, text=True, check=True).stdout
 
 
 def archs() -> str:
-    """Where nobody says for which GPUs, and there is none to ask."""
-    return "8.0;9.0;10.0+PTX" if "compute_100" in nvcc(find_toolkit(), "--list-gpu-arch") else "8.0;9.0+PTX"
+    """The GPUs to build for where nobody says which, and there is none to ask."""
+    toolkit = find_toolkit()
+    assert toolkit is not None, "why_no_cuda has found it"
+    return "8.0;9.0;10.0+PTX" if "compute_100" in nvcc(toolkit, "--list-gpu-arch") else "8.0;9.0+PTX"
 
 
-def extension():
-    """Of one set of sources for the CPU, and one more with CUDA."""
+def extension() -> Extension:
+    """gmd_kernels._C: one set of sources for the CPU, and one more where CUDA can be built."""
     from torch.utils.cpp_extension import CppExtension, CUDAExtension
 
     patterns = ["*.cpp", "cpu/*.cpp"] + ([] if no_cuda else ["cuda/*.cpp", "cuda/*.cu"])
@@ -102,9 +110,9 @@ def extension():
 
 
 class BuildWithInfo(build_py):
-    """Leaves a note for `gmd doctor`: what was built, and why not the rest."""
+    """Leaves a note for `gmd doctor` beside the package: what was built, and why not the rest."""
 
-    def run(self):
+    def run(self) -> None:
         super().run()
         package = Path("gmd_kernels" if self.editable_mode else Path(self.build_lib) / "gmd_kernels")
         package.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """`python -m bench.measure.numerics`: how far gram and combine are from exact, over types and scales."""
 
+import argparse
 from collections.abc import Iterator
 
 import numpy as np
@@ -87,4 +88,5 @@ def _digits(error: float) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m bench.measure.numerics", description=__doc__).parse_args()
     print(markdown(write_csv(RESULTS / "numerics_cpu.csv", list(rows()), host_columns())))

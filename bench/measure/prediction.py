@@ -7,6 +7,7 @@ real extent, for which the passes through the network take half as long. What is
 as a trained network would find them: the noise of this one, which is not trained, would have thousands of surfaces.
 """
 
+import argparse
 import json
 import re
 import subprocess
@@ -48,8 +49,11 @@ Result = TypeVar("Result")
 
 def main() -> int:
     """Prints and writes the figures; returns 1 if a target is missed, else 0."""
-    if sys.argv[1:2] == ["--subsets"]:
-        print(json.dumps(times_of_subsets(Path(sys.argv[2]), Path(sys.argv[3]))))
+    parser = argparse.ArgumentParser(prog="python -m bench.measure.prediction", description=__doc__)
+    parser.add_argument("--subsets", nargs=2, type=Path, metavar=("RUN", "CASE"), help="print one measurement only")
+    options = parser.parse_args()
+    if options.subsets:
+        print(json.dumps(times_of_subsets(*options.subsets)))
         return 0
     with TemporaryDirectory() as folder:
         run = write_run(Path(folder) / "run")

@@ -92,7 +92,7 @@ DIGITS = Study(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.measure.sentiment", description=__doc__)
     parser.add_argument("--mosi", type=Path, help="mosi_utterances.npz")
     parser.add_argument("--fsdd", type=Path, help="fsdd.npz")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)))

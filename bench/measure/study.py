@@ -73,7 +73,7 @@ class Setting:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.measure.study", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--steps", type=int, default=Setting.steps, help="of the optimizer, in each run")
     parser.add_argument("--out", type=Path, default=CSV)

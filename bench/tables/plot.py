@@ -1,5 +1,6 @@
 """`python -m bench.tables.plot`: pictures of bench/results/*.csv beside them."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -142,4 +143,5 @@ def _host(table: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m bench.tables.plot", description=__doc__).parse_args()
     sys.exit(main())

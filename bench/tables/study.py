@@ -3,6 +3,8 @@
 Intervals are t-intervals of 95 % over the seeds; a difference is taken within each seed first.
 """
 
+import argparse
+
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
@@ -136,6 +138,7 @@ def _percent(share: float) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m bench.tables.study", description=__doc__).parse_args()
     matplotlib.use("Agg")
     draw(pd.read_csv(CSV)).savefig(CSV.with_suffix(".png"), dpi=130)
     print(CSV.with_suffix(".png"))
