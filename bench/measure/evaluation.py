@@ -40,7 +40,7 @@ class Case:
             for name, parameter in network.named_parameters():
                 if ".norm" in name:  # untrained, all modalities are treated alike
                     parameter.add_(0.3 * torch.randn_like(parameter))
-            assert network.head.bias is not None
+            assert isinstance(network.head.bias, Tensor)
             network.head.bias.zero_()  # and nothing is tumour
         self.published = as_published(deepcopy(network))
         self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in stubs

@@ -24,7 +24,7 @@ from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.phantom import write_phantoms
 from gmd.data.segmentation.volumes import load_case
 from gmd.files import replacing
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.monitor.metrics_file import METRICS
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Row, mean_over_subsets, subset_table
@@ -223,7 +223,7 @@ def score(config: TrainBrats) -> list[Row]:
     A learning rate that decays to 0 needs no choice of a best epoch.
     """
     _, network = load_run(config.out, "last")
-    assert isinstance(network, UNet3d)
+    assert isinstance(network, SegmentationNetwork)
     cases, scheme = find_cases(config.data / "test", config.modalities)
     assert scheme is not None  # without patterns the files' names tell it
     loaded = (load_case(case, SCHEMES[scheme]) for case in cases)
