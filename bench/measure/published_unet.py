@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from gmd.models.modality_norms import ModalityGroupNorm
 from torch import Tensor
 
+from gmd.models.modality_norms import ModalityGroupNorm
 from gmd.models.segmentation.unet3d import DoubleConv, UNet3d
 
 
