@@ -1,4 +1,4 @@
-"""The one error class that the command line knows."""
+"""The error class of mistakes that a user can mend."""
 
 
 class UserError(ValueError):

@@ -1,4 +1,4 @@
-"""Files that are either written to the end or not there."""
+"""Writing files so that each is either complete or not there at all."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; that file replaces `path` if the block ends without an exception.
+    """Yields a path beside `path` to write to; that file replaces `path` if the block ends without an exception.
 
     Folders are made as needed. The suffix is kept, since writers choose their format by it.
     """

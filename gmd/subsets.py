@@ -12,4 +12,5 @@ def all_subsets(modalities: Sequence[str]) -> list[Subset]:
 
 
 def subset_name(subset: Subset) -> str:
+    """The name of a subset in files, tables and messages, its members joined by "+"."""
     return "+".join(subset)

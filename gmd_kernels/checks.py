@@ -1,4 +1,4 @@
-"""What the ops expect of their arguments other than gradients; each error says what came and what was expected."""
+"""Checks of the ops' arguments other than gradients; each error says what came and what was expected."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from gmd_kernels.gradients import MAX_OBJECTIVES, Gradients, tell_of
 
 
 def weights_per_parameter(weights: Tensor, gradients: Gradients, num_objectives: int | None = None) -> Tensor:
-    """[T] or [P, T] floating -> [P, T] float64; T as given, or as many as there are gradients."""
+    """Returns [P, T] float64 for weights [T] or [P, T] of a floating type; T as given, or the number of gradients."""
     shape = (len(gradients.reached), num_objectives or len(gradients.rows))
     if not isinstance(weights, Tensor) or tuple(weights.shape) not in (shape, shape[1:]):
         expected = f"[T] = {list(shape[1:])} or [P, T] = {list(shape)}"
@@ -21,7 +21,7 @@ def weights_per_parameter(weights: Tensor, gradients: Gradients, num_objectives:
 
 
 def check_mixing(mixing: Tensor | None, gradients: Gradients) -> None:
-    """[T, B] float64 on the CPU beside B gradients, or a ValueError."""
+    """Raises a ValueError unless the mixing is [T, B] float64 on the CPU beside B gradients, or None."""
     if mixing is None:
         return
     num_rows = len(gradients.rows)
@@ -36,7 +36,7 @@ def check_mixing(mixing: Tensor | None, gradients: Gradients) -> None:
 
 
 def check_shared(shared: Tensor | None, gradients: Gradients) -> None:
-    """[P] bool on the CPU, or a ValueError."""
+    """Raises a ValueError unless `shared` is [P] bool on the CPU, or None."""
     if shared is not None and not (_is_dense(shared, torch.bool) and shared.shape == (len(gradients.reached),)):
         raise ValueError(f"shared: expected bool [P] = [{len(gradients.reached)}], got {_tell_of(shared)}")
     if shared is not None and shared.device.type != "cpu":
@@ -44,7 +44,7 @@ def check_shared(shared: Tensor | None, gradients: Gradients) -> None:
 
 
 def check_scale(scale: Tensor | float | None, gradients: Gradients) -> Tensor | float | None:
-    """A number other than zero, or a tensor of one beside the gradients, as a scalar; or an error."""
+    """Returns the scale, a tensor as a scalar; raises a ValueError unless it is one number other than zero, or None."""
     if isinstance(scale, Tensor):
         if scale.numel() != 1 or not scale.is_floating_point() or scale.device != gradients.device:
             raise ValueError(f"scale: expected one floating number on {gradients.device}, got {tell_of(scale)}")
@@ -55,7 +55,7 @@ def check_scale(scale: Tensor | float | None, gradients: Gradients) -> Tensor | 
 
 
 def check_groups(groups: Sequence[int] | None, num_params: int) -> int:
-    """-> K."""
+    """Returns K; raises an error unless the groups are P ints 0..K-1, or None for one group of all."""
     if groups is None:
         return 1
     if not isinstance(groups, Sequence):
@@ -69,7 +69,7 @@ def check_groups(groups: Sequence[int] | None, num_params: int) -> int:
 
 
 def check_gram(gram: Tensor) -> None:
-    """[..., T, T] float64 of 1 to 64 objectives, or a ValueError."""
+    """Raises a ValueError unless the Gramian is [..., T, T] float64 of 1 to 64 objectives."""
     if not _is_dense(gram, torch.float64) or gram.ndim < 2 or gram.shape[-2] != gram.shape[-1]:
         raise ValueError(f"gram: expected float64 [T, T], got {_tell_of(gram)}")
     if not 1 <= gram.shape[-1] <= MAX_OBJECTIVES:
@@ -77,7 +77,7 @@ def check_gram(gram: Tensor) -> None:
 
 
 def check_order(order: Tensor, gram: Tensor) -> None:
-    """[..., T, T-1] int64 beside a [..., T, T] Gramian, or a ValueError; not what is in it."""
+    """Raises a ValueError unless the order is [..., T, T-1] int64 beside a [..., T, T] Gramian; reads no value."""
     check_gram(gram)
     expected = (*gram.shape[:-1], gram.shape[-1] - 1)
     if not _is_dense(order, torch.int64) or tuple(order.shape) != expected:
@@ -87,6 +87,7 @@ def check_order(order: Tensor, gram: Tensor) -> None:
 
 
 def check_permutations(order: Tensor) -> None:
+    """Raises a ValueError if a row i of the order, [..., T, T-1], is no permutation of all objectives but i."""
     t = order.shape[-2]
     first = torch.arange(t - 1, device=order.device)
     others = first + (first >= torch.arange(t, device=order.device)[:, None])

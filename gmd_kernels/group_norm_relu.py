@@ -1,4 +1,4 @@
-"""GroupNorm + ReLU with an affine row for each sample: the contract, and autograd."""
+"""GroupNorm + ReLU with an affine row for each sample, as users call it, and its autograd."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -15,7 +15,7 @@ from gmd_kernels.norm_arguments import check, check_values, lying_plainly, stati
 def group_norm_relu(
     x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, rows: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """relu(group_norm(x) * weight[row] + bias[row]), each sample with its own row of an affine table.
+    """Computes relu(group_norm(x) * weight[row] + bias[row]), each sample with its own row of an affine table.
 
     Args:
         x: [n, C, *spatial] float32, bfloat16, float16 or float64; contiguous or channels-last, otherwise it is copied.
@@ -28,9 +28,9 @@ def group_norm_relu(
         eps: is added to the variance.
 
     Returns:
-        Of x's shape, type and memory format. Statistics and arithmetic are float32 (float64 for float64 x), rounded to
-        x's type once. Differentiable in x, weight and bias, in backward passes of torch.autograd and once: not in
-        forward mode, not by torch.func. A row that no sample takes gets zeros. A NaN comes out as NaN.
+        A tensor of x's shape, type and memory format. Statistics and arithmetic are float32 (float64 for float64 x),
+        rounded to x's type once. Differentiable in x, weight and bias, in backward passes of torch.autograd and once: not
+        in forward mode, not by torch.func. A row that no sample takes gets zeros. A NaN comes out as NaN.
 
     Raises:
         ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.

@@ -1,4 +1,4 @@
-"""What group_norm_relu expects of its arguments, with errors that say what came, and what it makes of them."""
+"""Checks of group_norm_relu's arguments, with errors that say what came, and how x has to lie in memory."""
 
 import torch
 from torch import Tensor

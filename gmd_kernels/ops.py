@@ -1,4 +1,4 @@
-"""The contract: what each op takes and returns, checked before any backend sees it."""
+"""The ops as users call them: arguments are checked here before any backend sees them."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from gmd_kernels.results import check_out
 
 
 def gram(grads: Rows, groups: Sequence[int] | None = None) -> Tensor:
-    """Inner products of the objectives' gradients, G[i, j] = sum over parameters of <g_i, g_j>. One read of T·N.
+    """Inner products of the objectives' gradients, G[i, j] = sum over parameters of <g_i, g_j>; reads T·N elements.
 
     Args:
         grads: T sequences of P tensors or `None`s, as `torch.autograd.grad(..., allow_unused=True)` returns them; any
@@ -61,7 +61,7 @@ def project(gram: Tensor, order: Tensor) -> Tensor:
 
 
 def combine(grads: Rows, weights: Tensor, out: Sequence[Tensor | None] | None = None) -> list[Tensor | None]:
-    """Weighted sum of the objectives' gradients, out[p] = sum_k weights[k] * grads[k][p]. Reads T·N, writes N.
+    """Weighted sum of the objectives' gradients, out[p] = sum_k weights[k] * grads[k][p]; reads T·N elements, writes N.
 
     Args:
         grads: as for `gram`.

@@ -1,4 +1,4 @@
-"""In which order projected gradients meet the others."""
+"""Draws the order in which projected gradients meet the others."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ def projection_order(
     device: torch.device | str | None = None,
     num_groups: int | None = None,
 ) -> Tensor:
-    """A random order for each objective in which to meet the others: [T, T-1] int64, row i a permutation of all but i.
+    """Draws an order for each objective in which to meet the others: [T, T-1] int64, row i a permutation of all but i.
 
     Args:
         num_objectives: T.

@@ -1,4 +1,4 @@
-"""What owm_update_ expects of its arguments, with errors that say what came; nothing is written before."""
+"""Checks of owm_update_'s arguments, with errors that say what came; nothing is written before they pass."""
 
 import math
 
@@ -14,7 +14,7 @@ OF_INPUT = {dtype: tuple(dict.fromkeys((dtype, *OF_GRAD[torch.float32]))) for dt
 
 
 def check(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
-    """Everything but the values in the tensors, and where they lie."""
+    """Raises an error if anything is wrong but the values in the tensors, and where they lie."""
     _check_projector(projector)
     _check_type("weight_grad", weight_grad, OF_GRAD[projector.dtype], projector)
     _check_type("mean_input", mean_input, OF_INPUT[projector.dtype], projector)
@@ -48,7 +48,7 @@ def _check_type(name: str, tensor: object, dtypes: tuple[torch.dtype, ...], proj
 
 
 def check_memory(projector: Tensor, weight_grad: Tensor, mean_input: Tensor) -> None:
-    """Nothing that is written shares its memory."""
+    """Raises a ValueError if a tensor that is written shares memory with another, or with itself."""
     if not weight_grad.is_contiguous() and overlaps_itself(weight_grad):
         raise ValueError(f"weight_grad: overlaps itself, {list(weight_grad.shape)} with strides {weight_grad.stride()}")
     of_projector, of_grad, of_input = _bounds(projector), _bounds(weight_grad), _bounds(mean_input)
@@ -60,7 +60,7 @@ def check_memory(projector: Tensor, weight_grad: Tensor, mean_input: Tensor) -> 
 
 
 def _bounds(tensor: Tensor) -> tuple[int, int]:
-    """First address, and the one behind the last element."""
+    """A tensor's first address, and the one behind its last element."""
     if tensor.is_contiguous():
         begin = tensor.data_ptr()
         return begin, begin + tensor.nbytes

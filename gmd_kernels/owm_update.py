@@ -1,4 +1,4 @@
-"""The recursive orthogonal-weight-modification update: the contract."""
+"""The recursive update of orthogonal weight modification, as users call it."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,9 @@ from gmd_kernels.owm_arguments import check, check_memory
 
 
 def owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
-    """P <- P - k k^T / (alpha + h . k) with k = P h, then weight_grad <- weight_grad P. In place, both.
+    """Updates a projector P with the mean input h of a layer, and projects the gradient of its weight, both in place.
+
+        P <- P - k k^T / (alpha + h . k) with k = P h,        weight_grad <- weight_grad P
 
     The projector P keeps a layer's weight from changing along inputs that it was given: begun as the identity, it is
     P = (I + sum of h h^T / alpha)^-1 over the mean inputs h so far (Zeng et al., Nature Machine Intelligence 2019;

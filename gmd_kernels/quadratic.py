@@ -1,4 +1,4 @@
-"""Small programs in a Gramian, solved in a fixed number of torch calls: batched, and no value is read on the host.
+"""Solves small quadratic programs in a Gramian, in a fixed number of torch calls, batched, without reading a value.
 
 Interior-point methods: z > 0 and its dual y > 0 move by Newton steps towards z * y = mu while mu goes to zero. No step
 goes further than to a hundredth of an entry, and mu falls the faster the longer the step was. Vectors are columns
@@ -14,10 +14,10 @@ NOISE = 1e-12
 
 
 def ridge(matrix: Tensor) -> Tensor:
-    """[..., 1, 1]: what to add to the diagonal of matrices [..., T, T] with a diagonal of about one.
+    """What to add to the diagonal of matrices [..., T, T] with a diagonal of about one, as [..., 1, 1].
 
-    NOISE, unless the matrix is indefinite beyond that: the Gramian then came out of float32 products, whose rounding
-    (at most 4e-6, docs/numerics.md) has to be outweighed. A Cholesky factorisation that succeeds tells it.
+    It is NOISE, unless the matrix is indefinite beyond that: the Gramian then came out of float32 products, whose
+    rounding (at most 4e-6, docs/numerics.md) has to be outweighed. A Cholesky factorisation that succeeds tells it.
     """
     levels = NOISE * 10.0 ** torch.arange(0, 10, 2, dtype=matrix.dtype, device=matrix.device)[:, None, None]
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
@@ -29,7 +29,7 @@ def ridge(matrix: Tensor) -> Tensor:
 def complementarity(
     matrix: Tensor, offset: Tensor, normal: Tensor | None = None, product: float | None = None, steps: int = 22
 ) -> Tensor:
-    """z >= 0 that minimises 1/2 z' M z + offset' z; with `normal` under normal' z = 1.
+    """The z >= 0, [..., T], that minimises 1/2 z' M z + offset' z; with `normal` under normal' z = 1.
 
     Args:
         matrix: [..., T, T] float64, M, positive semidefinite but for rounding, with entries of about one. A `ridge` is
@@ -65,7 +65,7 @@ def complementarity(
 
 
 def maximin_in_ball(gram: Tensor, offset: Tensor, radius: float, steps: int = 32) -> Tensor:
-    """x that maximises min_i (offset + G x)_i under x' G x <= radius^2.
+    """The x, [..., T], that maximises min_i (offset + G x)_i under x' G x <= radius^2.
 
     x = w / s for the w in the simplex that minimises 1/2 w' G w + s * offset' w, with such an s that w' G w = (radius *
     s)^2. Each step moves s to where this holds of the w it leads to, or towards it. Where w' G w is zero for some w of

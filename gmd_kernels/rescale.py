@@ -1,4 +1,4 @@
-"""Scaling and clipping gradients in place: norms are a Gramian by groups, factors are weights per parameter."""
+"""Scales and clips gradients in place: norms are a Gramian by groups, factors are weights per parameter."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +17,7 @@ EPSILON = 1e-6  # torch.nn.utils.clip_grad_norm_ adds as much to the norm
 def rescale_(
     grads: Iterable[Tensor | None], scale: float | Sequence[float] | Tensor, max_norm: float | None = None
 ) -> Tensor | None:
-    """grads[p] *= scale[p] in place, then all of them times one factor so that their common norm is at most `max_norm`.
+    """Scales gradients in place, grads[p] *= scale[p], then all by one factor so that their norm is at most `max_norm`.
 
     As multiplying each and `torch.nn.utils.clip_grad_norm_` after it, but every gradient is read once for the norm and
     once to apply both factors. CGGM's magnitude (Guo et al., NeurIPS 2024) is such a scale: rho * B_m for the
@@ -50,7 +50,7 @@ def rescale_(
 
 
 def _read(grads: list[Tensor | None]) -> tuple[Gradients, list[Tensor | None]]:
-    """As those of one objective, to be written over; errors speak of grads[p]."""
+    """Reads the gradients as those of one objective that are to be written over; errors speak of grads[p]."""
     try:
         gradients = read([grads])
         return gradients, check_out(grads, gradients)
@@ -60,7 +60,7 @@ def _read(grads: list[Tensor | None]) -> tuple[Gradients, list[Tensor | None]]:
 
 
 def _factors(scale: float | Sequence[float] | Tensor, num_params: int, device: torch.device) -> Tensor:
-    """[P] float64."""
+    """The factors of the parameters, [P] float64 on the device."""
     factors = torch.as_tensor(scale, dtype=torch.float64, device=None if isinstance(scale, Tensor) else "cpu")
     factors = upload(factors.contiguous(), device) if factors.device.type == "cpu" else factors.to(device)
     if tuple(factors.shape) not in {(), (num_params,)}:

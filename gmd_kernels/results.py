@@ -1,4 +1,4 @@
-"""The tensors that a caller wants results written into: whether that can be done without harm."""
+"""Checks of the tensors that a caller wants results written into: whether that can be done without harm."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -54,7 +54,7 @@ def _is_expanded(g: Tensor) -> bool:
 
 
 def _check_memory(out: Sequence[Tensor | None], gradients: Gradients) -> None:
-    """Results lie apart from each other, and from every gradient but those that they replace element by element."""
+    """Raises a ValueError unless results lie apart from each other, and from gradients that they do not replace."""
     given = [(p, target) for p, target in enumerate(out) if target is not None]
     for p, target in given:
         if not target.is_contiguous() and overlaps_itself(target):
@@ -95,7 +95,10 @@ def _check_strides(p: int, target: Tensor, gradients: Gradients) -> None:
 
 
 def overlaps_itself(g: Tensor) -> bool:
-    """Whether elements may share a place; from the shortest stride on, each has to step over all before it."""
+    """Whether elements of a tensor may share a place.
+
+    They do not if each stride, from the shortest on, steps over all that the strides before it reach.
+    """
     reach = 0
     for stride, size in sorted(zip(g.stride(), g.shape, strict=True)):
         if size > 1 and stride <= reach:
@@ -105,7 +108,7 @@ def overlaps_itself(g: Tensor) -> bool:
 
 
 def _spans(gradients: Gradients) -> Tensor:
-    """[tensors, 3] int64: first address, address behind the last element, parameter."""
+    """The spans of the gradients, [tensors, 3] int64: first address, address behind the last element, parameter."""
     if _C is not None and gradients.native is not None and not gradients.native.copied:
         return _C.spans(gradients.native)
     found = [span(g, p) for row in gradients.rows for p, g in enumerate(row) if g is not None and g.numel()]

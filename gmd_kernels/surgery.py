@@ -69,7 +69,7 @@ def surgery(
 
     Args:
         grads: T sequences of P tensors or `None`s, see `gram`; B of them with `mixing`.
-        weighting: Gramian [T, T] float64 -> weights [T], or [P, T]; any of `gmd_kernels.weightings`. None is GMD.
+        weighting: Gramian [T, T] float64 -> weights [T] or [P, T], as `gmd_kernels.weightings`; None: GMD, AAAI 2024.
         groups: P ints 0..K-1, the group of each parameter; the surgery of each group is one by itself.
         reduction: "mean" or "sum", what GMD makes of the projected gradients of a shared parameter.
         generator: source of GMD's projection order; torch's default generator otherwise, as inside torch.compile.

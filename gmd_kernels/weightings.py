@@ -1,4 +1,6 @@
-"""Gramian [T, T] -> weights [T], all float64 on the Gramian's device. Any callable of that kind is a weighting.
+"""Weightings: functions from a Gramian [T, T] to weights [T], all float64 on the Gramian's device.
+
+Any callable of that kind is a weighting for `surgery`.
 
 Those here also take [..., T, T], many Gramians at once, for [..., T]. Nothing in them waits for the device. The
 weights of a Gramian that is not finite are NaN, but for those of `mean`, `sum` and `pcgrad`.
@@ -28,7 +30,7 @@ def batched(weighting: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
 
 @batched
 def mean(gram: Tensor) -> Tensor:
-    """Every objective alike: the gradient of the mean loss.
+    """Weighs every objective by 1/T, for the gradient of the mean loss.
 
     Args:
         gram: [..., T, T] float64.
@@ -41,7 +43,7 @@ def mean(gram: Tensor) -> Tensor:
 
 @batched
 def sum(gram: Tensor) -> Tensor:
-    """The gradient of the sum of the losses.
+    """Weighs every objective by 1, for the gradient of the sum of the losses.
 
     Args:
         gram: [..., T, T] float64.
@@ -54,7 +56,7 @@ def sum(gram: Tensor) -> Tensor:
 
 @batched
 def pcgrad(gram: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Sum of the projected gradients, in a random order (PCGrad, Yu et al., NeurIPS 2020).
+    """Sums the projected gradients, in a random order (PCGrad, Yu et al., NeurIPS 2020).
 
     Args:
         gram: [T, T] float64, or [K, T, T]: an order of its own for each.
@@ -226,7 +228,7 @@ def dualproj(gram: Tensor, preference: Tensor | None = None) -> Tensor:
 
 @batched
 def gradvac(gram: Tensor, cosines: Tensor, beta: float = 0.01, generator: torch.Generator | None = None) -> Tensor:
-    """Sum of the gradients, each turned to its usual cosines with others (Gradient Vaccine, Wang et al., ICLR 2021).
+    """Sums the gradients, each turned to its usual cosines with others (Gradient Vaccine, Wang et al., ICLR 2021).
 
     Gradient i meets the others in a random order. Where the cosine of what is left of it and g_j is below the moving
     average of that cosine, as much of g_j is added as makes it equal. PCGrad is the case of an average of zero.
@@ -280,13 +282,13 @@ def _amount(length: Tensor, cosine: Tensor, target: Tensor) -> Tensor:
 
 
 def check_reduction(reduction: str) -> None:
-    """Raises ValueError for a way of merging shared parameters' gradients that GMD does not have."""
+    """Raises a ValueError for a way of merging shared parameters' gradients that GMD does not have."""
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
 
 
 def _preference(preference: Tensor | None, gram: Tensor) -> Tensor:
-    """[T] float64 on the Gramian's device."""
+    """Returns the preference as [T] float64 on the Gramian's device; 1/T each by default."""
     check_gram(gram)
     size = gram.shape[-1]
     if preference is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.measure.memory import with_peak_memory
 from bench.measure.published_unet import as_published
 from bench.measure.timing import seconds, summary
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.segmentation.unet3d import Head, UNet3d
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets
 from gmd.subsets import Subset, all_subsets
 
@@ -40,7 +40,8 @@ class Case:
             for name, parameter in network.named_parameters():
                 if ".norm" in name:  # untrained, all modalities are treated alike
                     parameter.add_(0.3 * torch.randn_like(parameter))
-            assert isinstance(network.head.bias, Tensor)
+            assert isinstance(network.head, Head)
+            assert network.head.bias is not None
             network.head.bias.zero_()  # and nothing is tumour
         self.published = as_published(deepcopy(network))
         self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in stubs

@@ -28,9 +28,8 @@ from bench.measure.host import host_columns
 from gmd.config import TrainBrats
 from gmd.config.file import CONFIG, write_config
 from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
-from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.volumes import load_case
-from gmd.models.segmentation.network import SegmentationNetwork
+from gmd.models.segmentation.unet3d import UNet3d
 from gmd.scoring.segmentation.prediction import fuse, num_windows, predict_modalities, present_volumes
 from gmd.scoring.segmentation.scores import score_case
 from gmd.training.checkpoint import save_checkpoint
@@ -105,10 +104,9 @@ def times_of_subsets(run: Path, folder: Path) -> dict[str, float]:
     """The seconds of one prediction, and of all subsets from the same passes with their scores; medians."""
     config, network = load_run(run)
     assert isinstance(config, TrainBrats)
-    assert isinstance(network, SegmentationNetwork)
-    assert config.labels is not None
+    assert isinstance(network, UNet3d)
     [case], _ = find_cases(folder)
-    loaded = load_case(case, SCHEMES[config.labels])
+    loaded = load_case(case, config.label_scheme())
     volumes = present_volumes(network, loaded)
     shifted = beside_the_truth(loaded["target"])
     taken = []

@@ -91,8 +91,9 @@ def what_is_wrong(device: torch.device, backend: str) -> str | None:
     before = os.environ.get("GMD_BACKEND")
     os.environ["GMD_BACKEND"] = backend
     try:
-        merged, _ = gk.surgery([[row.to(device)] for row in rows])
-        found = merged[0].cpu()
+        [merged], _ = gk.surgery([[row.to(device)] for row in rows])
+        assert merged is not None, "a parameter that every gradient reaches"
+        found = merged.cpu()
     except Exception as error:  # a compiler's, a driver's, an import's: whatever it is, the report goes on
         return f"{type(error).__name__}: {error}"
     finally:

@@ -1,4 +1,4 @@
-"""The gradients of many objectives from one backward pass, where the samples of a batch do not mix.
+"""Finds the gradients of many objectives in one backward pass, where the samples of a batch do not mix.
 
 Where row i of an output comes from sample i alone, and all objectives send multiples of one vector back into it,
 objective k's a_ki u_i, then with J_i the Jacobian of that row

@@ -1,4 +1,4 @@
-"""A light classifier for each modality: what can be told from this one alone, and how fast that improves."""
+"""Light classifiers, one for each modality, that learn what can be told from this modality alone."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""Many cotangents of one tensor as combinations of a few directions.
+"""Compresses many cotangents of one tensor to a few directions that they are combinations of.
 
 The objectives' gradients at a modality's output are nearly collinear, as they come from the same targets. What a
 backward pass makes of them is linear in them, so that passes for the leading directions give all of their gradients.
@@ -13,8 +13,10 @@ NOISE = 1e-14  # of the largest eigenvalue: what rounding leaves of a zero
 
 
 class Directions(NamedTuple):
-    """Of M outputs and T objectives. Direction j of output m is sum_k vectors[m, k, j] * cotangent k; and cotangent k
-    is sum_j vectors[m, k, j] * direction j, but for what is discarded.
+    """The leading directions of the T objectives' cotangents at M outputs.
+
+    Direction j of output m is sum_k vectors[m, k, j] * cotangent k; and cotangent k is sum_j vectors[m, k, j] *
+    direction j, but for what is discarded.
 
     Attributes:
         counts: [M], how many directions there are, at least 1; columns from there on are to be left alone.

@@ -1,4 +1,4 @@
-"""Gradients that autograd did not bring: how they get into `.grad`, also where several processes train together."""
+"""Puts gradients that autograd has not brought into `.grad`, also where several processes train together."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 
 def several_processes() -> bool:
-    """Whether torch.distributed is up, with more than this process."""
+    """Whether torch.distributed is initialized with more processes than this one."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def check_one_process(method: str, why: str) -> None:
-    """Raises RuntimeError where several processes would each take a way of their own."""
+    """Raises a RuntimeError where several processes train together, as a method's state would differ between them."""
     if several_processes():
         raise RuntimeError(f"{method}: works in one process only, as {why}; GMD works in several")
 
 
 def add_to_grad(params: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
-    """param.grad += gradient, None for a parameter that is to be left as it is. The gradients are not ours any more.
+    """Adds each gradient to its parameter's `.grad`, and takes it over; None leaves a parameter as it is.
 
     Among several processes by way of autograd, which copies them, so that DistributedDataParallel takes notice and
     averages over the processes: its hooks sit where a backward pass ends, and torch.autograd.grad never gets there.
@@ -33,7 +33,7 @@ def add_to_grad(params: Sequence[nn.Parameter], gradients: Sequence[Tensor | Non
 
 
 def check_no_param_hooks(params: Sequence[nn.Parameter]) -> None:
-    """Raises ValueError of a parameter whose hook would run for each objective, and again for what they merge into."""
+    """Raises a ValueError if a parameter has a hook, which several processes would run once too often."""
     if not several_processes():
         return
     for index, param in enumerate(params):

@@ -1,4 +1,4 @@
-"""What every method demands of the losses, and the outputs, it is given."""
+"""Checks of the losses and the outputs that the methods are given."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -8,7 +8,7 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # (predictions [b, ...], targets
 
 
 def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
-    """The losses as a list, or a ValueError that says which one is not a scalar that requires grad."""
+    """Returns the losses as scalars; raises an error that says which one is not a scalar tensor that requires grad."""
     losses = list(losses)
     if not losses:
         raise ValueError("losses: expected at least one objective, got none")
@@ -29,7 +29,7 @@ Outputs = Mapping[str, Tensor] | Sequence[Tensor]  # one of each modality
 
 
 def check_outputs(outputs: Outputs) -> list[Tensor]:
-    """The outputs as a list, or an error that says which one is not a tensor of the graph."""
+    """Returns the outputs as a list; raises an error that says which one is not a tensor of the graph."""
     found = []
     for name, output in _named(outputs):
         if not isinstance(output, Tensor):
@@ -45,13 +45,14 @@ def check_outputs(outputs: Outputs) -> list[Tensor]:
 
 
 def check_no_hooks(outputs: Outputs) -> None:
+    """Raises a ValueError if an output has a hook, which passes modality by modality would run twice."""
     for name, output in _named(outputs):
         if output._backward_hooks:
             raise ValueError(f"outputs[{name!r}] has a hook, which would run twice; hook a tensor before or behind it")
 
 
 def check_rows(outputs: Mapping[str, Tensor], others: Mapping[str, Tensor], what: str) -> None:
-    """An error unless `others` (`what` in words) go with the outputs, row by row."""
+    """Raises an error unless `others`, which messages call `what`, go with the outputs row by row."""
     if not isinstance(outputs, Mapping):
         raise TypeError(f"outputs: expected a dict, by modality, got {type(outputs).__name__}")
     for m, output in outputs.items():
@@ -62,7 +63,7 @@ def check_rows(outputs: Mapping[str, Tensor], others: Mapping[str, Tensor], what
 
 
 def check_factors(factors: Tensor | None, outputs: Outputs | None) -> None:
-    """An error unless there is one factor for each output."""
+    """Raises an error unless there is one factor for each output, or none at all."""
     if factors is None:
         return
     if outputs is None:

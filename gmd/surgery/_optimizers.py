@@ -1,4 +1,4 @@
-"""What every method demands of the optimizer it is given."""
+"""The check of the optimizer that a method is given."""
 
 import torch
 
@@ -14,7 +14,7 @@ SHARDED = (
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer, or a TypeError that says why no method here can work with it.
+    """Returns the optimizer; raises a TypeError that says why no method here can work with it.
 
     Wrappers that have the parameters in `param_groups`, as LightningOptimizer, are optimizers too.
     """

@@ -1,4 +1,7 @@
-"""torch.amp.GradScaler around surgery: the scale leaves with the weights, and an overflow shows on the Gramian."""
+"""How torch.amp.GradScaler and the surgery work together.
+
+The surgery's weights take the scale out of the gradients, and an overflow shows on the diagonal of the Gramian.
+"""
 
 import torch
 from torch import Tensor
@@ -6,7 +9,7 @@ from torch.amp.grad_scaler import GradScaler, OptState
 
 
 def scale_of(scaler: GradScaler | None, losses: list[Tensor]) -> Tensor | None:
-    """What the scaler multiplies losses with at present, a scalar on their device; None without one that is enabled."""
+    """The scaler's present scale, a scalar on the losses' device; None if there is no scaler or it is disabled."""
     if scaler is None or not scaler.is_enabled():
         return None
     return scaler.scale(torch.ones((), device=losses[0].device))

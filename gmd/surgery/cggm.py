@@ -125,6 +125,7 @@ class CGGM:
         return replace(report, losses=values, modality=report.modality | modality)
 
     def _check(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+        """Raises an error unless the outputs are of known modalities, and the targets go with them."""
         check_rows(outputs, targets, "targets")
         if unknown := [m for m in outputs if m not in self.modalities]:
             raise ValueError(f"outputs: expected some of {', '.join(self.modalities)}, got {unknown[0]!r}")

@@ -16,7 +16,7 @@ from gmd.surgery.report import Report
 
 
 class MeanGradient:
-    """`backward(losses)` adds the gradient of the mean of the losses to `.grad`, in one backward pass.
+    """Adds the gradient of the mean of the losses to `.grad`, in one backward pass.
 
     The report has one objective, the mean: its Gramian is [[squared gradient norm]].
 
@@ -31,8 +31,11 @@ class MeanGradient:
     def backward(
         self, losses: Sequence[Tensor], outputs: Outputs | None = None, factors: Tensor | None = None
     ) -> Report:
-        """`outputs` and `factors` are GMD's. The one pass here goes through each modality's path once anyway, and on
-        its way tells the norm of the gradient at each output."""
+        """Adds the gradient of the mean loss to `.grad`; frees the graph.
+
+        `losses`, `outputs` and `factors` are as in `GMD.backward`. The one pass goes through each modality's path once,
+        and on its way tells the norm of the gradient at each output.
+        """
         stacked = torch.stack(check_losses(losses))
         check_factors(factors, outputs)
         found = [] if outputs is None else check_outputs(outputs)
@@ -52,7 +55,7 @@ class MeanGradient:
 
 @contextmanager
 def _watched(outputs: list[Tensor], factors: Tensor | None) -> Iterator[list[Tensor]]:
-    """[M] float64 norms of the gradients that a backward pass finds at the outputs, which go on times their factors."""
+    """Yields M float64 norms that a backward pass fills in, of the gradients at the outputs before their factors."""
     norms = list(torch.zeros(len(outputs), dtype=torch.float64, device=outputs[0].device)) if outputs else []
 
     def watch(gradient: Tensor, m: int) -> Tensor | None:

@@ -15,7 +15,7 @@ from gmd.surgery.report import Report
 
 
 class MLA:
-    """One modality's turn at a time, through one head that keeps what the turns before have taught it.
+    """Trains one modality at a time, through one head that keeps what the turns before have taught it.
 
         mla = MLA(optimizer, network.head)
         for m in batch:  # the modalities take turns, each with an optimizer step of its own

@@ -1,4 +1,4 @@
-"""What a backward pass reports."""
+"""The report that every method's `backward` returns."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Report:
-    """Tensors on the device, but for `discarded`: reading one on the host is the caller's decision, and wait.
+    """Losses, Gramian and weights of one backward pass.
+
+    All tensors but `discarded` are on the device: reading one on the host waits for it, when the caller wants that.
 
     Attributes:
         losses: [T], detached.
@@ -31,26 +33,28 @@ class Report:
 
     @property
     def gram(self) -> Tensor:
-        """[T, T] float64, over all parameters whatever the granularity."""
+        """The Gramian over all parameters whatever the granularity, [T, T] float64."""
         return self.grams if self.grams.ndim == 2 else self.grams.sum(dim=0)
 
     @property
     def cosines(self) -> Tensor:
-        """[T, T] float64, 1 on the diagonal; an objective whose gradient is zero has cosine 0 with every other."""
+        """Cosines of the objectives' gradients, [T, T] float64: 1 on the diagonal, else 0 for a gradient of zero."""
         norms = self.gram.diagonal().sqrt()
         cosines = self.gram / (norms[:, None] * norms[None, :]).clamp_min(torch.finfo(torch.float64).tiny)
         return cosines.fill_diagonal_(1.0)
 
     @property
     def conflicts(self) -> Tensor:
-        """Fraction of the pairs of objectives whose gradients have a negative inner product, of the pairs in all
-        modules or tensors where these are the granularity; 0 when T = 1."""
+        """The fraction of pairs of objectives whose gradients have a negative inner product; 0 when T = 1.
+
+        Where the surgery went module by module or tensor by tensor, the pairs in all of these count.
+        """
         t = self.grams.shape[-1]
         pairs = self.grams.numel() // (t * t) * t * (t - 1)
         return (self.grams < 0).sum() / max(pairs, 1)
 
     @property
     def finite(self) -> Tensor:
-        """False if any loss or any entry of any gradient is NaN or infinite: do not step on it."""
+        """A bool scalar, False if any loss or any entry of any gradient is NaN or infinite: do not step on it then."""
         diagonals = self.grams.diagonal(dim1=-2, dim2=-1)
         return torch.stack([value.isfinite().all() for value in (self.losses, diagonals, self.weights)]).all()

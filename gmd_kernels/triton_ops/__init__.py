@@ -1,4 +1,4 @@
-"""The ops in Triton: gradients on a GPU; on the CPU in Triton's interpreter, which is for tests.
+"""The ops in Triton, for gradients on a GPU; tests run them on the CPU in Triton's interpreter.
 
 Gradients are read where they lie, through a table of pointers, in one launch for each kind of parameter. Only gradients
 whose strides disagree with those of their parameter's first one are copied before, one by one.
@@ -52,7 +52,7 @@ def why_not(device: torch.device) -> str | None:
 
 @torch.no_grad()
 def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor:
-    """-> [K, T, T] float64; products and sums in float64."""
+    """Returns [K, T, T] float64; products and sums are in float64."""
     device, num_objectives = gradients.device, len(gradients.rows)
     rows = padded(num_objectives)
     lines = lay_out(gradients)
@@ -69,7 +69,7 @@ def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor
 
 @torch.no_grad()
 def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
-    """-> [..., T, T] float64. Entries of `order` are trusted to be objectives."""
+    """Returns [..., T, T] float64. Entries of `order` are trusted to be objectives."""
     size, count = gram.shape[-1], gram.shape[:-2].numel()
     grams = gram.resolve_neg().reshape(count, size, size).contiguous()
     orders = order.reshape(count, size, size - 1).contiguous()
@@ -82,7 +82,7 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
 
 @torch.no_grad()
 def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
-    """-> [P]; products and sums in float64, one rounding to float32 or float64, and from float32 one to 16 bits."""
+    """Returns P sums, of products in float64, rounded once to float32 or float64, and from there to 16 bits."""
     device, lines = gradients.device, lay_out(gradients)
     weights = weights.resolve_neg()
     if any(target is not None for target in out):

@@ -1,4 +1,4 @@
-"""The weighted sum: products and sums in float64, whatever the weights; one rounding, or one more for 16-bit types."""
+"""The kernel of the weighted sum, in float64 whatever the weights, with one rounding more for 16-bit types."""
 
 import torch
 import triton
@@ -71,6 +71,7 @@ def _combine_kernel(
 
 
 def combine_options(num_objectives: int, kind: Kind) -> dict[str, int]:
+    """What the kernel is compiled for: rows at a time, elements of a tile, and warps."""
     dtype, aligned = kind
     rows = min(ROWS, triton.next_power_of_2(num_objectives))
     elements = 16 // dtype.itemsize if aligned else UNALIGNED
@@ -85,6 +86,7 @@ def launch_combine_kernel(
     segments: Tensor,  # [S, 3] int64
     pieces: Tensor,  # [programs, 3] int64
 ) -> None:
+    """Writes the weighted sums of all parameters of one kind to their targets."""
     dtype, aligned = kind
     num_objectives = weights.shape[1]
     _combine_kernel[(len(pieces),)](

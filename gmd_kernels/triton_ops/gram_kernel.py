@@ -1,4 +1,4 @@
-"""The Gramian: every program adds up the inner products of its piece, a second kernel adds up those of all pieces.
+"""The Gramian's kernels: in one, every program adds up the inner products of its piece; the other adds up the pieces.
 
 Products are taken in float64, where those of every type but float64 are exact and none is lost at any scale. A100, H100
 and MI300 have matrix units for it, as fast as float32 arithmetic without them; on B200 float64 still is half as fast.
@@ -85,6 +85,7 @@ def padded(num_objectives: int) -> int:
 
 
 def gram_options(rows: int) -> dict[str, int]:
+    """What the kernel of the inner products is compiled for, for tiles of so many rows."""
     options = {"ROWS": rows, "BLOCK": BLOCKS[rows], "num_warps": WARPS[rows]}
     if torch.version.hip is None:
         options["maxnreg"] = 255  # it takes half of them; without a limit it spills some to leave more for others
@@ -92,6 +93,7 @@ def gram_options(rows: int) -> dict[str, int]:
 
 
 def add_options(rows: int) -> dict[str, int]:
+    """What the kernel that adds up the pieces is compiled for, for tiles of so many rows."""
     return {"ROWS": rows, "SLOTS": 2048 // rows, "num_warps": 4}
 
 
@@ -103,6 +105,7 @@ def launch_gram_kernel(
     partials: Tensor,  # [slots, ROWS, ROWS] float64
     num_objectives: int,
 ) -> None:
+    """Writes the inner products of all parameters of one kind, piece by piece, to the slots of `partials`."""
     dtype, aligned = kind
     options = gram_options(partials.shape[-1])
     _gram_kernel[(len(pieces),)](
@@ -111,7 +114,7 @@ def launch_gram_kernel(
 
 
 def launch_add_kernel(partials: Tensor, bounds: Tensor, grams: Tensor) -> None:
-    """partials [slots, ROWS, ROWS], bounds [K + 1] -> grams [K, T, T]."""
+    """Adds up partials [slots, ROWS, ROWS], whose groups bounds [K + 1] tells, into grams [K, T, T]."""
     num_groups, num_objectives, _ = grams.shape
     options = add_options(partials.shape[-1])
     _add_kernel[(num_groups * num_objectives,)](partials, bounds, grams, T=num_objectives, **options)

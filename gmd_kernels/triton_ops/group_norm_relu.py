@@ -1,4 +1,4 @@
-"""The host's side of group_norm_relu: where x lies, how its voxels are cut, which kernels follow each other."""
+"""The host's side of group_norm_relu: it finds out how x lies, cuts its voxels, and launches the kernels."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ def group_norm_relu(
     num_groups: int,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """-> y as x, mean [n, G], rstd [n, G]"""
+    """Returns y as x, mean [n, G], rstd [n, G]."""
     x, (weight, bias, rows) = _lying(x), map(_contiguous, (weight, bias, rows))
     cut = _cut(x, num_groups)
     y = torch.empty_like(x)
@@ -48,7 +48,7 @@ def group_norm_relu_backward(
     rstd: Tensor,  # [n, G]
     needs_x: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """-> dx as x, or None; dweight [R, C]; dbias [R, C]"""
+    """Returns dx as x, or None; dweight [R, C]; dbias [R, C]."""
     x, (weight, bias, rows) = _lying(x), map(_contiguous, (weight, bias, rows))
     grad, mean, rstd = _lying_as(grad, x), _contiguous(mean), _contiguous(rstd)
     samples, channels, num_groups = len(x), x.shape[1], mean.shape[1]
@@ -71,7 +71,7 @@ def group_norm_relu_backward(
 
 
 class Layout(NamedTuple):
-    """What kernels of tiles are compiled for."""
+    """The layout of a tensor that kernels of tiles are compiled for."""
 
     channels: int
     group: int  # channels of a group
@@ -90,7 +90,7 @@ class _Cut(NamedTuple):
 
 
 def _cut(x: Tensor, num_groups: int) -> _Cut:
-    """Depends on shapes and device alone: sums are the same bits from run to run."""
+    """Cuts the voxels by shapes and device alone: sums are the same bits from run to run."""
     samples, channels = x.shape[:2]
     layout = Layout(channels, channels // num_groups, not x.is_contiguous())
     options = tile_options(layout)
@@ -103,18 +103,21 @@ def _cut(x: Tensor, num_groups: int) -> _Cut:
 
 
 def tile_options(layout: Layout) -> dict[str, int]:
+    """What the kernels that go through all voxels are compiled for."""
     channels = min(CHANNELS, triton.next_power_of_2(layout.channels)) if layout.last else 1
     sides = {"CHANNELS": channels, "VOXELS": max(1, TILE // channels)}
     return {"C": layout.channels, "LAST": layout.last, **sides, "num_warps": WARPS}
 
 
 def group_options(channels: int, num_groups: int) -> dict[str, int]:
+    """What the kernels that add up one group of a sample are compiled for."""
     group = channels // num_groups
     width = triton.next_power_of_2(group)
     return {"C": channels, "GROUP": group, "WIDTH": width, "SLOTS": max(1, ADDED // width), "num_warps": WARPS}
 
 
 def table_options(channels: int) -> dict[str, int]:
+    """What the kernel that adds up the rows of the affine table is compiled for."""
     width = min(CHANNELS, triton.next_power_of_2(channels))
     return {"C": channels, "CHANNELS": width, "SAMPLES": max(1, ADDED // width), "num_warps": WARPS}
 
@@ -125,18 +128,18 @@ def _elementwise(kernel: triton.JITFunction, cut: _Cut, *tensors: Tensor) -> Non
 
 
 def _contiguous(t: Tensor) -> Tensor:
-    """As the kernels read memory: without a sign that torch has put off, too."""
+    """The tensor as kernels read memory: contiguous, and without a negation that torch has put off."""
     return t.resolve_neg().contiguous()
 
 
 def _lying(x: Tensor) -> Tensor:
-    """x channel by channel or voxel by voxel: a copy where it is neither."""
+    """Returns x if it lies channel by channel or voxel by voxel, else a copy that does."""
     x = x.resolve_neg()
     return x if x.is_contiguous() or x.movedim(1, -1).is_contiguous() else x.contiguous()
 
 
 def _lying_as(grad: Tensor, x: Tensor) -> Tensor:
-    """The gradient with its elements where x has them."""
+    """Returns the gradient with its elements in the order of x's."""
     if x.is_contiguous():
         return _contiguous(grad)
     return _contiguous(grad.movedim(1, -1)).movedim(-1, 1)

@@ -1,4 +1,4 @@
-"""Where the gradients lie: pointers, for kernels that read them there."""
+"""Finds out where the gradients lie, for kernels that read them there by pointers."""
 
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class Lines(NamedTuple):
 
 @torch.no_grad()
 def lay_out(gradients: Gradients) -> Lines:
-    """Copies nothing but gradients whose strides differ from the first one's, or that have gaps or a lazy sign."""
+    """Finds the gradients' lines; copies those with other strides than the first one's, with gaps or a lazy sign."""
     lines = Lines([], [], [], [], [])
     for column in zip(*gradients.rows, strict=True):
         like = first_tensor(column)

@@ -1,4 +1,4 @@
-"""PCGrad's coefficients: one program for each Gramian, whose rows take a step at a time together."""
+"""The kernel of PCGrad's coefficients: one program for each Gramian, whose rows take a step at a time together."""
 
 import triton
 import triton.language as tl
@@ -32,11 +32,12 @@ def _pcgrad_weights_kernel(
 
 
 def pcgrad_options(num_objectives: int) -> dict[str, int]:
+    """What the kernel is compiled for."""
     rows = max(2, triton.next_power_of_2(num_objectives))
     return {"ROWS": rows, "num_warps": max(1, rows // 8)}
 
 
 def launch_pcgrad_weights_kernel(grams: Tensor, orders: Tensor, weights: Tensor) -> None:
-    """grams [K, T, T], orders [K, T, T-1] -> weights [K, T, T], all contiguous, K >= 1."""
+    """Writes weights [K, T, T] from grams [K, T, T] and orders [K, T, T-1], all contiguous, K >= 1."""
     num_groups, num_objectives, _ = grams.shape
     _pcgrad_weights_kernel[(num_groups,)](grams, orders, weights, T=num_objectives, **pcgrad_options(num_objectives))

@@ -312,3 +312,26 @@ def test_the_rows_may_be_fused_once_more(network: Branches, mla: MLA):
 def test_a_state_of_another_head(mla: MLA):
     with pytest.raises(ValueError, match=r"projector: expected torch.float32 \[8, 8\] .*, got torch.float32 \[4, 4\]"):
         mla.load_state_dict({"projector": torch.eye(4)})
+
+
+class _SendsNothingBack(torch.autograd.Function):
+    """A linear layer whose author has forgotten the weight's gradient."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(weight)
+        return x @ weight.T
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient @ ctx.saved_tensors[0], None
+
+
+def test_a_head_whose_weight_gets_no_gradient_is_told_of(network):
+    mla = MLA(torch.optim.SGD(network.parameters(), lr=0.1), network.head)
+    inputs, targets = batch()
+    rows = network(inputs["a"], "a")
+    loss = nn.functional.cross_entropy(_SendsNothingBack.apply(rows, network.head.weight), targets)
+    with pytest.raises(ValueError, match=r"losses: expected a gradient of the head's weight from the loss, got none"):
+        mla.backward([loss], outputs={"a": rows})
+    assert torch.equal(mla.projector, torch.eye(8))
