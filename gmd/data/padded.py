@@ -1,4 +1,4 @@
-"""Sequences of different lengths in one tensor."""
+"""Sequences of different lengths, padded into one tensor."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class Padded(NamedTuple):
 
     @property
     def mask(self) -> Tensor:
-        """[n, L] bool, True where there is a step."""
+        """Where there is a step and no padding: bool [n, L]."""
         return torch.arange(self.values.shape[1], device=self.values.device) < self.lengths[:, None]
 
     def to(self, device: torch.device) -> "Padded":

@@ -1,5 +1,6 @@
 """The (sample, modality) pairs of a batch: only those that exist are held, and computed."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Generic, TypeVar
@@ -79,6 +80,15 @@ class Pairs(Generic[Values]):
             return values
         zeros = values.new_zeros(self.num_samples, *values.shape[1:])
         return zeros.index_copy(0, torch.tensor(samples, device=values.device), values)
+
+
+def samples_having(samples: Sequence[Collection[str]], modalities: Sequence[str]) -> dict[str, list[int]]:
+    """The numbers of the samples that have each modality, ascending; no key for a modality that none of them has.
+
+    samples: the modalities of each sample
+    """
+    having = {m: [s for s, present in enumerate(samples) if m in present] for m in modalities}
+    return {m: members for m, members in having.items() if members}
 
 
 def _rows(values: Tensor, samples: list[int], members: list[int]) -> Tensor:

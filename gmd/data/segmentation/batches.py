@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gmd.data.pairs import Pairs
+from gmd.data.pairs import Pairs, samples_having
 
 
 def collate(samples: Sequence[dict[str, Tensor]], modalities: Sequence[str]) -> tuple[Pairs[Tensor], Tensor]:
@@ -15,7 +15,6 @@ def collate(samples: Sequence[dict[str, Tensor]], modalities: Sequence[str]) -> 
     returns the pairs, modality -> float32 [n_m, 1, X, Y, Z] for the n_m samples that have it (no key for a
     modality that none of them has), and the targets, float32 [B, R, X, Y, Z]
     """
-    having = {m: [s for s, sample in enumerate(samples) if m in sample] for m in modalities}
-    having = {m: members for m, members in having.items() if members}
+    having = samples_having(samples, modalities)
     values = {m: torch.stack([samples[s][m] for s in members]) for m, members in having.items()}
     return Pairs(len(samples), having, values), torch.stack([sample["target"] for sample in samples]).float()

@@ -1,4 +1,4 @@
-"""One volume from a NIfTI file, turned to RAS+ (axes to the right, to the front and up), and turned back."""
+"""Reading one volume of a NIfTI file, turned to RAS+ (axes to the right, to the front and up), and turning it back."""
 
 import gzip
 import math
@@ -104,6 +104,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path) -> SpatialImage:
+    """Opens a file, raising whatever nibabel and gzip raise."""
     if not path.name.lower().endswith(".nii.gz"):
         image = nibabel.load(path)
         if not isinstance(image, SpatialImage):  # a surface, for example

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gmd.data.padded import Padded, pad
-from gmd.data.pairs import Pairs
+from gmd.data.pairs import Pairs, samples_having
 from gmd.data.sequences.samples import Sample
 
 NO_SCORE, NO_CLASS = float("nan"), -100  # the targets of padded steps; cross-entropy ignores -100 by default
@@ -58,8 +58,7 @@ def collate(samples: Sequence[Sample], modalities: Sequence[str]) -> tuple[Pairs
     Raises ValueError for no samples, or a sample without any of the modalities.
     """
     _check_samples(samples, modalities)
-    having = {m: [s for s, sample in enumerate(samples) if m in sample.values] for m in modalities}
-    having = {m: members for m, members in having.items() if members}
+    having = samples_having([sample.values for sample in samples], modalities)
     values = {m: pad([samples[s].values[m] for s in members]) for m, members in having.items()}
     targets = [sample.target for sample in samples]
     if targets[0].ndim == 0:

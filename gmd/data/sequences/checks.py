@@ -49,5 +49,5 @@ def check_splits(splits: dict[str, list[Sample]], source: object) -> None:
 
 
 def replaced_notes(replaced: dict[str, int]) -> list[str]:
-    """Notes for the user of what `finite` replaced. replaced: modality -> how many values"""
+    """Notes for the user of what `finite` replaced. replaced: modality -> how many values were replaced"""
     return [f"{m}: {count} values that are NaN or infinite are replaced by 0" for m, count in replaced.items() if count]

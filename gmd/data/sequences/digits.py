@@ -121,6 +121,7 @@ def _features(arrays: Arrays) -> list[Tensor]:
 
 
 def _notes(parts: dict[str, np.ndarray], chosen: np.ndarray) -> tuple[str, ...]:
+    """What the user should know of the data. chosen: the number of each recording's image"""
     images = {split: len(set(chosen[members])) for split, members in parts.items()}
     used = ", ".join(f"{split} {len(parts[split])} recordings with {images[split]} images" for split in SPLITS)
     return (

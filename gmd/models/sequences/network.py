@@ -60,12 +60,12 @@ class SequenceNetwork(MultimodalNetwork):
         return tokens if self.per_step else tokens.sum(dim=1) / values.lengths[:, None]
 
     def _encoded(self, steps: Tensor, modality: int, mask: Tensor | None) -> Tensor:
-        """[n, L, F] -> [n, L, d]"""
+        """Makes the steps of a modality tokens and encodes them: [n, L, F] -> [n, L, d]."""
         tokens = self.inputs[modality](steps, mask)
         return self.encode(self.dropout(tokens + positions(tokens)), modality, mask)
 
     def set_input_statistics(self, statistics: Statistics) -> None:
-        """Sets what the steps are standardised with: mean 0 and standard deviation 1, unless they are given here.
+        """Sets the mean and the standard deviation that the steps are standardised with, which are 0 and 1 at first.
 
         Modalities that are not given keep theirs. A standard deviation of 0 counts as 1.
         Raises ValueError for a modality that the network does not know, and for numbers it cannot divide by.
@@ -85,6 +85,7 @@ class SequenceNetwork(MultimodalNetwork):
 
 
 def _check_sizes(features: Mapping[str, int], outputs: int, width: int, heads: int) -> None:
+    """Raises ValueError for sizes that no network can have."""
     if not features:
         raise ValueError("features: expected at least one modality, got none")
     for modality, number in features.items():
