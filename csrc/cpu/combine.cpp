@@ -66,25 +66,25 @@ void combine_segment(const Gradients& grads, const Parameter& parameter, const W
                      int64_t length, const at::Tensor& result, Scratch& scratch) {
   const int count = parameter.count;
   const at::Tensor* const* tensors = &grads.tensors[parameter.first];
-  std::optional<cpu::Walk> walk;
+  std::optional<cpu::CommonOrder> order;
   if (!parameter.aligned || result.strides() != tensors[0]->strides()) {
-    walk.emplace(result);
-    for (int i = 0; i < count; ++i) walk->add(*tensors[i]);
-    walk->add(result);
+    order.emplace(result);
+    for (int i = 0; i < count; ++i) order->add(*tensors[i]);
+    order->add(result);
   }
   cpu::by_size(parameter.dtype, [&](auto element) {
     using E = decltype(element);
     E* data = static_cast<E*>(result.mutable_data_ptr());
-    const int64_t most = walk || weights.wide ? cpu::kWindow : length;
-    cpu::each_window(grads, parameter, walk ? &*walk : nullptr, begin, length, most, scratch.copies,
+    const int64_t most = order || weights.wide ? cpu::kWindow : length;
+    cpu::each_window(grads, parameter, order ? &*order : nullptr, begin, length, most, scratch.copies,
                      [&](const void* const* rows, int64_t at, int64_t n) {
-                       E* out = walk ? scratch.window.of<E>(n) : data + at;
+                       E* out = order ? scratch.window.of<E>(n) : data + at;
                        if (weights.wide) {
                          combine_widened(parameter, rows, weights.values, n, out, scratch.widened);
                        } else {
                          cpu::kernels().combine(cpu::type_of(parameter.dtype), rows, weights.values, count, n, out);
                        }
-                       if (walk) walk->scatter(out, data, count, at, n);
+                       if (order) order->scatter(out, data, count, at, n);
                      });
   });
 }

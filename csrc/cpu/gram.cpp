@@ -15,13 +15,13 @@ struct Scratch {
 
 void gram_segment(const Gradients& grads, size_t p, int64_t begin, int64_t length, Scratch& scratch) {
   const Parameter& parameter = grads.parameters[p];
-  std::optional<cpu::Walk> walk;
+  std::optional<cpu::CommonOrder> order;
   if (!parameter.aligned) {
-    walk.emplace(*grads.tensors[parameter.first]);
-    for (int i = 0; i < parameter.count; ++i) walk->add(*grads.tensors[parameter.first + i]);
+    order.emplace(*grads.tensors[parameter.first]);
+    for (int i = 0; i < parameter.count; ++i) order->add(*grads.tensors[parameter.first + i]);
   }
   const int* objectives = &grads.objectives[parameter.first];
-  cpu::each_window(grads, parameter, walk ? &*walk : nullptr, begin, length, walk ? cpu::kWindow : length,
+  cpu::each_window(grads, parameter, order ? &*order : nullptr, begin, length, order ? cpu::kWindow : length,
                    scratch.copies, [&](const void* const* rows, int64_t, int64_t n) {
                      cpu::kernels().gram(cpu::type_of(parameter.dtype), rows, objectives, parameter.count, n,
                                          scratch.sums.data());

@@ -3,8 +3,8 @@
 
 #include <vector>
 
+#include "common_order.h"
 #include "kernels.h"
-#include "walk.h"
 
 namespace gmd::cpu {
 
@@ -51,21 +51,21 @@ class Buffer {
 };
 
 // visit(rows, begin, n) for windows of at most `most` elements, one after the other, that make up the segment.
-// With a walk, whose first tensors are the gradients, the rows are copies in its order; else they are read in place.
+// With a common order, whose first tensors are the gradients, the rows are copies in it; else they are read in place.
 template <class Visit>
-void each_window(const Gradients& grads, const Parameter& parameter, const Walk* walk, int64_t begin, int64_t length,
-                 int64_t most, Buffer& copies, Visit visit) {
+void each_window(const Gradients& grads, const Parameter& parameter, const CommonOrder* order, int64_t begin,
+                 int64_t length, int64_t most, Buffer& copies, Visit visit) {
   const void* const* from = &grads.data[parameter.first];
   by_size(parameter.dtype, [&](auto element) {
     using E = decltype(element);
     const void* rows[kMaxObjectives];
     for (const int64_t end = begin + length; begin < end; begin += most) {
       const int64_t n = std::min(most, end - begin);
-      E* copy = walk ? copies.of<E>(parameter.count * n) : nullptr;
+      E* copy = order ? copies.of<E>(parameter.count * n) : nullptr;
       for (int i = 0; i < parameter.count; ++i) {
         const E* data = static_cast<const E*>(from[i]);
-        if (walk) walk->gather(data, i, begin, n, copy + i * n);
-        rows[i] = walk ? copy + i * n : data + begin;
+        if (order) order->gather(data, i, begin, n, copy + i * n);
+        rows[i] = order ? copy + i * n : data + begin;
       }
       visit(rows, begin, n);
     }

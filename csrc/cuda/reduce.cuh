@@ -1,7 +1,7 @@
 // Sums over the lanes of a warp, the warps of a block, and the blocks of a launch, each in a fixed order.
 #pragma once
 
-#include "walk.cuh"
+#include "block_piece.cuh"
 
 namespace gmd::cuda {
 

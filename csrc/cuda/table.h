@@ -14,7 +14,7 @@ namespace gmd::cuda {
 constexpr int kMaxObjectives = 64;
 constexpr int kMaxFused = 16;    // objectives whose products fit into the registers of a warp
 constexpr int kUnitBytes = 512;  // of each gradient: 16 for every lane of a warp
-constexpr int kWarps = 8;        // of a block, in every kernel that walks the line
+constexpr int kWarps = 8;        // of a block, in every kernel that goes along the line
 constexpr int kThreads = 32 * kWarps;
 
 enum class Type : uint8_t { kFloat, kDouble, kBFloat16, kHalf };
@@ -77,7 +77,7 @@ struct Rows {
   Descriptor parameter;
   Window window;
   int64_t end;                         // of the units that the block has of it
-  int slot;                            // see Keep in walk.cuh
+  int slot;                            // see Keep in block_piece.cuh
   uint8_t objectives[kMaxObjectives];  // ascending
 };
 

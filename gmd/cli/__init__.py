@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from gmd.cli import doctor
 from gmd.errors import UserError
 
+# errors of the disk and of rights, which the user can mend; others are bugs and keep their traceback
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command, returns the exit status. What the user can mend is a line on stderr and status 2."""
+    """Runs one command, and returns its exit status. An error that the user can mend is a line on stderr and status 2.
+
+    arguments: the words behind `gmd`; by default those of this process
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if arguments == ["doctor"]:  # works on an installation that lacks everything but torch
@@ -32,5 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str) -> int:
+    """Prints an error as one line on stderr, and returns the exit status for it."""
     print(f"gmd: error: {message}", file=sys.stderr)
     return 2

@@ -1,4 +1,4 @@
-"""The commands that make data."""
+"""The commands that make data: `gmd phantom` and `gmd convert`."""
 
 import shlex
 from pathlib import Path
@@ -8,6 +8,8 @@ from tyro.conf import Positional
 
 from gmd.errors import UserError
 
+Kind = Literal["plain", "hard"]  # of phantoms, as `write_phantoms` has it, whose module takes a while to import
+
 
 def phantom(
     out: Positional[Path],
@@ -15,7 +17,7 @@ def phantom(
     cases: int | None = None,
     shape: tuple[int, int, int] | None = None,
     seed: int = 0,
-    kind: Literal["plain", "hard"] | None = None,
+    kind: Kind | None = None,
 ) -> None:
     """Write a synthetic data set: tumours in the layout of BraTS 2021, or sequences with a sentiment.
 
@@ -56,7 +58,8 @@ def convert(source: Positional[Path], out: Positional[Path]) -> None:
     print(f"written: {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")
 
 
-def _write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: int, kind: str) -> None:
+def _write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: int, kind: Kind) -> None:
+    """Writes case folders with synthetic tumours, and prints what to do next."""
     from gmd.data.segmentation.phantom import write_phantoms
 
     write_phantoms(out, cases, shape, seed, kind)
@@ -64,6 +67,7 @@ def _write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: in
 
 
 def _write_sentiment(out: Path, samples: int, seed: int) -> None:
+    """Writes a file of synthetic sequences, and prints what to do next."""
     from gmd.data.sequences.phantom import write_sentiment_phantom
 
     write_sentiment_phantom(out, samples, seed)

@@ -9,56 +9,68 @@ import torch
 
 import gmd_kernels as gk
 
-EXTRAS = {  # what Python imports
+EXTRAS = {  # extra -> the modules that Python imports
     "train": [
         *("numpy", "scipy", "nibabel", "monai", "tqdm", "tyro", "matplotlib", "sklearn", "torchmetrics", "tensorboard"),
         *("yaml", "safetensors", "jinja2", "PIL", "typeguard"),
     ],
     "bench": ["torchjd", "pandas"],
 }
-PACKAGES = {
-    "sklearn": "scikit-learn",
-    "yaml": "PyYAML",
-    "PIL": "pillow",
-}  # what pip calls it, where that is another name
+PACKAGES = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}  # what pip calls them, if it is another name
 
 
 def main() -> int:
     """Prints the report; 0 if the kernels and the training stack are complete, 1 otherwise."""
     print(f"gmd {metadata.version('gmd')}, Python {platform.python_version()}, {platform.machine()}")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {_gpus()}\n")
+    complete = [_report_kernels(), _report_extras(), _report_results()]  # all three, whatever the first one says
+    return 0 if all(complete) else 1
+
+
+def _report_kernels() -> bool:
+    """Prints which backends are there, and returns whether all are that this machine should have."""
     print("Kernels, best first:")
     wanted = {"cpu", "cuda", "triton"} if torch.cuda.is_available() else {"cpu"}
-    complete = True
-    for name, backend in gk.backends().items():
-        complete &= backend.available or name not in wanted
+    backends = gk.backends()
+    for name, backend in backends.items():
         absent = "MISSING" if name in wanted else "-      "
         print(f"  {'ok     ' if backend.available else absent} {name}: {backend.reason}")
+    return all(backend.available for name, backend in backends.items() if name in wanted)
+
+
+def _report_extras() -> bool:
+    """Prints which optional packages are there, and returns whether those of training are."""
     print("\nExtras:")
+    missing = {extra: [p for p in packages if util.find_spec(p) is None] for extra, packages in EXTRAS.items()}
     for extra, packages in EXTRAS.items():
-        missing = [p for p in packages if util.find_spec(p) is None]
-        complete &= not (missing and extra == "train")
-        if missing:
-            print(f"  MISSING {extra}: {', '.join(missing)}; pip install --no-build-isolation 'gmd[{extra}]'")
+        if missing[extra]:
+            print(f"  MISSING {extra}: {', '.join(missing[extra])}; pip install --no-build-isolation 'gmd[{extra}]'")
         else:
             print(f"  ok      {extra}: {', '.join(f'{p} {metadata.version(PACKAGES.get(p, p))}' for p in packages)}")
     print()
-    for device, backend in _places():
+    return not missing["train"]
+
+
+def _report_results() -> bool:
+    """Prints whether each backend computes what it should on each device, and returns whether all do."""
+    right = True
+    for device, backend in _devices_and_backends():
         wrong = what_is_wrong(device, backend)
-        complete &= wrong is None
+        right &= wrong is None
         answer, why = ("yes", "") if wrong is None else ("NO", f": {wrong}")
         print(f"The kernels compute what they should: {answer}, on {_title(device)} through {backend}{why}")
-    return 0 if complete else 1
+    return right
 
 
 def _gpus() -> str:
+    """The names of the GPUs."""
     if not torch.cuda.is_available():
         return "no GPU"
     return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
 
 
-def _places() -> Iterator[tuple[torch.device, str]]:
-    """Each device, with each available backend that is meant for it."""
+def _devices_and_backends() -> Iterator[tuple[torch.device, str]]:
+    """Each device with each available backend that is meant for it."""
     gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     for device in (torch.device("cpu"), *gpus):
         meant = ("cpu", "reference") if device.type == "cpu" else ("cuda", "triton", "reference")
@@ -66,16 +78,21 @@ def _places() -> Iterator[tuple[torch.device, str]]:
 
 
 def _title(device: torch.device) -> str:
+    """What the report calls a device."""
     return "the CPU" if device.type == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def what_is_wrong(device: torch.device, backend: str) -> str | None:
-    """Two opposite gradients and one across: the merged gradient is known, whatever the order."""
+    """What is wrong with the surgery on a device through a backend, in a line; None if its result is right.
+
+    The gradients are two opposite ones and one across, of which the merged gradient is known, whatever the order.
+    """
     rows = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 3.0]])
     before = os.environ.get("GMD_BACKEND")
     os.environ["GMD_BACKEND"] = backend
     try:
-        merged = gk.surgery([[row.to(device)] for row in rows]).merged[0].cpu()
+        merged, _ = gk.surgery([[row.to(device)] for row in rows])
+        found = merged[0].cpu()
     except Exception as error:  # a compiler's, a driver's, an import's: whatever it is, the report goes on
         return f"{type(error).__name__}: {error}"
     finally:
@@ -83,5 +100,5 @@ def what_is_wrong(device: torch.device, backend: str) -> str | None:
             del os.environ["GMD_BACKEND"]
         else:
             os.environ["GMD_BACKEND"] = before
-    right = torch.allclose(merged, torch.tensor([0.0, 1.0]))
-    return None if right else f"expected [0, 1], got {merged.tolist()}"
+    right = torch.allclose(found, torch.tensor([0.0, 1.0]))
+    return None if right else f"expected [0, 1], got {found.tolist()}"

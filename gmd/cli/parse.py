@@ -1,10 +1,13 @@
-"""From the words on the command line to the function that does it. Each command's docstring is its --help."""
+"""From the words on the command line to the function that does it.
+
+The --help of a command is the docstring of its function, or of the class of its options and the text below each.
+"""
 
 from collections.abc import Sequence
 
 import tyro
 
-from gmd.cli import data, runs, training
+from gmd.cli import data, prediction, runs, training
 from gmd.config import TASKS, TrainConfig
 
 DESCRIPTION = """Gradient surgery for multimodal learning with missing modalities.
@@ -22,21 +25,23 @@ The same for sequences of text, audio and vision:
 
 
 def run(arguments: Sequence[str]) -> int | None:
-    """Parses and does it; returns the exit status. --help and unknown options raise SystemExit."""
+    """Parses a command and does it; returns its exit status or None. --help and unknown options raise SystemExit."""
     app, tasks = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
     app.command(data.phantom)
     app.command(tasks, name="train", help="Train a network: gmd train brats --data BraTS2021 --out runs/brats")
     for name, options in TASKS.items():
-        tasks.command(options, name=name)
+        tasks.command(name=name)(options)
     app.command(runs.evaluate)
-    app.command(runs.predict)
+    app.command(name="predict")(prediction.Predict)
     app.command(runs.compare)
     app.command(runs.report)
     app.command(data.convert)
     app.command(doctor)
     given = training.with_file(arguments)
     result = app.cli(prog="gmd", description=DESCRIPTION, args=given)
-    return training.train(result, given) if isinstance(result, TrainConfig) else result
+    if isinstance(result, TrainConfig):
+        return training.train(result, given)
+    return prediction.predict(result) if isinstance(result, prediction.Predict) else result
 
 
 def doctor() -> int | None:

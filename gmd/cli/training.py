@@ -5,16 +5,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmd.config import TASKS, TrainConfig
+from gmd.config import TASKS, TrainBrats, TrainConfig
 from gmd.config.file import as_arguments
 from gmd.errors import UserError
 
 
 def with_file(arguments: Sequence[str]) -> list[str]:
-    """The arguments of `gmd train TASK`, with `--config FILE` replaced by what the file says.
+    """Replaces `--config FILE` among the arguments of `gmd train TASK` by the options that the file holds.
 
-    It comes before all else on the line, so that the line overrides it. Raises UserError: no file behind it, and what
-    `as_arguments` raises.
+    They come before all else on the line, so that the line overrides them. The arguments of other commands stay as they
+    are. Raises UserError: no file behind --config, and what `as_arguments` raises.
     """
     arguments = list(arguments)
     if arguments[:1] != ["train"] or len(arguments) < 2 or arguments[1] not in TASKS:
@@ -31,22 +31,26 @@ def with_file(arguments: Sequence[str]) -> list[str]:
 
 
 def train(config: TrainConfig, arguments: Sequence[str]) -> int:
-    """Trains as configured; returns the exit status. arguments: those that brought the configuration."""
+    """Trains as configured, and returns the exit status.
+
+    arguments: those that the configuration was made of, for the command that goes on after an interruption
+    """
     try:
         runs = _train(config)
     except KeyboardInterrupt:
         started = any((folder / "last.pt").exists() for folder in (config.out, *config.out.glob("fold*")))
         again = shlex.join(["gmd", *arguments, *(["--resume"] if started and not config.resume else [])])
         # not that all was saved: a second Ctrl-C stops in the middle of that
-        told = "what is saved goes on with" if started else "nothing was trained yet. Start again with"
-        print(f"\ngmd: interrupted; {told}: {again}", file=sys.stderr)
+        hint = "what is saved goes on with" if started else "nothing was trained yet. Start again with"
+        print(f"\ngmd: interrupted; {hint}: {again}", file=sys.stderr)
         return 130
     print(f"trained: {', '.join(map(str, runs))}; next: gmd evaluate {shlex.quote(str(config.out))}")
     return 0
 
 
 def _train(config: TrainConfig) -> list[Path]:
-    if getattr(config, "folds", None) is not None and config.fold is None:
+    """Trains one run, or all folds of a cross-validation, and returns their folders."""
+    if isinstance(config, TrainBrats) and config.folds is not None and config.fold is None:
         from gmd.training.folds import train_folds
 
         return train_folds(config)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from gmd.config.train_config import TrainConfig, check_option, words
 from gmd.data.segmentation.cases import BRATS_MODALITIES
-from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.labels import SCHEMES, LabelScheme
 from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d
 
@@ -67,6 +67,15 @@ class TrainBrats(TrainConfig):
         check_option(self.labels is None or self.labels in SCHEMES, "labels", self.labels, f"one of {_schemes()}")
         if self.patterns and self.labels is None:
             raise UserError(f"--patterns does not say what the label values mean; add --labels, one of {_schemes()}")
+
+    def label_scheme(self) -> LabelScheme:
+        """What the label values of the run's data mean.
+
+        Raises UserError if `labels` does not say: in a run it does, since the data tell where the user has not.
+        """
+        if self.labels is None:
+            raise UserError(f"--labels: got nothing, and the data do not say; expected one of {_schemes()}")
+        return SCHEMES[self.labels]
 
 
 def _schemes() -> str:

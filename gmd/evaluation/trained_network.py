@@ -7,7 +7,6 @@ from typing import Literal, TypeVar
 from torch import nn
 
 from gmd.config import TrainBrats, TrainConfig, TrainSequences
-from gmd.data.segmentation.labels import SCHEMES, LabelScheme
 from gmd.errors import UserError
 from gmd.models.precision import Precision, slowness
 from gmd.models.segmentation.network import SegmentationNetwork
@@ -15,6 +14,13 @@ from gmd.models.sequences.network import SequenceNetwork
 from gmd.training.saved_run import load_run
 
 Config = TypeVar("Config", bound=TrainConfig)
+
+
+def check_segments(run: Path, config: TrainConfig) -> TrainBrats:
+    """The configuration of a run that segments. Raises UserError if the run was trained on another task."""
+    if not isinstance(config, TrainBrats):
+        raise UserError(f"{run}: was trained on {config.TASK}, which has no volumes to segment; give a run of brats")
+    return config
 
 
 def load_segmentation(
@@ -32,8 +38,7 @@ def load_segmentation(
     Raises UserError: a run of another task; what `load_run` raises; a device that is not there.
     """
     config, network = load_run(run, which)
-    if not isinstance(config, TrainBrats):
-        raise UserError(f"{run}: was trained on {config.TASK}, which has no volumes to segment; give a run of brats")
+    config = check_segments(run, config)
     assert isinstance(network, SegmentationNetwork)
     return _ready(config, network, precision, device), network
 
@@ -49,12 +54,6 @@ def load_sequence_network(
         )
     assert isinstance(network, SequenceNetwork)
     return _ready(config, network, precision, device=None), network
-
-
-def label_scheme(config: TrainBrats) -> LabelScheme:
-    """What the label values of a trained run's data mean; when its training began, `labels` was set to a name."""
-    assert config.labels is not None
-    return SCHEMES[config.labels]
 
 
 def _ready(config: Config, network: nn.Module, precision: Precision | None, device: str | None) -> Config:

@@ -1,5 +1,8 @@
-"""`gmd predict`: from the modalities that a case has to a label map in its own grid."""
+"""`gmd predict`: from the modalities that a case has to a label map in the grid of the case's own files.
 
-from gmd.predict.run import predict
+Prediction is for segmentation only; a run on sequences is scored by `gmd evaluate`, which writes its predictions.
+"""
+
+from gmd.predict.command import predict
 
 __all__ = ["predict"]

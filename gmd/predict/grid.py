@@ -1,4 +1,4 @@
-"""Back to the grid of a case's own files, and onto the disk."""
+"""Volumes back in the grid of a case's own files, and written to the disk."""
 
 import gzip
 from dataclasses import dataclass
@@ -11,12 +11,18 @@ from gmd.data.segmentation.nifti import from_ras, open_image
 from gmd.errors import UserError
 from gmd.files import replacing
 
-LEVEL = 4  # of compression: on MRI a third of the time of gzip's own 9, for files one per cent larger
+COMPRESSION = 4  # gzip's level: on MRI a third of the time of gzip's own 9, for files one per cent larger
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How a file stores its volume; of the NIfTI version that it has."""
+    """How a file stores its volume.
+
+    Attributes:
+        kind: the NIfTI version of the file; 1 if it has another format.
+        header: that of the file, in this version.
+        affine: [4, 4], from the file's voxel indices to mm.
+    """
 
     kind: type[nibabel.Nifti1Image]
     header: nibabel.Nifti1Header
@@ -24,13 +30,13 @@ class Grid:
 
     @classmethod
     def of(cls, path: Path) -> "Grid":
-        """path: a file that `read_volume` reads"""
+        """The grid of a file that `read_volume` reads. Raises UserError if it cannot be read."""
         image = open_image(path)
         kind = nibabel.Nifti2Image if isinstance(image, nibabel.Nifti2Image) else nibabel.Nifti1Image
         return cls(kind, kind.header_class.from_header(image.header), image.affine)
 
     def image(self, data: np.ndarray, about: str | None = None) -> nibabel.Nifti1Image:
-        """The data with the file's shape, orientation, affine, units, codes and extensions.
+        """An image of the data with the file's shape, orientation, affine, units, codes and extensions.
 
         data: [X, Y, Z], or [X, Y, Z, R], in RAS+; its type becomes the image's
         about: for the header's description, of which 79 bytes are kept; by default that of the file
@@ -48,13 +54,13 @@ class Grid:
 
 
 def write_image(image: nibabel.Nifti1Image, path: Path) -> None:
-    """All of it or nothing, compressed if the name ends in .gz; the same image gives the same bytes.
+    """Writes the whole image or nothing, compressed if the name ends in .gz; the same image gives the same bytes.
 
     Raises UserError if it cannot be written.
     """
     content = image.to_bytes()
     if path.suffix.lower() == ".gz":
-        content = gzip.compress(content, LEVEL, mtime=0)
+        content = gzip.compress(content, COMPRESSION, mtime=0)
     try:
         with replacing(path) as unfinished:
             unfinished.write_bytes(content)

@@ -8,7 +8,7 @@ from gmd.data.segmentation.labels import LabelScheme
 
 
 def paint(regions: np.ndarray, scheme: LabelScheme) -> np.ndarray:
-    """The label map that has these regions.
+    """Makes the label map that has these regions.
 
     Each voxel gets the value of the innermost region predicted there. So a voxel of ET is ET, and thereby part of TC
     and WT, even where the network said so of neither: regions that are nested come back from `region_targets` as they
@@ -24,7 +24,7 @@ def paint(regions: np.ndarray, scheme: LabelScheme) -> np.ndarray:
 
 
 def region_values(scheme: LabelScheme) -> list[int]:
-    """What a voxel of each region is that is in no region further in.
+    """The label value of each region's voxels that are in no region further in, from the outermost region on.
 
     BraTS 2018-2021: 2, 1, 4; from 2023: 2, 1, 3. BraTS 2015: 2, 1, 4, since necrosis (1) and non-enhancing core (3) are
     one region to the network. binary: 1.

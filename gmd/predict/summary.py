@@ -1,4 +1,4 @@
-"""What is said of a prediction: what was missing, how such a case scored in the evaluation, how much was found."""
+"""What is printed of a prediction: what was missing, how much was found, how the run scores for such a case."""
 
 import csv
 import shlex
@@ -13,8 +13,11 @@ from gmd.predict.request import Job
 from gmd.subsets import Subset, subset_name
 
 
-def volumes_of(labels: np.ndarray, affine: np.ndarray, scheme: LabelScheme) -> dict[str, float]:
-    """Region -> ml. labels: uint8 [X, Y, Z] with the values of the scheme; affine: [4, 4], to mm"""
+def region_volumes(labels: np.ndarray, affine: np.ndarray, scheme: LabelScheme) -> dict[str, float]:
+    """The volume of each region in ml.
+
+    labels: uint8 [X, Y, Z] with the values of the scheme; affine: [4, 4], voxel indices to mm
+    """
     voxel = abs(np.linalg.det(affine[:3, :3])) / 1000
     regions = region_targets(labels, scheme, "the prediction")
     counts = regions.reshape(len(regions), -1).sum(axis=1, dtype=np.int64)
@@ -22,7 +25,10 @@ def volumes_of(labels: np.ndarray, affine: np.ndarray, scheme: LabelScheme) -> d
 
 
 def case_line(job: Job, present: Subset, modalities: Sequence[str], volumes: dict[str, float]) -> str:
-    """volumes: region -> ml"""
+    """The line on a case: from which modalities it was predicted, how much of each region was found, what was written.
+
+    present: the modalities that it was predicted from; modalities: all that the network has; volumes: region -> ml
+    """
     missing = [m for m in modalities if m not in job.case.images]
     constant = [m for m in job.case.images if m not in present]
     absent = [
@@ -36,23 +42,23 @@ def case_line(job: Job, present: Subset, modalities: Sequence[str], volumes: dic
 
 
 def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
-    """How the run scored for exactly this subset in its evaluation, if it has been evaluated."""
+    """The sentences on how the run scored for exactly this subset, if it has been evaluated, and whether that holds."""
     results, again = run / "evaluation", f"gmd evaluate {shlex.quote(str(run))}"
     table = results / "table.csv"
-    told = f"With {', '.join(present)} {run.resolve().name}"
+    these = f"With {', '.join(present)} {run.resolve().name}"
     if not table.exists():
         return f"How good that is, {again} would tell; it has not been run."
     with open(table, newline="", encoding="utf-8") as file:
         [row] = [row for row in csv.DictReader(file) if row["subset"] == subset_name(present)]
     if not int(row["cases"]):
-        return f"{told} was never tested: no case of its evaluation has these modalities."
+        return f"{these} was never tested: no case of its evaluation has these modalities."
     dice = ", ".join(f"{region} {float(row[region]):.3f}" for region in regions)
     cases = int(row["cases"])
     of = f" of {scored}" if (scored := scored_checkpoint(results)) else ""
     warning = f" That is outdated: {changed}; {again} again." if (changed := checkpoint_change(run, results)) else ""
-    return f"{told} scored a mean Dice of {dice} in its evaluation{of}, over {cases} case{'s' * (cases > 1)}.{warning}"
+    return f"{these} scored a mean Dice of {dice} in its evaluation{of}, over {cases} case{'s' * (cases > 1)}.{warning}"
 
 
 def _millilitres(volume: float) -> str:
-    """Two digits at least: small lesions are a few voxels of a cubic millimetre."""
+    """A volume with at least two digits: small lesions are a few voxels of a cubic millimetre."""
     return f"{volume:.1f} ml" if volume >= 10 else f"{volume:.2g} ml"

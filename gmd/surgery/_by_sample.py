@@ -85,7 +85,7 @@ def _have_all_parameters(layers: dict[Node, Uses], nodes: set[Node]) -> bool:
 
 
 def _uses(node: Node) -> Uses | None:
-    """The parameters of a linear layer or LayerNorm; None if the node is neither, or takes something else for them."""
+    """The parameters of a linear layer or LayerNorm; None if a node is neither, or has others in their place."""
     if _is_linear(node):
         (bias, _), _, (turned, _) = node.next_functions
         if turned is not None and turned.name() == "TBackward0":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import gmd.predict.run
+import gmd.predict.predictor
 from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
 from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.volumes import load_case

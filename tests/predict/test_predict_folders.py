@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import gmd.predict.run
+import gmd.predict.predictor
 from gmd.predict import predict
 from helpers.nifti_cases import error_of
 from helpers.predict_cases import copy_cases, files, image_of, voxels, write_run
@@ -159,14 +159,14 @@ def test_no_output_of_a_directory_may_be_an_input(cases: list[Path], tmp_path: P
 def test_interrupted_in_the_middle(
     run: Path, cases: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    look_at = gmd.predict.run.Predictor.look_at
+    predict_case = gmd.predict.predictor.Predictor.predict_case
 
     def interrupted(self, job):
         if job.case.name == "case1":
             raise KeyboardInterrupt
-        return look_at(self, job)
+        return predict_case(self, job)
 
-    monkeypatch.setattr(gmd.predict.run.Predictor, "look_at", interrupted)
+    monkeypatch.setattr(gmd.predict.predictor.Predictor, "predict_case", interrupted)
     assert predict(run, cases[0].parent, {}, tmp_path / "out") == 130
     assert files(tmp_path / "out") == ["case0.nii.gz"]
     captured = capsys.readouterr()

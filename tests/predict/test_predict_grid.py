@@ -18,8 +18,8 @@ from gmd.data.segmentation.labels import SCHEMES, region_targets
 from gmd.data.segmentation.nifti import from_ras, to_ras
 from gmd.predict.grid import Grid, is_whole, write_image
 from gmd.predict.label_map import paint, region_values
+from gmd.predict.predictor import Predictor
 from gmd.predict.request import Job
-from gmd.predict.run import Predictor
 from helpers.nifti_cases import OBLIQUE, ORIENTATIONS, SHAPE, error_of, random_image, save, stored_as
 from helpers.predict_cases import Pointwise
 
@@ -43,7 +43,7 @@ def predicted(folder: Path, images: dict[str, Path]) -> tuple[nibabel.Nifti1Imag
     config = TrainBrats(folder, folder / "run", labels="brats2018", patch=(16, 16, 16), device="cpu")
     job = Job(Case("a", images), folder / "seg.nii", folder / "probabilities.nii")
     predictor = Predictor(folder / "run", config, Pointwise(), zero_is_missing=False)
-    predictor.keep(job, predictor.look_at(job))
+    predictor.write(job, predictor.predict_case(job))
     return tuple(nibabel.load(path) for path in (job.labels, job.probabilities))
 
 

@@ -4,13 +4,13 @@ import re
 
 import pandas as pd
 import pytest
-from gmd.config.common import Method
 
 from bench.tables import readme, sentiment, study
 from bench.tables.intervals import interval
 from bench.tables.methods import BASE, METHODS, methods_markdown
 from bench.tables.readme import BENCHMARK, GPU, README, RESULTS, filled, tables
 from bench.tables.results import read_results
+from gmd.training import methods
 from helpers.places import ROOT
 
 MOST_LINES = 150
@@ -57,7 +57,7 @@ def results() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 
 
 def test_the_table_has_every_method_and_its_gain_over_joint_training(results):
-    assert [method.name for method in METHODS] == list(Method.__args__)
+    assert [method.name for method in METHODS] == list(methods.METHODS)
     phantoms, mosi, digits = results
     rows = {row.split(" | ")[0].strip("| `"): row.split(" | ") for row in methods_markdown(*results).splitlines()}
     by_seed = phantoms.pivot(index="seed", columns="arm", values="dice_mean")

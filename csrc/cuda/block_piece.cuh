@@ -1,4 +1,4 @@
-// A block's piece of the line, and how its warps share it.
+// The piece of the line that belongs to a block: how its warps share the piece, and load the gradients of its units.
 #pragma once
 
 #include "elements.cuh"

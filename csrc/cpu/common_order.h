@@ -1,4 +1,4 @@
-// Several tensors of one shape, walked through in one order although they lie in memory differently.
+// One order for the elements of several tensors of one shape, which lie in memory differently.
 #pragma once
 
 #include <algorithm>
@@ -9,10 +9,10 @@
 
 namespace gmd::cpu {
 
-class Walk {
+class CommonOrder {
  public:
   // In the memory order of `like`. Tensors are numbered as they are added.
-  explicit Walk(const at::Tensor& like) {
+  explicit CommonOrder(const at::Tensor& like) {
     for (int64_t d = 0; d < like.dim(); ++d) {
       if (like.size(d) != 1) dims_.push_back(d);
     }

@@ -1,0 +1,113 @@
+"""`gmd predict`: segments one case, or every case of a folder, of which none stops the others."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from gmd.config import TrainBrats
+from gmd.config.file import CONFIG
+from gmd.errors import UserError
+from gmd.evaluation.trained_network import check_segments, load_segmentation
+from gmd.models.precision import Precision
+from gmd.predict.grid import is_whole
+from gmd.predict.predictor import Predictor
+from gmd.predict.request import Request, check_writable, make_request
+from gmd.training.saved_run import read_config
+
+INTERRUPTED = 130  # the exit status of a command that Ctrl-C has ended, as shells have it
+
+
+def predict(
+    run: Path,
+    source: Path | None,
+    images: dict[str, Path],
+    out: Path,
+    which: Literal["best", "last"] = "best",
+    probabilities: bool = False,
+    zero_is_missing: bool = False,
+    precision: Precision | None = None,
+    device: str = "auto",
+) -> int:
+    """Segments cases of which any modalities may be missing, in the grid of their own files.
+
+    The label map has the header of the case's first image, in the order of the run's modalities, and the label values
+    of the run's data. The file of a single case is replaced; in a folder, cases whose file is there are left out.
+
+    Args:
+        run: the folder of a training.
+        source: a case folder or a folder of them, files named as in training; or else
+        images: modality -> file, and `mask` -> brain mask.
+        out: the file to write, .nii.gz or .nii; for a folder of cases the folder, for <case>.nii.gz of each.
+        which: the checkpoint.
+        probabilities: whether to write <out>_probabilities.nii.gz as well: each region's, float32 [X, Y, Z, R].
+        zero_is_missing: a modality that has one value only, such as 0, counts as absent; otherwise it is an error.
+        precision: what the network computes in; by default that of the training.
+        device: auto, cpu, cuda, cuda:1, ...
+
+    returns the exit status: 0; 1 if a case of a folder failed; 130 if interrupted
+    Raises UserError: a run that does not segment, what `make_request` and `load_run` raise, what is wrong with a single
+        case, a disk that cannot be written to.
+    """
+    run, out = Path(run), Path(out)
+    request = make_request(_read_config(run), source, images, out, probabilities)
+    config, network = load_segmentation(run, which, precision, device)
+    check_writable(out if request.directory else out.parent)
+    return _run_request(Predictor(run, config, network, zero_is_missing, show_scores=which == "best"), request)
+
+
+def _read_config(run: Path) -> TrainBrats:
+    """The run's configuration. Raises UserError for a cross-validation (which of its networks?) or another task."""
+    if not (run / CONFIG).exists():
+        from gmd.training.folds import fold_folders  # takes a while to import
+
+        if folds := fold_folders(run):
+            raise UserError(
+                f"{run}: holds {len(folds)} folds, each with a network of its own; give one, e.g. {folds[0]}"
+            )
+    return check_segments(run, read_config(run))
+
+
+def _run_request(predictor: Predictor, request: Request) -> int:
+    """Segments what is asked for, and returns the exit status."""
+    if not predictor.show_scores:
+        print("No score is told: gmd evaluate scores best.pt, and this is last.pt.")
+    try:
+        if request.directory:
+            return _segment_folder(predictor, request)
+        for name, reason in request.wrong.items():
+            print(f"left out: {name}: {reason}")
+        [job] = request.jobs
+        predictor.write(job, predictor.predict_case(job))
+        return 0
+    except KeyboardInterrupt:
+        print("\ngmd: interrupted; what is written is whole, the same command goes on with the rest", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _segment_folder(predictor: Predictor, request: Request) -> int:
+    """Segments the cases of a folder that are not done, and returns the exit status.
+
+    A case that cannot be used is reported and left out. A disk that cannot be written to would fail every case, so it
+    is a UserError.
+    """
+    failed, skipped, done = dict(request.wrong), 0, 0
+    try:
+        for job in tqdm(request.jobs, desc="cases", unit="case"):
+            if all(path.exists() and is_whole(path) for path in job.outputs):
+                skipped += 1
+                continue
+            try:
+                prediction = predictor.predict_case(job)
+            except UserError as error:
+                failed[job.case.name] = str(error)
+                continue
+            predictor.write(job, prediction)
+            done += 1
+    finally:
+        there = " (their files are there; delete them to have them done anew)" if skipped else ""
+        print(f"{done} done, {skipped} skipped{there}, {len(failed)} failed{':' if failed else ''}")
+        for name, reason in failed.items():
+            print(f"  {name}: {reason}")
+    return 1 if failed else 0
