@@ -29,8 +29,8 @@ def group_norm_relu(
 
     Returns:
         A tensor of x's shape, type and memory format. Statistics and arithmetic are float32 (float64 for float64 x),
-        rounded to x's type once. Differentiable in x, weight and bias, in backward passes of torch.autograd and once: not
-        in forward mode, not by torch.func. A row that no sample takes gets zeros. A NaN comes out as NaN.
+        rounded to x's type once. Differentiable in x, weight and bias, once and in backward passes of torch.autograd:
+        not in forward mode, not by torch.func. A row that no sample takes gets zeros. A NaN comes out as NaN.
 
     Raises:
         ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.

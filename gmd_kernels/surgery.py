@@ -65,7 +65,7 @@ def surgery(
     shared: Tensor | None = None,
     scale: Tensor | float | None = None,
 ) -> Surgery:
-    """Merges the gradients of T objectives into one, by GMD or a weighting: reads them twice, writes the result once.
+    """Merges T objectives' gradients by GMD (Wang et al., AAAI 2024) or a weighting; reads them twice, writes once.
 
     Args:
         grads: T sequences of P tensors or `None`s, see `gram`; B of them with `mixing`.
