@@ -43,9 +43,11 @@ readme: venv
 		runs/demo/curves.png runs/demo/cosines.png docs/demo/
 	$(BIN)/python -m bench.tables.readme
 
-# On one thread each: tensors of test size are slower on several.
+# On one thread each: tensors of test size are slower on several. A worker that dies, or is ended after ten minutes in
+# one test, ends the run with that test's name; pytest-xdist would start another and may then wait for ever.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder \
+		--max-worker-restart 0 -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 # A minute and 11 GB of memory.
 slow: venv

@@ -17,11 +17,15 @@ if not torch.cuda.is_available():
 
 import gmd_kernels as gk
 from gmd_kernels import gradients
+from helpers.ends_soon import limit_hypothesis, pytest_xdist_make_scheduler  # noqa: F401
 from helpers.kernel_cases import BACKENDS
 from helpers.training_cases import TWO
 
 if TYPE_CHECKING:
     from gmd.config import TrainBrats
+
+
+limit_hypothesis()
 
 
 def pytest_configure(config: pytest.Config) -> None:
