@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 from torch import nn
 
 from gmd.config import TrainBrats, TrainConfig, TrainSequences
+from gmd.data.segmentation.labels import SCHEMES, LabelScheme
 from gmd.errors import UserError
 from gmd.models.precision import Precision, slowness
 from gmd.models.segmentation.network import SegmentationNetwork
@@ -54,6 +55,12 @@ def load_sequence_network(
         )
     assert isinstance(network, SequenceNetwork)
     return _ready(config, network, precision, device=None), network
+
+
+def label_scheme(config: TrainBrats) -> LabelScheme:
+    """What the label values of a trained run's data mean: `labels` was set to a scheme's name when training began."""
+    assert config.labels is not None
+    return SCHEMES[config.labels]
 
 
 def _ready(config: Config, network: nn.Module, precision: Precision | None, device: str | None) -> Config:
