@@ -30,33 +30,67 @@ TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY = "gram (Triton)", "combine (Triton)
 PEERS_UP_TO = 20_000_000  # elements; beyond, they take the minutes that all else has
 
 
+Contestants = Callable[[Case, Gradients, Tensor], list[Contestant]]
+
+
 def gpu_contestants(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
     """All of them on the same gradients, whose exact Gramian is `gram` [T, T] on the CPU."""
+    return [*ours(case, grads, gram), *others(case, grads, gram)]
+
+
+def ours(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
+    """The C++/CUDA kernels: each alone, the whole surgery, and that with gradients which have moved."""
+    trio = Trio(case, grads, gram)
+    surgery = trio.surgery(OURS)
+    moved = replace(surgery, name=MOVED, call=Moving(grads))
+    return [trio.gram(GRAM), trio.combine(COMBINE), surgery, moved]
+
+
+def triton(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
+    """Triton's kernels, and the reference beside them: what needs nothing that is built."""
+    trio = Trio(case, grads, gram)
+    return [
+        trio.gram(TRITON_GRAM, "triton"),
+        trio.combine(TRITON_COMBINE, "triton"),
+        trio.surgery(TRITON_SURGERY, "triton"),
+        trio.surgery(REFERENCE, "reference"),
+    ]
+
+
+def others(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
+    """All but ours: Triton, the reference, and the peers where the gradients are float32 and not too large."""
     with_peers = case.dtype == torch.float32 and case.num_elements < PEERS_UP_TO
-    return [*_ours(case, grads, gram), *(peers(case, grads, gram) if with_peers else [])]
+    return [*triton(case, grads, gram), *(peers(case, grads, gram) if with_peers else [])]
 
 
-def _ours(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
-    device = next(g.device for g in grads[0] if g is not None)
-    weights = oracle.exact_weights(gram, gk.projection_order(len(grads), _generator()))
-    rows = oracle.rows_for(grads, weights).to(device)
-    exact = oracle.exact_merge(grads, rows)
-    result = {"tolerance": max(TOLERANCE, torch.finfo(case.dtype).eps), "result_bytes": case.num_bytes}
-    reading, merging, both = works(len(grads))
+class Trio:
+    """The Gramian, the combination and the whole surgery of one case, each through any backend, each with its check."""
 
-    def trio(names: tuple[str, str, str], by: Callable[[Callable], Callable]) -> list[Contestant]:
-        merge_error = partial(oracle.merge_error, exact=exact)
-        surgery_error = by(partial(_surgery_error, grads=grads, exact=exact))
-        return [
-            Contestant(names[0], reading, by(partial(gk.gram, grads)), partial(oracle.gram_error, exact=gram)),
-            Contestant(names[1], merging, by(partial(gk.combine, grads, rows)), merge_error, **result),
-            Contestant(names[2], both, by(partial(gk.surgery, grads)), surgery_error, **result),
-        ]
+    def __init__(self, case: Case, grads: Gradients, gram: Tensor):
+        device = next(g.device for g in grads[0] if g is not None)
+        weights = oracle.exact_weights(gram, gk.projection_order(len(grads), _generator()))
+        self._grads, self._gram, self._num_bytes = grads, gram, case.num_bytes
+        self._rows = oracle.rows_for(grads, weights).to(device)
+        self._exact = oracle.exact_merge(grads, self._rows)
+        self._tolerance = max(TOLERANCE, torch.finfo(case.dtype).eps)
+        self._reading, self._merging, self._both = works(len(grads))
 
-    ours = trio((GRAM, COMBINE, OURS), lambda call: call)
-    moved = replace(ours[-1], name=MOVED, call=Moving(grads))
-    triton = trio((TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY), partial(through, "triton"))
-    return [*ours, moved, *triton, trio(("", "", REFERENCE), partial(through, "reference"))[-1]]
+    def gram(self, name: str, backend: str | None = None) -> Contestant:
+        """The Gramian. Without a backend, users' own way: whichever is the best that there is."""
+        call = through(backend, partial(gk.gram, self._grads))
+        return Contestant(name, self._reading, call, partial(oracle.gram_error, exact=self._gram))
+
+    def combine(self, name: str, backend: str | None = None) -> Contestant:
+        """The combination with weights that are given."""
+        call = through(backend, partial(gk.combine, self._grads, self._rows))
+        error = partial(oracle.merge_error, exact=self._exact)
+        return Contestant(name, self._merging, call, error, self._tolerance, self._num_bytes)
+
+    def surgery(self, name: str, backend: str | None = None) -> Contestant:
+        """Both, and the weights between them."""
+        call = through(backend, partial(gk.surgery, self._grads))
+        error = through(backend, partial(_surgery_error, grads=self._grads, exact=self._exact))
+        return Contestant(name, self._both, call, error, self._tolerance, self._num_bytes)
 
 
 class Moving:
@@ -70,11 +104,14 @@ class Moving:
         return gk.surgery(next(self._following))
 
 
-def through(backend: str, call: Callable) -> Callable:
-    """The call, with that backend."""
+def through(backend: str | None, call: Callable) -> Callable:
+    """The call, with that backend alone; without one, the call as it is."""
+    if backend is None:
+        return call
+    name = backend
 
-    def through_it(*args):
-        with forced(backend):
+    def through_it(*args: object) -> object:
+        with forced(name):
             return call(*args)
 
     return through_it

@@ -1,7 +1,7 @@
 """A case on a GPU: values first, then memory, then the time of the device and of the host."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Protocol
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 import gmd_kernels as gk
-from bench.gpu.contestants import gpu_contestants
+from bench.gpu.contestants import Contestants, gpu_contestants
 from bench.measure.cases import Case
-from bench.measure.contestants import OURS, Contestant
+from bench.measure.contestants import OURS, Contestant, Work
 from bench.measure.oracle import conflict_rate, exact_gram
 from bench.measure.timing import floor_ms, summary
 
@@ -52,7 +52,7 @@ class GpuClock:
 
     def copy_gbps(self) -> float:
         """Of a copy on the device, counted both ways; the median of many."""
-        copy = Contestant("copy", None, lambda: self._target.copy_(self._source), None)
+        copy = Contestant("copy", Work(0, 1), lambda: self._target.copy_(self._source), lambda result: 0.0)
         return 2e-6 * COPIED / float(np.median(self._device_ms(copy, COPIES, host_seconds=0.0)))
 
     def with_peak_memory(self, call: Callable[[], object]) -> tuple[object, float]:
@@ -95,7 +95,9 @@ class GpuClock:
         return [start.elapsed_time(end) for start, end in events]
 
 
-def measure_on_gpu(case: Case, clock: Clock, device: str = "cuda") -> list[dict]:
+def measure_on_gpu(
+    case: Case, contestants: Contestants = gpu_contestants, *, clock: Clock, device: str = "cuda"
+) -> list[dict]:
     """A row for each contestant; one with wrong values, or that cannot take part, gets an error instead of a time."""
     grads = case.gradients(device)
     gram = exact_gram(grads)
@@ -112,7 +114,7 @@ def measure_on_gpu(case: Case, clock: Clock, device: str = "cuda") -> list[dict]
         "one_pass_ms": 1e-6 * (case.num_objectives + 1) * case.num_bytes / copy,
     }
     rows = []
-    for contestant in gpu_contestants(case, grads, gram):
+    for contestant in contestants(case, grads, gram):
         floor = floor_ms(contestant.work, case.num_bytes, copy, copy)
         row = shared | {"contestant": contestant.name, "floor_ms": floor} | UNMEASURED | checked(contestant, clock)
         if not row["error"]:
@@ -120,8 +122,13 @@ def measure_on_gpu(case: Case, clock: Clock, device: str = "cuda") -> list[dict]
             row["fraction_of_floor"] = floor / row["median_ms"]
             row["over_one_pass"] = row["median_ms"] / max(row["one_pass_ms"], SMALLEST_ONE_PASS_MS)
         rows.append(row)
-    ours = next(row["median_ms"] for row in rows if row["contestant"] == OURS)
-    return [row | {"ratio_to_ours": row["median_ms"] / ours} for row in rows]
+    return rows
+
+
+def with_ratio_to_ours(rows: Sequence[dict]) -> list[dict]:
+    """Each row's time over that of our surgery in the same case; NaN where that was not measured."""
+    ours = {row["case"]: row["median_ms"] for row in rows if row["contestant"] == OURS}
+    return [row | {"ratio_to_ours": row["median_ms"] / ours.get(row["case"], float("nan"))} for row in rows]
 
 
 def checked(contestant: Contestant, clock: Clock) -> dict:

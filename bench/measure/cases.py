@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -73,6 +74,9 @@ def _normal(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
+Width = TypeVar("Width", int, float)
+
+
 def unet_shapes(base: float) -> Shapes:
     """74 tensors of a 3-D U-Net with base..16 base channels on its five levels: convolutions outweigh everything."""
     channels = [round(base * 2**level) for level in range(5)]
@@ -96,7 +100,7 @@ def small_shapes(width: int) -> Shapes:
     return ((width, width), (width,), (width,), (width,)) * SMALL_BLOCKS
 
 
-def _closest(shapes_of: Callable[[float], Shapes], widths: Iterable[float], target: int) -> Shapes:
+def _closest(shapes_of: Callable[[Width], Shapes], widths: Iterable[Width], target: int) -> Shapes:
     """The shapes whose number of elements comes closest to `target`."""
     candidates = (shapes_of(width) for width in widths)
     return min(candidates, key=lambda shapes: abs(sum(map(prod, shapes)) - target))
@@ -109,8 +113,9 @@ LAYOUTS = {
     "transformer-64M": _closest(transformer_shapes, range(16, 1024), 64_000_000),
     "small-0.3M": _closest(small_shapes, range(16, 512), 300_000),
     "small-0.46M": _closest(small_shapes, range(16, 512), 464_000),
+    "tiny-1K": ((25, 40),),
 }
-MEASURED = {  # on the CPU: type -> layout -> T
+MEASURED: dict[torch.dtype, dict[str, tuple[int, ...]]] = {  # on the CPU: type -> layout -> T
     torch.float32: {
         "unet-5.6M": (4, 7, 15),
         "transformer-5.6M": (4, 7, 15),
@@ -121,7 +126,17 @@ MEASURED = {  # on the CPU: type -> layout -> T
     torch.float16: {"transformer-5.6M": (7,)},
     torch.float64: {"transformer-5.6M": (7,)},
 }
-MEASURED_ON_GPU = {  # the sizes that the targets name first, should the time run out
+FIRST_ON_GPU = (  # what says most, should the time run out: layout, T, type
+    ("transformer-5.6M", 15, torch.float32),
+    ("transformer-5.6M", 15, torch.bfloat16),
+    ("small-0.46M", 15, torch.float32),
+    ("small-0.3M", 7, torch.float32),
+    ("transformer-16M", 15, torch.bfloat16),
+    ("transformer-16M", 4, torch.float32),
+    ("transformer-16M", 4, torch.bfloat16),
+    ("transformer-64M", 15, torch.float32),
+)
+MEASURED_ON_GPU: dict[torch.dtype, dict[str, tuple[int, ...]]] = {
     dtype: {
         "transformer-5.6M": (15, 7, 4),
         "small-0.3M": (7, 4, 15),
@@ -143,4 +158,8 @@ def _cases(measured: dict[torch.dtype, dict[str, tuple[int, ...]]]) -> dict[str,
     return {case.name: case for case in cases}
 
 
-CASES, GPU_CASES = _cases(MEASURED), _cases(MEASURED_ON_GPU)
+CASES = _cases(MEASURED)
+FIRST_GPU_CASES = {case.name: case for case in (Case(name, LAYOUTS[name], t, kind) for name, t, kind in FIRST_ON_GPU)}
+GPU_CASES = FIRST_GPU_CASES | _cases(MEASURED_ON_GPU)
+# So small that nothing is left but what a launch, its beginning, and T objectives' weights take; ours alone.
+TINY_GPU_CASES = _cases({torch.float32: {"tiny-1K": (2, 7, 15)}})

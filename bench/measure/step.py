@@ -88,7 +88,7 @@ class Step:
         if self.way == PUBLISHED:
             as_published(self.network)
         else:
-            self.network.to(memory_format=torch.channels_last_3d)
+            self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # because torch leaves it out
             self.volumes = self.volumes.to(memory_format=torch.channels_last_3d)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-3)
         self.params = list(self.network.parameters())
@@ -100,7 +100,7 @@ class Step:
 
 class StepResult(NamedTuple):
     basis: Basis
-    merged: list[Tensor | None]  # [P]
+    merged: Sequence[Tensor | None]  # [P]
     gram: Tensor  # [T, T]
 
 
@@ -131,10 +131,11 @@ def our_step(step: Step, watch: Stopwatch) -> StepResult:
     device = torch.device(step.device).type
     with torch.autocast(device, torch.bfloat16) if way.bfloat16 else nullcontext():
         outputs = run_modalities(step.network, pairs)
-    outputs.values = {m: value.float() for m, value in outputs.values.items()}
+    logits = {m: value.float() for m, value in outputs.values.items() if isinstance(value, Tensor)}  # all of them
+    outputs.values = {m: value for m, value in logits.items()}
     losses = list(subset_objectives(outputs, step.target, region_loss).values())
     watch.lap("forward")
-    basis = path_gradients(losses, list(outputs.values.values()), step.params, way.tol)
+    basis = path_gradients(losses, list(logits.values()), step.params, way.tol)
     watch.lap("backward")
     surgery = gk.surgery(basis.rows, mixing=basis.mixing, shared=basis.shared, generator=step.generator)
     _finish(step, surgery.merged, watch)
@@ -150,11 +151,12 @@ def published_step(step: Step, watch: Stopwatch) -> StepResult:
     outputs = step.network(step.volumes, list(range(len(MODALITIES))))
     losses = [region_loss(_masked_mean(outputs, subset), step.target) for subset in all_subsets(MODALITIES)]
     watch.lap("forward")
-    grads = gradients_of(losses, step.params)
+    rows = gradients_of(losses, step.params)
+    grads = [list(row) for row in rows]
     watch.lap("backward")
     merged = published(grads, gk.projection_order(len(losses), step.generator))
     _finish(step, merged, watch)
-    return StepResult(Basis(grads), merged, oracle.exact_gram(grads))
+    return StepResult(Basis(rows), merged, oracle.exact_gram(grads))
 
 
 def measure_step(
@@ -244,9 +246,14 @@ def shared_difference(network: UNet3d, ours: Sequence[Tensor | None], theirs: Se
     The norms' affines differ by design: the published way takes zeros for gradients, so it divides their sum by T.
     """
     names = [name for name, _ in network.named_parameters()]
-    pairs = [(a, b) for a, b, name in zip(ours, theirs, names, strict=True) if "norm" not in name]
-    of_all = lambda tensors: torch.stack([tensor.norm() for tensor in tensors]).norm()  # noqa: E731
-    return float(of_all([a - b for a, b in pairs]) / of_all([b for _, b in pairs]))
+    differences, sizes = [], []
+    for mine, published_one, name in zip(ours, theirs, names, strict=True):
+        if "norm" not in name:
+            assert mine is not None
+            assert published_one is not None
+            differences.append((mine - published_one).norm())
+            sizes.append(published_one.norm())
+    return float(torch.stack(differences).norm() / torch.stack(sizes).norm())
 
 
 @cache
@@ -289,7 +296,9 @@ def _finish(step: Step, merged: Sequence[Tensor | None], watch: Stopwatch) -> No
 def _peak_memory(call: Callable[[], StepResult], device: str) -> tuple[StepResult, float | None]:
     """The result of one call, and the MB at its peak above the level before."""
     if torch.device(device).type != "cuda":
-        return with_peak_memory(call)
+        result, megabytes = with_peak_memory(call)
+        assert isinstance(result, StepResult)
+        return result, megabytes
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)

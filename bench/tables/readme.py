@@ -68,7 +68,7 @@ NO_GPU = """\
 No GPU could be had so far: no figure of one is shown here, and nothing has run on one yet. What `make test` verifies
 without one: the CUDA kernels compile for sm_80, sm_90 and sm_100 (where there is an nvcc) and run in an emulator of our
 own, the Triton kernels compile for the same and run in Triton's interpreter; both against float64. `make gpu OUT=dir`
-does the rest where there is a GPU, without a network and in about eight minutes: build, tests, benchmark, counters,
+does the rest where there is a GPU, without a network and in twelve minutes at most: build, tests, benchmark, counters,
 checks of memory and of races; what there is no time for is named."""
 GPU = """\
 From the same lists of gradients on the GPU. The `floor` of an op is what it must read and write, at the bandwidth of a
