@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _capability() -> str | None:
-    """The compute capability of the first GPU, 9.0 for instance. Without a GPU it says why, and returns None."""
+    """Returns the compute capability of the first GPU, 9.0 for instance. Without a GPU it says why and returns None."""
     probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     if probe.returncode == 0:
         return probe.stdout.strip()
@@ -47,7 +47,7 @@ def _capability() -> str | None:
 
 
 def environment(capability: str) -> dict[str, str]:
-    """For every stage. What was built comes before the checkout, whose gmd_kernels has no C++ part for this Python."""
+    """Returns every stage's variables. What was built comes before the checkout, whose gmd_kernels has no C++ part."""
     return {
         "GMD_FORCE_CUDA": "1",
         "TORCH_CUDA_ARCH_LIST": capability,

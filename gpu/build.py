@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def fingerprint() -> str:
-    """16 hexadecimal digits that stand for the sources, the version of torch, the processor and the GPU."""
+    """Returns 16 hexadecimal digits that stand for the sources, the version of torch, the processor and the GPU."""
     digest = hashlib.sha256()
     told = metadata.version("torch"), platform.machine(), os.environ.get("TORCH_CUDA_ARCH_LIST", "")
     digest.update("\n".join(told).encode())
@@ -72,7 +72,7 @@ def lay_out_package() -> Path:
 
 
 def take_built(folder: Path, package: Path) -> bool:
-    """Whether `folder` has a module that loads; it is then in the package."""
+    """Copies the module in `folder` into the package. Returns whether there is one, and it loads."""
     for module in folder.glob(MODULE):
         print(f"built before, from the same sources: {module}", flush=True)
         shutil.copy2(module, package)
@@ -100,7 +100,7 @@ def compile_module() -> int:
 
 
 def loads() -> bool:
-    """Whether Python loads the module in the package, in a process of its own."""
+    """Returns whether Python loads the module in the package, in a process of its own."""
     path = os.pathsep.join([str(LIBRARY), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-c", LOAD, str(LIBRARY)]

@@ -1,4 +1,4 @@
-"""What is in this machine: the card as it was found, the compiler, the packages."""
+"""Prints what is in this machine: the card as it was found, the compiler, the packages."""
 
 import platform
 import subprocess

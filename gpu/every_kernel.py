@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def gradients(num_objectives: int) -> Gradients:
-    """On the CPU, of every type and shape; some parameters are private to every second objective."""
+    """Makes gradients on the CPU, of every type and shape; some parameters are private to every second objective."""
     generator = torch.Generator().manual_seed(num_objectives)
     kinds = [(shape, dtype) for dtype in DTYPES for shape in SHAPES]
     rows = [
@@ -47,13 +47,13 @@ def gradients(num_objectives: int) -> Gradients:
 
 
 def place(value: Tensor, device: str, offset: int) -> Tensor:
-    """A copy on the device, `offset` elements behind where its memory begins, which is aligned."""
+    """Returns a copy on the device, `offset` elements behind where its memory begins, which is aligned."""
     memory = torch.full((value.numel() + offset,), torch.nan, dtype=value.dtype, device=device)
     return memory[offset:].view(value.shape).copy_(value)
 
 
 def check(grads: Gradients, device: str, offset: int) -> None:
-    """All ops on the device, beside the same on the CPU."""
+    """Compares all ops on the device with the same on the CPU."""
     there = [[None if g is None else place(g, device, offset) for g in row] for row in grads]
     for groups in (None, [p % 3 for p in range(len(grads[0]))]):
         close(gk.gram(there, groups), gk.gram(grads, groups))
@@ -72,7 +72,7 @@ def check(grads: Gradients, device: str, offset: int) -> None:
 
 
 def check_norm(channels: int, dtype: torch.dtype, last: bool, device: str) -> None:
-    """Both ways, beside the same on the CPU."""
+    """Compares the norm's two passes on the device with the same on the CPU."""
     generator = torch.Generator().manual_seed(channels)
     x, grad = (torch.randn(3, 7, 11, 13, channels, generator=generator).to(dtype).movedim(-1, 1) for _ in range(2))
     x, grad = (x, grad) if last else (x.contiguous(), grad.contiguous())
@@ -81,7 +81,8 @@ def check_norm(channels: int, dtype: torch.dtype, last: bool, device: str) -> No
     results = []
     for place in ("cpu", device):
         leaves = [t.to(place).requires_grad_() for t in (x.detach(), weight, bias)]
-        y = gk.group_norm_relu(*leaves, channels // 2 if channels % 2 == 0 else 1, torch.tensor([2, 0, 2]).to(place))
+        groups, affines = channels // 2 if channels % 2 == 0 else 1, torch.tensor([2, 0, 2]).to(place)
+        y = gk.group_norm_relu(leaves[0], leaves[1], leaves[2], groups, affines)
         results.append((y.detach(), *torch.autograd.grad(y, leaves, grad.to(place))))
     for one, two in zip(*reversed(results), strict=True):
         close(one, two)

@@ -18,48 +18,48 @@ EVERY = "every_kernel"
 
 
 def seconds(part: int | None) -> int:
-    """How long that part takes at most, or both."""
+    """Returns how long that part takes at most; both, for None."""
     return sum(SECONDS.values()) if part is None else SECONDS[part]
 
 
 def stages(folder: Path, part: int | None) -> list[Stage]:
-    """The stages of part 1 or 2, or of both (None) one after the other. Their results go into `folder`."""
+    """Returns the stages of part 1 or 2, or of both (None) one after the other. Their results go into `folder`."""
     parts = {1: first, 2: second}
     chosen = parts.values() if part is None else [parts[part]]
     return [*beginning(folder), *(stage for stages_of in chosen for stage in stages_of(folder)), *without_build(folder)]
 
 
 def beginning(folder: Path) -> list[Stage]:
-    """What every part needs. Where a kernel is wrong or hangs, nothing that measures kernels is begun."""
+    """Returns what every part begins with. Where a kernel is wrong or hangs, nothing that measures kernels is begun."""
     wheels = sorted(WHEELS.glob("*.whl"))
     install = _python("-m", "pip", "install", "--no-index", "--no-deps", "--upgrade", "--target", SITE, *wheels)
     return [
         Stage("environment", 6, _python("-m", "gpu.environment"), most=20),
         *([Stage("wheels", 5, install, most=30)] if wheels else []),
-        Stage("build", 96, _python("-m", "gpu.build", folder), most=150),
-        Stage(EVERY, 15, _python("-m", "gpu.every_kernel"), most=40, needs="build"),
+        Stage("build", 94, _python("-m", "gpu.build", folder), most=150),
+        Stage(EVERY, 20, _python("-m", "gpu.every_kernel"), most=40, needs="build"),
     ]
 
 
 def first(folder: Path) -> list[Stage]:
-    """How fast the CUDA kernels are, what limits them, and whether they are right."""
+    """Returns the rest of part 1: how fast the CUDA kernels are, what limits them, and whether they are right."""
     table = folder / "ncu.csv"
     return [
         Stage("ours", 28, _python("-m", "bench.gpu.surgery", folder, "--who", "ours"), most=50, needs=EVERY),
-        Stage("ncu", 30, _python("-m", "gpu.under", "ncu", table), most=50, needs=EVERY),
-        Stage("cuda_tests", 31, tests(folder, "cuda"), most=75, needs=EVERY),
+        Stage("ncu", 28, _python("-m", "gpu.under", "ncu", table), most=50, needs=EVERY),
+        Stage("cuda_tests", 30, tests(folder, "cuda"), most=75, needs=EVERY),
         Stage("racecheck_few", 15, _python("-m", "gpu.under", "racecheck", "--few"), most=40, needs=EVERY),
         Stage("memcheck_few", 15, _python("-m", "gpu.under", "memcheck", "--few"), most=40, needs=EVERY),
     ]
 
 
 def second(folder: Path) -> list[Stage]:
-    """All cases, and all others beside ours; the tests of what is not CUDA; the norm and the whole step; the checks."""
+    """Returns the rest of part 2: all cases, all others beside ours, the other tests, step and norm, checks in full."""
     others = tests(folder, "triton", "reference", "none")
     return [
         Stage("benchmark", 85, _python("-m", "bench.gpu.surgery", folder), most=120, needs=EVERY),
         Stage("backends", 15, _python("-m", "gpu.backends"), most=30, needs="build"),
-        Stage("other_tests", 84, others, most=150, needs="build"),
+        Stage("other_tests", 81, others, most=150, needs="build"),
         Stage("step", 45, _python("-m", "bench.gpu.step", folder), most=80, needs=EVERY),
         Stage("norm", 30, _python("-m", "bench.gpu.norm", folder), most=50, needs="build"),
         Stage("memcheck", 20, _python("-m", "gpu.under", "memcheck"), most=75, needs="build"),
@@ -68,7 +68,7 @@ def second(folder: Path) -> list[Stage]:
 
 
 def without_build(folder: Path) -> list[Stage]:
-    """What makes sense where the C++ and CUDA part could not be built: Triton's kernels need no build."""
+    """Returns what makes sense where the C++ and CUDA part could not be built: Triton's kernels need no build."""
     benchmark = _python("-m", "bench.gpu.surgery", folder, "--who", "triton")
     return [
         Stage("triton_tests", 90, tests(folder, "triton"), most=150, instead_of="build"),
@@ -77,7 +77,7 @@ def without_build(folder: Path) -> list[Stage]:
 
 
 def tests(folder: Path, *backends: str) -> list[str | Path]:
-    """The command that runs the GPU's tests of those backends, see `gpu.selection`, and reports in an XML file."""
+    """Returns the command for the GPU's tests of those backends, see `gpu.selection`; it reports in an XML file."""
     files = sorted((ROOT / "tests" / "gpu").glob("test_gpu_*.py"))
     shared = ["-p", "xdist.plugin", "-n", str(WORKERS)] if util.find_spec("xdist") else []
     if shared and util.find_spec("pytest_timeout"):  # ends the worker whose kernel hangs, and another takes its place

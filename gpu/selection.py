@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def backend_of(item: pytest.Item) -> str:
-    """The backend whose kernels the test looks at, "none" without one. One that runs on the CPU is "cpu"."""
+    """Returns the backend whose kernels the test looks at, "cpu" where it runs there, "none" without any."""
     callspec = getattr(item, "callspec", None)
     places = [] if callspec is None else [value for value in callspec.params.values() if hasattr(value, "backend")]
     return str(places[0].backend) if places else NO_BACKEND

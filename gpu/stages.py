@@ -48,7 +48,7 @@ class Result(NamedTuple):
 
 
 def run_all(stages: Sequence[Stage], folder: Path, seconds: float, environment: Mapping[str, str]) -> int:
-    """Runs them in `seconds` at most. The log is appended to `folder`/log.txt.
+    """Runs all stages in `seconds` at most. The log is appended to `folder`/log.txt.
 
     Returns 0 if every stage went well or cannot work on this machine; else 1.
     """
@@ -64,7 +64,7 @@ def run_all(stages: Sequence[Stage], folder: Path, seconds: float, environment: 
 
 
 def _run_each(stages: Sequence[Stage], seconds: float, environment: Mapping[str, str], log: Log) -> list[Result]:
-    """Runs those that their needs allow, one after the other, and logs a table of all at the end."""
+    """Runs the stages whose needs are met, one after the other, and logs a table of all at the end."""
     begin = monotonic()
     results: list[Result] = []
     for position, stage in enumerate(stages):
@@ -103,7 +103,7 @@ def time_limit(stages: Sequence[Stage], ended: Mapping[str, str], left: float) -
 
 
 def _still_to_run(stages: Sequence[Stage], ended: Mapping[str, str]) -> list[Stage]:
-    """Those that will run if all goes well from here on."""
+    """Returns those that will run if all goes well from here on."""
     status, chosen = dict(ended), []
     for stage in stages:
         replaced = stage.instead_of and status.get(stage.instead_of, OK) == OK
@@ -157,7 +157,7 @@ def _end_session(process: subprocess.Popen[bytes]) -> None:
 
 
 def _too_much(folder: Path) -> list[str]:
-    """What of the results would not come back from a machine that is lent."""
+    """Returns sentences on what of the results would not come back from a machine that is lent."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     many = [f"{len(sizes)} files in {folder}, {MOST_FILES} are allowed"] if len(sizes) > MOST_FILES else []
     large = [f"{sum(sizes)} bytes in {folder}, {MOST_BYTES} are allowed"] if sum(sizes) > MOST_BYTES else []

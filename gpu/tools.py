@@ -19,6 +19,6 @@ def find(name: str) -> str | None:
 
 
 def _version(folder: Path) -> list[int]:
-    """A key that puts 2025.10 behind 2025.9."""
+    """Returns the numbers in the path: they put 2025.10 behind 2025.9."""
     digits = "".join(letter if letter.isdigit() else " " for letter in str(folder))
     return [int(number) for number in digits.split()]

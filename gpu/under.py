@@ -77,9 +77,9 @@ def profile(program: str, table: Path) -> int:
 
 
 def _runs_well(script: Sequence[str]) -> bool:
-    """Whether the script runs without the tool: else a bug of ours could pass for a machine where the tool cannot work.
+    """Returns whether the script runs without the tool: else a bug of ours could pass for a machine that is unsuited.
 
-    It is asked only after the tool has refused, as it takes time that the tool may need.
+    It is run only after the tool has refused, as it takes time that the tool may need.
     """
     code, _ = _show(script)
     if code != 0:
@@ -88,7 +88,7 @@ def _runs_well(script: Sequence[str]) -> bool:
 
 
 def _refusal(output: str) -> str | None:
-    """The line in which the tool itself, not the script under it, says that it cannot work here."""
+    """Returns the line in which the tool itself, not the script under it, says that it cannot work here."""
     own = (line for line in output.splitlines() if line.startswith(MARKS))
     return next((line for line in own if any(words in line.lower() for words in REFUSALS)), None)
 

@@ -34,12 +34,12 @@ Contestants = Callable[[Case, Gradients, Tensor], list[Contestant]]
 
 
 def gpu_contestants(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
-    """All of them on the same gradients, whose exact Gramian is `gram` [T, T] on the CPU."""
+    """Returns everybody, all on the same gradients, whose exact Gramian is `gram` [T, T] on the CPU."""
     return [*ours(case, grads, gram), *others(case, grads, gram)]
 
 
 def ours(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
-    """The C++/CUDA kernels: each alone, the whole surgery, and that with gradients which have moved."""
+    """Returns the C++/CUDA kernels: each alone, the whole surgery, and that with gradients which have moved."""
     trio = Trio(case, grads, gram)
     surgery = trio.surgery(OURS)
     moved = replace(surgery, name=MOVED, call=Moving(grads))
@@ -47,7 +47,7 @@ def ours(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
 
 
 def triton(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
-    """Triton's kernels, and the reference beside them: what needs nothing that is built."""
+    """Returns Triton's kernels and the reference beside them, which need no build."""
     trio = Trio(case, grads, gram)
     return [
         trio.gram(TRITON_GRAM, "triton"),
@@ -58,13 +58,13 @@ def triton(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
 
 
 def others(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
-    """All but ours: Triton, the reference, and the peers where the gradients are float32 and not too large."""
+    """Returns Triton, the reference, and the peers where the gradients are float32 and not too large."""
     with_peers = case.dtype == torch.float32 and case.num_elements < PEERS_UP_TO
     return [*triton(case, grads, gram), *(peers(case, grads, gram) if with_peers else [])]
 
 
 class Trio:
-    """The Gramian, the combination and the whole surgery of one case, each through any backend, each with its check."""
+    """Makes one case's contestants: Gramian, combination, whole surgery, each through any backend, with its check."""
 
     def __init__(self, case: Case, grads: Gradients, gram: Tensor):
         device = next(g.device for g in grads[0] if g is not None)
@@ -76,25 +76,25 @@ class Trio:
         self._reading, self._merging, self._both = works(len(grads))
 
     def gram(self, name: str, backend: str | None = None) -> Contestant:
-        """The Gramian. Without a backend, users' own way: whichever is the best that there is."""
+        """Computes the Gramian. Without a backend it goes the users' way: through the best one that is there."""
         call = through(backend, partial(gk.gram, self._grads))
         return Contestant(name, self._reading, call, partial(oracle.gram_error, exact=self._gram))
 
     def combine(self, name: str, backend: str | None = None) -> Contestant:
-        """The combination with weights that are given."""
+        """Combines the gradients with weights that are given."""
         call = through(backend, partial(gk.combine, self._grads, self._rows))
         error = partial(oracle.merge_error, exact=self._exact)
         return Contestant(name, self._merging, call, error, self._tolerance, self._num_bytes)
 
     def surgery(self, name: str, backend: str | None = None) -> Contestant:
-        """Both, and the weights between them."""
+        """Computes Gramian, weights and combination in one call."""
         call = through(backend, partial(gk.surgery, self._grads))
         error = through(backend, partial(_surgery_error, grads=self._grads, exact=self._exact))
         return Contestant(name, self._both, call, error, self._tolerance, self._num_bytes)
 
 
 class Moving:
-    """Surgery on two copies of the gradients in turn: each call has to send the table of their addresses."""
+    """Does surgery on two copies of the gradients in turn: each call has to send the table of their addresses."""
 
     def __init__(self, grads: Gradients):
         copy = [[None if g is None else g.clone() for g in row] for row in grads]
@@ -105,7 +105,7 @@ class Moving:
 
 
 def through(backend: str | None, call: Callable) -> Callable:
-    """The call, with that backend alone; without one, the call as it is."""
+    """Returns the call with that backend alone; without one, the call as it is."""
     if backend is None:
         return call
     name = backend
@@ -118,7 +118,10 @@ def through(backend: str | None, call: Callable) -> Callable:
 
 
 def _surgery_error(result: gk.Surgery, grads: Gradients, exact: list[Tensor]) -> float:
-    """What is timed draws its order itself: it has to agree with its own weights, and with float64 in a given order."""
+    """Returns the larger of two errors: what is timed draws its order itself, so it is held against its own weights.
+
+    And once more the surgery is done in a given order, and held against float64.
+    """
     own = oracle.exact_merge(grads, oracle.rows_for(grads, len(grads) * result.weights))
     given = gk.surgery(grads, generator=_generator())
     return max(oracle.merge_error(result.merged, own), oracle.merge_error(given.merged, exact))

@@ -35,7 +35,7 @@ TOLERANCE = 1e-4  # relative, in norm; a term that is missing shows as more than
 
 @dataclass(frozen=True)
 class Level:
-    """Arguments on the device, channels-last, and what is right, [*] float64."""
+    """The norm's arguments on the device, channels-last, with the right results in float64."""
 
     x: Tensor  # [1, C, S, S, S]
     weight: Tensor  # [1, C] float32, of numbers that bfloat16 has too
@@ -46,7 +46,7 @@ class Level:
 
 
 def make_level(channels: int, size: int, dtype: torch.dtype, device: str) -> Level:
-    """The gradient is zero where rounding decides whether the result is: it would decide the derivatives too."""
+    """Makes a level. Its gradient is zero where rounding decides whether the result is, and so the derivatives too."""
     torch.manual_seed(channels)
     last = torch.channels_last_3d
     x, grad = (torch.randn(1, channels, *[size] * 3, device=device).to(dtype, memory_format=last) for _ in range(2))
@@ -64,12 +64,12 @@ def ours(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def pytorch(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """All in x's type, which is quicker than what autocast makes of it: float32."""
+    """Computes all in x's type, which is quicker than what autocast makes of it: float32."""
     return F.relu(F.group_norm(x, GROUPS, weight[0].to(x.dtype), bias[0].to(x.dtype)))
 
 
 def contestants(level: Level) -> list[tuple[str, Contestant]]:
-    """Which way, and who."""
+    """Returns pairs of a way, forward or backward, and who goes it."""
     return [
         *_both(OURS, ours, level.x, level.grad, level),
         *_both(PYTORCH, pytorch, level.x, level.grad, level),
@@ -96,7 +96,7 @@ def way_there(function: Callable, leaves: list[Tensor]) -> list[Tensor]:
 
 @dataclass
 class WayBack:
-    """The way there is gone before each way back."""
+    """Computes the backward pass; the forward pass before each is not timed."""
 
     function: Callable
     leaves: list[Tensor]
@@ -110,7 +110,7 @@ class WayBack:
 
 
 def measure_level(channels: int, size: int, dtype: torch.dtype, clock: Clock, device: str = "cuda") -> list[dict]:
-    """A row for each contestant and way; one with wrong values gets an error instead of a time."""
+    """Returns a row for each contestant and way; one with wrong values gets an error instead of a time."""
     level, copy, rows = make_level(channels, size, dtype, device), clock.copy_gbps(), []
     name, num_bytes = str(dtype).removeprefix("torch."), level.x.numel() * level.x.element_size()
     for way, contestant in contestants(level):
@@ -135,7 +135,7 @@ def _beside_ours(rows: list[dict]) -> list[dict]:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Microseconds of ours and how much of the floor they reach, and how many times as long PyTorch takes."""
+    """Returns a table: microseconds of ours, how much of the floor it reaches, how many times as long PyTorch takes."""
     lines = ["| µs, of the floor | way | ours | PyTorch | PyTorch, contiguous |", "| :-- | :-- | --: | --: | --: |"]
     for (case, way), rows in table.groupby(["case", "way"], sort=False):
         of = rows.set_index("contestant")
@@ -146,7 +146,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def main() -> int:
-    """0, or 1 if anybody's values were wrong, or 2 if there is nothing to measure."""
+    """Returns 0, or 1 if anybody's values were wrong, or 2 if there is nothing to measure."""
     end, folder = deadline(SECONDS, RESERVE), Path(sys.argv[1])
     if not torch.cuda.is_available():
         print("nothing to measure: no GPU in this machine", file=sys.stderr)
