@@ -80,11 +80,12 @@ bench: venv
 	$(BIN)/python -m bench.measure.numerics
 	$(BIN)/python -m bench.tables.plot
 
-# All that needs a GPU, with python3 as it is there: no .venv, no network. Build, tests, benchmark, counters, checks of
-# memory and races, in about eight minutes; results and log.txt into OUT. Rows name GMD_COMMIT where there is no git.
+# All that needs a GPU, with python3 as it is there: no .venv, no network; PART=1 or PART=2 for half of it. The same
+# without make: python3 -m gpu dir --part 1. docs/benchmark.md tells what the parts are. Rows name GMD_COMMIT where there
+# is no git.
 gpu:
 	@test -n "$(OUT)" || { echo "where to? make gpu OUT=dir" >&2; exit 2; }
-	@$(PYTHON) -m gpu "$(OUT)"
+	@$(PYTHON) -m gpu "$(OUT)" $(if $(PART),--part "$(PART)")
 
 clean:
 	rm -rf build dist *.egg-info gmd_kernels/*.so gmd_kernels/build_info.json $(VENV)

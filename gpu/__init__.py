@@ -1,1 +1,1 @@
-"""`make gpu OUT=dir`: everything that needs a GPU, in one call. Measuring itself is bench's business."""
+"""`python -m gpu DIR`: everything that needs a GPU, in one call or two. Measuring itself is bench's business."""

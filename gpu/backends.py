@@ -1,4 +1,4 @@
-"""Whether the kernels that were built load, serve this GPU and compute what they should."""
+"""Looks whether the kernels that were built load, serve this GPU and compute what they should."""
 
 import sys
 
@@ -11,7 +11,7 @@ NEEDED = ("cuda", "triton")
 
 
 def main() -> int:
-    """0 if all that is meant for a GPU serves this one."""
+    """Returns 0 if all that is meant for a GPU serves this one."""
     print(f"gmd_kernels at {gk.__file__}")
     found = gk.backends()
     for name, backend in found.items():

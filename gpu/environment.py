@@ -1,10 +1,11 @@
-"""What is in this machine: the card as it was found, the compiler, the packages."""
+"""Prints what is in this machine: the card as it was found, the compiler, the packages."""
 
 import platform
-import shutil
 import subprocess
 import sys
 from importlib import metadata
+
+from gpu.tools import find
 
 CARD = "name,driver_version,memory.total,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,power.limit,compute_mode"
 PACKAGES = (
@@ -14,6 +15,7 @@ PACKAGES = (
 COMMANDS = (
     ["nvidia-smi", f"--query-gpu={CARD}", "--format=csv"],
     ["nvcc", "--version"],
+    ["c++", "--version"],
     ["ncu", "--version"],
     ["compute-sanitizer", "--version"],
 )
@@ -23,12 +25,13 @@ def main() -> None:
     print(f"Python {platform.python_version()} at {sys.executable}, {platform.machine()}, Linux {platform.release()}")
     for name in PACKAGES:
         print(f"{name} {_version(name)}")
-    for command in COMMANDS:
-        print(f"$ {' '.join(command)}", flush=True)
-        if shutil.which(command[0]) is None:
-            print(f"{command[0]} is not on the PATH")
+    for name, *arguments in COMMANDS:
+        program = find(name)
+        print(f"$ {' '.join([program or name, *arguments])}", flush=True)
+        if program is None:
+            print(f"{name} is neither on the PATH nor in one of its usual places")
         else:
-            subprocess.run(command, check=False)
+            subprocess.run([program, *arguments], check=False)
 
 
 def _version(package: str) -> str:

@@ -1,10 +1,9 @@
-"""`python -m gpu.under memcheck | racecheck | ncu FILE`: the kernels under one of NVIDIA's tools.
+"""`python -m gpu.under memcheck [--few] | racecheck [--few] | ncu FILE`: the kernels under one of NVIDIA's tools.
 
 Ends with 77 where the tool cannot work on this machine, a virtual one without access to counters for instance.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from gpu.every_kernel import DONE, REACHED
 from gpu.stages import UNSUPPORTED_STATUS
+from gpu.tools import find
 
 METRICS = (
     "gpu__time_duration.sum",
@@ -36,37 +36,36 @@ REFUSALS = (  # what they say there on a machine where they cannot work
 
 
 def main() -> int:
+    """Returns 0, or 1 for a failure of ours, or 77 where the tool is missing or cannot work."""
     tool, *arguments = sys.argv[1:]
     name = "ncu" if tool == "ncu" else "compute-sanitizer"
-    if shutil.which(name) is None:
-        return _unsupported(f"{name} is not on the PATH")
-    return profile(Path(arguments[0])) if tool == "ncu" else sanitize(tool)
+    program = find(name)
+    if program is None:
+        return _unsupported(f"{name} is neither on the PATH nor in one of its usual places")
+    return profile(program, Path(arguments[0])) if tool == "ncu" else sanitize(program, tool, arguments)
 
 
-def sanitize(tool: str) -> int:
-    """Status 1 if anything was found, or if the values are wrong."""
-    script, variables = [sys.executable, "-m", "gpu.every_kernel"], {}
-    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", str(ERROR_STATUS), "--print-limit", "20"]
+def sanitize(program: str, tool: str, arguments: Sequence[str] = ()) -> int:
+    """Runs `gpu.every_kernel` with its arguments. Status 1 if anything was found, or if the values are wrong."""
+    script, variables = [sys.executable, "-m", "gpu.every_kernel", *arguments], {}
+    command = [program, "--tool", tool, "--error-exitcode", str(ERROR_STATUS), "--print-limit", "20"]
     if tool == "memcheck":
         command += ["--report-api-errors", "no"]  # torch asks a driver for what it may not have; launches are checked
         # every tensor in an allocation of its own, or what lies beyond one would be another, which nobody would notice
         variables = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    if not _runs_well(script):
-        return 1
     code, output = _show([*command, *script], **variables)
     refusal = _refusal(output)
     if refusal is None or (code != 0 and REACHED in output):
         return int(code != 0 or DONE not in output)
-    return _unsupported(refusal)
+    return _unsupported(refusal) if _runs_well(script) else 1
 
 
-def profile(table: Path) -> int:
-    """Leaves what ncu counted in `table`."""
+def profile(program: str, table: Path) -> int:
+    """Runs `gpu.hot_kernels`, and leaves what ncu counted in `table`. Status 1 if nothing was counted."""
     script = [sys.executable, "-m", "gpu.hot_kernels"]
-    command = ["ncu", "--clock-control", "none", "--kernel-name", KERNELS, "--metrics", ",".join(METRICS)]
+    command = [program, "--clock-control", "none", "--kernel-name", KERNELS, "--metrics", ",".join(METRICS)]
     command += ["--csv", "--log-file", str(table)]
-    if not _runs_well(script):
-        return 1
+    table.unlink(missing_ok=True)  # of an earlier run
     code, output = _show([*command, *script])
     lines = table.read_text().splitlines() if table.exists() else []
     print(*lines, sep="\n")
@@ -74,11 +73,14 @@ def profile(table: Path) -> int:
     refusal = _refusal("\n".join([*lines, output]))
     if counted or refusal is None:
         return int(code != 0 or not counted)
-    return _unsupported(refusal)
+    return _unsupported(refusal) if _runs_well(script) else 1
 
 
 def _runs_well(script: Sequence[str]) -> bool:
-    """Without the tool: else what is a bug of ours could pass for a machine where the tool does not work."""
+    """Returns whether the script runs without the tool: else a bug of ours could pass for a machine that is unsuited.
+
+    It is run only after the tool has refused, as it takes time that the tool may need.
+    """
     code, _ = _show(script)
     if code != 0:
         print(f"failed without the tool already: exit status {code}")
@@ -86,17 +88,19 @@ def _runs_well(script: Sequence[str]) -> bool:
 
 
 def _refusal(output: str) -> str | None:
-    """The line in which the tool itself, not the script under it, says that it cannot work here."""
+    """Returns the line in which the tool itself, not the script under it, says that it cannot work here."""
     own = (line for line in output.splitlines() if line.startswith(MARKS))
     return next((line for line in own if any(words in line.lower() for words in REFUSALS)), None)
 
 
 def _show(command: Sequence[str], **environment: str) -> tuple[int, str]:
-    """Runs, and prints as it comes; status and output."""
+    """Runs the command and prints what it says as it comes. Returns its status and its output."""
     print("$ " + " ".join(command), flush=True)
-    options = {"env": {**os.environ, **environment}, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    lines = []
-    with subprocess.Popen(command, text=True, **options) as process:
+    variables, lines = {**os.environ, **environment}, []
+    with subprocess.Popen(
+        command, text=True, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
             lines.append(line)

@@ -1,1 +1,1 @@
-"""What is measured on a GPU."""
+"""Measurements on a GPU: the surgery, the norm, and a whole training step."""

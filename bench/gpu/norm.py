@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import gmd_kernels as gk
+from bench.gpu.budget import deadline
 from bench.gpu.timing import UNMEASURED, Clock, GpuClock, checked
 from bench.measure.bandwidth import floor_ms
 from bench.measure.contestant import Contestant, Work
@@ -22,7 +23,8 @@ from bench.measure.norm import distance
 from bench.tables.markdown import significant
 
 CSV = "norm_gpu.csv"
-SECONDS = 40  # after which no new case is begun
+SECONDS = 40  # after which no new case is begun, unless a stage says otherwise
+RESERVE = 5  # seconds that the last case and the table may take
 LEVELS = {channels: 128 * 16 // channels for channels in (16, 32, 64, 128, 256)}  # of the U-Net of width 0.5 at 128³
 GROUPS = 8
 OURS, PYTORCH, CONTIGUOUS = "ours", "PyTorch", "PyTorch, contiguous"
@@ -33,26 +35,26 @@ TOLERANCE = 1e-4  # relative, in norm; a term that is missing shows as more than
 
 @dataclass(frozen=True)
 class Level:
-    """Arguments on the device, channels-last, and what is right, [*] float64."""
+    """The norm's arguments on the device, channels-last, with the right results in float64."""
 
     x: Tensor  # [1, C, S, S, S]
     weight: Tensor  # [1, C] float32, of numbers that bfloat16 has too
     bias: Tensor  # [1, C]
     grad: Tensor  # as x
     y: Tensor
-    gradients: tuple[Tensor, Tensor, Tensor]
+    gradients: tuple[Tensor, ...]  # of x, weight and bias
 
 
 def make_level(channels: int, size: int, dtype: torch.dtype, device: str) -> Level:
-    """The gradient is zero where rounding decides whether the result is: it would decide the derivatives too."""
+    """Makes a level. Its gradient is zero where rounding decides whether the result is, and so the derivatives too."""
     torch.manual_seed(channels)
-    last = {"memory_format": torch.channels_last_3d}
-    x, grad = (torch.randn(1, channels, *[size] * 3, device=device).to(dtype, **last) for _ in range(2))
+    last = torch.channels_last_3d
+    x, grad = (torch.randn(1, channels, *[size] * 3, device=device).to(dtype, memory_format=last) for _ in range(2))
     grad = grad + 1
     weight, bias = (torch.randn(1, channels, device=device).bfloat16().float() for _ in range(2))
     exact = [t.double().requires_grad_() for t in (x, weight, bias)]
     z = F.group_norm(exact[0], GROUPS, exact[1][0], exact[2][0])
-    grad = torch.where(z.detach().abs() < 1e-4, 0, grad).to(**last)
+    grad = torch.where(z.detach().abs() < 1e-4, 0, grad).to(memory_format=last)
     y = z.relu()
     return Level(x, weight, bias, grad, y.detach(), torch.autograd.grad(y, exact, grad.double()))
 
@@ -62,12 +64,12 @@ def ours(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def pytorch(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """All in x's type, which is quicker than what autocast makes of it: float32."""
+    """Computes all in x's type, which is quicker than what autocast makes of it: float32."""
     return F.relu(F.group_norm(x, GROUPS, weight[0].to(x.dtype), bias[0].to(x.dtype)))
 
 
 def contestants(level: Level) -> list[tuple[str, Contestant]]:
-    """Which way, and who."""
+    """Returns pairs of a way, forward or backward, and who goes it."""
     return [
         *_both(OURS, ours, level.x, level.grad, level),
         *_both(PYTORCH, pytorch, level.x, level.grad, level),
@@ -78,14 +80,12 @@ def contestants(level: Level) -> list[tuple[str, Contestant]]:
 def _both(name: str, function: Callable, x: Tensor, grad: Tensor, level: Level) -> list[tuple[str, Contestant]]:
     leaves = [t.detach().clone().requires_grad_() for t in (x, level.weight, level.bias)]
     back = WayBack(function, leaves, grad)
-    judged = {
-        "tolerance": max(TOLERANCE, torch.finfo(x.dtype).eps),
-        "result_bytes": x.numel() * x.element_size(),
-    }
+    tolerance, num_bytes = max(TOLERANCE, torch.finfo(x.dtype).eps), x.numel() * x.element_size()
+    there = partial(way_there, function, leaves)
     right, right_back = partial(distance, exact=[level.y]), partial(distance, exact=level.gradients)
     return [
-        ("forward", Contestant(name, FORWARD, partial(way_there, function, leaves), right, **judged)),
-        ("backward", Contestant(name, BACKWARD, back, right_back, prepare=back.prepare, **judged)),
+        ("forward", Contestant(name, FORWARD, there, right, tolerance, num_bytes)),
+        ("backward", Contestant(name, BACKWARD, back, right_back, tolerance, num_bytes, back.prepare)),
     ]
 
 
@@ -96,7 +96,7 @@ def way_there(function: Callable, leaves: list[Tensor]) -> list[Tensor]:
 
 @dataclass
 class WayBack:
-    """The way there is gone before each way back."""
+    """Computes the backward pass; the forward pass before each is not timed."""
 
     function: Callable
     leaves: list[Tensor]
@@ -110,7 +110,7 @@ class WayBack:
 
 
 def measure_level(channels: int, size: int, dtype: torch.dtype, clock: Clock, device: str = "cuda") -> list[dict]:
-    """A row for each contestant and way; one with wrong values gets an error instead of a time."""
+    """Returns a row for each contestant and way; one with wrong values gets an error instead of a time."""
     level, copy, rows = make_level(channels, size, dtype, device), clock.copy_gbps(), []
     name, num_bytes = str(dtype).removeprefix("torch."), level.x.numel() * level.x.element_size()
     for way, contestant in contestants(level):
@@ -135,7 +135,7 @@ def _beside_ours(rows: list[dict]) -> list[dict]:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Microseconds of ours and how much of the floor they reach, and how many times as long PyTorch takes."""
+    """Returns a table: microseconds of ours, how much of the floor it reaches, how many times as long PyTorch takes."""
     lines = ["| µs, of the floor | way | ours | PyTorch | PyTorch, contiguous |", "| :-- | :-- | --: | --: | --: |"]
     for (case, way), rows in table.groupby(["case", "way"], sort=False):
         of = rows.set_index("contestant")
@@ -146,22 +146,22 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def main() -> int:
-    """0, or 1 if anybody's values were wrong, or 2 if there is nothing to measure."""
-    deadline, folder = monotonic() + SECONDS, Path(sys.argv[1])
+    """Returns 0, or 1 if anybody's values were wrong, or 2 if there is nothing to measure."""
+    end, folder = deadline(SECONDS, RESERVE), Path(sys.argv[1])
     if not torch.cuda.is_available():
         print("nothing to measure: no GPU in this machine", file=sys.stderr)
         return 2
-    return measure_and_show(partial(measure_level, clock=GpuClock()), folder, gpu_columns(), deadline)
+    return measure_and_show(partial(measure_level, clock=GpuClock()), folder, gpu_columns(), end)
 
 
-def measure_and_show(measure: Callable[..., list[dict]], folder: Path, card: dict, deadline: float) -> int:
+def measure_and_show(measure: Callable[..., list[dict]], folder: Path, card: dict, end: float) -> int:
     """Measures as many levels as there is time for, the largest first. An interruption ends it early, and is told."""
     left = [(*level, dtype) for level in LEVELS.items() for dtype in (torch.bfloat16, torch.float32)]
     table = pd.DataFrame({"error": ["nothing was measured in the time that there was"]})
     rows: list[dict] = []
     status = 0
     try:
-        while left and monotonic() < deadline:
+        while left and monotonic() < end:
             rows += measure(*left[0])
             left.pop(0)
             table = write_csv(folder / CSV, rows, card)  # what is there counts

@@ -79,7 +79,7 @@ def show(table: pd.DataFrame) -> int:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A row for each size and way, a column for each phase. A size that was checked and not timed is left out."""
+    """Returns a row for each size and way, a column for each phase. A size that was not timed is left out."""
     columns = [*PHASES, "total"]
     lines = [f"| ms | {' | '.join(columns)} | times faster | extra memory, GB |", "| :-- |" + " --: |" * 7]
     timed = table[table["phase"].notna()] if "phase" in table else table[:0]

@@ -1,7 +1,7 @@
 """A case on a GPU: values first, then memory, then the time of the device and of the host."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Protocol
 
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 import gmd_kernels as gk
-from bench.gpu.contestants import gpu_contestants
+from bench.gpu.contestants import Contestants, gpu_contestants
 from bench.measure.bandwidth import floor_ms
 from bench.measure.cases import Case
-from bench.measure.contestants import OURS, Contestant
+from bench.measure.contestants import OURS, Contestant, Work
 from bench.measure.oracle import conflict_rate, exact_gram
 from bench.measure.timing import summary
 
@@ -35,7 +35,7 @@ UNMEASURED = dict.fromkeys(
 
 
 class Clock(Protocol):
-    """What measures; the tests have one that needs no GPU."""
+    """Measures time, memory and bandwidth; the tests have one that needs no GPU."""
 
     def copy_gbps(self) -> float: ...
     def with_peak_memory(self, call: Callable[[], object]) -> tuple[object, float]: ...
@@ -52,12 +52,12 @@ class GpuClock:
         self._flushing = self._source[: torch.cuda.get_device_properties().L2_cache_size]  # four times as many bytes
 
     def copy_gbps(self) -> float:
-        """Of a copy on the device, counted both ways; the median of many."""
-        copy = Contestant("copy", None, lambda: self._target.copy_(self._source), None)
+        """Returns the bandwidth of a copy on the device, counted both ways; the median of many."""
+        copy = Contestant("copy", Work(0, 1), lambda: self._target.copy_(self._source), lambda result: 0.0)
         return 2e-6 * COPIED / float(np.median(self._device_ms(copy, COPIES, host_seconds=0.0)))
 
     def with_peak_memory(self, call: Callable[[], object]) -> tuple[object, float]:
-        """The result of one call, and the MB by which torch's allocations peaked above their level before."""
+        """Returns the result of one call, and the MB by which torch's allocations peaked above their level before."""
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -66,14 +66,14 @@ class GpuClock:
         return result, (torch.cuda.max_memory_allocated() - before) / 1e6
 
     def times(self, contestant: Contestant) -> dict[str, float]:
-        """Of the device, and of the host: until a call has returned, whose work may still be waiting then."""
+        """Returns the times of the device, and of the host until the call has returned, its work being queued."""
         host, both = zip(*(self._host_seconds(contestant) for _ in range(HOST_CALLS)), strict=True)
         host_seconds, calls = float(np.median(host)), SECONDS_EACH / float(np.median(both))
         device = self._device_ms(contestant, max(FEWEST, min(MOST, round(calls))), host_seconds)
         return summary(device) | {"host_ms": 1e3 * host_seconds}
 
     def _host_seconds(self, contestant: Contestant) -> tuple[float, float]:
-        """Until the call has returned, and until its work was done."""
+        """Returns the seconds until the call has returned, and until its work was done."""
         contestant.prepare()
         torch.cuda.synchronize()
         start = perf_counter()
@@ -96,8 +96,10 @@ class GpuClock:
         return [start.elapsed_time(end) for start, end in events]
 
 
-def measure_on_gpu(case: Case, clock: Clock, device: str = "cuda") -> list[dict]:
-    """A row for each contestant; one with wrong values, or that cannot take part, gets an error instead of a time."""
+def measure_on_gpu(
+    case: Case, contestants: Contestants = gpu_contestants, *, clock: Clock, device: str = "cuda"
+) -> list[dict]:
+    """Returns a row for each contestant; one with wrong values, or that cannot take part, gets an error and no time."""
     grads = case.gradients(device)
     gram = exact_gram(grads)
     copy = clock.copy_gbps()
@@ -113,7 +115,7 @@ def measure_on_gpu(case: Case, clock: Clock, device: str = "cuda") -> list[dict]
         "one_pass_ms": 1e-6 * (case.num_objectives + 1) * case.num_bytes / copy,
     }
     rows = []
-    for contestant in gpu_contestants(case, grads, gram):
+    for contestant in contestants(case, grads, gram):
         floor = floor_ms(contestant.work, case.num_bytes, copy, copy)
         row = shared | {"contestant": contestant.name, "floor_ms": floor} | UNMEASURED | checked(contestant, clock)
         if not row["error"]:
@@ -121,12 +123,17 @@ def measure_on_gpu(case: Case, clock: Clock, device: str = "cuda") -> list[dict]
             row["fraction_of_floor"] = floor / row["median_ms"]
             row["over_one_pass"] = row["median_ms"] / max(row["one_pass_ms"], SMALLEST_ONE_PASS_MS)
         rows.append(row)
-    ours = next(row["median_ms"] for row in rows if row["contestant"] == OURS)
-    return [row | {"ratio_to_ours": row["median_ms"] / ours} for row in rows]
+    return rows
+
+
+def with_ratio_to_ours(rows: Sequence[dict]) -> list[dict]:
+    """Returns the rows, each with its time over our surgery's in the same case; NaN where that was not measured."""
+    ours = {row["case"]: row["median_ms"] for row in rows if row["contestant"] == OURS}
+    return [row | {"ratio_to_ours": row["median_ms"] / ours.get(row["case"], float("nan"))} for row in rows]
 
 
 def checked(contestant: Contestant, clock: Clock) -> dict:
-    """The second call's values and memory, or what is wrong: the first may compile and upload.
+    """Returns the second call's values and memory, or what is wrong: the first may compile and upload.
 
     Whatever a contestant raises becomes its row's error, and the others are measured all the same.
     """

@@ -112,6 +112,7 @@ LAYOUTS = {
     "transformer-64M": _closest(transformer_shapes, range(16, 1024), 64_000_000),
     "small-0.3M": _closest(small_shapes, range(16, 512), 300_000),
     "small-0.46M": _closest(small_shapes, range(16, 512), 464_000),
+    "tiny-1K": ((25, 40),),
 }
 MEASURED: Measured = {  # on the CPU
     torch.float32: {
@@ -124,6 +125,16 @@ MEASURED: Measured = {  # on the CPU
     torch.float16: {"transformer-5.6M": (7,)},
     torch.float64: {"transformer-5.6M": (7,)},
 }
+FIRST_ON_GPU = (  # what says most, should the time run out: layout, T, type
+    ("transformer-5.6M", 15, torch.float32),
+    ("transformer-5.6M", 15, torch.bfloat16),
+    ("small-0.46M", 15, torch.float32),
+    ("small-0.3M", 7, torch.float32),
+    ("transformer-16M", 15, torch.bfloat16),
+    ("transformer-16M", 4, torch.float32),
+    ("transformer-16M", 4, torch.bfloat16),
+    ("transformer-64M", 15, torch.float32),
+)
 MEASURED_ON_GPU: Measured = {  # the sizes that the targets name first, should the time run out
     dtype: {
         "transformer-5.6M": (15, 7, 4),
@@ -146,4 +157,8 @@ def _cases(measured: Measured) -> dict[str, Case]:
     return {case.name: case for case in cases}
 
 
-CASES, GPU_CASES = _cases(MEASURED), _cases(MEASURED_ON_GPU)
+CASES = _cases(MEASURED)
+FIRST_GPU_CASES = {case.name: case for case in (Case(name, LAYOUTS[name], t, kind) for name, t, kind in FIRST_ON_GPU)}
+GPU_CASES = FIRST_GPU_CASES | _cases(MEASURED_ON_GPU)
+# So small that nothing is left but what a launch, its beginning, and T objectives' weights take; ours alone.
+TINY_GPU_CASES = _cases({torch.float32: {"tiny-1K": (2, 7, 15)}})

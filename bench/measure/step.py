@@ -151,11 +151,12 @@ def published_step(step: Step, watch: Stopwatch) -> StepResult:
     outputs = step.network(step.volumes, list(range(len(MODALITIES))))
     losses = [region_loss(_masked_mean(outputs, subset), step.target) for subset in all_subsets(MODALITIES)]
     watch.lap("forward")
-    grads = gradients_of(losses, step.params)
+    rows = gradients_of(losses, step.params)
+    grads = [list(row) for row in rows]
     watch.lap("backward")
     merged = published(grads, gk.projection_order(len(losses), step.generator))
     _finish(step, merged, watch)
-    return StepResult(Basis(grads), merged, oracle.exact_gram(grads))
+    return StepResult(Basis(rows), merged, oracle.exact_gram(grads))
 
 
 def measure_step(
@@ -294,7 +295,9 @@ def _finish(step: Step, merged: Sequence[Tensor | None], watch: Stopwatch) -> No
 def _peak_memory(call: Callable[[], StepResult], device: str) -> tuple[StepResult, float | None]:
     """The result of one call, and the MB at its peak above the level before."""
     if torch.device(device).type != "cuda":
-        return with_peak_memory(call)
+        result, megabytes = with_peak_memory(call)
+        assert isinstance(result, StepResult)
+        return result, megabytes
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)

@@ -55,7 +55,8 @@ def kernels_markdown(surgery: pd.DataFrame) -> str:
 def gpu_markdown(surgery: pd.DataFrame) -> str:
     """Microseconds of our kernels on the device, how much of the floor they reach, and when the host goes on."""
     ours, triton = (GRAM, COMBINE, OURS, MOVED), (TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY)
-    times, fractions, host = (_wide(surgery, key) for key in ("median_ms", "fraction_of_floor", "host_ms"))
+    columns = ("median_ms", "fraction_of_floor", "host_ms")
+    times, fractions, host = (_wide(surgery, key).reindex(columns=[*ours, *triton]) for key in columns)
     lines = head("µs, of the floor", *ours, "of the host", *triton)
     for case in times.index:
         device = [with_note(1e3 * times.at[case, c], f"{100 * fractions.at[case, c]:.0f} %") for c in (*ours, *triton)]

@@ -13,18 +13,19 @@ import gmd_kernels as gk
 pytest.importorskip("torchjd", reason="the benchmark's extras are not installed")
 pytest.importorskip("matplotlib", reason="the benchmark's extras are not installed")
 
+from bench.gpu import budget, pictures
 from bench.gpu import contestants as gpu_contestants
-from bench.gpu import pictures
 from bench.gpu import surgery as gpu
 from bench.gpu import timing as gpu_measure
 from bench.measure import host, oracle, peers
-from bench.measure.cases import GPU_CASES, LAYOUTS, Case
+from bench.measure.cases import FIRST_GPU_CASES, GPU_CASES, LAYOUTS, TINY_GPU_CASES, Case
 from bench.measure.contestants import COMBINE, GRAM, MEAN, OURS, PUBLISHED, REFERENCE, TORCHJD, Contestant, Work
 from bench.measure.files import write_csv
 from bench.measure.gpu_names import MOVED, TRITON_COMBINE, TRITON_GRAM, TRITON_SURGERY
 from bench.measure.surgery import with_ratio_to_float32
 from bench.tables import plot, readme, targets
 from bench.tables.surgery import gpu_markdown, surgery_markdown
+from gpu.stages import ENDS
 
 SHAPES = ((8, 4, 3), (5,), (6, 7), (11,), *[(3,)] * 8)
 CARD = {
@@ -62,7 +63,8 @@ def triton_on_the_cpu(monkeypatch):
 
 
 def measured(t=4, dtype=torch.float32, layout="tiny-1K"):
-    return gpu_measure.measure_on_gpu(Case(layout, SHAPES, t, dtype), FakeClock(), device="cpu")
+    rows = gpu_measure.measure_on_gpu(Case(layout, SHAPES, t, dtype), clock=FakeClock(), device="cpu")
+    return gpu_measure.with_ratio_to_ours(rows)
 
 
 # The registry
@@ -86,6 +88,37 @@ def test_a_case_is_what_its_name_says(name):
     assert len(LAYOUTS[case.layout]) == {"transformer": 182, "small": 120}[layout]
     assert case.num_elements == pytest.approx(1e6 * float(size.rstrip("M")), rel=0.03)
     assert (case.num_objectives, case.dtype) == (int(t[1:]), torch.bfloat16 if suffix else torch.float32)
+
+
+def test_what_says_most_comes_first():
+    first = list(GPU_CASES.values())[:4]
+    assert {case.dtype for case in first} == {torch.float32, torch.bfloat16}
+    assert list(GPU_CASES)[: len(FIRST_GPU_CASES)] == list(FIRST_GPU_CASES)
+    assert len(FIRST_GPU_CASES) == 8
+    assert [case.num_objectives for case in TINY_GPU_CASES.values()] == [2, 7, 15]
+    assert {case.num_elements for case in TINY_GPU_CASES.values()} == {1000}
+
+
+def test_ours_goes_through_all_cases_before_anybody_else():
+    """And in the first part of `python -m gpu` nobody else does."""
+    every = [turn.case.name for turn in gpu.PLANS["all"] if turn.contestants is gpu_contestants.ours]
+    assert every[: len(FIRST_GPU_CASES) + 3] == [*FIRST_GPU_CASES, *TINY_GPU_CASES]
+    assert sorted(every) == sorted([*GPU_CASES, *TINY_GPU_CASES])
+    assert [turn.case.name for turn in gpu.PLANS["all"][len(every) :]] == list(GPU_CASES)
+    assert {turn.contestants for turn in gpu.PLANS["all"][len(every) :]} == {gpu_contestants.others}
+    assert [turn.case.name for turn in gpu.PLANS["ours"]] == [*FIRST_GPU_CASES, *TINY_GPU_CASES]
+    assert {turn.contestants for turn in gpu.PLANS["ours"]} == {gpu_contestants.ours}
+
+
+def test_both_passes_together_have_everybody_once():
+    case = Case("tiny-1K", SHAPES, 3)
+    grads = case.gradients()
+    gram = oracle.exact_gram(grads)
+    names = [[c.name for c in who(case, grads, gram)] for who in (gpu_contestants.ours, gpu_contestants.others)]
+    assert names[0] == [GRAM, COMBINE, OURS, MOVED]
+    assert names[1][:4] == [TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY, REFERENCE]
+    assert [c.name for c in gpu_contestants.gpu_contestants(case, grads, gram)] == names[0] + names[1]
+    assert [c.name for c in gpu_contestants.triton(case, grads, gram)] == names[1][:4]
 
 
 # The contestants
@@ -171,7 +204,7 @@ def test_rows_hold_what_the_clock_says():
 
 
 @pytest.mark.parametrize("failure", ["wrong", "falls back", "raises"])
-def test_who_fails_gets_an_error_and_no_time(monkeypatch, failure):
+def test_who_fails_gets_an_error_and_no_time(failure):
     clock = FakeClock()
 
     def call():
@@ -186,8 +219,7 @@ def test_who_fails_gets_an_error_and_no_time(monkeypatch, failure):
         return [*everyone, Contestant("spoilt", Work(1, 0), call, lambda result: result, tolerance=0.1)]
 
     contestants = gpu_measure.gpu_contestants
-    monkeypatch.setattr(gpu_measure, "gpu_contestants", one)
-    rows = gpu_measure.measure_on_gpu(Case("tiny-1K", SHAPES, 3), clock, device="cpu")
+    rows = gpu_measure.measure_on_gpu(Case("tiny-1K", SHAPES, 3), one, clock=clock, device="cpu")
     spoilt = rows[-1]
     expected = {
         "wrong": "values differ from float64 by 5.0e-01, more than 1e-01",
@@ -316,13 +348,14 @@ class Measuring:
         self.seconds, self.met, self.interrupted = 0.0, [], interrupted
         monkeypatch.setattr(gpu, "monotonic", lambda: self.seconds)
 
-    def __call__(self, case):
+    def __call__(self, case, contestants):
         if len(self.met) == self.interrupted:
             raise KeyboardInterrupt
         self.seconds += 1
         self.met.append(case.name)
         clock = FakeClock()
-        rows = gpu_measure.measure_on_gpu(Case(case.layout, SHAPES, case.num_objectives), clock, device="cpu")
+        small = Case(case.layout, SHAPES, case.num_objectives)
+        rows = gpu_measure.measure_on_gpu(small, contestants, clock=clock, device="cpu")
         return [row | {"case": case.name} for row in rows]
 
 
@@ -333,19 +366,41 @@ def test_what_there_is_no_time_for_is_left_out_and_the_rest_is_shown(
     monkeypatch, tmp_path, capsys, deadline, interrupted, status
 ):
     measuring = Measuring(monkeypatch, interrupted)
-    assert gpu.measure_and_show(measuring, tmp_path, CARD, deadline) == status
-    first, second, *others = GPU_CASES
+    assert gpu.measure_and_show(measuring, gpu.PLANS["all"], tmp_path, CARD, deadline) == status
+    first, second, *others = (turn.case.name for turn in gpu.PLANS["all"] if turn.who == "ours")
     assert measuring.met == [first, second]
     shown = capsys.readouterr().out
-    assert f"left out, for want of time: {', '.join(others)}\n" in shown
+    assert f"left out, for want of time, ours: {', '.join(others)}\n" in shown
+    assert f"left out, for want of time, the others: {', '.join(GPU_CASES)}\n" in shown
     assert f"| {second} | 2000, " in shown
     assert "surgery (ours), host_ms at most 0.3: not measured" in shown
     assert set(pd.read_csv(tmp_path / "surgery_gpu.csv")["case"]) == {first, second}
 
 
 def test_interrupted_before_anything_was_measured(monkeypatch, tmp_path, capsys):
-    assert gpu.measure_and_show(Measuring(monkeypatch, interrupted=0), tmp_path, CARD, 99) == 1
-    assert f"left out, for want of time: {', '.join(GPU_CASES)}\n" in capsys.readouterr().out
+    assert gpu.measure_and_show(Measuring(monkeypatch, interrupted=0), gpu.PLANS["triton"], tmp_path, CARD, 99) == 1
+    assert f"left out, for want of time, Triton: {', '.join(GPU_CASES)}\n" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("who", gpu.PLANS)
+def test_whoever_is_measured_is_shown(monkeypatch, tmp_path, capsys, who):
+    """The others beside ours, which was measured before; without ours there is nothing to compare with."""
+    turns = [turn for turn in gpu.PLANS[who] if turn.case.name in list(GPU_CASES)[:2]]
+    assert gpu.measure_and_show(Measuring(monkeypatch), turns, tmp_path, CARD, 99) == 0
+    assert "left out" not in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "surgery_gpu.csv")
+    ours, triton = (table[table["contestant"] == name] for name in (OURS, TRITON_SURGERY))
+    assert (len(ours), len(triton)) == {"ours": (2, 0), "triton": (0, 2), "all": (2, 2)}[who]
+    assert list(triton["ratio_to_ours"].dropna()) == ([2.0, 2.0] if who == "all" else [])
+
+
+def test_the_time_of_a_stage_ends_before_it_is_interrupted(monkeypatch):
+    monkeypatch.delenv(ENDS, raising=False)
+    monkeypatch.setattr(budget, "monotonic", lambda: 100.0)
+    assert budget.deadline(usual=90, reserve=10) == 190
+    monkeypatch.setenv(ENDS, "150.5")
+    assert budget.deadline(usual=90, reserve=10) == 140.5
 
 
 @pytest.fixture

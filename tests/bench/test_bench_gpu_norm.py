@@ -70,17 +70,17 @@ def test_as_many_levels_as_there_is_time_for_and_a_failure_is_told(monkeypatch, 
     seconds = iter(range(100))
     monkeypatch.setattr(gpu_norm, "monotonic", lambda: next(seconds))
     small = lambda channels, size, dtype: measured(channels, 4, dtype)  # noqa: E731
-    assert gpu_norm.measure_and_show(small, tmp_path, CARD, deadline=3) == 0
+    assert gpu_norm.measure_and_show(small, tmp_path, CARD, end=3) == 0
     shown = capsys.readouterr().out
     assert "left out, for want of time: 7 of the smaller levels" in shown
     assert "| 16 x 4³ bfloat16 | forward | 2000, " in shown
     assert set(pd.read_csv(tmp_path / gpu_norm.CSV)["gpu"]) == {CARD["gpu"]}
-    assert gpu_norm.measure_and_show(small, tmp_path, CARD, deadline=0) == 1
+    assert gpu_norm.measure_and_show(small, tmp_path, CARD, end=0) == 1
 
     def wrong(*level):
         return [row | {"error": "values differ"} for row in small(*level)]
 
-    assert gpu_norm.measure_and_show(wrong, tmp_path, CARD, deadline=8) == 1
+    assert gpu_norm.measure_and_show(wrong, tmp_path, CARD, end=8) == 1
     assert "values differ" in capsys.readouterr().err
 
 
@@ -93,7 +93,7 @@ def test_an_interrupted_norm_leaves_the_levels_that_are_done(tmp_path, capsys):
             raise KeyboardInterrupt
         return measured(channels, 4, dtype)
 
-    assert gpu_norm.measure_and_show(measure, tmp_path, CARD, deadline=float("inf")) == 1
+    assert gpu_norm.measure_and_show(measure, tmp_path, CARD, end=float("inf")) == 1
     assert set(pd.read_csv(tmp_path / gpu_norm.CSV)["channels"]) == {16}
     shown = capsys.readouterr().out
     assert "left out, for want of time: 9 of the smaller levels" in shown

@@ -51,7 +51,7 @@ def main() -> int:
 
         return int(pytest.main(arguments))
     if kind == "-c":
-        exec(arguments[0])
+        exec(arguments[0], {"__name__": "__main__"})
         return 0
     for module in arguments:
         importlib.import_module(module)

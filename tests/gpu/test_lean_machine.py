@@ -53,3 +53,39 @@ def test_without_torchjd_its_absence_is_told():
     code = "import bench.measure.peers as p; print(p.NO_TORCHJD)"
     done = lean("-c", code)
     assert done.stdout.startswith("torchjd is not installed: "), done.stderr
+
+
+# The surgery and the norm on the CPU, by a clock that calls everything once; as far as what is printed at the end.
+MEASURED = """
+import sys
+from functools import partial
+from pathlib import Path
+from bench.gpu import norm, surgery, timing
+from bench.measure.cases import TINY_GPU_CASES
+
+class Clock:
+    def copy_gbps(self):
+        return 1000.0
+    def with_peak_memory(self, call):
+        return call(), 1.0
+    def times(self, contestant):
+        contestant.prepare()
+        contestant.call()
+        return {"median_ms": 1.0, "p20_ms": 1.0, "p80_ms": 1.0, "calls": 1, "host_ms": 1.0}
+
+card = {"gpu": "some", "driver": "unknown", "cuda": "13.0", "torch": "2", "triton": "3", "torchjd": "0"}
+card |= {"commit": "abc", "date": "now", "caches": "flushed"}
+folder, clock, end = Path(sys.argv[3]), Clock(), float("inf")
+turns = [turn for turn in surgery.PLANS["ours"] if turn.case.name in TINY_GPU_CASES]
+measure = partial(timing.measure_on_gpu, clock=clock, device="cpu")
+assert surgery.measure_and_show(measure, turns, folder, card, end) == 0
+norm.LEVELS = {16: 4}
+assert norm.measure_and_show(partial(norm.measure_level, clock=clock, device="cpu"), folder, card, end) == 0
+"""
+
+
+def test_what_is_measured_is_written_and_shown(tmp_path):
+    done = lean("-c", MEASURED, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"surgery_gpu.csv", "norm_gpu.csv"}
+    assert "tiny-1K-T15: 1 ms" in done.stdout

@@ -1,6 +1,7 @@
 """`make gpu` where there is no GPU: it says so; and its stages are run, timed, logged and judged as they should be."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from gpu import __main__ as make_gpu
-from gpu import backends, every_kernel, stages, under
+from gpu import backends, environment, every_kernel, log, places, plan, stages, tools, under
 from gpu.stages import OK, OUT_OF_TIME, UNSUPPORTED, Stage, run_all
 from helpers.places import ROOT
 
@@ -45,13 +46,24 @@ def test_without_a_gpu_it_says_so_at_once(tmp_path):
     assert "no GPU in this machine" in done.stderr
 
 
+@pytest.mark.parametrize(("part", "expected"), [("", "-m gpu out\n"), ("PART=2", "-m gpu out --part 2\n")])
+def test_make_passes_its_part_on(part, expected):
+    command = ["make", "gpu", "OUT=out", "PYTHON=echo", *([part] if part else [])]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == expected
+
+
 def test_it_wants_to_know_where_to():
     done = subprocess.run(["make", "gpu"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "where to? make gpu OUT=dir" in done.stderr
     done = subprocess.run([sys.executable, "-m", "gpu"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "expected one argument" in done.stderr
+    assert "the following arguments are required: folder" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "gpu", "out", "--part", "3"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "argument --part: invalid choice: 3 (choose from 1, 2)" in done.stderr
 
 
 def test_a_stage_that_fails_stops_none_of_the_others(tmp_path, capfdbinary):
@@ -63,8 +75,8 @@ def test_a_stage_that_fails_stops_none_of_the_others(tmp_path, capfdbinary):
         script("import os; print(os.environ['WORD'])", "last"),
     ]
     assert run_all(everything, tmp_path, 90, {"WORD": "last words"}) == 1
-    log = (tmp_path / "log.txt").read_text()
-    assert capfdbinary.readouterr().out.decode() == log
+    logged = (tmp_path / "log.txt").read_text()
+    assert capfdbinary.readouterr().out.decode() == logged
     for words in (
         "first words",
         "complaint",
@@ -72,7 +84,7 @@ def test_a_stage_that_fails_stops_none_of_the_others(tmp_path, capfdbinary):
         "=== good, after 0 s of 90 s, at most 60 s",
         "/nowhere/pro",
     ):
-        assert words in log
+        assert words in logged
     assert statuses(tmp_path) == {
         "good": OK,
         "bad": "failed: exit status 3",
@@ -139,19 +151,20 @@ def test_the_pytest_of_a_stage_that_overruns_reports_all_the_same(tmp_path, monk
     (tmp_path / "test_slow.py").write_text(
         "import time\ndef test_bad(): assert 'apples' == 'pears'\ndef test_hangs(): time.sleep(100)\n"
     )
-    monkeypatch.setattr(make_gpu, "ROOT", tmp_path)
-    monkeypatch.setattr(make_gpu, "WORKERS", 2)
-    command = [*make_gpu._tests(tmp_path), "--rootdir", tmp_path, tmp_path / "test_slow.py"]
+    monkeypatch.setattr(plan, "ROOT", tmp_path)
+    monkeypatch.setattr(plan, "WORKERS", 2)
+    command = [*plan.tests(tmp_path, "none"), "--rootdir", tmp_path, tmp_path / "test_slow.py"]
     for name in os.environ:
         if name.startswith("PYTEST_"):  # of the pytest around this one
             monkeypatch.delenv(name)
     begin = time.monotonic()
     stage = Stage("tests", 12.0, command)
-    assert run_all([stage], tmp_path / "out", 60, {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}) == 1
+    variables = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+    assert run_all([stage], tmp_path / "out", 60, variables) == 1
     assert time.monotonic() - begin < 12 + sum(stages.GRACES.values())
     assert statuses(tmp_path / "out") == {"tests": "failed: stopped after 12 s"}
     assert "assert 'apples' == 'pears'" in (tmp_path / "out" / "log.txt").read_text()
-    assert "apples" in (tmp_path / "junit.xml").read_text()
+    assert "apples" in (tmp_path / "tests_none.xml").read_text()
 
 
 def test_nothing_is_begun_without_time_for_it(tmp_path):
@@ -174,52 +187,225 @@ def test_too_many_or_too_large_results_are_a_failure(tmp_path, monkeypatch):
 
 
 def test_of_a_long_log_the_beginning_and_the_end_are_kept(tmp_path, monkeypatch, capfdbinary):
-    monkeypatch.setattr(stages, "MOST_LOGGED", 1000)
-    monkeypatch.setattr(stages, "MOST_AT_THE_END", 2)
+    monkeypatch.setattr(log, "MOST_LOGGED", 1000)
+    monkeypatch.setattr(log, "MOST_AT_THE_END", 2)
     lines = [f"line {k} " + "x" * 92 for k in range(30)]
     assert run_all([script(f"print(*{lines!r}, sep='\\n')"), script("print('next')")], tmp_path, 60, {}) == 0
-    log, screen = (tmp_path / "log.txt").read_text(), capfdbinary.readouterr().out.decode()
-    assert [line in log for line in lines] == [True] * 10 + [False] * 18 + [True] * 2
-    assert log.count("what was printed here is not logged") == 1
+    logged, screen = (tmp_path / "log.txt").read_text(), capfdbinary.readouterr().out.decode()
+    assert [line in logged for line in lines] == [True] * 10 + [False] * 18 + [True] * 2
+    assert logged.count("what was printed here is not logged") == 1
     assert all(line in screen for line in lines)
-    assert "next" in log
+    assert "next" in logged
+
+
+# What needs what
+
+
+def test_what_needs_a_stage_that_failed_is_not_run_and_what_stands_in_for_it_is(tmp_path):
+    def everything(status):
+        return [
+            script(f"raise SystemExit({status})", "build"),
+            script("print('kernels')", "kernels")._replace(needs="build"),
+            script("print('numbers')", "numbers")._replace(needs="kernels"),
+            script("print('elsewhere')", "without")._replace(instead_of="build"),
+            script("print('last')", "last"),
+        ]
+
+    assert run_all(everything(3), tmp_path / "bad", 90, {}) == 1
+    assert statuses(tmp_path / "bad") == {
+        "build": "failed: exit status 3",
+        "kernels": "not run: it needs build",
+        "numbers": "not run: it needs kernels",
+        "without": OK,
+        "last": OK,
+    }
+    assert run_all(everything(0), tmp_path / "good", 90, {}) == 0
+    assert statuses(tmp_path / "good") == dict.fromkeys(("build", "kernels", "numbers", "last"), OK)
+
+
+def test_what_others_leave_over_may_be_used():
+    some = [Stage("a", 100, [], most=150), Stage("b", 30, [], most=50, needs="a"), Stage("c", 20, [])]
+    instead = Stage("d", 60, [], most=90, instead_of="a")
+    assert stages.time_limit([*some, instead], {}, left=150) == 100  # no more than what is kept for it
+    assert stages.time_limit([*some, instead], {}, left=170) == 120
+    assert stages.time_limit([*some, instead], {}, left=300) == 150
+    assert stages.time_limit([*some, instead], {}, left=40) == 40
+    assert stages.time_limit(some[1:], {"a": OK}, left=60) == 40
+    assert stages.time_limit(some[2:], {"a": OK, "b": OK}, left=60) == 20
+    bad = {"a": "failed: exit status 1", "b": "not run: it needs a"}
+    assert stages.time_limit([some[2], instead], bad, left=200) == 20
+    assert stages.time_limit([instead], bad, left=70) == 70
+    # what will not run for want of what it needs keeps no time from the others
+    assert stages.time_limit([instead, some[1]], bad, left=90) == 90
+
+
+def test_a_stage_is_told_when_it_will_be_interrupted(tmp_path):
+    begin = time.monotonic()
+    code = f"import os; print('ends at', float(os.environ[{stages.ENDS!r}]))"
+    assert run_all([script(code, limit=30.0)], tmp_path, 90, {}) == 0
+    end = float((tmp_path / "log.txt").read_text().partition("ends at ")[2].split()[0])
+    assert begin + 30 <= end <= time.monotonic() + 30
+
+
+def test_the_log_of_a_second_part_follows_that_of_the_first(tmp_path):
+    assert run_all([script("print('first part')")], tmp_path, 60, {}) == 0
+    assert run_all([script("print('second part')")], tmp_path, 60, {}) == 0
+    assert re.search("first part.*=== all.*second part.*=== all", (tmp_path / "log.txt").read_text(), re.DOTALL)
 
 
 # What the real stages are
 
 
-def test_the_real_stages(tmp_path, monkeypatch):
-    monkeypatch.setattr(make_gpu, "WHEELS", tmp_path)
-    names = [stage.name for stage in make_gpu.stages(tmp_path)]
-    measured = ["benchmark", "step", "norm", "ncu"]
-    assert names == ["environment", "build", "backends", "tests", *measured, "memcheck", "racecheck"]
+PARTS = [1, 2, None]
+BEGINNING = ["environment", "build", "every_kernel"]
+FIRST = ["ours", "ncu", "cuda_tests", "racecheck_few", "memcheck_few"]
+SECOND = ["benchmark", "backends", "other_tests", "step", "norm", "memcheck", "racecheck"]
+WITHOUT_BUILD = ["triton_tests", "triton_bench"]
+
+
+@pytest.fixture
+def no_wheels(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "WHEELS", tmp_path / "wheels")
+    return tmp_path / "wheels"
+
+
+@pytest.mark.parametrize(("part", "expected"), [(1, FIRST), (2, SECOND), (None, FIRST + SECOND)])
+def test_what_is_most_valuable_comes_first(no_wheels, tmp_path, part, expected):
+    names = [stage.name for stage in plan.stages(tmp_path, part)]
+    assert names == BEGINNING + expected + WITHOUT_BUILD
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_limits_of_a_part_fit_into_its_time(tmp_path, monkeypatch, part):
+    """With looking for a GPU before, what ending the last one may take, and wheels to install."""
+    monkeypatch.setattr(plan, "WHEELS", tmp_path)
     (tmp_path / "a-1-py3-none-any.whl").touch()
-    whole = {stage.name: list(map(str, stage.command)) for stage in make_gpu.stages(tmp_path)}
-    assert list(whole)[1] == "wheels"
-    assert whole["wheels"][-1] == str(tmp_path / "a-1-py3-none-any.whl")
-    assert {"--no-index", "--no-deps"} <= set(whole["wheels"])
-    for command in whole.values():
+    usual = [stage for stage in plan.stages(tmp_path, part) if not stage.instead_of]
+    limits = sum(stage.limit for stage in usual)
+    assert plan.PROBING + limits + sum(stages.GRACES.values()) <= plan.seconds(part)
+    assert all(stage.limit >= stages.LEAST_SECONDS for stage in plan.stages(tmp_path, part))
+    assert plan.seconds(part) <= {1: 270, 2: 450, None: 720}[part]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_real_stages_can_be_run(tmp_path, part, no_wheels):
+    no_wheels.mkdir()
+    (no_wheels / "a-1-py3-none-any.whl").touch()
+    whole = plan.stages(tmp_path, part)
+    commands = {stage.name: list(map(str, stage.command)) for stage in whole}
+    assert list(commands)[1] == "wheels"
+    assert commands["wheels"][-1] == str(no_wheels / "a-1-py3-none-any.whl")
+    assert {"--no-index", "--no-deps"} <= set(commands["wheels"])
+    for command in commands.values():
         for module in (part for flag, part in pairwise(command) if flag == "-m"):
             path = ROOT / module.replace(".", "/")
             assert module in ("pip", "pytest") or path.with_suffix(".py").exists()
-    assert [path for path in whole["tests"] if path.endswith(".py")] == sorted(
-        map(str, ROOT.glob("tests/gpu/test_gpu_*.py"))
-    )
-    assert make_gpu.SECONDS < 480
+        if "pytest" in command:
+            assert [path for path in command if path.endswith(".py")] == sorted(
+                map(str, ROOT.glob("tests/gpu/test_gpu_*.py"))
+            )
+    for position, stage in enumerate(whole):
+        assert {stage.needs, stage.instead_of} <= {"", *list(commands)[:position]}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_few_files_come_back(tmp_path, part):
+    """The log, what the tests report, the tables, the module that was built: no more than a lent machine gives back."""
+    whole = [stage for stage in plan.stages(tmp_path, part) if not stage.instead_of]
+    words = " ".join(str(word) for stage in whole for word in stage.command)
+    tables = {"bench.gpu.surgery", "bench.gpu.norm", "bench.gpu.step", "ncu.csv"}
+    count = 2 + words.count("--junitxml") + sum(name in words for name in tables)
+    assert count <= stages.MOST_FILES
+
+
+@pytest.fixture
+def faked(tmp_path, monkeypatch, no_wheels):
+    """Runs a part whose stages do nothing, but those that are to fail; returns their statuses."""
+    monkeypatch.setattr(make_gpu, "_capability", lambda: "9.0")
+    monkeypatch.chdir(tmp_path)
+    real = plan.stages
+
+    def run(part, failing=()):
+        def fake(folder, part):
+            codes = {stage.name: "raise SystemExit(1)" if stage.name in failing else "" for stage in real(folder, part)}
+            return [stage._replace(command=[PYTHON, "-c", codes[stage.name]]) for stage in real(folder, part)]
+
+        monkeypatch.setattr(make_gpu, "stages", fake)
+        status = make_gpu.main([str(tmp_path / "out"), *([] if part is None else ["--part", str(part)])])
+        found = statuses(tmp_path / "out")
+        assert status == int(any(words != OK for words in found.values()))
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize(("part", "expected"), [(1, FIRST), (2, SECOND), (None, FIRST + SECOND)])
+def test_a_part_where_all_goes_well(faked, part, expected):
+    assert faked(part) == dict.fromkeys(BEGINNING + expected, OK)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_without_a_build_only_what_needs_none_is_run(faked, part):
+    ran = [name for name, status in faked(part, failing=("build",)).items() if not status.startswith("not run")]
+    assert ran == ["environment", "build", *WITHOUT_BUILD]
+
+
+def test_looking_for_a_gpu_takes_of_the_parts_time(tmp_path, monkeypatch, no_wheels):
+    clock, met = iter([100.0, 112.5]), []
+    monkeypatch.setattr(make_gpu, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(make_gpu, "_capability", lambda: "9.0")
+    monkeypatch.setattr(make_gpu, "run_all", lambda stages, folder, seconds, environment: met.append(seconds) or 0)
+    monkeypatch.chdir(tmp_path)
+    assert make_gpu.main([str(tmp_path), "--part", "1"]) == 0
+    assert met == [270 - 12.5]
+
+
+def test_the_first_part_ends_where_a_kernel_is_wrong(faked):
+    found = faked(1, failing=("every_kernel",))
+    ran = [name for name, status in found.items() if not status.startswith("not run")]
+    assert ran == BEGINNING
+    assert {found[name] for name in FIRST} == {"not run: it needs every_kernel"}
+
+
+def test_in_the_second_part_what_is_not_cuda_goes_on_where_a_kernel_is_wrong(faked):
+    found = faked(2, failing=("every_kernel",))
+    assert [name for name in SECOND if found[name] == OK] == ["backends", "other_tests", "norm", "memcheck"]
+
+
+def test_every_test_that_needs_a_gpu_is_run_in_one_of_the_parts():
+    collected, total = 0, 0
+    files = list(map(str, ROOT.glob("tests/gpu/test_gpu_*.py")))
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    chosen = [stage.command for stage in plan.stages(ROOT, None) if "tests" in stage.name and not stage.instead_of]
+    asked = [list(command)[list(command).index("--backends") + 1] for command in chosen]
+    assert asked == ["cuda", "triton,reference,none"]
+    for backends_of in (*asked, "cpu"):
+        command = [PYTHON, "-m", "pytest", "-p", "gpu.selection", "--backends", backends_of, "--collect-only", "-q"]
+        command += ["-p", "no:cacheprovider", *files]
+        done = subprocess.run(command, cwd=ROOT, env=inherited, capture_output=True, text=True, check=True)
+        listed = [line for line in done.stdout.splitlines() if "::" in line]
+        assert all(f"{name} on a GPU" not in line for line in listed for name in BACKENDS - set(backends_of.split(",")))
+        collected += len(listed)
+        total = int(re.search(r"/(\d+) tests collected", done.stdout)[1])
+    assert collected == total > 2000
+
+
+BACKENDS = {"cuda", "triton", "reference"}
 
 
 def test_the_environment_puts_what_was_built_before_the_checkout():
     environment = make_gpu.environment("9.0")
     first, *_, last = environment["PYTHONPATH"].split(os.pathsep)
-    assert (first, last) == (str(make_gpu.LIBRARY), str(ROOT))
+    assert (first, last) == (str(places.LIBRARY), str(ROOT))
     assert environment["TORCH_CUDA_ARCH_LIST"] == "9.0"
-    assert environment["OMP_NUM_THREADS"] == "1"
+    assert environment["OMP_NUM_THREADS"] == environment["TORCHINDUCTOR_COMPILE_THREADS"] == "1"
     assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)  # where ninja is
 
 
 def test_the_pytest_of_the_stage_collects_its_tests(tmp_path):
     """As it will be called there, but for running them."""
-    command = [*map(str, make_gpu._tests(tmp_path)), "--collect-only"]
+    command = [*map(str, plan.tests(tmp_path, "cuda")), "--collect-only"]
     # of the variables that the pytest around this one has set (it may be a worker of pytest-xdist's), none
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment = {**inherited, **make_gpu.environment("9.0"), "PYTHONPATH": str(ROOT)}
@@ -264,6 +450,18 @@ def test_the_script_for_the_sanitizers_is_right_about_the_values(num_objectives,
     )
     with pytest.raises(AssertionError):
         every_kernel.check(every_kernel.gradients(num_objectives), "cpu", offset=0)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [([], every_kernel.OFFSETS), (["--few"], every_kernel.FEW_OFFSETS)])
+def test_a_sanitizer_may_be_shown_few_cases(monkeypatch, arguments, expected):
+    met = []
+    monkeypatch.setattr(every_kernel.torch, "ones", lambda *size, device: torch.tensor(1.0))
+    monkeypatch.setattr(every_kernel, "check", lambda grads, device, offset: met.append((len(grads), offset)))
+    monkeypatch.setattr(every_kernel, "check_norm", lambda *arguments: None)
+    monkeypatch.setattr(sys, "argv", ["every_kernel", *arguments])
+    every_kernel.main()
+    assert met == [(t, offset) for t, offsets in expected.items() for offset in offsets]
+    assert set(every_kernel.FEW_OFFSETS) <= set(every_kernel.OFFSETS)
 
 
 @pytest.mark.parametrize(("channels", "dtype", "last"), every_kernel.NORMS)
@@ -325,14 +523,14 @@ def good_script(monkeypatch):
 )
 def test_what_a_sanitizer_says_is_judged(tool, good_script, capfd, words, status, expected):
     tool("compute-sanitizer", "\n".join(f"print({line!r})" for line in words), status)
-    assert under.sanitize("memcheck") == expected
+    assert under.sanitize("compute-sanitizer", "memcheck") == expected
     assert (f"did not work here: {REFUSES}" in capfd.readouterr().out) == (expected == 77)
 
 
 @pytest.mark.parametrize(("name", "shown"), [("memcheck", "1"), ("racecheck", "None")])
 def test_every_tensor_has_memory_of_its_own_only_where_accesses_are_checked(tool, good_script, capfd, name, shown):
     tool("compute-sanitizer", "import os; print(os.environ.get('PYTORCH_NO_CUDA_MEMORY_CACHING'))", 0)
-    under.sanitize(name)
+    under.sanitize("compute-sanitizer", name)
     assert capfd.readouterr().out.splitlines()[1] == shown
 
 
@@ -351,7 +549,7 @@ COUNTED, NO_COUNTERS = f"gram,{under.METRICS[0]},1.0", "==ERROR== ERR_NVGPUCTRPE
 def test_what_ncu_counts_is_kept_and_else_it_says_why(tmp_path, tool, good_script, capfd, line, status, expected):
     table = tmp_path / "ncu.csv"
     tool("ncu", f"open({str(table)!r}, 'w').write({line!r})", status)
-    assert under.profile(table) == expected
+    assert under.profile("ncu", table) == expected
     assert (f"did not work here: {NO_COUNTERS}" in capfd.readouterr().out) == (expected == 77)
 
 
@@ -370,6 +568,39 @@ def test_a_script_that_fails_without_the_tool_is_a_failure(tmp_path, tool, monke
 
 def test_a_tool_that_is_not_there(monkeypatch, capfd):
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setattr(tools, "PLACES", ())
     monkeypatch.setattr(sys, "argv", ["under", "racecheck"])
     assert under.main() == 77
-    assert "did not work here: compute-sanitizer is not on the PATH" in capfd.readouterr().out
+    assert "did not work here: compute-sanitizer is neither on the PATH nor" in capfd.readouterr().out
+
+
+def put_program(folder: Path, name: str) -> str:
+    folder.mkdir(parents=True)
+    (folder / name).write_text("#!/bin/sh\necho version 1\n")
+    (folder / name).chmod(0o755)
+    return str(folder / name)
+
+
+def test_a_tool_is_found_where_nvidia_puts_it(tmp_path, monkeypatch, capfd):
+    """On the PATH first, then in CUDA_HOME, then the newest version of the usual folders."""
+    monkeypatch.setattr(tools, "PLACES", (f"{tmp_path}/nsight/*", f"{tmp_path}/local/cuda*/bin"))
+    monkeypatch.setenv("PATH", str(tmp_path / "on_path"))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
+    assert tools.find("ncu") is None
+    local = put_program(tmp_path / "local" / "cuda-13.0" / "bin", "ncu")
+    assert tools.find("ncu") == local
+    put_program(tmp_path / "nsight" / "2025.9.0", "ncu")
+    newest = put_program(tmp_path / "nsight" / "2025.10.1", "ncu")
+    assert tools.find("ncu") == newest
+    assert tools.find("compute-sanitizer") is None
+    home = put_program(tmp_path / "home" / "bin", "ncu")
+    assert tools.find("ncu") == home
+    environment.main()
+    assert f"$ {home} --version\nversion 1\n" in capfd.readouterr().out
+    on_path = put_program(tmp_path / "on_path", "ncu")
+    assert tools.find("ncu") == on_path
+
+
+def test_the_usual_places_are_nvidias():
+    assert tools.PLACES[:2] == ("/opt/nvidia/nsight-compute/*", "/usr/local/cuda*/bin")
