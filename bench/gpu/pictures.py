@@ -3,6 +3,7 @@
 It is no part of what runs beside a GPU: the pictures come out of the CSV file, on any machine that has matplotlib.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -17,7 +18,9 @@ PICTURES = {"surgery_gpu.png": plot.draw_surgery, "floors_gpu.png": plot.draw_fl
 
 def main() -> int:
     """Returns 0, or 2 if the folder has no results of a GPU."""
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu.pictures", description=__doc__)
+    parser.add_argument("folder", type=Path, help="with the results of a GPU")
+    folder = parser.parse_args().folder
     if not (folder / CSV).exists():
         print(f"nothing to draw: {folder / CSV} is missing, `make gpu OUT={folder}` makes it", file=sys.stderr)
         return 2

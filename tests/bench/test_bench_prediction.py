@@ -11,7 +11,7 @@ from gmd.data.segmentation.cases import BRATS_MODALITIES
 from gmd.scoring.segmentation.prediction import num_windows, predict_subsets
 from gmd.subsets import all_subsets
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 @pytest.fixture

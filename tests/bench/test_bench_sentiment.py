@@ -22,7 +22,7 @@ SMALL = {"width": 16, "layers": 1, "heads": 2, "epochs": 1, "batch": 16}
 JOINT, CLASSES = Arm("joint", {"method": "joint"}), Arm("mla, sign", {"method": "mla", "target": "sign"}, "joint")
 TINY = Study("sentiment", "tiny.csv", SMALL, (JOINT, CLASSES))
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

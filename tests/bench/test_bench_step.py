@@ -3,6 +3,7 @@
 import itertools
 
 import pandas as pd
+import pytest
 import torch
 
 from bench.measure import norm, step
@@ -12,6 +13,8 @@ from bench.tables.norm import norm_markdown
 from bench.tables.results import errors
 from bench.tables.step import step_markdown
 from helpers.bench_host import HOST
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_way_through_a_step_merges_to_the_same_gradients():

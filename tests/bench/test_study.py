@@ -17,6 +17,8 @@ from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
 from gmd.scoring.segmentation.tables import Row
 from gmd.subsets import all_subsets
 
+pytestmark = pytest.mark.slow
+
 STUDY = ROOT / "docs" / "study.md"
 TINY = Setting(steps=2, width=0.125, shape=16, batch=1, train_cases=2, test_cases=1)
 TWO = (Arm("enumerate", "enumerate"), Arm("gmd, 1e-3", "gmd", energy=1e-3))

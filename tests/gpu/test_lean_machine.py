@@ -9,6 +9,8 @@ import pytest
 
 from helpers.places import ROOT
 
+pytestmark = pytest.mark.slow
+
 LEAN = ROOT / "tests" / "gpu" / "lean_python.py"
 ELSEWHERE = {"bench.gpu.pictures"}  # is run where the results are looked at, not where they were measured
 STAGES = sorted(

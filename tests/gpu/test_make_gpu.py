@@ -31,6 +31,7 @@ def statuses(folder: Path) -> dict[str, str]:
     return {begin.split()[0]: status for begin, _, status in lines}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU in this machine")
 def test_without_a_gpu_it_says_so_at_once(tmp_path):
     command = ["make", "gpu", f"OUT={tmp_path / 'out'}", f"PYTHON={sys.executable}"]
@@ -98,6 +99,7 @@ def test_what_cannot_work_here_is_no_failure(tmp_path):
     assert run_all([script(""), script("raise SystemExit(77)")], tmp_path, 60, {}) == 0
 
 
+@pytest.mark.slow
 def test_a_stage_is_stopped_with_all_that_it_has_started(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "LEAST_SECONDS", 0.1)
     orphan, begin = tmp_path / "orphan", time.monotonic()
@@ -118,6 +120,7 @@ def test_a_process_left_behind_is_ended_and_not_waited_for(tmp_path):
     assert time.monotonic() - begin < 20
 
 
+@pytest.mark.slow
 def test_a_stage_that_ignores_requests_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "LEAST_SECONDS", 0.1)
     begin = time.monotonic()
@@ -146,6 +149,7 @@ except KeyboardInterrupt:
     assert statuses(tmp_path) == {"slow": "failed: stopped after 2 s"}
 
 
+@pytest.mark.slow
 def test_the_pytest_of_a_stage_that_overruns_reports_all_the_same(tmp_path, monkeypatch):
     """Where workers share the tests, too: one of them hangs, and what failed before is told and written down."""
     (tmp_path / "test_slow.py").write_text(
@@ -373,6 +377,7 @@ def test_in_the_second_part_what_is_not_cuda_goes_on_where_a_kernel_is_wrong(fak
     assert [name for name in SECOND if found[name] == OK] == ["backends", "other_tests", "norm", "memcheck"]
 
 
+@pytest.mark.slow
 def test_every_test_that_needs_a_gpu_is_run_in_one_of_the_parts():
     collected, total = 0, 0
     files = list(map(str, ROOT.glob("tests/gpu/test_gpu_*.py")))

@@ -239,6 +239,7 @@ def test_a_generator_works_where_the_graph_may_break():
     assert_same(actual, with_generator(grads, torch.Generator().manual_seed(5)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inductor")
 def test_inductor_leaves_strides_and_order_as_they_are():
     """Gradients that come about inside the compiled function: Inductor is free to lay those out as it likes."""
@@ -336,6 +337,7 @@ def ordinary_pass_in_the_cache(inductor):
     ordinary_pass(*next_process())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ordinary_pass_in_the_cache")
 @pytest.mark.parametrize("option", ["donated_buffer", "enable_autograd_cache"])
 def test_inductors_cache_of_ordinary_backward_passes_does_no_harm(option):

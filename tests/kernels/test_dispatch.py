@@ -185,6 +185,7 @@ def test_triton_on_the_cpu_needs_its_interpreter():
     assert python(code.replace("\n", "\n"), GMD_BACKEND="triton").startswith(expected)
 
 
+@pytest.mark.slow
 @needs_triton
 def test_triton_in_its_interpreter():
     code = "import gmd_kernels as gk, torch; print(*gk.backends()['triton']); print(gk.gram([[torch.ones(2)]]).item())"

@@ -9,8 +9,7 @@ import pytest
 
 from gmd_kernels import cpu_ops
 
-pytestmark = pytest.mark.skipif(cpu_ops._C is None, reason="installed without C++")
-
+pytestmark = [pytest.mark.skipif(cpu_ops._C is None, reason="installed without C++"), pytest.mark.slow]
 # of each op the tests of its values, types and sizes
 TESTS = {
     "test_kernel_types": "cpu",

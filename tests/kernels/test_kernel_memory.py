@@ -12,6 +12,8 @@ import gmd_kernels as gk
 from helpers.measure_memory import CASES
 from helpers.places import with_tests_on_path
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def measured():

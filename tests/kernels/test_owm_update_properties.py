@@ -41,6 +41,7 @@ def run(name: str, num_updates: int, dtype: torch.dtype) -> tuple[Tensor, Tensor
 
 
 # the C++ kernels take 10,000 updates, PyTorch's lines a tenth: the same errors, at a tenth of the speed
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernels", "num_updates"), [("cpu", 10_000), ("reference", 1_000)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", RUNS)

@@ -359,6 +359,7 @@ def test_nothing_reads_a_value_on_the_host(weighting):
     assert weights.device.type == "meta"
 
 
+@pytest.mark.slow
 @every_weighting
 def test_torch_compile_without_a_break(weighting):
     gram = make_gram(4, "conflicting")

@@ -127,6 +127,7 @@ def test_losses_parameters_and_their_optimizer_stay_float32_and_the_gramian_floa
     assert {tensor.dtype for tensor in (*training.network.parameters(), *state)} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("method", ["gmd", "enumerate"])
 def test_it_learns(config: TrainBrats, method: str, precision: str):
@@ -149,6 +150,7 @@ def test_only_fp16_is_scaled(config: TrainBrats):
         assert ("scaler" in training.state_dict()) == (precision == "fp16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["gmd", "joint"])
 def test_overflows_are_skipped_while_the_scale_is_searched_for(
     config: TrainBrats, monkeypatch: pytest.MonkeyPatch, method: str
@@ -166,6 +168,7 @@ def test_overflows_are_skipped_while_the_scale_is_searched_for(
     assert {int(values["step"]) for values in state["optimizer"]["state"].values()} == {2}
 
 
+@pytest.mark.slow
 def test_a_gradient_that_no_scale_mends_still_stops_the_training(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gmd.training.tasks.segmentation, "region_loss", overflowing(region_loss, above=-1.0))
     config = replace(config, method="joint", precision="fp16", steps_per_epoch=30, epochs=1, max_bad_steps=3)

@@ -254,6 +254,7 @@ def train_lines(strengths: dict[str, float], method: type, steps: int = 160) -> 
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("easy", ["first", "second", "third"])
 def test_the_modality_that_is_easy_is_found_to_dominate_a_network_that_learns(easy: str):

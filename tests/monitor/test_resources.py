@@ -34,6 +34,7 @@ def test_a_run_says_what_it_ran_on(sentiment: Path, tmp_path: Path):
         assert 100 < epoch["memory_MB"] < total_memory(CPU)
 
 
+@pytest.mark.slow
 def test_a_peak_is_remembered_and_not_that_of_another_process():
     before = peak_memory(CPU)
     code = "import torch; from gmd.monitor.resources import peak_memory; print(peak_memory(torch.device('cpu')))"

@@ -58,6 +58,7 @@ def run_command(block, environment, words):
         assert words[0] in OTHER_PROGRAMS, f"{block.where}: nothing here runs {words[0]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_code_blocks_run_one_after_the_other(page, place, no_pictures):
     """Without the pictures of a training, which take longer than so short a training and have tests of their own."""
@@ -83,6 +84,7 @@ def test_every_block_says_its_language_and_no_code_passes_for_text(page):
             assert block.file, f"{block.where}: a file without a name is not read by any command"
 
 
+@pytest.mark.slow
 def test_programs_other_than_gmd_are_given_what_they_know(monkeypatch, capsys):
     """`make` and benchmarks take minutes to hours, and pip changes the machine: they are asked whether they would."""
     commands = [

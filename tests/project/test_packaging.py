@@ -11,6 +11,8 @@ import torch
 
 from helpers.places import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def run(*command, **environment):
     env = {**os.environ, **environment}

@@ -14,6 +14,8 @@ from helpers.places import ROOT, with_tests_on_path
 
 pytest.importorskip("xdist")
 
+pytestmark = pytest.mark.slow
+
 BEFORE = "def test_before_{i}(): pass\n"
 DIES = "def test_it(): os.kill(os.getpid(), signal.SIGKILL)\n"
 HANGS = "def test_it(): ctypes.PyDLL(None).pause()  # with the interpreter's lock held\n"

@@ -22,7 +22,10 @@ from helpers.training_cases import TWO
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BY_ITSELF = "not an origin"  # how the browser's log calls the one who asks, where that is no page
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser found: none of {', '.join(NAMES)} is in the PATH")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason=f"no browser found: none of {', '.join(NAMES)} is in the PATH"),
+    pytest.mark.slow,
+]
 
 
 class Visit(NamedTuple):

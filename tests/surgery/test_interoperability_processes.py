@@ -125,6 +125,7 @@ def mean_over_ranks(given: bool = False) -> list[torch.Tensor]:
     return [sum(of_one) / len(RANKS) for of_one in zip(*ours, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["losses", "outputs", "outputs, unused"])
 def test_distributed_data_parallel_averages_the_merged_gradients(results, way):
     expected = mean_over_ranks(given=way != "losses")

@@ -117,6 +117,7 @@ def interrupting(calls: int, function: Callable) -> Callable:
     return interrupted
 
 
+@pytest.mark.slow
 def test_segmentation_goes_on_in_the_middle_of_an_epoch(
     config: TrainBrats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -144,6 +145,7 @@ def test_segmentation_goes_on_in_the_middle_of_an_epoch(
 METHODS = {"gmd": "ds", "cggm-gmd": "late", "ogm-ge": "late", "mla": "branches"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "network"), METHODS.items())
 def test_sequences_go_on_in_the_middle_of_an_epoch(
     sentiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, network: str
@@ -303,6 +305,7 @@ def test_an_epoch_of_which_the_validation_was_left_prints_no_gap(
     assert "\nepoch 1/1: validation " in f"\n{capsys.readouterr().out}"
 
 
+@pytest.mark.slow
 def test_a_real_process_stops_on_sigterm_and_says_how_to_go_on(sentiment: Path, tmp_path: Path):
     config = replace(tiny_sentiment(sentiment, tmp_path / "run"), batch=2, epochs=3)
     straight = train(replace(config, out=tmp_path / "straight"))

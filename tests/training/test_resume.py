@@ -19,8 +19,7 @@ from gmd.training.tasks import Validation
 from helpers.run_cases import Killed, assert_same_run, kill_before, start_gmd, tiny_sentiment, wait_for_steps
 from helpers.tensorboard import shown
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")
-
+pytestmark = [pytest.mark.usefixtures("one_thread", "no_pictures"), pytest.mark.slow]
 STEPS = 24
 
 

@@ -99,6 +99,7 @@ def test_each_method_trains_and_is_scored(config: TrainSentiment, method: str, t
     assert "50 % absent, seed 0" in (run / "evaluation" / "table.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["ds", "late", "branches"])
 def test_it_learns_what_text_tells(config: TrainSentiment, network: str):
     training, task, batch = one_step(replace(config, method="enumerate", network=network, epochs=1000, lr=0.01))

@@ -87,6 +87,7 @@ def test_four_modalities_make_fifteen_objectives(config: TrainBrats):
     assert [len(row) for row in step["cosines"]] == [15] * 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["joint", "gmd"])
 def test_it_learns(config: TrainBrats, method: str):
     training, task, batch = one_step(replace(config, method=method, batch=2, epochs=1000, lr=0.01))

@@ -38,7 +38,7 @@ def find_cuobjdump() -> str | None:
 
 
 NVCC, CUOBJDUMP = find_nvcc(), find_cuobjdump()
-pytestmark = pytest.mark.skipif(NVCC is None, reason="there is no nvcc on this machine")
+pytestmark = [pytest.mark.skipif(NVCC is None, reason="there is no nvcc on this machine"), pytest.mark.slow]
 disassembled = pytest.mark.skipif(CUOBJDUMP is None, reason="there is no cuobjdump, of CUDA or of Triton")
 every_kernel = pytest.mark.parametrize("kernel", KERNELS)
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -163,6 +163,7 @@ def test_strides_of_weights(rows):
 # Magnitudes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("num_objectives", [3, 7, 15, 18])
 @pytest.mark.parametrize("magnitude", [1e-40, 1e-30, 1e-18, 1e-9, 1e9, 1e15, 1e19, 1e37])

@@ -256,6 +256,7 @@ def test_the_bits_do_not_depend_on_the_order_of_threads(num_objectives):
         assert_same(results, found[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [None, [0, 1, 1]])
 def test_schedules_in_which_some_warps_are_far_ahead(groups):
     """A block must not count itself in before all of its sums are there: one schedule in thirty showed that it did."""

@@ -11,6 +11,8 @@ from helpers.places import HELPERS
 
 pytest.importorskip("triton", reason="torch's packages for GPUs bring Triton; here it has to be installed")
 
+pytestmark = pytest.mark.slow
+
 TARGETS = {
     "sm_80": ("cuda", "80", "32", "some"),
     "sm_90": ("cuda", "90", "32", "every"),

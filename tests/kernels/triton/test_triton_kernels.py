@@ -106,6 +106,7 @@ def test_gradients_without_the_cpp_part(monkeypatch):
 # What is read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.usefixtures("tiles_of_a_gpu")
 def test_tiles_as_on_a_gpu(dtype):
