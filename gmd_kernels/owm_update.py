@@ -31,7 +31,7 @@ def owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alph
     nothing is left of P but rounding errors (h . k <= 0) takes nothing from it.
 
     Arithmetic is in P's type, with sums of at most 128 products by themselves on the CPU; h . k and beta are float64.
-    On the CPU the same bits come for any number of threads.
+    On one processor the C++ kernels give the same bits for any number of threads.
 
     Raises:
         ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.

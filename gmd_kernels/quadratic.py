@@ -8,8 +8,9 @@ inside, [..., T, 1].
 import torch
 from torch import Tensor
 
-# A Gramian of float64 products is exact to about 1e-14 of |g_i| |g_j| in each entry, its eigenvalues to T <= 64 times
-# that: what is smaller cannot be told from zero.
+# A Gramian of float64 products is exact to about 1e-14 of |g_i| |g_j| in each entry (1e-13 where a library adds up 10^5
+# of them in one chain, as the reference's may), its eigenvalues to T <= 64 times that: what is smaller cannot be told
+# from zero.
 NOISE = 1e-12
 
 

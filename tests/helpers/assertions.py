@@ -25,7 +25,7 @@ def assert_gram(
 ) -> None:
     """Within the bounds, see `oracle.gram_error`."""
     __tracebackhide__ = True
-    _assert_within(gram_error(grads, gram, groups, backend, worst), what)
+    assert_within(gram_error(grads, gram, groups, backend, worst), what=what)
 
 
 def assert_combined(
@@ -36,13 +36,14 @@ def assert_combined(
 ) -> None:
     """Within the bounds, see `oracle.combine_error`."""
     __tracebackhide__ = True
-    _assert_within(combine_error(grads, weights, merged), what)
+    assert_within(combine_error(grads, weights, merged), what=what)
 
 
-def _assert_within(error: float, what: object) -> None:
+def assert_within(*errors: float, what: object = "the results") -> None:
+    """Each at most 1, in units of what it may be; NaN is not."""
     __tracebackhide__ = True
-    if not error <= 1:  # NaN is none
-        raise AssertionError(f"{what}: off by {error:.4g} times its bound")
+    if not all(error <= 1 for error in errors):
+        raise AssertionError(f"{what}: off by {', '.join(f'{error:.4g}' for error in errors)} times the bound")
 
 
 def assert_same_bits(

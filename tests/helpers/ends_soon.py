@@ -6,8 +6,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import Phase, settings
-from hypothesis.internal.conjecture import engine
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
@@ -19,7 +17,13 @@ def limit_hypothesis() -> None:
     """Every property test looks for a simpler case for SHRINKING seconds, reports one, and explains nothing.
 
     To explain, Hypothesis runs many cases again under a tracer, which calls of torch take minutes and gigabytes for.
+    `make gpu` runs where Hypothesis may be missing.
     """
+    try:
+        from hypothesis import Phase, settings
+        from hypothesis.internal.conjecture import engine
+    except ImportError:
+        return
     engine.MAX_SHRINKING_SECONDS = SHRINKING
     phases = [phase for phase in Phase if phase is not Phase.explain]
     settings.register_profile("ends soon", parent=settings(), phases=phases, report_multiple_bugs=False)

@@ -1,4 +1,4 @@
-"""The same bits from run to run and for any number of threads; every instruction set within the same bounds."""
+"""The same bits from run to run and for any number of threads on one machine; an instruction set has its own."""
 
 import os
 import subprocess

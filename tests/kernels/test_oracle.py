@@ -12,7 +12,7 @@ from helpers.kernel_cases import make_grads
 from helpers.oracle import add_up, gram_error, gramian, halvings, roundings_of, sum_bound
 
 Fault = Callable[[Tensor], Tensor]
-FLOAT64 = [(3, torch.float32, "cpu"), (15, torch.float64, "cpu"), (15, torch.float32, "reference")]
+FLOAT64 = [(3, torch.float32, "cpu"), (7, torch.float64, "cpu"), (7, torch.float32, "reference")]
 
 each_length = pytest.mark.parametrize("n", [3, 70, 7000, 131_075])
 
@@ -76,7 +76,7 @@ def result_in_float32(jacobian: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("fault", [without_the_last, one_element_twice])
-@pytest.mark.parametrize("num_objectives", [3, 15])
+@pytest.mark.parametrize("num_objectives", [3, 7])
 @each_length
 def test_a_sum_of_other_elements_is_noticed(fault: Fault, n: int, num_objectives: int, backend: str):
     """Whatever is rounded to float32 on the way."""
@@ -103,7 +103,7 @@ def test_one_wrong_entry_is_noticed(wrong: float):
     jacobian = rows(3, 70)
     gram = gramian(jacobian.double())
     gram[2, 0] = wrong
-    with pytest.raises(AssertionError, match=r"^gram: off by [0-9.e+]+ times its bound$|^gram: off by (nan|inf)"):
+    with pytest.raises(AssertionError, match=r"^gram: off by ([0-9.e+]+|nan|inf) times the bound$"):
         assert_gram([[row] for row in jacobian], gram)
 
 

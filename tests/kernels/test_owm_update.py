@@ -5,6 +5,7 @@ import torch
 
 import gmd_kernels as gk
 from gmd_kernels import cpu_ops, dispatch
+from helpers.assertions import assert_same_bits, assert_within
 from helpers.kernel_cases import BACKENDS, LAYOUTS
 from helpers.owm_cases import SIZES, TYPES, Case, errors, make_case
 
@@ -19,8 +20,8 @@ def update(case: Case) -> Case:
     return case
 
 
-def same(a: Case, b: Case) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a[:2], b[:2], strict=True))
+def assert_same(a: Case, b: Case) -> None:
+    assert_same_bits(a[:2], b[:2], "projector and gradient")
 
 
 @pytest.mark.usefixtures("backend")
@@ -30,7 +31,7 @@ def test_values(d: int, types: str):
     case = make_case(d, types=types)
     found = update(case)
     assert [tensor.dtype for tensor in found[:2]] == list(TYPES[types][:2])
-    assert max(errors(case, found)) <= 1
+    assert_within(*errors(case, found))
     assert torch.equal(found.projector, found.projector.T)
     assert max(errors(case, case)) > 100, "the update does nothing: this test shows nothing"
 
@@ -41,7 +42,7 @@ def test_values(d: int, types: str):
 def test_any_number_of_classes(d: int, classes: int):
     """Around as many rows as the registers have room for, 6 and 12, with columns left over."""
     case = make_case(d, classes)
-    assert max(errors(case, update(case))) <= 1
+    assert_within(*errors(case, update(case)))
 
 
 @pytest.mark.usefixtures("backend")
@@ -52,7 +53,7 @@ def test_any_scale(scale: float, alpha: float):
     case = make_case(64, alpha=alpha)
     case.mean_input.mul_(scale)
     found = update(case)
-    assert max(errors(case, found)) <= 1
+    assert_within(*errors(case, found))
     assert found.projector.isfinite().all()
 
 
@@ -81,7 +82,7 @@ def test_any_strides(name: str):
     grad, h = LAYOUTS[name](case.weight_grad), LAYOUTS[name](case.mean_input)
     around = grad if grad._base is None else grad._base.clone()
     gk.owm_update_(case.projector, grad, h, case.alpha)
-    assert same(case._replace(weight_grad=grad), expected)
+    assert_same(case._replace(weight_grad=grad), expected)
     if grad._base is not None and name != "permuted":
         beside = around.isnan()
         assert torch.equal(grad._base.isnan(), beside), "something beside the gradient was written"
@@ -101,7 +102,7 @@ def test_every_element_is_written_and_none_beside(monkeypatch: pytest.MonkeyPatc
         gk.owm_update_(*case)
     finally:
         torch.use_deterministic_algorithms(False)
-    assert max(errors(before, case)) <= 1
+    assert_within(*errors(before, case))
     assert memory[:32].eq(7).all()
     assert memory[-32:].eq(7).all()
 
@@ -128,7 +129,7 @@ def test_inference_mode():
     case = make_case(5)
     expected = update(case)
     with torch.inference_mode():
-        assert same(update(case), expected)
+        assert_same(update(case), expected)
 
 
 # What is not finite
@@ -163,7 +164,7 @@ def test_after_a_bad_step_all_goes_on():
     bad = case.clone()
     bad.mean_input[0] = torch.nan
     gk.owm_update_(*bad)
-    assert same(update(bad._replace(weight_grad=case.weight_grad, mean_input=case.mean_input)), update(case))
+    assert_same(update(bad._replace(weight_grad=case.weight_grad, mean_input=case.mean_input)), update(case))
 
 
 # Threads, instruction sets, who serves it
@@ -177,7 +178,8 @@ def test_same_bits_for_any_number_of_threads(d: int, classes: int, types: str):
         torch.set_num_threads(threads)
         results.append(update(update(case)))
     torch.set_num_threads(1)
-    assert all(same(other, results[0]) for other in results[1:])
+    for other in results[1:]:
+        assert_same(other, results[0])
 
 
 def test_the_cpu_is_served_by_cpp(monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,4 @@
-"""A run of `make test` in which a test takes its process with it, or never ends: it ends, and names the test."""
+"""A run of the tests, or of CI, in which something dies or never ends: it ends all the same, and says what it was."""
 
 import os
 import re
@@ -106,3 +106,59 @@ def test_a_test_that_never_ends(tmp_path: Path):
     assert "crashed while running 'test_a_fatal.py::test_it'" in ended.stdout
     assert "Timeout (0:00:05)!" in ended.stderr, "the stacks of all threads"
     assert 'test_a_fatal.py", line' in ended.stderr
+
+
+# .ci/run
+
+
+def ci(folder: Path, make: str) -> tuple[subprocess.CompletedProcess, float]:
+    """With minutes of 0.1 s, a second to listen, and that script as make -> how it ended, after how many seconds."""
+    script = (ROOT / ".ci" / "run").read_text()
+    copy = folder / "project" / ".ci" / "run"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(script.replace("$((minutes * 60))", "$((minutes))e-1").replace("--kill-after=30", "--kill-after=1"))
+    programs = folder / "programs"
+    programs.mkdir()
+    for name, text in {"make": make, "chromium": "true"}.items():
+        (programs / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (programs / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    begun = time.monotonic()
+    ended = subprocess.run(
+        ["bash", str(copy)], env=environment, capture_output=True, text=True, check=False, timeout=90
+    )
+    return ended, time.monotonic() - begun
+
+
+def test_the_steps_of_ci_take_no_longer_than_it_may():
+    steps = re.findall(r"\bstep (\d+) ", (ROOT / ".ci" / "run").read_text())
+    assert len(steps) == 6
+    assert sum(map(int, steps)) + len(steps) * 0.5 < 85
+
+
+def test_all_steps_of_ci_pass(tmp_path: Path):
+    ended, _ = ci(tmp_path, "echo made $1")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.split("\n") == ["made venv", "made lint", "made test", "made demo", ""]
+
+
+def test_a_step_of_ci_that_fails_is_the_last(tmp_path: Path):
+    ended, _ = ci(tmp_path, "echo made $1; test $1 != lint")
+    assert ended.returncode == 1
+    assert ended.stdout == "made venv\nmade lint\n"
+
+
+def test_a_step_of_ci_that_never_ends_is_stopped_and_named(tmp_path: Path):
+    ended, seconds = ci(tmp_path, "test $1 != lint || sleep 1000")
+    assert ended.returncode == 124
+    assert ended.stderr == ".ci/run: 'make lint' was stopped, it took longer than 6 minutes\n"
+    assert seconds < 20
+
+
+def test_a_step_of_ci_that_does_not_listen_is_killed_with_all_that_it_has_started(tmp_path: Path):
+    ended, seconds = ci(tmp_path, f"trap '' INT; test $1 != lint || {{ sleep 1000 & echo $! > {tmp_path}/pid; wait; }}")
+    assert ended.returncode == 137
+    assert ".ci/run: 'make lint' was stopped, it took longer than 6 minutes" in ended.stderr
+    assert seconds < 30
+    process = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    assert not process.exists() or process.read_text().rsplit(")", 1)[1].split()[0] == "Z"

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from helpers.assertions import assert_same_bits, assert_within
 from helpers.kernel_cases import BACKENDS, LAYOUTS
 from helpers.norm_oracle import (
     EPS,
@@ -58,17 +59,9 @@ def check(case):
     (y, mean, rstd), (dx, dweight, dbias) = run(case)
     assert y.dtype == dx.dtype == case.x.dtype
     assert mean.dtype == rstd.dtype == dweight.dtype == dbias.dtype == case.weight.dtype
-    assert forward_error(case, y) <= 1
-    assert max(backward_errors(case, dx, dweight, dbias)) <= 1
+    assert_within(forward_error(case, y))
+    assert_within(*backward_errors(case, dx, dweight, dbias))
     return y, dx
-
-
-def same(results, others):
-    return all(
-        torch.equal(one, other)
-        for mine, theirs in zip(results, others, strict=True)
-        for one, other in zip(mine, theirs, strict=True)
-    )
 
 
 LATER = pytest.mark.interpreted
@@ -140,8 +133,8 @@ def test_other_strides_are_copied(layout):
     """Those of the gradient are its own."""
     case = make_case((1, 4, 3, 5), 2, [0], 1)
     expected = run(case)
-    assert same(run(replace(case, x=LAYOUTS[layout](case.x))), expected)
-    assert same(run(replace(case, grad=LAYOUTS[layout](case.grad))), expected)
+    assert_same_bits(run(replace(case, x=LAYOUTS[layout](case.x))), expected)
+    assert_same_bits(run(replace(case, grad=LAYOUTS[layout](case.grad))), expected)
 
 
 def test_a_gradient_of_the_other_layout_and_an_expanded_one():
@@ -150,7 +143,7 @@ def test_a_gradient_of_the_other_layout_and_an_expanded_one():
     check(case)
     case = make_case((1, 2, 5), 1, [0], 1)
     case.grad = torch.tensor(0.5).expand(case.x.shape)
-    assert same(run(replace(case, grad=case.grad.contiguous())), run(case))
+    assert_same_bits(run(replace(case, grad=case.grad.contiguous())), run(case))
 
 
 def test_tables_and_rows_of_any_strides():
@@ -158,7 +151,7 @@ def test_tables_and_rows_of_any_strides():
     expected = run(case)
     case.weight, case.bias = LAYOUTS["permuted"](case.weight), LAYOUTS["negated"](case.bias)
     case.rows = torch.stack([case.rows, case.rows], dim=1)[:, 0]
-    assert same(run(case), expected)
+    assert_same_bits(run(case), expected)
 
 
 def test_a_row_that_nobody_takes_gets_zeros_and_is_not_read():
@@ -174,7 +167,7 @@ def test_without_the_gradient_of_x():
     case = make_case((2, 4, 9), 2, [0, 0], 1)
     _, (dx, dweight, dbias) = run(case, needs_x=False)
     assert dx is None
-    assert max(backward_errors(case, dx, dweight, dbias)) <= 1
+    assert_within(*backward_errors(case, dx, dweight, dbias))
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
