@@ -45,13 +45,17 @@ readme: venv
 
 # On one thread each: tensors of test size are slower on several. A worker that dies, or is ended after ten minutes in
 # one test, ends the run with that test's name; pytest-xdist would start another and may then wait for ever.
-test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder \
-		--max-worker-restart 0 -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder \
+	--max-worker-restart 0 -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
-# A minute and 11 GB of memory.
+# What a developer runs before each commit, in four minutes at most on two cores.
+test: venv
+	$(PYTEST)
+
+# The rest: nvcc, Triton's compiler and more of its interpreter, the emulator at size, processes that are killed, whole
+# commands, the documentation's blocks, a browser. One test of it takes 11 GB of memory.
 slow: venv
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m "slow and not interpreted"
 
 # The kernels under AddressSanitizer and UndefinedBehaviorSanitizer, in a build of their own. What they need comes first
 # into a process that they know nothing of, and libstdc++ with it, so that torch's exceptions pass through them.

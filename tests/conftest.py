@@ -34,24 +34,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # begun with, so that no worker is left alone with them at the end; a minute each, seconds the others
-SLOW_FILES = ("test_triton_compile", "test_instruction_sets", "test_docs", "test_precision", "test_make_gpu")
-CASES_OF_TRITON = 2  # of each test; its interpreter takes a thousand times as long as the C++ kernels
+FIRST_FILES = ("test_cuda_build", "test_triton_compile", "test_instruction_sets", "test_docs", "test_precision")
+# Of each test's cases on Triton, whose interpreter takes a thousand times as long as the C++ kernels: how many are run
+# by `make test`, and how many more by `make slow`.
+TRITON_IN_TEST, TRITON_IN_SLOW = 1, 2
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of each test's cases Triton gets a sample, always the same one; `pytest -m interpreted` runs the others.
+    """Gives Triton a sample of each test's cases, always the same one, and puts the files that take long first.
 
-    And the slow files come first.
+    `pytest -m interpreted` runs the cases that are in no sample.
     """
     cases = defaultdict(list)
     for item in items:
         if getattr(item, "callspec", None) and item.callspec.params.get("backend") == "triton":
             cases[item.path, item.originalname].append(item)
-    items.sort(key=lambda item: item.path.stem not in SLOW_FILES)
+    items.sort(key=lambda item: item.path.stem not in FIRST_FILES)
     for of_one_test in cases.values():
-        for item in sorted(of_one_test, key=lambda item: zlib.crc32(item.name.encode()))[CASES_OF_TRITON:]:
-            item.add_marker(pytest.mark.interpreted)
+        ranked = sorted(of_one_test, key=lambda item: zlib.crc32(item.name.encode()))[TRITON_IN_TEST:]
+        for rank, item in enumerate(ranked):
+            item.add_marker(pytest.mark.slow if rank < TRITON_IN_SLOW else pytest.mark.interpreted)
 
 
 def pytest_report_header() -> str:

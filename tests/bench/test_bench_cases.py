@@ -34,7 +34,8 @@ def test_a_case_is_what_its_name_says(name):
     assert case.num_bytes == case.num_elements * torch.finfo(case.dtype).bits // 8
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+# tiny-1K is one matrix: its time is that of a launch, and of no network
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "tiny-1K"])
 def test_small_tensors_are_many_and_weigh_little(layout):
     vectors = [shape for shape in LAYOUTS[layout] if len(shape) == 1]
     assert len(vectors) > len(LAYOUTS[layout]) / 2

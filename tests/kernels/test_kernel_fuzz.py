@@ -5,6 +5,7 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import hypothesis.strategies as st
+import pytest
 import torch
 from hypothesis import Phase, given, settings
 from torch import Tensor
@@ -114,9 +115,24 @@ def results_of(case: Case, grads: list[list[Tensor | None]]) -> list[Tensor | No
 
 # Without Phase.shrink, whose every try takes a second of all backends. A failure shows the case as it was found, and a
 # blob that finds it again, with the phase added, for as long as one likes.
-@settings(max_examples=200, deadline=None, print_blob=True, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+AS_FOUND = settings(deadline=None, print_blob=True, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+
+
+@settings(AS_FOUND, max_examples=60)
 @given(case=cases())
 def test_any_gradients_on_every_backend(case):
+    check_every_backend(case)
+
+
+@pytest.mark.slow
+@settings(AS_FOUND, max_examples=400)
+@given(case=cases())
+def test_many_more_gradients_on_every_backend(case):
+    check_every_backend(case)
+
+
+def check_every_backend(case: Case) -> None:
+    """Gramian and combination of a case through each backend, against float64, and into what it asks for as result."""
     generator = torch.Generator().manual_seed(case.seed)
     shape = (len(case.parameters), len(case.scales)) if case.weights_of_each else (len(case.scales),)
     weights = torch.randn(shape, generator=generator, dtype=torch.float64).to(case.weights_type)
