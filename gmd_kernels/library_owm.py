@@ -12,6 +12,8 @@ _library.define(
     tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides),
 )
 _library.impl("owm_update_", torch.library.fallthrough_kernel, "Autograd")
+# lazily negated gradients are the backends' business; torch would resolve one into a copy that is then overwritten
+_library.impl("owm_update_", torch.library.fallthrough_kernel, "Negative")
 
 
 @torch.library.impl(_library, "owm_update_", "CompositeExplicitAutograd")

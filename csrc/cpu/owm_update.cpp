@@ -72,7 +72,8 @@ void owm_update_cpu(const at::Tensor& projector, const at::Tensor& weight_grad, 
     multiply({d, 0, 0, 0, 0, matrix, step, rows, count, result.mutable_data_ptr<scalar_t>()}, type, true);
   });
   if (stepped) {
-    weight_grad.copy_(result);
+    // by itself copy_ flips the sign of a lazily negated tensor of a smaller type
+    weight_grad.copy_(result.to(weight_grad.scalar_type()));
     if (!projector.is_inference()) projector.unsafeGetTensorImpl()->bump_version();  // autograd has to know
   } else {
     weight_grad.fill_(std::numeric_limits<double>::quiet_NaN());

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import gmd_kernels as gk
 from gmd_kernels import cpu_ops, dispatch
@@ -86,6 +87,28 @@ def test_any_strides(name: str):
     if grad._base is not None and name != "permuted":
         beside = around.isnan()
         assert torch.equal(grad._base.isnan(), beside), "something beside the gradient was written"
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_lazily_negated_gradient_of_a_smaller_type(dtype: torch.dtype):
+    """A bug: torch's copy_ from float32 into a lazily negated float16 tensor flips the sign (torch 2.13)."""
+    case = make_case(33)
+    case = case._replace(weight_grad=case.weight_grad.to(dtype))
+    expected, grad = update(case), LAYOUTS["negated"](case.weight_grad)
+    assert grad.is_neg()
+    gk.owm_update_(case.projector, grad, case.mean_input, case.alpha)
+    assert_same(case._replace(weight_grad=grad), expected)
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_lazily_negated_gradient_inside_a_dispatch_mode():
+    """A bug: without a kernel for the key Negative, torch resolved the gradient and handed None on."""
+    case = make_case(33)
+    expected, grad = update(case), LAYOUTS["negated"](case.weight_grad)
+    with FlopCounterMode(display=False):
+        gk.owm_update_(case.projector, grad, case.mean_input, case.alpha)
+    assert_same(case._replace(weight_grad=grad), expected)
 
 
 @pytest.mark.usefixtures("backend")
