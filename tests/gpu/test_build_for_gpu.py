@@ -138,6 +138,7 @@ def test_a_build_that_fails_leaves_the_rest_of_the_package(project, monkeypatch,
     assert not kept(project)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.version.cuda is not None, reason="this torch is built with CUDA")
 def test_where_the_real_one_cannot_be_built_triton_and_the_reference_are_left(tmp_path, monkeypatch):
     """As on a machine without a compiler: the reason is told, and gmd_kernels works without the module."""

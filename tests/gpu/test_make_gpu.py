@@ -132,6 +132,7 @@ def test_a_stage_that_ignores_requests_is_killed(tmp_path, monkeypatch):
     assert time.monotonic() - begin < 20
 
 
+@pytest.mark.slow
 def test_a_stage_that_overruns_is_interrupted_first_and_says_what_it_has(tmp_path, monkeypatch):
     """Though whoever started all this may have had SIGINT ignored, as a shell does for what runs in its background."""
     monkeypatch.setattr(stages, "LEAST_SECONDS", 0.1)
@@ -174,6 +175,7 @@ def test_the_pytest_of_a_stage_that_overruns_reports_all_the_same(tmp_path, monk
     assert "apples" in (tmp_path / "tests_none.xml").read_text()
 
 
+@pytest.mark.slow
 def test_nothing_is_begun_without_time_for_it(tmp_path):
     both = [script("import time; time.sleep(2)", "first"), script("", "second")]
     graces = sum(stages.GRACES.values())  # what ending the last one may take
@@ -411,6 +413,7 @@ def test_the_environment_puts_what_was_built_before_the_checkout():
     assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)  # where ninja is
 
 
+@pytest.mark.slow
 def test_the_pytest_of_the_stage_collects_its_tests(tmp_path):
     """As it will be called there, but for running them."""
     command = [*map(str, plan.tests(tmp_path, "cuda")), "--collect-only"]

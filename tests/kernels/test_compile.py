@@ -346,6 +346,7 @@ def test_inductors_cache_of_ordinary_backward_passes_does_no_harm(option):
         assert_uncompiled(merged_of(*next_process()))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ordinary_pass_in_the_cache")
 def test_an_ordinary_backward_pass_in_the_cache_is_told_of_and_the_options_help():
     with pytest.raises(
@@ -398,6 +399,7 @@ def test_a_whole_training_step_compiles_without_a_break():
     assert_same(actual, run(step))
 
 
+@pytest.mark.slow
 def test_surgeon_inside_a_compiled_step_breaks_the_graph_and_works():
     def step(model, surgeon):
         return surgeon.backward(losses_of(model)).weights

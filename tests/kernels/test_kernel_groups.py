@@ -39,6 +39,7 @@ def test_one_gramian_for_each(backend, dtype, num_objectives, groups):
         assert_gram(of_group(grads, groups, group), gram, backend=backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_objectives", [1, 4, 40])
 @pytest.mark.parametrize("sizes", [[300_000, 1, 2, 3], [1, 2, 300_000, 3], [5, 150_000, 1, 150_000], [400] * 300])
 def test_groups_of_many_slots_and_many_groups_of_one(num_objectives, sizes):

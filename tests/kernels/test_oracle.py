@@ -43,6 +43,7 @@ def test_our_own_kernels_round_less_than_one_long_chain():
     assert roundings_of([3, 4], "cpu") == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worst", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @each_length

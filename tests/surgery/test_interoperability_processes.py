@@ -136,6 +136,7 @@ def test_distributed_data_parallel_averages_the_merged_gradients(results, way):
         torch.testing.assert_close(got, value, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_modality_that_one_process_lacks(results):
     """Its private layer gets the average over all processes, zero where it is not there, as with Tensor.backward."""
     assert_equal(results[0]["lacking"], results[1]["lacking"])

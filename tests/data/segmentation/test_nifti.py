@@ -112,6 +112,7 @@ def test_files_of_another_kind(tmp_path, content):
     assert f"{path}: cannot be read" in error_of(load_case, Case("a", {"t1": path}), None)
 
 
+@pytest.mark.slow  # half a second each, to collect the garbage of a process with all of torch in it
 # nibabel warns of what it then cannot read, and leaves files open
 @pytest.mark.filterwarnings("ignore:PAR/REC version", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("ending", [".par", ".rec", ".head", ".mgh", ".gii", ".img"])
