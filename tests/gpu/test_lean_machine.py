@@ -38,7 +38,7 @@ def test_every_module_that_a_stage_runs_loads():
 
 
 def test_the_tests_of_the_gpu_are_collected():
-    files = sorted((ROOT / "tests" / "gpu").glob("test_*.py"))
+    files = sorted((ROOT / "tests" / "gpu").glob("test_gpu_*.py"))
     done = lean("pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert all(f"{path.name}::" in done.stdout for path in files)
