@@ -73,7 +73,8 @@ class TrainConfig:
     patience: int | None = None
     """Stop when so many validations in a row were no better than the best before them; by default after --epochs."""
     deterministic: bool = False
-    """On a GPU: the same bits in every run, slower; what has no such way there is an error. A CPU always does so."""
+    """On a GPU: the same bits in every run on the same machine, slower; what has no such way there is an error. A CPU
+    always gives them."""
     device: str = "auto"
     """auto: a GPU if there is one. Or cpu, cuda, cuda:1, ..."""
     resume: bool = False

@@ -94,7 +94,7 @@ class MLA:
         return Report(stacked.detach(), gram, gram.new_ones(1))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """A copy of the projector, {"projector": [d, d]}, from which training goes on bit for bit."""
+        """A copy of the projector, {"projector": [d, d]}, from which training goes on as if it had not stopped."""
         return {"projector": self.projector.clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -43,7 +43,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
         operation = str(error).split(NO_SUCH_WAY)[0].strip()
         raise UserError(
             f"--deterministic: {operation} has no deterministic way on this device; "
-            "leave --deterministic out, or give --device cpu, where everything is the same bits"
+            "leave --deterministic out, or give --device cpu, where a machine always gives the same bits"
         ) from error
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
