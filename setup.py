@@ -15,7 +15,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
-# torch's thread pool on Linux is OpenMP's; elsewhere the kernels run on one thread for now.
+# torch's thread pool on Linux is OpenMP's; elsewhere the kernels run on one thread.
 THREADS = ["-fopenmp"] if sys.platform == "linux" else []
 COMPILE_FLAGS = ["-O3", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unused-parameter", "-fvisibility=hidden", *THREADS]
 CUDA_FLAGS = ["-O3", "-lineinfo", "-Xcompiler=-Wall"]
@@ -43,7 +43,7 @@ def why_no_cpp() -> str | None:
 
 
 def find_toolkit() -> Path | None:
-    """The folder of a CUDA toolkit that has nvcc and its headers; torch is told of it too.
+    """Returns the folder of a CUDA toolkit that has nvcc and its headers; torch is told of it too.
 
     torch by itself takes the folder above the nvcc that it finds, which may be a script elsewhere.
     """
@@ -76,12 +76,12 @@ def why_no_cuda() -> str | None:
 
 
 def nvcc(toolkit: Path, option: str) -> str:
-    """What the toolkit's nvcc prints, called with one option."""
+    """Returns what the toolkit's nvcc prints, called with one option."""
     return subprocess.run([toolkit / "bin" / "nvcc", option], capture_output=True, text=True, check=True).stdout
 
 
 def archs() -> str:
-    """The GPUs to build for where nobody says which, and there is none to ask."""
+    """Returns the GPUs to build for where nobody says which, and there is none to ask."""
     toolkit = find_toolkit()
     assert toolkit is not None, "why_no_cuda has found it"
     return "8.0;9.0;10.0+PTX" if "compute_100" in nvcc(toolkit, "--list-gpu-arch") else "8.0;9.0+PTX"

@@ -48,7 +48,7 @@ class Part(NamedTuple):
 
 
 def surgeries(quick: bool) -> list[dict]:
-    """The surgery alone, on every case of the registry."""
+    """Measures the surgery alone, on every case of the registry."""
     cases = [CASES[name] for name in QUICK_CASES] if quick else list(CASES.values())
     for dtype in SUFFIXES:
         warm_up(Case("small-0.3M", LAYOUTS["small-0.3M"], 7, dtype))
@@ -61,41 +61,41 @@ def surgeries(quick: bool) -> list[dict]:
 
 
 def steps(quick: bool) -> list[dict]:
-    """A whole training step on the U-Net."""
+    """Measures a whole training step on the U-Net."""
     return _each("whole step", measure_step, QUICK_STEPS if quick else STEPS)
 
 
 def norms(quick: bool) -> list[dict]:
-    """GroupNorm + ReLU at the shapes of the U-Net."""
+    """Measures GroupNorm + ReLU at the shapes of the U-Net."""
     with tqdm(total=len(list(norm.cases())), unit="case", desc="norm") as bar:
         return norm.measure_norm(1 if quick else ROUNDS, partial(bar.update, 1))
 
 
 def owms(quick: bool) -> list[dict]:
-    """The update of MLA's projector."""
+    """Measures the update of MLA's projector."""
     with tqdm(total=len(owm.cases()), unit="case", desc="owm") as bar:
         return owm.measure_owm(1 if quick else ROUNDS, partial(bar.update, 1))
 
 
 def evaluations(quick: bool) -> list[dict]:
-    """Evaluation with all subsets of the modalities."""
+    """Measures the evaluation with all subsets of the modalities."""
     from bench.measure.evaluation import measure_evaluation  # brings MONAI, which a machine with a GPU may lack
 
     return _each("evaluation", measure_evaluation, QUICK_STEPS if quick else EVALUATIONS)
 
 
 def sequence_steps(quick: bool) -> list[dict]:
-    """A whole training step on the transformer of Dynamic Sharing."""
+    """Measures a whole training step on the transformer of Dynamic Sharing."""
     return _each("transformer's step", measure_sequence_step, QUICK_SEQUENCE_STEPS if quick else SEQUENCE_STEPS)
 
 
 def cggm_steps(quick: bool) -> list[dict]:
-    """What CGGM adds to a step of joint training."""
+    """Measures what CGGM adds to a step of joint training."""
     return _each("cggm", measure_cggm, QUICK_SEQUENCE_STEPS if quick else CGGM_STEPS)
 
 
 def _each(name: str, measure_one: Callable[..., list[dict]], settings: Sequence[dict]) -> list[dict]:
-    """The rows of one setting after the other, under one bar of all their rounds."""
+    """Returns the rows of one setting after the other, under one bar of all their rounds."""
     rows = []
     with tqdm(total=sum(setting["rounds"] for setting in settings), unit="round") as bar:
         for setting in settings:

@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _memory() -> dict[str, float]:
-    """The bandwidth in GB/s far beyond any cache."""
+    """Returns the bandwidth in GB/s far beyond any cache."""
     bandwidth = Bandwidth(LARGE_BUFFER)
     for _ in range(ROUNDS - 1):
         bandwidth.sample()

@@ -1,4 +1,4 @@
-"""Writing files so that each is either complete or not there at all."""
+"""Writes files so that each is either complete or not there at all."""
 
 import os
 from collections.abc import Iterator

@@ -26,7 +26,7 @@ class GradientKernels(Protocol):
 
 
 class WholeSurgery(Protocol):
-    """All of GMD in one call; a backend may have it."""
+    """The type of a function that does all of GMD in one call; a backend may have one."""
 
     def __call__(
         self,

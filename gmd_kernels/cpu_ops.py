@@ -34,7 +34,7 @@ def surgery(
     generator: torch.Generator | None,
     out: list[Tensor | None],
 ) -> tuple[list[Tensor | None], Tensor, Tensor]:
-    """All of GMD in one call, see `contract.WholeSurgery`."""
+    """Computes all of GMD in one call, see `contract.WholeSurgery`."""
     order = projection_order(len(gradients.rows), generator, "cpu", num_groups)
     assert gradients.native is not None, "dispatch sends what C++ has not read elsewhere"
     return _C.surgery_cpu(gradients.native, groups, num_groups, order, reduction == "mean", out)

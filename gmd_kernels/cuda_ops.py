@@ -18,7 +18,7 @@ DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64}
 
 
 def why_not(device: torch.device) -> str | None:
-    """What keeps the kernels from running on this GPU, one that they were not built for, for instance."""
+    """Returns what keeps the kernels from running on this GPU, one that they were not built for, for instance."""
     if device.type != "cuda":
         return f"the CUDA kernels are for gradients on a GPU, not on {device}"
     return _C.why_not_cuda(torch.cuda.current_device() if device.index is None else device.index)
@@ -46,7 +46,7 @@ def surgery(
     generator: torch.Generator | None,
     out: list[Tensor | None],
 ) -> tuple[list[Tensor | None], Tensor, Tensor]:
-    """GMD in one launch for up to 16 objectives without groups, in three otherwise, see `contract.WholeSurgery`.
+    """Computes GMD, one launch for up to 16 objectives without groups, else three, see `contract.WholeSurgery`.
 
     The kernels draw the order from the GPU's generator, anew at every replay of a captured graph. A generator on the
     CPU gives the order that it gives on the CPU; a graph keeps the one of its capture.

@@ -29,7 +29,7 @@ class _Module(GradientKernels, TensorKernels, Protocol):
     DTYPES: frozenset[torch.dtype]  # all but the reference have it
 
     def why_not(self, device: torch.device) -> str | None:
-        """Why the kernels cannot serve the device, None if they can; the reference and cpu_ops do without."""
+        """Returns why the kernels cannot serve the device, None if they can; the reference and cpu_ops do without."""
 
 
 # at first use: Triton's takes a while
@@ -64,27 +64,27 @@ class FallbackWarning(UserWarning):
 
 
 def backends() -> dict[str, Backend]:
-    """{name: Backend}: what is available on this machine, best first, and the reason for what is not."""
+    """Returns {name: Backend}: what is available on this machine, best first, and the reason for what is not."""
     return {name: kernels.find() for name, kernels in _KERNELS.items()}
 
 
 def choose(gradients: Gradients) -> GradientKernels:
-    """The module that serves these gradients."""
+    """Returns the module that serves these gradients."""
     return _choose(gradients.device, lambda name: _why_not_device(name, gradients.device) or _why_not(name, gradients))
 
 
 def choose_for_gram(gram: torch.Tensor) -> GradientKernels:
-    """The module that serves this Gramian."""
+    """Returns the module that serves this Gramian."""
     return _choose(gram.device, lambda name: _why_not_device(name, gram.device))
 
 
 def choose_for_norm(x: torch.Tensor) -> TensorKernels:
-    """The module that serves group_norm_relu of this tensor; what it warns of is for the caller of its caller."""
+    """Returns the module that serves group_norm_relu of this tensor; warnings point at the caller of its caller."""
     return _choose(x.device, lambda name: _why_not_device(name, x.device), _TENSORS, stacklevel=4)
 
 
 def choose_for_owm(projector: torch.Tensor) -> TensorKernels:
-    """The module that serves owm_update_ of this projector; what it warns of is for the caller of its caller."""
+    """Returns the module that serves owm_update_ of this projector; warnings point at the caller of its caller."""
     cpu = _KERNELS["cpu"]
     if projector.device.type == "cpu" and not os.environ.get("GMD_BACKEND") and cpu.find().available:
         return _load(cpu.module)  # as _choose would, by a way that is short beside an update of 0.1 ms
@@ -129,7 +129,7 @@ def _why_not_device(name: str, device: torch.device) -> str | None:
 
 
 def _why_not(name: str, gradients: Gradients) -> str | None:
-    """What keeps these gradients from kernels that serve their device."""
+    """Returns what keeps these gradients from kernels that serve their device."""
     if name == "reference":
         return None
     kernels = _KERNELS[name]

@@ -1,4 +1,4 @@
-"""One reading of the gradients that a user holds in lists: whether they are sound, and what there is to know of all."""
+"""Reads the gradients that a user holds in lists, once: checks them, and notes what the ops need to know of all."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -63,7 +63,7 @@ def read(rows: Rows) -> Gradients:
 
 
 def check(rows: Rows) -> Gradients:
-    """Does the same as `read`, in Python: without the C++ part, for what is unusual, and to say what is wrong."""
+    """Reads the lists in Python, as `read`: without the C++ part, for unusual gradients, and to say what is wrong."""
     check_lists(rows)
     device: torch.device | None = None
     dtypes, traced = set(), is_traced()
@@ -109,7 +109,7 @@ def _check_one(name: str, g: Tensor, first: Tensor, device: torch.device | None)
 
 
 def first_tensor(column: Iterable[Tensor | None]) -> Tensor | None:
-    """The first that is there of a parameter's gradients; None if no objective reaches it."""
+    """Returns the first that is there of a parameter's gradients; None if no objective reaches it."""
     for g in column:
         if g is not None:
             return g
@@ -121,20 +121,20 @@ def _count(rows: Rows) -> list[int]:
 
 
 def is_traced(*tensors: Tensor) -> bool:
-    """Whether torch is tracing, by torch.compile or a mode that sees every op, or has wrapped one of the tensors."""
+    """Returns whether torch is tracing (torch.compile, a mode that sees every op) or has wrapped one of the tensors."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
         return True
     return any(map(is_wrapped, tensors))
 
 
 def is_wrapped(g: Tensor) -> bool:
-    """Whether a tensor has no memory behind it, or something of torch's around it that has to see every op."""
+    """Returns whether a tensor has no memory behind it, or something of torch's around it that has to see every op."""
     wrapped = type(g).__torch_dispatch__ is not Tensor.__torch_dispatch__
     return wrapped or g.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(g)
 
 
 def tell_of(g: object) -> str:
-    """A tensor's shape, type, device and layout, for messages; the name of the type for anything else."""
+    """Returns a tensor's shape, type, device and layout, for messages; the name of the type for anything else."""
     if not isinstance(g, Tensor):
         return type(g).__name__
     return f"{list(g.shape)} {g.dtype} on {g.device}, {str(g.layout).removeprefix('torch.')}"

@@ -53,7 +53,7 @@ def group_norm_relu(
 
 
 def _default_rows(x: Tensor, weight: Tensor) -> Tensor:
-    """[n] int64: the only row of the table for every sample, or row i for sample i."""
+    """Returns [n] int64: the only row of the table for every sample, or row i for sample i."""
     make = torch.zeros if len(weight) == 1 else torch.arange
     return make(len(x), dtype=torch.int64, device=x.device)
 

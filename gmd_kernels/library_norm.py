@@ -25,13 +25,13 @@ _library.define(
 
 
 def refuse_twice() -> None:
-    """In a backward pass: gradients of ours have no graph, which nobody may take for gradients of zero."""
+    """Raises an error when a gradient is differentiated again: ours have no graph, which would pass for zeros."""
     if torch.is_grad_enabled():
         raise RuntimeError("group_norm_relu: differentiable once, expected a backward pass without create_graph=True")
 
 
 def refuse_derivatives(*tensors: Tensor) -> None:
-    """Of other ways than torch.autograd's. In forward mode a tangent would get lost: a derivative of zero, it seems."""
+    """Raises an error in forward mode and torch.func, where a lost tangent would pass for a derivative of zero."""
     if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
         raise NotImplementedError(
             "group_norm_relu: differentiable in backward passes alone, expected no tangents"
@@ -89,7 +89,7 @@ def _fake_group_norm_relu_backward(
 
 
 class Context(Protocol):
-    """What torch hands from the forward to the backward pass."""
+    """What torch hands from the forward pass to the backward pass."""
 
     needs_input_grad: tuple[bool, ...]
 

@@ -73,7 +73,7 @@ def check_backward(
 
 
 def statistics_type(x: Tensor) -> torch.dtype:
-    """The type of means and of the arithmetic: float64 for float64, else float32."""
+    """Returns the type of means and of the arithmetic: float64 for float64, else float32."""
     return torch.float64 if x.dtype is torch.float64 else torch.float32
 
 

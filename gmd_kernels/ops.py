@@ -12,7 +12,7 @@ from gmd_kernels.results import check_out
 
 
 def gram(grads: Rows, groups: Sequence[int] | None = None) -> Tensor:
-    """Inner products of the objectives' gradients, G[i, j] = sum over parameters of <g_i, g_j>; reads T·N elements.
+    """Computes the Gramian of the objectives' gradients, G[i, j] = <g_i, g_j> over all parameters; reads T·N elements.
 
     Args:
         grads: T sequences of P tensors or `None`s, as `torch.autograd.grad(..., allow_unused=True)` returns them; any
@@ -33,7 +33,7 @@ def gram(grads: Rows, groups: Sequence[int] | None = None) -> Tensor:
 
 
 def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
-    """Coefficients of the projected gradients (PCGrad, Yu et al., NeurIPS 2020, algorithm 1), from the Gramian alone.
+    """Finds the projected gradients' weights from the Gramian alone (PCGrad, Yu et al., NeurIPS 2020, algorithm 1).
 
     Args:
         gram: [..., T, T] float64.
@@ -55,13 +55,13 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
 
 
 def project(gram: Tensor, order: Tensor) -> Tensor:
-    """`pcgrad_weights` without its checks."""
+    """Does what `pcgrad_weights` does, without its checks."""
     kernels: GradientKernels = library if is_traced(gram, order) else dispatch.choose_for_gram(gram)
     return kernels.pcgrad_weights(gram, order)
 
 
 def combine(grads: Rows, weights: Tensor, out: Sequence[Tensor | None] | None = None) -> list[Tensor | None]:
-    """Weighted sum of the objectives' gradients, out[p] = sum_k weights[k] * grads[k][p]; reads T·N elements, writes N.
+    """Combines the objectives' gradients, out[p] = sum_k weights[k] * grads[k][p]; reads T·N elements, writes N.
 
     Args:
         grads: as for `gram`.
@@ -83,5 +83,5 @@ def combine(grads: Rows, weights: Tensor, out: Sequence[Tensor | None] | None = 
 
 
 def backend_for(gradients: Gradients) -> GradientKernels:
-    """The kernels that the pipeline calls: torch's own ops while torch traces, the chosen backend otherwise."""
+    """Returns the kernels that the pipeline calls: torch's own ops while torch traces, the chosen backend otherwise."""
     return library if gradients.traced else dispatch.choose(gradients)

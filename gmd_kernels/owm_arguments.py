@@ -60,7 +60,7 @@ def check_memory(projector: Tensor, weight_grad: Tensor, mean_input: Tensor) -> 
 
 
 def _bounds(tensor: Tensor) -> tuple[int, int]:
-    """A tensor's first address, and the one behind its last element."""
+    """Returns a tensor's first address, and the one behind its last element."""
     if tensor.is_contiguous():
         begin = tensor.data_ptr()
         return begin, begin + tensor.nbytes

@@ -15,7 +15,7 @@ NOISE = 1e-12
 
 
 def ridge(matrix: Tensor) -> Tensor:
-    """What to add to the diagonal of matrices [..., T, T] with a diagonal of about one, as [..., 1, 1].
+    """Returns what to add to the diagonal of matrices [..., T, T] with a diagonal of about one, as [..., 1, 1].
 
     It is NOISE, unless the matrix is indefinite beyond that: the Gramian then came out of float32 products, whose
     rounding (at most 4e-6, docs/numerics.md) has to be outweighed. A Cholesky factorisation that succeeds tells it.
@@ -30,7 +30,7 @@ def ridge(matrix: Tensor) -> Tensor:
 def complementarity(
     matrix: Tensor, offset: Tensor, normal: Tensor | None = None, product: float | None = None, steps: int = 22
 ) -> Tensor:
-    """The z >= 0, [..., T], that minimises 1/2 z' M z + offset' z; with `normal` under normal' z = 1.
+    """Returns the z >= 0, [..., T], that minimises 1/2 z' M z + offset' z; with `normal` under normal' z = 1.
 
     Args:
         matrix: [..., T, T] float64, M, positive semidefinite but for rounding, with entries of about one. A `ridge` is
@@ -66,7 +66,7 @@ def complementarity(
 
 
 def maximin_in_ball(gram: Tensor, offset: Tensor, radius: float, steps: int = 32) -> Tensor:
-    """The x, [..., T], that maximises min_i (offset + G x)_i under x' G x <= radius^2.
+    """Returns the x, [..., T], that maximises min_i (offset + G x)_i under x' G x <= radius^2.
 
     x = w / s for the w in the simplex that minimises 1/2 w' G w + s * offset' w, with such an s that w' G w = (radius *
     s)^2. Each step moves s to where this holds of the w it leads to, or towards it. Where w' G w is zero for some w of
@@ -101,7 +101,7 @@ def maximin_in_ball(gram: Tensor, offset: Tensor, radius: float, steps: int = 32
 def _newton_in_ball(
     matrix: Tensor, fixed: Tensor, radius: float, w: Tensor, y: Tensor, s: Tensor, mu: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the Newton step of `maximin_in_ball` leads: new w and y, [..., T, 1], and new s, [..., 1, 1].
+    """Returns where the Newton step of `maximin_in_ball` leads: new w and y, [..., T, 1], and new s, [..., 1, 1].
 
     `fixed` has the columns 1 and offset, [..., T, 2].
     """
@@ -122,7 +122,7 @@ def _newton_in_ball(
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [..., N] and eigenvectors [..., T, N] of symmetric matrices [..., T, T], in any order.
+    """Returns eigenvalues [..., N] and eigenvectors [..., T, N] of symmetric matrices [..., T, T], in any order.
 
     N is T, or T + 1 with an eigenvector of zeros. Off the CPU this is Jacobi's method, as torch.linalg.eigh waits for
     the device: twelve sweeps, in each of which every pair is rotated once, T / 2 pairs at a time.
@@ -134,7 +134,7 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _jacobi(matrix: Tensor, sweeps: int = 12) -> tuple[Tensor, Tensor]:
-    """See `eigh`: Jacobi's method, with an extra row and column of zeros where T is odd."""
+    """Does what `eigh` says by Jacobi's method, with an extra row and column of zeros where T is odd."""
     size = matrix.shape[-1]
     matrix = torch.nn.functional.pad(matrix, (0, size % 2, 0, size % 2))
     half = matrix.shape[-1] // 2
@@ -157,24 +157,24 @@ def _jacobi(matrix: Tensor, sweeps: int = 12) -> tuple[Tensor, Tensor]:
 
 
 def _factor(matrix: Tensor, ratio: Tensor) -> Tensor:
-    """The Cholesky factor of the matrix with `ratio`, [..., T, 1], added to its diagonal."""
+    """Returns the Cholesky factor of the matrix with `ratio`, [..., T, 1], added to its diagonal."""
     factor: Tensor = torch.linalg.cholesky_ex(matrix + torch.diag_embed(ratio.squeeze(-1)))[0]
     return factor
 
 
 def _solve(factor: Tensor, right: Tensor) -> Tensor:
-    """The solution x of L L' x = right, for the Cholesky factor L."""
+    """Returns the solution x of L L' x = right, for the Cholesky factor L."""
     inner = torch.linalg.solve_triangular(factor, right, upper=False)
     solution: Tensor = torch.linalg.solve_triangular(factor.mT, inner, upper=True)
     return solution
 
 
 def _step(z: Tensor, new_z: Tensor, y: Tensor, new_y: Tensor) -> Tensor:
-    """How far to go towards the new values, at most 1, so that a hundredth of each entry is left."""
+    """Returns how far to go towards the new values, at most 1, so that a hundredth of each entry is left."""
     least = torch.cat([new_z / z, new_y / y], dim=-2).amin(dim=-2, keepdim=True)
     return 0.99 / (1 - least).clamp(min=0.99)
 
 
 def _gramian(matrix: Tensor, columns: Tensor) -> Tensor:
-    """C' M C for columns C, [..., T, N]."""
+    """Returns C' M C for columns C, [..., T, N]."""
     return columns.mT @ (matrix @ columns)

@@ -16,7 +16,7 @@ CHUNK = 2**20  # elements of each gradient that are held in float64 at a time
 
 @torch.no_grad()
 def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor:
-    """-> [K, T, T] float64, symmetric to the bit; products and sums in float64.
+    """Returns [K, T, T] float64, symmetric to the bit; products and sums in float64.
 
     The order of the sums is that of torch's matrix product, which differs from one processor to another.
     """
@@ -39,7 +39,7 @@ def gram(gradients: Gradients, groups: Sequence[int], num_groups: int) -> Tensor
 
 @torch.no_grad()
 def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
-    """-> [..., T, T] float64. The rows are independent of each other: one step of all of them at a time."""
+    """Returns [..., T, T] float64. The rows are independent of each other: one step of all of them at a time."""
     weights = torch.eye(gram.shape[-1], dtype=torch.float64, device=gram.device).expand_as(gram).clone()
     for step in range(order.shape[-1]):
         j = order[..., step, None]  # [..., T, 1], whom each row meets
@@ -53,7 +53,7 @@ def pcgrad_weights(gram: Tensor, order: Tensor) -> Tensor:
 
 @torch.no_grad()
 def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
-    """-> [P]; products and sums in float64."""
+    """Returns [P]; products and sums in float64."""
     weights = weights.clone()  # a result may lie where they do
     merged = []
     for column, row, target in zip(zip(*gradients.rows, strict=True), weights, out, strict=True):

@@ -7,7 +7,7 @@ from torch import Tensor
 def group_norm_relu(
     x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, num_groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """-> y as x lies in memory, mean [n, G], rstd [n, G]. Differentiable by autograd, unlike the backward below."""
+    """Returns y in x's memory layout, mean and rstd [n, G]. Autograd can differentiate it, not the function below."""
     centred, mean, rstd = _normalize(x, weight.dtype, num_groups, eps)
     y = _affine(centred * rstd[..., None, None], weight[rows], bias[rows]).relu()
     return torch.empty_like(x).copy_(y.view(x.shape)), mean, rstd
@@ -23,7 +23,7 @@ def group_norm_relu_backward(
     rstd: Tensor,
     needs_x: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """-> dx or None, dweight [R, C], dbias [R, C]."""
+    """Returns dx or None, dweight [R, C], dbias [R, C]."""
     groups = mean.shape[1]
     normed = (_grouped(x, weight.dtype, groups) - mean[..., None, None]) * rstd[..., None, None]
     z = _affine(normed, weight[rows], bias[rows])
@@ -48,19 +48,19 @@ def _normalize(x: Tensor, dtype: torch.dtype, num_groups: int, eps: float) -> tu
 
 
 def _grouped(x: Tensor, dtype: torch.dtype, num_groups: int) -> Tensor:
-    """[n, C, *spatial] -> [n, G, C / G, voxels]"""
+    """Returns x, [n, C, *spatial], in the type as [n, G, C / G, voxels]."""
     n, channels = x.shape[:2]
     return x.to(dtype).reshape(n, num_groups, channels // num_groups, x.shape[2:].numel())
 
 
 def _affine(normed: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """normed [n, G, C / G, voxels], the samples' own weight and bias [n, C]"""
+    """Returns normed [n, G, C / G, voxels] times the samples' own weight [n, C], plus their bias [n, C]."""
     of_channel = *normed.shape[:3], 1
     return normed * weight.view(of_channel) + bias.view(of_channel)
 
 
 def _add_rows(terms: Tensor, rows: Tensor, num_rows: int) -> Tensor:
-    """[n, G, C / G, voxels] -> [R, C], the sum over voxels and over the samples of each row."""
+    """Returns the sums of terms [n, G, C / G, voxels] over voxels and over the samples of each row, [R, C]."""
     of_samples = terms.sum(dim=-1, dtype=torch.float64).flatten(1)
     theirs = rows == torch.arange(num_rows, device=rows.device)[:, None]  # [R, n]
     # index_add would take another order every time on a GPU

@@ -6,7 +6,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def owm_update_(projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
-    """See gmd_kernels.owm_update_; nothing here waits for a device."""
+    """Does what gmd_kernels.owm_update_ says, without waiting for a device."""
     # copies that lie together: a library may add up strided or unaligned memory in another order
     left, h = (
         given.to(projector.dtype, copy=True, memory_format=torch.contiguous_format)

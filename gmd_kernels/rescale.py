@@ -60,7 +60,7 @@ def _read(grads: list[Tensor | None]) -> tuple[Gradients, list[Tensor | None]]:
 
 
 def _factors(scale: float | Sequence[float] | Tensor, num_params: int, device: torch.device) -> Tensor:
-    """The factors of the parameters, [P] float64 on the device."""
+    """Returns the factors of the parameters, [P] float64 on the device."""
     factors = torch.as_tensor(scale, dtype=torch.float64, device=None if isinstance(scale, Tensor) else "cpu")
     factors = upload(factors.contiguous(), device) if factors.device.type == "cpu" else factors.to(device)
     if tuple(factors.shape) not in {(), (num_params,)}:

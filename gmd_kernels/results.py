@@ -49,7 +49,7 @@ def _kind(g: Tensor) -> tuple[torch.Size, torch.dtype, torch.device, torch.layou
 
 
 def _is_expanded(g: Tensor) -> bool:
-    """Whether a dimension of several elements has a stride of zero."""
+    """Returns whether a dimension of several elements has a stride of zero."""
     return any(size > 1 and stride == 0 for size, stride in zip(g.shape, g.stride(), strict=True))
 
 
@@ -95,7 +95,7 @@ def _check_strides(p: int, target: Tensor, gradients: Gradients) -> None:
 
 
 def overlaps_itself(g: Tensor) -> bool:
-    """Whether elements of a tensor may share a place.
+    """Returns whether elements of a tensor may share a place.
 
     They do not if each stride, from the shortest on, steps over all that the strides before it reach.
     """
@@ -108,7 +108,7 @@ def overlaps_itself(g: Tensor) -> bool:
 
 
 def _spans(gradients: Gradients) -> Tensor:
-    """The spans of the gradients, [tensors, 3] int64: first address, address behind the last element, parameter."""
+    """Returns the gradients' spans, [tensors, 3] int64: first address, address behind the last element, parameter."""
     if _C is not None and gradients.native is not None and not gradients.native.copied:
         return _C.spans(gradients.native)
     found = [span(g, p) for row in gradients.rows for p, g in enumerate(row) if g is not None and g.numel()]
@@ -116,6 +116,6 @@ def _spans(gradients: Gradients) -> Tensor:
 
 
 def span(g: Tensor, p: int) -> tuple[int, int, int]:
-    """First address of a tensor, the address behind its last element, and the number that was given with it."""
+    """Returns a tensor's first address, the address behind its last element, and the number given with it."""
     elements = 1 + sum((size - 1) * stride for size, stride in zip(g.shape, g.stride(), strict=True))
     return g.data_ptr(), g.data_ptr() + elements * g.element_size(), p

@@ -144,7 +144,7 @@ def _in_steps(
 
 
 def _weights(weighting: Weighting, groups: Sequence[int] | None, gram: Tensor) -> tuple[Tensor, Tensor]:
-    """The weighting's weights, [T] or [K, T], and the same for each parameter, [T] or [P, T]."""
+    """Returns the weighting's weights, [T] or [K, T], and the same for each parameter, [T] or [P, T]."""
     if gram.ndim == 2 or _is_batched(weighting):
         weights = weighting(gram)
     else:
@@ -153,7 +153,7 @@ def _weights(weighting: Weighting, groups: Sequence[int] | None, gram: Tensor) -
 
 
 def _is_batched(weighting: Weighting) -> bool:
-    """Whether a weighting takes [K, T, T]; of a `functools.partial`, its function tells."""
+    """Returns whether a weighting takes [K, T, T]; of a `functools.partial`, its function tells."""
     batched: bool = getattr(getattr(weighting, "func", weighting), "batched", False)
     return batched
 
@@ -166,7 +166,7 @@ def _gmd_weights(
     generator: torch.Generator | None,
     gram: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """GMD's weights for shared parameters, [T] or [K, T], and those for each parameter, [T] or [P, T]."""
+    """Returns GMD's weights for shared parameters, [T] or [K, T], and those for each parameter, [T] or [P, T]."""
     total = pcgrad(gram, generator)
     weights = total / gram.shape[-1] if reduction == "mean" else total
     of_shared, of_private = weights, total
@@ -180,7 +180,7 @@ def _gmd_weights(
 
 
 def _reached_by_all(gradients: Gradients) -> Tensor | None:
-    """[P] bool on the CPU: which parameters all of the given gradients reach; None if that is every parameter."""
+    """Returns [P] bool on the CPU: which parameters all given gradients reach; None if that is every parameter."""
     shared = [count == len(gradients.rows) for count in gradients.reached]
     return None if all(shared) else torch.tensor(shared, device="cpu")
 

@@ -72,7 +72,7 @@ def pcgrad(gram: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
 @batched
 def mgda(gram: Tensor) -> Tensor:
-    """The convex combination of the gradients that is shortest (MGDA, Désidéri, C. R. Math., 2012).
+    """Weighs the gradients for their shortest convex combination (MGDA, Désidéri, C. R. Math., 2012).
 
     w minimises w' G w over the simplex, then (G w)_i >= w' G w for every i: no objective gets worse, and where the
     common gradient is zero none can get better without another getting worse. A gradient of zero takes no part, or
@@ -93,7 +93,7 @@ def mgda(gram: Tensor) -> Tensor:
 
 @batched
 def cagrad(gram: Tensor, c: float = 0.4) -> Tensor:
-    """The direction near the mean gradient that serves the worst-off objective best (CAGrad, Liu et al., NeurIPS 2021).
+    """Seeks the direction near the mean gradient that is best for the worst-off (CAGrad, Liu et al., NeurIPS 2021).
 
     d = J' weights maximises min_i <g_i, d> under |d - g_0| <= c |g_0|, g_0 being the mean of the gradients. The paper's
     formula, weights = 1/T + c |g_0| w / |J' w| for a w in the simplex, is undefined where J' w = 0 (a Pareto-stationary
@@ -121,7 +121,7 @@ def cagrad(gram: Tensor, c: float = 0.4) -> Tensor:
 
 @batched
 def nash_mtl(gram: Tensor) -> Tensor:
-    """The Nash bargaining solution, to which every objective contributes alike (Nash-MTL, Navon et al., ICML 2022).
+    """Finds the Nash bargaining solution, to which all objectives contribute alike (Nash-MTL, Navon et al., ICML 2022).
 
     The weights solve weights_i (G weights)_i = 1: weights > 0, every objective gets better, and |J' weights|^2 = T
     whatever the lengths of the gradients, the learning rate has to be chosen for that. There is no solution at a
@@ -140,7 +140,7 @@ def nash_mtl(gram: Tensor) -> Tensor:
 
 @batched
 def imtl_g(gram: Tensor) -> Tensor:
-    """The combination with the same projection on every gradient's direction (IMTL-G, Liu et al., ICLR 2021).
+    """Finds the combination with the same projection on every gradient's direction (IMTL-G, Liu et al., ICLR 2021).
 
     (G weights)_i / |g_i| is the same for every i, and the weights sum to one; some may be negative. Where the
     gradients are linearly dependent it is the same in the sense of least squares over the unit gradients (TorchJD: over
@@ -163,7 +163,7 @@ def imtl_g(gram: Tensor) -> Tensor:
 
 @batched
 def aligned_mtl(gram: Tensor, preference: Tensor | None = None) -> Tensor:
-    """The gradients made orthogonal and of one length, the least that keeps them stable (Senushkin et al., CVPR 2023).
+    """Makes the gradients orthogonal and of one length, their least singular value (Senushkin et al., CVPR 2023).
 
     weights = s V diag(values)^-1/2 V' preference for G = V diag(values) V', s the root of the least value; values that
     are zero but for rounding are left out.
@@ -187,7 +187,7 @@ def aligned_mtl(gram: Tensor, preference: Tensor | None = None) -> Tensor:
 
 @batched
 def upgrad(gram: Tensor, preference: Tensor | None = None) -> Tensor:
-    """The mean of the gradients, each projected to where none gets worse (UPGrad, Quinton and Rey, 2024).
+    """Averages the gradients, each projected to where no objective gets worse (UPGrad, Quinton and Rey, 2024).
 
     weights = sum_i preference_i v_i, v_i minimising v' G v under v >= e_i: J' v_i is the vector nearest to g_i with
     <g_j, .> >= 0 for every j. Thus G weights >= 0, and weights = preference where no two gradients conflict.
@@ -207,7 +207,7 @@ def upgrad(gram: Tensor, preference: Tensor | None = None) -> Tensor:
 
 @batched
 def dualproj(gram: Tensor, preference: Tensor | None = None) -> Tensor:
-    """The mean of the gradients, projected to where none gets worse (Lopez-Paz and Ranzato, NeurIPS 2017).
+    """Projects the mean gradient to where no objective gets worse (Lopez-Paz and Ranzato, NeurIPS 2017).
 
     weights minimise v' G v under v >= preference: J' weights is the vector nearest to J' preference with
     <g_j, .> >= 0 for every j. Thus G weights >= 0. The problem is that of gradient episodic memory.
@@ -276,7 +276,7 @@ def _check_averages(cosines: Tensor, gram: Tensor) -> None:
 
 
 def _amount(length: Tensor, cosine: Tensor, target: Tensor) -> Tensor:
-    """How much of a unit vector to add to a vector of this length so that their cosine becomes the target."""
+    """Returns how much of a unit vector to add to a vector of this length so that their cosine becomes the target."""
     sine, target_sine = (1 - cosine * cosine).sqrt(), (1 - target * target).clamp(min=0).sqrt()
     return length * (target * sine - cosine * target_sine) / target_sine.clamp(min=1e-8)
 
@@ -303,14 +303,14 @@ def _preference(preference: Tensor | None, gram: Tensor) -> Tensor:
 
 
 def _finite(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """The Gramians, zeros for one with a NaN or Inf, and [..., 1] to add to the weights: 0, or NaN for such a one."""
+    """Returns the Gramians, zeros for one with a NaN or Inf, and what to add to weights, [..., 1]: 0, or NaN there."""
     check_gram(gram)
     undefined = (gram.detach() * 0).sum(dim=(-2, -1))[..., None]
     return torch.where(undefined[..., None] == 0, gram.detach(), 0.0), undefined
 
 
 def _cosines(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[..., T, T] Gramians of the unit gradients, [..., T] lengths, and what `_finite` adds to the weights.
+    """Returns [..., T, T] Gramians of the unit gradients, [..., T] lengths, and what `_finite` adds to the weights.
 
     A gradient of zero counts as orthogonal to all others.
     """
@@ -322,11 +322,11 @@ def _cosines(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _is_not_noise(values: Tensor) -> Tensor:
-    """Which eigenvalues of a Gramian, [..., N], are there but for rounding; a negative one tells how large that is."""
+    """Returns which eigenvalues of a Gramian, [..., N], are more than rounding, whose size a negative one tells."""
     least = torch.maximum(NOISE * values.amax(dim=-1, keepdim=True), -10 * values.amin(dim=-1, keepdim=True))
     return (values > least) & (values > 0)
 
 
 def _per_length(shares: Tensor, lengths: Tensor) -> Tensor:
-    """Weights of the gradients from those of the unit gradients; zero for a gradient of zero."""
+    """Returns weights of the gradients from those of the unit gradients; zero for a gradient of zero."""
     return torch.where(lengths > 0, shares / lengths, 0.0)

@@ -1,4 +1,4 @@
-"""`python -m gpu.build FOLDER`: gmd_kernels with its CUDA part, into build/gpu/lib; FOLDER/built gets the module alone.
+"""`python -m gpu.build FOLDER`: builds gmd_kernels with CUDA in build/gpu/lib; FOLDER/built gets the module alone.
 
 A module that was built before is used instead where it lies in built/ of the project, fits the sources, and loads: copy
 FOLDER/built there before the next run, and that run saves a minute. The folder within built/ is named after all that

@@ -1,4 +1,4 @@
-"""Every kernel of the CUDA backend, and of the norm, a few times in odd sizes: what the sanitizers look at.
+"""Runs every kernel of the CUDA backend, and of the norm, a few times in odd sizes, for the sanitizers to look at.
 
 `python -m gpu.every_kernel --few` takes a few numbers of objectives only: a sanitizer slows all down a hundred times.
 """

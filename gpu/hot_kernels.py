@@ -1,4 +1,4 @@
-"""gram, combine, surgery and the norm at the sizes that count, a few launches each: what ncu looks at."""
+"""Launches gram, combine, surgery and the norm a few times each at the sizes that count, for ncu to look at."""
 
 import torch
 

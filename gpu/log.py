@@ -1,4 +1,4 @@
-"""What the stages print goes to the screen, and line by line into a file: it is there if the machine is taken away."""
+"""Copies what the stages print to the screen and, line by line, into a file, kept if the machine is taken away."""
 
 import sys
 from collections import deque
@@ -10,7 +10,7 @@ MOST_AT_THE_END = 500  # lines of a longer one, for its end is where it says wha
 
 
 class Log:
-    """What is printed goes to a file too, behind what that file holds already."""
+    """Copies what is printed to a file, behind what that file holds already."""
 
     def __init__(self, path: Path):
         self._file: BinaryIO = path.open("ab")

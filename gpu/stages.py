@@ -1,4 +1,4 @@
-"""Commands one after the other, all of them logged: each has a time limit, and one that fails stops what needs it."""
+"""Runs commands one after the other and logs them: each has a time limit, and a failure stops what needs it."""
 
 import os
 import signal

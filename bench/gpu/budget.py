@@ -7,7 +7,7 @@ from gpu.stages import ENDS
 
 
 def deadline(usual: float, reserve: float) -> float:
-    """Returns when nothing new may be begun any more, on the clock of `time.monotonic`.
+    """Returns the time from which nothing new may be begun, on the clock of `time.monotonic`.
 
     Args:
         usual: seconds from now, where nobody has set an end.

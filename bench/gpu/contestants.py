@@ -119,7 +119,7 @@ def through(backend: str | None, call: Callable) -> Callable:
 def _surgery_error(result: gk.Surgery, grads: Gradients, exact: list[Tensor]) -> float:
     """Returns the larger of two errors: what is timed draws its order itself, so it is held against its own weights.
 
-    And once more the surgery is done in a given order, and held against float64.
+    The other error is that of a surgery in a given order, held against float64.
     """
     own = oracle.exact_merge(grads, oracle.rows_for(grads, len(grads) * result.weights))
     given = gk.surgery(grads, generator=_generator())

@@ -1,4 +1,4 @@
-"""A case on a GPU: values first, then memory, then the time of the device and of the host."""
+"""Measures a case on a GPU: values first, then memory, then the time of the device and of the host."""
 
 import warnings
 from collections.abc import Callable, Sequence

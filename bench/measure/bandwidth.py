@@ -14,7 +14,7 @@ ROW = 4096  # floats: one row of the matrix that `torch.mv` reads
 
 
 class Bandwidth:
-    """GB/s of reading and of copying in one buffer, medians as everything else here; the first sample is taken here.
+    """Measures GB/s of reading and of copying in one buffer, as medians; making one takes the first sample.
 
     A floor is only as good as the code that finds it, so each is that of the fastest of several: torch, numpy, and our
     own kernels given one gradient. Reading: `torch.sum`, `torch.dot` of the two halves, `torch.mv` with a vector that
@@ -51,12 +51,12 @@ class Bandwidth:
             self._copy_seconds.append(list(map(seconds, copies)))
 
     def of_the_fastest(self) -> dict[str, float]:
-        """`read_GBps` and `copy_GBps` from all samples so far: the median of each code, and the best of these."""
+        """Returns `read_GBps` and `copy_GBps` from all samples so far: the best of each code's median."""
         gigabytes = 4e-9 * self._matrix.numel()
         taken = {"read_GBps": self._read_seconds, "copy_GBps": self._copy_seconds}
         return {name: gigabytes / np.median(samples, axis=0).min() for name, samples in taken.items()}
 
 
 def floor_ms(work: Work, num_bytes: int, read_gbps: float, copy_gbps: float) -> float:
-    """The time that `work` takes at the measured bandwidths, `num_bytes` being those of N elements."""
+    """Returns the time that `work` takes at the measured bandwidths, `num_bytes` being those of N elements."""
     return 1e-6 * num_bytes * (work.reads / read_gbps + 2 * work.copies / copy_gbps)

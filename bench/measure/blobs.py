@@ -13,7 +13,7 @@ RADII = (0.5, 0.35, 0.2)  # of the regions around their common centre, where the
 
 
 def make_case(size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """[M, 1, X, Y, Z] scans, zero outside a ball, and [1, R, X, Y, Z] regions, each within the one before."""
+    """Returns [M, 1, X, Y, Z] scans, zero outside a ball, and [1, R, X, Y, Z] regions, each within the one before."""
     generator = torch.Generator().manual_seed(seed)
     axis = torch.linspace(-1, 1, size)
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))
@@ -30,6 +30,6 @@ def make_case(size: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _smooth(size: int, generator: torch.Generator) -> Tensor:
-    """[X, Y, Z] noise of standard deviation near 1 that changes over an eighth of the volume."""
+    """Returns [X, Y, Z] noise of standard deviation near 1 that changes over an eighth of the volume."""
     coarse = torch.randn(1, 1, 8, 8, 8, generator=generator)
     return F.interpolate(coarse, size=(size,) * 3, mode="trilinear", align_corners=True)[0, 0]

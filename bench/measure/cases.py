@@ -36,17 +36,17 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As in transformer-5.6M-T15-bf16; float32 has no suffix."""
+        """Returns a name such as transformer-5.6M-T15-bf16; float32 has no suffix."""
         return f"{self.layout}-T{self.num_objectives}{SUFFIXES[self.dtype]}"
 
     @property
     def num_elements(self) -> int:
-        """N, in all parameters together."""
+        """Returns N, the number of elements in all parameters together."""
         return sum(prod(shape) for shape in self.shapes)
 
     @property
     def num_bytes(self) -> int:
-        """Of one objective's gradients."""
+        """Returns the bytes of one objective's gradients."""
         return self.num_elements * self.dtype.itemsize
 
     def gradients(self, device: str = "cpu") -> Gradients:
@@ -58,12 +58,12 @@ class Case:
         return [list(row) for row in zip(*columns, strict=True)]
 
     def reaches(self, k: int, p: int) -> bool:
-        """Whether objective k depends on parameter p: some small tensors are private to half of the objectives."""
+        """Returns whether objective k reaches parameter p: some small tensors are private to half of the objectives."""
         private = len(self.shapes[p]) == 1 and p % 9 == 1
         return not private or (k + p) % 2 == 0
 
     def _column(self, p: int, mixture: Tensor, generator: torch.Generator) -> list[Tensor | None]:
-        """The gradients of parameter p, on a scale of its own between 1e-4 and 1e-2."""
+        """Returns the gradients of parameter p, on a scale of its own between 1e-4 and 1e-2."""
         shape, numel = self.shapes[p], prod(self.shapes[p])
         scale = 10 ** (2 * torch.rand(1, generator=generator, device=generator.device) - 4)
         directions = _normal(generator, SHARED_DIRECTIONS, numel)
@@ -77,7 +77,7 @@ def _normal(generator: torch.Generator, *shape: int) -> Tensor:
 
 
 def unet_shapes(base: float) -> Shapes:
-    """74 tensors of a 3-D U-Net with base..16 base channels on its five levels: convolutions outweigh everything."""
+    """Returns 74 shapes of a 3-D U-Net with base..16 base channels on five levels: convolutions outweigh all else."""
     channels = [round(base * 2**level) for level in range(5)]
     down = list(pairwise([1, *channels]))
     up = [(fine + coarse, fine) for fine, coarse in reversed(list(pairwise(channels)))]
@@ -87,7 +87,7 @@ def unet_shapes(base: float) -> Shapes:
 
 
 def transformer_shapes(width: int) -> Shapes:
-    """182 tensors of a transformer encoder with 15 layers and a small head."""
+    """Returns the shapes of 182 tensors of a transformer encoder with 15 layers and a small head."""
     attention = ((3 * width, width), (3 * width,), (width, width), (width,))
     mlp = ((4 * width, width), (4 * width,), (width, 4 * width), (width,))
     norms = ((width,),) * 4
@@ -95,12 +95,12 @@ def transformer_shapes(width: int) -> Shapes:
 
 
 def small_shapes(width: int) -> Shapes:
-    """120 tensors of an MLP with 30 residual blocks, a linear layer and a norm each: overheads outweigh everything."""
+    """Returns 120 shapes of an MLP of 30 residual blocks (a linear layer, a norm): overheads outweigh all else."""
     return ((width, width), (width,), (width,), (width,)) * SMALL_BLOCKS
 
 
 def _closest(shapes_of: Callable[[Width], Shapes], widths: Iterable[Width], target: int) -> Shapes:
-    """The shapes whose number of elements comes closest to `target`."""
+    """Returns the shapes whose number of elements comes closest to `target`."""
     candidates = (shapes_of(width) for width in widths)
     return min(candidates, key=lambda shapes: abs(sum(map(prod, shapes)) - target))
 

@@ -64,13 +64,13 @@ class Step:
         return report
 
     def held_megabytes(self) -> float:
-        """The MB that stay between steps beyond joint's: the classifiers, their optimizer's state, the balance's."""
+        """Returns the MB held between steps beyond joint's: classifiers, their optimizer's state, the balance's."""
         state: dict[str, object] = self.surgeon.state_dict() if isinstance(self.surgeon, CGGM) else {}
         return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state)) / 1e6
 
 
 def _tensors(state: object) -> Iterator[Tensor]:
-    """All tensors in nested dicts and lists."""
+    """Yields all tensors in nested dicts and lists."""
     if isinstance(state, Tensor):
         yield state
     elif isinstance(state, dict | list):
@@ -79,7 +79,7 @@ def _tensors(state: object) -> Iterator[Tensor]:
 
 
 def measure_cggm(width: int, layers: int, rounds: int, on_round: Callable[[], object]) -> list[dict]:
-    """A row for each way and phase ("total" among them).
+    """Returns a row for each way and phase ("total" among them).
 
     There are errors instead of times if a way's gradients are not joint's, modulated.
     """
@@ -95,7 +95,7 @@ def measure_cggm(width: int, layers: int, rounds: int, on_round: Callable[[], ob
 
 
 def _timed(row: dict, extra: float, times: Mapping[str, Mapping[str, dict[str, float]]]) -> Iterator[dict]:
-    """A way's row once more for each phase, with its times beside joint's."""
+    """Yields a way's row once more for each phase, with its times beside joint's."""
     joint = times[JOINT]
     for phase, taken in times[row["contestant"]].items():
         overhead = taken["median_ms"] / joint[phase]["median_ms"] - 1
@@ -103,7 +103,7 @@ def _timed(row: dict, extra: float, times: Mapping[str, Mapping[str, dict[str, f
 
 
 def _described(step: Step, report: Report, joint: Step) -> dict:
-    """The columns of a way that do not change from step to step, and whether its gradients are right."""
+    """Returns the columns of a way that do not change from step to step, and whether its gradients are right."""
     distance = modulation_error(step, report, joint)
     wrong = not distance <= TOLERANCE  # NaN is wrong too
     return {
@@ -121,7 +121,7 @@ def _described(step: Step, report: Report, joint: Step) -> dict:
 
 
 def modulation_error(step: Step, report: Report, joint: Step) -> float:
-    """How far a way's gradients are from joint's, modulated, after a step of each.
+    """Returns how far a way's gradients are from joint's, modulated, after a step of each.
 
     It is the largest, over the modalities, of |g - factor * joint's g| / |factor * joint's g|, where g is the gradient
     of the modality's encoder. The loss on the direction reaches the encoders too, by as much as it is weighed: with
@@ -136,7 +136,7 @@ def modulation_error(step: Step, report: Report, joint: Step) -> float:
 
 
 def _gradient(module: nn.Module) -> Tensor:
-    """The gradients of all parameters of a module that has had a backward pass: [N]."""
+    """Returns the gradients of all parameters of a module that has had a backward pass: [N]."""
     gradients = []
     for param in module.parameters():
         assert param.grad is not None

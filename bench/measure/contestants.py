@@ -17,7 +17,7 @@ from bench.measure.peers import TorchJD, libmtl, peer_order, plain_mean, publish
 # Ours. "(in place)" writes over objective 0's gradients; the others into a result that each call allocates.
 GRAM, COMBINE, COMBINE_IN_PLACE = "gram", "combine", "combine (in place)"
 OURS, OURS_IN_PLACE, REFERENCE = "surgery (ours)", "surgery (in place)", "surgery (reference)"
-# The others', from the same lists of gradients. The two stacked ones begin after half of that work is done.
+# The peers' ways, from the same lists of gradients. The two stacked ones begin after half of that work is done.
 PUBLISHED, PCGRAD, LIBMTL, TORCHJD = "published", "Pytorch-PCGrad's way", "LibMTL's way", "TorchJD"
 TORCHJD_STACKED, TORCHJD_LEAN, MEAN = "TorchJD (stacked)", "TorchJD (stacked, no concat)", "plain mean"
 
@@ -28,7 +28,7 @@ SEED = 0
 
 
 def contestants(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
-    """Everybody who takes part in a case, on the same gradients; the peers where these are float32.
+    """Returns everybody who takes part in a case, on the same gradients; the peers where these are float32.
 
     gram: [T, T] float64, the exact Gramian of `grads`
     """
@@ -55,7 +55,7 @@ def _ours(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
 
 
 def peers(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
-    """Others' ways: the published one and Pytorch-PCGrad's average shared parameters, LibMTL and TorchJD sum them.
+    """Returns the peers: GMD's published code and Pytorch-PCGrad average shared parameters, LibMTL and TorchJD sum.
 
     gram: [T, T] float64, the exact Gramian of `grads`
     """
@@ -83,7 +83,7 @@ def peers(case: Case, grads: Gradients, gram: Tensor) -> list[Contestant]:
 
 
 def works(t: int) -> tuple[Work, Work, Work]:
-    """What the Gramian of T objectives, the combination, and both must move.
+    """Returns what the Gramian of T objectives, the combination, and both must move.
 
     The combination reads its first gradient where it copies it.
     """

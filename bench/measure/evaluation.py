@@ -49,19 +49,19 @@ class Case:
 
 
 def our_evaluation(case: Case) -> Masks:
-    """Every modality through the network once; each subset is a mean of what comes out."""
+    """Runs every modality through the network once, and yields each subset's mask from a mean of the logits."""
     yield from predict_subsets(predict_modalities(case.network, case.volumes, case.size))
 
 
 def published_evaluation(case: Case) -> Masks:
-    """Every modality through the network once for each subset."""
+    """Runs every modality through the network once for each subset, and yields each subset's mask."""
     for subset, logits in published_logits(case):
         yield subset, logits > 0
 
 
 @torch.no_grad()
 def published_logits(case: Case) -> Masks:
-    """For each subset every modality through the network, as one batch, of which the absent ones are masked out."""
+    """Runs all modalities as one batch for each subset, and yields the logits with absent modalities masked out."""
     volumes = torch.stack([*case.volumes.values()])
     for subset in all_subsets(MODALITIES):
         outputs = case.published(volumes, list(range(len(MODALITIES))))
@@ -74,7 +74,7 @@ PASSES = {OURS: 4, PUBLISHED: 60}
 
 
 def measure_evaluation(width: float, size: int, rounds: int, on_round: Callable[[], object]) -> list[dict]:
-    """A row for each way; errors instead of times if the masks differ."""
+    """Returns a row for each way; errors instead of times if the masks differ."""
     case = Case(width, size)
     distance = mask_difference(our_evaluation(case), published_logits(case))
     wrong = not distance <= NEAR_ZERO  # NaN is wrong too
@@ -100,7 +100,7 @@ def measure_evaluation(width: float, size: int, rounds: int, on_round: Callable[
 
 
 def _interleaved(case: Case, rounds: int, on_round: Callable[[], object]) -> dict[str, dict[str, float]]:
-    """The times of both ways, which take turns: drift of the machine hits both alike."""
+    """Returns the times of both ways, which take turns: drift of the machine hits both alike."""
     times: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name, way in WAYS.items():
@@ -110,7 +110,7 @@ def _interleaved(case: Case, rounds: int, on_round: Callable[[], object]) -> dic
 
 
 def mask_difference(masks: Masks, logits: Masks) -> float:
-    """The largest |logit| at which a mask is not what the logit says; 0 if all are."""
+    """Returns the largest |logit| at which a mask is not what the logit says; 0 if all are."""
     largest = 0.0
     for (subset, mask), (same, expected) in zip(masks, logits, strict=True):
         if subset != same:

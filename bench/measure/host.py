@@ -19,7 +19,7 @@ LONGEST_QUERY = 20.0  # seconds
 
 
 def host_columns() -> dict[str, object]:
-    """CPU, cores, threads, instruction sets of our kernels, of torch and for bfloat16, versions, commit, date (UTC)."""
+    """Returns CPU, cores, threads, instruction sets of kernels, torch and bfloat16, versions, commit, date (UTC)."""
     return {
         "cpu": _cpu_model(),
         "cores": _cores(),
@@ -32,7 +32,7 @@ def host_columns() -> dict[str, object]:
 
 
 def gpu_columns() -> dict[str, object]:
-    """Card, its driver, versions, commit, date (UTC); of the GPU that is the current one."""
+    """Returns card, driver, versions, commit and date (UTC) for the current GPU."""
     card = torch.cuda.get_device_properties()
     return {
         "gpu": card.name,
@@ -47,7 +47,7 @@ def gpu_columns() -> dict[str, object]:
 
 
 def _driver() -> str:
-    """The version of NVIDIA's driver; "unknown" where nvidia-smi is missing, fails, or does not answer."""
+    """Returns the version of NVIDIA's driver; "unknown" where nvidia-smi is missing, fails, or does not answer."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=LONGEST_QUERY)
@@ -57,7 +57,7 @@ def _driver() -> str:
 
 
 def _software(*packages: str) -> dict[str, str]:
-    """The versions of torch and of `packages`, the commit, the date."""
+    """Returns the versions of torch and of `packages`, the commit, the date."""
     versions = {name: _version(name) for name in packages}
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
     return {"torch": torch.__version__, **versions, "commit": _commit(), "date": now}
@@ -73,7 +73,7 @@ def _version(package: str) -> str:
 
 
 def _cores() -> int:
-    """The number of cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -84,14 +84,14 @@ def _cpu_model() -> str:
 
 
 def _bfloat16() -> str:
-    """The instructions that this processor has for products of bfloat16."""
+    """Returns the instructions that this processor has for products of bfloat16."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     return next((flag for flag in ("amx_bf16", "avx512_bf16", "bf16") if flag in flags), "none")
 
 
 def _commit() -> str:
-    """Short hash, "+dirty" if a tracked file differs from it. Outside a git checkout GMD_COMMIT, or "unknown"."""
+    """Returns the short hash, "+dirty" if a tracked file differs; outside a git checkout GMD_COMMIT, or "unknown"."""
     try:
         commit = _git("rev-parse", "--short", "HEAD")
         return commit + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")

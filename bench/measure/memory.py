@@ -16,7 +16,7 @@ _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def with_peak_memory(call: Callable[[], Result]) -> tuple[Result, float | None]:
-    """The result of one call, and the MB by which this process's resident memory peaked above its level before.
+    """Returns the result of one call, and the MB by which this process's resident memory peaked above its level before.
 
     Linux keeps the peak (VmHWM) and resets it on request (/proc/self/clear_refs); the MB are None where it does not.
     """
@@ -30,7 +30,7 @@ def with_peak_memory(call: Callable[[], Result]) -> tuple[Result, float | None]:
 
 
 def allocated_peak(call: Callable[[], object]) -> float:
-    """The MB that torch has allocated at most during the call, beyond those it had before.
+    """Returns the MB that torch has allocated at most during the call, beyond those it had before.
 
     Every allocation is counted. Resident memory, as `with_peak_memory` takes it, also has what malloc keeps for later:
     megabytes that differ from call to call.

@@ -43,11 +43,11 @@ class NormCase:
 
     @property
     def side(self) -> int:
-        """Voxels along each side of the norm's own input."""
+        """Returns voxels along each side of the norm's own input."""
         return self.size >> CHANNELS.index(self.channels)
 
     def columns(self) -> dict[str, object]:
-        """What each row of the case says of it."""
+        """Returns what each row of the case says of it."""
         name = str(self.dtype).removeprefix("torch.")
         case = f"{self.batch}x{self.channels}x{self.side}^3"
         return {"case": case, "size": self.size, "C": self.channels, "batch": self.batch, "dtype": name} | {
@@ -68,13 +68,13 @@ class Arguments:
 
 
 def cases() -> Iterator[NormCase]:
-    """Every level of both sizes, of one sample and of four, in each type and layout."""
+    """Yields every level of both sizes, with one sample and with four, in each type and layout."""
     for size, channels, batch, dtype, layout in product(SIZES, CHANNELS, (1, 4), DTYPES, LAYOUTS):
         yield NormCase(size, channels, batch, dtype, layout)
 
 
 def make_arguments(case: NormCase) -> Arguments:
-    """The arguments of a case, the same at every call.
+    """Returns the arguments of a case, the same at every call.
 
     The gradient has a mean, or the terms of the statistics would hardly count.
     """
@@ -93,12 +93,12 @@ def make_arguments(case: NormCase) -> Arguments:
 
 
 def ours(given: Arguments) -> Tensor:
-    """The fused kernel, one row of the affine for each sample or one for all."""
+    """Runs the fused kernel, with one row of the affine for each sample or one for all."""
     return gk.group_norm_relu(given.x, given.weight, given.bias, GROUPS, given.rows)
 
 
 def pytorch(given: Arguments) -> Tensor:
-    """PyTorch's operations: one affine is the norm's own, one for each sample comes after a norm without."""
+    """Runs PyTorch's operations: one affine is the norm's own, one for each sample comes after a norm without."""
     if len(given.weight) == 1:
         return F.relu(F.group_norm(given.x, GROUPS, given.weight[0], given.bias[0]))
     weight, bias = (_of_samples(table, given.rows, given.x).to(given.x.dtype) for table in (given.weight, given.bias))
@@ -109,13 +109,13 @@ WAYS = {OURS: ours, PYTORCH: pytorch}
 
 
 def forward(way: Callable[[Arguments], Tensor], given: Arguments) -> list[Tensor]:
-    """The forward pass: [y]."""
+    """Runs the forward pass and returns [y]."""
     with torch.no_grad():
         return [way(given)]
 
 
 def both(way: Callable[[Arguments], Tensor], given: Arguments) -> list[Tensor]:
-    """The forward pass and the backward pass: y and the gradients of x, weight and bias."""
+    """Runs both passes and returns y and the gradients of x, weight and bias."""
     y = way(given)
     return [y, *torch.autograd.grad(y, [given.x, given.weight, given.bias], given.grad)]
 
@@ -124,7 +124,7 @@ PHASES = {FORWARD_PHASE: (forward, FORWARD), BOTH_PHASES: (both, BOTH)}
 
 
 def measure_norm(rounds: int, on_round: Callable[[], object]) -> list[dict]:
-    """A row for each case, phase and contestant; one with wrong values gets an error instead of a time."""
+    """Returns a row for each case, phase and contestant; one with wrong values gets an error instead of a time."""
     rows = []
     for case in cases():
         rows += measure_case(case, rounds)
@@ -133,7 +133,7 @@ def measure_norm(rounds: int, on_round: Callable[[], object]) -> list[dict]:
 
 
 def measure_case(case: NormCase, rounds: int) -> list[dict]:
-    """A row for each phase and contestant of one case."""
+    """Returns a row for each phase and contestant of one case."""
     given = make_arguments(case)
     rows: list[dict] = []
     num_bytes = given.x.numel() * given.x.element_size()
@@ -165,7 +165,7 @@ def _times_of(name: str, times: dict[str, dict], floor: float, tolerance: float)
 
 
 def _interleaved(contestants: list[Contestant], rounds: int, bandwidth: Bandwidth) -> dict[str, dict]:
-    """The contestants take turns, call by call: drift of the machine hits all alike."""
+    """Returns the times of contestants that take turns, call by call: drift of the machine hits all alike."""
     if not contestants:
         return {}
     slowest = max(milliseconds(contestant) for contestant in contestants)
@@ -180,15 +180,15 @@ def _interleaved(contestants: list[Contestant], rounds: int, bandwidth: Bandwidt
 
 
 def _error_of(found: list[Tensor], exact: list[Tensor]) -> float:
-    """The distance of what a contestant found from the exact results; of the forward pass alone there is only y."""
+    """Returns the distance of a contestant's results from the exact ones; the forward pass alone has only y."""
     return distance([value.detach() for value in found], exact[: len(found)])
 
 
 def distance(results: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
-    """The largest |result - exact| / |exact|."""
+    """Returns the largest |result - exact| / |exact|."""
     return max(float((r.double() - e).norm() / e.norm()) for r, e in zip(results, exact, strict=True))
 
 
 def _of_samples(table: Tensor, rows: Tensor, x: Tensor) -> Tensor:
-    """The row of the affine of each sample, to be multiplied with x: [R, C] -> [n, C, 1, ...]."""
+    """Returns the row of the affine of each sample, to be multiplied with x: [R, C] -> [n, C, 1, ...]."""
     return table[rows].view(len(rows), -1, *[1] * (x.ndim - 2))

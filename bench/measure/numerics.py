@@ -20,7 +20,7 @@ TYPES = {torch.float32: "float32", **{dtype: str(dtype).removeprefix("torch.") f
 
 
 def rows() -> Iterator[dict]:
-    """The rows of numerics_cpu.csv: one for each type, number of objectives, scale and kind of gradients."""
+    """Yields the rows of numerics_cpu.csv: one for each type, number of objectives, scale and kind of gradients."""
     for dtype, name in TYPES.items():
         for num_objectives in OBJECTIVES:
             for scale in SCALES:
@@ -33,7 +33,7 @@ def rows() -> Iterator[dict]:
 
 
 def gradients(num_objectives: int) -> dict[str, Tensor]:
-    """Gradients [T, N] float64 of either kind, random and constant.
+    """Returns gradients [T, N] float64 of either kind, random and constant.
 
     Constant ones are the worst there is: every sum is rounded the same way again and again.
     """
@@ -44,7 +44,7 @@ def gradients(num_objectives: int) -> dict[str, Tensor]:
 
 
 def gram_error(grads: Tensor) -> float:
-    """The largest |error| of <g_i, g_j> over |g_i| |g_j|, of gradients [T, N]."""
+    """Returns the largest |error| of <g_i, g_j> over |g_i| |g_j|, of gradients [T, N]."""
     exact = grads.double().numpy().astype(np.longdouble)
     products = exact @ exact.T
     norms = np.sqrt(products.diagonal())
@@ -53,7 +53,7 @@ def gram_error(grads: Tensor) -> float:
 
 
 def combine_error(grads: Tensor) -> float:
-    """The largest |error| of an element over sum_k |w_k g_k|, of the result before it is rounded to its type."""
+    """Returns the largest |error| of an element over sum_k |w_k g_k|, before the result is rounded to its type."""
     weights = torch.linspace(-1, 2, len(grads), dtype=torch.float64)
     terms = weights.numpy().astype(np.longdouble)[:, None] * grads.double().numpy().astype(np.longdouble)
     exact, size = terms.sum(axis=0), np.abs(terms).sum(axis=0)
@@ -65,7 +65,7 @@ def combine_error(grads: Tensor) -> float:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A row for each type and T, a column for each scale; then the worst over all scales of what else was measured."""
+    """Returns a row for each type and T, a column for each scale; then the other errors' worst over all scales."""
     random, constant = (table[table["gradients"] == kind] for kind in ("random", "constant"))
     wide = random.pivot(index=["dtype", "T"], columns="scale", values="gram_error")
     worst = {

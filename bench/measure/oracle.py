@@ -11,7 +11,7 @@ CHUNK = 2**20  # elements of each gradient that are held in float64 at a time
 
 
 def exact_gram(grads: Gradients) -> Tensor:
-    """The Gramian [T, T], float64 on the CPU; a gradient that is `None` counts as zero."""
+    """Returns the Gramian [T, T], float64 on the CPU; a gradient that is `None` counts as zero."""
     gram = torch.zeros(len(grads), len(grads), dtype=torch.float64)
     for column in zip(*grads, strict=True):
         reached = torch.tensor([k for k, g in enumerate(column) if g is not None])
@@ -22,7 +22,7 @@ def exact_gram(grads: Gradients) -> Tensor:
 
 
 def conflict_rate(gram: Tensor) -> float:
-    """The fraction of the pairs of objectives in conflict, which have a negative inner product.
+    """Returns the fraction of the pairs of objectives in conflict, which have a negative inner product.
 
     The published procedure projects only these.
     """
@@ -30,7 +30,7 @@ def conflict_rate(gram: Tensor) -> float:
 
 
 def exact_weights(gram: Tensor, order: Tensor) -> Tensor:
-    """The weights [T] float64 with which sum_k weights[k] * g_k is the sum of the projected gradients.
+    """Returns the weights [T] float64 with which sum_k weights[k] * g_k is the sum of the projected gradients.
 
     order: [T, any number] int64, row i = the objectives that gradient i meets, one after the other
     source: PCGrad (Yu et al., NeurIPS 2020), algorithm 1
@@ -46,13 +46,13 @@ def exact_weights(gram: Tensor, order: Tensor) -> Tensor:
 
 
 def rows_for(grads: Gradients, weights: Tensor) -> Tensor:
-    """The weights [P, T] float64 of each parameter: `weights`, divided by T where every objective has a gradient."""
+    """Returns each parameter's weights, [P, T] float64: `weights`, over T where every objective has a gradient."""
     shared = [all(g is not None for g in column) for column in zip(*grads, strict=True)]
     return torch.stack([weights / len(grads) if is_shared else weights for is_shared in shared])
 
 
 def exact_merge(grads: Gradients, rows: Tensor) -> list[Tensor]:
-    """The merged gradients, P tensors in float64: sum_k rows[p, k] * grads[k][p]."""
+    """Returns the merged gradients, P tensors in float64: sum_k rows[p, k] * grads[k][p]."""
     columns = zip(*grads, strict=True)
     return [
         sum(weight * g.double() for weight, g in zip(row, column, strict=True) if g is not None)
@@ -61,7 +61,7 @@ def exact_merge(grads: Gradients, rows: Tensor) -> list[Tensor]:
 
 
 def merge_error(merged: Sequence[Tensor | None], exact: Sequence[Tensor]) -> float:
-    """The largest, over the parameters, of |merged - exact| / |exact|; infinite where a merged gradient is missing."""
+    """Returns the largest |merged - exact| / |exact| of a parameter; infinite where a merged gradient is missing."""
     return max(
         float("inf") if m is None else float((m.double() - e).norm() / e.norm())
         for m, e in zip(merged, exact, strict=True)
@@ -69,6 +69,6 @@ def merge_error(merged: Sequence[Tensor | None], exact: Sequence[Tensor]) -> flo
 
 
 def gram_error(gram: Tensor, exact: Tensor) -> float:
-    """The largest |G_ij - exact_ij| / (|g_i| |g_j|): products near zero have no relative error worth the name."""
+    """Returns the largest |G_ij - exact_ij| / (|g_i| |g_j|), as a product near zero has no useful relative error."""
     norms = exact.diagonal().sqrt()
     return float(((gram.cpu().double() - exact).abs() / (norms[:, None] * norms)).max())

@@ -38,12 +38,12 @@ class OwmCase:
 
     @property
     def name(self) -> str:
-        """As in "d = 512, C = 10, 2 threads, in the caches"."""
+        """Returns a name such as "d = 512, C = 10, 2 threads, in the caches"."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return f"d = {self.d}, C = {self.classes}, {threads}{', in the caches' if self.kept else ''}"
 
     def columns(self) -> dict[str, object]:
-        """What each row of the case says of it."""
+        """Returns what each row of the case says of it."""
         return {"case": self.name, "d": self.d, "C": self.classes, "on_threads": self.threads, "kept": self.kept}
 
 
@@ -75,20 +75,20 @@ class State:
 
 
 def make_state(case: OwmCase) -> State:
-    """The state of a case before any update, the same at every call."""
+    """Returns the state of a case before any update, the same at every call."""
     generator = torch.Generator().manual_seed(case.d)
     fresh, inputs = (torch.randn(n, case.d, generator=generator) for n in (case.classes, INPUTS))
     return State(fresh, inputs, torch.eye(case.d))
 
 
 def ours(state: State) -> list[Tensor]:
-    """The projector and the projected gradient, by the fused op."""
+    """Returns the projector and the projected gradient, by the fused op."""
     gk.owm_update_(state.projector, state.gradient, state.mean_input, ALPHA)
     return [state.projector, state.gradient]
 
 
 def pytorch(state: State) -> list[Tensor]:
-    """The projector and the projected gradient, by PyTorch's operations."""
+    """Returns the projector and the projected gradient, by PyTorch's operations."""
     k = state.projector @ state.mean_input
     beta = ALPHA + state.mean_input @ k
     state.projector -= torch.outer(k, k) / beta
@@ -97,7 +97,7 @@ def pytorch(state: State) -> list[Tensor]:
 
 
 def product_alone(state: State) -> list[Tensor]:
-    """What remains of the work if everything else were free: the arithmetic, which C = 101 is made of."""
+    """Does what remains of the work if all else were free: the product, which is most of it at C = 101."""
     return [state.gradient @ state.projector]
 
 
@@ -105,14 +105,14 @@ WAYS = {OURS: ours, PYTORCH: pytorch, PRODUCT: product_alone}
 
 
 def cases() -> list[OwmCase]:
-    """All cases, on no more threads than torch would take."""
+    """Returns all cases, on no more threads than torch would take."""
     threads = [count for count in THREADS if count <= torch.get_num_threads()]
     settings = product(threads, (False, True), WIDTHS, CLASSES)
     return [OwmCase(d, classes, count, kept) for count, kept, d, classes in settings]
 
 
 def measure_owm(rounds: int, on_round: Callable[[], object]) -> list[dict]:
-    """A row for each case and contestant; one with wrong values gets an error instead of a time."""
+    """Returns a row for each case and contestant; one with wrong values gets an error instead of a time."""
     rows = []
     for case in cases():
         with _threads(case.threads):
@@ -122,7 +122,7 @@ def measure_owm(rounds: int, on_round: Callable[[], object]) -> list[dict]:
 
 
 def measure_case(case: OwmCase, rounds: int) -> list[dict]:
-    """A row for each contestant of one case."""
+    """Returns a row for each contestant of one case."""
     contestants = [_contestant(name, case) for name in WAYS]
     errors = {}
     for contestant in contestants:
@@ -150,7 +150,7 @@ def _contestant(name: str, case: OwmCase) -> Contestant[list[Tensor]]:
 
 
 def _error(found: list[Tensor], case: OwmCase) -> float:
-    """The error of a contestant's first call against float64; the product alone comes without an update."""
+    """Returns the error of a contestant's first call against float64; the product alone comes without an update."""
     state = make_state(case)
     h, projector = state.inputs[1].double(), state.projector.double()
     if len(found) == 2:
@@ -160,7 +160,7 @@ def _error(found: list[Tensor], case: OwmCase) -> float:
 
 
 def _times(contestants: list[Contestant], rounds: int, bandwidth: Bandwidth, kept: bool) -> dict[str, dict]:
-    """Milliseconds by contestant, who take turns, so that drift of the machine hits all alike.
+    """Returns milliseconds by contestant, who take turns, so that drift of the machine hits all alike.
 
     They do so call by call, and each finds the caches full of the others' data; or, to find its own there (`kept`),
     each makes all its calls of a round one after the other.

@@ -24,17 +24,17 @@ except ModuleNotFoundError as error:  # on a machine without a network: the othe
 
 
 class NotInstalledError(Exception):
-    """A peer cannot take part."""
+    """The error of a peer that cannot take part, as its package is not installed."""
 
 
 def peer_order(num_objectives: int, seed: int) -> Tensor:
-    """The order [T, T] int64 in which the objectives meet: a shuffle of all of them for each."""
+    """Returns the order [T, T] int64 in which the objectives meet: a shuffle of all of them for each."""
     generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randperm(num_objectives, generator=generator) for _ in range(num_objectives)])
 
 
 def published(grads: Gradients, order: Tensor) -> list[Tensor]:
-    """GMD (Wang et al., AAAI 2024): Pytorch-PCGrad's way, with a coefficient of each objective that the log reads.
+    """Merges by GMD's code (Wang et al., AAAI 2024): as Pytorch-PCGrad, with coefficients that its log reads.
 
     Args:
         grads: [T][P] float32 tensors or `None`.
@@ -59,7 +59,7 @@ def published(grads: Gradients, order: Tensor) -> list[Tensor]:
 
 
 def pytorch_pcgrad(grads: Gradients, order: Tensor) -> list[Tensor]:
-    """Pytorch-PCGrad (W.-C. Tseng, github.com/WeiChengTseng/Pytorch-PCGrad), arguments and result as for `published`.
+    """Merges as Pytorch-PCGrad (W.-C. Tseng, github.com/WeiChengTseng/Pytorch-PCGrad), with `published`'s arguments.
 
     Each objective's gradients and a mask of N floats, which says what it reaches, are copied one by one and then into
     flat vectors; these are copied deeply, and the copies projected in place, a dot product and a wait for each pair.
@@ -75,7 +75,7 @@ def pytorch_pcgrad(grads: Gradients, order: Tensor) -> list[Tensor]:
 
 
 def libmtl(grads: Gradients, order: Tensor) -> list[Tensor]:
-    """LibMTL (Lin and Zhang, JMLR 2023): vectors are rows of one [T, N] tensor, and there are no masks.
+    """Merges as LibMTL (Lin and Zhang, JMLR 2023): vectors are rows of one [T, N] tensor, and there are no masks.
 
     The arguments are those of `published`. Returns P tensors, the sum of the projected gradients everywhere.
     """
@@ -98,7 +98,7 @@ def libmtl(grads: Gradients, order: Tensor) -> list[Tensor]:
 
 
 def _pack(grads: Gradients) -> tuple[list[Tensor], Tensor, list[torch.Size]]:
-    """The gradients as T vectors [N], zeros for `None`; the mask [N] of what every objective reaches; P shapes."""
+    """Returns T vectors [N], zeros for `None`; the mask [N] of what every objective reaches; P shapes."""
     shapes, device = _shapes(grads), _device(grads)
     vectors, masks = [], []
     for row in grads:
@@ -111,7 +111,7 @@ def _pack(grads: Gradients) -> tuple[list[Tensor], Tensor, list[torch.Size]]:
 
 
 def _merge(projected: Sequence[Tensor], shared: Tensor) -> Tensor:
-    """The merged vector [N]: the mean where `shared`, the sum elsewhere."""
+    """Returns the merged vector [N]: the mean where `shared`, the sum elsewhere."""
     merged = torch.zeros_like(projected[0])
     merged[shared] = torch.stack([vector[shared] for vector in projected]).mean(dim=0)
     merged[~shared] = torch.stack([vector[~shared] for vector in projected]).sum(dim=0)
@@ -138,7 +138,7 @@ class WithJacobian(Tensor):
 
 
 class TorchJD:
-    """TorchJD's PCGrad: from gradients to the `.grad` fields of the parameters, through their `.jac` fields.
+    """Merges by TorchJD's PCGrad, from gradients to the parameters' `.grad` fields through their `.jac` fields.
 
     Args:
         grads: [T][P], what everybody starts from.
@@ -171,7 +171,7 @@ class TorchJD:
 
 
 def torchjd_jacobians(grads: Gradients) -> list[Tensor]:
-    """The gradients stacked by parameter: P tensors [T, *shape], zeros for `None`."""
+    """Returns the gradients stacked by parameter: P tensors [T, *shape], zeros for `None`."""
     jacobians = []
     for column in zip(*grads, strict=True):
         _, like = _first(column)
@@ -180,13 +180,13 @@ def torchjd_jacobians(grads: Gradients) -> list[Tensor]:
 
 
 def torchjd_order(num_objectives: int, seed: int) -> Tensor:
-    """The order [T, T-1] int64 that TorchJD's PCGrad draws after `torch.manual_seed(seed)`."""
+    """Returns the order [T, T-1] int64 that TorchJD's PCGrad draws after `torch.manual_seed(seed)`."""
     draws = peer_order(num_objectives, seed)
     return torch.stack([draw[draw != i] for i, draw in enumerate(draws)])
 
 
 def plain_mean(grads: Gradients) -> list[Tensor]:
-    """No surgery at all, with torch's own fused list operations.
+    """Averages the gradients without any surgery, by torch's own fused list operations.
 
     Returns P tensors: the mean of the gradients where every objective has one, elsewhere their sum.
     """
@@ -204,5 +204,5 @@ def plain_mean(grads: Gradients) -> list[Tensor]:
 
 
 def _first(column: tuple[Tensor | None, ...]) -> tuple[int, Tensor]:
-    """The first objective that reaches a parameter, and its gradient."""
+    """Returns the first objective that reaches a parameter, and its gradient."""
     return next((k, g) for k, g in enumerate(column) if g is not None)

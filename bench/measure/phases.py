@@ -15,7 +15,7 @@ class TimedStep(Protocol):
 def time_phases(
     steps: Mapping[str, TimedStep], rounds: int, on_round: Callable[[], object]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Way -> phase ("total" among them) -> its times in milliseconds, as `summary` has them.
+    """Returns way -> phase ("total" among them) -> its times in milliseconds, as `summary` has them.
 
     The ways take turns, step by step: drift of the machine hits all alike.
     """

@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def about(sides: Sequence[int]) -> dict[str, object]:
-    """The columns that say what was predicted.
+    """Returns the columns that say what was predicted.
 
     sides: of the brain, in voxels
     """
@@ -87,7 +87,7 @@ def about(sides: Sequence[int]) -> dict[str, object]:
 
 
 def alone(code: str, *arguments: object) -> dict[str, float]:
-    """Seconds, and the peak of resident memory in MB, of a Python process that does nothing else.
+    """Returns seconds, and the peak of resident memory in MB, of a Python process that does nothing else.
 
     The peak is Linux's own word (VmHWM): what wait4 says of a child is never less than its parent held when it was
     started. Raises CalledProcessError if `status`, which the code sets, is not 0.
@@ -101,7 +101,7 @@ def alone(code: str, *arguments: object) -> dict[str, float]:
 
 
 def times_of_subsets(run: Path, folder: Path) -> dict[str, float]:
-    """The seconds of one prediction, and of all subsets from the same passes with their scores; medians."""
+    """Returns the seconds of one prediction, and of all subsets from the same passes with their scores; medians."""
     config, network = load_run(run)
     assert isinstance(config, TrainBrats)
     assert isinstance(network, UNet3d)
@@ -120,19 +120,19 @@ def times_of_subsets(run: Path, folder: Path) -> dict[str, float]:
 
 
 def mask_of(outputs: dict[str, Tensor], volumes: dict[str, Tensor]) -> Tensor:
-    """The mask [R, X, Y, Z] of all modalities together, as `gmd predict` makes it."""
+    """Returns the mask [R, X, Y, Z] of all modalities together, as `gmd predict` makes it."""
     return fuse(outputs, volumes) > 0
 
 
 def timed(function: Callable[..., Result], *arguments: object) -> tuple[Result, float]:
-    """What the function returns, and the seconds that it takes."""
+    """Returns what the function returns, and the seconds that it takes."""
     start = perf_counter()
     result = function(*arguments)
     return result, perf_counter() - start
 
 
 def beside_the_truth(target: Tensor) -> dict[str, Tensor]:
-    """Logits float32 [R, X, Y, Z] by modality: each sees the truth a few voxels away, in a direction of its own."""
+    """Returns logits, float32 [R, X, Y, Z], by modality: each sees the truth shifted in a direction of its own."""
     signs = target.float() * 2 - 1
     shifts = ((APART, 0, 0), (0, APART, 0), (0, 0, APART), (-APART, 0, 0))
     return {m: signs.roll(shift, (1, 2, 3)) for m, shift in zip(BRATS_MODALITIES, shifts, strict=True)}

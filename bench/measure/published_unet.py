@@ -23,13 +23,13 @@ class PublishedDoubleConv(DoubleConv):
 
 
 def _affines(norm: ModalityGroupNorm, modalities: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Weight and bias of each sample, by its modality: both [n, C, 1, 1, 1]."""
+    """Returns weight and bias of each sample, by its modality: both [n, C, 1, 1, 1]."""
     weight, bias = (torch.stack([table[m] for m in modalities]) for table in (norm.weight, norm.bias))
     return weight[..., None, None, None], bias[..., None, None, None]
 
 
 def as_published(network: UNet3d) -> UNet3d:
-    """The same network with the same parameters, whose blocks compute as the published code does from now on."""
+    """Changes the network's blocks in place, to compute as the published code does, and returns it."""
     for block in (*network.encoder, *network.decoder):
         block.__class__ = PublishedDoubleConv
     return network

@@ -32,7 +32,7 @@ SEEDS = 5
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the trainings compared. base: the arm that it is measured against, on the same network."""
+    """One of the trainings that are compared. base: the arm that it is measured against, on the same network."""
 
     name: str
     options: Mapping[str, object]
@@ -158,7 +158,7 @@ def call_gmd(*arguments: str) -> None:
 
 
 def _command_line(options: Mapping[str, object]) -> list[str]:
-    """The options as words: {"batch": 8, "modalities": ["audio"]} as --batch 8 --modalities audio."""
+    """Returns the options as words: {"batch": 8, "modalities": ["audio"]} as --batch 8 --modalities audio."""
     words = []
     for name, value in options.items():
         values = value if isinstance(value, list) else [value]

@@ -39,7 +39,7 @@ class Way(NamedTuple):
 
     Attributes:
         surgeon: takes the optimizer and the generator of the projection orders; None for the published way.
-        outputs: whether its backward pass is told the modalities' outputs.
+        outputs: whether the surgeon's backward pass is told the modalities' outputs.
         tolerance: of the merged gradient's relative distance from the published way's, or of the mean gradient's from
             the mean of the published way's gradients, in norm, over the parameters that all modalities share.
     """
@@ -153,7 +153,7 @@ def published_step(step: Step, watch: Stopwatch) -> StepResult:
 
 
 def measure_sequence_step(width: int, layers: int, rounds: int, on_round: Callable[[], object]) -> list[dict]:
-    """A row for each way and phase ("total" among them); errors instead of times if the gradients differ."""
+    """Returns a row for each way and phase ("total" among them); errors instead of times if the gradients differ."""
     steps = {name: Step(name, width, layers) for name in WAYS}
     rows = _check(steps)
     if any(row["error"] for row in rows):
@@ -165,7 +165,7 @@ def measure_sequence_step(width: int, layers: int, rounds: int, on_round: Callab
 
 
 def _check(steps: dict[str, Step]) -> list[dict]:
-    """A row for each way, of its first step: memory, and how far its gradients are from the published."""
+    """Returns a row for each way, of its first step: memory, and how far its gradients are from the published."""
     results: dict[str, StepResult] = {}
     memory: dict[str, float | None] = {}
     for name, step in steps.items():
@@ -181,13 +181,13 @@ def _check(steps: dict[str, Step]) -> list[dict]:
 
 
 def _mean(rows: Sequence[Row]) -> list[Tensor]:
-    """The mean gradient of all objectives, which reach every parameter: P tensors."""
+    """Returns the mean gradient of all objectives, which reach every parameter: P tensors."""
     gradients = [[g for g in row if g is not None] for row in rows]
     return [torch.stack(column).mean(dim=0) for column in zip(*gradients, strict=True)]
 
 
 def _described(step: Step, result: StepResult, distance: float, gram: Tensor) -> dict:
-    """The columns of a way that do not change from step to step, and whether its gradients are right."""
+    """Returns the columns of a way that do not change from step to step, and whether its gradients are right."""
     wrong = not distance <= WAYS[step.way].tolerance  # NaN is wrong too
     return {
         "case": f"width {step.width}, {step.layers} layers",
@@ -208,7 +208,7 @@ def _described(step: Step, result: StepResult, distance: float, gram: Tensor) ->
 
 
 def shared_difference(network: SequenceNetwork, ours: Row, theirs: Row) -> float:
-    """|ours - theirs| / |theirs| over the parameters that all modalities share, which every way has gradients for.
+    """Returns |ours - theirs| / |theirs| over the shared parameters, which every way has gradients for.
 
     The projections and the norms' affines differ by design: the published way takes zeros for gradients, so it divides
     their sum by T.

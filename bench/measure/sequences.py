@@ -40,7 +40,7 @@ def make_batch(seed: int) -> tuple[Pairs, Tensor]:
 
 
 def make_network(kind: Callable[..., Network], width: int, layers: int) -> Network:
-    """A network that has been trained for a while on the mean of the subsets' losses.
+    """Returns a network that has been trained for a while on the mean of the subsets' losses.
 
     Equal arguments make equal networks. They have no dropout: nobody's gradients could be compared with it.
     """
@@ -64,21 +64,21 @@ def _trained(kind: Callable[..., SequenceNetwork], width: int, layers: int) -> d
 
 
 def tensors_of(outputs: Pairs) -> dict[str, Tensor]:
-    """The outputs by modality; a network's are tensors, only its inputs may be padded."""
+    """Returns the outputs by modality; a network's are tensors, only its inputs may be padded."""
     return {m: value for m, value in outputs.values.items() if isinstance(value, Tensor)}
 
 
 def subset_losses(network: SequenceNetwork, outputs: Pairs, scores: Tensor) -> list[Tensor]:
-    """The losses, scalars, one for each of the 7 subsets of the modalities."""
+    """Returns the losses, scalars, one for each of the 7 subsets of the modalities."""
     return list(subset_objectives(outputs, scores, absolute_error, partial(predict, network)).values())
 
 
 def full_loss(network: SequenceNetwork, outputs: Pairs, scores: Tensor) -> list[Tensor]:
-    """The one loss of all modalities together."""
+    """Returns the one loss of all modalities together."""
     return list(full_objective(outputs, scores, absolute_error, partial(predict, network)).values())
 
 
 def predict(network: SequenceNetwork, outputs: Pairs, subset: Subset | None) -> tuple[Tensor, list[int]]:
-    """The scores [b, 1] of the samples that have all of `subset`, and these samples; None: of whatever each has."""
+    """Returns scores [b, 1] of the samples that have all of `subset`, and these samples; None takes what each has."""
     fused, samples = network.fuse(outputs, subset)
     return network.head(fused), samples

@@ -37,7 +37,7 @@ ENERGY = 1e-3  # that compression discards at most
 
 
 def region_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """As in gmd.training.loop, but for MONAI: soft Dice and cross-entropy, both [1, R, X, Y, Z]."""
+    """Returns the loss of gmd's segmentation task without MONAI: soft Dice and cross-entropy, both [1, R, X, Y, Z]."""
     chances, volume = logits.sigmoid(), (2, 3, 4)
     overlap = 2 * (chances * target).sum(volume) / (chances + target).sum(volume).clamp(min=1e-5)
     return 1 - overlap.mean() + binary_cross_entropy_with_logits(logits, target)
@@ -126,7 +126,7 @@ class Stopwatch:
 
 
 def our_step(step: Step, watch: Stopwatch) -> StepResult:
-    """Every modality through the network by itself, and back by itself, as `gmd.GMD.backward` does."""
+    """Runs each modality forward and backward by itself, as `gmd.GMD.backward` does."""
     way = WAYS[step.way]
     pairs = Pairs(1, {m: [0] for m in MODALITIES}, {m: step.volumes[i : i + 1] for i, m in enumerate(MODALITIES)})
     device = torch.device(step.device).type
@@ -143,7 +143,7 @@ def our_step(step: Step, watch: Stopwatch) -> StepResult:
 
 
 def published_step(step: Step, watch: Stopwatch) -> StepResult:
-    """All modalities through the network as one batch; each subset's loss then masks the outputs of the absent ones.
+    """Runs all modalities as one batch; each subset's loss then masks the outputs of the absent modalities.
 
     So every backward pass goes through the paths of all modalities, and the private parameters of an absent modality
     get zeros instead of no gradient.
@@ -162,7 +162,7 @@ def published_step(step: Step, watch: Stopwatch) -> StepResult:
 def measure_step(
     width: float, size: int, rounds: int, on_round: Callable[[], object], device: str = "cpu"
 ) -> list[dict]:
-    """A row for each way and phase ("total" among them); errors instead of times if the merged gradients differ."""
+    """Returns a row for each way and phase, "total" too; errors instead of times if the merged gradients differ."""
     found = rows_of_step(width, size, rounds, device)
     rows = next(found)
     for after_a_round in found:
@@ -194,7 +194,7 @@ def rows_of_step(
 
 
 def _timed(rows: list[dict], laps: dict[str, list[dict[str, float]]]) -> list[dict]:
-    """Each way's row of the check, once for each phase, with what its rounds so far have taken."""
+    """Returns each way's row of the check, once for each phase, with what its rounds so far have taken."""
     timed = [
         row | {"phase": phase} | summary([lap[phase] for lap in laps[row["contestant"]]])
         for row in rows
@@ -210,7 +210,7 @@ def _beside_published(row: dict, rows: list[dict]) -> dict[str, float]:
 
 
 def _check(steps: dict[str, Step]) -> list[dict]:
-    """The first step of each: memory, and how far the merged gradients are from the published. A row for each."""
+    """Returns a row for each way's first step: memory, and the merged gradients' distance from the published ones."""
     results, memory = {}, {}
     for name, step in steps.items():
         results[name], memory[name] = _peak_memory(partial(step.run, Stopwatch(step.device)), step.device)
@@ -241,7 +241,7 @@ def _check(steps: dict[str, Step]) -> list[dict]:
 
 
 def shared_difference(network: UNet3d, ours: Sequence[Tensor | None], theirs: Sequence[Tensor | None]) -> float:
-    """|ours - theirs| / |theirs| over the parameters that all modalities share: the convolutions.
+    """Returns |ours - theirs| / |theirs| over the parameters that all modalities share: the convolutions.
 
     The norms' affines differ by design: the published way takes zeros for gradients, so it divides their sum by T.
     """
@@ -257,13 +257,13 @@ def shared_difference(network: UNet3d, ours: Sequence[Tensor | None], theirs: Se
 
 @cache
 def _case(size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """`make_case`, made once: a large one takes a second, and every way starts from the same. Do not write into it."""
+    """Returns `make_case`'s case, made once as that takes long; all ways share it, so nobody may write to it."""
     return make_case(size, seed)
 
 
 @cache
 def _trained(width: float, size: int, device: str, steps: int) -> dict[str, Tensor]:
-    """Parameters after some steps on the mean of all objectives, in float32."""
+    """Returns parameters after some steps on the mean of all objectives, in float32."""
     torch.manual_seed(SEED)
     network = UNet3d(MODALITIES, REGIONS, width).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
@@ -279,7 +279,7 @@ def _trained(width: float, size: int, device: str, steps: int) -> dict[str, Tens
 
 
 def _masked_mean(outputs: Tensor, subset: Sequence[str]) -> Tensor:
-    """[M, R, ...] -> [1, R, ...], mean over the modalities of `subset`: the others are multiplied with 0."""
+    """Returns [M, R, ...] -> [1, R, ...], mean over the modalities of `subset`: the others are multiplied with 0."""
     mask = outputs.new_tensor([m in subset for m in MODALITIES]).view(-1, 1, 1, 1, 1)
     return (outputs * mask).sum(dim=0, keepdim=True) / mask.sum()
 
@@ -293,7 +293,7 @@ def _finish(step: Step, merged: Sequence[Tensor | None], watch: Stopwatch) -> No
 
 
 def _peak_memory(call: Callable[[], StepResult], device: str) -> tuple[StepResult, float | None]:
-    """The result of one call, and the MB at its peak above the level before."""
+    """Returns the result of one call, and the MB at its peak above the level before."""
     if torch.device(device).type != "cuda":
         result, megabytes = with_peak_memory(call)
         assert isinstance(result, StepResult)

@@ -38,7 +38,7 @@ CSV, WORK = ROOT / "bench" / "results" / "study.csv", ROOT / "runs" / "study"
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the methods compared. energy: share that compression may discard; 0 is exact."""
+    """One of the methods that are compared. energy: the share that compression may discard; 0 is exact."""
 
     name: str
     method: Literal["joint", "enumerate", "gmd"]
@@ -147,7 +147,7 @@ def make_data(out: Path, seed: int, setting: Setting) -> Path:
 
 
 def training_config(arm: Arm, seed: int, setting: Setting, data: Path, out: Path) -> TrainBrats:
-    """The configuration of a run. It has one epoch: the schedule decays over the steps whatever they are called, and
+    """Returns a run's configuration. It has one epoch: the schedule decays over the steps whatever they are called, and
     only the end is validated."""
     return TrainBrats(
         data,
@@ -167,13 +167,13 @@ def training_config(arm: Arm, seed: int, setting: Setting, data: Path, out: Path
 
 
 def read_steps(metrics: Path) -> list[dict]:
-    """The records of the training steps, in their order, from a run's file of metrics."""
+    """Returns the records of the training steps, in their order, from a run's file of metrics."""
     records = [json.loads(line) for line in metrics.read_text().splitlines()]
     return [record for record in records if record["kind"] == "step"]
 
 
 def training_columns(steps: list[dict]) -> dict[str, object]:
-    """What the steps of a training were like; `_first` is the first tenth of them, `_last` the last quarter.
+    """Returns what the steps of a training were like; `_first` is the first tenth of them, `_last` the last quarter.
 
     Conflicts and compression are None where there was one objective only.
     """
@@ -188,7 +188,7 @@ def training_columns(steps: list[dict]) -> dict[str, object]:
 
 
 def conflict_columns(first: list[dict], last: list[dict], several: bool) -> dict[str, float | None]:
-    """How much the objectives conflicted early and late, if there were several.
+    """Returns how much the objectives conflicted early and late, if there were several.
 
     conflicts: the share of the pairs of objectives whose whole gradients have a negative inner product
     parts: that share of the pairs in what is projected, where that is modules or tensors
@@ -202,7 +202,7 @@ def conflict_columns(first: list[dict], last: list[dict], several: bool) -> dict
 
 
 def compression_columns(steps: list[dict]) -> dict[str, float | None]:
-    """Directions kept of each modality's output, and the share of the energy discarded: means over the steps."""
+    """Returns means over the steps: directions kept of each modality's output, share of the energy discarded."""
     compressed = [step for step in steps if step["discarded"] is not None]
     return {
         name: fmean(fmean(step[name]) for step in compressed) if compressed else None
@@ -211,14 +211,14 @@ def compression_columns(steps: list[dict]) -> dict[str, float | None]:
 
 
 def conflicting_pairs(step: dict) -> float:
-    """The share of the pairs of objectives whose gradients have a negative cosine."""
+    """Returns the share of the pairs of objectives whose gradients have a negative cosine."""
     cosines = step["cosines"]
     pairs = [cosines[i][j] for i in range(len(cosines)) for j in range(i)]
     return fmean(cosine < 0 for cosine in pairs)
 
 
 def score(config: TrainBrats) -> list[Row]:
-    """The scores of the held-out cases, of all subsets, with the last weights of a run.
+    """Returns the scores of the held-out cases, of all subsets, with the last weights of a run.
 
     A learning rate that decays to 0 needs no choice of a best epoch.
     """
@@ -231,7 +231,7 @@ def score(config: TrainBrats) -> list[Row]:
 
 
 def score_columns(rows: list[Row]) -> dict[str, object]:
-    """Hard Dice by subset, the worst and the best; a subset's is the mean over the regions of its means over cases."""
+    """Returns hard Dice by subset, worst and best; a subset's is the mean over regions of its means over cases."""
     dice = {subset_name(row.subset): fmean(row.dice.values()) for row in rows}
     worst, full = min(dice, key=dice.__getitem__), max(rows, key=lambda row: len(row.subset)).subset
     return {

@@ -1,4 +1,4 @@
-"""The surgery alone, case by case: values first, then memory, then time."""
+"""Measures the surgery alone, case by case: values first, then memory, then time."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ UNMEASURED = dict.fromkeys(
 
 
 def measure_surgery(case: Case, on_round: Callable[[], object]) -> list[dict]:
-    """A row for each contestant; one with wrong values gets an error instead of a time."""
+    """Returns a row for each contestant; one with wrong values gets an error instead of a time."""
     bandwidth = Bandwidth(case.num_objectives * case.num_bytes)
     grads = case.gradients()
     gram = exact_gram(grads)
@@ -56,7 +56,7 @@ def measure_surgery(case: Case, on_round: Callable[[], object]) -> list[dict]:
 
 
 def with_ratio_to_float32(rows: Sequence[dict]) -> list[dict]:
-    """Each row's time over that of the same contestant on float32 gradients of the same layout and T."""
+    """Returns each row's time over that of the same contestant on float32 gradients of the same layout and T."""
     float32 = {
         (row["layout"], row["T"], row["contestant"]): row["median_ms"] for row in rows if row["dtype"] == "float32"
     }
@@ -75,7 +75,7 @@ def warm_up(case: Case) -> None:
 
 
 def _check(contestant: Contestant) -> dict:
-    """The columns of one untimed call: how far its values are from float64's, and how much memory it took.
+    """Returns the columns of one untimed call: how far its values are from float64's, and how much memory it took.
 
     Kernels that leave the call to the reference have no time of their own: that is an error too.
     """

@@ -14,13 +14,13 @@ MOST_REPEATS = 20
 
 
 def milliseconds(contestant: Contestant) -> float:
-    """The time of one call, without its preparation."""
+    """Returns the time of one call, without its preparation."""
     contestant.prepare()
     return 1e3 * seconds(contestant.call)
 
 
 def interleaved(contestants: Sequence[Contestant], on_round: Callable[[], object]) -> dict[str, list[float]]:
-    """Milliseconds of each contestant's calls, by name. They take turns: drift of the machine hits all alike."""
+    """Returns milliseconds of each contestant's calls, by name, taking turns: drift of the machine hits all alike."""
     times: dict[str, list[float]] = {contestant.name: [milliseconds(contestant)] for contestant in contestants}
     first = {name: taken[0] for name, taken in times.items()}
     on_round()
@@ -36,13 +36,13 @@ def interleaved(contestants: Sequence[Contestant], on_round: Callable[[], object
 
 
 def summary(times: Sequence[float]) -> dict[str, float]:
-    """The median and the 20th and 80th percentiles of `times`, and how many there are."""
+    """Returns the median and the 20th and 80th percentiles of `times`, and how many there are."""
     p20, median, p80 = np.percentile(times, [20, 50, 80])
     return {"median_ms": median, "p20_ms": p20, "p80_ms": p80, "calls": len(times)}
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """The time of one call."""
+    """Returns the time of one call."""
     start = perf_counter()
     call()
     return perf_counter() - start

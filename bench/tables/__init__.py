@@ -1,1 +1,1 @@
-"""From the rows of bench/results/*.csv to the tables, verdicts and pictures that people look at."""
+"""Makes tables, verdicts and pictures for people from the rows of bench/results/*.csv."""

@@ -7,7 +7,7 @@ from bench.tables.results import footnote
 
 
 def evaluation_markdown(evaluation: pd.DataFrame) -> str:
-    """Milliseconds of all subsets of one case: a row for each size and way."""
+    """Returns milliseconds of all subsets of one case: a row for each size and way."""
     if "median_ms" not in evaluation:
         return "not measured: wrong values"
     evaluation = evaluation[evaluation["median_ms"].notna()]

@@ -5,6 +5,6 @@ from scipy import stats
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
-    """The mean, and half the width of its 95 % t-interval; NaN for a single seed, which says nothing of its spread."""
+    """Returns the mean, and half the width of its 95 % t-interval; NaN for one seed, which says nothing of spread."""
     n = len(values)
     return float(values.mean()), float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5)

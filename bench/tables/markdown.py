@@ -6,37 +6,37 @@ import pandas as pd
 
 
 def line(*cells: str) -> str:
-    """One row of a table."""
+    """Returns one row of a table."""
     return f"| {' | '.join(cells)} |"
 
 
 def head(*cells: str) -> list[str]:
-    """The head of a table, two lines; the first column is aligned left, the others right."""
+    """Returns the head of a table, two lines; the first column is aligned left, the others right."""
     return [line(*cells), line(":--", *["--:"] * (len(cells) - 1))]
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A whole table from its cells, the head's first; it ends with a line break."""
+    """Returns a whole table from its cells, the head's first; it ends with a line break."""
     first, *body = rows
     return "".join(f"{text}\n" for text in (*head(*first), *(line(*cells) for cells in body)))
 
 
 def significant(value: float) -> str:
-    """Three significant digits, never in scientific notation."""
+    """Returns three significant digits, never in scientific notation."""
     return "n/a" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def with_note(value: float, note: str) -> str:
-    """A number and what is said of it, or n/a without the note."""
+    """Returns a number and what is said of it, or n/a without the note."""
     return "n/a" if pd.isna(value) else f"{significant(value)}, {note}"
 
 
 def megabytes(value: float) -> str:
-    """A number of megabytes: one decimal below ten, else none."""
+    """Returns a number of megabytes: one decimal below ten, else none."""
     return "n/a" if pd.isna(value) else f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def signed(mean: float, half: float, digits: int) -> str:
-    """A difference and half the width of its interval; bold if the interval excludes 0."""
+    """Returns a difference and half the width of its interval; bold if the interval excludes 0."""
     text = f"{mean:+.{digits}f} ± {half:.{digits}f}"
     return f"**{text}**" if abs(mean) > half else text

@@ -56,7 +56,7 @@ BASE = "joint"
 
 
 def methods_markdown(phantoms: pd.DataFrame, mosi: pd.DataFrame, digits: pd.DataFrame) -> str:
-    """A row for each method; points (hundredths) more than joint training, bold where the interval excludes 0."""
+    """Returns a row for each method: points (hundredths) above joint training, bold if the interval excludes 0."""
     gains = (
         {arm: 100 * gain for arm, gain in study.differences(phantoms, "dice_mean", BASE).items()},
         {arm: gain for arm, (_, gain) in sentiment.differences(mosi, "mean").items()},

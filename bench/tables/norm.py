@@ -11,7 +11,7 @@ NORMS = {channels: 2 if channels == CHANNELS[-1] else 4 for channels in CHANNELS
 
 
 def norm_markdown(norm: pd.DataFrame) -> str:
-    """Milliseconds of ours and how many times as long PyTorch takes: a row for each kind of input.
+    """Returns milliseconds of ours and how many times as long PyTorch takes: a row for each kind of input.
 
     There is a column for each level of the U-Net, and one for all norms of a pass together.
     """
@@ -27,7 +27,7 @@ def norm_markdown(norm: pd.DataFrame) -> str:
 
 
 def totals(norm: pd.DataFrame) -> pd.DataFrame:
-    """The time of all norms of one sample's pass and backward pass together: a row for each size and contestant.
+    """Returns the time of all norms in one forward and backward pass: a row for each size and contestant.
 
     norm: rows of one type and layout
     """

@@ -8,7 +8,7 @@ from bench.tables.results import footnote
 
 
 def owm_markdown(owm: pd.DataFrame) -> str:
-    """Microseconds of ours and PyTorch's, of the product alone, and the share of the time that memory would take."""
+    """Returns microseconds of ours, PyTorch's and the product alone, and the share of ours that memory would take."""
     lines = head("µs", "owm_update_", "PyTorch's four lines", "the product alone", "memory's floor", "of the floor")
     for case, rows in owm.groupby("case", sort=False):
         of = rows.set_index("contestant")

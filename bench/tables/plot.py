@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def draw_surgery(surgery: pd.DataFrame) -> Figure:
-    """Milliseconds of the whole surgery, float32: a panel for each T of each layout that peers met at several."""
+    """Draws milliseconds of the whole surgery, float32: a panel for each T of a layout that peers met at several."""
     float32 = surgery[surgery["dtype"] == "float32"]
     float32 = float32[float32["case"].isin(float32.loc[float32["contestant"] == PUBLISHED, "case"])]
     chosen = float32[float32.groupby("layout")["T"].transform("nunique") > 1]
@@ -63,7 +63,7 @@ def draw_surgery(surgery: pd.DataFrame) -> Figure:
 
 
 def _draw_bars(ax: Axes, rows: pd.DataFrame) -> None:
-    """A bar for each contestant, with its floor, its 20th to 80th percentile and how it compares with ours."""
+    """Draws a bar for each contestant, with its floor, its 20th to 80th percentile and how it compares with ours."""
     bars = rows.reindex([name for name in reversed(BARS) if name in rows.index])
     positions = range(len(bars))
     spread = [bars["median_ms"] - bars["p20_ms"], bars["p80_ms"] - bars["median_ms"]]
@@ -84,7 +84,7 @@ def _draw_bars(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def draw_floors(surgery: pd.DataFrame) -> Figure:
-    """How much of the floor the Gramian and the combination reach, case by case."""
+    """Draws how much of the floor the Gramian and the combination reach, case by case."""
     fractions = surgery.pivot(index="case", columns="contestant", values="fraction_of_floor")
     fractions = 100 * fractions.loc[surgery["case"].unique()[::-1], list(PARTS)]
     figure = Figure(figsize=(8.5, 0.45 * len(fractions) + 1.4), layout="constrained")
@@ -107,7 +107,7 @@ def draw_floors(surgery: pd.DataFrame) -> Figure:
 
 
 def draw_step(steps: pd.DataFrame) -> Figure:
-    """The phases of a step end to end, a bar for each way; a picture for each size, each with its own scale."""
+    """Draws the phases of a step end to end: a bar for each way, a panel for each size, each with its own scale."""
     steps = steps[steps["phase"].notna()]  # a size with wrong values has no times
     cases = list(steps.groupby("case", sort=False))
     figure = Figure(figsize=(9, 0.9 + 2.1 * len(cases)), layout="constrained")

@@ -27,7 +27,7 @@ DEMO_TABLE = ROOT / "docs" / "demo" / "table.md"
 
 
 def tables() -> dict[Path, dict[str, str]]:
-    """For each file its generated tables by name, as the results have them now."""
+    """Returns each file's generated tables by name, from the results as they are."""
     surgery, steps, norm, evaluation = (
         read_results(RESULTS / f"{name}_cpu.csv") for name in ("surgery", "step", "norm", "evaluation")
     )
@@ -56,7 +56,7 @@ def tables() -> dict[Path, dict[str, str]]:
 
 
 def demo_sentence(demo: pd.DataFrame) -> str:
-    """What the README says beside the picture: whole tumour with all modalities, on average, and with the worst one."""
+    """Returns the README's sentence on the picture: WT with all modalities, on average, and with the worst subset."""
     scores = demo.set_index("subset")["WT"]
     singles = scores[scores.index.intersection(demo.columns.drop("mean"))]
     full = max(scores.index, key=lambda subset: subset.count("+"))
@@ -104,7 +104,7 @@ queued it, but 5 ms at most: in a call that takes the host longer, the gaps betw
 
 
 def gpu_section(results: Path) -> str:
-    """The figures of a GPU, or plainly that there are none."""
+    """Returns the figures of a GPU, or plainly that there are none."""
     csv = results / "surgery_gpu.csv"
     if not csv.exists():
         return NO_GPU
@@ -113,7 +113,7 @@ def gpu_section(results: Path) -> str:
 
 
 def filled(path: Path) -> str:
-    """A file's text with every generated table as the results have it now."""
+    """Returns a file's text with every generated table made anew from the results."""
     text = path.read_text(encoding="utf-8")
     for name, table in tables()[path].items():
         section = f"<!-- {name} -->\n{table.strip()}\n<!-- end -->"

@@ -6,19 +6,19 @@ import pandas as pd
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """The rows that `write_csv` wrote. A commit is text, also where it has digits only, or one e among them."""
+    """Returns the rows that `write_csv` wrote. A commit is text, also where it has digits only, or one e among them."""
     return pd.read_csv(path, dtype={"commit": str})
 
 
 def errors(table: pd.DataFrame) -> list[str]:
-    """A sentence for each row whose contestant had wrong values: the case, who, and how wrong."""
+    """Returns a sentence for each row whose contestant had wrong values: the case, who, and how wrong."""
     wrong = table[table["error"].fillna("") != ""]
     case = wrong["case"] if "case" in wrong else ["whole step"] * len(wrong)
     return [f"{c}, {who}: {error}" for c, who, error in zip(case, wrong["contestant"], wrong["error"], strict=True)]
 
 
 def footnote(table: pd.DataFrame) -> str:
-    """The sentence under a table that says when, on what and with which versions its figures were measured."""
+    """Returns the sentence under a table that says when, on what and with which versions its figures were measured."""
     row = table.iloc[0]
     if "gpu" in row:
         return (

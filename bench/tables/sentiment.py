@@ -18,7 +18,7 @@ ABLATION = {
 
 
 def sections(mosi: pd.DataFrame, digits: pd.DataFrame) -> dict[str, str]:
-    """What docs/sentiment.md shows between its markers."""
+    """Returns what docs/sentiment.md shows between its markers."""
     return {
         "mosi subsets": subsets_markdown(mosi, accuracies(mosi)),
         "mosi scores": scores_markdown(mosi, ["MAE", "Corr", "Acc-5", "Acc-7"]),
@@ -32,7 +32,7 @@ def sections(mosi: pd.DataFrame, digits: pd.DataFrame) -> dict[str, str]:
 
 
 def accuracies(table: pd.DataFrame) -> pd.Series:
-    """The accuracy of each row in per cent: of two classes, negative and not, or of the digits."""
+    """Returns the accuracy of each row in per cent: of two classes, negative and not, or of the digits."""
     found = table["accuracy"].astype("Float64") if "accuracy" in table else pd.Series(pd.NA, index=table.index)
     if "Acc-2 neg/non-neg" in table:
         found = table["Acc-2 neg/non-neg"].astype("Float64").fillna(found)
@@ -40,7 +40,7 @@ def accuracies(table: pd.DataFrame) -> pd.Series:
 
 
 def subsets_markdown(table: pd.DataFrame, values: pd.Series) -> str:
-    """Accuracies: a row for each arm, a column for each subset and for their mean."""
+    """Returns accuracies: a row for each arm, a column for each subset and for their mean."""
     table = table.assign(value=pd.to_numeric(values, errors="coerce"))
     subsets = list(dict.fromkeys(table["subset"]))
     lines = [["method", *(name.replace("+", " + ") for name in subsets)]]
@@ -54,7 +54,7 @@ def subsets_markdown(table: pd.DataFrame, values: pd.Series) -> str:
 
 
 def scores_markdown(table: pd.DataFrame, metrics: list[str]) -> str:
-    """Other metrics, with all modalities and as the mean over the subsets: a row for each arm that has them."""
+    """Returns other metrics, with all modalities and as the mean over the subsets: a row for each arm that has them."""
     lines = [["method", *(f"{metric}, {what}" for what in ("all", "mean") for metric in metrics)]]
     for arm, rows in table.groupby("arm", sort=False):
         if rows[metrics].isna().to_numpy().any():
@@ -65,7 +65,7 @@ def scores_markdown(table: pd.DataFrame, metrics: list[str]) -> str:
 
 
 def differences(table: pd.DataFrame, subset: str) -> dict[str, tuple[str, pd.Series]]:
-    """For each arm what it is compared with, and by how many points of accuracy it is better, seed by seed."""
+    """Returns for each arm what it is compared with, and its points of accuracy above that, seed by seed."""
     values = table.assign(value=accuracies(table).astype(float))
     by_arm = values[values["subset"] == subset].pivot(index="seed", columns="arm", values="value")
     bases = table.dropna(subset="base").drop_duplicates("arm").set_index("arm")["base"]
@@ -73,7 +73,7 @@ def differences(table: pd.DataFrame, subset: str) -> dict[str, tuple[str, pd.Ser
 
 
 def differences_markdown(table: pd.DataFrame) -> str:
-    """Points of accuracy that an arm has more than what it is compared with; an interval that excludes 0 is bold."""
+    """Returns each arm's points of accuracy above what it is compared with; bold if the interval excludes 0."""
     columns = {"all modalities": full_of(table), "mean of the subsets": "mean"}
     found = [differences(table, subset) for subset in columns.values()]
     lines = [["method", "compared with", *columns]]
@@ -95,7 +95,7 @@ def ablation_markdown(table: pd.DataFrame) -> str:
 
 
 def reference_markdown(table: pd.DataFrame) -> str:
-    """How many methods reach the reference points: 77.6 with all modalities, 67.6 as the mean of the subsets."""
+    """Returns how many methods reach the reference points: 77.6 with all modalities, 67.6 as the subsets' mean."""
     values = table.assign(value=accuracies(table).astype(float))
     lines = []
     for name, subset, reference in (("all three", full_of(table), 77.6), ("mean of the 7 subsets", "mean", 67.6)):
@@ -109,7 +109,7 @@ def reference_markdown(table: pd.DataFrame) -> str:
 
 
 def full_of(table: pd.DataFrame) -> str:
-    """The subset of all modalities."""
+    """Returns the subset of all modalities."""
     return max((s for s in table["subset"].unique()), key=lambda subset: subset.count("+"))
 
 

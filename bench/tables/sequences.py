@@ -13,7 +13,7 @@ COLUMNS = [*PHASES, "total"]
 
 
 def sequence_step_markdown(steps: pd.DataFrame) -> str:
-    """GMD on the transformer of Dynamic Sharing: a row for each size and way, a column for each phase."""
+    """Returns GMD on the transformer of Dynamic Sharing: a row for each size and way, a column for each phase."""
     first_lines = head("ms", *COLUMNS, "speed-up", "paths", "extra memory, MB", "off by")
     return _each_way(steps, first_lines, _step_cells)
 
@@ -24,7 +24,7 @@ def _step_cells(whole: pd.Series) -> list[str]:
 
 
 def cggm_markdown(steps: pd.DataFrame) -> str:
-    """CGGM beside joint training on the late-fusion transformer: a row for each size and way."""
+    """Returns CGGM beside joint training on the late-fusion transformer: a row for each size and way."""
     return _each_way(steps, head("ms", *COLUMNS, "over joint", "extra memory, MB"), _cggm_cells)
 
 

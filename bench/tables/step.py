@@ -8,7 +8,7 @@ from bench.tables.results import footnote
 
 
 def step_markdown(steps: pd.DataFrame) -> str:
-    """Milliseconds of a whole step: a row for each size and way, a column for each phase."""
+    """Returns milliseconds of a whole step: a row for each size and way, a column for each phase."""
     if "phase" not in steps:
         return "not measured: wrong values"
     steps = steps[steps["phase"].notna()]  # a size with wrong values has no times

@@ -23,13 +23,13 @@ COLOURS = {"dice_mean": "#0072B2", "dice_worst": "#D55E00", "dice_full": "#99999
 
 
 def differences(study: pd.DataFrame, score: str, base: str = BASE) -> dict[str, pd.Series]:
-    """For each arm its score minus the base's, seed by seed, of the seeds that both have been run with."""
+    """Returns each arm's score minus the base's, seed by seed, for the seeds that both have been run with."""
     table = study.pivot(index="seed", columns="arm", values=score)
     return {arm: (table[arm] - table[base]).dropna() for arm in study["arm"].unique() if arm != base}
 
 
 def sections(study: pd.DataFrame) -> dict[str, str]:
-    """What docs/study.md shows between its markers."""
+    """Returns what docs/study.md shows between its markers."""
     return {
         "study differences": differences_markdown(study),
         "study verdict": verdict(study),
@@ -40,7 +40,7 @@ def sections(study: pd.DataFrame) -> dict[str, str]:
 
 
 def scores_markdown(study: pd.DataFrame) -> str:
-    """Dice in per cent, with intervals over the seeds: an arm in each row."""
+    """Returns Dice in per cent, with intervals over the seeds: a row for each arm."""
     lines = [["method", "seeds", *SCORES.values(), *SINGLES.values(), "most often worst"]]
     for arm, rows in study.groupby("arm", sort=False):
         scores = [_points(*interval(rows[name])) for name in SCORES]
@@ -50,7 +50,7 @@ def scores_markdown(study: pd.DataFrame) -> str:
 
 
 def differences_markdown(study: pd.DataFrame) -> str:
-    """Points of Dice that an arm has more than exact GMD; an interval that excludes 0 is bold."""
+    """Returns points of Dice that an arm has more than exact GMD; an interval that excludes 0 is bold."""
     by_score = {score: differences(study, score) for score in SCORES}
     lines = [["method", "seeds", *SCORES.values()]]
     for arm, gaps in by_score["dice_mean"].items():
@@ -59,7 +59,7 @@ def differences_markdown(study: pd.DataFrame) -> str:
 
 
 def training_markdown(study: pd.DataFrame) -> str:
-    """What the steps of each arm were like: a row for each arm, means over the seeds."""
+    """Returns what the steps of each arm were like: a row for each arm, means over the seeds."""
     lines = [["method", "loss", "pairs in conflict, first 10 %", "last 25 %", "in the parts, last 25 %"]]
     lines[0] += ["directions of 8", "discarded", "CPU s per step"]
     for arm, rows in study.groupby("arm", sort=False):
@@ -73,7 +73,7 @@ def training_markdown(study: pd.DataFrame) -> str:
 
 
 def seeds_markdown(study: pd.DataFrame) -> str:
-    """Seed by seed: how often exact GMD's objectives conflict, and the points of Dice that it has more than others."""
+    """Returns, seed by seed, how often exact GMD's objectives conflict, and its points of Dice above the other arms."""
     gains = [(score, other) for other in ("joint", "enumerate") for score in ("dice_mean", "dice_worst")]
     by_seed = [-100 * differences(study, score)[other] for score, other in gains]
     conflicts = study[study["arm"] == BASE].set_index("seed")["conflicts_last"]
@@ -84,7 +84,7 @@ def seeds_markdown(study: pd.DataFrame) -> str:
 
 
 def verdict(study: pd.DataFrame) -> str:
-    """Whether compression at the default energy stays within the margin of exact GMD, in words."""
+    """Returns whether compression at the default energy stays within the margin of exact GMD, in words."""
     gaps = differences(study, "dice_mean")[DEFAULT]
     mean, half = interval(gaps)
     low, high = 100 * (mean - half), 100 * (mean + half)
@@ -101,7 +101,7 @@ def verdict(study: pd.DataFrame) -> str:
 
 
 def draw(study: pd.DataFrame) -> Figure:
-    """Every arm's difference from exact GMD with its interval, and the single seeds as dots."""
+    """Draws every arm's difference from exact GMD with its interval, and the single seeds as dots."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, len(SCORES), sharey=True)
     for ax, score in zip(axes, SCORES, strict=True):

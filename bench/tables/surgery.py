@@ -22,7 +22,7 @@ PEERS = (TORCHJD, LIBMTL, PCGRAD, PUBLISHED)
 
 
 def surgery_markdown(surgery: pd.DataFrame) -> str:
-    """Milliseconds of the whole surgery, ours and the peers', float32, where they took part."""
+    """Returns milliseconds of the whole surgery, ours and the peers', float32, where they took part."""
     chosen = surgery[(surgery["dtype"] == "float32") & surgery["case"].isin(_cases_of(PUBLISHED, surgery))]
     times, ratios, floors = (_wide(chosen, key) for key in ("median_ms", "ratio_to_ours", "floor_ms"))
     lines = head("ms", OURS, *PEERS, "floor")
@@ -33,7 +33,7 @@ def surgery_markdown(surgery: pd.DataFrame) -> str:
 
 
 def memory_markdown(surgery: pd.DataFrame) -> str:
-    """Megabytes at the peak beyond the gradients and the result, float32, T = 15."""
+    """Returns megabytes at the peak beyond the gradients and the result, float32, T = 15."""
     columns = (OURS, OURS_IN_PLACE, REFERENCE, *PEERS)
     beyond = _wide(surgery[(surgery["dtype"] == "float32") & (surgery["T"] == 15)], "beyond_result_MB")
     rows = [line(case, *map(megabytes, beyond.loc[case, list(columns)])) for case in beyond.index]
@@ -41,7 +41,7 @@ def memory_markdown(surgery: pd.DataFrame) -> str:
 
 
 def kernels_markdown(surgery: pd.DataFrame) -> str:
-    """Our ops one by one: milliseconds and the fraction of the floor that they reach, all types."""
+    """Returns our ops one by one: milliseconds and the fraction of the floor that they reach, all types."""
     columns = (GRAM, COMBINE, COMBINE_IN_PLACE, OURS)
     times, fractions, ratios = (_wide(surgery, key) for key in ("median_ms", "fraction_of_floor", "ratio_to_float32"))
     lines = head("ms, of the floor", *columns, "of float32's time")
@@ -53,7 +53,7 @@ def kernels_markdown(surgery: pd.DataFrame) -> str:
 
 
 def gpu_markdown(surgery: pd.DataFrame) -> str:
-    """Microseconds of our kernels on the device, how much of the floor they reach, and when the host goes on."""
+    """Returns microseconds of our kernels on the device, how much of the floor they reach, when the host goes on."""
     ours, triton = (GRAM, COMBINE, OURS, MOVED), (TRITON_GRAM, TRITON_COMBINE, TRITON_SURGERY)
     columns = ("median_ms", "fraction_of_floor", "host_ms")
     times, fractions, host = (_wide(surgery, key).reindex(columns=[*ours, *triton]) for key in columns)
@@ -69,6 +69,6 @@ def _cases_of(contestant: str, table: pd.DataFrame) -> pd.Series:
 
 
 def _wide(table: pd.DataFrame, values: str) -> pd.DataFrame:
-    """One column of the results, cases in rows and contestants in columns, both in the order of the file."""
+    """Returns one column of the results, cases in rows and contestants in columns, both in the order of the file."""
     cases, names = table["case"].unique(), table["contestant"].unique()
     return table.pivot(index="case", columns="contestant", values=values).loc[cases, names]

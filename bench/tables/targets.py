@@ -1,4 +1,4 @@
-"""What this benchmark is expected to show, as data, and whether it does."""
+"""The targets of the benchmark as data, and the sentences that say whether the results reach them."""
 
 import operator
 from collections.abc import Sequence
@@ -78,12 +78,12 @@ GPU_TARGETS = (
 
 
 def verdicts(surgery: pd.DataFrame, targets: Sequence[Target] = TARGETS) -> list[str]:
-    """A sentence for each target: reached, MISSED or not measured, and the case that is furthest off."""
+    """Returns a sentence for each target: reached, MISSED or not measured, and the case that is furthest off."""
     return [_verdict(surgery, target) for target in targets]
 
 
 def step_verdicts(steps: pd.DataFrame) -> list[str]:
-    """Sentences on the U-Net's whole step; bfloat16 is expected to be fast where the processor has it."""
+    """Returns sentences on the U-Net's whole step; bfloat16 is expected to be fast where the processor has it."""
     if "phase" not in steps:
         return ["whole step: not measured, wrong values"]
     whole = steps[steps["phase"] == "total"]
@@ -94,13 +94,13 @@ def step_verdicts(steps: pd.DataFrame) -> list[str]:
 
 
 def norm_verdicts(norm: pd.DataFrame) -> list[str]:
-    """A sentence on all norms of one pass together, in bfloat16 and channels-last."""
+    """Returns a sentence on all norms of one pass together, in bfloat16 and channels-last."""
     chosen = norm[(norm["dtype"] == "bfloat16") & (norm["layout"] == "channels-last")]
     return verdicts(totals(chosen), (Target(PYTORCH_NORM, "ratio_to_ours", "at least", 2.5, ("32³", "48³")),))
 
 
 def owm_verdicts(owm: pd.DataFrame) -> list[str]:
-    """Sentences on the update of MLA's projector.
+    """Returns sentences on the update of MLA's projector.
 
     Few classes and many are judged apart, as with many the product alone is most of the work; and so are a projector
     that the caches have kept, and one that they have not, as it is after a network's passes.
@@ -115,14 +115,14 @@ def owm_verdicts(owm: pd.DataFrame) -> list[str]:
 
 
 def evaluation_verdicts(evaluation: pd.DataFrame) -> list[str]:
-    """A sentence on the evaluation with all subsets."""
+    """Returns a sentence on the evaluation with all subsets."""
     if "median_ms" not in evaluation:
         return ["evaluation: not measured, wrong values"]
     return verdicts(evaluation, (Target("ours", "times_faster", "at least", 12, tuple(evaluation["case"].unique())),))
 
 
 def sequence_step_verdicts(steps: pd.DataFrame) -> list[str]:
-    """A sentence on the step of Dynamic Sharing's transformer, without an approximation."""
+    """Returns a sentence on the step of Dynamic Sharing's transformer, without an approximation."""
     if "phase" not in steps:
         return ["the transformer's step: not measured, wrong values"]
     whole = steps[steps["phase"] == "total"]
@@ -130,7 +130,7 @@ def sequence_step_verdicts(steps: pd.DataFrame) -> list[str]:
 
 
 def cggm_verdicts(steps: pd.DataFrame) -> list[str]:
-    """Sentences on what CGGM adds to a step of joint training, in time and memory."""
+    """Returns sentences on what CGGM adds to a step of joint training, in time and memory."""
     if "phase" not in steps:
         return ["cggm: not measured, wrong values"]
     whole = steps[steps["phase"] == "total"]

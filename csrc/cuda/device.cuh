@@ -1,4 +1,5 @@
-// What needs an instruction of its own. For compilers other than nvcc, tests/helpers/cuda/emulator.h has the same functions.
+// What needs an instruction of its own. For compilers other than nvcc, tests/helpers/cuda/emulator.h has the same
+// functions.
 #pragma once
 
 #include <cuda_runtime.h>

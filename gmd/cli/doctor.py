@@ -63,14 +63,14 @@ def _report_results() -> bool:
 
 
 def _gpus() -> str:
-    """The names of the GPUs."""
+    """Returns the names of the GPUs."""
     if not torch.cuda.is_available():
         return "no GPU"
     return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
 
 
 def _devices_and_backends() -> Iterator[tuple[torch.device, str]]:
-    """Each device with each available backend that is meant for it."""
+    """Yields each device with each available backend that is meant for it."""
     gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     for device in (torch.device("cpu"), *gpus):
         meant = ("cpu", "reference") if device.type == "cpu" else ("cuda", "triton", "reference")
@@ -78,12 +78,12 @@ def _devices_and_backends() -> Iterator[tuple[torch.device, str]]:
 
 
 def _title(device: torch.device) -> str:
-    """What the report calls a device."""
+    """Returns what the report calls a device."""
     return "the CPU" if device.type == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def what_is_wrong(device: torch.device, backend: str) -> str | None:
-    """What is wrong with the surgery on a device through a backend, in a line; None if its result is right.
+    """Returns what is wrong with the surgery on a device through a backend, in a line; None if its result is right.
 
     The gradients are two opposite ones and one across, of which the merged gradient is known, whatever the order.
     """

@@ -1,4 +1,4 @@
-"""From the words on the command line to the function that does it.
+"""Parses the command line and calls the function that does what it asks for.
 
 The --help of a command is the docstring of its function, or of the class of its options and the text below each.
 """

@@ -70,7 +70,7 @@ def predict(options: Predict) -> int:
 
 
 def _images(options: Predict) -> dict[str, Path]:
-    """The files that the options give, modality -> file.
+    """Returns the files that the options give, modality -> file.
 
     Raises UserError for an --image of another form than NAME=FILE, or if two files are given for one modality.
     """

@@ -11,7 +11,7 @@ TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in (TrainBrats, 
 
 
 def config_from_dict(values: dict, source: str | Path) -> TrainConfig:
-    """The inverse of `to_dict`, whatever the task.
+    """Makes a configuration of the values that `to_dict` returned, whatever the task.
 
     Raises UserError, which names `source`, if the task is not known, or as the task's `from_dict`.
     """

@@ -69,7 +69,7 @@ class TrainBrats(TrainConfig):
             raise UserError(f"--patterns does not say what the label values mean; add --labels, one of {_schemes()}")
 
     def label_scheme(self) -> LabelScheme:
-        """What the label values of the run's data mean.
+        """Returns what the label values of the run's data mean.
 
         Raises UserError if `labels` does not say: in a run it does, since the data tell where the user has not.
         """
@@ -79,5 +79,5 @@ class TrainBrats(TrainConfig):
 
 
 def _schemes() -> str:
-    """The label schemes and their values, for error messages."""
+    """Returns the label schemes and their values, for error messages."""
     return ", ".join(f"{scheme.name} (values {words(scheme.values)})" for scheme in SCHEMES.values())

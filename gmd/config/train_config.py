@@ -127,11 +127,11 @@ class TrainConfig:
 
     @classmethod
     def methods(cls) -> tuple[str, ...]:
-        """The methods that the task allows."""
+        """Returns the methods that the task allows."""
         return get_args(get_type_hints(cls)["method"])
 
     def torch_device(self) -> torch.device:
-        """The device that `device` names. Raises UserError if it is not there."""
+        """Returns the device that `device` names. Raises UserError if it is not there."""
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -142,12 +142,12 @@ class TrainConfig:
         return torch.device(self.device)
 
     def to_dict(self) -> dict:
-        """The options as plain values, as JSON has them, and the task."""
+        """Returns the options as plain values, as JSON has them, and the task."""
         return {"task": self.TASK} | {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls: type[Config], values: dict, source: str | Path) -> Config:
-        """The inverse of `to_dict`.
+        """Makes a configuration of the values that `to_dict` returned.
 
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
@@ -167,7 +167,7 @@ def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
 
 
 def words(values: object) -> str:
-    """The value of an option as one would type it on the command line."""
+    """Returns the value of an option as one would type it on the command line."""
     return " ".join(map(str, values)) if isinstance(values, tuple) else str(values)
 
 
@@ -178,7 +178,7 @@ def check_option(good: bool, name: str, got: object, expected: str) -> None:
 
 
 def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:
-    """The value of a YAML file as the field has it, of the type `wanted`. Raises UserError if it is none of these."""
+    """Returns a YAML file's value as the field has it, of the type `wanted`. Raises UserError if that cannot be."""
     converted = Path(value) if wanted is Path and isinstance(value, str) else value
     converted = tuple(value) if isinstance(value, list) else converted
     try:
@@ -189,5 +189,5 @@ def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:
 
 
 def _plain(value: object) -> object:
-    """The value of a field as JSON has it."""
+    """Returns the value of a field as JSON has it."""
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value

@@ -1,1 +1,1 @@
-"""From files on disk to tensors: NIfTI volumes, sequences, digits; and generated data to train on without any."""
+"""Reads files into tensors: NIfTI volumes, sequences, digits; and generates data to train on without any files."""

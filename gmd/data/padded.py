@@ -1,4 +1,4 @@
-"""Sequences of different lengths, padded into one tensor."""
+"""Puts sequences of different lengths into one tensor, padded with zeros."""
 
 from typing import NamedTuple
 
@@ -19,11 +19,11 @@ class Padded(NamedTuple):
 
     @property
     def mask(self) -> Tensor:
-        """Where there is a step and no padding: bool [n, L]."""
+        """Returns a mask, bool [n, L]: True where there is a step, False where there is padding."""
         return torch.arange(self.values.shape[1], device=self.values.device) < self.lengths[:, None]
 
     def to(self, device: torch.device) -> "Padded":
-        """The same on another device."""
+        """Returns the sequences on another device."""
         return Padded(self.values.to(device), self.lengths.to(device))
 
 

@@ -31,11 +31,11 @@ class Pairs(Generic[Values]):
     values: dict[str, Values]
 
     def having(self, subset: Subset) -> list[int]:
-        """The numbers of the samples that have every modality of `subset`, ascending."""
+        """Returns the numbers of the samples that have every modality of `subset`, ascending."""
         return sorted(set(range(self.num_samples)).intersection(*(self.samples.get(m, ()) for m in subset)))
 
     def rows(self: "Pairs[Tensor]", subset: Subset) -> tuple[list[Tensor], list[int]]:
-        """The values of each modality of `subset`, [b, ...], for the b samples that have all of it, and those samples.
+        """Returns each modality's values, [b, ...], for the b samples that have all of `subset`, and those samples.
 
         Raises ValueError if there is none.
         """
@@ -45,7 +45,7 @@ class Pairs(Generic[Values]):
         return [_rows(self.values[m], self.samples[m], members) for m in subset], members
 
     def fuse(self: "Pairs[Tensor]", subset: Subset) -> tuple[Tensor, list[int]]:
-        """The mean over the modalities of `subset`, [b, ...], for the b samples that have all of it, and those samples.
+        """Returns the modalities' mean, [b, ...], for the b samples that have all of `subset`, and those samples.
 
         Raises ValueError if there is none.
         """
@@ -53,7 +53,7 @@ class Pairs(Generic[Values]):
         return reduce(torch.add, rows) / len(rows), members
 
     def fuse_present(self: "Pairs[Tensor]") -> Tensor:
-        """The mean over whatever modalities each sample has, [num_samples, ...].
+        """Returns the mean over whatever modalities each sample has, [num_samples, ...].
 
         Raises ValueError for a sample that has none.
         """
@@ -62,7 +62,7 @@ class Pairs(Generic[Values]):
         return total / counts.view(-1, *[1] * (total.ndim - 1))
 
     def present(self) -> Tensor:
-        """Which modalities of `values` each sample has: bool [num_samples, M], on the CPU.
+        """Returns which modalities of `values` each sample has: bool [num_samples, M], on the CPU.
 
         Raises ValueError for a sample that has none, since a mean over nothing is NaN.
         """
@@ -74,7 +74,7 @@ class Pairs(Generic[Values]):
         return present
 
     def for_every_sample(self: "Pairs[Tensor]", modality: str) -> Tensor:
-        """The modality's values, [num_samples, ...], with zeros for the samples that do not have it."""
+        """Returns the modality's values, [num_samples, ...], with zeros for the samples that do not have it."""
         values, samples = self.values[modality], self.samples[modality]
         if len(samples) == self.num_samples:
             return values
@@ -83,7 +83,7 @@ class Pairs(Generic[Values]):
 
 
 def samples_having(samples: Sequence[Collection[str]], modalities: Sequence[str]) -> dict[str, list[int]]:
-    """The numbers of the samples that have each modality, ascending; no key for a modality that none of them has.
+    """Returns the numbers of the samples that have each modality, ascending; a modality that none has gets no key.
 
     samples: the modalities of each sample
     """
@@ -92,7 +92,7 @@ def samples_having(samples: Sequence[Collection[str]], modalities: Sequence[str]
 
 
 def _rows(values: Tensor, samples: list[int], members: list[int]) -> Tensor:
-    """The rows of `members` in a tensor whose rows belong to `samples`, of which they are some."""
+    """Returns the rows of `members` in a tensor whose rows belong to `samples`, of which they are some."""
     if samples == members:
         return values
     row_of = {sample: row for row, sample in enumerate(samples)}

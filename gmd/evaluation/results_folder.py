@@ -9,7 +9,7 @@ DATA_RECORD = "data.txt"  # in the results on other data than the run's own: the
 
 
 def results_folder(run: Path, data: Path | None) -> Path:
-    """The folder for the results on `data`, or on the run's own test split if that is None.
+    """Returns the folder for the results on `data`, or on the run's own test split if that is None.
 
     That of the run's own is its `evaluation/`; other data get a folder in it that bears their name, and a number behind
     the name if the results of yet other data have it.
@@ -37,6 +37,6 @@ def write_texts(folder: Path, texts: dict[str, str], data: Path | None = None) -
 
 
 def _is_about(folder: Path, data: Path) -> bool:
-    """Whether the results in the folder are about these data, a resolved path."""
+    """Returns whether the results in the folder are about these data, a resolved path."""
     record = folder / DATA_RECORD
     return record.is_file() and record.read_text(encoding="utf-8") == f"{data}\n"

@@ -8,7 +8,7 @@ CHECKPOINT_RECORD = "checkpoint.txt"  # in all results, written last: which chec
 
 
 def describe_checkpoint(run: Path, which: str) -> str:
-    """A run's checkpoint in words, `best.pt (epoch 12)`, as CHECKPOINT_RECORD has it.
+    """Returns a run's checkpoint in words, `best.pt (epoch 12)`, as CHECKPOINT_RECORD has it.
 
     which: "best" or "last"
     Raises UserError if the checkpoint cannot be read.
@@ -17,13 +17,13 @@ def describe_checkpoint(run: Path, which: str) -> str:
 
 
 def scored_checkpoint(results: Path) -> str:
-    """The checkpoint that was scored, as `describe_checkpoint` said then; empty for results without a record of it."""
+    """Returns the scored checkpoint in the words of `describe_checkpoint`; empty for results without a record of it."""
     record = results / CHECKPOINT_RECORD
     return record.read_text(encoding="utf-8").strip() if record.exists() else ""
 
 
 def checkpoint_change(run: Path, results: Path) -> str:
-    """What has become of the checkpoint since it was scored; empty if it is the same, or if nobody can tell.
+    """Returns what has become of the checkpoint since it was scored; empty if it is the same, or if nobody can tell.
 
     Raises UserError if the run's checkpoint cannot be read.
     """

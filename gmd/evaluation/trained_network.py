@@ -18,7 +18,7 @@ Config = TypeVar("Config", bound=TrainConfig)
 
 
 def check_segments(run: Path, config: TrainConfig) -> TrainBrats:
-    """The configuration of a run that segments. Raises UserError if the run was trained on another task."""
+    """Returns the configuration of a run that segments. Raises UserError if the run was trained on another task."""
     if not isinstance(config, TrainBrats):
         raise UserError(f"{run}: was trained on {config.TASK}, which has no volumes to segment; give a run of brats")
     return config
@@ -58,7 +58,7 @@ def load_sequence_network(
 
 
 def label_scheme(config: TrainBrats) -> LabelScheme:
-    """What the label values of a trained run's data mean: `labels` was set to a scheme's name when training began."""
+    """Returns what the label values of a trained run's data mean: in its configuration, `labels` names a scheme."""
     assert config.labels is not None
     return SCHEMES[config.labels]
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def entropy_fusion(logits: Tensor, present: Tensor) -> Tensor:
-    """The mean of the modalities' class probabilities, weighted by how sure each of them is.
+    """Returns the mean of the modalities' class probabilities, weighted by how sure each modality is.
 
     With e_m the entropy of softmax(logits_m) over the classes, the weights are proportional to exp(max e - e_m), over
     the modalities that a sample has, at each of its steps by themselves. What else is in the batch does not matter.

@@ -42,7 +42,7 @@ class MultimodalNetwork(nn.Module):
 
 
 def mean_fusion(outputs: Pairs[Tensor], subset: Subset | None = None) -> tuple[Tensor, list[int]]:
-    """The mean over `subset`, for the samples that have all of it, or over whatever each sample has, for all samples.
+    """Returns the mean over `subset`, for the samples that have it, or over whatever each sample has, for all samples.
 
     The arguments, what is returned and the errors are those of `MultimodalNetwork.fuse`.
     """

@@ -18,12 +18,12 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 
 def make_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler | None:
-    """The scaler of the losses for fp16, whose smallest number is 6e-8; None for the others, whose is 1e-38 or less."""
+    """Returns the losses' scaler for fp16, whose least number is 6e-8; None for other types, which reach 1e-38."""
     return torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
 
 def slowness(precision: Precision, device: torch.device) -> str | None:
-    """A sentence for the user if a smaller type makes this CPU slower, as it does where it has no instructions for it.
+    """Returns a sentence for the user if a smaller type makes this CPU slower, for want of instructions for it.
 
     None where it does not, for fp32, and on other devices. The speed is measured, since torch says of few processors
     what they can do, and of none how fast.

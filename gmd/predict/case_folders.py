@@ -50,7 +50,7 @@ def search_cases(config: TrainBrats, source: Path, out: Path) -> FoundCases:
 
 
 def cases_in(config: TrainBrats, folder: Path) -> list[Case]:
-    """The one case that the folder itself is, in a list. Raises UserError if it is none."""
+    """Returns the one case that the folder itself is, in a list. Raises UserError if it is none."""
     patterns = parse_patterns(config.patterns) or None
     return find_cases(folder, config.modalities, patterns, require_label=False, below=False)[0]
 
@@ -72,11 +72,11 @@ def check_apart(config: TrainBrats, source: Path, out: Path, outputs: Sequence[P
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name is that of a NIfTI image."""
+    """Returns whether a file's name is that of a NIfTI image."""
     return name.lower().endswith(ENDINGS)
 
 
 def stem(path: Path) -> str:
-    """The file's name without .nii.gz or .nii; dots before that belong to the name."""
+    """Returns the file's name without .nii.gz or .nii; dots before that belong to the name."""
     ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
     return path.name[: len(path.name) - len(ending)]

@@ -58,7 +58,7 @@ def predict(
 
 
 def _read_config(run: Path) -> TrainBrats:
-    """The run's configuration. Raises UserError for a cross-validation (which of its networks?) or another task."""
+    """Returns the run's configuration. Raises UserError for a cross-validation (many networks) or another task."""
     if not (run / CONFIG).exists():
         from gmd.training.folds import fold_folders  # takes a while to import
 

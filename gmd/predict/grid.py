@@ -1,4 +1,4 @@
-"""Volumes back in the grid of a case's own files, and written to the disk."""
+"""Brings volumes back to the grid of a case's own files, and writes them to the disk."""
 
 import gzip
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ class Grid:
 
     @classmethod
     def of(cls, path: Path) -> "Grid":
-        """The grid of a file that `read_volume` reads. Raises UserError if it cannot be read."""
+        """Returns the grid of a file that `read_volume` reads. Raises UserError if it cannot be read."""
         image = open_image(path)
         kind = nibabel.Nifti2Image if isinstance(image, nibabel.Nifti2Image) else nibabel.Nifti1Image
         return cls(kind, kind.header_class.from_header(image.header), image.affine)
 
     def image(self, data: np.ndarray, about: str | None = None) -> nibabel.Nifti1Image:
-        """An image of the data with the file's shape, orientation, affine, units, codes and extensions.
+        """Returns an image of the data with the file's shape, orientation, affine, units, codes and extensions.
 
         data: [X, Y, Z], or [X, Y, Z, R], in RAS+; its type becomes the image's
         about: for the header's description, of which 79 bytes are kept; by default that of the file
@@ -72,7 +72,7 @@ def write_image(image: nibabel.Nifti1Image, path: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the file can be read to its end, as one that another program was writing when it was killed cannot."""
+    """Returns whether the file can be read to its end: one whose writer was killed half-way cannot."""
     try:
         open_image(path)
     except UserError:

@@ -1,4 +1,4 @@
-"""From predicted regions to the label values of a data set: the inverse of `region_targets`."""
+"""Turns predicted regions into the label values of a data set: the inverse of `region_targets`."""
 
 from itertools import zip_longest
 
@@ -24,7 +24,7 @@ def paint(regions: np.ndarray, scheme: LabelScheme) -> np.ndarray:
 
 
 def region_values(scheme: LabelScheme) -> list[int]:
-    """The label value of each region's voxels that are in no region further in, from the outermost region on.
+    """Returns the label value of each region's voxels that are in no region further in, from the outermost region on.
 
     BraTS 2018-2021: 2, 1, 4; from 2023: 2, 1, 3. BraTS 2015: 2, 1, 4, since necrosis (1) and non-enhancing core (3) are
     one region to the network. binary: 1.

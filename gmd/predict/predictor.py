@@ -1,4 +1,4 @@
-"""From one case to its label map on the disk, by a trained network."""
+"""Predicts one case with a trained network, and writes its label map to the disk."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -27,7 +27,7 @@ class Job:
 
     @property
     def outputs(self) -> list[Path]:
-        """The files to write, the label map last."""
+        """Returns the files to write, the label map last."""
         return [path for path in (self.probabilities, self.labels) if path is not None]
 
 
@@ -84,7 +84,7 @@ def check_writable(folder: Path) -> None:
 
 
 def _request_of_folder(config: TrainBrats, source: Path, out: Path, probabilities: bool) -> Request:
-    """The request for a case folder, or for a folder of cases. Raises UserError if that or `out` is unsuitable."""
+    """Returns the request for a case folder or a folder of cases. Raises UserError if that or `out` is unsuitable."""
     if source.is_file():
         raise UserError(f"{source}: which modality is it? Say --image {config.modalities[0]}={source}, for example")
     cases, wrong = search_cases(config, source, out)
@@ -100,7 +100,7 @@ def _request_of_folder(config: TrainBrats, source: Path, out: Path, probabilitie
 
 
 def _case_of_files(config: TrainBrats, images: dict[str, Path], out: Path) -> Case:
-    """The case that is given file by file, named after `out`. Raises UserError if the files are none."""
+    """Returns the case that is given file by file, named after `out`. Raises UserError if the files are none."""
     _check_files(config, images)
     ordered = {modality: images[modality] for modality in config.modalities if modality in images}
     if not ordered:
@@ -121,7 +121,7 @@ def _check_files(config: TrainBrats, images: dict[str, Path]) -> None:
 
 
 def _job(case: Case, labels: Path, probabilities: bool) -> Job:
-    """A case, to be written to `labels` and beside it. Raises UserError if `labels` has not the ending of a NIfTI."""
+    """Returns a job that writes to `labels` and beside it. Raises UserError if `labels` lacks a NIfTI's ending."""
     if not is_image(labels.name):
         raise UserError(f"{labels}: expected a name that ends in .nii.gz or .nii, for the segmentation of one case")
     return Job(case, labels, labels.with_name(f"{stem(labels)}_probabilities.nii.gz") if probabilities else None)

@@ -1,4 +1,4 @@
-"""What is printed of a prediction: what was missing, how much was found, how the run scores for such a case."""
+"""Says of a prediction which modalities it lacked, how much it found, and how the run scores for such a case."""
 
 import csv
 import shlex
@@ -14,7 +14,7 @@ from gmd.subsets import Subset, subset_name
 
 
 def region_volumes(labels: np.ndarray, affine: np.ndarray, scheme: LabelScheme) -> dict[str, float]:
-    """The volume of each region in ml.
+    """Returns the volume of each region in ml.
 
     labels: uint8 [X, Y, Z] with the values of the scheme; affine: [4, 4], voxel indices to mm
     """
@@ -25,7 +25,7 @@ def region_volumes(labels: np.ndarray, affine: np.ndarray, scheme: LabelScheme) 
 
 
 def case_line(job: Job, present: Subset, modalities: Sequence[str], volumes: dict[str, float]) -> str:
-    """The line on a case: from which modalities it was predicted, how much of each region was found, what was written.
+    """Returns the line on a case: the modalities it was predicted from, how much was found, what was written.
 
     present: the modalities that it was predicted from; modalities: all that the network has; volumes: region -> ml
     """
@@ -42,7 +42,7 @@ def case_line(job: Job, present: Subset, modalities: Sequence[str], volumes: dic
 
 
 def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
-    """The sentences on how the run scored for exactly this subset, if it has been evaluated, and whether that holds."""
+    """Returns sentences on how the run scored for exactly this subset, if it has been evaluated; and if that holds."""
     results, again = run / "evaluation", f"gmd evaluate {shlex.quote(str(run))}"
     table = results / "table.csv"
     these = f"With {', '.join(present)} {run.resolve().name}"
@@ -60,5 +60,5 @@ def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
 
 
 def _millilitres(volume: float) -> str:
-    """A volume with at least two digits: small lesions are a few voxels of a cubic millimetre."""
+    """Returns a volume with at least two digits: small lesions are a few voxels of a cubic millimetre."""
     return f"{volume:.1f} ml" if volume >= 10 else f"{volume:.2g} ml"

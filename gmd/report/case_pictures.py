@@ -12,7 +12,7 @@ WHICH = ("best", "median", "worst")
 
 
 def embed_case_pictures(evaluation: Path) -> dict[str, str]:
-    """The pictures that are there: "best", "median", "worst" -> data URL. Raises UserError if a file is no picture.
+    """Returns the pictures there are: "best", "median", "worst" -> data URL. Raises UserError if a file is no picture.
 
     evaluation: the folder of the results
     """
@@ -21,7 +21,7 @@ def embed_case_pictures(evaluation: Path) -> dict[str, str]:
 
 
 def _as_url(path: Path) -> str:
-    """A picture as WebP in a data URL: of real brains the PNG is half a megabyte, five times as much."""
+    """Returns a picture as WebP in a data URL: of real brains the PNG is half a megabyte, five times as much."""
     file = io.BytesIO()
     try:
         with Image.open(path) as picture:

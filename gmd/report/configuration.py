@@ -21,13 +21,13 @@ class Option(NamedTuple):
 
 
 def options(config: TrainConfig) -> list[Option]:
-    """All options of a run, those that differ from their defaults first."""
+    """Returns all options of a run, those that differ from their defaults first."""
     found = [Option(f.name, _in_words(getattr(config, f.name)), _is_changed(config, f)) for f in fields(config)]
     return sorted(found, key=lambda option: not option.changed)
 
 
 def command(config: TrainConfig) -> str:
-    """The command line that makes the run again, without the options that have their defaults."""
+    """Returns the command line that makes the run again, without the options that have their defaults."""
     parts = ["gmd", "train", config.TASK]
     for field in fields(config):
         value = getattr(config, field.name)
@@ -39,11 +39,11 @@ def command(config: TrainConfig) -> str:
 
 
 def _in_words(value: object) -> str:
-    """An option's value as a reader would have it."""
+    """Returns an option's value as a reader would have it."""
     named = {None: "not set", (): "none", True: "yes", False: "no"}
     return named[value] if isinstance(value, bool) or value in (None, ()) else words(value)
 
 
 def _is_changed(config: TrainConfig, field: Field[Any]) -> bool:
-    """Whether the value of the field differs from its default, or the field has no default."""
+    """Returns whether the value of the field differs from its default, or the field has no default."""
     return field.default is MISSING or getattr(config, field.name) != field.default

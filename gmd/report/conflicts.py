@@ -52,7 +52,7 @@ class Conflicts:
 
 
 def gradient_conflicts(history: History) -> Conflicts | None:
-    """The conflicts of a training; None if no step had several gradients to compare."""
+    """Returns the conflicts of a training; None if no step had several gradients to compare."""
     bins = history.cosines.bins
     if not bins:
         return None
@@ -71,19 +71,19 @@ def gradient_conflicts(history: History) -> Conflicts | None:
 
 
 def _when(first: int, last: int) -> str:
-    """A range of epochs in words."""
+    """Returns a range of epochs in words."""
     return f"epoch {first}" if first == last else f"epochs {first} to {last}"
 
 
 def _picture(matrix: np.ndarray) -> str:
-    """A matrix of cosines, [T, T], as a PNG in a data URL; grey where it is NaN."""
+    """Returns a matrix of cosines, [T, T], as a PNG in a data URL; grey where it is NaN."""
     file = io.BytesIO()
     imsave(file, COLOURS((np.ma.masked_invalid(matrix) + 1) / 2), format="png")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _verdict(matrices: np.ndarray, names: Sequence[str], when: Sequence[str]) -> str:
-    """The first and the last matrix in words: their means, and the pair of objectives that agrees least in the end."""
+    """Returns the first and the last matrix in words: their means, and the pair of objectives that agrees least."""
     if len(names) < 2:
         return ""
     rows, columns = np.triu_indices(len(names), 1)

@@ -36,7 +36,7 @@ class Fold:
 
 
 def find_folds(folder: Path) -> list[Path]:
-    """The folds of a cross-validation that are there, in order; none if the folder is a run itself, or holds none.
+    """Returns the folds of a cross-validation, in order; none if the folder is a run itself, or holds no folds.
 
     Raises UserError if one of them was not trained as a fold.
     """
@@ -54,7 +54,7 @@ def read_fold(run: Path) -> Fold:
 
 
 def _fold_config(run: Path) -> TrainBrats:
-    """The configuration of a fold. Raises UserError if the run was not trained as one."""
+    """Returns the configuration of a fold. Raises UserError if the run was not trained as one."""
     config = read_config(run)
     if not isinstance(config, TrainBrats) or config.folds is None:
         raise UserError(
@@ -65,7 +65,7 @@ def _fold_config(run: Path) -> TrainBrats:
 
 
 def validation_plot(folds: Sequence[Fold], score: str) -> Plot | None:
-    """The score of each fold over its steps; None before any has one. score: what it is called"""
+    """Returns the score of each fold over its steps; None before any has one. score: what it is called"""
     lines = [
         validation_line(fold.history)._replace(label=fold.name, title=fold.name, style=modality_style(number))
         for number, fold in enumerate(folds)
@@ -74,13 +74,13 @@ def validation_plot(folds: Sequence[Fold], score: str) -> Plot | None:
 
 
 def mean_validation(folds: Sequence[Fold]) -> float | None:
-    """The mean over the folds of their best validation; None before each has one."""
+    """Returns the mean over the folds of their best validation; None before each has one."""
     scores = [best.score for fold in folds if (best := fold.history.best_validation())]
     return fmean(scores) if len(scores) == len(folds) else None
 
 
 def _facts(history: History, config: TrainBrats, described: dict) -> list[Fact]:
-    """A fold's column in the page's table: cases, epochs, best validation, time."""
+    """Returns a fold's column in the page's table: cases, epochs, best validation, time."""
     best = history.best_validation()
     seconds = [epoch.seconds for epoch in history.epochs if epoch.seconds is not None]
     counts = " / ".join(str(len(split.names)) for split in splits(described))

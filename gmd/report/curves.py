@@ -14,7 +14,7 @@ MEAN = Style(INK, weight="strong")
 
 
 def training_plots(history: History, score: str) -> list[Plot]:
-    """Plots of loss, validation, conflicts and learning rate, as far as there are any.
+    """Returns plots of loss, validation, conflicts and learning rate, as far as there are any.
 
     score: what the validation's score is called
     """
@@ -29,7 +29,7 @@ def training_plots(history: History, score: str) -> list[Plot]:
 
 
 def dominance_plots(history: History) -> list[Plot]:
-    """A plot for each quantity, with a line for each modality; then one of how much the surgery changed."""
+    """Returns a plot for each quantity, with a line for each modality; then one of how much the surgery changed."""
     quantities = dict.fromkeys(key[1] for key in history.keys("modality"))
     plots = [_quantity(history, quantity) for quantity in quantities]
     if ("projected",) in history.columns:
@@ -40,7 +40,7 @@ def dominance_plots(history: History) -> list[Plot]:
 
 
 def _losses(history: History) -> Plot | None:
-    """The plot of the training losses: of each objective and their mean, or of the one objective that there is."""
+    """Returns the plot of the training losses: each objective's and their mean, or that of the only objective."""
     keys = history.keys("losses")
     if not keys:
         return None
@@ -56,7 +56,7 @@ def _losses(history: History) -> Plot | None:
 
 
 def _loss(history: History, key: Key) -> Line:
-    """The line of one objective. key: its curve
+    """Returns the line of one objective. key: its curve
 
     If every objective is of one modality, each has the colour of its modality; otherwise the objectives of as many
     modalities look alike, as there can be 63 of them.
@@ -72,7 +72,7 @@ def _loss(history: History, key: Key) -> Line:
 
 
 def _validation(history: History, score: str) -> Plot | None:
-    """The plot of the score that chooses the best epoch; of segmentation also of the regions that it is the mean of."""
+    """Returns the plot of the score that chooses the best epoch; for segmentation also of the regions it averages."""
     parts = list(dict.fromkeys(name for epoch in history.epochs for name in epoch.metrics))
     parts = [] if score in parts else parts
     lines = [
@@ -84,7 +84,7 @@ def _validation(history: History, score: str) -> Plot | None:
 
 
 def validation_line(history: History, metric: str | None = None) -> Line:
-    """The line of the score, or of one of the metrics beside it, at the last step of each epoch that has a score."""
+    """Returns the line of the score, or of a metric beside it, at the last step of each epoch that has a score."""
     series = DownsampledSeries(POINTS)
     for epoch in history.epochs:
         if epoch.validation is not None:
@@ -95,7 +95,7 @@ def validation_line(history: History, metric: str | None = None) -> Line:
 
 
 def _conflicts(history: History) -> Plot | None:
-    """The plot of the share of pairs in conflict; None if no step had several gradients to compare."""
+    """Returns the plot of the share of pairs in conflict; None if no step had several gradients to compare."""
     if not history.objectives:
         return None
     steps, share = history.series(("conflicts",), SMOOTH)
@@ -106,7 +106,7 @@ def _conflicts(history: History) -> Plot | None:
 
 
 def _quantity(history: History, quantity: str) -> Plot | None:
-    """The plot of one quantity, with a line for each modality; of the norms also one of all objectives together."""
+    """Returns the plot of one quantity, with a line for each modality; for norms also one of all objectives."""
     lines = []
     if quantity == NORM:
         grey = Style("var(--quiet)")

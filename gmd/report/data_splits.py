@@ -23,18 +23,21 @@ class Split(NamedTuple):
 
 
 def splits(described: dict) -> list[Split]:
-    """The three splits of a run. described: its splits.json"""
+    """Returns the three splits of a run. described: its splits.json"""
     return [_split(name, described[name]) for name in SPLITS]
 
 
 def _split(name: str, members: Sequence[dict]) -> Split:
-    """One split. members: its cases or samples as splits.json has them"""
+    """Returns one split. members: its cases or samples as splits.json has them"""
     patients = {member.get("patient") for member in members}
     return Split(name, [member["name"] for member in members], None if None in patients else len(patients))
 
 
 def data_facts(described: dict) -> list[Fact]:
-    """Where the data are, which fold this is, and what their reader said of them. described: the run's splits.json"""
+    """Returns where the data are, the number of the fold, and what the reader of the data said of them.
+
+    described: the run's splits.json
+    """
     known = [Fact("Data", described["data"])]
     if described.get("folds") is not None:
         known.append(Fact("Fold", f"{described['fold']} of {described['folds']}, counted from 0"))

@@ -1,4 +1,4 @@
-"""A series of any length, downsampled to a few means of neighbours while it is read."""
+"""Downsamples a series of any length to a few means of neighbours while it is read."""
 
 from dataclasses import dataclass, replace
 
@@ -32,7 +32,7 @@ class Bin:
         self.count[: len(other.count)] += other.count
 
     def mean(self) -> np.ndarray:
-        """The means, [K] float64, NaN where no value is."""
+        """Returns the means, [K] float64, NaN where no value is."""
         with np.errstate(invalid="ignore"):
             return self.total / self.count
 
@@ -63,7 +63,7 @@ class DownsampledSeries:
             self.add(place, values)
 
     def table(self, points: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The series as places [n] and means [n, K], float64, NaN where there is nothing.
+        """Returns the series as places [n] and means [n, K], float64, NaN where there is nothing.
 
         points: n is at most that; by default that of the series
         """
@@ -83,7 +83,7 @@ class DownsampledSeries:
 
 
 def _joined(bins: list[Bin]) -> Bin:
-    """One bin of several neighbouring ones, which stay as they are."""
+    """Returns one bin of several neighbouring ones, which stay as they are."""
     first = bins[0]
     joined = replace(first, total=first.total.copy(), count=first.count.copy())
     for one in bins[1:]:

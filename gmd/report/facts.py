@@ -1,4 +1,4 @@
-"""A figure of a report with its name, and how figures are written."""
+"""The figures of a report: a row of name and value, and durations in words."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ class Fact(NamedTuple):
 
 
 def duration(seconds: float) -> str:
-    """A duration in words, in seconds, minutes, or hours and minutes: `12.5 s`, `3 min`, `2 h 5 min`."""
+    """Returns a duration in words, in seconds, minutes, or hours and minutes: `12.5 s`, `3 min`, `2 h 5 min`."""
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes = round(seconds / 60)

@@ -91,22 +91,22 @@ class History:
 
     @property
     def finished_epochs(self) -> int:
-        """How many epochs are finished."""
+        """Returns how many epochs are finished."""
         return self.epochs[-1].number if self.epochs else 0
 
     def best_validation(self) -> BestValidation | None:
-        """The validation of the weights in best.pt, the first of the highest score; None if no epoch has a score."""
+        """Returns the validation of the weights in best.pt, the first with the highest score; None without a score."""
         scored = [
             BestValidation(epoch.validation, epoch.number) for epoch in self.epochs if epoch.validation is not None
         ]
         return max(scored, key=lambda validation: validation.score, default=None)
 
     def keys(self, *beginning: str) -> list[Key]:
-        """The curves whose names begin so, in the order of their first occurrence."""
+        """Returns the curves whose names begin so, in the order of their first occurrence."""
         return [key for key in self.columns if key[: len(beginning)] == beginning]
 
     def series(self, key: Key, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-        """One curve as steps [n] and means [n], float64, NaN where there is nothing.
+        """Returns one curve as steps [n] and means [n], float64, NaN where there is nothing.
 
         points: n is at most that
         """
@@ -180,7 +180,7 @@ def read_history(run: Path, modalities: Sequence[str]) -> History:
 
 
 def _epoch(line: dict, step: int) -> Epoch:
-    """The line of an epoch. The memory may be absent, and the metrics may be called `per_region`, as they once were."""
+    """Returns the epoch of a line, which may lack the memory, and call the metrics `per_region` as older runs do."""
     metrics = line.get("metrics") or line.get("per_region") or {}
     return Epoch(
         int(line["epoch"]),
@@ -193,12 +193,12 @@ def _epoch(line: dict, step: int) -> Epoch:
 
 
 def _number(value: float | None) -> float | None:
-    """The value as a float; None stays None. Raises ValueError or TypeError if it is not a number."""
+    """Returns the value as a float; None stays None. Raises ValueError or TypeError if it is not a number."""
     return None if value is None else float(value)
 
 
 def _quantities(line: dict, modalities: Sequence[str]) -> Mapping[Key, float | None]:
-    """The quantities of a step that become curves; the line may lack the learning rate and the dominance."""
+    """Returns the quantities of a step that become curves; the line may lack the learning rate and the dominance."""
     found: dict[Key, float | None] = {
         ("loss",): line["loss"],
         ("conflicts",): line["conflicts"],

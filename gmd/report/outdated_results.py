@@ -9,7 +9,7 @@ from gmd.evaluation.scored_checkpoint import checkpoint_change
 
 
 def outdated_results(run: Path) -> list[str]:
-    """A sentence for each outdated evaluation of a run, on its own test cases or on other data."""
+    """Returns a sentence for each outdated evaluation of a run, on its own test cases or on other data."""
     sentences = []
     for table in sorted((run / "evaluation").rglob("table.csv")):
         if changed := checkpoint_change(run, table.parent):
@@ -23,10 +23,10 @@ def outdated_results(run: Path) -> list[str]:
 
 
 def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
-    """A sentence if the table of a cross-validation is outdated.
+    """Returns a sentence if the table of a cross-validation is outdated.
 
     So it is if a fold was trained anew, or evaluated by itself, after all had been scored together.
-    folder: what --out was; folds: the runs in it
+    folder: the --out of the training; folds: the runs in it
     """
     together = folder / "evaluation" / "cases.csv"
     if not together.exists():
@@ -42,5 +42,5 @@ def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
 
 
 def _scores(path: Path) -> list[str]:
-    """The lines of a `cases.csv` below its header; none if there is no file."""
+    """Returns the lines of a `cases.csv` below its header; none if there is no file."""
     return path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []

@@ -78,7 +78,7 @@ def write_report(run: Path) -> Path:
 
 
 def _run_page(run: Path) -> dict[str, object]:
-    """What the templates show of one run."""
+    """Returns what the templates show of one run."""
     config, described = read_config(run), read_splits(run)
     history = read_history(run, config.modalities)
     score = _score_name(config, described)
@@ -100,7 +100,7 @@ def _run_page(run: Path) -> dict[str, object]:
 
 
 def _cross_validation_page(run: Path, folders: Sequence[Path]) -> dict[str, object]:
-    """What the templates show of a cross-validation. folders: its folds"""
+    """Returns what the templates show of a cross-validation. folders: its folds"""
     folds = [cross_validation.read_fold(folder) for folder in folders]
     first = folds[0]
     score = _score_name(first.config, first.described)
@@ -116,7 +116,10 @@ def _cross_validation_page(run: Path, folders: Sequence[Path]) -> dict[str, obje
 
 
 def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, object]:
-    """What the templates show of a run and of a cross-validation alike. validated: the tile of the best validation"""
+    """Returns what the templates show of runs and cross-validations alike.
+
+    validated: the tile of the best validation
+    """
     table = read_table(run / "evaluation", config.modalities)
     return {
         "run": run,
@@ -133,7 +136,7 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
 
 
 def _environment() -> Environment:
-    """The templates, and how they are filled in."""
+    """Returns the templates, and how they are filled in."""
     # every value is escaped, whatever the template's suffix; a name that is missing is an error and not a gap
     environment = Environment(
         loader=PackageLoader("gmd.report"),
@@ -148,14 +151,14 @@ def _environment() -> Environment:
 
 
 def _score_name(config: TrainConfig, described: dict) -> str:
-    """What the validation's score is called. described: the run's splits.json"""
+    """Returns what the validation's score is called. described: the run's splits.json"""
     if isinstance(config, TrainBrats):
         return "hard Dice"
     return "accuracy" if described["about"]["classes"] else "Acc-2 neg/non-neg"
 
 
 def _tiles(table: SubsetTable) -> list[Tile]:
-    """The tiles of an evaluation: all modalities, the mean of the subsets, and the worst subset."""
+    """Returns the tiles of an evaluation: all modalities, the mean of the subsets, and the worst subset."""
     rows, column = table.subsets(), table.columns[table.main]
     if not rows:
         return []
@@ -167,11 +170,11 @@ def _tiles(table: SubsetTable) -> list[Tile]:
 
 
 def _tables_of_other_data(run: Path, config: TrainConfig) -> list[SubsetTable]:
-    """The tables that `gmd evaluate RUN --data OTHER` has written, each into a folder of its own."""
+    """Returns the tables that `gmd evaluate RUN --data OTHER` has written, each into a folder of its own."""
     folders = sorted(path.parent for path in (run / "evaluation").glob("*/table.csv"))
     return [table for folder in folders if (table := read_table(folder, config.modalities))]
 
 
 def _sentences(path: Path) -> list[str]:
-    """The lines of a text file; none if there is no file."""
+    """Returns the lines of a text file; none if there is no file."""
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []

@@ -5,7 +5,7 @@ from gmd.report.history import History
 
 
 def progress(history: History, config: TrainConfig) -> str:
-    """Sentences on how far the training is, and on what to do if that is not to the end."""
+    """Returns sentences on how far the training is, and on what to do if that is not to the end."""
     done = history.finished_epochs
     skipped = f" {history.skipped} of {history.steps} steps were skipped: not finite." if history.skipped else ""
     if done >= config.epochs:
@@ -19,7 +19,7 @@ def progress(history: History, config: TrainConfig) -> str:
 
 
 def _out_of_patience(history: History, config: TrainConfig) -> bool:
-    """Whether --patience has ended the training: that many validations since the best one, or since the start.
+    """Returns whether --patience has ended the training: that many validations since the best one, or since the start.
 
     A validation whose score was NaN counts as one. Its `validation` is None, like that of an epoch without validation,
     but it has metrics.

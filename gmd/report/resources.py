@@ -7,12 +7,12 @@ from gmd.report.history import History
 
 
 def resources(history: History) -> list[Fact]:
-    """The costs of the whole training; a figure that the run has not recorded is called so."""
+    """Returns the costs of the whole training; a figure that the run has not recorded is called so."""
     return [*_times(history), _peak_memory(history), *_latest_start(history)]
 
 
 def _times(history: History) -> list[Fact]:
-    """How long all epochs took, the median one, and a step of it, each with its validation."""
+    """Returns how long all epochs took, the median one, and a step of it, each with its validation."""
     seconds = [epoch.seconds for epoch in history.epochs if epoch.seconds is not None]
     whole = each = step = NOT_RECORDED
     if seconds:
@@ -23,7 +23,7 @@ def _times(history: History) -> list[Fact]:
 
 
 def _peak_memory(history: History) -> Fact:
-    """The most memory, in MB, that any epoch has recorded."""
+    """Returns the most memory, in MB, that any epoch has recorded."""
     memory = [epoch.memory_MB for epoch in history.epochs if epoch.memory_MB is not None]
     if not memory:
         return Fact("Peak memory", NOT_RECORDED)
@@ -33,7 +33,7 @@ def _peak_memory(history: History) -> Fact:
 
 
 def _latest_start(history: History) -> list[Fact]:
-    """On what, and with which versions, the training was started or gone on with for the last time."""
+    """Returns on what, and with which versions, the training was last started or gone on with."""
     names = ("Device", "Threads", "Parameters", "Versions", "Started")
     if not history.starts:
         return [Fact(name, NOT_RECORDED) for name in names]
@@ -44,6 +44,6 @@ def _latest_start(history: History) -> list[Fact]:
 
 
 def _start_times(history: History) -> str:
-    """When the training was started, and each time that it was gone on with."""
+    """Returns when the training was started, and each time that it was gone on with."""
     first, *again = [start.time for start in history.starts]
     return first + "".join(f"; gone on with {time}" for time in again)

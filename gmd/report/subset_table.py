@@ -73,11 +73,11 @@ class SubsetTable:
     rows: Sequence[Row]
 
     def counts_differ(self) -> bool:
-        """Whether the subsets were scored on different numbers of cases; otherwise the counts need no column."""
+        """Returns whether subsets were scored on different numbers of cases; otherwise the counts need no column."""
         return len({row.count for row in self.rows if row.count not in ("", "0")}) > 1
 
     def subsets(self) -> list[Row]:
-        """The rows of the subsets that have a number in the main column, best first."""
+        """Returns the rows of the subsets that have a number in the main column, best first."""
         judged = [(value, row) for row in self.rows if row.marks and (value := row.cells[self.main].value) is not None]
         lower = lower_is_better(self.columns[self.main])
         return [row for _, row in sorted(judged, key=lambda pair: pair[0], reverse=not lower)]
@@ -101,7 +101,7 @@ def read_table(folder: Path, modalities: Sequence[str]) -> SubsetTable | None:
 
 
 def _read_lines(path: Path, modalities: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """The header of a `table.csv` and the lines below it. Raises UserError if it is not one of these modalities."""
+    """Returns the header of a `table.csv` and its lines. Raises UserError if it is not one of these modalities."""
     lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     header = lines[0] if lines else []
     if header[: 1 + len(modalities)] != ["subset", *modalities] or any(len(line) != len(header) for line in lines):
@@ -113,7 +113,7 @@ def _read_lines(path: Path, modalities: Sequence[str]) -> tuple[list[str], list[
 
 
 def _rows(lines: Sequence[Sequence[str]], columns: Sequence[str], first: int) -> list[Row]:
-    """The rows of the table: the lines' words, and their numbers in the colours of each column's scale.
+    """Returns the rows of the table: the lines' words, and their numbers in the colours of each column's scale.
 
     first: the place of the first of the columns in a line, behind label, marks and count
     """
@@ -131,28 +131,28 @@ def _rows(lines: Sequence[Sequence[str]], columns: Sequence[str], first: int) ->
 
 
 def _marks(cells: Sequence[str]) -> list[bool] | None:
-    """Whether a subset has each modality; None if the cells are empty, as on a line about something else."""
+    """Returns whether a subset has each modality; None if the cells are empty, as on a line about something else."""
     return [cell == "1" for cell in cells] if any(cells) else None
 
 
 def lower_is_better(column: str) -> bool:
-    """Whether small numbers of a column are good ones."""
+    """Returns whether small numbers of a column are good ones."""
     return column.startswith(LOWER_IS_BETTER)
 
 
 def column_title(column: str) -> str:
-    """The heading of a column."""
+    """Returns the heading of a column."""
     return f"HD95 {column.removeprefix('hd95_')}, mm" if column.startswith("hd95_") else column
 
 
 def _about(path: Path) -> str:
-    """What a `table.md` says around its tables: what was scored, and by which rules; empty if there is no file."""
+    """Returns what a `table.md` says around its tables: what was scored by which rules; empty without the file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return " ".join(line for line in lines if line and not line.startswith("|"))
 
 
 def _number(text: str) -> float | None:
-    """The number in a cell; None for words such as `absent`, and for NaN."""
+    """Returns the number in a cell; None for words such as `absent`, and for NaN."""
     try:
         value = float(text)
     except ValueError:
@@ -161,13 +161,13 @@ def _number(text: str) -> float | None:
 
 
 def _scale(column: Sequence[float | None], name: str) -> tuple[float, float]:
-    """The worst and the best value of a column, the ends of its colours."""
+    """Returns the worst and the best value of a column, the ends of its colours."""
     values = [value for value in column if value is not None] or [0.0]
     return (max(values), min(values)) if lower_is_better(name) else (min(values), max(values))
 
 
 def _cell(value: float | None, text: str, column: str, scale: tuple[float, float]) -> Cell:
-    """A cell of the column: its number, rounded, in the colour of its place on the column's scale."""
+    """Returns a cell of the column: its number, rounded, in the colour of its place on the column's scale."""
     if value is None:
         return Cell(None, text or "none")
     worst, best = scale
@@ -179,7 +179,7 @@ def _cell(value: float | None, text: str, column: str, scale: tuple[float, float
 
 
 def _ink(colour: Sequence[float]) -> str:
-    """Black or white, whichever stands out more: WCAG's relative luminance decides."""
+    """Returns black or white, whichever stands out more: WCAG's relative luminance decides."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#000" if luminance > 0.179 else "#fff"

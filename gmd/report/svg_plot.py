@@ -114,26 +114,26 @@ def make_plot(
 
 
 def modality_style(number: int) -> Style:
-    """How the line of a modality is drawn. number: its place among the network's modalities"""
+    """Returns how the line of a modality is drawn. number: its place among the network's modalities"""
     return Style(f"var(--line{number % 6})", DASHES[number % len(DASHES)])
 
 
 def _ends(values: Sequence[np.ndarray], around: float) -> tuple[float, float]:
-    """The lowest and the highest of all values; if these are the same, the places `around` below and above."""
+    """Returns the lowest and the highest of all values; if these are the same, the places `around` below and above."""
     everything = np.concatenate(values)
     low, high = float(everything.min()), float(everything.max())
     return (low, high) if low < high else (low - around, high + around)
 
 
 def _ticks(values: Iterable[float], ends: tuple[float, float]) -> list[Tick]:
-    """The ticks of an axis: those of the values that lie between its ends."""
+    """Returns the ticks of an axis: those of the values that lie between its ends."""
     low, high = ends
     inside = [float(value) for value in values if low - 1e-9 <= value <= high + 1e-9]
     return [Tick(100 * (value - low) / (high - low), f"{value:.6g}") for value in inside]
 
 
 def _path(line: Line, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
-    """The path data of a line, in commands M and L, with a new M after each gap.
+    """Returns the path data of a line, in commands M and L, with a new M after each gap.
 
     A point by itself is a line of no length, which the round ends of the stroke make a dot.
     """

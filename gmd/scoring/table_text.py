@@ -28,7 +28,7 @@ class Line(NamedTuple):
 
 
 def lines_markdown(lines: Sequence[Line], modalities: Sequence[str], counted: str, columns: Sequence[str]) -> str:
-    """The table for people: marks for the modalities of a subset, three digits.
+    """Returns the table for people: marks for the modalities of a subset, three digits.
 
     counted: the name of the column of what was scored, which there is only if the counts above 0 differ
     columns: the names of the cells' columns
@@ -45,7 +45,7 @@ def lines_markdown(lines: Sequence[Line], modalities: Sequence[str], counted: st
 
 
 def lines_csv(lines: Sequence[Line], modalities: Sequence[str], counted: str, columns: Sequence[str]) -> str:
-    """The table for programs: modalities as 1 and 0, all digits. The arguments are those of `lines_markdown`."""
+    """Returns the table for programs: modalities as 1 and 0, all digits. Arguments are those of `lines_markdown`."""
     texts: list[Sequence[float | str]] = [["subset", *modalities, counted, *columns]]
     for line in lines:
         marks = _marks(line.subset, modalities, "10") if line.subset else [""] * len(modalities)
@@ -54,24 +54,24 @@ def lines_csv(lines: Sequence[Line], modalities: Sequence[str], counted: str, co
 
 
 def column_means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each column over the rows, NaN if one of its numbers is; empty if there are no rows."""
+    """Returns the mean of each column over the rows, NaN if one of its numbers is; empty if there are no rows."""
     return {column: fmean(row[column] for row in rows) for column in (rows[0] if rows else ())}
 
 
 def csv_text(lines: Iterable[Iterable]) -> str:
-    """The lines as CSV; floats have all their digits."""
+    """Returns the lines as CSV; floats have all their digits."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
 
 
 def _marks(subset: Subset, modalities: Sequence[str], present_absent: str) -> list[str]:
-    """One of two signs for each modality: the first if the subset has it."""
+    """Returns one of two signs for each modality: the first if the subset has it."""
     return [present_absent[modality not in subset] for modality in modalities]
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """The lines as Markdown that can also be read as it stands, in a terminal."""
+    """Returns the lines as Markdown that can also be read as it stands, in a terminal."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     centred = [[cell.center(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in centred)

@@ -27,10 +27,13 @@ class Balance(Protocol):
     state: Tensor
 
     def after(self, metrics: Tensor) -> Tensor:
-        """The next state. metrics: [M] float64, NaN where nothing was measured; there the state stays as it was."""
+        """Returns the next state.
+
+        metrics: [M] float64, NaN where nothing was measured; there the state stays as it is
+        """
 
     def terms(self, state: Tensor) -> Tensor:
-        """B of each modality in a state, [M] float64."""
+        """Returns B of each modality in a state, [M] float64."""
 
 
 class SmoothBalance:
@@ -52,7 +55,7 @@ class SmoothBalance:
         self._one = torch.ones_like(decays)
 
     def after(self, metrics: Tensor) -> Tensor:
-        """See Balance."""
+        """Returns the next state, see Balance.after."""
         sums, weights = self.state[:3], self.state[3:].lerp(self._one, self._rates)
         averages = sums[:2].lerp(metrics, self._rates[:2])
         deviation = metrics - averages[0] / weights[0]
@@ -61,7 +64,7 @@ class SmoothBalance:
         return torch.where(new.isfinite().all(dim=0), new, self.state)
 
     def terms(self, state: Tensor) -> Tensor:
-        """See Balance."""
+        """Returns B of each modality, see Balance.terms."""
         fast, slow, variance = state[:3] / state[3:].clamp(min=LEAST)
         floor = (variance.mean() * (NOISE_LEVELS**2 * (1 - FAST) / (1 + FAST))).sqrt() + LEAST
         improvements = (fast - slow).clamp(min=0) + floor
@@ -82,13 +85,13 @@ class PublishedBalance:
         self.state = torch.zeros(3, num_modalities, dtype=torch.float64, device=device)
 
     def after(self, metrics: Tensor) -> Tensor:
-        """See Balance."""
+        """Returns the next state, see Balance.after."""
         last, _, steps = self.state
         new = torch.stack([metrics, torch.where(steps > 0, metrics - last, 0.0), steps + 1])
         return torch.where(new.isfinite().all(dim=0), new, self.state)
 
     def terms(self, state: Tensor) -> Tensor:
-        """See Balance."""
+        """Returns B of each modality, see Balance.terms."""
         changes = state[1]
         total = changes.sum()
         equal = 1 - 1 / len(changes)

@@ -22,7 +22,7 @@ from gmd.surgery._passes import Row
 
 
 class Use(NamedTuple):
-    """A parameter, and where it is used: the layer, or the transposition of the weight that goes into the layer."""
+    """A parameter and the node that uses it: the layer, or the transposition of the weight before the layer."""
 
     leaf: Leaf
     user: Node
@@ -43,7 +43,7 @@ class Multiples(NamedTuple):
 
 
 def common_directions(cotangents: Sequence[Tensor]) -> Multiples:
-    """K cotangents [n, ...] as multiples of one vector in each row; inexact if those of a row are no such multiples.
+    """Returns K cotangents [n, ...] as multiples of one vector in each row; `exact` is false if they are none.
 
     Each objective is judged by itself, as a small one is lost among the others. Rows are not: what a class that is
     certain sends back into its row is nothing but the rounding of a probability, and has any direction.
@@ -60,7 +60,7 @@ def common_directions(cotangents: Sequence[Tensor]) -> Multiples:
 
 
 def layers_of(nodes: set[Node]) -> Layers | None:
-    """The linear layers and LayerNorms of a path; None if a parameter goes into anything else there."""
+    """Returns the linear layers and LayerNorms of a path; None if a parameter goes into anything else there."""
     # in the order of the forward pass: a set's own is another one in each process, and a sum's rounding with it
     ordered = sorted(nodes, key=lambda node: node._sequence_nr())
     found = {node: uses for node in ordered if (uses := _uses(node))}
@@ -72,7 +72,7 @@ def layers_of(nodes: set[Node]) -> Layers | None:
 
 
 def _have_all_parameters(layers: dict[Node, Uses], nodes: set[Node]) -> bool:
-    """Whether all parameters of a path go into these layers, and nowhere else."""
+    """Returns whether all parameters of a path go into these layers, and nowhere else."""
     known = {use for uses in layers.values() for use in uses if use is not None}
     turned = {use.user for use in known} - layers.keys()
     for node in nodes:
@@ -85,7 +85,7 @@ def _have_all_parameters(layers: dict[Node, Uses], nodes: set[Node]) -> bool:
 
 
 def _uses(node: Node) -> Uses | None:
-    """The parameters of a linear layer or LayerNorm; None if a node is neither, or has others in their place."""
+    """Returns the parameters of a linear layer or LayerNorm; None if a node is neither, or has no parameters there."""
     if _is_linear(node):
         (bias, _), _, (turned, _) = node.next_functions
         if turned is not None and turned.name() == "TBackward0":
@@ -116,7 +116,7 @@ def _is_linear(node: Node) -> bool:
 
 
 def _is_layer_norm(node: Node) -> bool:
-    """Whether a node is a LayerNorm over the last dimension alone."""
+    """Returns whether a node is a LayerNorm over the last dimension alone."""
     if node.name() != "NativeLayerNormBackward0":
         return False
     shape = _saved(node, "normalized_shape")
@@ -137,7 +137,7 @@ def _saved_tensor(node: Node, what: str) -> Tensor:
 def by_sample(
     output: Tensor, params: Sequence[nn.Parameter], coefficients: Tensor, vectors: Tensor, layers: Layers, keep: bool
 ) -> list[Row]:
-    """[K][P] gradients of the parameters before the output, from the cotangents' Multiples; `keep` keeps the path."""
+    """Returns [K][P] gradients of the parameters before the output, from its Multiples; `keep` keeps the path."""
     # a pass that does not keep its path forgets what the layers have saved
     inputs = [_input(node) for node in layers]
     edges = [GradientEdge(node, 0) for node in layers]
@@ -177,7 +177,7 @@ def check_by_sample(output: Tensor, params: Sequence[nn.Parameter], vectors: Ten
 
 
 def _input(node: Node) -> Tensor | None:
-    """A linear layer's input, [tokens, in], None if its weight is frozen; a LayerNorm's normalised input, [..., d]."""
+    """Returns a linear layer's input [tokens, in] (None: frozen weight), or a LayerNorm's normalised [..., d]."""
     if node.name() == "AddmmBackward0":
         return None if _saved(node, "mat1") is None else _saved_tensor(node, "mat1")
     mean, rstd = _saved_tensor(node, "result1"), _saved_tensor(node, "result2")
@@ -185,7 +185,7 @@ def _input(node: Node) -> Tensor | None:
 
 
 def _combined(node: Node, x: Tensor | None, gradient: Tensor, coefficients: Tensor) -> tuple[Tensor | None, Tensor]:
-    """The K gradients of a layer's weight and of its bias, [K, *weight] and [K, *bias].
+    """Returns the K gradients of a layer's weight and of its bias, [K, *weight] and [K, *bias].
 
     x: the layer's input, see `_input`; gradient: at its output. Token t belongs to sample t * n / tokens.
     """

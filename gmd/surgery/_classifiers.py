@@ -29,7 +29,7 @@ class _Adam(torch.optim.Adam):
 class Classifiers:
     """Copies of the head with weights and an optimizer (Adam) of their own.
 
-    They learn from the modalities' outputs, and those learn nothing from them.
+    The classifiers learn from the modalities' outputs; no gradient of theirs goes back into the network.
 
     Args:
         head: a module whose parts all have reset_parameters(), as torch's layers do.
@@ -69,7 +69,7 @@ class Classifiers:
         self.optimizer.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """The weights of the classifiers, in the order of the modalities, and their optimizer's state."""
+        """Returns the weights of the classifiers, in the order of the modalities, and their optimizer's state."""
         return {
             "models": [model.state_dict() for model in self.models.values()],
             "optimizer": self.optimizer.state_dict(),
@@ -83,7 +83,7 @@ class Classifiers:
 
 
 def _fresh(head: nn.Module) -> nn.Module:
-    """A copy of the head that learns, from weights of its own; a ValueError if its weights cannot be drawn anew."""
+    """Returns a copy of the head with weights drawn anew. Raises a ValueError if a part of it cannot do that."""
     copy = deepcopy(head).requires_grad_(True).train()
     if not any(True for _ in copy.parameters()):
         raise ValueError(f"head: expected a module with parameters, got {type(head).__name__} without any")

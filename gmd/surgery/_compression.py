@@ -31,7 +31,7 @@ class Directions(NamedTuple):
 
 
 def leading_directions(grams: Tensor, tol: float) -> Directions:
-    """The eigenvectors of the Gramians of the cotangents, as many as leave out at most tol^2 of the energy.
+    """Returns the eigenvectors of the Gramians of the cotangents, as many as leave out at most tol^2 of the energy.
 
     Args:
         grams: [M, T, T] float64, finite, on the CPU: of each output's cotangents, zeros where there is none.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def several_processes() -> bool:
-    """Whether torch.distributed is initialized with more processes than this one."""
+    """Returns whether torch.distributed is initialized with more processes than this one."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 

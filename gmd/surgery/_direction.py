@@ -15,7 +15,7 @@ from torch import Tensor, nn
 def gradient_losses(
     losses: Sequence[Tensor], head: nn.Module, guides: Sequence[Sequence[Tensor]], balance: Tensor
 ) -> list[Tensor]:
-    """L_gm of each loss, T scalars, whose gradients go through the head twice and through what lies before it once.
+    """Returns L_gm of each loss, T scalars, whose gradients pass the head twice and what lies before it once.
 
     There is one for each loss and not one for their mean, as L_gm reaches every modality that its loss reaches: the
     mean reaches all of them, and no parameter would be private to the objectives of its modality any longer.
@@ -43,26 +43,26 @@ def gradient_losses(
 def weight_losses(
     losses: Sequence[Tensor], head: nn.Module, classifiers: Sequence[nn.Module], balance: Tensor
 ) -> list[Tensor]:
-    """The published code's stand-in for L_gm, T times one scalar, from cosines of weights, which no batch changes."""
+    """Returns the published code's stand-in for L_gm, T times one scalar, from cosines of weights, not gradients."""
     weights = [_flat(_learning(head, classifier.parameters())).detach() for classifier in classifiers]
     guide, highest = _guide(weights, balance)
     return [highest - _unit(_flat(_learning(head, head.parameters()))) @ guide] * len(losses)
 
 
 def _learning(head: nn.Module, tensors: Iterable[Tensor]) -> list[Tensor]:
-    """Those of the tensors, one for each of the head's parameters, whose parameter is not frozen."""
+    """Returns those of the tensors, one for each of the head's parameters, whose parameter is not frozen."""
     return [tensor for param, tensor in zip(head.parameters(), tensors, strict=True) if param.requires_grad]
 
 
 def _guide(rows: Sequence[Tensor], balance: Tensor) -> tuple[Tensor, Tensor]:
-    """1/M sum_m B_m unit(row_m), [N], which holds all cosines at once; and 1/M sum_m |B_m|. rows: M times [N]."""
+    """Returns 1/M sum_m B_m unit(row_m), [N], which has all cosines at once; and 1/M sum_m |B_m|. rows: M times [N]."""
     units = _unit(torch.stack(list(rows)))
     balance = balance.to(units.dtype) / len(rows)
     return balance @ units, balance.abs().sum()
 
 
 def _unit(rows: Tensor) -> Tensor:
-    """The rows, [..., N], scaled to length 1; rows of zeros stay so."""
+    """Returns the rows, [..., N], scaled to length 1; rows of zeros stay so."""
     return F.normalize(rows, dim=-1, eps=1e-8)
 
 

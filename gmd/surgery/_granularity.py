@@ -7,7 +7,7 @@ GRANULARITIES = ("model", "module", "tensor")
 
 
 def module_names(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[nn.Parameter, str]:
-    """The module that owns each parameter, by name: of `model`, or as the optimizer was told by named_parameters()."""
+    """Returns the name of each parameter's module, from `model` or from the names that the optimizer was given."""
     if model is not None:
         named = list(model.named_parameters())
     else:
@@ -29,7 +29,7 @@ def module_names(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> d
 
 
 def groups_of(params: list[nn.Parameter], granularity: str, modules: dict[nn.Parameter, str]) -> list[int] | None:
-    """The group of each parameter, 0..K-1; None for one group of all."""
+    """Returns the group of each parameter, 0..K-1; None for one group of all."""
     if granularity == "model":
         return None
     if granularity == "tensor":

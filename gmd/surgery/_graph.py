@@ -28,7 +28,7 @@ class Leaf(Protocol):
 
 
 def is_leaf(node: object) -> TypeGuard[Leaf]:
-    """Whether a node is the end of a backward pass, at a parameter."""
+    """Returns whether a node is the end of a backward pass, at a parameter."""
     return hasattr(node, "variable")
 
 
@@ -72,7 +72,7 @@ def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
 
 
 def _path(m: int, edge: GradientEdge, where: Places) -> set[Node]:
-    """The nodes before output m; a ValueError if another output is among them."""
+    """Returns the nodes before output m; a ValueError if another output is among them."""
     path, met = _visited([edge], {place: number for place, number in where.items() if number != m})
     if met:
         raise ValueError(f"outputs[{m}]: it was computed from outputs[{min(met)}], expected outputs beside each other")
@@ -90,7 +90,7 @@ def _check_apart(head: Iterable[Tensor], paths: Iterable[set[Node]]) -> None:
 
 
 def leaves_of(tensors: Iterable[Tensor], stops: Iterable[Tensor] = ()) -> list[Tensor]:
-    """The parameters that a backward pass from `tensors` reaches otherwise than through `stops`, in any order."""
+    """Returns the parameters that a backward pass from `tensors` reaches without passing `stops`, in any order."""
     where = _places([get_gradient_edge(stop) for stop in stops])
     nodes, _ = _visited([get_gradient_edge(tensor) for tensor in tensors], where)
     return _leaves(nodes)
@@ -106,7 +106,7 @@ def _places(edges: Sequence[GradientEdge]) -> Places:
 
 
 def _visited(edges: Iterable[GradientEdge], stops: Places) -> tuple[set[Node], set[int]]:
-    """The nodes that a backward pass from `edges` visits up to `stops`, and the numbers of the stops that it meets.
+    """Returns the nodes that a backward pass from `edges` visits up to `stops`, and the numbers of the stops met.
 
     Raises a ValueError at what a pass by torch.autograd.grad would get wrong without a word.
     """
@@ -133,13 +133,13 @@ def _check_node(node: Node) -> None:
 
 
 def _is_static(sink: Node) -> bool:
-    """Whether the DistributedDataParallel that made the node, and left a weak reference on it, has a static graph."""
+    """Returns whether the DistributedDataParallel that made the node, and left a reference there, is static."""
     reference = getattr(sink, "ddp_weakref", None)
     return reference is not None and getattr(reference(), "static_graph", False)
 
 
 def _is_freed(node: Node) -> bool:
-    """Whether a backward pass that retains nothing leaves the node useless, as it frees what the forward pass saved.
+    """Returns whether a backward pass that retains nothing makes the node useless, by freeing what it has saved.
 
     Leaves have saved nothing, nor have the casts of parameters that autocast makes once for all modalities.
     """

@@ -19,7 +19,7 @@ Row = Sequence[Tensor | None]
 
 
 def gradients_of(losses: Sequence[Tensor], inputs: Sequence[Tensor], scale: Tensor | None = None) -> list[Row]:
-    """[T][P] gradients of the losses, times `scale`; `None` where a loss does not reach an input. Frees the graph.
+    """Returns [T][P] gradients of the losses, times `scale`; `None` where a loss reaches no input. Frees the graph.
 
     Raises:
         RuntimeError: a compiled model allows one backward pass only; the message says which options to set.
@@ -36,7 +36,7 @@ def gradients_of(losses: Sequence[Tensor], inputs: Sequence[Tensor], scale: Tens
 
 @contextmanager
 def several_passes(count: int) -> Iterator[None]:
-    """A context for `count` backward passes through one graph, of which all but the last retain it.
+    """Opens a context for `count` backward passes through one graph, of which all but the last retain it.
 
     A backward pass that torch.compile has left for now is compiled under a cache key of its own. With retain_graph=True
     it is compiled without donated buffers. Inductor would take one with them from its cache, if an ordinary backward

@@ -55,7 +55,7 @@ def path_gradients(
     factors: Tensor | None = None,
     checked: set[Checked] | None = None,
 ) -> Basis:
-    """Gradients of the losses, times `scale`, and of what lies before output m times factors[m]; frees the graph.
+    """Returns the losses' gradients times `scale`, those before output m also times factors[m]; frees the graph.
 
     A GPU is waited for once with tol > 0, for a Gramian that tells the number of passes; once by sample, for whether
     its passes are exact; and once more for each path that is checked. Otherwise nothing here waits.
@@ -89,7 +89,7 @@ def _behind(
     rows: Rows,
     wanted: dict[int, int],
 ) -> Cotangents:
-    """The cotangents of the outputs; the head's gradients go into `rows`, where `wanted` has a parameter's place."""
+    """Returns the outputs' cotangents; puts the head's gradients into `rows`, at the places that `wanted` gives."""
     behind = gradients_of(losses, [*outputs, *head], scale)
     for row, gradients in zip(rows, behind, strict=True):
         for leaf, gradient in zip(head, gradients[len(outputs) :], strict=True):
@@ -102,7 +102,7 @@ def _times(cotangent: Tensor | None, factor: Tensor) -> Tensor | None:
 
 
 def _compressed(cotangents: Cotangents, grams: Tensor, tol: float, num_head_rows: int) -> Directions | None:
-    """The leading directions; None if passes for the objectives themselves are as few, or a gradient is not finite."""
+    """Returns the leading directions; None if the objectives' own passes are as few, or a gradient is not finite."""
     grams = grams.cpu()
     if not grams.isfinite().all():
         return None
@@ -140,7 +140,7 @@ def _exact(
 
 
 def _plans(cotangents: Cotangents, paths: Paths) -> list[Plan | None]:
-    """[M] plans; None for a path through which whole passes have to be made. A GPU is waited for once."""
+    """Returns [M] plans; None for a path through which whole passes have to be made. A GPU is waited for once."""
     plans: list[Plan | None] = []
     for column, nodes in zip(zip(*cotangents, strict=True), paths.nodes, strict=True):
         given = [cotangent for cotangent in column if cotangent is not None]
@@ -158,7 +158,7 @@ def _by_sample(
     keep: bool,
     checked: set[Checked],
 ) -> list[Row]:
-    """[K][P] gradients by sample; the path is compared with a whole pass when it is used for the first time."""
+    """Returns [K][P] gradients by sample; the path is compared with a whole pass when it is used for the first time."""
     (coefficients, vectors, _), layers = plan
     path = frozenset(id(param) for leaves in layers.values() for param in leaves)
     if path not in checked:
@@ -201,7 +201,7 @@ def _by_directions(
 def _passes(
     output: Tensor, params: Sequence[nn.Parameter], cotangents: list[Tensor], keep: bool, compiled: bool
 ) -> Iterator[Row]:
-    """[P] gradients for each cotangent of the output; the last pass frees its path unless another needs it.
+    """Yields [P] gradients for each cotangent of the output; the last pass frees its path unless another needs it.
 
     A compiled path is kept by a lone pass too: the first pass ever decides whether the next step may have several.
     """
@@ -213,7 +213,7 @@ def _passes(
 
 
 def _take(cotangents: Cotangents, m: int) -> list[Tensor | None]:
-    """[T], the cotangents of output m, which nobody else holds any longer."""
+    """Returns [T], the cotangents of output m, which nobody else holds any longer."""
     column = [row[m] for row in cotangents]
     for row in cotangents:
         row[m] = None

@@ -9,7 +9,7 @@ from torch.amp.grad_scaler import GradScaler, OptState
 
 
 def scale_of(scaler: GradScaler | None, losses: list[Tensor]) -> Tensor | None:
-    """The scaler's present scale, a scalar on the losses' device; None if there is no scaler or it is disabled."""
+    """Returns the scaler's present scale, a scalar on the losses' device; None without an enabled scaler."""
     if scaler is None or not scaler.is_enabled():
         return None
     return scaler.scale(torch.ones((), device=losses[0].device))

@@ -132,7 +132,7 @@ class CGGM:
         check_outputs(outputs)
 
     def _of_all(self, metrics: Mapping[str, Tensor]) -> Tensor:
-        """The metrics of all modalities, [M] float64, NaN for those that the batch lacks."""
+        """Returns the metrics of all modalities, [M] float64, NaN for those that the batch lacks."""
         absent = torch.full_like(self.balance.state[0, 0], torch.nan)
         return torch.stack([metrics.get(m, absent) for m in self.modalities])
 
@@ -144,7 +144,7 @@ class CGGM:
         return weight_losses(losses, self.head, [self.classifiers.models[m] for m in gradients], balance)
 
     def state_dict(self) -> dict[str, Any]:
-        """The classifiers, their optimizer, and what the balance remembers."""
+        """Returns the classifiers, their optimizer, and what the balance remembers."""
         return {"classifiers": self.classifiers.state_dict(), "balance": self.balance.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""No surgery: the gradient of the mean loss, behind the same interface as GMD."""
+"""The baseline without surgery: the gradient of the mean loss, behind the same interface as GMD."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

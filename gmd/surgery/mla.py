@@ -94,7 +94,7 @@ class MLA:
         return Report(stacked.detach(), gram, gram.new_ones(1))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """A copy of the projector, {"projector": [d, d]}, from which training goes on as if it had not stopped."""
+        """Returns a copy of the projector, {"projector": [d, d]}; training goes on from it as if it had not stopped."""
         return {"projector": self.projector.clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -109,7 +109,7 @@ class MLA:
         return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
 
     def _mean_of(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        """The mean of the rows that went into the head, [d], detached."""
+        """Returns the mean of the rows that went into the head, [d], detached."""
         if not isinstance(outputs, Mapping) or len(outputs) != 1:
             got = list(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
             raise ValueError(f"outputs: expected those of the one modality whose turn it is, got {got}")

@@ -95,7 +95,7 @@ class OGMGE:
         return replace(report, modality=report.modality | {"score": scores, "factor": factors})
 
     def _owners_after(self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor]) -> dict[int, str | None]:
-        """The modality of each parameter after a batch; the graph is searched once for each set of modalities."""
+        """Returns the modality of each parameter after a batch; searches the graph once for each set of modalities."""
         owners = dict(self._owners)
         if frozenset(outputs) in self._searched:
             return owners
@@ -120,7 +120,7 @@ class OGMGE:
             param.grad.add_(noise.to(param.grad) * deviation)
 
     def state_dict(self) -> dict[str, Any]:
-        """The modality that each parameter belongs to, as far as the batches have told."""
+        """Returns the modality that each parameter belongs to, as far as the batches have told."""
         return {"owners": dict(self._owners)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -130,7 +130,7 @@ class OGMGE:
 
 
 def modulation(scores: Tensor, alpha: float) -> Tensor:
-    """The factors k, [M] float64, from scores [M] float64 in [0, 1]; 1 for a modality that has no others beside it."""
+    """Returns the factors k, [M] float64, from scores [M] float64 in [0, 1]; 1 for a modality that is alone."""
     if len(scores) == 1:
         return torch.ones_like(scores)
     others = (scores.sum() - scores) / (len(scores) - 1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Report:
-    """Losses, Gramian and weights of one backward pass.
+    """What one backward pass of a method tells: its losses, their Gramian, the weights.
 
     All tensors but `discarded` are on the device: reading one on the host waits for it, when the caller wants that.
 
@@ -33,7 +33,7 @@ class Report:
 
     @property
     def gram(self) -> Tensor:
-        """The Gramian over all parameters whatever the granularity, [T, T] float64."""
+        """Returns the Gramian over all parameters whatever the granularity, [T, T] float64."""
         return self.grams if self.grams.ndim == 2 else self.grams.sum(dim=0)
 
     @property
@@ -45,7 +45,7 @@ class Report:
 
     @property
     def conflicts(self) -> Tensor:
-        """The fraction of pairs of objectives whose gradients have a negative inner product; 0 when T = 1.
+        """Returns the fraction of pairs of objectives whose gradients have a negative inner product; 0 when T = 1.
 
         Where the surgery went module by module or tensor by tensor, the pairs in all of these count.
         """
@@ -55,6 +55,6 @@ class Report:
 
     @property
     def finite(self) -> Tensor:
-        """A bool scalar, False if any loss or any entry of any gradient is NaN or infinite: do not step on it then."""
+        """Returns a bool scalar, False if a loss or an entry of a gradient is NaN or infinite: do not step then."""
         diagonals = self.grams.diagonal(dim1=-2, dim2=-1)
         return torch.stack([value.isfinite().all() for value in (self.losses, diagonals, self.weights)]).all()

@@ -17,7 +17,7 @@ from gmd import __version__
 from gmd.config import TrainConfig
 from gmd.errors import UserError
 
-FORMAT = 2  # of the state; 1 had no such number, and no steps of an unfinished epoch
+FORMAT = 2  # of the state; files without a number are of format 1, which lacks the steps of an unfinished epoch
 
 
 def save_checkpoint(path: Path, state: dict) -> None:

@@ -28,7 +28,7 @@ class Surgeon(Protocol):
 
     @property
     def backward(self) -> Callable[..., Report]:
-        """(losses, **given) -> report. Adds the gradient to `.grad`. What is given is the method's `Method.given`."""
+        """Returns the call (losses, **given) -> report that adds the gradient to `.grad`; given: `Method.given`."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Parts:
     """What a surgeon is made of, and what its backward pass draws on.
 
     Attributes:
-        config: the run's.
-        network: the run's.
-        optimizer: of the network's parameters.
-        generator: of the orders in which GMD projects, and of OGM-GE's noise.
-        scaler: of the losses, in fp16.
+        config: the options of the run.
+        network: the network that is trained.
+        optimizer: the optimizer of the network's parameters.
+        generator: what GMD's orders of projection and OGM-GE's noise are drawn from.
+        scaler: scales the losses in fp16; otherwise None.
         criterion: the task's loss.
-        metric: the task's, higher is better.
-        score: the task's, of the predictions of one modality, in [0, 1].
-        predict: the task's, with the network.
+        metric: the task's metric, higher is better.
+        score: the task's score of the predictions of one modality, in [0, 1].
+        predict: the task's function from outputs and a subset to predictions, with the network filled in.
     """
 
     config: TrainConfig

@@ -28,11 +28,11 @@ class Training:
         epochs: how many are finished.
         steps: how many were made, skipped ones too.
         skipped: how many steps were skipped, because a loss or gradient was not finite.
-        skipped_in_a_row: how many of the latest steps were, other than in search of the losses' scale.
-        best_score: of all validations so far.
+        skipped_in_a_row: how many of the latest steps were skipped, without those in search of the losses' scale.
+        best_score: the highest score of all validations so far.
         best_epoch: the epoch of that score; 0 before there is one.
         not_better: how many validations in a row, the latest ones, were no better than the best.
-        seconds: that the unfinished epoch has taken, before an interruption too.
+        seconds: how long the unfinished epoch has taken, before an interruption too.
     """
 
     network: MultimodalNetwork
@@ -118,7 +118,7 @@ class Training:
 
     @property
     def device(self) -> torch.device:
-        """The network's device."""
+        """Returns the network's device."""
         return next(self.network.parameters()).device
 
 

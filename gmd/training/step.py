@@ -22,9 +22,9 @@ def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -
 
     Args:
         training: the state, which changes.
-        task: the run's.
-        inputs: of the batch, on the CPU.
-        targets: [n, ...] of the batch, on the CPU.
+        task: what the run learns.
+        inputs: the batch's pairs of sample and modality, on the CPU.
+        targets: [n, ...], the batch's targets, on the CPU.
 
     Returns:
         The turns that were made: one, or one for each modality of the batch.

@@ -39,7 +39,7 @@ INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1 counts only b
 
 
 def why_not(device: torch.device) -> str | None:
-    """Why gradients on this device cannot be served; None if they can."""
+    """Returns why gradients on this device cannot be served; None if they can."""
     if INTERPRETED:
         return None if device.type == "cpu" else "Triton's interpreter (TRITON_INTERPRET=1) is for the CPU"
     if device.type != "cuda":
@@ -112,14 +112,14 @@ def _launch_combine(lines: Lines, lying: list[Tensor | None], weights: Tensor) -
 
 
 def _result(like: Tensor | None, target: Tensor | None) -> Tensor | None:
-    """The tensor that a parameter's weighted sum goes into: `target`, or a new one like its gradients."""
+    """Returns the tensor that a parameter's weighted sum goes into: `target`, or a new one like its gradients."""
     if like is None:  # no objective reaches the parameter: the empty sum, if anything
         return None if target is None else target.zero_()
     return torch.empty_like(like) if target is None else target
 
 
 def _lying(result: Tensor | None, strides: tuple[int, ...] | None) -> Tensor | None:
-    """The result if its elements lie in the order of the gradients', else a temporary one; None: nothing to write."""
+    """Returns the result if it lies in the gradients' order, else a temporary one; None with nothing to write."""
     if result is None or strides is None:
         return None
     if result.stride() == strides:
@@ -158,7 +158,7 @@ def _work(
 
 
 def _kinds(lines: Lines, pointers: list[int], targets: list[int] | None = None) -> list[Kind | None]:
-    """The kind of each parameter, [P], None for one without elements; pointers: [P·T], targets: [P]."""
+    """Returns the kind of each parameter, [P], None for one without elements; pointers: [P·T], targets: [P]."""
     num_objectives = len(pointers) // max(1, len(lines.sizes))
     kinds: list[Kind | None] = []
     for p, (size, like) in enumerate(zip(lines.sizes, lines.likes, strict=True)):

@@ -27,7 +27,7 @@ def _sum_tile(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """-> [BLOCK] float64."""
+    """Returns [BLOCK] float64."""
     total = tl.full([BLOCK], 0, tl.float64)
     for first in range(0, T, ROWS):
         k = first + tl.arange(0, ROWS)
@@ -71,7 +71,7 @@ def _combine_kernel(
 
 
 def combine_options(num_objectives: int, kind: Kind) -> dict[str, int]:
-    """What the kernel is compiled for: rows at a time, elements of a tile, and warps."""
+    """Returns what the kernel is compiled for: rows at a time, elements of a tile, and warps."""
     dtype, aligned = kind
     rows = min(ROWS, triton.next_power_of_2(num_objectives))
     elements = 16 // dtype.itemsize if aligned else UNALIGNED

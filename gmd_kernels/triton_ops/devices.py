@@ -6,10 +6,10 @@ import torch
 
 
 def multiprocessors(device: torch.device) -> int:
-    """How many multiprocessors a GPU has; 1 for the CPU, where Triton's interpreter runs."""
+    """Returns how many multiprocessors a GPU has; 1 for the CPU, where Triton's interpreter runs."""
     return 1 if device.type == "cpu" else torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def on(device: torch.device) -> AbstractContextManager[None]:
-    """A context in which the device is the current one, as Triton launches on that."""
+    """Returns a context in which the device is the current one, as Triton launches on that."""
     return nullcontext() if device.type == "cpu" else torch.cuda.device(device)

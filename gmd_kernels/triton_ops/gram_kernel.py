@@ -60,7 +60,7 @@ def _add_kernel(
     ROWS: tl.constexpr,
     SLOTS: tl.constexpr,  # that are added at a time
 ):
-    """One row of one group's Gramian."""
+    """Adds up one row of one group's Gramian."""
     group = (tl.program_id(0) // T).to(tl.int64)
     i = tl.program_id(0) % T
     j = tl.arange(0, ROWS)
@@ -79,13 +79,13 @@ def _add_kernel(
 
 
 def padded(num_objectives: int) -> int:
-    """Rows of a tile: the power of two that holds all objectives, at least 16, which is the least of matrix units."""
+    """Returns the rows of a tile: the power of two that holds all objectives, at least the 16 of matrix units."""
     rows: int = triton.next_power_of_2(num_objectives)
     return max(16, rows)
 
 
 def gram_options(rows: int) -> dict[str, int]:
-    """What the kernel of the inner products is compiled for, for tiles of so many rows."""
+    """Returns what the kernel of the inner products is compiled for, for tiles of so many rows."""
     options = {"ROWS": rows, "BLOCK": BLOCKS[rows], "num_warps": WARPS[rows]}
     if torch.version.hip is None:
         options["maxnreg"] = 255  # it takes half of them; without a limit it spills some to leave more for others
@@ -93,7 +93,7 @@ def gram_options(rows: int) -> dict[str, int]:
 
 
 def add_options(rows: int) -> dict[str, int]:
-    """What the kernel that adds up the pieces is compiled for, for tiles of so many rows."""
+    """Returns what the kernel that adds up the pieces is compiled for, for tiles of so many rows."""
     return {"ROWS": rows, "SLOTS": 2048 // rows, "num_warps": 4}
 
 

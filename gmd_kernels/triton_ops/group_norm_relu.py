@@ -103,21 +103,21 @@ def _cut(x: Tensor, num_groups: int) -> _Cut:
 
 
 def tile_options(layout: Layout) -> dict[str, int]:
-    """What the kernels that go through all voxels are compiled for."""
+    """Returns what the kernels that go through all voxels are compiled for."""
     channels = min(CHANNELS, triton.next_power_of_2(layout.channels)) if layout.last else 1
     sides = {"CHANNELS": channels, "VOXELS": max(1, TILE // channels)}
     return {"C": layout.channels, "LAST": layout.last, **sides, "num_warps": WARPS}
 
 
 def group_options(channels: int, num_groups: int) -> dict[str, int]:
-    """What the kernels that add up one group of a sample are compiled for."""
+    """Returns what the kernels that add up one group of a sample are compiled for."""
     group = channels // num_groups
     width = triton.next_power_of_2(group)
     return {"C": channels, "GROUP": group, "WIDTH": width, "SLOTS": max(1, ADDED // width), "num_warps": WARPS}
 
 
 def table_options(channels: int) -> dict[str, int]:
-    """What the kernel that adds up the rows of the affine table is compiled for."""
+    """Returns what the kernel that adds up the rows of the affine table is compiled for."""
     width = min(CHANNELS, triton.next_power_of_2(channels))
     return {"C": channels, "CHANNELS": width, "SAMPLES": max(1, ADDED // width), "num_warps": WARPS}
 
@@ -128,7 +128,7 @@ def _elementwise(kernel: triton.JITFunction, cut: _Cut, *tensors: Tensor) -> Non
 
 
 def _contiguous(t: Tensor) -> Tensor:
-    """The tensor as kernels read memory: contiguous, and without a negation that torch has put off."""
+    """Returns the tensor as kernels read memory: contiguous, and without a negation that torch has put off."""
     return t.resolve_neg().contiguous()
 
 

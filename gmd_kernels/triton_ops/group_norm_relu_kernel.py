@@ -17,7 +17,7 @@ from gmd_kernels.triton_ops.tiles import rounded, widened
 
 @triton.jit
 def _place(program, slots, C: tl.constexpr, CHANNELS: tl.constexpr):
-    """Sample and slot of a program, int64, and the first of its channels."""
+    """Returns the sample and slot of a program, int64, and the first of its channels."""
     blocks: tl.constexpr = (C + CHANNELS - 1) // CHANNELS
     sample = (program // blocks // slots).to(tl.int64)
     slot = (program // blocks % slots).to(tl.int64)
@@ -26,7 +26,7 @@ def _place(program, slots, C: tl.constexpr, CHANNELS: tl.constexpr):
 
 @triton.jit
 def _latest_first():
-    """The second pass begins where the first ended: that part is in the cache."""
+    """Returns the program's number counted from the end: the second pass begins where the first ended, in the cache."""
     return tl.num_programs(0) - 1 - tl.program_id(0)
 
 
@@ -41,7 +41,7 @@ def _tile(
     CHANNELS: tl.constexpr,
     VOXELS: tl.constexpr,
 ):
-    """Where the tile begins, int64, the places of its elements from there on, and which of them exist."""
+    """Returns where the tile begins, int64, the places of its elements from there on, and which of them exist."""
     v, c = tl.arange(0, VOXELS)[:, None], tl.arange(0, CHANNELS)[None, :]
     if LAST:
         begin = (sample * voxels + tile * VOXELS) * C + first
@@ -66,7 +66,7 @@ def _normalisation(
     GROUP: tl.constexpr,  # channels of a group
     CHANNELS: tl.constexpr,
 ):
-    """-> mean, rstd, weight and bias, [1, CHANNELS] each"""
+    """Returns mean, rstd, weight and bias, [1, CHANNELS] each"""
     channel = first + tl.arange(0, CHANNELS)[None, :]
     there = channel < C
     entry = tl.load(rows + sample) * C + channel
@@ -91,7 +91,7 @@ def _moments_kernel(
     CHANNELS: tl.constexpr,
     VOXELS: tl.constexpr,
 ):
-    """Welford's way, element by element of a tile: no sum grows beyond what the spread of the values gives it."""
+    """Updates moments by Welford's method, element by element of a tile: no sum grows beyond the values' spread."""
     sample, slot, first = _place(tl.program_id(0), slots, C, CHANNELS)
     number: tl.constexpr = partials.dtype.element_ty
     mean = tl.full([VOXELS, CHANNELS], 0, number)
@@ -131,7 +131,7 @@ def _statistics_kernel(
     WIDTH: tl.constexpr,  # a power of two >= GROUP
     SLOTS: tl.constexpr,  # that are added at a time
 ):
-    """One group of one sample, by Chan's formula: the mean first, then the squares around it."""
+    """Finds one group's statistics of one sample by Chan's formula: the mean first, then the squares around it."""
     program, groups = tl.program_id(0), C // GROUP
     c = tl.arange(0, WIDTH)[None, :]
     source = partials + (program // groups).to(tl.int64) * slots * (2 * C) + program % groups * GROUP + c
@@ -209,7 +209,7 @@ def _products_kernel(
     CHANNELS: tl.constexpr,
     VOXELS: tl.constexpr,
 ):
-    """dz: the gradient where the ReLU let its argument pass, which is found out again."""
+    """Sums over a slot dz, the gradient where the ReLU let its argument z pass, and dz times the normalised x."""
     sample, slot, first = _place(tl.program_id(0), slots, C, CHANNELS)
     mu, r, w, b = _normalisation(sample, first, weight, bias, rows, mean, rstd, C, GROUP, CHANNELS)
     number: tl.constexpr = partials.dtype.element_ty
@@ -244,7 +244,7 @@ def _sums_kernel(
     WIDTH: tl.constexpr,  # a power of two >= GROUP
     SLOTS: tl.constexpr,  # that are added at a time
 ):
-    """One group of one sample."""
+    """Adds up the slots of one group of one sample."""
     groups: tl.constexpr = C // GROUP
     sample, group = (tl.program_id(0) // groups).to(tl.int64), tl.program_id(0) % groups
     c = tl.arange(0, WIDTH)
@@ -275,7 +275,7 @@ def _tables_kernel(
     CHANNELS: tl.constexpr,
     SAMPLES: tl.constexpr,  # that are added at a time
 ):
-    """Some channels of one row: the sums of all samples that have taken it."""
+    """Adds up, for some channels of one row of the table, the sums of all samples that have taken it."""
     blocks: tl.constexpr = (C + CHANNELS - 1) // CHANNELS
     row = tl.program_id(0) // blocks
     channel = tl.program_id(0) % blocks * CHANNELS + tl.arange(0, CHANNELS)
@@ -314,7 +314,7 @@ def _gradient_kernel(
     CHANNELS: tl.constexpr,
     VOXELS: tl.constexpr,
 ):
-    """rstd (w dz - its mean over the group - the normalised x times the mean of w dz times that)"""
+    """Computes dx = rstd (w dz - mean(w dz) - xn mean(w dz xn)), xn the normalised x, means over the group."""
     sample, slot, first = _place(_latest_first(), slots, C, CHANNELS)
     mu, r, w, b = _normalisation(sample, first, weight, bias, rows, mean, rstd, C, GROUP, CHANNELS)
     channel = first + tl.arange(0, CHANNELS)[None, :]

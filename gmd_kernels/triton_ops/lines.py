@@ -49,5 +49,5 @@ def lay_out(gradients: Gradients) -> Lines:
 
 
 def _dense_strides(like: Tensor) -> tuple[int, ...]:
-    """The strides of a result made like the gradient: its own unless these leave gaps or overlap."""
+    """Returns the strides of a result made like the gradient: its own unless these leave gaps or overlap."""
     return (like if like.is_contiguous() else torch.empty_like(like, device="meta")).stride()

@@ -1,4 +1,4 @@
-"""The update of MLA's projector: a kernel for each reading of it. The step between them is found by every program."""
+"""The kernels of MLA's update, one for each reading of the projector; every program of the second finds the step."""
 
 import triton
 import triton.language as tl
@@ -22,7 +22,7 @@ def _input_kernel(
     COLUMNS: tl.constexpr,
     CLASSES: tl.constexpr,
 ):
-    """Some of the projector's rows, and as many columns of the gradient."""
+    """Multiplies some of the projector's rows with the input, and looks through as many columns of the gradient."""
     i = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     total = tl.full([ROWS], 0, tl.float64)
     first = 0
@@ -49,7 +49,7 @@ def _input_kernel(
 
 @triton.jit
 def _step_factor(k, mean_input, flaws, d, num_flaws, alpha, BLOCK: tl.constexpr):
-    """-> what k is multiplied with, and 1 if all is finite, else 0."""
+    """Returns what k is multiplied with, and 1 if all is finite, else 0."""
     along = tl.full([BLOCK], 0, tl.float64)
     first = 0
     while first < d:
@@ -89,7 +89,7 @@ def _update_kernel(
     CLASSES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Some columns of both: all of the projector's rows pass, the first classes take the step with them."""
+    """Updates some columns of both: all of the projector's rows pass, and the first classes take the step with them."""
     factor, sound = _step_factor(k, mean_input, flaws, d, num_flaws, tl.load(alpha), BLOCK)
     element = projector.dtype.element_ty
     j = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)

@@ -32,7 +32,7 @@ def _pcgrad_weights_kernel(
 
 
 def pcgrad_options(num_objectives: int) -> dict[str, int]:
-    """What the kernel is compiled for."""
+    """Returns what the kernel is compiled for."""
     rows = max(2, triton.next_power_of_2(num_objectives))
     return {"ROWS": rows, "num_warps": max(1, rows // 8)}
 

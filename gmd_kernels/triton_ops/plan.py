@@ -70,7 +70,7 @@ def make_plan(
 def _cut(
     params: Sequence[int], sizes: Sequence[int], groups: Sequence[int], num_programs: int
 ) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
-    """Segments, and pieces (first segment, behind the last, group), of parameters in the order of their groups."""
+    """Returns segments and pieces (first segment, behind the last, group) of parameters in the order of groups."""
     tiles = sum(-(-sizes[p] // TILE) for p in params)
     share = -(-tiles // num_programs)  # tiles of a piece
     segments: list[tuple[int, int, int]] = []

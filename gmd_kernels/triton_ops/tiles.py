@@ -14,7 +14,7 @@ ELEMENTS = {
 
 @triton.jit
 def widened(x):
-    """float32 of 16-bit types, exactly; others as they are."""
+    """Returns 16-bit types as float32, exactly, and other types as they are."""
     if x.dtype.is_bf16():  # the upper half of float32; Triton's interpreter would lose subnormal numbers
         x = (x.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
     elif x.dtype.is_fp16():
@@ -24,7 +24,7 @@ def widened(x):
 
 @triton.jit
 def rounded(x, ELEMENT: tl.constexpr):
-    """To the nearest, from float32 or from the type itself."""
+    """Rounds float32, or the type itself, to the nearest number of the type."""
     if ELEMENT.is_bf16():  # Triton's interpreter would cut off
         bits = x.to(tl.uint32, bitcast=True)
         bits = tl.where(x != x, 0x7FC00000, bits + 0x7FFF + ((bits >> 16) & 1))  # ties to even
@@ -43,7 +43,7 @@ def load_tile(
     ALIGNED: tl.constexpr,  # all addresses are multiples of 16
     BLOCK: tl.constexpr,
 ):
-    """-> [ROWS, BLOCK] float64; zeros behind the end."""
+    """Returns [ROWS, BLOCK] float64; zeros behind the end."""
     rows = addresses.to(tl.pointer_type(ELEMENT))
     if ALIGNED:
         rows = tl.multiple_of(rows, 16)  # bytes: as many are loaded at once

@@ -39,7 +39,7 @@ class Case:
 
     @property
     def folder(self) -> Path:
-        """The folder that the case's files lie in."""
+        """Returns the folder that the case's files lie in."""
         return next(iter(self.images.values())).parent
 
 
@@ -99,7 +99,7 @@ def parse_patterns(items: Sequence[str]) -> dict[str, str]:
 
 
 def with_unique_names(cases: list[Case], root: Path) -> list[Case]:
-    """The cases, sorted by name, where those of one name are called by their path below `root`, a__b for a/b.
+    """Returns the cases, sorted by name, where those of one name are called by their path below `root`, a__b for a/b.
 
     Raises UserError if two are still called alike.
     """
@@ -115,7 +115,7 @@ def with_unique_names(cases: list[Case], root: Path) -> list[Case]:
 
 
 def walk_folders(root: Path) -> Iterator[Folder]:
-    """All folders from `root` down with the names of their files, through links too, without hidden ones.
+    """Yields all folders from `root` down with the names of their files, through links too, without hidden ones.
 
     Hidden files are left out because macOS keeps a twin called `._name` beside each file.
     """
@@ -131,7 +131,7 @@ def walk_folders(root: Path) -> Iterator[Folder]:
 
 
 def _brats_globs(modalities: Sequence[str]) -> dict[str | None, Globs]:
-    """The globs of each BraTS naming. Raises UserError for a modality that BraTS does not have."""
+    """Returns the globs of each BraTS naming. Raises UserError for a modality that BraTS does not have."""
     if unknown := [modality for modality in modalities if modality not in BRATS_MODALITIES]:
         known = ", ".join(BRATS_MODALITIES)
         raise UserError(f"modality {unknown[0]!r}: BraTS names files for {known} only; give patterns")
@@ -142,7 +142,7 @@ def _brats_globs(modalities: Sequence[str]) -> dict[str | None, Globs]:
 
 
 def _pattern_globs(patterns: dict[str, str], modalities: Sequence[str]) -> Globs:
-    """The user's patterns as globs. Raises UserError for an unknown key, and if no pattern is a modality's."""
+    """Returns the user's patterns as globs. Raises UserError for an unknown key, and if no pattern is a modality's."""
     allowed = (*modalities, "seg", "mask")
     if unknown := [key for key in patterns if key not in allowed]:
         raise UserError(f"pattern key {unknown[0]!r} is not known; the keys are {', '.join(allowed)}")
@@ -152,7 +152,7 @@ def _pattern_globs(patterns: dict[str, str], modalities: Sequence[str]) -> Globs
 
 
 def _cases_named(globs: Globs, folders: list[Folder], modalities: Sequence[str]) -> list[Case]:
-    """The folders in which a modality's file matches its globs, as cases."""
+    """Returns the folders in which a modality's file matches its globs, as cases."""
     cases = []
     for folder, names in folders:
         files = {key: [name for name in names if _matches(name, globs[key])] for key in globs}
@@ -170,7 +170,7 @@ def _matches(name: str, globs: tuple[str, ...]) -> bool:
 
 
 def _only(folder: Path, key: str, globs: Globs, names: list[str]) -> str:
-    """The name, if it is the only one that matches. Raises UserError if there are several."""
+    """Returns the name, if it is the only one that matches. Raises UserError if there are several."""
     if len(names) > 1:
         raise UserError(
             f"{folder}: {' and '.join(names[:2])} both match {key!r} ({' or '.join(globs[key])}); "
@@ -209,7 +209,7 @@ def _check_none_lack(lacking: list[Case], what: str, globs: tuple[str, ...]) -> 
 
 
 def _no_cases(root: Path, namings: Namings, folders: list[Folder]) -> str:
-    """The error message for a folder without cases: what was looked for, and what is there instead."""
+    """Returns the error message for a folder without cases: what was looked for, and what is there instead."""
     wanted = " or ".join(
         ", ".join(f"{key}={globs[0]}" for key, globs in naming.items() if key not in ("seg", "mask"))
         for naming in namings.values()

@@ -23,7 +23,7 @@ class LabelScheme:
 
     @property
     def values(self) -> tuple[int, ...]:
-        """Every label value that may occur, ascending."""
+        """Returns every label value that may occur, ascending."""
         return tuple(sorted(set(self.background).union(*self.regions.values())))
 
 
@@ -59,7 +59,7 @@ def region_targets(labels: np.ndarray, scheme: LabelScheme, where: str) -> np.nd
 
 
 def _unknown_labels(found: np.ndarray, scheme: LabelScheme, where: str) -> str:
-    """The error message for label values, ascending, of which the scheme does not know some."""
+    """Returns the error message for label values, ascending, of which the scheme does not know some."""
 
     def fits(other: LabelScheme) -> bool:
         return bool(np.isclose(found[:, None], other.values, rtol=0, atol=_TOLERANCE).any(axis=1).all())

@@ -75,7 +75,7 @@ def to_ras(data: np.ndarray, affine: np.ndarray) -> Volume:
 
 
 def from_ras(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """The inverse of `to_ras`.
+    """Turns a volume from RAS+ back to a file's own orientation, undoing `to_ras`.
 
     data: in RAS+, [X, Y, Z] or [X, Y, Z, R]; affine: that of the orientation to go back to, float64 [4, 4]
     """

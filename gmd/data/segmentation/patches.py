@@ -1,4 +1,4 @@
-"""From cases on disk to random patches, reproducible one by one.
+"""Draws random patches from cases on disk, reproducible one by one.
 
 MONAI brings the dictionary transforms, the crops by label, and the cache of what comes before the first random one.
 What it lacks is ours: cases that lack modalities, for which nothing stands in, and items that depend on nothing but
@@ -111,7 +111,7 @@ class _LoadedCases(Sequence[dict]):
 
 
 def _prepare(modalities: Sequence[str], patch: Patch) -> list[Transform]:
-    """What is done once for a case: it is cropped to its brain, and the voxels to centre patches on are listed."""
+    """Returns what is done once for a case: a crop to its brain, and a list of the voxels to centre patches on."""
     keys = (*modalities, "target", "centres")
     return [
         CropForegroundd(
@@ -130,7 +130,10 @@ def _prepare(modalities: Sequence[str], patch: Patch) -> list[Transform]:
 
 
 def _draw_patch(modalities: Sequence[str], patch: Patch) -> list[Transform]:
-    """What is done anew for each item. Intensities change as in MONAI's BraTS tutorial, but each modality's alone."""
+    """Returns what is done anew for each item.
+
+    Intensities change as in MONAI's BraTS tutorial, but those of each modality by themselves.
+    """
     keys = (*modalities, "target")
     return [
         RandCropByLabelClassesd(

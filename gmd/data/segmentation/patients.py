@@ -1,4 +1,4 @@
-"""Who a case is of: patients are what splits are made of, since two examinations of one tell of each other."""
+"""Tells the patient of a case: splits are made by patient, as two examinations of one patient resemble each other."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ _PATIENT = re.compile(
 
 
 def patient_of(case: Case) -> str:
-    """The patient of a case, as BraTS names the examinations; under other names each case is a patient of its own.
+    """Returns the patient of a case by BraTS's names of examinations; any other name is a patient of its own.
 
     BraTS 2023 and later: `BraTS-GLI-00012-001`, BraTS 2013 and 2015: `brats_2013_pat0001_1`, `brats_tcia_pat105_0002`:
     the last number is the examination, and a patient may have several. BraTS 2017-2019: `Brats18_TCIA01_131_1`, where
@@ -32,7 +32,7 @@ def hold_out(patients: list[str], fraction: float, seed: int | list[int]) -> lis
 
 
 def shuffled(patients: list[str], seed: int | list[int]) -> np.ndarray:
-    """The patients in an order that depends on the seed and on their order before, str [n]."""
+    """Returns the patients in an order that depends on the seed and on their order before, str [n]."""
     return np.random.default_rng(seed).permutation(patients)
 
 

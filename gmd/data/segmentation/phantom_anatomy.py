@@ -94,7 +94,7 @@ def add_tumour(
 
 
 def _nearest(distance: np.ndarray, inside: np.ndarray, volume: float) -> np.ndarray:
-    """The mask, bool [X, Y, Z], of the `volume` voxels of `inside` at the smallest distance."""
+    """Returns the mask, bool [X, Y, Z], of the `volume` voxels of `inside` at the smallest distance."""
     candidates = distance[inside]
     count = min(max(1, round(volume)), candidates.size)
     return inside & (distance <= np.partition(candidates, count - 1)[count - 1])

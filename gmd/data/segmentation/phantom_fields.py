@@ -6,23 +6,23 @@ import numpy as np
 
 
 def grid_of(shape: Sequence[int]) -> list[np.ndarray]:
-    """The coordinates of a volume's voxels, -1 to 1 along each axis, shaped to broadcast to [X, Y, Z]."""
+    """Returns the coordinates of a volume's voxels, -1 to 1 along each axis, shaped to broadcast to [X, Y, Z]."""
     return list(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij", sparse=True))
 
 
 def grid_around_a_voxel(mask: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """The coordinates of a volume's voxels, from a random voxel of the mask (bool [X, Y, Z]) as their origin."""
+    """Returns the coordinates of a volume's voxels, with a random voxel of the mask (bool [X, Y, Z]) as origin."""
     voxel = rng.choice(np.argwhere(mask))
     return [axis - axis.flat[index] for axis, index in zip(grid_of(mask.shape), voxel, strict=True)]
 
 
 def radius(grid: Sequence[np.ndarray], half_axes: Sequence[float] | np.ndarray) -> np.ndarray:
-    """The distance from the origin in units of an ellipsoid's half axes, [X, Y, Z]: below 1 is inside of it."""
+    """Returns the distance from the origin in units of an ellipsoid's half axes, [X, Y, Z]: below 1 is inside of it."""
     return np.sqrt(sum((g / a) ** 2 for g, a in zip(grid, half_axes, strict=True)))
 
 
 def smooth_noise(shape: Sequence[int], cells: int, rng: np.random.Generator) -> np.ndarray:
-    """A random field, float64 [X, Y, Z], with about `cells` bumps along each axis; mean 0, standard deviation 1.
+    """Returns a random field, float64 [X, Y, Z], with about `cells` bumps along each axis, mean 0 and variance 1.
 
     Drawn on a coarse grid and interpolated, so that its cost does not grow with its smoothness.
     """

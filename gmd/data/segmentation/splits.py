@@ -68,7 +68,7 @@ def split_cases(
 
 
 def split_folders(root: str | Path) -> list[str]:
-    """The names of those of the folders train, validation and test that are directly below `root`."""
+    """Returns the names of those of the folders train, validation and test that are directly below `root`."""
     return [name for name in SPLITS if (Path(root) / name).is_dir()]
 
 
@@ -123,7 +123,7 @@ def _from_folders(
 def cases_of_folders(
     root: Path, folders: list[str], modalities: Sequence[str], patterns: dict[str, str] | None
 ) -> tuple[dict[str, list[Case]], str | None]:
-    """The labelled cases of each of `folders` below `root`, and the label scheme implied by their naming.
+    """Returns the labelled cases of each of `folders` below `root`, and the label scheme implied by their naming.
 
     modalities, patterns: as in `find_cases`
     Raises UserError: as `find_cases`; folders whose namings imply different label schemes.

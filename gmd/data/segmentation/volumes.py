@@ -77,7 +77,10 @@ def _normalised_modalities(
 
 
 def _shows_nothing(path: Path, values: np.ndarray, mask: Path | None) -> str:
-    """The error message for a modality without contrast. values: of the image, in the mask, or where it is not 0"""
+    """Returns the error message for a modality without contrast.
+
+    values: of the image, in the mask, or where it is not 0
+    """
     where = f"every voxel inside {mask}" if mask else "every voxel that is not 0" if values.any() else "every voxel"
     what = f"is {np.median(values):g}, or nearly every one (a mask?)" if values.any() else "is 0"
     return (
@@ -87,7 +90,7 @@ def _shows_nothing(path: Path, values: np.ndarray, mask: Path | None) -> str:
 
 
 def _brain(case: Case, volumes: dict[str, Volume]) -> np.ndarray:
-    """The brain, bool [X, Y, Z]: inside the mask file, or where any modality is not 0.
+    """Returns the brain, bool [X, Y, Z]: inside the mask file, or where any modality is not 0.
 
     Warns if that is nearly the whole volume, which no brain is. Raises UserError if it is empty.
     """
@@ -135,7 +138,7 @@ def _check_same_grid(case: str, paths: dict[str, Path], volumes: dict[str, Volum
 
 
 def _differences(a: Volume, b: Volume) -> list[str]:
-    """What the grids of two volumes differ in, in words; nothing if they are one grid."""
+    """Returns what the grids of two volumes differ in, in words; nothing if they are one grid."""
     found = []
     if a.data.shape != b.data.shape:
         found.append(f"shape, {a.data.shape} and {b.data.shape}")

@@ -70,7 +70,7 @@ def collate(samples: Sequence[Sample], modalities: Sequence[str]) -> tuple[Pairs
 
 
 def _lengthened(padded: Padded, length: int) -> Padded:
-    """The same sequences, padded to this length."""
+    """Returns the sequences padded to `length` steps, which is at least their L."""
     return padded._replace(values=F.pad(padded.values, (0, 0, 0, length - padded.values.shape[1])))
 
 

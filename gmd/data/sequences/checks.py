@@ -9,7 +9,7 @@ from gmd.errors import UserError
 
 
 def finite(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """The values as float32 with 0 for NaN and infinity (MOSEI's audio has -inf), and how many of these there were."""
+    """Returns the values as float32 with 0 for NaN and infinity (MOSEI's audio has -inf), and the number of these."""
     with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 is infinite, and counted as such
         values = values.astype(np.float32)
     bad = ~np.isfinite(values)
@@ -49,5 +49,5 @@ def check_splits(splits: dict[str, list[Sample]], source: object) -> None:
 
 
 def replaced_notes(replaced: dict[str, int]) -> list[str]:
-    """Notes for the user of what `finite` replaced. replaced: modality -> how many values were replaced"""
+    """Returns notes for the user of what `finite` replaced. replaced: modality -> how many values were replaced"""
     return [f"{m}: {count} values that are NaN or infinite are replaced by 0" for m, count in replaced.items() if count]

@@ -31,7 +31,7 @@ VERSION = 1
 
 
 def is_converted(arrays: Arrays) -> bool:
-    """Whether these are the arrays of a file that `gmd convert` wrote."""
+    """Returns whether these are the arrays of a file that `gmd convert` wrote."""
     return "version" in arrays and "modalities" in arrays
 
 
@@ -102,7 +102,7 @@ def read_converted(path: Path, arrays: Arrays) -> SequenceData:
 
 
 def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | None]:
-    """The modalities and the classes of a file.
+    """Returns the modalities and the classes of a file.
 
     Raises UserError if an array is missing or of another kind, of those that they and `per_step` ask for.
     """

@@ -77,7 +77,7 @@ def _check(path: Path, arrays: Arrays) -> None:
 
 
 def _names(arrays: Arrays) -> list[str]:
-    """The names of the recordings, as the data set calls its files: digit_speaker_index."""
+    """Returns the names of the recordings, as the data set calls its files: digit_speaker_index."""
     each = zip(arrays["digit"], arrays["speaker"], arrays["index"], strict=True)
     return [f"{digit}_{speaker}_{index}" for digit, speaker, index in each]
 
@@ -114,14 +114,14 @@ def _choose_images(
 
 
 def _features(arrays: Arrays) -> list[Tensor]:
-    """The log-mel features of each recording, float32 [frames, 32]."""
+    """Returns the log-mel features of each recording, float32 [frames, 32]."""
     sound = torch.from_numpy(arrays["waveform"].astype(np.float32) / 2**15)
     lengths = np.diff(arrays["offset"].astype(np.int64)).tolist()
     return [log_mel(recording, RATE, MELS) for recording in sound.split(lengths)]
 
 
 def _notes(parts: dict[str, np.ndarray], chosen: np.ndarray) -> tuple[str, ...]:
-    """What the user should know of the data. chosen: the number of each recording's image"""
+    """Returns what the user should know of the data. chosen: the number of each recording's image"""
     images = {split: len(set(chosen[members])) for split, members in parts.items()}
     used = ", ".join(f"{split} {len(parts[split])} recordings with {images[split]} images" for split in SPLITS)
     return (

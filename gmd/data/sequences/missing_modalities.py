@@ -24,14 +24,14 @@ def make_absent(samples: Sequence[Sample], rate: float, seed: int) -> list[Sampl
 
 
 def _lessened(sample: Sample, rate: float, seed: int) -> Sample:
-    """The sample with the modalities whose number is not below the rate."""
+    """Returns the sample with the modalities whose number is not below the rate."""
     drawn = {m: _uniform(seed, sample.name, m) for m in sample.values}
     kept = [m for m in drawn if drawn[m] >= rate] or [max(drawn, key=drawn.__getitem__)]
     return sample._replace(values={m: sample.values[m] for m in kept})
 
 
 def _uniform(seed: int, name: str, modality: str) -> float:
-    """A number in [0, 1), by a hash: a generator would make one sample's draw depend on the samples before it."""
+    """Returns a hash in [0, 1): a generator would make one sample's draw depend on the samples before it."""
     # the name's length, so that no name with a modality in it is taken for another
     key = f"{seed} {len(name)} {name} {modality}".encode()
     digest = hashlib.blake2b(key, digest_size=8).digest()

@@ -78,7 +78,7 @@ def decode(sample: Sample) -> dict[str, float]:
 
 
 def _direction(modality: str) -> np.ndarray:
-    """The direction of feature space that shows the modality's part, float64 [F] of unit length.
+    """Returns the direction of feature space that shows the modality's part, float64 [F] of unit length.
 
     It is the same for every seed: what learnt from one set can be tested on another.
     """

@@ -71,7 +71,7 @@ class _DataUnpickler(pickle._Unpickler):
     """
 
     def find_class(self, module: str, name: str) -> _StandIn:
-        """The stand-in for a name, whatever opcode asks for it. Raises _Refused for names that are not allowed."""
+        """Returns the stand-in for a name, whatever opcode asks. Raises _Refused for names that are not allowed."""
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         advice = "it holds tensors: save them as arrays, tensor.numpy()"
@@ -170,7 +170,7 @@ def _checked_dtype(dtype: Any) -> np.dtype:
 
 
 def _encode(text: Any, encoding: Any = None) -> bytes:
-    """The bytes that Python 3 writes as text in the protocols of Python 2."""
+    """Returns the bytes that Python 3 writes as text in the protocols of Python 2."""
     if encoding not in ("latin1", "latin-1"):
         raise _Refused(f"refused, since it encodes as {encoding!r:.80}, expected latin1")
     return text.encode("latin1")

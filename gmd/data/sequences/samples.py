@@ -47,7 +47,7 @@ class SequenceData:
 
 
 def as_classes(data: SequenceData) -> SequenceData:
-    """The same data with the sign of each score as its target: class 0 is negative, class 1 non-negative.
+    """Returns the same data with the sign of each score as its target: class 0 is negative, class 1 non-negative.
 
     Raises UserError for data whose targets are classes already.
     """

@@ -129,7 +129,7 @@ def _array(what: str, value: Any, kinds: str, axes: tuple[int, ...]) -> np.ndarr
 
 
 def _scores(source: str, content: dict) -> np.ndarray:
-    """The scores of a split, [N]. Raises UserError if there are several for a sample."""
+    """Returns the scores of a split, [N]. Raises UserError if there are several for a sample."""
     key = next(key for key in _LABELS if key in content)
     labels = _array(f"{source} {key}", content[key], "biuf", (1, 2, 3))
     if labels.size != len(labels):
@@ -138,7 +138,7 @@ def _scores(source: str, content: dict) -> np.ndarray:
 
 
 def _names(source: str, content: dict, samples: int) -> list[str]:
-    """The file's ids, with #2 behind the second of a kind; without ids the split's samples are numbered."""
+    """Returns the file's ids, with #2 behind the second of a kind; without ids the split's samples are numbered."""
     if "id" not in content:
         split = source.rpartition(" ")[2]
         return [f"{split}_{row}" for row in range(samples)]
@@ -153,7 +153,7 @@ def _names(source: str, content: dict, samples: int) -> list[str]:
 
 
 def _num_features(path: Path, modality: str, parts: dict[str, _Part]) -> int:
-    """The number of a modality's features. Raises UserError if it differs between the splits."""
+    """Returns the number of a modality's features. Raises UserError if it differs between the splits."""
     sizes = {_KEYS[split]: part.arrays[modality].shape[2] for split, part in parts.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{key}: {size}" for key, size in sizes.items())
@@ -185,12 +185,12 @@ def _fill(values: dict[str, list[_Values]], modality: str, parts: dict[str, _Par
 
 
 def _samples(part: _Part, values: list[_Values]) -> list[Sample]:
-    """The samples of a split that have any modality."""
+    """Returns the samples of a split that have any modality."""
     targets = torch.from_numpy(part.scores.astype(np.float32))
     return [Sample(*sample) for sample in zip(part.names, values, targets, strict=True) if sample[1]]
 
 
 def _listed(content: dict) -> str:
-    """The names of a dictionary's entries, the first twelve of them."""
+    """Returns the names of a dictionary's entries, the first twelve of them."""
     names = [key[:40] if isinstance(key, str) else type(key).__name__ for key in content]
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "") or "nothing"

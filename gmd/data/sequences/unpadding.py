@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def padded_in_front(arrays: Iterable[np.ndarray]) -> bool:
-    """Whether a modality is padded in front: more of its sequences begin than end with a step of zeros.
+    """Returns whether a modality is padded in front: more of its sequences begin than end with a step of zeros.
 
     arrays: [n, L, F] each, numbers; NaN counts as not zero
     """

@@ -23,7 +23,7 @@ _EXPECTED = {
 
 
 def is_utterances(arrays: Arrays) -> bool:
-    """Whether these are the arrays of an utterance table."""
+    """Returns whether these are the arrays of an utterance table."""
     return "video" in arrays and "utt" in arrays
 
 
@@ -99,5 +99,5 @@ def _choose(split: dict[str, str], seed: int) -> dict[str, list[str]]:
 
 
 def _sample(video: str, rows: np.ndarray, values: Arrays, labels: np.ndarray) -> Sample:
-    """The sample of one video, of whose utterances `rows` are the rows in the table, in order."""
+    """Returns the sample of one video, of whose utterances `rows` are the rows in the table, in order."""
     return Sample(video, {m: torch.from_numpy(values[m][rows]) for m in values}, torch.from_numpy(labels[rows]))

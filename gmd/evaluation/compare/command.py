@@ -46,7 +46,7 @@ def _check_folder(out: Path) -> None:
 
 
 def distinct_names(runs: Sequence[Path]) -> list[str]:
-    """A name for each run: as much of the end of its path as tells it from the others.
+    """Returns a name for each run: as much of the end of its path as tells it from the others.
 
     Raises UserError for fewer than two runs, or for a run that is given twice.
     """

@@ -110,7 +110,7 @@ def _check_comparable(names: list[str], scores: list[RunScores]) -> None:
 
 
 def _common_items(names: list[str], scores: list[RunScores]) -> CommonItems:
-    """The items that all runs have scored, each with the subsets that all have scored. Raises UserError if none."""
+    """Returns the items that all runs have scored, each with its common subsets. Raises UserError if there are none."""
     first, *others = scores
     common = {}
     for item, values in first.values.items():
@@ -140,12 +140,12 @@ def _compare_subset(
 
 
 def _mean_values(scores: RunScores, item: Item, subsets: list[Subset]) -> np.ndarray:
-    """The item's numbers, [columns] float64, each the mean over the subsets."""
+    """Returns the item's numbers, [columns] float64, each the mean over the subsets."""
     return np.mean([scores.values[item][subset] for subset in subsets], axis=0)
 
 
 def _notes_on_left_out(names: list[str], scores: list[RunScores], common: CommonItems) -> list[str]:
-    """A note for each run that has scored subsets or items which some other run has not."""
+    """Returns a note for each run that has scored subsets or items which some other run has not."""
     notes = []
     compared = {subset for subsets in common.values() for subset in subsets}
     for name, run in zip(names, scores, strict=True):
@@ -161,7 +161,7 @@ def _notes_on_left_out(names: list[str], scores: list[RunScores], common: Common
 
 
 def _notes_on_other_folders(names: list[str], scores: list[RunScores], common: Iterable[Item]) -> list[str]:
-    """A note for each run whose cases lie in other folders than the baseline's cases of the same names.
+    """Returns a note for each run whose cases lie in other folders than the baseline's cases of the same names.
 
     Cases are paired by their names, which two data sets may share. That is no error: data sets are moved, too.
     """
@@ -177,7 +177,7 @@ def _notes_on_other_folders(names: list[str], scores: list[RunScores], common: I
 
 
 def _notes_on_few_units(rows: list[ComparisonRow], unit_noun: str) -> list[str]:
-    """A note if some interval comes from fewer than 5 units."""
+    """Returns a note if some interval comes from fewer than 5 units."""
     fewest = min(row.difference.units for row in rows)
     if fewest == 1:
         return [f"of a single {unit_noun} there is no interval, and one of fewer than 5 means little"]
@@ -187,6 +187,6 @@ def _notes_on_few_units(rows: list[ComparisonRow], unit_noun: str) -> list[str]:
 
 
 def _first_few(names: Iterable[str]) -> str:
-    """The first five names in alphabetical order, with dots if there are more."""
+    """Returns the first five names in alphabetical order, with dots if there are more."""
     ordered = sorted(names)
     return ", ".join(ordered[:5]) + ", ..." * (len(ordered) > 5)

@@ -37,7 +37,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> Path:
 
 
 def _heights(rows: int) -> list[float]:
-    """The heights of the rows in the plot; the last one, the mean over the subsets, is set apart."""
+    """Returns the heights of the rows in the plot; the last one, the mean over the subsets, is set apart."""
     return [*range(rows - 1), rows - 0.5]
 
 

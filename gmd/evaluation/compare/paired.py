@@ -30,7 +30,7 @@ class Difference(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of 0; False without an interval."""
+        """Returns whether the whole interval lies on one side of 0; False without an interval."""
         return self.low > 0 or self.high < 0
 
 
@@ -57,7 +57,7 @@ def paired_difference(base: np.ndarray, other: np.ndarray, units: Sequence[str],
 
 
 def _interval(sums: np.ndarray, counts: np.ndarray, difference: float, seed: int) -> tuple[float, float]:
-    """The bootstrap interval of the ratio sums.sum() / counts.sum(), the difference per item.
+    """Returns the bootstrap interval of the ratio sums.sum() / counts.sum(), the difference per item.
 
     sums, counts: [units], the sum of the unit's differences and how many items it has
     """

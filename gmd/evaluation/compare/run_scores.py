@@ -57,7 +57,7 @@ class RunScores:
         values: item -> subset -> a number for each of `columns`.
         units: item -> the unit it belongs to: the patient of a case, the sample of a step.
         targets: item -> its target as the file has it; empty where the file does not hold the targets.
-        folders: item -> where its images are, or were when the run began; empty for sequences.
+        folders: item -> the folder of its images when the run began; empty for sequences.
     """
 
     modalities: tuple[str, ...]
@@ -87,7 +87,7 @@ def read_run_scores(run: Path) -> RunScores:
 
 
 def _evaluation_file(run: Path, name: str) -> Path:
-    """The path of a file of the run's evaluation. Raises UserError if the run has not been evaluated."""
+    """Returns the path of a file of the run's evaluation. Raises UserError if the run has not been evaluated."""
     path = run / "evaluation" / name
     if not path.is_file():
         raise UserError(
@@ -97,7 +97,7 @@ def _evaluation_file(run: Path, name: str) -> Path:
 
 
 def _case_scores(path: Path, config: TrainConfig, folders: dict[Item, Path]) -> RunScores:
-    """The scores of a `cases.csv`: Dice and HD95 in each region, and their means over the regions."""
+    """Returns the scores of a `cases.csv`: Dice and HD95 in each region, and their means over the regions."""
     scores = read_cases(path)
     regions = list(dict.fromkeys(score.region for score in scores))
     by_subset: dict[Item, dict[Subset, list[Score]]] = {}
@@ -125,7 +125,7 @@ def _check_complete(path: Path, by_subset: dict[Item, dict[Subset, list[Score]]]
 
 
 def _numbers(scores: list[Score]) -> list[float]:
-    """The Dice of each region and their mean, then the same of HD95. scores: of one case and subset."""
+    """Returns each region's Dice and their mean, then each HD95 and their mean. scores: of one case and subset."""
     dice = [score.dice for score in scores]
     hd95 = [score.hd95 for score in scores if score.hd95 is not None]
     assert len(hd95) == len(dice)  # a file without HD95 has been refused by `read_cases`
@@ -133,7 +133,7 @@ def _numbers(scores: list[Score]) -> list[float]:
 
 
 def _sequence_scores(path: Path, config: TrainConfig, regression: bool) -> RunScores:
-    """The scores of a `predictions.csv`: of regression the absolute error; of classes 1 if right and 0 if wrong."""
+    """Returns the scores of a `predictions.csv`: absolute errors of regression; of classes 1 if right, 0 if wrong."""
     names = {subset: subset_name(subset) for subset in all_subsets(config.modalities)}
     values: dict[Item, dict[Subset, list[float]]] = {}
     targets: dict[Item, str] = {}
@@ -152,7 +152,7 @@ def _sequence_scores(path: Path, config: TrainConfig, regression: bool) -> RunSc
 
 
 def _prediction_scores(line: dict[str, str], names: dict[Subset, str], regression: bool) -> dict[Subset, list[float]]:
-    """The score of each subset on one line, without the subsets that the sample lacks: their cells are empty."""
+    """Returns each subset's score on one line, without the subsets that the sample lacks: their cells are empty."""
     target = line["target"]
     predicted = {subset: line[name] for subset, name in names.items() if line[name] != ""}
     if regression:

@@ -10,7 +10,7 @@ from gmd.subsets import subset_name
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """The text for people: a table for each run and metric, how to read them, notes, and a sentence on each mean."""
+    """Returns text for people: a table for each run and metric, how to read it, notes, a sentence on each mean."""
     parts = []
     for run in comparison.names[1:]:
         for metric in dict.fromkeys(metric for metric, _ in comparison.columns):
@@ -22,7 +22,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """The table for programs: a line for each run, metric, region and subset (or `mean` of the subsets), all digits.
+    """Returns the table for programs: a line for each run, metric, region and subset (or their `mean`), all digits.
 
     Dice and accuracy are fractions here, not points. The interval's cells are empty where there is none.
     """
@@ -38,19 +38,19 @@ def comparison_csv(comparison: Comparison) -> str:
 
 
 def mean_rows(comparison: Comparison) -> list[ComparisonRow]:
-    """The one row of each run and metric that sums it up: the mean over subsets and regions."""
+    """Returns the one row of each run and metric that sums it up: the mean over subsets and regions."""
     return [row for row in comparison.rows if row.subset is None and row.column[1] in ("", "mean")]
 
 
 def _title(comparison: Comparison, run: str, metric: str) -> str:
-    """The line above a table: which run minus which, in which metric and unit, and which sign is good."""
+    """Returns the line above a table: which run minus which, in which metric and unit, and which sign is good."""
     unit = METRICS[metric].unit
     better = "higher" if METRICS[metric].higher_is_better else "lower"
     return f"{run} - {comparison.names[0]}: {metric}{f' in {unit}' if unit else ''}, {better} is better"
 
 
 def _table(comparison: Comparison, run: str, rows: list[ComparisonRow]) -> str:
-    """The table of one run and metric: for each subset, and for their mean, both means and each region's difference.
+    """Returns the table of one run and metric: both means and each region's difference, by subset and on average.
 
     rows: those of the run and the metric
     """
@@ -70,7 +70,7 @@ def _table(comparison: Comparison, run: str, rows: list[ComparisonRow]) -> str:
 
 
 def _difference(found: Difference, metric: Metric) -> str:
-    """A difference as `+1.3 [+0.2, +2.4] *`; the star says that its interval does not hold 0."""
+    """Returns a difference as `+1.3 [+0.2, +2.4] *`; the star says that its interval does not hold 0."""
     numbers = (found.difference, found.low, found.high)
     value, low, high = (f"{metric.scale * number:+.{metric.digits}f}" for number in numbers)
     interval = "" if math.isnan(found.low) else f" [{low}, {high}]"
@@ -78,7 +78,7 @@ def _difference(found: Difference, metric: Metric) -> str:
 
 
 def _sentence(comparison: Comparison, row: ComparisonRow) -> str:
-    """The mean over the subsets in words: how large the difference is, and over how many items and units."""
+    """Returns the mean over the subsets in words: how large the difference is, and over how many items and units."""
     metric, found = METRICS[row.column[0]], row.difference
     unit = f" {metric.unit}" if metric.unit else ""
     value, *interval = _difference(found, metric).removesuffix(" *").split(" ", 1)
@@ -91,7 +91,7 @@ def _sentence(comparison: Comparison, row: ComparisonRow) -> str:
 
 
 def _legend(comparison: Comparison) -> str:
-    """The sentences that say how to read the tables."""
+    """Returns the sentences that say how to read the tables."""
     return (
         f"[low, high]: {LEVEL:.0%} bootstrap interval of the paired difference (BCa, {RESAMPLES:,} resamples of the "
         f"{comparison.unit_noun}s, seed {comparison.seed}). *: it does not hold 0; with so many rows some will not by "

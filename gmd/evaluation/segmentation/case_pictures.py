@@ -23,9 +23,9 @@ def draw_cases(
 ) -> list[Path]:
     """Draws `case_best.png`, `case_median.png` and `case_worst.png` into the folder, and returns their paths.
 
-    Of fewer than three cases there are fewer pictures, see `choose_cases`; what an earlier evaluation of more cases has
-    left in the folder is removed. The predictions are made anew: to keep those of every case until the best is known
-    would take too much memory.
+    Fewer than three cases give fewer pictures, see `choose_cases`; pictures that an evaluation of more cases has left
+    in the folder are removed. The predictions are made anew: to keep those of every case until the best is known would
+    take too much memory.
 
     cases, scheme, scores: what was evaluated, what its labels mean, and every score of it
     """

@@ -25,7 +25,7 @@ def evaluate_folds(
     `evaluation/` of the folder, where `gmd compare` finds them.
 
     Args:
-        folder: what --out was, with the runs fold0, fold1, ... in it.
+        folder: the --out of the training, with the runs fold0, fold1, ... in it.
         which: the checkpoint.
         precision: what the networks compute in; by default that of the training.
 
@@ -55,7 +55,7 @@ def evaluate_folds(
 
 
 def find_folds(folder: Path) -> list[Path]:
-    """The K runs of a cross-validation, fold0 to fold{K-1} in the folder, in this order.
+    """Returns the K runs of a cross-validation, fold0 to fold{K-1} in the folder, in this order.
 
     Raises UserError if a fold is missing, or is of another cross-validation, or was trained with other settings.
     """
@@ -82,7 +82,7 @@ def find_folds(folder: Path) -> list[Path]:
 
 
 def unfinished_folds(runs: list[Path]) -> list[str]:
-    """The runs that have neither all of their epochs nor --patience at its end, as `"fold1 (3 of 100 epochs)"`."""
+    """Returns the runs with epochs left that --patience has not ended, as `"fold1 (3 of 100 epochs)"`."""
     unfinished = []
     for run in runs:
         if not (run / "last.pt").exists():

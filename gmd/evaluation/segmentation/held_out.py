@@ -18,7 +18,7 @@ class ListedCase(NamedTuple):
 
     Attributes:
         name: no other case of the run is called so.
-        folder: where its files are, or were when the run began; resolved.
+        folder: the folder of its files when the run began, resolved.
         patient: whose examination it is.
     """
 
@@ -28,7 +28,7 @@ class ListedCase(NamedTuple):
 
 
 def listed_cases(run: Path, split: str) -> list[ListedCase]:
-    """The cases of one split, as the run's splits.json lists them.
+    """Returns the cases of one split, as the run's splits.json lists them.
 
     split: "train", "validation" or "test"
     Raises UserError if splits.json does not say.
@@ -45,7 +45,7 @@ def listed_cases(run: Path, split: str) -> list[ListedCase]:
 def own_test_cases(run: Path, config: TrainBrats) -> tuple[list[Case], LabelScheme]:
     """Finds the run's own test cases in the folders that its splits.json lists, and says what their labels mean.
 
-    Cases that have come or gone in the data since change nothing, unless test cases are gone: that is a UserError.
+    Cases that the data have gained or lost since the run began change nothing. Raises UserError if a test case is gone.
 
     config: of the run; its `labels` name a scheme, as those of every trained run do
     """
@@ -84,7 +84,7 @@ def unseen_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case],
 
 
 def _names_of_seen(cases: list[Case], seen: list[ListedCase]) -> list[str]:
-    """The names of the cases that are among `seen`: by their folder, their patient, or any of their images.
+    """Returns the names of the cases that are among `seen`: by their folder, their patient, or any of their images.
 
     A link to a file gives it another name and another folder, and leaves it the image that it was.
     """

@@ -70,7 +70,7 @@ def evaluate_run(
 def score_texts(
     scores: list[Score], rows: list[Row], modalities: Sequence[str], regions: Sequence[str], about: str
 ) -> dict[str, str]:
-    """The text files of an evaluation: name -> content.
+    """Returns the text files of an evaluation: name -> content.
 
     scores, rows: every single score, and the row of each subset
     about: the sentence above the first table

@@ -61,7 +61,7 @@ def evaluate_run(
 
 
 def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sample]:
-    """The test split of what was read, after checks that the network fits it and has not seen it.
+    """Returns the test split of what was read, after checks that the network fits it and has not seen it.
 
     found: what was read from `data`, or from the run's own data if that is None
     Raises UserError if the data have other features or targets, or if training or model selection has seen samples.
@@ -81,7 +81,7 @@ def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sam
 
 
 def _facts(found: SequenceData) -> dict[str, object]:
-    """What the network depends on in its data, as `about` in the run's splits.json has it."""
+    """Returns what the network depends on in its data, as `about` in the run's splits.json has it."""
     classes = found.classes and list(found.classes)
     return {"features": found.features, "classes": classes, "per_step": found.per_step}
 

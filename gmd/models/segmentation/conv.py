@@ -69,16 +69,16 @@ class _OneDnnConvolution(torch.autograd.Function):
 
 
 def _in_format_of(tensor: Tensor, grad: Tensor | None) -> Tensor | None:
-    """The gradient in the tensor's memory format: oneDNN hands out plain contiguous ones for its own layout."""
+    """Returns the gradient in the tensor's memory format: oneDNN hands out plain contiguous ones for its own layout."""
     if grad is None or not tensor.is_contiguous(memory_format=torch.channels_last_3d):
         return grad
     return grad.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _onednn_would_be_wrong(x: Tensor) -> bool:
-    """Whether oneDNN's gradient of the weight would be uninitialised memory: in bf16 on the CPU, for X = 2.
+    """Returns whether oneDNN's gradient of the weight would be uninitialised memory: in bf16 on the CPU, for X = 2.
 
-    Seen in oneDNN 3.12, on processors with AVX-512 that have no bf16 instructions.
+    oneDNN 3.12 has this fault on processors with AVX-512 that lack bf16 instructions.
     """
     if x.device.type != "cpu" or x.shape[2] != 2:
         return False
@@ -87,7 +87,7 @@ def _onednn_would_be_wrong(x: Tensor) -> bool:
 
 
 def _torch_would_be_slow(x: Tensor) -> bool:
-    """Whether torch would keep this sample from oneDNN, for being small and alone."""
+    """Returns whether torch would keep this sample from oneDNN, for being small and alone."""
     # a compiler sees, and lowers, torch's own convolution; autocast casts what that is given
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False

@@ -9,7 +9,7 @@ from gmd.models.sequences.network import SequenceNetwork
 
 
 class BranchNetwork(SequenceNetwork):
-    """What MLA trains (Zhang et al., CVPR 2024): nothing but the head is shared.
+    """A network such as MLA trains (Zhang et al., CVPR 2024): nothing but the head is shared.
 
     The fusion is the mean of the features. See SequenceNetwork for the arguments; `layers` is the number of blocks of
     each encoder.

@@ -11,7 +11,7 @@ Statistics = Mapping[str, tuple[Tensor, Tensor]]  # modality -> (mean [F], stand
 
 
 def input_statistics(samples: Sequence[Sample]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Mean and standard deviation of each modality's features, over all steps of the samples that have it.
+    """Returns the mean and standard deviation of each modality's features, over all steps of the samples that have it.
 
     returns modality -> (mean, standard deviation), both float64 [F]; a modality that no sample has is left out. The
     standard deviation (not the unbiased one) of a constant feature is exactly 0.

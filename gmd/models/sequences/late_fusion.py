@@ -14,10 +14,10 @@ FUSION_LAYERS = 1  # between tokens as few as there are modalities
 
 
 class LateFusionTransformer(BranchNetwork):
-    """What CGGM trains (Guo et al., NeurIPS 2024): private encoders, then attention between the modalities.
+    """A network such as CGGM trains (Guo et al., NeurIPS 2024): private encoders, then attention between modalities.
 
     Each modality's features, plus a vector that says which modality it is, are a token; the fused features are the mean
-    of what the fusion encoder makes of the tokens that are there. At each step by itself, if per_step.
+    of what the fusion encoder makes of the tokens that are there. With per_step, each step is fused by itself.
 
     See SequenceNetwork for the arguments; `layers` is the number of blocks of each modality's encoder.
     """

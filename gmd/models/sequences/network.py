@@ -13,7 +13,7 @@ from gmd.models.sequences.projection import Projection, positions
 
 
 class SequenceNetwork(MultimodalNetwork):
-    """Standardises, projects, adds the positions and encodes. Networks differ in `encode`, and may in `fuse`.
+    """A network that standardises steps, projects them, adds positions and encodes; kinds differ in `encode`, `fuse`.
 
     Args:
         features: modality -> F, the numbers of a step, at least 1.

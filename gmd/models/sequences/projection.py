@@ -1,4 +1,4 @@
-"""From a modality's steps to the tokens of a transformer: standardised, projected, with positions to add."""
+"""Makes a modality's steps the tokens of a transformer: standardised, projected, with positions to add."""
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class Projection(nn.Module):
         return self.linear(standard if mask is None else torch.where(mask[..., None], standard, 0))
 
     def checked(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """The statistics as the buffers take them, with 1 for a standard deviation of 0: a constant feature becomes 0.
+        """Returns the statistics for the buffers, with 1 for a standard deviation of 0: a constant feature becomes 0.
 
         Raises ValueError for shapes other than [F], for numbers that are not finite, for negative deviations.
         """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def hard_dice(predicted: Tensor, target: Tensor) -> list[float]:
-    """The Dice coefficient of each region's voxels in the whole volume, as in BraTS.
+    """Returns the Dice coefficient of each region's voxels in the whole volume, as in BraTS.
 
     It is 1 if prediction and truth are both empty, and 0 if only one of them is.
 
@@ -19,7 +19,7 @@ def hard_dice(predicted: Tensor, target: Tensor) -> list[float]:
 
 
 def hausdorff95(predicted: Tensor, target: Tensor, spacing: Sequence[float]) -> list[float]:
-    """The 95th percentile of the Hausdorff distance of each region's surfaces, in mm.
+    """Returns the 95th percentile of the Hausdorff distance of each region's surfaces, in mm.
 
     Surface voxels are those of a mask that have a voxel outside it, or the image's end, among their 6 neighbours. Each
     has its distance to the nearest surface voxel of the other mask. The 95th percentile of these distances (linear
@@ -45,7 +45,7 @@ def hausdorff95(predicted: Tensor, target: Tensor, spacing: Sequence[float]) -> 
 
 
 def _of_region(predicted: np.ndarray, target: np.ndarray, spacing: Sequence[float], diagonal: float) -> float:
-    """HD95 of one region, bool [X, Y, Z] both, with the diagonal where only one of them is empty."""
+    """Returns HD95 of one region, bool [X, Y, Z] both, with the diagonal where only one of them is empty."""
     empty = [not predicted.any(), not target.any()]
     if any(empty):
         return 0.0 if all(empty) else diagonal

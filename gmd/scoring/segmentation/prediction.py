@@ -22,7 +22,7 @@ from gmd.subsets import Subset, all_subsets
 
 Patch = int | Sequence[int]
 OVERLAP = 0.25  # of neighbouring windows
-# at once on a GPU; a CPU gains nothing by more than one (measured, windows of 32 to 96), and holds less so
+# windows at once on a GPU; a CPU gains no time by more than one, and needs less memory for one
 WINDOWS_ON_GPU = 4
 
 
@@ -69,7 +69,7 @@ def predict_modalities(
 
 
 def num_windows(sides: Sequence[int], patch: Patch) -> int:
-    """In how many windows MONAI goes through a volume of these sides; the last one is moved back to end with it."""
+    """Returns in how many windows MONAI goes through a volume of these sides; the last is moved back to end with it."""
     patch = (patch,) * len(sides) if isinstance(patch, int) else patch
     beyond = (max(0, side - size) for side, size in zip(sides, patch, strict=True))
     return math.prod(1 + -(-more // int(size * (1 - OVERLAP))) for more, size in zip(beyond, patch, strict=True))
@@ -103,7 +103,7 @@ def _check_finite(logits: Tensor, modality: str, precision: Precision) -> None:
 
 
 def _box(volume: Tensor) -> tuple[slice, ...]:
-    """The bounding box of what a modality [1, X, Y, Z] shows, which training crops to as well.
+    """Returns the bounding box of what a modality [1, X, Y, Z] shows, which training crops to as well.
 
     Windows of nothing but background would cost time, and the network has never seen any.
     """
@@ -113,7 +113,7 @@ def _box(volume: Tensor) -> tuple[slice, ...]:
 
 
 def fuse(outputs: dict[str, Tensor], volumes: dict[str, Tensor]) -> Tensor:
-    """The mean of the logits, at each voxel over the modalities that take part there, and -inf where none does.
+    """Returns the mean of the logits, at each voxel over the modalities that take part there, and -inf where none does.
 
     outputs: of `predict_modalities`, for these volumes; returns [R, X, Y, Z] on their device
     """
@@ -134,5 +134,5 @@ def predict_subsets(outputs: dict[str, Tensor]) -> Iterator[tuple[Subset, Tensor
 
 
 def present_volumes(network: SegmentationNetwork, case: dict) -> dict[str, Tensor]:
-    """The volumes of a loaded case that the network knows, in the network's order."""
+    """Returns the volumes of a loaded case that the network knows, in the network's order."""
     return {modality: case[modality] for modality in network.modalities if modality in case}

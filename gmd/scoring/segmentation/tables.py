@@ -35,7 +35,7 @@ class Row(NamedTuple):
         subset: the modalities that the predictions are made from.
         cases: how many cases have them.
         dice: region -> mean over these cases; empty if there are none.
-        hd95: the same in mm; empty where it was not measured.
+        hd95: region -> mean HD95 over these cases in mm; empty where it was not measured.
     """
 
     subset: Subset
@@ -52,24 +52,24 @@ def subset_table(scores: Iterable[Score], modalities: Sequence[str], regions: Se
 
 
 def mean_over_subsets(rows: Sequence[Row]) -> dict[str, float]:
-    """The Dice of each region, mean over the subsets that exist, each counted once however many cases it has."""
+    """Returns each region's Dice, mean over the subsets that exist, each counted once however many cases it has."""
     return column_means([row.dice for row in rows if row.cases])
 
 
 def table_markdown(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
-    """The table of Dice for people. Numbers of cases get a column only if they differ between existing subsets."""
+    """Returns the table of Dice for people, with a column of counts only if existing subsets differ in these."""
     lines = [line._replace(cells=_cells(row.dice, regions)) for line, row in _lines(rows, with_count=True)]
     return lines_markdown(lines, modalities, "cases", [*regions, "mean"])
 
 
 def hd95_markdown(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
-    """The table of HD95 in mm for people, with the lines of `table_markdown`."""
+    """Returns the table of HD95 in mm for people, with the lines of `table_markdown`."""
     lines = [line._replace(cells=_in_mm(_cells(row.hd95, regions))) for line, row in _lines(rows, with_count=True)]
     return lines_markdown(lines, modalities, "cases", [*regions, "mean"])
 
 
 def table_csv(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
-    """Both tables for programs: modalities as 1 and 0, all digits, `absent` where no case has the subset."""
+    """Returns both tables for programs: modalities as 1 and 0, all digits, `absent` where no case has the subset."""
     columns = [*regions, "mean"]
     lines = [
         line._replace(cells=[*_cells(row.dice, regions), *_cells(row.hd95, regions)])
@@ -79,7 +79,7 @@ def table_csv(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[
 
 
 def cases_csv(scores: Iterable[Score]) -> str:
-    """The file of every single score, in long format, with all digits. `read_cases` reads it back."""
+    """Returns the file of every single score, in long format, with all digits. `read_cases` reads it back."""
     return csv_text([Score._fields, *((s.case, subset_name(s.subset), s.region, s.dice, s.hd95) for s in scores)])
 
 
@@ -102,7 +102,7 @@ def read_cases(path: Path) -> list[Score]:
 
 
 def _row(subset: Subset, scores: list[Score], regions: Sequence[str]) -> Row:
-    """The means over the cases of one subset, whose scores these are."""
+    """Returns the means over the cases of one subset, whose scores these are."""
     by_region = {region: [s for s in scores if s.region == region] for region in regions if scores}
     dice = {region: fmean(s.dice for s in some) for region, some in by_region.items()}
     measured = {region: [s.hd95 for s in some if s.hd95 is not None] for region, some in by_region.items()}
@@ -111,7 +111,7 @@ def _row(subset: Subset, scores: list[Score], regions: Sequence[str]) -> Row:
 
 
 def _lines(rows: Sequence[Row], with_count: bool) -> list[tuple[Line, Row]]:
-    """The lines of a table, without cells, and the row that fills each; the last line is the mean's.
+    """Returns the lines of a table, without cells, and the row that fills each; the last line is the mean's.
 
     with_count: whether the mean's label says of how many subsets it is
     """
@@ -122,12 +122,12 @@ def _lines(rows: Sequence[Row], with_count: bool) -> list[tuple[Line, Row]]:
 
 
 def _cells(values: Mapping[str, float], regions: Sequence[str]) -> list[float | str]:
-    """The cells of the regions and of their mean, or as many words for their absence."""
+    """Returns the cells of the regions and of their mean, or as many words for their absence."""
     if not values:
         return [ABSENT] * (len(regions) + 1)
     return [*(values[region] for region in regions), fmean(values.values())]
 
 
 def _in_mm(cells: Sequence[float | str]) -> list[str]:
-    """The cells of a table of distances, with two digits."""
+    """Returns the cells of a table of distances, with two digits."""
     return [cell if isinstance(cell, str) else f"{cell:.2f}" for cell in cells]

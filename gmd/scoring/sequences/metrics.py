@@ -82,7 +82,7 @@ def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
 
 
 def _of_two_classes(predicted: Tensor, true: Tensor) -> tuple[float, float]:
-    """Accuracy and weighted F1 of bool tensors [n]; NaN if n is 0."""
+    """Returns accuracy and weighted F1 of bool tensors [n]; NaN if n is 0."""
     if not len(true):
         return math.nan, math.nan
     f1 = multiclass_f1_score(predicted.long(), true.long(), 2, average="weighted")
@@ -90,20 +90,20 @@ def _of_two_classes(predicted: Tensor, true: Tensor) -> tuple[float, float]:
 
 
 def _rounded_accuracy(predictions: Tensor, scores: Tensor, largest: int) -> float:
-    """Accuracy of predictions and scores that are clipped to [-largest, largest] and rounded."""
+    """Returns accuracy of predictions and scores that are clipped to [-largest, largest] and rounded."""
     # torch rounds halves to even, as numpy does
     predicted, true = (value.clamp(-largest, largest).round() for value in (predictions, scores))
     return _accuracy(predicted, true)
 
 
 def _accuracy(predicted: Tensor, true: Tensor) -> float:
-    """The part of the rows in which prediction and truth are equal."""
+    """Returns the part of the rows in which prediction and truth are equal."""
     # in float64: torchmetrics' float32 has 0.7 as 0.699999988
     return float((predicted == true).double().mean())
 
 
 def _correlation(predictions: Tensor, scores: Tensor) -> float:
-    """Pearson's correlation, 0 if one of both is constant."""
+    """Returns Pearson's correlation, 0 if one of both is constant."""
     # not torchmetrics', which warns, and gives NaN, for any variance below 1e-8
     if any(value.min() == value.max() for value in (predictions, scores)):
         return 0.0

@@ -105,7 +105,7 @@ def _fused_by_entropy(
 
 
 def _for_every_sample(rows: Tensor, samples: list[int], num_samples: int) -> Tensor:
-    """The rows of `samples` among those of all samples, [num_samples, ...], with NaN for the others."""
+    """Returns the rows of `samples` among those of all samples, [num_samples, ...], with NaN for the others."""
     result = rows.new_full((num_samples, *rows.shape[1:]), torch.nan)
     result[samples] = rows
     return result

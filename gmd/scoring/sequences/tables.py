@@ -1,4 +1,4 @@
-"""From the predictions on sequences to the table of all subsets, and to a file of every single one."""
+"""Makes the table of all subsets from the predictions on sequences, and the file of every single prediction."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 def metric_names(classes: Classes) -> tuple[str, ...]:
-    """The names of the metrics that scores, or classes, are measured with."""
+    """Returns the names of the metrics that scores, or classes, are measured with."""
     return SENTIMENT_METRICS if classes is None else CLASS_METRICS
 
 
@@ -66,14 +66,14 @@ def table_row(predictions: Predictions, subset: Subset | None, classes: Classes)
 
 
 def mean_over_subsets(rows: Sequence[Row]) -> dict[str, float]:
-    """The mean of each metric over the subsets that have predictions, each counted once however many they are."""
+    """Returns each metric's mean over the subsets with predictions, each counted once however many it has."""
     return column_means([row.metrics for row in rows if row.scored])
 
 
 def table_markdown(
     rows: Sequence[Row], modalities: Sequence[str], classes: Classes, extra: Mapping[str, Metrics] | None = None
 ) -> str:
-    """The table for people, the mean over the subsets below them.
+    """Returns the table for people, the mean over the subsets below them.
 
     extra: label -> metrics, for lines below the mean and no part of it, of some missing rate for example
     """
@@ -85,13 +85,13 @@ def table_markdown(
 def table_csv(
     rows: Sequence[Row], modalities: Sequence[str], classes: Classes, extra: Mapping[str, Metrics] | None = None
 ) -> str:
-    """The table for programs: modalities as 1 and 0, all digits, `absent` where no sample has the subset."""
+    """Returns the table for programs: modalities as 1 and 0, all digits, `absent` where no sample has the subset."""
     lines = _lines(rows, "mean", metric_names(classes), extra or {})
     return lines_csv(lines, modalities, "scored", metric_names(classes))
 
 
 def predictions_csv(predictions: Predictions, classes: Classes) -> str:
-    """The file of every single prediction, with a line for each sample and step.
+    """Returns the file of every single prediction, with a line for each sample and step.
 
     Columns: sample, step, target; then for each subset its score, or else its class and the probability of each. The
     subset None is called `present`. Floats have all digits; cells are empty where a sample does not have the subset.
@@ -105,30 +105,30 @@ def predictions_csv(predictions: Predictions, classes: Classes) -> str:
 
 
 def _lines(rows: Sequence[Row], label_of_mean: str, names: Sequence[str], extra: Mapping[str, Metrics]) -> list[Line]:
-    """The lines of the table: the subsets, their mean, and what else there is, by its label."""
+    """Returns the lines of the table: the subsets, their mean, and what else there is, by its label."""
     lines = [Line(_label(row.subset), row.subset, row.scored, _cells(row.metrics, names)) for row in rows]
     labelled = {label_of_mean: mean_over_subsets(rows), **extra}
     return [*lines, *(Line(label, None, None, _cells(metrics, names)) for label, metrics in labelled.items())]
 
 
 def _cells(metrics: Metrics, names: Iterable[str]) -> list[float | str]:
-    """A line's numbers, or as many words for their absence."""
+    """Returns a line's numbers, or as many words for their absence."""
     return [metrics[name] if metrics else ABSENT for name in names]
 
 
 def _label(subset: Subset | None) -> str:
-    """What tables call the subset."""
+    """Returns what tables call the subset."""
     return "present" if subset is None else subset_name(subset)
 
 
 def _names(subset: Subset | None, classes: Classes) -> list[str]:
-    """The headers of one subset's columns: its prediction, and the probability of each class."""
+    """Returns the headers of one subset's columns: its prediction, and the probability of each class."""
     name = _label(subset)
     return [name, *(f"{name} p({kind})" for kind in classes or ())]
 
 
 def _block(values: Tensor, classes: Classes) -> list[list]:
-    """One subset's cells, a list for each row, from its predictions [R, C]."""
+    """Returns one subset's cells, a list for each row, from its predictions [R, C]."""
     there = (~values.isnan().all(dim=1)).tolist()
     rows: list[list] = values.tolist()
     if classes is not None:

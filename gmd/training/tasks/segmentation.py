@@ -1,4 +1,4 @@
-"""The task of segmenting brain tumours in BraTS-like data."""
+"""The task of segmenting brain tumours (regions WT, TC, ET) in data that are laid out as in BraTS."""
 
 import math
 from collections.abc import Iterable

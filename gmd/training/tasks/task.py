@@ -33,10 +33,10 @@ class Task(ABC, Generic[Network, Values]):
     """The data of a run, read and split, and how a network of the task learns from them.
 
     Attributes:
-        config: the run's, with what the data say pinned down.
-        steps_per_epoch: optimizer steps, of mla rounds of them.
+        config: the run's options, where those that the data decide have the data's values.
+        steps_per_epoch: how many steps of the optimizer; with mla, how many rounds of one for each modality.
         score_name: the name of the validation's score, for people.
-        score_title: the same with what it is a mean of.
+        score_title: the score's name with what it is a mean of.
         criterion: the loss of predictions [b, ...] and targets [b, ...].
         metric: how good the predictions are, without gradient; higher is better.
         score: how sure and right they are, in [0, 1], without gradient.
