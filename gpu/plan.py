@@ -46,10 +46,10 @@ def first(folder: Path) -> list[Stage]:
     table = folder / "ncu.csv"
     return [
         Stage("ours", 28, _python("-m", "bench.gpu.surgery", folder, "--who", "ours"), most=50, needs=EVERY),
-        Stage("ncu", 28, _python("-m", "gpu.under", "ncu", table), most=50, needs=EVERY),
+        Stage("ncu", 28, _python("-m", "gpu.nvidia_tools", "ncu", table), most=50, needs=EVERY),
         Stage("cuda_tests", 30, tests(folder, "cuda"), most=75, needs=EVERY),
-        Stage("racecheck_few", 15, _python("-m", "gpu.under", "racecheck", "--few"), most=40, needs=EVERY),
-        Stage("memcheck_few", 15, _python("-m", "gpu.under", "memcheck", "--few"), most=40, needs=EVERY),
+        Stage("racecheck_few", 15, _python("-m", "gpu.nvidia_tools", "racecheck", "--few"), most=40, needs=EVERY),
+        Stage("memcheck_few", 15, _python("-m", "gpu.nvidia_tools", "memcheck", "--few"), most=40, needs=EVERY),
     ]
 
 
@@ -62,8 +62,8 @@ def second(folder: Path) -> list[Stage]:
         Stage("other_tests", 81, others, most=150, needs="build"),
         Stage("step", 45, _python("-m", "bench.gpu.step", folder), most=80, needs=EVERY),
         Stage("norm", 30, _python("-m", "bench.gpu.norm", folder), most=50, needs="build"),
-        Stage("memcheck", 20, _python("-m", "gpu.under", "memcheck"), most=75, needs="build"),
-        Stage("racecheck", 20, _python("-m", "gpu.under", "racecheck"), most=75, needs=EVERY),
+        Stage("memcheck", 20, _python("-m", "gpu.nvidia_tools", "memcheck"), most=75, needs="build"),
+        Stage("racecheck", 20, _python("-m", "gpu.nvidia_tools", "racecheck"), most=75, needs=EVERY),
     ]
 
 

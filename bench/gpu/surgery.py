@@ -83,7 +83,7 @@ def measure_and_show(
             rows += measure(left[0].case, left[0].contestants)
             done = left.pop(0)
             write_csv(folder / CSV, with_ratios(rows), card)  # what is there counts
-            print(told(done, rows), flush=True)
+            print(progress_line(done, rows), flush=True)
     except KeyboardInterrupt:
         status = 1
     for who in dict.fromkeys(turn.who for turn in left):
@@ -99,7 +99,7 @@ def with_ratios(rows: list[dict]) -> list[dict]:
     return with_ratio_to_float32(with_ratio_to_ours(rows))
 
 
-def told(turn: Turn, rows: list[dict]) -> str:
+def progress_line(turn: Turn, rows: list[dict]) -> str:
     """Returns a line on what has just been measured; of ours it has the time."""
     for row in rows:
         if (row["case"], row["contestant"]) == (turn.case.name, OURS) and turn.who == "ours":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from gmd.config.train_config import TrainConfig, check_option, words
+from gmd.config.train_config import TrainConfig, check_option, option_text
 from gmd.data.segmentation.cases import BRATS_MODALITIES
 from gmd.data.segmentation.labels import SCHEMES, LabelScheme
 from gmd.errors import UserError
@@ -62,7 +62,7 @@ class TrainBrats(TrainConfig):
         check_option(in_range, "fold", self.fold, expected)
         stride = UNet3d.stride
         nearest = tuple(max(1, round(size / stride)) * stride for size in self.patch)
-        multiples = f"multiples of {stride}, the nearest being {words(nearest)}"
+        multiples = f"multiples of {stride}, the nearest being {option_text(nearest)}"
         check_option(nearest == self.patch, "patch", self.patch, multiples)
         check_option(self.labels is None or self.labels in SCHEMES, "labels", self.labels, f"one of {_schemes()}")
         if self.patterns and self.labels is None:
@@ -80,4 +80,4 @@ class TrainBrats(TrainConfig):
 
 def _schemes() -> str:
     """Returns the label schemes and their values, for error messages."""
-    return ", ".join(f"{scheme.name} (values {words(scheme.values)})" for scheme in SCHEMES.values())
+    return ", ".join(f"{scheme.name} (values {option_text(scheme.values)})" for scheme in SCHEMES.values())

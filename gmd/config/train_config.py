@@ -166,7 +166,7 @@ def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
     return [f"{key}: {a.get(key)} here, {b.get(key)} there" for key in fields if a.get(key) != b.get(key)]
 
 
-def words(values: object) -> str:
+def option_text(values: object) -> str:
     """Returns the value of an option as one would type it on the command line."""
     return " ".join(map(str, values)) if isinstance(values, tuple) else str(values)
 
@@ -174,7 +174,7 @@ def words(values: object) -> str:
 def check_option(good: bool, name: str, got: object, expected: str) -> None:
     """Raises UserError if the value is not good: which option, what it got, and what was expected."""
     if not good:
-        raise UserError(f"--{name.replace('_', '-')}: got {words(got)}, expected {expected}")
+        raise UserError(f"--{name.replace('_', '-')}: got {option_text(got)}, expected {expected}")
 
 
 def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:

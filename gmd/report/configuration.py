@@ -5,7 +5,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, NamedTuple
 
 from gmd.config import TrainConfig
-from gmd.config.train_config import words
+from gmd.config.train_config import option_text
 
 
 class Option(NamedTuple):
@@ -41,7 +41,7 @@ def command(config: TrainConfig) -> str:
 def _in_words(value: object) -> str:
     """Returns an option's value as a reader would have it."""
     named = {None: "not set", (): "none", True: "yes", False: "no"}
-    return named[value] if isinstance(value, bool) or value in (None, ()) else words(value)
+    return named[value] if isinstance(value, bool) or value in (None, ()) else option_text(value)
 
 
 def _is_changed(config: TrainConfig, field: Field[Any]) -> bool:

@@ -35,7 +35,7 @@ class Fold:
     facts: Sequence[Fact]
 
 
-def find_folds(folder: Path) -> list[Path]:
+def existing_folds(folder: Path) -> list[Path]:
     """Returns the folds of a cross-validation, in order; none if the folder is a run itself, or holds no folds.
 
     Raises UserError if one of them was not trained as a fold.

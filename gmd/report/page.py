@@ -20,7 +20,7 @@ from gmd.report.outdated_results import outdated_folds, outdated_results
 from gmd.report.progress import progress
 from gmd.report.resources import resources
 from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
-from gmd.training.folds import whole
+from gmd.training.folds import cross_validation_config
 from gmd.training.saved_run import read_config, read_splits
 
 METHODS_WITH_SURGERY = ("gmd", "cggm-gmd")
@@ -67,7 +67,7 @@ def write_report(run: Path) -> Path:
     Raises UserError: no run there, folds that are none, or one of the files is damaged.
     """
     run = Path(run)
-    folds = cross_validation.find_folds(run)
+    folds = cross_validation.existing_folds(run)
     for fold in folds:
         write_report(fold)
     page = _cross_validation_page(run, folds) if folds else _run_page(run)
@@ -106,7 +106,7 @@ def _cross_validation_page(run: Path, folders: Sequence[Path]) -> dict[str, obje
     score = _score_name(first.config, first.described)
     mean = cross_validation.mean_validation(folds)
     validated = [Tile(f"{mean:.3f}", "best validation", f"{score}, mean of the folds")] if mean is not None else []
-    return _common(run, whole(first.config, run), validated) | {
+    return _common(run, cross_validation_config(first.config, run), validated) | {
         "sections": OF_FOLDS,
         "state": f"Cross-validation: {len(folds)} of {first.config.folds} folds are here.",
         "outdated": outdated_folds(run, folders),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gmd.surgery._balance import RULES
 from gmd.surgery._classifiers import Classifiers
 from gmd.surgery._delivery import check_one_process
-from gmd.surgery._direction import gradient_losses, weight_losses
+from gmd.surgery._direction_loss import gradient_losses, weight_losses
 from gmd.surgery._losses import Criterion, check_losses, check_outputs, check_rows
 from gmd.surgery.gmd import GMD
 from gmd.surgery.mean import MeanGradient
@@ -30,7 +30,7 @@ class CGGM:
     A classifier for each modality, a copy of the head, learns to predict from that modality's output alone; it takes no
     part in the network. How fast its metric improves gives the modality's balancing term B_m (gmd.surgery._balance).
     That scales the gradients of everything before the modality's output by rho * B_m (magnitude), and weighs a loss
-    that turns the head's gradient towards those of the classifiers (direction; gmd.surgery._direction).
+    that turns the head's gradient towards those of the classifiers (direction; gmd.surgery._direction_loss).
 
     A modality that a batch lacks altogether keeps its part in the balance as it was: the B_m of a batch are those of
     the whole training, not of the company that a modality happens to be in.

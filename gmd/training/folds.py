@@ -39,7 +39,7 @@ def fold_folders(folder: Path) -> list[Path]:
     return sorted(folders, key=lambda path: int(path.name[4:]))
 
 
-def whole(config: TrainConfig, out: Path) -> TrainBrats:
+def cross_validation_config(config: TrainConfig, out: Path) -> TrainBrats:
     """Returns the configuration of the cross-validation that a fold belongs to.
 
     config: of a fold.

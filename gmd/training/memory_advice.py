@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from gmd.config import TrainBrats, TrainConfig
-from gmd.config.train_config import words
+from gmd.config.train_config import option_text
 from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.monitor.resources import device_name, total_memory
@@ -61,7 +61,7 @@ def smaller(config: TrainConfig) -> list[str]:
         options.append(f"--batch {config.batch // 2}")
     if isinstance(config, TrainBrats):
         patch = smaller_patch(config.patch)
-        options += [f"--patch {words(patch)}"] if patch != config.patch else []
+        options += [f"--patch {option_text(patch)}"] if patch != config.patch else []
     if config.precision == "fp32":
         options.append("--precision bf16")
     if config.method in config.FOR["tol"] and config.tol == 0:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gpu import __main__ as make_gpu
-from gpu import backends, environment, every_kernel, log, places, plan, stages, tools, under
+from gpu import backends, environment, every_kernel, log, nvidia_tools, places, plan, stages, tools
 from gpu.stages import OK, OUT_OF_TIME, UNSUPPORTED, Stage, run_all
 from helpers.places import ROOT
 
@@ -515,7 +515,7 @@ def tool(tmp_path, monkeypatch):
 @pytest.fixture
 def good_script(monkeypatch):
     """That runs well without the tool; what it needs is a GPU."""
-    monkeypatch.setattr(under, "_runs_well", lambda script: True)
+    monkeypatch.setattr(nvidia_tools, "_runs_well", lambda script: True)
 
 
 @pytest.mark.parametrize(
@@ -534,18 +534,18 @@ def good_script(monkeypatch):
 )
 def test_what_a_sanitizer_says_is_judged(tool, good_script, capfd, words, status, expected):
     tool("compute-sanitizer", "\n".join(f"print({line!r})" for line in words), status)
-    assert under.sanitize("compute-sanitizer", "memcheck") == expected
+    assert nvidia_tools.sanitize("compute-sanitizer", "memcheck") == expected
     assert (f"did not work here: {REFUSES}" in capfd.readouterr().out) == (expected == 77)
 
 
 @pytest.mark.parametrize(("name", "shown"), [("memcheck", "1"), ("racecheck", "None")])
 def test_every_tensor_has_memory_of_its_own_only_where_accesses_are_checked(tool, good_script, capfd, name, shown):
     tool("compute-sanitizer", "import os; print(os.environ.get('PYTORCH_NO_CUDA_MEMORY_CACHING'))", 0)
-    under.sanitize("compute-sanitizer", name)
+    nvidia_tools.sanitize("compute-sanitizer", name)
     assert capfd.readouterr().out.splitlines()[1] == shown
 
 
-COUNTED, NO_COUNTERS = f"gram,{under.METRICS[0]},1.0", "==ERROR== ERR_NVGPUCTRPERM - no permission"
+COUNTED, NO_COUNTERS = f"gram,{nvidia_tools.METRICS[0]},1.0", "==ERROR== ERR_NVGPUCTRPERM - no permission"
 
 
 @pytest.mark.parametrize(
@@ -560,7 +560,7 @@ COUNTED, NO_COUNTERS = f"gram,{under.METRICS[0]},1.0", "==ERROR== ERR_NVGPUCTRPE
 def test_what_ncu_counts_is_kept_and_else_it_says_why(tmp_path, tool, good_script, capfd, line, status, expected):
     table = tmp_path / "ncu.csv"
     tool("ncu", f"open({str(table)!r}, 'w').write({line!r})", status)
-    assert under.profile("ncu", table) == expected
+    assert nvidia_tools.profile("ncu", table) == expected
     assert (f"did not work here: {NO_COUNTERS}" in capfd.readouterr().out) == (expected == 77)
 
 
@@ -570,8 +570,8 @@ def test_a_script_that_fails_without_the_tool_is_a_failure(tmp_path, tool, monke
         tool(program, f"print({REFUSES!r})", 1)
     tool("python", "print('a bug of ours')", 3)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setattr(sys, "argv", ["under", name, str(tmp_path / "ncu.csv")])
-    assert under.main() == 1
+    monkeypatch.setattr(sys, "argv", ["nvidia_tools", name, str(tmp_path / "ncu.csv")])
+    assert nvidia_tools.main() == 1
     shown = capfd.readouterr().out
     assert "a bug of ours\nfailed without the tool already: exit status 3" in shown
     assert "did not work here" not in shown
@@ -581,8 +581,8 @@ def test_a_tool_that_is_not_there(monkeypatch, capfd):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CUDA_HOME", raising=False)
     monkeypatch.setattr(tools, "PLACES", ())
-    monkeypatch.setattr(sys, "argv", ["under", "racecheck"])
-    assert under.main() == 77
+    monkeypatch.setattr(sys, "argv", ["nvidia_tools", "racecheck"])
+    assert nvidia_tools.main() == 77
     assert "did not work here: compute-sanitizer is neither on the PATH nor" in capfd.readouterr().out
 
 

@@ -15,7 +15,7 @@ from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.subsets import all_subsets
 from gmd.surgery import CGGM, MeanGradient
-from gmd.surgery._direction import gradient_losses
+from gmd.surgery._direction_loss import gradient_losses
 from gmd.training.tasks import criteria
 from gmd.training.tasks.criteria import absolute_error
 from helpers.cggm_cases import (

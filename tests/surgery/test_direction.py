@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cosine_similarity, l1_loss
 
 from gmd.surgery._classifiers import Classifiers
-from gmd.surgery._direction import gradient_losses, weight_losses
+from gmd.surgery._direction_loss import gradient_losses, weight_losses
 from helpers.cggm_cases import (
     CASES,
     NAMES,

@@ -8,7 +8,7 @@ import pytest
 import gmd.training.folds
 from gmd.config import TrainBrats, TrainSentiment
 from gmd.data.segmentation.cross_validation import fold_cases
-from gmd.training.folds import train_folds, whole
+from gmd.training.folds import cross_validation_config, train_folds
 from gmd.training.loop import train
 from gmd.training.saved_run import read_config, read_splits
 from helpers.nifti_cases import error_of, names
@@ -127,8 +127,8 @@ def test_folds_are_not_one_run(folds: TrainBrats):
 def test_a_run_that_is_called_like_a_fold_belongs_to_no_cross_validation(config: TrainBrats, task: str):
     out = config.out / "fold0"
     run = replace(config, out=out) if task == "brats" else TrainSentiment(data=config.data, out=out)
-    assert "no folds of a cross-validation" in error_of(whole, run, config.out)
+    assert "no folds of a cross-validation" in error_of(cross_validation_config, run, config.out)
 
 
 def test_a_fold_belongs_to_the_cross_validation_without_its_number(folds: TrainBrats):
-    assert whole(replace(folds, fold=1, out=folds.out / "fold1"), folds.out) == folds
+    assert cross_validation_config(replace(folds, fold=1, out=folds.out / "fold1"), folds.out) == folds

@@ -1,4 +1,4 @@
-"""`python -m gpu.under memcheck [--few] | racecheck [--few] | ncu FILE`: the kernels under one of NVIDIA's tools.
+"""`python -m gpu.nvidia_tools memcheck [--few] | racecheck [--few] | ncu FILE`: the kernels under a tool of NVIDIA's.
 
 Ends with 77 where the tool cannot work on this machine, a virtual one without access to counters for instance.
 """
