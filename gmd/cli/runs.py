@@ -28,8 +28,7 @@ def evaluate(
     """
     from gmd.config import TrainSequences
     from gmd.report import write_report
-    from gmd.training.folds import fold_folders
-    from gmd.training.saved_run import read_config
+    from gmd.training.saved_run import fold_folders, read_config
 
     if fold_folders(run):
         if data is not None or missing is not None:

@@ -73,8 +73,7 @@ class TrainConfig:
     patience: int | None = None
     """Stop when so many validations in a row were no better than the best before them; by default after --epochs."""
     deterministic: bool = False
-    """On a GPU: the same bits in every run on the same machine, slower; what has no such way there is an error. A CPU
-    always gives them."""
+    """On a GPU: the same bits in every run on one machine, slower; what has no such way is an error. A CPU: always."""
     device: str = "auto"
     """auto: a GPU if there is one. Or cpu, cuda, cuda:1, ..."""
     resume: bool = False
@@ -99,6 +98,7 @@ class TrainConfig:
         methods = self.methods()
         check_option(self.method in methods, "method", self.method, f"one of {', '.join(methods)} for this task")
         self._check_modalities()
+        check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
         for name, ones in self.FOR.items():
             given, ordinary = getattr(self, name), getattr(type(self), name)
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
@@ -112,7 +112,6 @@ class TrainConfig:
         for name in self.NOT_NEGATIVE:
             check_option(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
         check_option(self.seed < 2**32, "seed", self.seed, "less than 2^32")
-        check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
 
     def _check_modalities(self) -> None:
         distinct = len(set(self.modalities)) == len(self.modalities) > 0

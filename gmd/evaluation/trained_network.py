@@ -7,7 +7,6 @@ from typing import Literal, TypeVar
 from torch import nn
 
 from gmd.config import TrainBrats, TrainConfig, TrainSequences
-from gmd.data.segmentation.labels import SCHEMES, LabelScheme
 from gmd.errors import UserError
 from gmd.models.precision import Precision, slowness
 from gmd.models.segmentation.network import SegmentationNetwork
@@ -57,18 +56,13 @@ def load_sequence_network(
     return _ready(config, network, precision, device=None), network
 
 
-def label_scheme(config: TrainBrats) -> LabelScheme:
-    """Returns what the label values of a trained run's data mean: in its configuration, `labels` names a scheme."""
-    assert config.labels is not None
-    return SCHEMES[config.labels]
-
-
 def _ready(config: Config, network: nn.Module, precision: Precision | None, device: str | None) -> Config:
     """Moves the network to its device; returns the configuration with the precision and the device that are asked for.
 
     Prints a line if that precision is slow on that device.
     """
-    config = replace(config, precision=precision or config.precision, device=device or config.device)
+    device = config.device if device is None else device
+    config = replace(config, precision=precision or config.precision, device=device)
     network.to(config.torch_device())
     if slow := slowness(config.precision, config.torch_device()):
         print(slow)

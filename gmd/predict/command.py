@@ -7,14 +7,13 @@ from typing import Literal
 from tqdm import tqdm
 
 from gmd.config import TrainBrats
-from gmd.config.file import CONFIG
 from gmd.errors import UserError
 from gmd.evaluation.trained_network import check_segments, load_segmentation
 from gmd.models.precision import Precision
 from gmd.predict.grid import is_whole
 from gmd.predict.predictor import Predictor
 from gmd.predict.request import Request, check_writable, make_request
-from gmd.training.saved_run import read_config
+from gmd.training.saved_run import fold_folders, read_config
 
 INTERRUPTED = 130  # the exit status of a command that Ctrl-C has ended, as shells have it
 
@@ -59,13 +58,8 @@ def predict(
 
 def _read_config(run: Path) -> TrainBrats:
     """Returns the run's configuration. Raises UserError for a cross-validation (many networks) or another task."""
-    if not (run / CONFIG).exists():
-        from gmd.training.folds import fold_folders  # takes a while to import
-
-        if folds := fold_folders(run):
-            raise UserError(
-                f"{run}: holds {len(folds)} folds, each with a network of its own; give one, e.g. {folds[0]}"
-            )
+    if folds := fold_folders(run):
+        raise UserError(f"{run}: holds {len(folds)} folds, each with a network of its own; give one, e.g. {folds[0]}")
     return check_segments(run, read_config(run))
 
 

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.volumes import load_case
-from gmd.evaluation.trained_network import label_scheme
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.predict.grid import Grid, write_image
 from gmd.predict.label_map import paint
@@ -64,7 +63,7 @@ class Predictor:
     def write(self, job: Job, prediction: Prediction) -> None:
         """Writes a case's prediction, and prints what is in it. Raises UserError if it cannot be written."""
         present, logits, affine = prediction
-        scheme = label_scheme(self.config)
+        scheme = self.config.label_scheme()
         labels = paint((logits > 0).numpy(), scheme)
         grid = Grid.of(next(iter(job.case.images.values())))
         if job.probabilities is not None:

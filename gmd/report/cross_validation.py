@@ -12,8 +12,7 @@ from gmd.report.data_splits import splits
 from gmd.report.facts import NOT_RECORDED, Fact, duration
 from gmd.report.history import History, read_history
 from gmd.report.svg_plot import Plot, make_plot, modality_style
-from gmd.training.folds import fold_folders
-from gmd.training.saved_run import read_config, read_splits
+from gmd.training.saved_run import fold_folders, read_config, read_splits
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from gmd.report.outdated_results import outdated_folds, outdated_results
 from gmd.report.progress import progress
 from gmd.report.resources import resources
 from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
-from gmd.training.folds import cross_validation_config
-from gmd.training.saved_run import read_config, read_splits
+from gmd.training.saved_run import cross_validation_config, read_config, read_splits
 
 METHODS_WITH_SURGERY = ("gmd", "cggm-gmd")
 

@@ -134,8 +134,8 @@ def _check_node(node: Node) -> None:
 
 def _is_static(sink: Node) -> bool:
     """Returns whether the DistributedDataParallel that made the node, and left a reference there, is static."""
-    reference = getattr(sink, "ddp_weakref", None)
-    return reference is not None and getattr(reference(), "static_graph", False)
+    wrapper = sink.ddp_weakref()  # type: ignore[attr-defined]  # torch's own node; should it be renamed, this must fail
+    return wrapper is not None and bool(wrapper.static_graph)
 
 
 def _is_freed(node: Node) -> bool:

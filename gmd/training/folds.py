@@ -3,8 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from gmd.config import TrainBrats, TrainConfig
-from gmd.config.file import CONFIG
+from gmd.config import TrainBrats
 from gmd.errors import UserError
 from gmd.training.loop import train
 from gmd.training.tasks.segmentation import BratsTask
@@ -29,26 +28,6 @@ def train_folds(config: TrainBrats) -> list[Path]:
         print(f"fold {number} of {config.folds}: {count}, {run.out}", flush=True)
         train(replace(run, resume=(run.out / "last.pt").exists()))
     return [run.out for run in runs]
-
-
-def fold_folders(folder: Path) -> list[Path]:
-    """Returns the runs of a cross-validation, in order; none if the folder is a run itself, or holds none."""
-    if (folder / CONFIG).exists():
-        return []
-    folders = [path for path in folder.glob("fold*") if path.name[4:].isdigit() and (path / CONFIG).exists()]
-    return sorted(folders, key=lambda path: int(path.name[4:]))
-
-
-def cross_validation_config(config: TrainConfig, out: Path) -> TrainBrats:
-    """Returns the configuration of the cross-validation that a fold belongs to.
-
-    config: of a fold.
-    out: the folder of the folds.
-    Raises UserError if it is that of a run by itself, which is called like a fold.
-    """
-    if not isinstance(config, TrainBrats) or config.folds is None:
-        raise UserError(f"{out}: its fold0 and so on are runs, but no folds of a cross-validation; give one of them")
-    return replace(config, fold=None, out=out)
 
 
 def _check_folder(config: TrainBrats) -> None:

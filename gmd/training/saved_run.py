@@ -1,6 +1,7 @@
 """Reads a run back from its folder: its configuration, its splits, its trained network."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -63,3 +64,23 @@ def _read_json(path: Path, run: Path) -> dict:
         raise UserError(f"{run}: no {path.name}, so this is not the folder of a run; give what --out was") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not valid JSON ({error}); restore it from a copy") from error
+
+
+def fold_folders(folder: Path) -> list[Path]:
+    """Returns the runs of a cross-validation, in order; none if the folder is a run itself, or holds none."""
+    if (folder / CONFIG).exists():
+        return []
+    folders = [path for path in folder.glob("fold*") if path.name[4:].isdigit() and (path / CONFIG).exists()]
+    return sorted(folders, key=lambda path: int(path.name[4:]))
+
+
+def cross_validation_config(config: TrainConfig, out: Path) -> TrainBrats:
+    """Returns the configuration of the cross-validation that a fold belongs to.
+
+    config: of a fold.
+    out: the folder of the folds.
+    Raises UserError if it is that of a run by itself, which is called like a fold.
+    """
+    if not isinstance(config, TrainBrats) or config.folds is None:
+        raise UserError(f"{out}: its fold0 and so on are runs, but no folds of a cross-validation; give one of them")
+    return replace(config, fold=None, out=out)

@@ -8,9 +8,9 @@ import pytest
 import gmd.training.folds
 from gmd.config import TrainBrats, TrainSentiment
 from gmd.data.segmentation.cross_validation import fold_cases
-from gmd.training.folds import cross_validation_config, train_folds
+from gmd.training.folds import train_folds
 from gmd.training.loop import train
-from gmd.training.saved_run import read_config, read_splits
+from gmd.training.saved_run import cross_validation_config, read_config, read_splits
 from helpers.nifti_cases import error_of, names
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")

@@ -69,7 +69,7 @@ def write_converted(data: SequenceData, out: Path) -> None:
         arrays[m] = np.concatenate(sequences)
         arrays[f"{m}_length"] = np.array([len(sequence) for sequence in sequences])
     with replacing(out) as unfinished:
-        np.savez(unfinished, allow_pickle=False, **arrays)
+        np.savez(unfinished, **arrays)  # type: ignore[arg-type]  # the stubs take any array for allow_pickle
 
 
 def read_converted(path: Path, arrays: Arrays) -> SequenceData:

@@ -14,8 +14,7 @@ from gmd.errors import UserError
 from gmd.evaluation.segmentation.held_out import listed_cases
 from gmd.scoring.segmentation.tables import Score, read_cases
 from gmd.subsets import Subset, all_subsets, subset_name
-from gmd.training.folds import fold_folders
-from gmd.training.saved_run import read_config, read_splits
+from gmd.training.saved_run import fold_folders, read_config, read_splits
 
 Column = tuple[str, str]  # metric and region: ("Dice", "WT"), ("HD95", "mean"), ("MAE", "")
 Item = tuple[str, ...]  # what is scored: (case,), or (sample, step)

@@ -12,8 +12,7 @@ from gmd.evaluation.segmentation.single_run import evaluate_run, score_texts
 from gmd.models.precision import Precision
 from gmd.scoring.segmentation.tables import Row, read_cases, subset_table
 from gmd.training.checkpoint import load_checkpoint
-from gmd.training.folds import fold_folders
-from gmd.training.saved_run import read_config
+from gmd.training.saved_run import fold_folders, read_config
 
 
 def evaluate_folds(

@@ -9,7 +9,6 @@ from gmd.data.segmentation.cases import Case, find_cases, parse_patterns
 from gmd.data.segmentation.labels import SCHEMES, LabelScheme
 from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
-from gmd.evaluation.trained_network import label_scheme
 from gmd.training.saved_run import read_splits
 
 
@@ -57,7 +56,7 @@ def own_test_cases(run: Path, config: TrainBrats) -> tuple[list[Case], LabelSche
         cases += [replace(case, name=name) for case in found if case.folder == folder]
     if lost := sorted(map(str, wanted.keys() - {case.folder for case in cases})):
         raise UserError(f"{run}: {len(lost)} of its test cases are gone, as {lost[0]}; restore them, or give --data")
-    return cases, label_scheme(config)
+    return cases, config.label_scheme()
 
 
 def unseen_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case], LabelScheme]:
@@ -77,7 +76,7 @@ def unseen_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case],
             "their scores would say nothing about new ones. Give unseen cases (rename those that only share "
             "a name), or leave --data out to score the run's test cases"
         )
-    ours = label_scheme(config)
+    ours = config.label_scheme()
     theirs = SCHEMES[implied] if implied else ours
     # BraTS 2023 numbers the same regions otherwise than the years before
     return cases, theirs if theirs.regions.keys() == ours.regions.keys() else ours
