@@ -1,0 +1,177 @@
+"""The kernels under compute-sanitizer and ncu: what these say is judged, and they are found where NVIDIA puts them."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpu import environment, every_kernel, nvidia_tools, tools
+
+PYTHON = sys.executable
+
+
+@pytest.mark.parametrize("num_objectives", [1, 7, 17])
+def test_the_script_for_the_sanitizers_is_right_about_the_values(num_objectives, monkeypatch):
+    every_kernel.check(every_kernel.gradients(num_objectives), "cpu", offset=1)
+    real = every_kernel.gk.combine
+    monkeypatch.setattr(
+        every_kernel.gk, "combine", lambda grads, w, out=None: real(grads, 1.01 * w if out else w, out=out)
+    )
+    with pytest.raises(AssertionError):
+        every_kernel.check(every_kernel.gradients(num_objectives), "cpu", offset=0)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [([], every_kernel.OFFSETS), (["--few"], every_kernel.FEW_OFFSETS)])
+def test_a_sanitizer_may_be_shown_few_cases(monkeypatch, arguments, expected):
+    met = []
+    monkeypatch.setattr(every_kernel.torch, "ones", lambda *size, device: torch.tensor(1.0))
+    monkeypatch.setattr(every_kernel, "check", lambda grads, device, offset: met.append((len(grads), offset)))
+    monkeypatch.setattr(every_kernel, "check_norm", lambda *arguments: None)
+    monkeypatch.setattr(sys, "argv", ["every_kernel", *arguments])
+    every_kernel.main()
+    assert met == [(t, offset) for t, offsets in expected.items() for offset in offsets]
+    assert set(every_kernel.FEW_OFFSETS) <= set(every_kernel.OFFSETS)
+
+
+@pytest.mark.parametrize(("channels", "dtype", "last"), every_kernel.NORMS)
+def test_the_script_for_the_sanitizers_looks_at_the_norms_values(channels, dtype, last, monkeypatch):
+    every_kernel.check_norm(channels, dtype, last, "cpu")
+    real, calls = every_kernel.gk.group_norm_relu, []
+
+    def wrong_the_second_time(x, weight, *others):
+        calls.append(x)
+        return real(x, weight if len(calls) == 1 else 1.05 * weight, *others)
+
+    monkeypatch.setattr(every_kernel.gk, "group_norm_relu", wrong_the_second_time)
+    with pytest.raises(AssertionError):
+        every_kernel.check_norm(channels, dtype, last, "cpu")
+
+
+TOOL = """#!{python}
+import sys
+{words}
+sys.exit({status})
+"""
+REFUSES = "========= Error: Device not supported. Please refer to the manual"
+ELSEWHERE = "RuntimeError: Failed to initialize NVML"  # not the tool's own words
+HERE, DONE = every_kernel.REACHED, every_kernel.DONE
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    """Puts a program of some name first on the PATH, which does and ends as it is told."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    def make(name, words, status):
+        path = tmp_path / name
+        path.write_text(TOOL.format(python=PYTHON, words=words, status=status))
+        path.chmod(0o755)
+
+    return make
+
+
+@pytest.fixture
+def good_script(monkeypatch):
+    """That runs well without the tool; what it needs is a GPU."""
+    monkeypatch.setattr(nvidia_tools, "_runs_well", lambda script: True)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "expected"),
+    [
+        pytest.param([REFUSES], 1, 77, id="cannot work here"),
+        pytest.param([REFUSES, HERE, DONE], 0, 77, id="looked at nothing"),
+        pytest.param([REFUSES, HERE], 9, 1, id="found something all the same"),
+        pytest.param([ELSEWHERE], 1, 1, id="not the tool's words"),
+        pytest.param(["ImportError: no module of ours"], 1, 1, id="our bug"),
+        pytest.param([], 0, 1, id="nothing ran"),
+        pytest.param([HERE, DONE], 0, 0, id="good"),
+        pytest.param([HERE, DONE], 9, 1, id="found something"),
+        pytest.param([HERE], 0, 1, id="stopped half way"),
+    ],
+)
+def test_what_a_sanitizer_says_is_judged(tool, good_script, capfd, words, status, expected):
+    tool("compute-sanitizer", "\n".join(f"print({line!r})" for line in words), status)
+    assert nvidia_tools.sanitize("compute-sanitizer", "memcheck") == expected
+    assert (f"did not work here: {REFUSES}" in capfd.readouterr().out) == (expected == 77)
+
+
+@pytest.mark.parametrize(("name", "shown"), [("memcheck", "1"), ("racecheck", "None")])
+def test_every_tensor_has_memory_of_its_own_only_where_accesses_are_checked(tool, good_script, capfd, name, shown):
+    tool("compute-sanitizer", "import os; print(os.environ.get('PYTORCH_NO_CUDA_MEMORY_CACHING'))", 0)
+    nvidia_tools.sanitize("compute-sanitizer", name)
+    assert capfd.readouterr().out.splitlines()[1] == shown
+
+
+COUNTED, NO_COUNTERS = f"gram,{nvidia_tools.METRICS[0]},1.0", "==ERROR== ERR_NVGPUCTRPERM - no permission"
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "expected"),
+    [
+        pytest.param(COUNTED, 0, 0, id="works"),
+        pytest.param(COUNTED, 77, 1, id="the script fails"),
+        pytest.param(NO_COUNTERS, 1, 77, id="no permission"),
+        pytest.param("==WARNING== no kernels were profiled", 0, 1, id="no kernels"),
+    ],
+)
+def test_what_ncu_counts_is_kept_and_else_it_says_why(tmp_path, tool, good_script, capfd, line, status, expected):
+    table = tmp_path / "ncu.csv"
+    tool("ncu", f"open({str(table)!r}, 'w').write({line!r})", status)
+    assert nvidia_tools.profile("ncu", table) == expected
+    assert (f"did not work here: {NO_COUNTERS}" in capfd.readouterr().out) == (expected == 77)
+
+
+@pytest.mark.parametrize("name", ["memcheck", "ncu"])
+def test_a_script_that_fails_without_the_tool_is_a_failure(tmp_path, tool, monkeypatch, capfd, name):
+    for program in ("compute-sanitizer", "ncu"):
+        tool(program, f"print({REFUSES!r})", 1)
+    tool("python", "print('a bug of ours')", 3)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "argv", ["nvidia_tools", name, str(tmp_path / "ncu.csv")])
+    assert nvidia_tools.main() == 1
+    shown = capfd.readouterr().out
+    assert "a bug of ours\nfailed without the tool already: exit status 3" in shown
+    assert "did not work here" not in shown
+
+
+def test_a_tool_that_is_not_there(monkeypatch, capfd):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setattr(tools, "PLACES", ())
+    monkeypatch.setattr(sys, "argv", ["nvidia_tools", "racecheck"])
+    assert nvidia_tools.main() == 77
+    assert "did not work here: compute-sanitizer is neither on the PATH nor" in capfd.readouterr().out
+
+
+def put_program(folder: Path, name: str) -> str:
+    folder.mkdir(parents=True)
+    (folder / name).write_text("#!/bin/sh\necho version 1\n")
+    (folder / name).chmod(0o755)
+    return str(folder / name)
+
+
+def test_a_tool_is_found_where_nvidia_puts_it(tmp_path, monkeypatch, capfd):
+    """On the PATH first, then in CUDA_HOME, then the newest version of the usual folders."""
+    monkeypatch.setattr(tools, "PLACES", (f"{tmp_path}/nsight/*", f"{tmp_path}/local/cuda*/bin"))
+    monkeypatch.setenv("PATH", str(tmp_path / "on_path"))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
+    assert tools.find("ncu") is None
+    local = put_program(tmp_path / "local" / "cuda-13.0" / "bin", "ncu")
+    assert tools.find("ncu") == local
+    put_program(tmp_path / "nsight" / "2025.9.0", "ncu")
+    newest = put_program(tmp_path / "nsight" / "2025.10.1", "ncu")
+    assert tools.find("ncu") == newest
+    assert tools.find("compute-sanitizer") is None
+    home = put_program(tmp_path / "home" / "bin", "ncu")
+    assert tools.find("ncu") == home
+    environment.main()
+    assert f"$ {home} --version\nversion 1\n" in capfd.readouterr().out
+    on_path = put_program(tmp_path / "on_path", "ncu")
+    assert tools.find("ncu") == on_path
+
+
+def test_the_usual_places_are_nvidias():
+    assert tools.PLACES[:2] == ("/opt/nvidia/nsight-compute/*", "/usr/local/cuda*/bin")
