@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.cases import Case, find_cases, parse_patterns
-from gmd.data.segmentation.labels import SCHEMES, LabelScheme
+from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
 from gmd.training.saved_run import read_splits
@@ -19,11 +19,13 @@ class ListedCase(NamedTuple):
         name: no other case of the run is called so.
         folder: the folder of its files when the run began, resolved.
         patient: whose examination it is.
+        labels: what its label values mean; None in runs of earlier versions, where all cases have those of the run.
     """
 
     name: str
     folder: Path
     patient: str
+    labels: str | None = None
 
 
 def listed_cases(run: Path, split: str) -> list[ListedCase]:
@@ -33,7 +35,10 @@ def listed_cases(run: Path, split: str) -> list[ListedCase]:
     Raises UserError if splits.json does not say.
     """
     try:
-        return [ListedCase(case["name"], Path(case["folder"]), case["patient"]) for case in read_splits(run)[split]]
+        return [
+            ListedCase(case["name"], Path(case["folder"]), case["patient"], case.get("labels"))
+            for case in read_splits(run)[split]
+        ]
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{run / 'splits.json'}: does not name the {split} cases, their folders and patients "
@@ -41,33 +46,37 @@ def listed_cases(run: Path, split: str) -> list[ListedCase]:
         ) from error
 
 
-def own_test_cases(run: Path, config: TrainBrats) -> tuple[list[Case], LabelScheme]:
-    """Finds the run's own test cases in the folders that its splits.json lists, and says what their labels mean.
+def own_test_cases(run: Path, config: TrainBrats) -> list[Case]:
+    """Finds the run's own test cases in the folders that its splits.json lists.
 
     Cases that the data have gained or lost since the run began change nothing. Raises UserError if a test case is gone.
 
     config: of the run; its `labels` name a scheme, as those of every trained run do
     """
-    wanted = {listed.folder: listed.name for listed in listed_cases(run, "test")}
+    wanted = {listed.folder: listed for listed in listed_cases(run, "test")}
     patterns = parse_patterns(config.patterns) or None
     cases: list[Case] = []
-    for folder, name in wanted.items():
-        found = find_cases(folder, config.modalities, patterns)[0] if folder.is_dir() else []
-        cases += [replace(case, name=name) for case in found if case.folder == folder]
+    for folder, listed in wanted.items():
+        scheme = SCHEMES[listed.labels] if listed.labels else config.label_scheme()
+        found = find_cases(folder, config.modalities, patterns, scheme=scheme) if folder.is_dir() else []
+        cases += [replace(case, name=listed.name) for case in found if case.folder == folder]
     if lost := sorted(map(str, wanted.keys() - {case.folder for case in cases})):
         raise UserError(f"{run}: {len(lost)} of its test cases are gone, as {lost[0]}; restore them, or give --data")
-    return cases, config.label_scheme()
+    return cases
 
 
-def unseen_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case], LabelScheme]:
-    """Finds labelled cases of other data, checks that the run has not seen them, and says what their labels mean.
+def unseen_cases(run: Path, config: TrainBrats, data: Path) -> list[Case]:
+    """Finds labelled cases of other data, and checks that the run has not seen them.
+
+    Their names tell what their labels mean, as BraTS 2023 numbers the same regions otherwise than the years before.
+    Where the names do not, or tell of other regions, it is what those of the run mean.
 
     config: of the run; its `labels` name a scheme
     data: a folder of cases; if it has a folder `test`, the cases in there
     Raises UserError: what `find_cases` raises; cases or patients that training or model selection has seen.
     """
     data = data / "test" if (data / "test").is_dir() else data
-    cases, implied = find_cases(data, config.modalities, parse_patterns(config.patterns) or None)
+    cases = find_cases(data, config.modalities, parse_patterns(config.patterns) or None)
     seen = [case for split in ("train", "validation") for case in listed_cases(run, split)]
     if known := _names_of_seen(cases, seen):
         named = ", ".join(known[:5]) + ", ..." * (len(known) > 5)
@@ -77,9 +86,10 @@ def unseen_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case],
             "a name), or leave --data out to score the run's test cases"
         )
     ours = config.label_scheme()
-    theirs = SCHEMES[implied] if implied else ours
-    # BraTS 2023 numbers the same regions otherwise than the years before
-    return cases, theirs if theirs.regions.keys() == ours.regions.keys() else ours
+    return [
+        case if case.scheme and case.scheme.regions.keys() == ours.regions.keys() else replace(case, scheme=ours)
+        for case in cases
+    ]
 
 
 def _names_of_seen(cases: list[Case], seen: list[ListedCase]) -> list[str]:

@@ -52,8 +52,8 @@ def evaluate_run(
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_segmentation(run, which, precision)
-    cases, scheme = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
-    loaded = (load_case(case, scheme) for case in tqdm(cases, desc="evaluation", unit="case"))
+    cases = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
+    loaded = (load_case(case) for case in tqdm(cases, desc="evaluation", unit="case"))
     scores = evaluate_cases(network, loaded, config.patch, config.precision, hd95=True)
 
     folder = results_folder(run, data)
@@ -62,7 +62,7 @@ def evaluate_run(
     about = f"Hard Dice, mean over {count}; {checkpoint} of {run.resolve().name}, {config.precision}."
     texts = score_texts(scores, rows, config.modalities, network.regions, about)
     written = write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, data)
-    written += draw_cases(network, cases, scheme, scores, config, folder)
+    written += draw_cases(network, cases, scores, config, folder)
     print(texts["table.md"], *written, sep="\n")
     return rows
 

@@ -16,12 +16,12 @@ from tqdm import tqdm
 from gmd.config import TrainBrats
 from gmd.data.pairs import Pairs
 from gmd.data.segmentation.batches import collate
-from gmd.data.segmentation.cases import Case, parse_patterns
+from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.cross_validation import fold_cases
-from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.data_sets import split_folders
 from gmd.data.segmentation.patches import RandomPatches
 from gmd.data.segmentation.patients import patient_of
-from gmd.data.segmentation.splits import Splits, split_cases, split_folders
+from gmd.data.segmentation.splits import Splits, split_cases
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 from gmd.models.multimodal import mean_fusion, run_modalities
@@ -44,10 +44,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
 
     def __init__(self, config: TrainBrats):
         self.splits = _split(config)
-        labels = config.labels or self.splits.scheme
-        assert labels is not None  # file names imply a scheme, and --patterns demands --labels
-        self.scheme = SCHEMES[labels]
-        self.config = replace(config, labels=labels, data=config.data.resolve())
+        self.config = replace(config, labels=_labels(self.splits), data=tuple(root.resolve() for root in config.data))
         self.steps_per_epoch = config.steps_per_epoch or math.ceil(len(self.splits.train) / config.batch)
         # cggm guides the last layer, which the mean of the logits hides
         self.cut_before_head = config.method.startswith("cggm")
@@ -58,16 +55,20 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
     def described(self) -> dict:
         splits = {split: getattr(self.splits, split) for split in ("train", "validation", "test")}
         named = {split: [_case_dict(case) for case in cases] for split, cases in splits.items()}
-        return {"data": str(self.config.data), "folds": self.config.folds, "fold": self.config.fold} | named
+        return {
+            "data": ", ".join(map(str, self.config.data)),
+            "folds": self.config.folds,
+            "fold": self.config.fold,
+        } | named
 
     def notes(self) -> list[str]:
         config, notes = self.config, []
         absent = [m for m in config.modalities if not any(m in case.images for case in self.splits.train)]
         if absent:
             notes.append(f"no training case has {' or '.join(absent)}: subsets with it are left out")
-        folders = ", ".join(split_folders(config.data))
-        if config.folds and folders:
-            notes.append(f"the cases in {folders} of {config.data} are pooled: --folds split them by patient")
+        for root in config.data if config.folds else ():
+            if folders := ", ".join(split_folders(root)):
+                notes.append(f"the cases in {folders} of {root} are pooled: --folds split them by patient")
         return notes
 
     def build_network(self) -> SegmentationNetwork:
@@ -87,9 +88,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
     def _random_patches(self) -> RandomPatches:
         config, cases = self.config, self.splits.train
         length = self.steps_per_epoch * config.batch
-        return RandomPatches(
-            cases, self.scheme, config.modalities, config.patch, length, seed=config.seed, cache=config.cache
-        )
+        return RandomPatches(cases, config.modalities, config.patch, length, seed=config.seed, cache=config.cache)
 
     def to_device(self, inputs: Pairs[Tensor], targets: Tensor, device: torch.device) -> Batch[Tensor]:
         values = {m: value.to(device, memory_format=torch.channels_last_3d) for m, value in inputs.values.items()}
@@ -116,7 +115,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         """
         config = self.config
         bar = tqdm(self.splits.validation, desc="validation", unit="case", leave=False)
-        cases = (load_case(case, self.scheme) for case in bar)
+        cases = (load_case(case) for case in bar)
         scores = evaluate_cases(network, cases, config.patch, config.precision)
         dice = mean_over_subsets(subset_table(scores, config.modalities, network.regions))
         return Validation(fmean(dice.values()), dice)
@@ -141,13 +140,24 @@ _dice_loss = DiceLoss(sigmoid=True)
 
 def _split(config: TrainBrats) -> Splits:
     """Finds the cases, and splits them for a run by itself or for the one fold that is trained."""
-    patterns = parse_patterns(config.patterns) or None
     if config.folds is None:
-        return split_cases(config.data, config.modalities, patterns, config.seed)
+        return split_cases(config.data_sets(), config.seed)
     if config.fold is None:
         raise UserError(f"--folds: {config.folds} folds are as many runs; give --fold for one, or call train_folds")
-    return fold_cases(config.data, config.modalities, patterns, folds=config.folds, fold=config.fold, seed=config.seed)
+    return fold_cases(config.data_sets(), folds=config.folds, fold=config.fold, seed=config.seed)
+
+
+def _labels(splits: Splits) -> tuple[str, ...]:
+    """Returns the names of the label schemes, one for each data set, or a single one that all have."""
+    names = tuple(scheme.name for scheme in splits.schemes)
+    return names if len(set(names)) > 1 else names[:1]
 
 
 def _case_dict(case: Case) -> dict:
-    return {"name": case.name, "folder": str(case.folder.resolve()), "patient": patient_of(case)}
+    assert case.scheme is not None  # all cases of a training have labels
+    return {
+        "name": case.name,
+        "folder": str(case.folder.resolve()),
+        "patient": patient_of(case),
+        "labels": case.scheme.name,
+    }
