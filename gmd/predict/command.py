@@ -1,6 +1,7 @@
 """`gmd predict`: segments one case, or every case of a folder, of which none stops the others."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,8 @@ def predict(
     zero_is_missing: bool = False,
     precision: Precision | None = None,
     device: str = "auto",
+    channels: tuple[str, ...] = (),
+    affine_tolerance: float | None = None,
 ) -> int:
     """Segments cases of which any modalities may be missing, in the grid of their own files.
 
@@ -44,13 +47,18 @@ def predict(
         zero_is_missing: a modality that has one value only, such as 0, counts as absent; otherwise it is an error.
         precision: what the network computes in; by default that of the training.
         device: auto, cpu, cuda, cuda:1, ...
+        channels: the modality of each numbered image, or volume of a 4-D file; by default told as in training.
+        affine_tolerance: mm by which the affines of a case's files may differ; by default that of the training.
 
     returns the exit status: 0; 1 if a case of a folder failed; 130 if interrupted
     Raises UserError: a run that does not segment, what `make_request` and `load_run` raise, what is wrong with a single
         case, a disk that cannot be written to.
     """
     run, out = Path(run), Path(out)
-    request = make_request(_read_config(run), source, images, out, probabilities)
+    config = _read_config(run)
+    tolerance = config.affine_tolerance if affine_tolerance is None else affine_tolerance
+    asked = replace(config, channels=channels or config.channels, affine_tolerance=tolerance)
+    request = make_request(asked, source, images, out, probabilities)
     config, network = load_segmentation(run, which, precision, device)
     check_writable(out if request.directory else out.parent)
     return _run_request(Predictor(run, config, network, zero_is_missing, show_scores=which == "best"), request)
@@ -67,6 +75,8 @@ def _run_request(predictor: Predictor, request: Request) -> int:
     """Segments what is asked for, and returns the exit status."""
     if not predictor.show_scores:
         print("No score is told: gmd evaluate scores best.pt, and this is last.pt.")
+    for path in request.unused:
+        print(f"not used: {path}: no part of a case, as far as its name tells")
     try:
         if request.directory:
             return _segment_folder(predictor, request)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case, find_cases, parse_patterns
+from gmd.data.segmentation.cases import Case, find_cases
 from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.names import parse_patterns
 from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
 from gmd.training.saved_run import read_splits

@@ -19,6 +19,7 @@ from gmd.data.segmentation.batches import collate
 from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.cross_validation import fold_cases
 from gmd.data.segmentation.data_sets import split_folders
+from gmd.data.segmentation.own_labels import option_of
 from gmd.data.segmentation.patches import RandomPatches
 from gmd.data.segmentation.patients import patient_of
 from gmd.data.segmentation.splits import Splits, split_cases
@@ -148,8 +149,8 @@ def _split(config: TrainBrats) -> Splits:
 
 
 def _labels(splits: Splits) -> tuple[str, ...]:
-    """Returns the names of the label schemes, one for each data set, or a single one that all have."""
-    names = tuple(scheme.name for scheme in splits.schemes)
+    """Returns the label schemes as options, one for each data set, or a single one that all have."""
+    names = tuple(option_of(scheme) for scheme in splits.schemes)
     return names if len(set(names)) > 1 else names[:1]
 
 
@@ -159,5 +160,5 @@ def _case_dict(case: Case) -> dict:
         "name": case.name,
         "folder": str(case.folder.resolve()),
         "patient": patient_of(case),
-        "labels": case.scheme.name,
+        "labels": option_of(case.scheme),
     }
