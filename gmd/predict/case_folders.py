@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case, Scan, scan_cases
+from gmd.data.segmentation.cases import Case, Scan, doubts, scan_cases
 from gmd.data.segmentation.names import parse_patterns
 from gmd.errors import UserError
 
@@ -17,12 +17,12 @@ class FoundCases(NamedTuple):
     Attributes:
         cases: each with a name of its own.
         wrong: folder with images -> why it is no case.
-        unused: images that are part of no case, beside others that are.
+        doubts: sentences on images that are part of no case, beside others that are; and the like.
     """
 
     cases: list[Case]
     wrong: dict[str, str]
-    unused: list[Path]
+    doubts: list[str]
 
 
 def search_cases(config: TrainBrats, source: Path, out: Path) -> FoundCases:
@@ -34,19 +34,20 @@ def search_cases(config: TrainBrats, source: Path, out: Path) -> FoundCases:
     """
     inside = source.resolve() in out.resolve().parents
     try:
-        cases, wrong, unused = _scan(config, source, out if inside else None)
+        scan = _scan(config, source, out if inside else None)
     except UserError as error:
         raise UserError(f"{error}. {_one_by_one(config)}") from error
+    cases, wrong, unused = scan
     if not cases:
         raise UserError(f"{wrong.get(source, next(iter(wrong.values())))}. {_one_by_one(config)}")
     with_cases = {path.parent for case in cases for path in case.images.values()} | {case.folder for case in cases}
     for path in unused:
         if path.parent not in with_cases and path.parent not in wrong:
             wrong[path.parent] = f"{path.parent}: no case found; {path.name} has no name that tells its modality"
-    left = [path for path in unused if path.parent in with_cases]
+    beside = scan._replace(unused=[path for path in unused if path.parent in with_cases])
     named = {folder: str(folder.relative_to(source)) if folder != source else source.name for folder in wrong}
     tolerant = [replace(case, affine_tolerance=config.affine_tolerance) for case in cases]
-    return FoundCases(tolerant, {named[folder]: reason for folder, reason in wrong.items()}, left)
+    return FoundCases(tolerant, {named[folder]: reason for folder, reason in wrong.items()}, doubts(beside))
 
 
 def check_apart(config: TrainBrats, source: Path, out: Path, outputs: Sequence[Path]) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from gmd.config import TrainBrats
+from gmd.data.segmentation.grid_notes import grid_notes
 from gmd.errors import UserError
 from gmd.evaluation.trained_network import check_segments, load_segmentation
 from gmd.models.precision import Precision
@@ -75,8 +76,8 @@ def _run_request(predictor: Predictor, request: Request) -> int:
     """Segments what is asked for, and returns the exit status."""
     if not predictor.show_scores:
         print("No score is told: gmd evaluate scores best.pt, and this is last.pt.")
-    for path in request.unused:
-        print(f"not used: {path}: no part of a case, as far as its name tells")
+    for doubt in request.doubts:
+        print(f"note: {doubt}")
     try:
         if request.directory:
             return _segment_folder(predictor, request)
@@ -84,10 +85,17 @@ def _run_request(predictor: Predictor, request: Request) -> int:
             print(f"left out: {name}: {reason}")
         [job] = request.jobs
         predictor.write(job, predictor.predict_case(job))
+        _print_notes(predictor)
         return 0
     except KeyboardInterrupt:
         print("\ngmd: interrupted; what is written is whole, the same command goes on with the rest", file=sys.stderr)
         return INTERRUPTED
+
+
+def _print_notes(predictor: Predictor) -> None:
+    """Prints what is unusual about the grids of the cases that were segmented."""
+    for note in grid_notes(predictor.affines):
+        print(f"note: {note}")
 
 
 def _segment_folder(predictor: Predictor, request: Request) -> int:
@@ -111,6 +119,7 @@ def _segment_folder(predictor: Predictor, request: Request) -> int:
             done += 1
     finally:
         there = " (their files are there; delete them to have them done anew)" if skipped else ""
+        _print_notes(predictor)
         print(f"{done} done, {skipped} skipped{there}, {len(failed)} failed{':' if failed else ''}")
         for name, reason in failed.items():
             print(f"  {name}: {reason}")

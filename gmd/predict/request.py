@@ -41,13 +41,13 @@ class Request:
         jobs: one for each case.
         directory: whether a folder of cases is asked for, in which one that fails does not stop the others.
         wrong: folder with images -> why it is no case.
-        unused: images that are part of no case, beside others that are.
+        doubts: sentences on what was found, for people.
     """
 
     jobs: list[Job]
     directory: bool
     wrong: dict[str, str] = field(default_factory=dict)
-    unused: list[Path] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 def make_request(
@@ -91,16 +91,16 @@ def _request_of_folder(config: TrainBrats, source: Path, out: Path, probabilitie
     """Returns the request for a case folder or a folder of cases. Raises UserError if that or `out` is unsuitable."""
     if source.is_file():
         raise UserError(f"{source}: which modality is it? Say --image {config.modalities[0]}={source}, for example")
-    cases, wrong, unused = search_cases(config, source, out)
+    cases, wrong, doubts = search_cases(config, source, out)
     if [case.folder for case in cases] == [source]:
-        return Request([_job(cases[0], out, probabilities)], False, wrong, unused)
+        return Request([_job(cases[0], out, probabilities)], False, wrong, doubts)
     if is_image(out.name) or out.is_file():
         raise UserError(f"{out}: {source} holds {len(cases)} case(s), expected a folder to write one file for each to")
     if out.resolve() == source.resolve():
         raise UserError(f"{out}: is the folder of the cases itself; give another, e.g. {out / 'segmentations'}")
     jobs = [_job(case, out / f"{case.name}.nii.gz", probabilities) for case in cases]
     check_apart(config, source, out, [path for job in jobs for path in job.outputs])
-    return Request(jobs, True, wrong, unused)
+    return Request(jobs, True, wrong, doubts)
 
 
 def _case_of_files(config: TrainBrats, images: dict[str, Path], out: Path) -> Case:

@@ -137,7 +137,7 @@ def test_the_regions_of_a_label_map_come_back(name: str, data: st.DataObject):
     np.testing.assert_array_equal(region_targets(painted, scheme, "it"), regions)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [name for name in ALL if name != "filled"])  # has no value for what is in A alone
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_other_regions_grow_by_what_is_inside_them(name: str, data: st.DataObject):

@@ -78,7 +78,7 @@ def find_cases(
     modalities, patterns, channels: as in `scan_cases`
     scheme: what the label values mean; by default what BraTS's names of the files tell, see `told_scheme`
     otherwise: what the label values mean if the names leave it open, or patterns name the files
-    returns the cases, sorted by name. Warns of images that are part of no case.
+    returns the cases, sorted by name. Warns of `doubts`.
     Raises UserError: as `scan_cases`; a folder whose files could be several things; no label map or brain mask where it
         is needed; labels of which the names leave several meanings.
     """
@@ -91,8 +91,8 @@ def find_cases(
         scan = _labelled(scan, patterns)
     if patterns and "mask" in patterns:  # to take another brain mask in some of the cases would be silent
         _check_none_lack([case for case in scan.cases if case.mask is None], "brain mask", patterns["mask"])
-    if scan.unused and not patterns:
-        warnings.warn(_not_used(scan.unused), stacklevel=2)
+    for doubt in doubts(scan) if not patterns else ():
+        warnings.warn(doubt, stacklevel=2)
     if scheme is None and patterns:
         scheme = otherwise
     elif scheme is None and require_label:
@@ -223,11 +223,20 @@ def _check_none_lack(lacking: list[Case], what: str, wanted: str) -> None:
         )
 
 
-def _not_used(images: list[Path]) -> str:
-    """Returns the warning of images that are part of no case."""
-    first, count = images[0], len(images)
-    these = f"{count} images are part of no case and not used, as" if count > 1 else "not part of a case, and not used:"
-    return f"{these} {first}. Are they to be? Name them as the others, or give patterns"
+def doubts(scan: Scan) -> list[str]:
+    """Returns sentences on images that are part of no case, and on cases that may be parts of others."""
+    found = []
+    if scan.unused:
+        count = len(scan.unused)
+        these = (
+            f"{count} images are part of no case and not used, as" if count > 1 else "part of no case, and not used:"
+        )
+        found.append(f"{these} {scan.unused[0]}. If they are to be, name them as the others, or give patterns")
+    only = {next(iter(case.images)): case for case in scan.cases if len(case.images) == 1}
+    if len(only) > 1 and all(len(case.images) == 1 for case in scan.cases):
+        examples = ", ".join(f"{modality} in {case.folder}" for modality, case in only.items())
+        found.append(f"every case has one modality, {examples}. If these are of one patient, put them into one folder")
+    return found
 
 
 def _no_cases(root: Path, modalities: Sequence[str], patterns: dict[str, str] | None, files: list[ImageFile]) -> str:

@@ -19,6 +19,7 @@ from gmd.data.segmentation.batches import collate
 from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.cross_validation import fold_cases
 from gmd.data.segmentation.data_sets import split_folders
+from gmd.data.segmentation.grid_notes import affines_of, grid_notes
 from gmd.data.segmentation.own_labels import option_of
 from gmd.data.segmentation.patches import RandomPatches
 from gmd.data.segmentation.patients import patient_of
@@ -70,7 +71,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         for root in config.data if config.folds else ():
             if folders := ", ".join(split_folders(root)):
                 notes.append(f"the cases in {folders} of {root} are pooled: --folds split them by patient")
-        return notes
+        return notes + grid_notes(affines_of([*self.splits.train, *self.splits.validation, *self.splits.test]))
 
     def build_network(self) -> SegmentationNetwork:
         return build_network(self.config)

@@ -31,7 +31,7 @@ def test_missing_modalities_are_ordinary(tmp_path):
     make_case(tmp_path / "a", keys=("t2", "flair", "seg"))
     make_case(tmp_path / "b", keys=("t1ce", "seg"))
     make_case(tmp_path / "no_images", keys=("seg",))
-    with pytest.warns(UserWarning, match=f"not part of a case, and not used: {tmp_path}/no_images/no_images_seg"):
+    with pytest.warns(UserWarning, match=f"part of no case, and not used: {tmp_path}/no_images/no_images_seg"):
         cases = find_cases(tmp_path)
     assert [tuple(case.images) for case in cases] == [("flair", "t2"), ("t1ce",)]
 

@@ -138,7 +138,7 @@ def test_what_could_be_several_things_is_refused_with_both_named(tmp_path, paths
 
 def test_an_image_that_fits_no_name_is_named(tmp_path):
     touch(tmp_path, *(f"a/a_{key}.nii.gz" for key in ("flair", "t1", "seg", "t1km")))
-    with pytest.warns(UserWarning, match=r"not part of a case, and not used: .*/a/a_t1km\.nii\.gz"):
+    with pytest.warns(UserWarning, match=r"part of no case, and not used: .*/a/a_t1km\.nii\.gz"):
         assert found(tmp_path)["a"].keys() == {"flair", "t1", "seg"}
     touch(tmp_path, "b/Scan_1.nii.gz", "b/notes.txt")
     with pytest.warns(UserWarning, match=r"2 images are part of no case and not used, as .*/a/a_t1km\.nii\.gz"):
@@ -245,3 +245,12 @@ def test_schemes_of_numbered_images_are_given(tmp_path):
     touch(tmp_path, "imagesTr/P1_0000.nii.gz", "labelsTr/P1.nii.gz")
     [case] = find_cases(tmp_path, channels=("flair",), scheme=SCHEMES["msd"])
     assert case.scheme == SCHEMES["msd"]
+
+
+def test_cases_of_one_modality_each_may_be_parts_of_one(tmp_path):
+    """A layout that is not known looks like missing modalities; nothing can tell, so it is said."""
+    touch(tmp_path, "P1 FLAIR stripped/P1_flair.nii.gz", "P1 T1 stripped/P1_t1.nii.gz")
+    with pytest.warns(UserWarning, match="every case has one modality, flair in .*, t1 in .*. If these are of one"):
+        assert len(found(tmp_path)) == 2
+    touch(tmp_path, "P2/P2_flair.nii.gz", "P2/P2_t1.nii.gz")
+    assert len(found(tmp_path)) == 3
