@@ -76,7 +76,7 @@ def compare_scores(names: list[str], scores: list[RunScores], seed: int) -> Comp
         rows += _compare_subset(name, first, run, subset, common, seed)
     notes = [
         *_notes_on_left_out(names, scores, common),
-        *_notes_on_other_folders(names, scores, common),
+        *_notes_on_other_images(names, scores, common),
         *_notes_on_few_units(rows, first.unit_noun),
     ]
     nouns = first.item_noun, first.unit_noun
@@ -160,18 +160,26 @@ def _notes_on_left_out(names: list[str], scores: list[RunScores], common: Common
     return notes
 
 
-def _notes_on_other_folders(names: list[str], scores: list[RunScores], common: Iterable[Item]) -> list[str]:
-    """Returns a note for each run whose cases lie in other folders than the baseline's cases of the same names.
+def _notes_on_other_images(names: list[str], scores: list[RunScores], common: Iterable[Item]) -> list[str]:
+    """Returns a note for each run whose cases are not, or not surely, the baseline's cases of the same names.
 
-    Cases are paired by their names, which two data sets may share. That is no error: data sets are moved, too.
+    Cases are paired by their names, which two data sets may share. Where both runs have checksums these tell; else the
+    folders do, which is no error: data sets are moved, too.
     """
     notes = []
     for name, run in zip(names[1:], scores[1:], strict=True):
-        places = [(scores[0].folders.get(item), run.folders.get(item)) for item in common]
-        if other := [(ours, theirs) for ours, theirs in places if ours and theirs and ours != theirs]:
+        pairs = [(ours, run.listed[item]) for item in common if (ours := scores[0].listed.get(item)) and item in run.listed]
+        told = [(ours, theirs) for ours, theirs in pairs if ours.checksums and theirs.checksums]
+        if others := [ours.name for ours, theirs in told if not ours.images() & theirs.images()]:
             notes.append(
-                f"paired by name alone: {len(other)} case{'s' * (len(other) > 1)} of {names[0]} and {name} in other "
-                f"folders, as {other[0][0]} and {other[0][1]}; the comparison holds only if the images are the same"
+                f"{len(others)} case{'s' * (len(others) > 1)} of {names[0]} and {name} share the name but not the images "
+                f"({_first_few(others)}): the comparison does not hold"
+            )
+        if moved := [pair for pair in pairs if pair not in told and pair[0].folder != pair[1].folder]:
+            notes.append(
+                f"paired by name alone: {len(moved)} case{'s' * (len(moved) > 1)} of {names[0]} and {name} in other "
+                f"folders, as {moved[0][0].folder} and {moved[0][1].folder}; the comparison holds only if the images are "
+                "the same"
             )
     return notes
 
