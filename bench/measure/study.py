@@ -20,7 +20,6 @@ from tqdm import tqdm
 from bench.measure.host import ROOT, host_columns
 from gmd.config import TrainBrats
 from gmd.data.segmentation.cases import find_cases
-from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.phantom import write_phantoms
 from gmd.data.segmentation.volumes import load_case
 from gmd.files import replacing
@@ -150,7 +149,7 @@ def training_config(arm: Arm, seed: int, setting: Setting, data: Path, out: Path
     """Returns a run's configuration. It has one epoch: the schedule decays over the steps whatever they are called, and
     only the end is validated."""
     return TrainBrats(
-        data,
+        (data,),
         out,
         arm.method,
         width=setting.width,
@@ -224,9 +223,8 @@ def score(config: TrainBrats) -> list[Row]:
     """
     _, network = load_run(config.out, "last")
     assert isinstance(network, SegmentationNetwork)
-    cases, scheme = find_cases(config.data / "test", config.modalities)
-    assert scheme is not None  # without patterns the files' names tell it
-    loaded = (load_case(case, SCHEMES[scheme]) for case in cases)
+    [data] = config.data
+    loaded = map(load_case, find_cases(data / "test", config.modalities))
     return subset_table(evaluate_cases(network, loaded, config.patch), config.modalities, network.regions)
 
 

@@ -31,7 +31,11 @@ def evaluate(
     from gmd.report import write_report
     from gmd.training.saved_run import fold_folders
 
-    failed = _evaluate_folds(run, data, precision, missing) if fold_folders(run) else _evaluate_run(run, data, precision, missing)
+    failed = (
+        _evaluate_folds(run, data, precision, missing)
+        if fold_folders(run)
+        else _evaluate_run(run, data, precision, missing)
+    )
     print(write_report(run))
     return 1 if failed else 0
 

@@ -72,7 +72,9 @@ class SavedSplits(dict):
         Raises UserError if the file does not list them.
         """
         listed = self[split]
-        if not isinstance(listed, list) or not all(isinstance(c, dict) and isinstance(c.get("name"), str) for c in listed):
+        if not isinstance(listed, list) or not all(
+            isinstance(c, dict) and isinstance(c.get("name"), str) for c in listed
+        ):
             raise UserError(
                 f"{self.path}: expected a list of cases, each with its name, for {split!r}; damaged? "
                 "Restore it from a copy"

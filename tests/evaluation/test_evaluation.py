@@ -377,8 +377,8 @@ def test_another_folder_beside_the_splits_is_left_alone(phantoms: Path, tmp_path
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"real data not at {REAL}")
 def test_real_tumours_of_which_t1_and_t2_are_truly_missing():
     patterns = {"flair": "Flair*", "t1ce": "T1c*", "seg": "OTMultiClass*", "mask": "brainmask*"}
-    cases, _ = find_cases(REAL / "test", patterns=patterns)
-    case = load_case(cases[0], SCHEMES["brats2015"])
+    cases = find_cases(REAL / "test", patterns=patterns, scheme=SCHEMES["brats2015"])
+    case = load_case(cases[0])
     centre = case["target"][0].nonzero().double().mean(dim=0).int().tolist()
     box = (slice(None), *[slice(x - 16, x + 16) for x in centre])
     case |= {key: case[key][box] for key in ("flair", "t1ce", "target")}

@@ -27,7 +27,7 @@ def link(source: Path, name: str, folder: Path) -> Path:
 
 
 def names_in(run: Path, data: Path) -> list[str]:
-    return [case.name for case in unseen_cases(run, read_config(run), data)[0]]
+    return [case.name for case in unseen_cases(run, read_config(run), data).cases]
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

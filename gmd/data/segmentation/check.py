@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.checked_files import Checksums, recall, remember, state_of
-from gmd.data.segmentation.volumes import prepare_case, read_files, voxel_checksum
+from gmd.data.segmentation.nifti import voxel_checksum
+from gmd.data.segmentation.volumes import prepare_case, read_files
 from gmd.errors import UserError
 
 MOST_AT_ONCE = 8  # cases that are read at the same time; each takes half a GB where it is as large as BraTS's
@@ -56,7 +57,7 @@ def read_cases(cases: Sequence[Case]) -> Checked:
 
     No case stays in memory. A bar on stderr shows how far it is, if there is anything to read.
     """
-    found = {case.name: recall(state_of(case)) for case in cases}
+    found = {case.name: recall(case) for case in cases}
     checksums = {name: sums for name, sums in found.items() if sums is not None}
     unread = [case for case in cases if case.name not in checksums]
     bad = {}

@@ -1,8 +1,8 @@
 """Remembers which cases were read to their end and found good, so that they are not read again while their files stay.
 
-Each case has a small file in the user's cache, $XDG_CACHE_HOME/gmd or ~/.cache/gmd, whose name is a checksum of all that
-the result depends on. So a data folder may be read-only, and trainings that start at the same time do not get in each
-other's way. Only good results are kept; one that is damaged counts as none.
+Each case has a small file in the user's cache, $XDG_CACHE_HOME/gmd or ~/.cache/gmd, whose name is a checksum of all
+that the result depends on. So a data folder may be read-only, and trainings that start at the same time do not get in
+each other's way. Only good results are kept; one that is damaged counts as none.
 """
 
 import contextlib
@@ -40,17 +40,17 @@ def state_of(case: Case) -> str | None:
     return digest.hexdigest()
 
 
-def recall(state: str | None) -> Checksums | None:
-    """Returns the checksums of a case that was found good in this state; None if it is not known to have been."""
-    folder = _folder()
+def recall(case: Case) -> Checksums | None:
+    """Returns the checksums of a case that was found good, if its files are as they were then; else None."""
+    state, folder = state_of(case), _folder()
     if state is None or folder is None:
         return None
     try:
         found = json.loads((folder / f"{state}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    whole = isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
-    return found if whole and found else None
+    whole = isinstance(found, dict) and found.keys() == files_of(case).keys()
+    return found if whole and all(isinstance(checksum, str) for checksum in found.values()) else None
 
 
 def remember(state: str | None, checksums: Checksums) -> None:

@@ -168,18 +168,20 @@ def _notes_on_other_images(names: list[str], scores: list[RunScores], common: It
     """
     notes = []
     for name, run in zip(names[1:], scores[1:], strict=True):
-        pairs = [(ours, run.listed[item]) for item in common if (ours := scores[0].listed.get(item)) and item in run.listed]
+        pairs = [
+            (ours, run.listed[item]) for item in common if (ours := scores[0].listed.get(item)) and item in run.listed
+        ]
         told = [(ours, theirs) for ours, theirs in pairs if ours.checksums and theirs.checksums]
         if others := [ours.name for ours, theirs in told if not ours.images() & theirs.images()]:
             notes.append(
-                f"{len(others)} case{'s' * (len(others) > 1)} of {names[0]} and {name} share the name but not the images "
-                f"({_first_few(others)}): the comparison does not hold"
+                f"{len(others)} case{'s' * (len(others) > 1)} of {names[0]} and {name} share the name but not the "
+                f"images ({_first_few(others)}): the comparison does not hold"
             )
         if moved := [pair for pair in pairs if pair not in told and pair[0].folder != pair[1].folder]:
             notes.append(
                 f"paired by name alone: {len(moved)} case{'s' * (len(moved) > 1)} of {names[0]} and {name} in other "
-                f"folders, as {moved[0][0].folder} and {moved[0][1].folder}; the comparison holds only if the images are "
-                "the same"
+                f"folders, as {moved[0][0].folder} and {moved[0][1].folder}; the comparison holds only if the images "
+                "are the same"
             )
     return notes
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case, find_cases, parse_patterns
+from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.checked_files import Checksums
 from gmd.data.segmentation.labels import SCHEMES, LabelScheme
 from gmd.errors import UserError
@@ -39,7 +39,8 @@ class ListedCase(NamedTuple):
 
     def scheme(self, config: TrainBrats) -> LabelScheme:
         """Returns what the label values mean. config: of the run"""
-        return SCHEMES[self.labels] if self.labels else config.label_scheme()
+        named = SCHEMES | {each.scheme.name: each.scheme for each in config.data_sets() if each.scheme}
+        return named[self.labels] if self.labels else config.label_scheme()
 
 
 def images_of(checksums: Checksums) -> set[str]:
@@ -54,7 +55,7 @@ def listed_cases(run: Path, split: str) -> list[ListedCase]:
     Raises UserError if splits.json does not say.
     """
     try:
-        return [_listed(case) for case in read_splits(run).get(split, None)]
+        return [_listed(case) for case in dict(read_splits(run))[split]]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{run / 'splits.json'}: does not name the {split} cases, their folders and patients "
@@ -87,8 +88,7 @@ def _case_in_folder(listed: ListedCase, config: TrainBrats) -> Case:
     """Finds a case by its folder, which is all that runs of earlier versions say."""
     if not listed.folder.is_dir():
         raise UserError(f"{listed.folder} is not there any more")
-    patterns = parse_patterns(config.patterns) or None
-    found = find_cases(listed.folder, config.modalities, patterns, scheme=listed.scheme(config))
+    found = replace(config.data_sets()[0], root=listed.folder, scheme=listed.scheme(config)).cases()
     if own := [case for case in found if case.folder == listed.folder]:
         return replace(own[0], name=listed.name)
     raise UserError(f"{listed.folder} holds no case any more")

@@ -63,8 +63,8 @@ def score_run(
     Args:
         run: its folder; results go to its `evaluation/`, of other data to `evaluation/<name of data>/`, with a number
             behind it if results of another data set have that name.
-        data: other labelled cases, those in its `test` if there is one, or the place where the run's own data are now; by
-            default the run's test cases, where they were in training.
+        data: other labelled cases, those in its `test` if there is one, or the place where the run's own data are now;
+            by default the run's test cases, where they were in training.
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
 
@@ -84,7 +84,9 @@ def score_run(
     total = len(held_out.cases) + len(held_out.failed)
     count = f"{counted(total, failed)} of {held_out.data or 'the test split'}"
     about = f"Hard Dice, mean over {count}; {checkpoint} of {run.resolve().name}, {config.precision}."
-    about = "\n".join([about, *(f"Note: {note}." for note in held_out.notes), *([failures(failed, total)] * bool(failed))])
+    about = "\n".join(
+        [about, *(f"Note: {note}." for note in held_out.notes), *([failures(failed, total)] * bool(failed))]
+    )
 
     rows = subset_table(scores, config.modalities, network.regions)
     texts = score_texts(scores, rows, config.modalities, network.regions, about)
