@@ -48,21 +48,31 @@ def split_cases(data_sets: Sequence[DataSet], seed: int = 0, validation: float =
         _check_folders(data_set)
     found = find_all(data_sets)
     where = _listed(data_sets)
-    drawn = [case for each in found for case in each.cases.get(WHOLE, [])]
     parts = [each.cases for each in found if WHOLE not in each.cases]
-    parts += [_at_random(drawn, where, seed, validation, test)] if drawn else []
-    whole = [part for part in parts if "validation" not in part]
-    if whole:
-        train = [case for part in whole for case in part["train"]]
-        held_out = _held_out(train, where, seed, validation)
-        parts = [part for part in parts if "validation" in part]
-        parts += [held_out | {"test": [case for part in whole for case in part["test"]]}]  # no part lacks both
-    splits = {
-        name: sorted((case for part in parts for case in part.get(name, [])), key=lambda case: case.name)
-        for name in SPLITS
-    }
+    drawn = [case for each in found for case in each.cases.get(WHOLE, [])]
+    if drawn:
+        parts.append(_at_random(drawn, where, seed, validation, test))
+    splits = _pooled(_all_validated(parts, where, seed, validation))
     check_disjoint(splits)
     return Splits(**splits, schemes=tuple(each.scheme for each in found))
+
+
+def _all_validated(
+    parts: list[dict[str, list[Case]]], where: str, seed: int, validation: float
+) -> list[dict[str, list[Case]]]:
+    """Returns the splits of data sets, where those without validation have it held out from train, all together."""
+    unvalidated = [part for part in parts if "validation" not in part]
+    if not unvalidated:
+        return parts
+    pooled = _pooled(unvalidated)
+    held_out = _held_out(pooled["train"], where, seed, validation) | {"test": pooled["test"]}
+    return [*(part for part in parts if "validation" in part), held_out]
+
+
+def _pooled(parts: list[dict[str, list[Case]]]) -> dict[str, list[Case]]:
+    """Returns all cases of each split, sorted by name. Not every part has each split."""
+    pooled = {name: [case for part in parts for case in part.get(name, [])] for name in SPLITS}
+    return {name: sorted(cases, key=lambda case: case.name) for name, cases in pooled.items()}
 
 
 def _listed(data_sets: Sequence[DataSet]) -> str:

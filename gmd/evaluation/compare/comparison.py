@@ -10,6 +10,7 @@ from tqdm import tqdm
 from gmd.errors import UserError
 from gmd.evaluation.compare.paired import Difference, paired_difference
 from gmd.evaluation.compare.run_scores import Column, Item, RunScores
+from gmd.evaluation.segmentation.listed_cases import ListedCase
 from gmd.subsets import Subset, all_subsets, subset_name
 
 CommonItems = dict[Item, list[Subset]]  # what every run has scored: item -> the subsets that each has for it
@@ -168,21 +169,27 @@ def _notes_on_other_images(names: list[str], scores: list[RunScores], common: It
     """
     notes = []
     for name, run in zip(names[1:], scores[1:], strict=True):
-        pairs = [
-            (ours, run.listed[item]) for item in common if (ours := scores[0].listed.get(item)) and item in run.listed
-        ]
-        told = [(ours, theirs) for ours, theirs in pairs if ours.checksums and theirs.checksums]
-        if others := [ours.name for ours, theirs in told if not ours.images() & theirs.images()]:
-            notes.append(
-                f"{len(others)} case{'s' * (len(others) > 1)} of {names[0]} and {name} share the name but not the "
-                f"images ({_first_few(others)}): the comparison does not hold"
-            )
-        if moved := [pair for pair in pairs if pair not in told and pair[0].folder != pair[1].folder]:
-            notes.append(
-                f"paired by name alone: {len(moved)} case{'s' * (len(moved) > 1)} of {names[0]} and {name} in other "
-                f"folders, as {moved[0][0].folder} and {moved[0][1].folder}; the comparison holds only if the images "
-                "are the same"
-            )
+        both = [item for item in common if item in scores[0].listed and item in run.listed]
+        pairs = [(scores[0].listed[item], run.listed[item]) for item in both]
+        notes += _notes_on_pairs(f"{names[0]} and {name}", pairs)
+    return notes
+
+
+def _notes_on_pairs(runs: str, pairs: list[tuple[ListedCase, ListedCase]]) -> list[str]:
+    """Returns the notes on two runs' cases of the same names. runs: their names, in words"""
+    told = [pair for pair in pairs if pair[0].checksums and pair[1].checksums]
+    others = [ours.name for ours, theirs in told if not ours.images() & theirs.images()]
+    moved = [pair for pair in pairs if pair not in told and pair[0].folder != pair[1].folder]
+    notes = []
+    if others:
+        count = f"{len(others)} case{'s' * (len(others) > 1)} of {runs}"
+        notes.append(f"{count} share the name but not the images ({_first_few(others)}): the comparison does not hold")
+    if moved:
+        count = f"{len(moved)} case{'s' * (len(moved) > 1)} of {runs}"
+        notes.append(
+            f"paired by name alone: {count} in other folders, as {moved[0][0].folder} and {moved[0][1].folder}; "
+            "the comparison holds only if the images are the same"
+        )
     return notes
 
 

@@ -59,17 +59,19 @@ def score_folds(
     regions = tuple(dict.fromkeys(score.region for score in scores))
     rows = subset_table(scores, config.modalities, regions)
     total = len({score.case for score in scores}) + len(failed)
-    about = (
-        f"Hard Dice, mean over the {counted(total, failed)} of {len(runs)} folds, each tested by the fold that has not "
-        f"seen its patient; {which}.pt of {folder.resolve().name}, {precision or config.precision}."
-    )
-    if unfinished := unfinished_folds(runs):
-        about += f" Not known to be trained to the end: {', '.join(unfinished)}."
-    if failed:
-        about += f"\n{failures(failed, total)}"
+    network = f"{which}.pt of {folder.resolve().name}, {precision or config.precision}"
+    about = _about(runs, counted(total, failed), network) + (f"\n{failures(failed, total)}" if failed else "")
     texts = score_texts(scores, rows, config.modalities, regions, about)
     print(texts["table.md"], *write_texts(results_folder(folder, None), texts), sep="\n")
     return Evaluation(rows, failed)
+
+
+def _about(runs: list[Path], count: str, networks: str) -> str:
+    """Returns the sentences above the first table: what was scored. count, networks: of what, in words"""
+    folds = f"{len(runs)} folds, each tested by the fold that has not seen its patient"
+    unfinished = unfinished_folds(runs)
+    untrained = f" Not known to be trained to the end: {', '.join(unfinished)}." if unfinished else ""
+    return f"Hard Dice, mean over the {count} of {folds}; {networks}.{untrained}"
 
 
 def _score_each(

@@ -8,7 +8,7 @@ from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpoint
 from gmd.evaluation.segmentation.case_pictures import draw_cases
 from gmd.evaluation.segmentation.case_scores import score_cases, tell_failed
-from gmd.evaluation.segmentation.held_out import NothingScored, own_test_cases, unseen_cases
+from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_test_cases, unseen_cases
 from gmd.evaluation.trained_network import load_segmentation
 from gmd.models.precision import Precision
 from gmd.scoring.segmentation.tables import (
@@ -81,20 +81,25 @@ def score_run(
     failed = held_out.failed | failed
     if not scores:
         raise NothingScored(f"{run}: nothing was scored. {failures(failed, len(failed))}", failed)
-    total = len(held_out.cases) + len(held_out.failed)
-    count = f"{counted(total, failed)} of {held_out.data or 'the test split'}"
-    about = f"Hard Dice, mean over {count}; {checkpoint} of {run.resolve().name}, {config.precision}."
-    about = "\n".join(
-        [about, *(f"Note: {note}." for note in held_out.notes), *([failures(failed, total)] * bool(failed))]
-    )
-
     rows = subset_table(scores, config.modalities, network.regions)
+    about = _about(held_out, failed, f"{checkpoint} of {run.resolve().name}, {config.precision}")
     texts = score_texts(scores, rows, config.modalities, network.regions, about)
     written = write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
     scored = [case for case in held_out.cases if case.name not in failed]
     written += draw_cases(network, scored, scores, config, folder)
     print(texts["table.md"], *written, sep="\n")
     return Evaluation(rows, failed)
+
+
+def _about(held_out: HeldOut, failed: dict[str, str], network: str) -> str:
+    """Returns the lines above the first table: what was scored, and what a reader must know of the cases.
+
+    network: which one, in words
+    """
+    total = len(held_out.cases) + len(held_out.failed)
+    count = f"{counted(total, failed)} of {held_out.data or 'the test split'}"
+    lines = [f"Hard Dice, mean over {count}; {network}.", *(f"Note: {note}." for note in held_out.notes)]
+    return "\n".join([*lines, *([failures(failed, total)] if failed else [])])
 
 
 def counted(total: int, failed: Mapping[str, str]) -> str:
