@@ -60,6 +60,9 @@ class TrainBrats(TrainConfig):
     cache: int = 64
     """Training cases kept in memory, about 80 MB each for BraTS; others are read when their turn comes."""
 
+    no_check: bool = False
+    """Begin without reading every case of all splits first, which finds bad files before the first step."""
+
     TASK: ClassVar = "brats"
     POSITIVE: ClassVar[tuple[str, ...]] = ("width", "steps_per_epoch", *TrainConfig.POSITIVE)
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("cache", "affine_tolerance", *TrainConfig.NOT_NEGATIVE)
@@ -78,7 +81,7 @@ class TrainBrats(TrainConfig):
         """
         # runs of earlier versions have one folder and one label scheme, not lists of them
         lists = {key: [values[key]] for key in ("data", "labels") if isinstance(values.get(key), str)}
-        added = {"channels": [], "affine_tolerance": SAME_PLACE}  # in later versions
+        added = {"channels": [], "affine_tolerance": SAME_PLACE, "no_check": False}  # in later versions
         return super().from_dict(added | values | lists, source)
 
     def check(self) -> None:

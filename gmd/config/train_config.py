@@ -14,7 +14,7 @@ from gmd.models.precision import Precision
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
-MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume")
+MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "no_check")
 
 Method = Literal["joint", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
 

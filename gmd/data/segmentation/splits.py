@@ -32,11 +32,13 @@ def split_cases(data_sets: Sequence[DataSet], seed: int = 0, validation: float =
 
     Folders `train` and `test` (and `validation`) directly in a data set ARE its splits; without `validation` that part
     is held out from train at random, and the rest of train is trained on. The patients of data sets without such
-    folders are split at random, all together. The draw depends on the seed and on the patients' names only.
+    folders are split at random, all together. The draw depends on the seed and on the patients' names only. There are
+    no test cases where there are folders `train` and `validation` but none for tests, and of two patients, of whom one
+    trains and the other validates.
 
     validation, test: fractions of the patients, at least one patient each
-    Raises UserError: as `find_all`; fewer than 3 patients; fractions that leave nobody to train on; one
-        of the folders `train` and `test` without the other; a patient or a file in two splits.
+    Raises UserError: as `find_all`; a single patient; fractions that leave nobody to train on; folders for splits,
+        but none `train`, or it alone; a patient or a file in two splits.
     """
     if min(validation, test) <= 0 or validation + test >= 1:
         raise UserError(
@@ -46,20 +48,31 @@ def split_cases(data_sets: Sequence[DataSet], seed: int = 0, validation: float =
         _check_folders(data_set)
     found = find_all(data_sets)
     where = _listed(data_sets)
-    drawn = [case for each in found for case in each.cases.get(WHOLE, [])]
     parts = [each.cases for each in found if WHOLE not in each.cases]
-    parts += [_at_random(drawn, where, seed, validation, test)] if drawn else []
-    whole = [part for part in parts if "validation" not in part]
-    if whole:
-        train = [case for part in whole for case in part["train"]]
-        held_out = _held_out(train, where, seed, validation)
-        parts = [part for part in parts if "validation" in part]
-        parts += [held_out | {"test": [case for part in whole for case in part["test"]]}]
-    splits = {
-        name: sorted((case for part in parts for case in part[name]), key=lambda case: case.name) for name in SPLITS
-    }
+    drawn = [case for each in found for case in each.cases.get(WHOLE, [])]
+    if drawn:
+        parts.append(_at_random(drawn, where, seed, validation, test))
+    splits = _pooled(_all_validated(parts, where, seed, validation))
     check_disjoint(splits)
     return Splits(**splits, schemes=tuple(each.scheme for each in found))
+
+
+def _all_validated(
+    parts: list[dict[str, list[Case]]], where: str, seed: int, validation: float
+) -> list[dict[str, list[Case]]]:
+    """Returns the splits of data sets, where those without validation have it held out from train, all together."""
+    unvalidated = [part for part in parts if "validation" not in part]
+    if not unvalidated:
+        return parts
+    pooled = _pooled(unvalidated)
+    held_out = _held_out(pooled["train"], where, seed, validation) | {"test": pooled["test"]}
+    return [*(part for part in parts if "validation" in part), held_out]
+
+
+def _pooled(parts: list[dict[str, list[Case]]]) -> dict[str, list[Case]]:
+    """Returns all cases of each split, sorted by name. Not every part has each split."""
+    pooled = {name: [case for part in parts for case in part.get(name, [])] for name in SPLITS}
+    return {name: sorted(cases, key=lambda case: case.name) for name, cases in pooled.items()}
 
 
 def _listed(data_sets: Sequence[DataSet]) -> str:
@@ -68,9 +81,9 @@ def _listed(data_sets: Sequence[DataSet]) -> str:
 
 
 def _check_folders(data_set: DataSet) -> None:
-    """Raises UserError if a data set has a folder for training or for tests, but not for both."""
+    """Raises UserError if a data set has folders for splits, but none to train on, or none for anything else."""
     folders, root = split_folders(data_set.root), data_set.root
-    if folders and not {"train", "test"}.issubset(folders):
+    if folders and ("train" not in folders or len(folders) == 1):
         missing = "test" if "train" in folders else "train"
         raise UserError(
             f"{root}: has a folder {folders[0]} but none called {missing}; add it, "
@@ -81,12 +94,14 @@ def _check_folders(data_set: DataSet) -> None:
 def _at_random(cases: list[Case], where: str, seed: int, validation: float, test: float) -> dict[str, list[Case]]:
     """Splits the cases, the patients being drawn. Raises UserError if there are too few of them. where: for messages"""
     patients = sorted({patient_of(case) for case in cases})
-    if len(patients) < 3:
+    if len(patients) < 2:
         raise UserError(
-            f"{where}: {len(patients)} patient(s) found ({', '.join(patients)}), "
-            "but training, validation and test need one each; add cases"
+            f"{where}: one patient found ({patients[0]}), but training and validation need one each, and a test one "
+            "more; add cases"
         )
     test_count, validation_count = (max(1, round(part * len(patients))) for part in (test, validation))
+    if len(patients) == 2:
+        test_count, validation_count = 0, 1
     drawn = shuffled(patients, seed)
     groups = np.split(drawn, [test_count, test_count + validation_count])
     tested, validated, trained = ([case for case in cases if patient_of(case) in group] for group in groups)

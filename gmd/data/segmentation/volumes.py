@@ -33,7 +33,11 @@ def load_case(case: Case, labels: bool = True, zero_is_missing: bool = False) ->
     Raises UserError: what `read_volume` raises, files on different grids (other orientations of one grid are no
         difference), an empty brain, no modality left, unknown label values, label values whose meaning nothing says.
     """
-    volumes = _read_files(case, labels)
+    return prepare_case(case, read_files(case, labels), zero_is_missing)
+
+
+def prepare_case(case: Case, volumes: dict[str, Volume], zero_is_missing: bool = False) -> dict:
+    """Makes what `load_case` returns of the volumes of a case, as `read_files` has read them."""
     brain = _brain(case, volumes)
     result: dict[str, Any] = dict(_normalised_modalities(case, volumes, brain, zero_is_missing))
     if "seg" in volumes:
@@ -45,10 +49,10 @@ def load_case(case: Case, labels: bool = True, zero_is_missing: bool = False) ->
     return result | {"brain": torch.from_numpy(brain)[None], "name": case.name, "affine": affine}
 
 
-def _read_files(case: Case, labels: bool) -> dict[str, Volume]:
+def read_files(case: Case, labels: bool = True) -> dict[str, Volume]:
     """Reads each modality, the brain mask as "mask" and, if wanted, the labels as "seg".
 
-    Raises UserError if their grids differ.
+    Raises UserError: what `read_volume` raises, files on different grids.
     """
     paths = dict(case.images)
     if case.mask is not None:

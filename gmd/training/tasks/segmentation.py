@@ -1,6 +1,7 @@
 """The task of segmenting brain tumours (regions WT, TC, ET) in data that are laid out as in BraTS."""
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,8 @@ from gmd.config import TrainBrats
 from gmd.data.pairs import Pairs
 from gmd.data.segmentation.batches import collate
 from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.check import check_cases
+from gmd.data.segmentation.checked_files import Checksums, files_of
 from gmd.data.segmentation.cross_validation import fold_cases
 from gmd.data.segmentation.data_sets import split_folders
 from gmd.data.segmentation.grid_notes import affines_of, grid_notes
@@ -46,6 +49,8 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
 
     def __init__(self, config: TrainBrats):
         self.splits = _split(config)
+        self._roots = config.data
+        self._checksums: dict[str, Checksums] = {}
         self.config = replace(config, labels=_labels(self.splits), data=tuple(root.resolve() for root in config.data))
         self.steps_per_epoch = config.steps_per_epoch or math.ceil(len(self.splits.train) / config.batch)
         # cggm guides the last layer, which the mean of the logits hides
@@ -54,9 +59,15 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         self.criterion, self.metric, self.score = region_loss, soft_dice, soft_dice
         self._patches: RandomPatches | None = None
 
+    def check(self) -> None:
+        """Reads every case of all splits, unless the run is not to: what is wrong with one must not show after days."""
+        splits = self.splits
+        if not self.config.no_check:
+            self._checksums = check_cases([*splits.train, *splits.validation, *splits.test])
+
     def described(self) -> dict:
         splits = {split: getattr(self.splits, split) for split in ("train", "validation", "test")}
-        named = {split: [_case_dict(case) for case in cases] for split, cases in splits.items()}
+        named = {split: [self._case_dict(case) for case in cases] for split, cases in splits.items()}
         return {
             "data": ", ".join(map(str, self.config.data)),
             "folds": self.config.folds,
@@ -68,10 +79,27 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         absent = [m for m in config.modalities if not any(m in case.images for case in self.splits.train)]
         if absent:
             notes.append(f"no training case has {' or '.join(absent)}: subsets with it are left out")
+        if not self.splits.test:
+            notes.append("no test cases: gmd evaluate needs --data with cases that the run has not seen")
         for root in config.data if config.folds else ():
             if folders := ", ".join(split_folders(root)):
                 notes.append(f"the cases in {folders} of {root} are pooled: --folds split them by patient")
         return notes + grid_notes(affines_of([*self.splits.train, *self.splits.validation, *self.splits.test]))
+
+    def _case_dict(self, case: Case) -> dict:
+        """Returns what `splits.json` says of a case: what it is known by, and where it was when the run began."""
+        assert case.scheme is not None  # all cases of a training have labels
+        root = next(root for root in self._roots if root in case.folder.parents or root == case.folder)
+        checksums = self._checksums.get(case.name)
+        return {
+            "name": case.name,
+            "folder": str(case.folder.resolve()),
+            "patient": patient_of(case),
+            "labels": option_of(case.scheme),
+            "root": str(root.resolve()),
+            "files": {key: os.path.relpath(path, root) for key, path in files_of(case).items()},
+            "channels": case.channels,
+        } | ({"checksums": checksums} if checksums else {})
 
     def build_network(self) -> SegmentationNetwork:
         return build_network(self.config)
@@ -153,13 +181,3 @@ def _labels(splits: Splits) -> tuple[str, ...]:
     """Returns the label schemes as options, one for each data set, or a single one that all have."""
     names = tuple(option_of(scheme) for scheme in splits.schemes)
     return names if len(set(names)) > 1 else names[:1]
-
-
-def _case_dict(case: Case) -> dict:
-    assert case.scheme is not None  # all cases of a training have labels
-    return {
-        "name": case.name,
-        "folder": str(case.folder.resolve()),
-        "patient": patient_of(case),
-        "labels": option_of(case.scheme),
-    }

@@ -92,16 +92,42 @@ def test_without_a_validation_folder_it_is_held_out_from_train(tmp_path):
 
 
 def test_split_errors(tmp_path):
-    for name in ("a/x", "a/y", "b/train/x", "c/train/x", "c/test/y"):
+    for name in ("a/x", "b/train/x", "c/train/x", "c/test/y", "d/validation/x", "d/test/y"):
         empty_case(tmp_path / name)
-    assert "2 patient(s) found (x, y)" in error_of(split_cases, [DataSet(tmp_path / "a")])
+    assert "one patient found (x), but training and validation need" in error_of(split_cases, [DataSet(tmp_path / "a")])
     assert "none called test" in error_of(split_cases, [DataSet(tmp_path / "b")])
+    assert "none called train" in error_of(split_cases, [DataSet(tmp_path / "d")])
     assert "cannot both train and validate" in error_of(split_cases, [DataSet(tmp_path / "c")])
     assert "fractions 0.5 (validation) and 0.5 (test)" in error_of(
         split_cases, [DataSet(tmp_path / "a")], test=0.5, validation=0.5
     )
-    empty_case(tmp_path / "a" / "z")
+    for name in "yz":
+        empty_case(tmp_path / "a" / name)
     assert "leave none of 3" in error_of(split_cases, [DataSet(tmp_path / "a")], test=0.6, validation=0.3)
+
+
+def test_two_patients_train_and_validate(tmp_path):
+    for name in ("BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-000"):
+        empty_case(tmp_path / name, f"{name}-t2f.nii.gz", f"{name}-seg.nii.gz")
+    drawn = [split_cases([DataSet(tmp_path)], seed=seed) for seed in range(8)]
+    assert {len(splits.train) for splits in drawn} == {1, 2}, "each of them in some draw"
+    assert all(len(splits.train) + len(splits.validation) == 3 for splits in drawn)
+    assert all(splits.test == [] for splits in drawn)
+
+
+def test_folders_for_training_and_validation_are_enough(tmp_path):
+    for name in ("train/a", "train/b", "validation/c"):
+        empty_case(tmp_path / name)
+    splits = split_cases([DataSet(tmp_path)])
+    assert (names(splits.train), names(splits.validation), splits.test) == (["a", "b"], ["c"], [])
+    # beside a data set with tests, and one that is split at random
+    for name in ("new/train/d", "new/test/e", "all/f", "all/g", "all/h"):
+        empty_case(tmp_path.parent / "others" / name)
+    others = [DataSet(tmp_path.parent / "others" / name) for name in ("new", "all")]
+    assert "one patient in train cannot both train" in error_of(split_cases, [DataSet(tmp_path), *others])
+    empty_case(tmp_path.parent / "others/new/train/i")
+    splits = split_cases([DataSet(tmp_path), *others])
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [4, 3, 2]
 
 
 def test_trap_no_case_is_both_chosen_by_and_reported_on(tmp_path):
