@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.checked_files import Checksums, recall, remember, state_of
 from gmd.data.segmentation.nifti import voxel_checksum
 from gmd.data.segmentation.volumes import prepare_case, read_files

@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.files import replacing
 
 VERSION = 1  # of what is checked and summed: another one makes the results from before void

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.errors import UserError
 
 _PATIENT = re.compile(

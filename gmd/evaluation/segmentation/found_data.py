@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
+from pathlib import Path
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.check import read_cases
 from gmd.data.segmentation.checked_files import Checksums
 from gmd.data.segmentation.patients import patient_of
@@ -92,7 +94,7 @@ def _names_of_seen(cases: list[Case], seen: list[ListedCase]) -> list[str]:
     folders = {listed.folder for listed in seen if not listed.files}
     patients = {listed.patient for listed in seen}
     files = {path.resolve() for folder in folders if folder.is_dir() for path in folder.iterdir()}
-    files |= {path.resolve() for listed in seen for path in listed.files.values()}
+    files.update(chain.from_iterable(map(Path.resolve, listed.files.values()) for listed in seen))
     return [
         case.name
         for case in cases

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases, scan_cases
+from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.names import BRATS_MODALITIES
+from gmd.data.segmentation.scan import scan_cases
 from gmd.data.segmentation.volumes import load_case
 from helpers.nifti_cases import empty_case, error_of, labels_of, names, random_image, save
 

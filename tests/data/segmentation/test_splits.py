@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.cross_validation import all_cases, fold_cases
 from gmd.data.segmentation.data_sets import DataSet, find_all
 from gmd.data.segmentation.labels import SCHEMES
