@@ -82,7 +82,10 @@ def read_channels(path: Path, channels: Mapping[str, int], wanted: Iterable[str]
 def read_affine(path: Path) -> np.ndarray:
     """Reads the affine in the header of a file, [4, 4], and nothing else. Raises UserError if it cannot be read."""
     with _readable(path):
-        return nibabel.load(path).affine
+        image = nibabel.load(path)
+        if not isinstance(image, SpatialImage):
+            raise ImageFileError(f"{type(image).__name__} holds no volume")
+        return image.affine
 
 
 def _finite(path: Path, data: np.ndarray, affine: np.ndarray) -> Volume:
