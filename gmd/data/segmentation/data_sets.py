@@ -1,5 +1,6 @@
 """Data sets to learn from: where each lies, what its files are called, what its labels mean; several as one."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 from gmd.data.segmentation.case import SAME_PLACE, Case
 from gmd.data.segmentation.cases import find_cases
+from gmd.data.segmentation.label_names import denied_by_names
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES, listed
 from gmd.data.segmentation.names import BRATS_MODALITIES
@@ -79,6 +81,13 @@ def find_all(data_sets: Sequence[DataSet]) -> list[Found]:
 def _cases_by_split(data_set: DataSet) -> Found:
     """Finds the cases of one data set. Raises UserError for mixed namings, and if nothing says what the labels mean."""
     found = {name: data_set.cases(name) for name in split_folders(data_set.root) or [WHOLE]}
+    labels = [case.label for case in chain(*found.values()) if case.label]
+    if (
+        data_set.scheme
+        and not data_set.patterns
+        and (denied := denied_by_names(data_set.root, labels, data_set.scheme))
+    ):
+        warnings.warn(denied, stacklevel=2)
     scheme = _widest(data_set.root, {name: cases[0].scheme for name, cases in found.items()})
     return Found({name: [replace(case, scheme=scheme) for case in cases] for name, cases in found.items()}, scheme)
 

@@ -54,9 +54,11 @@ def scan_cases(
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder; give the folder that holds the case folders")
     files = [file for file in files_below(root) if leave_out is None or not _lies_in(file, leave_out)]
-    told = () if patterns else read_channels(root, channels)
-    check_keys(modalities, patterns, told)
-    layout = by_patterns(files, patterns) if patterns else _by_names_or_numbers(files, root, told)
+    if patterns:
+        check_keys(modalities, patterns)
+        layout = by_patterns(files, patterns)
+    else:
+        layout = _by_names_or_numbers(files, root, modalities, channels)
     scan = _scan_of(layout, root, modalities)
     if not scan.cases and not scan.wrong:
         raise UserError(_no_cases(root, modalities, patterns, files))
@@ -83,21 +85,31 @@ def _lies_in(file: ImageFile, folder: Path) -> bool:
     return file.path.parent.resolve() == folder.resolve()
 
 
-def _by_names_or_numbers(files: list[ImageFile], root: Path, channels: Sequence[str]) -> Sorted:
-    """Sorts files that are named as in BraTS, or numbered. Raises UserError if some are the one, others the other."""
+def _by_names_or_numbers(files: list[ImageFile], root: Path, modalities: Sequence[str], given: Sequence[str]) -> Sorted:
+    """Sorts files that are named as in BraTS, or numbered. Raises UserError if some are the one, others the other.
+
+    given: what the numbers mean, if the user says it
+    """
     named = by_names(files, root.resolve().name)
     with_images = [group for group in named.groups if group.files.keys() - {"seg"}]
     numbered = [file for file in named.unused if in_images_folder(file, root)]
-    if not numbered and not with_images and channels:
+    if not numbered and not with_images and given:
         numbered = named.unused
+    channels = read_channels(root, given) if numbered else ()
+    check_keys(modalities, None, channels)
     if not numbered:
         return named
     _check_numbered(numbered[0], root, channels, with_images)
     result = by_channels(numbered, root, channels)
-    used = {path for group in result.groups for path in group.files.values()}
     result.wrong |= named.wrong
-    result.unused += [file for file in set(named.unused).difference(numbered) if file.path not in used]
+    result.unused += _without(named.unused, numbered, result.groups)
     return result
+
+
+def _without(files: list[ImageFile], numbered: list[ImageFile], groups: list[Group]) -> list[ImageFile]:
+    """Returns those of the files that are neither numbered images nor the label maps of such."""
+    used = {path for group in groups for path in group.files.values()}
+    return [file for file in set(files).difference(numbered) if file.path not in used]
 
 
 def _check_numbered(first: ImageFile, root: Path, channels: Sequence[str], with_images: Sequence[Group]) -> None:
