@@ -27,7 +27,8 @@ from bench.measure.files import RESULTS, write_csv
 from bench.measure.host import host_columns
 from gmd.config import TrainBrats
 from gmd.config.file import CONFIG, write_config
-from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
+from gmd.data.segmentation.cases import find_cases
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.volumes import load_case
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.scoring.segmentation.prediction import fuse, num_windows, predict_modalities, present_volumes

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from bench.measure.study import CSV
 from bench.tables.intervals import interval
 from bench.tables.markdown import markdown_table, signed
-from gmd.data.segmentation.cases import BRATS_MODALITIES
+from gmd.data.segmentation.names import BRATS_MODALITIES
 
 BASE, DEFAULT = "gmd", "gmd, 1e-3"
 MARGIN = 0.005  # of Dice: half a point

@@ -40,6 +40,10 @@ class Predict:
     """File of this modality."""
     image: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
     """Files of other modalities, NAME=FILE each, with the names given to --modalities in training."""
+    channels: tuple[str, ...] = ()
+    """The modality of each image that is numbered, or of each volume of a 4-D file, in order, as in training."""
+    affine_tolerance: float | None = None
+    """Millimetres by which the affines of a case's files may differ; by default as in training."""
     probabilities: bool = False
     """Write the regions' probabilities too, a 4-D file beside each label map."""
     zero_is_missing: bool = False
@@ -66,6 +70,8 @@ def predict(options: Predict) -> int:
         options.zero_is_missing,
         options.precision,
         options.device,
+        options.channels,
+        options.affine_tolerance,
     )
 
 

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from gmd.config.train_config import TrainConfig, check_option, option_text
-from gmd.data.segmentation.cases import BRATS_MODALITIES, parse_patterns
+from gmd.data.segmentation.cases import SAME_PLACE
 from gmd.data.segmentation.data_sets import DataSet
-from gmd.data.segmentation.labels import SCHEMES, LabelScheme
+from gmd.data.segmentation.label_scheme import LabelScheme
+from gmd.data.segmentation.labels import SCHEMES, listed
+from gmd.data.segmentation.names import BRATS_MODALITIES, parse_patterns
+from gmd.data.segmentation.own_labels import read_scheme
 from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d
 
@@ -34,9 +37,15 @@ class TrainBrats(TrainConfig):
     """The modalities that the network has; a case may lack any of them, but not all."""
     patterns: tuple[str, ...] = ()
     """For other file names than BraTS's: KEY=GLOB for each modality, seg (labels), mask (brain; optional)."""
+    channels: tuple[str, ...] = ()
+    """For images that are numbered, or volumes of a 4-D file, in imagesTr, as in the Medical Segmentation Decathlon and
+    for nnU-Net: the modality of each, in order. By default told by dataset.json."""
     labels: tuple[str, ...] = ()
-    """Meaning of the labels: brats2015, brats2018, brats2023 or binary; one for all of --data, or one for each. By
-    default told by the file names. Predictions have the label values of the first."""
+    """Meaning of the label values: brats2015, brats2018, brats2023, brats2024-gli, brats2023-met, brats2025-met,
+    brats2023-ped, brats2024-ped, brats2023-men, brats2024-men-rt, msd, binary, or a YAML file of your own; one for all
+    of --data, or one for each. By default told by the names of BraTS's cases. Predictions have those of the first."""
+    affine_tolerance: float = SAME_PLACE
+    """Millimetres by which the affines of a case's files may differ, which other tools round."""
     width: float = 0.5
     """Factor on the published 32, 64, 128, 256, 512 channels."""
     patch: tuple[int, int, int] = (96, 96, 96)
@@ -56,7 +65,7 @@ class TrainBrats(TrainConfig):
 
     TASK: ClassVar = "brats"
     POSITIVE: ClassVar[tuple[str, ...]] = ("width", "steps_per_epoch", *TrainConfig.POSITIVE)
-    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("cache", *TrainConfig.NOT_NEGATIVE)
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("cache", "affine_tolerance", *TrainConfig.NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
         # one folder and one label scheme are what most runs have
@@ -72,7 +81,8 @@ class TrainBrats(TrainConfig):
         """
         # runs of earlier versions have one folder and one label scheme, not lists of them
         lists = {key: [values[key]] for key in ("data", "labels") if isinstance(values.get(key), str)}
-        return super().from_dict({"no_check": False} | values | lists, source)
+        added = {"channels": [], "affine_tolerance": SAME_PLACE, "no_check": False}  # in later versions
+        return super().from_dict(added | values | lists, source)
 
     def check(self) -> None:
         """Raises UserError for a value that cannot work, before anything is read or written."""
@@ -90,22 +100,24 @@ class TrainBrats(TrainConfig):
     def _check_data(self) -> None:
         """Raises UserError unless there are data, and label schemes for none, all or each of them."""
         check_option(len(self.data) > 0, "data", "nothing", "at least one folder of cases")
-        for name in self.labels:
-            check_option(name in SCHEMES, "labels", name, f"one of {_schemes()}")
+        for option in self.labels:
+            read_scheme(option)
         for_all_or_each = len(self.labels) in (0, 1, len(self.data))
         check_option(
             for_all_or_each, "labels", self.labels, f"one for all of --data, or one for each ({len(self.data)})"
         )
         if self.patterns and not self.labels:
-            raise UserError(f"--patterns does not say what the label values mean; add --labels, one of {_schemes()}")
+            known = listed(SCHEMES.values())
+            raise UserError(f"--patterns does not say what the label values mean; add --labels, one of these:{known}")
 
     def data_sets(self) -> list[DataSet]:
         """Returns the data sets to find the cases of."""
         patterns = parse_patterns(self.patterns) or None
-        schemes = [SCHEMES[name] if name else None for name in self.labels or (None,)]
-        schemes = schemes * len(self.data) if len(schemes) == 1 else schemes
+        options = self.labels if len(self.labels) == len(self.data) else (self.labels or (None,))[:1] * len(self.data)
+        schemes = [read_scheme(option) if option else None for option in options]
         return [
-            DataSet(root, self.modalities, patterns, scheme) for root, scheme in zip(self.data, schemes, strict=True)
+            DataSet(root, self.modalities, patterns, self.channels, scheme, self.affine_tolerance)
+            for root, scheme in zip(self.data, schemes, strict=True)
         ]
 
     def label_scheme(self) -> LabelScheme:
@@ -114,10 +126,6 @@ class TrainBrats(TrainConfig):
         Raises UserError if `labels` does not say: in a run it does, since the data tell where the user has not.
         """
         if not self.labels:
-            raise UserError(f"--labels: got nothing, and the data do not say; expected one of {_schemes()}")
-        return SCHEMES[self.labels[0]]
-
-
-def _schemes() -> str:
-    """Returns the label schemes and their values, for error messages."""
-    return ", ".join(f"{scheme.name} (values {option_text(scheme.values)})" for scheme in SCHEMES.values())
+            known = listed(SCHEMES.values())
+            raise UserError(f"--labels: got nothing, and the data do not say; expected one of these:{known}")
+        return read_scheme(self.labels[0])

@@ -1,14 +1,14 @@
-"""The cases of a folder to predict, found folder by folder: what is wrong with one must not stop the others."""
+"""The cases of a folder to predict: what is wrong with one must not stop the others."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case, find_cases, parse_patterns, walk_folders, with_unique_names
+from gmd.data.segmentation.cases import Case, Scan, doubts, scan_cases
+from gmd.data.segmentation.names import parse_patterns
 from gmd.errors import UserError
-
-ENDINGS = (".nii.gz", ".nii")
 
 
 class FoundCases(NamedTuple):
@@ -17,42 +17,37 @@ class FoundCases(NamedTuple):
     Attributes:
         cases: each with a name of its own.
         wrong: folder with images -> why it is no case.
+        doubts: sentences on images that are part of no case, beside others that are; and the like.
     """
 
     cases: list[Case]
     wrong: dict[str, str]
+    doubts: list[str]
 
 
 def search_cases(config: TrainBrats, source: Path, out: Path) -> FoundCases:
-    """Finds the cases at or below `source`.
+    """Finds the cases at or below `source`, in the layouts that a training knows.
 
     config: of the run, which says what the files are called
     out: where the segmentations go; those that are there already are no cases, so it is not looked into
     Raises UserError if there is no such folder, or no case in it.
     """
-    if not source.is_dir():
-        raise UserError(f"{source}: there is no such folder; give a case folder, or the folder that holds them")
-    cases: list[Case] = []
-    wrong: dict[Path, str] = {}
-    for folder, names in walk_folders(source):
-        if folder != source and folder.resolve() == out.resolve():
-            continue
-        try:
-            cases += cases_in(config, folder)
-        except UserError as error:
-            if any(map(is_image, names)):
-                wrong[folder] = str(error)
-    if not cases and (source in wrong or not wrong):
-        reason = wrong.get(source, f"{source}: no case found, no folder at or below it holds images (.nii.gz, .nii)")
-        raise UserError(f"{reason}. Or give the files one by one: --image {config.modalities[0]}=FILE")
+    inside = source.resolve() in out.resolve().parents
+    try:
+        scan = _scan(config, source, out if inside else None)
+    except UserError as error:
+        raise UserError(f"{error}. {_one_by_one(config)}") from error
+    cases, wrong, unused = scan
+    if not cases:
+        raise UserError(f"{wrong.get(source, next(iter(wrong.values())))}. {_one_by_one(config)}")
+    with_cases = {path.parent for case in cases for path in case.images.values()} | {case.folder for case in cases}
+    for path in unused:
+        if path.parent not in with_cases and path.parent not in wrong:
+            wrong[path.parent] = f"{path.parent}: no case found; {path.name} has no name that tells its modality"
+    beside = scan._replace(unused=[path for path in unused if path.parent in with_cases])
     named = {folder: str(folder.relative_to(source)) if folder != source else source.name for folder in wrong}
-    return FoundCases(with_unique_names(cases, source), {named[folder]: reason for folder, reason in wrong.items()})
-
-
-def cases_in(config: TrainBrats, folder: Path) -> list[Case]:
-    """Returns the one case that the folder itself is, in a list. Raises UserError if it is none."""
-    patterns = parse_patterns(config.patterns) or None
-    return find_cases(folder, config.modalities, patterns, require_label=False, below=False)
+    tolerant = [replace(case, affine_tolerance=config.affine_tolerance) for case in cases]
+    return FoundCases(tolerant, {named[folder]: reason for folder, reason in wrong.items()}, doubts(beside))
 
 
 def check_apart(config: TrainBrats, source: Path, out: Path, outputs: Sequence[Path]) -> None:
@@ -63,20 +58,27 @@ def check_apart(config: TrainBrats, source: Path, out: Path, outputs: Sequence[P
     if source.resolve() not in out.resolve().parents or not out.is_dir():
         return
     try:
-        [case] = cases_in(config, out)
+        cases = [case for case in _scan(config, out, None).cases if case.folder == out]
     except UserError:
         return
     # a training's patterns may match any name, those of the outputs too
-    if not set(outputs).issuperset(case.images.values()):
+    if any(not set(outputs).issuperset(case.images.values()) for case in cases):
         raise UserError(f"{out}: is itself a case of {source}; give another folder for the segmentations")
 
 
-def is_image(name: str) -> bool:
-    """Returns whether a file's name is that of a NIfTI image."""
-    return name.lower().endswith(ENDINGS)
+def _scan(config: TrainBrats, folder: Path, leave_out: Path | None) -> Scan:
+    """Sorts the images at and below a folder into cases. Raises UserError as `scan_cases`, and if a mask lacks."""
+    patterns = parse_patterns(config.patterns) or None
+    scan = scan_cases(folder, config.modalities, patterns, config.channels, leave_out)
+    if patterns is None or "mask" not in patterns:
+        return scan
+    lacking = {
+        case.folder: f"{case.folder}: no brain mask ({patterns['mask']}), which this network was trained inside"
+        for case in scan.cases
+        if case.mask is None
+    }
+    return scan._replace(cases=[case for case in scan.cases if case.mask], wrong=scan.wrong | lacking)
 
 
-def stem(path: Path) -> str:
-    """Returns the file's name without .nii.gz or .nii; dots before that belong to the name."""
-    ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
-    return path.name[: len(path.name) - len(ending)]
+def _one_by_one(config: TrainBrats) -> str:
+    return f"Or give the files one by one: --image {config.modalities[0]}=FILE"

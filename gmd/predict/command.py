@@ -1,12 +1,14 @@
 """`gmd predict`: segments one case, or every case of a folder, of which none stops the others."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
 from gmd.config import TrainBrats
+from gmd.data.segmentation.grid_notes import grid_notes
 from gmd.errors import UserError
 from gmd.evaluation.trained_network import check_segments, load_segmentation
 from gmd.models.precision import Precision
@@ -28,6 +30,8 @@ def predict(
     zero_is_missing: bool = False,
     precision: Precision | None = None,
     device: str = "auto",
+    channels: tuple[str, ...] = (),
+    affine_tolerance: float | None = None,
 ) -> int:
     """Segments cases of which any modalities may be missing, in the grid of their own files.
 
@@ -44,13 +48,18 @@ def predict(
         zero_is_missing: a modality that has one value only, such as 0, counts as absent; otherwise it is an error.
         precision: what the network computes in; by default that of the training.
         device: auto, cpu, cuda, cuda:1, ...
+        channels: the modality of each numbered image, or volume of a 4-D file; by default told as in training.
+        affine_tolerance: mm by which the affines of a case's files may differ; by default that of the training.
 
     returns the exit status: 0; 1 if a case of a folder failed; 130 if interrupted
     Raises UserError: a run that does not segment, what `make_request` and `load_run` raise, what is wrong with a single
         case, a disk that cannot be written to.
     """
     run, out = Path(run), Path(out)
-    request = make_request(_read_config(run), source, images, out, probabilities)
+    config = _read_config(run)
+    tolerance = config.affine_tolerance if affine_tolerance is None else affine_tolerance
+    asked = replace(config, channels=channels or config.channels, affine_tolerance=tolerance)
+    request = make_request(asked, source, images, out, probabilities)
     config, network = load_segmentation(run, which, precision, device)
     check_writable(out if request.directory else out.parent)
     return _run_request(Predictor(run, config, network, zero_is_missing, show_scores=which == "best"), request)
@@ -67,6 +76,8 @@ def _run_request(predictor: Predictor, request: Request) -> int:
     """Segments what is asked for, and returns the exit status."""
     if not predictor.show_scores:
         print("No score is told: gmd evaluate scores best.pt, and this is last.pt.")
+    for doubt in request.doubts:
+        print(f"note: {doubt}")
     try:
         if request.directory:
             return _segment_folder(predictor, request)
@@ -74,10 +85,17 @@ def _run_request(predictor: Predictor, request: Request) -> int:
             print(f"left out: {name}: {reason}")
         [job] = request.jobs
         predictor.write(job, predictor.predict_case(job))
+        _print_notes(predictor)
         return 0
     except KeyboardInterrupt:
         print("\ngmd: interrupted; what is written is whole, the same command goes on with the rest", file=sys.stderr)
         return INTERRUPTED
+
+
+def _print_notes(predictor: Predictor) -> None:
+    """Prints what is unusual about the grids of the cases that were segmented."""
+    for note in grid_notes(predictor.affines):
+        print(f"note: {note}")
 
 
 def _segment_folder(predictor: Predictor, request: Request) -> int:
@@ -101,6 +119,7 @@ def _segment_folder(predictor: Predictor, request: Request) -> int:
             done += 1
     finally:
         there = " (their files are there; delete them to have them done anew)" if skipped else ""
+        _print_notes(predictor)
         print(f"{done} done, {skipped} skipped{there}, {len(failed)} failed{':' if failed else ''}")
         for name, reason in failed.items():
             print(f"  {name}: {reason}")

@@ -1,10 +1,8 @@
 """Turns predicted regions into the label values of a data set: the inverse of `region_targets`."""
 
-from itertools import zip_longest
-
 import numpy as np
 
-from gmd.data.segmentation.labels import LabelScheme
+from gmd.data.segmentation.label_scheme import LabelScheme
 
 
 def paint(regions: np.ndarray, scheme: LabelScheme) -> np.ndarray:
@@ -24,10 +22,14 @@ def paint(regions: np.ndarray, scheme: LabelScheme) -> np.ndarray:
 
 
 def region_values(scheme: LabelScheme) -> list[int]:
-    """Returns the label value of each region's voxels that are in no region further in, from the outermost region on.
+    """Returns the label value of each region's voxels that are in no region further in, in the scheme's order.
 
     BraTS 2018-2021: 2, 1, 4; from 2023: 2, 1, 3. BraTS 2015: 2, 1, 4, since necrosis (1) and non-enhancing core (3) are
-    one region to the network. binary: 1.
+    one region to the network. binary: 1. A region that those further in fill has no such value, and gets its first.
     """
-    values = scheme.regions.values()
-    return [min(set(own).difference(inner or ())) for own, inner in zip_longest(values, list(values)[1:])]
+    regions = list(scheme.regions.values())
+    inner = [set().union(*regions[place + 1 :]) for place in range(len(regions))]
+    return [
+        next((value for value in own if value not in further), own[0])
+        for own, further in zip(regions, inner, strict=True)
+    ]

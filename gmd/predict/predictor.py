@@ -44,6 +44,7 @@ class Predictor:
         zero_is_missing: whether a modality that has one value only counts as absent.
         show_scores: whether to print how the run scored for a subset of the modalities when it first occurs.
         scores_shown: the subsets for which that has been printed.
+        affines: case -> its affine, of those that are written.
     """
 
     run: Path
@@ -52,6 +53,7 @@ class Predictor:
     zero_is_missing: bool
     show_scores: bool = True
     scores_shown: set[Subset] = field(default_factory=set)
+    affines: dict[str, np.ndarray] = field(default_factory=dict)
 
     def predict_case(self, job: Job) -> Prediction:
         """Predicts a case, without writing anything. Raises UserError for a case that cannot be used."""
@@ -63,6 +65,7 @@ class Predictor:
     def write(self, job: Job, prediction: Prediction) -> None:
         """Writes a case's prediction, and prints what is in it. Raises UserError if it cannot be written."""
         present, logits, affine = prediction
+        self.affines[job.case.name] = affine
         scheme = self.config.label_scheme()
         labels = paint((logits > 0).numpy(), scheme)
         grid = Grid.of(next(iter(job.case.images.values())))

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case, parse_patterns
+from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.image_files import is_image, stem
+from gmd.data.segmentation.names import parse_patterns
 from gmd.errors import UserError
-from gmd.predict.case_folders import check_apart, is_image, search_cases, stem
+from gmd.predict.case_folders import check_apart, search_cases
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class Request:
         jobs: one for each case.
         directory: whether a folder of cases is asked for, in which one that fails does not stop the others.
         wrong: folder with images -> why it is no case.
+        doubts: sentences on what was found, for people.
     """
 
     jobs: list[Job]
     directory: bool
     wrong: dict[str, str] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
 
 
 def make_request(
@@ -87,16 +91,16 @@ def _request_of_folder(config: TrainBrats, source: Path, out: Path, probabilitie
     """Returns the request for a case folder or a folder of cases. Raises UserError if that or `out` is unsuitable."""
     if source.is_file():
         raise UserError(f"{source}: which modality is it? Say --image {config.modalities[0]}={source}, for example")
-    cases, wrong = search_cases(config, source, out)
+    cases, wrong, doubts = search_cases(config, source, out)
     if [case.folder for case in cases] == [source]:
-        return Request([_job(cases[0], out, probabilities)], False, wrong)
+        return Request([_job(cases[0], out, probabilities)], False, wrong, doubts)
     if is_image(out.name) or out.is_file():
         raise UserError(f"{out}: {source} holds {len(cases)} case(s), expected a folder to write one file for each to")
     if out.resolve() == source.resolve():
         raise UserError(f"{out}: is the folder of the cases itself; give another, e.g. {out / 'segmentations'}")
     jobs = [_job(case, out / f"{case.name}.nii.gz", probabilities) for case in cases]
     check_apart(config, source, out, [path for job in jobs for path in job.outputs])
-    return Request(jobs, True, wrong)
+    return Request(jobs, True, wrong, doubts)
 
 
 def _case_of_files(config: TrainBrats, images: dict[str, Path], out: Path) -> Case:
@@ -107,7 +111,7 @@ def _case_of_files(config: TrainBrats, images: dict[str, Path], out: Path) -> Ca
         raise UserError(f"expected at least one of {', '.join(config.modalities)}, got none")
     if len({path.resolve() for path in images.values()}) < len(images):
         raise UserError(f"{' and '.join(images)}: one file is given twice; give each its own")
-    return Case(stem(out), ordered, mask=images.get("mask"))
+    return Case(stem(out.name), ordered, mask=images.get("mask"), affine_tolerance=config.affine_tolerance)
 
 
 def _check_files(config: TrainBrats, images: dict[str, Path]) -> None:
@@ -124,7 +128,7 @@ def _job(case: Case, labels: Path, probabilities: bool) -> Job:
     """Returns a job that writes to `labels` and beside it. Raises UserError if `labels` lacks a NIfTI's ending."""
     if not is_image(labels.name):
         raise UserError(f"{labels}: expected a name that ends in .nii.gz or .nii, for the segmentation of one case")
-    return Job(case, labels, labels.with_name(f"{stem(labels)}_probabilities.nii.gz") if probabilities else None)
+    return Job(case, labels, labels.with_name(f"{stem(labels.name)}_probabilities.nii.gz") if probabilities else None)
 
 
 def _check_outputs(jobs: Sequence[Job]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gmd.data.segmentation.labels import LabelScheme, region_targets
+from gmd.data.segmentation.label_scheme import LabelScheme
+from gmd.data.segmentation.labels import region_targets
 from gmd.evaluation.scored_checkpoint import checkpoint_change, scored_checkpoint
 from gmd.predict.request import Job
 from gmd.subsets import Subset, subset_name

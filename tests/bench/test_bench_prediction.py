@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.measure import prediction
-from gmd.data.segmentation.cases import BRATS_MODALITIES
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.scoring.segmentation.prediction import num_windows, predict_subsets
 from gmd.subsets import all_subsets
 

@@ -13,7 +13,8 @@ from bench.measure.host import ROOT
 from bench.measure.study import ARMS, Arm, Setting
 from bench.tables import study as study_tables
 from bench.tables.intervals import interval
-from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
+from gmd.data.segmentation.cases import find_cases
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.scoring.segmentation.tables import Row
 from gmd.subsets import all_subsets
 

@@ -134,13 +134,15 @@ def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list, capsys:
 
 def test_predict_compare_and_report_are_handed_what_stands_on_the_line(handed: list, capsys: pytest.CaptureFixture):
     run("predict r --t1 a.nii.gz --flair b.nii.gz --image x=c.nii -o seg.nii.gz --zero-is-missing")
-    run("predict r cases --out segs --probabilities --checkpoint last --precision bf16 --device cpu")
+    line = "predict r cases --out segs --probabilities --checkpoint last --precision bf16 --device cpu"
+    run(f"{line} --channels t1 flair --affine-tolerance 0.01")
     run("compare a b c --out d --seed 3")
     run("report r")
     images = {"flair": Path("b.nii.gz"), "t1": Path("a.nii.gz"), "x": Path("c.nii")}
+    numbered = (("t1", "flair"), 0.01)
     assert handed == [
-        ("predict", Path("r"), None, images, Path("seg.nii.gz"), "best", False, True, None, "auto"),
-        ("predict", Path("r"), Path("cases"), {}, Path("segs"), "last", True, False, "bf16", "cpu"),
+        ("predict", Path("r"), None, images, Path("seg.nii.gz"), "best", False, True, None, "auto", (), None),
+        ("predict", Path("r"), Path("cases"), {}, Path("segs"), "last", True, False, "bf16", "cpu", *numbered),
         ("compare", (Path("a"), Path("b"), Path("c")), Path("d"), 3),
         ("report", Path("r")),
     ]

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 import gmd.scoring.segmentation.prediction
 from gmd.data.pairs import Pairs
-from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
+from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.single_run import evaluate_run

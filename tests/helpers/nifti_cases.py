@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 
-from gmd.data.segmentation.cases import BRATS_MODALITIES
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.errors import UserError
 from helpers.places import REAL_DATA
 

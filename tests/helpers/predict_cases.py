@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gmd.config import TrainBrats
 from gmd.config.file import CONFIG, write_config
-from gmd.data.segmentation.cases import BRATS_MODALITIES
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.training.checkpoint import save_checkpoint
 from gmd.training.networks import build_network
 

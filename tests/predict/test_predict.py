@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import gmd.predict.predictor
-from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
+from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.volumes import load_case
 from gmd.predict import predict
 from gmd.predict.label_map import paint

@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 import gmd.training.loop
 import gmd.training.tasks.segmentation
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import BRATS_MODALITIES
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.errors import UserError
 from gmd.monitor.records import bad_values
 from gmd.training.checkpoint import load_checkpoint

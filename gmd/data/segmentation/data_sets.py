@@ -6,12 +6,14 @@ from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from gmd.data.segmentation.cases import BRATS_MODALITIES, Case, find_cases
-from gmd.data.segmentation.labels import LabelScheme
+from gmd.data.segmentation.cases import SAME_PLACE, Case, find_cases
+from gmd.data.segmentation.label_scheme import LabelScheme
+from gmd.data.segmentation.labels import SCHEMES, listed
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-WHOLE = ""  # instead of a split's name: the cases of a data set without folders for its splits
+WHOLE = ""  # instead of a split's folder: the data set itself, where it has none
 
 
 @dataclass(frozen=True)
@@ -20,18 +22,25 @@ class DataSet:
 
     Attributes:
         root: the folder.
-        modalities, patterns: as in `find_cases`.
-        scheme: what the label values mean; None if the names of the files are to tell it.
+        modalities, patterns, channels, scheme: as in `find_cases`.
+        affine_tolerance: mm by which the affines of a case may differ.
     """
 
     root: Path
     modalities: Sequence[str] = BRATS_MODALITIES
     patterns: dict[str, str] | None = None
+    channels: Sequence[str] = ()
     scheme: LabelScheme | None = None
+    affine_tolerance: float = SAME_PLACE
 
-    def cases(self, require_label: bool = True) -> list[Case]:
-        """Finds the cases at or below the root. Raises UserError as `find_cases`."""
-        return find_cases(self.root, self.modalities, self.patterns, require_label, scheme=self.scheme)
+    def cases(self, folder: str = "", otherwise: LabelScheme | None = None) -> list[Case]:
+        """Finds the labelled cases in a folder of the root, or in all of it. Raises UserError as `find_cases`.
+
+        otherwise: what the label values mean where the names of the files leave it open
+        """
+        names = self.modalities, self.patterns
+        found = find_cases(self.root / folder, *names, channels=self.channels, scheme=self.scheme, otherwise=otherwise)
+        return [replace(case, affine_tolerance=self.affine_tolerance) for case in found]
 
 
 def split_folders(root: str | Path) -> list[str]:
@@ -69,14 +78,21 @@ def find_all(data_sets: Sequence[DataSet]) -> list[Found]:
 def _cases_by_split(data_set: DataSet) -> Found:
     """Finds the cases of one data set. Raises UserError for mixed namings, and if nothing says what the labels mean."""
     folders = split_folders(data_set.root)
-    parts = {name: replace(data_set, root=data_set.root / name) for name in folders} or {WHOLE: data_set}
-    found = {name: part.cases() for name, part in parts.items()}
-    schemes = {case.scheme.name: case.scheme for case in chain(*found.values()) if case.scheme}
+    found = {name: data_set.cases(name) for name in folders or [WHOLE]}
+    told = {name: cases[0].scheme for name, cases in found.items()}
+    schemes = [scheme for scheme in told.values() if scheme]
     if not schemes:
-        raise UserError(f"{data_set.root}: nothing says what its label values mean; add --labels")
-    if len(schemes) > 1:
-        raise UserError(f"{data_set.root}: two namings are mixed in {', '.join(folders)}; name all files in one way")
-    return Found(found, next(iter(schemes.values())))
+        raise UserError(
+            f"{data_set.root}: its names do not say what its label values mean. The documentation of the data set "
+            f"does: give --labels with one of these names, or with a YAML file of your own:{listed(SCHEMES.values())}"
+        )
+    widest = next((scheme for scheme in schemes if all(scheme.includes(other) for other in schemes)), None)
+    if widest is None or len(schemes) < len(told):
+        raise UserError(
+            f"{data_set.root}: two namings are mixed in {', '.join(folders)}; name all files in one way, or give "
+            "--labels"
+        )
+    return Found({name: [replace(case, scheme=widest) for case in cases] for name, cases in found.items()}, widest)
 
 
 def _check_apart(data_sets: Sequence[DataSet]) -> None:

@@ -1,42 +1,60 @@
-"""What the label values of a data set mean, and the regions that are trained and scored."""
+"""The label schemes of public data sets, and the regions of a label map."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 
+from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.errors import UserError
 
+_OEDEMA, _ENHANCING, _CAVITY = "oedema", "enhancing tumour", "resection cavity"
+_CORE, _SNFH = "non-enhancing tumour core", "surrounding FLAIR hyperintensity"
+_NESTED = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
 
-@dataclass(frozen=True)
-class LabelScheme:
-    """What the values of a label map mean.
 
-    Attributes:
-        name: what users and files call the scheme.
-        regions: region -> the label values that it consists of; regions may overlap.
-        background: the label values that belong to no region.
-    """
-
-    name: str
-    regions: dict[str, tuple[int, ...]]
-    background: tuple[int, ...] = (0,)
-
-    @property
-    def values(self) -> tuple[int, ...]:
-        """Returns every label value that may occur, ascending."""
-        return tuple(sorted(set(self.background).union(*self.regions.values())))
+def _scheme(name: str, meanings: dict[int, str], regions: dict[str, tuple[int, ...]]) -> LabelScheme:
+    return LabelScheme(name, {0: "background"} | meanings, regions)
 
 
 SCHEMES: dict[str, LabelScheme] = {
     scheme.name: scheme
     for scheme in (
-        # 1 necrosis, 2 oedema, 3 non-enhancing core, 4 enhancing
-        LabelScheme("brats2015", {"WT": (1, 2, 3, 4), "TC": (1, 3, 4), "ET": (4,)}),
-        # 2018-2021: necrosis and non-enhancing core are both 1, and 3 is not used
-        LabelScheme("brats2018", {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}),
-        # 2023 on: enhancing moved from 4 to 3
-        LabelScheme("brats2023", {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}),
-        LabelScheme("binary", {"lesion": (1,)}),
+        # Menze et al. 2015, The Multimodal Brain Tumor Image Segmentation Benchmark
+        _scheme(
+            "brats2015",
+            {1: "necrosis", 2: _OEDEMA, 3: "non-enhancing tumour", 4: _ENHANCING},
+            {"WT": (2, 1, 3, 4), "TC": (1, 3, 4), "ET": (4,)},
+        ),
+        # Bakas et al. 2018; Baid et al. 2021
+        _scheme(
+            "brats2018",
+            {1: "necrotic and non-enhancing core", 2: _OEDEMA, 4: _ENHANCING},
+            {"WT": (2, 1, 4), "TC": (1, 4), "ET": (4,)},
+        ),
+        # glioma before treatment, 2023 on; sub-Saharan Africa: Adewole et al. 2023
+        _scheme("brats2023", {1: "necrotic core", 2: _OEDEMA, 3: _ENHANCING}, _NESTED),
+        # glioma after treatment: de Verdier et al. 2024, which scores the cavity by itself, outside the whole tumour
+        _scheme("brats2024-gli", {1: _CORE, 2: _SNFH, 3: _ENHANCING, 4: _CAVITY}, _NESTED | {"RC": (4,)}),
+        # metastases: Moawad et al. 2023; from 2025 after treatment, too
+        _scheme("brats2023-met", {1: _CORE, 2: _SNFH, 3: _ENHANCING}, _NESTED),
+        _scheme("brats2025-met", {1: _CORE, 2: _SNFH, 3: _ENHANCING, 4: _CAVITY}, _NESTED | {"RC": (4,)}),
+        # children: Kazerooni et al. 2023; Kazerooni et al. 2024, who number anew
+        _scheme("brats2023-ped", {1: "non-enhancing component", 2: _OEDEMA, 3: _ENHANCING}, _NESTED),
+        _scheme(
+            "brats2024-ped",
+            {1: _ENHANCING, 2: "non-enhancing tumour", 3: "cystic component", 4: _OEDEMA},
+            {"WT": (4, 2, 3, 1), "TC": (2, 3, 1), "ET": (1,)},
+        ),
+        # meningioma: LaBella et al. 2023; before radiotherapy: LaBella et al. 2024
+        _scheme("brats2023-men", {1: _CORE, 2: _SNFH, 3: _ENHANCING}, _NESTED),
+        _scheme("brats2024-men-rt", {1: "gross tumour volume"}, {"GTV": (1,)}),
+        # Medical Segmentation Decathlon, Task01_BrainTumour: Antonelli et al. 2022, as its dataset.json has it
+        _scheme(
+            "msd",
+            {1: _OEDEMA, 2: "non-enhancing tumour", 3: _ENHANCING},
+            {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)},
+        ),
+        _scheme("binary", {1: "lesion"}, {"lesion": (1,)}),
     )
 }
 
@@ -54,23 +72,35 @@ def region_targets(labels: np.ndarray, scheme: LabelScheme, where: str) -> np.nd
     whole = np.rint(labels)
     known = np.isin(whole, scheme.values) & (np.abs(labels - whole) <= _TOLERANCE)
     if not known.all():
-        raise UserError(_unknown_labels(np.unique(labels), scheme, where))
+        raise UserError(_unknown_labels(np.unique(labels), np.unique(labels[~known]), scheme, where))
     return np.stack([np.isin(whole, values) for values in scheme.regions.values()]).astype(np.uint8)
 
 
-def _unknown_labels(found: np.ndarray, scheme: LabelScheme, where: str) -> str:
-    """Returns the error message for label values, ascending, of which the scheme does not know some."""
+def listed(schemes: Iterable[LabelScheme]) -> str:
+    """Returns a line for each scheme: its name, and what its values and regions mean."""
+    return "".join(f"\n  {scheme.name}: {scheme.described()}" for scheme in schemes)
 
-    def fits(other: LabelScheme) -> bool:
+
+def _unknown_labels(found: np.ndarray, unknown: np.ndarray, scheme: LabelScheme, where: str) -> str:
+    """Returns the error message for label values that the scheme does not know.
+
+    It lists the schemes that have all values, but recommends none: that numbers fit says nothing of what they mean.
+
+    found, unknown: all values of the label map and those that the scheme does not have, ascending
+    """
+
+    def has_all(other: LabelScheme) -> bool:
         return bool(np.isclose(found[:, None], other.values, rtol=0, atol=_TOLERANCE).any(axis=1).all())
 
-    listed = ", ".join(f"{value:g}" for value in found[:10]) + (", ..." if len(found) > 10 else "")
-    fitting = [other.name for other in SCHEMES.values() if fits(other)]
-    if fitting:
-        advice = f"these values fit the label scheme {' or '.join(fitting)}"
-    else:
-        advice = "no known scheme has these values; is this file a label map?"
+    others = [other for other in SCHEMES.values() if has_all(other)]
+    also = f" These schemes have all values of the file, with these meanings:{listed(others)}\n" if others else " "
     return (
-        f"{where}: label values {listed} found, but scheme {scheme.name!r} has only "
-        f"{', '.join(map(str, scheme.values))}; {advice}"
+        f"{where}: label values {_numbers(found)} found, but scheme {scheme.name!r} has no {_numbers(unknown)}; it "
+        f"says {scheme.described()}. Is this file a label map? Then look up in the documentation of the data set what "
+        f"{_numbers(unknown)} means: that a scheme has the number does not make it right.{also}"
+        "Give the scheme that is meant by --labels, or one of your own, a YAML file, if none is"
     )
+
+
+def _numbers(values: np.ndarray) -> str:
+    return ", ".join(f"{value:g}" for value in values[:10]) + (", ..." if len(values) > 10 else "")

@@ -5,7 +5,7 @@ import hashlib
 import math
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -58,11 +58,40 @@ def read_volume(path: Path) -> Volume:
     _check_header(path, image)
     with _readable(path):
         data = image.get_fdata(dtype=np.float32, caching="unchanged")
+    return _finite(path, data.reshape(data.shape[:3]), image.affine)
+
+
+def read_channels(path: Path, channels: Mapping[str, int], wanted: Iterable[str]) -> dict[str, Volume]:
+    """Reads volumes that lie along the fourth axis of one file, as `read_volume` reads one.
+
+    channels: modality -> its place on that axis, of all volumes in the file; wanted: the modalities to return
+    returns modality -> volume. Raises UserError as `read_volume`, and if the file has another number of volumes.
+    """
+    image = open_image(path)
+    if len(image.shape) != 4 or len(channels) != image.shape[3]:
+        raise UserError(
+            f"{path}: has shape {image.shape}, expected four axes with {len(channels)} volumes along the last, for "
+            f"{', '.join(channels)}; say by --channels what each volume is"
+        )
+    _check_header(path, image, volumes=image.shape[3])
+    with _readable(path):
+        data = image.get_fdata(dtype=np.float32, caching="unchanged")
+    return {modality: _finite(path, data[..., channels[modality]], image.affine) for modality in wanted}
+
+
+def read_affine(path: Path) -> np.ndarray:
+    """Reads the affine in the header of a file, [4, 4], and nothing else. Raises UserError if it cannot be read."""
+    with _readable(path):
+        return nibabel.load(path).affine
+
+
+def _finite(path: Path, data: np.ndarray, affine: np.ndarray) -> Volume:
+    """Returns a volume in RAS+. Raises UserError for voxels that are not finite."""
     if bad := int(np.count_nonzero(~np.isfinite(data))):
         raise UserError(
             f"{path}: {bad} of {data.size} voxels are NaN or infinite; give them finite values, 0 outside the brain"
         )
-    return to_ras(data.reshape(data.shape[:3]), image.affine)
+    return to_ras(data, affine)
 
 
 def voxel_checksum(volume: Volume) -> str:
@@ -122,15 +151,15 @@ def _open(path: Path) -> SpatialImage:
     return (nibabel.Nifti1Image if nifti1 else nibabel.Nifti2Image).from_bytes(content)
 
 
-def _check_header(path: Path, image: SpatialImage) -> None:
-    """Raises UserError for what the header says is not one volume of real numbers that lies somewhere in space.
+def _check_header(path: Path, image: SpatialImage, volumes: int = 1) -> None:
+    """Raises UserError for what the header says is not so many volumes of real numbers that lie somewhere in space.
 
     It is asked before any voxel is read, as a series of hundreds of volumes may not fit into memory. Warns where the
     header says nothing of orientation.
     """
-    volumes = math.prod(image.shape[3:])
-    if len(image.shape) < 3 or volumes != 1:
-        several = f", that is {volumes} volumes" if len(image.shape) > 3 else ""
+    found = math.prod(image.shape[3:])
+    if len(image.shape) < 3 or found != volumes:
+        several = f", that is {found} volumes" if len(image.shape) > 3 else ""
         raise UserError(
             f"{path}: has shape {image.shape}{several}; expected three axes, or a fourth of length 1: "
             "split it into single volumes and give one"

@@ -14,7 +14,8 @@ import nibabel
 import numpy as np
 from tqdm import tqdm
 
-from gmd.data.segmentation.cases import BRATS_MODALITIES, walk_folders
+from gmd.data.segmentation.image_files import walk_folders
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.phantom_anatomy import (
     ENHANCING,
     NECROSIS,

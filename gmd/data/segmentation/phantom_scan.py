@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from gmd.data.segmentation.cases import BRATS_MODALITIES
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.phantom_fields import smooth_noise
 
 Kind = Literal["plain", "hard"]

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.labels import region_targets
-from gmd.data.segmentation.nifti import Volume, read_volume
+from gmd.data.segmentation.nifti import Volume, read_channels, read_volume
 from gmd.errors import UserError
 
 MOST_BRAIN = 0.9  # more than that of a volume is hardly brain
-SAME_PLACE = 1e-3  # mm by which the affines of a case may differ
 
 
 def load_case(case: Case, labels: bool = True, zero_is_missing: bool = False) -> dict:
@@ -60,8 +59,12 @@ def read_files(case: Case, labels: bool = True) -> dict[str, Volume]:
         paths["mask"] = case.mask
     if case.label is not None and labels:
         paths["seg"] = case.label
-    volumes = {key: read_volume(path) for key, path in paths.items()}
-    _check_same_grid(case.name, paths, volumes)
+    if case.channels:
+        images = read_channels(next(iter(case.images.values())), case.channels, case.images)
+        volumes = images | {key: read_volume(path) for key, path in paths.items() if key not in images}
+    else:
+        volumes = {key: read_volume(path) for key, path in paths.items()}
+    _check_same_grid(case, paths, volumes)
     return volumes
 
 
@@ -140,26 +143,32 @@ def normalise(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
     return result
 
 
-def _check_same_grid(case: str, paths: dict[str, Path], volumes: dict[str, Volume]) -> None:
+def _check_same_grid(case: Case, paths: dict[str, Path], volumes: dict[str, Volume]) -> None:
     """Raises UserError if a volume lies on another grid than the first."""
     first, *others = volumes
     for key in others:
-        if differing := _differences(volumes[first], volumes[key]):
+        if differing := _differences(volumes[first], volumes[key], case.affine_tolerance):
             both = f"{paths[first].name} and {paths[key].name}"
-            raise UserError(f"case {case}: {both} differ in {'; in '.join(differing)}; resample them to one grid")
+            advice = "resample them to one grid"
+            if volumes[first].data.shape == volumes[key].data.shape:
+                advice += ", or allow more by --affine-tolerance if another tool has only rounded the numbers"
+            raise UserError(f"case {case.name}: {both} differ in {'; in '.join(differing)}; {advice}")
 
 
-def _differences(a: Volume, b: Volume) -> list[str]:
-    """Returns what the grids of two volumes differ in, in words; nothing if they are one grid."""
+def _differences(a: Volume, b: Volume, tolerance: float) -> list[str]:
+    """Returns what the grids of two volumes differ in, in words; nothing if they are one grid.
+
+    tolerance: mm by which spacing and affine may differ
+    """
     found = []
     if a.data.shape != b.data.shape:
         found.append(f"shape, {a.data.shape} and {b.data.shape}")
     ours, theirs = voxel_sizes(a.affine), voxel_sizes(b.affine)
-    if not np.allclose(ours, theirs, atol=SAME_PLACE):
+    if not np.allclose(ours, theirs, atol=tolerance):
         told = (" x ".join(f"{mm:.4g}" for mm in spacing) for spacing in (ours, theirs))
         found.append(f"spacing, {' and '.join(told)} mm")
     # where the grids differ their first voxels do too, which would tell nothing new
-    if not found and not np.allclose(a.affine, b.affine, atol=SAME_PLACE):
+    if not found and not np.allclose(a.affine, b.affine, atol=tolerance):
         largest = np.abs(a.affine - b.affine).max()
-        found.append(f"affine, by {largest:.4g} (allowed {SAME_PLACE:g})")
+        found.append(f"affine, by {largest:.4g} (allowed {tolerance:g})")
     return found

@@ -84,13 +84,15 @@ class FoundData:
 
 
 def _names_of_seen(cases: list[Case], seen: list[ListedCase]) -> list[str]:
-    """Returns the names of the cases that are among `seen`: by their folder, their patient, or any of their images.
+    """Returns the names of the cases that are among `seen`: by their patient, or any of their images.
 
-    A link to a file gives it another name and another folder, and leaves it the image that it was.
+    A link to a file gives it another name and another folder, and leaves it the image that it was. Runs of earlier
+    versions say the folder of a case only, of which all files are its then; now several cases may lie in one folder.
     """
-    folders = {listed.folder for listed in seen}
+    folders = {listed.folder for listed in seen if not listed.files}
     patients = {listed.patient for listed in seen}
     files = {path.resolve() for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    files |= {path.resolve() for listed in seen for path in listed.files.values()}
     return [
         case.name
         for case in cases

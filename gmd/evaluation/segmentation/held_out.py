@@ -90,20 +90,22 @@ def unseen_cases(run: Path, config: TrainBrats, data: Path) -> HeldOut:
     data: a folder of cases; if it has a folder `test`, the cases in there
     Raises UserError: what `find_cases` raises; cases or patients that training or model selection has seen.
     """
-    cases = _find(config, data)
+    cases, notes = _find(config, data)
     seen = [listed for split in ("train", "validation") for listed in listed_cases(run, split)]
     found = FoundData.read(cases, listed_cases(run, "test"), seen)
     if found.is_the_runs_own():
-        return _own_of(found, data)
+        own = _own_of(found, data)
+        return own._replace(notes=notes + own.notes)
     if found.known:
         raise UserError(_refusal(found, data))
-    notes = [f"{_cases(found.others)} called like test cases of the run, but with other images"] if found.others else []
+    if found.others:
+        notes.append(f"{_cases(found.others)} called like test cases of the run, but with other images")
     usable = [case for case in cases if case.name not in found.bad]
     return HeldOut(usable, dict(found.bad), notes, data)
 
 
-def _find(config: TrainBrats, data: Path) -> list[Case]:
-    """Finds the labelled cases of a folder, in its folder `test` if it has one.
+def _find(config: TrainBrats, data: Path) -> tuple[list[Case], list[str]]:
+    """Finds the labelled cases of a folder, in its folder `test` if it has one; and says what must be known of them.
 
     Their names tell what their labels mean, as BraTS 2023 numbers the same regions otherwise than the years before.
     Where the names do not, or tell of other regions, it is what those of the run mean.
@@ -111,10 +113,12 @@ def _find(config: TrainBrats, data: Path) -> list[Case]:
     # the folds of a cross-validation test cases of all folders
     root = data / "test" if config.folds is None and (data / "test").is_dir() else data
     ours = config.label_scheme()
-    return [
-        case if case.scheme and case.scheme.regions.keys() == ours.regions.keys() else replace(case, scheme=ours)
-        for case in replace(config.data_sets()[0], root=root, scheme=None).cases()
-    ]
+    cases = replace(config.data_sets()[0], root=root, scheme=None).cases(otherwise=ours)
+    theirs = cases[0].scheme or ours
+    if theirs.regions.keys() == ours.regions.keys():
+        return [replace(case, scheme=theirs) for case in cases], []
+    notes = [f"labels of {data} read as the run's ({ours.described()}), though the names tell {theirs.described()}"]
+    return [replace(case, scheme=ours) for case in cases], [] if ours.includes(theirs) else notes
 
 
 def _own_of(found: FoundData, data: Path) -> HeldOut:

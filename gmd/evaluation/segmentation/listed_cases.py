@@ -7,7 +7,8 @@ from typing import NamedTuple
 from gmd.config import TrainBrats
 from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.checked_files import Checksums
-from gmd.data.segmentation.labels import SCHEMES, LabelScheme
+from gmd.data.segmentation.label_scheme import LabelScheme
+from gmd.data.segmentation.own_labels import read_scheme
 from gmd.errors import UserError
 from gmd.training.saved_run import read_splits
 
@@ -21,8 +22,10 @@ class ListedCase(NamedTuple):
         name: no other case of the run is called so.
         folder: the folder of its files when the run began, resolved.
         patient: whose examination it is.
-        labels: what its label values mean; None in runs of earlier versions, where all cases have those of the run.
+        labels: what its label values mean, as --labels has it; None in runs of earlier versions, where all cases have
+            those of the run.
         files: modality, "seg" or "mask" -> its file when the run began; empty in runs of earlier versions.
+        channels: modality -> its place on the fourth axis of the file; empty if each file holds one modality.
         checksums: those of the voxels in these files; empty in runs of earlier versions, and after --no-check.
     """
 
@@ -31,6 +34,7 @@ class ListedCase(NamedTuple):
     patient: str
     labels: str | None
     files: dict[str, Path]
+    channels: dict[str, int]
     checksums: Checksums
 
     def images(self) -> set[str]:
@@ -39,8 +43,7 @@ class ListedCase(NamedTuple):
 
     def scheme(self, config: TrainBrats) -> LabelScheme:
         """Returns what the label values mean. config: of the run"""
-        named = SCHEMES | {each.scheme.name: each.scheme for each in config.data_sets() if each.scheme}
-        return named[self.labels] if self.labels else config.label_scheme()
+        return read_scheme(self.labels) if self.labels else config.label_scheme()
 
 
 def images_of(checksums: Checksums) -> set[str]:
@@ -67,8 +70,9 @@ def _listed(case: dict) -> ListedCase:
     """Returns a case of splits.json. Raises KeyError, TypeError or AttributeError if it does not say what it should."""
     root = Path(case.get("root", ""))
     files = {key: root / path for key, path in case.get("files", {}).items()}
-    checksums = dict(case.get("checksums", {}))
-    return ListedCase(case["name"], Path(case["folder"]), case["patient"], case.get("labels"), files, checksums)
+    channels, checksums = (dict(case.get(key, {})) for key in ("channels", "checksums"))
+    labels = case.get("labels")
+    return ListedCase(case["name"], Path(case["folder"]), case["patient"], labels, files, channels, checksums)
 
 
 def case_as_listed(listed: ListedCase, config: TrainBrats) -> Case:
@@ -81,7 +85,16 @@ def case_as_listed(listed: ListedCase, config: TrainBrats) -> Case:
     if gone := [path for path in listed.files.values() if not path.is_file()]:
         raise UserError(f"{gone[0]} is not there any more")
     images = {modality: listed.files[modality] for modality in config.modalities if modality in listed.files}
-    return Case(listed.name, images, listed.files.get("seg"), listed.files.get("mask"), listed.scheme(config))
+    return Case(
+        listed.name,
+        images,
+        listed.files.get("seg"),
+        listed.files.get("mask"),
+        listed.scheme(config),
+        listed.channels,
+        listed.folder,
+        config.affine_tolerance,
+    )
 
 
 def _case_in_folder(listed: ListedCase, config: TrainBrats) -> Case:

@@ -1,6 +1,7 @@
 """The task of segmenting brain tumours (regions WT, TC, ET) in data that are laid out as in BraTS."""
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,8 @@ from gmd.data.segmentation.check import check_cases
 from gmd.data.segmentation.checked_files import Checksums, files_of
 from gmd.data.segmentation.cross_validation import fold_cases
 from gmd.data.segmentation.data_sets import split_folders
+from gmd.data.segmentation.grid_notes import affines_of, grid_notes
+from gmd.data.segmentation.own_labels import option_of
 from gmd.data.segmentation.patches import RandomPatches
 from gmd.data.segmentation.patients import patient_of
 from gmd.data.segmentation.splits import Splits, split_cases
@@ -81,7 +84,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         for root in config.data if config.folds else ():
             if folders := ", ".join(split_folders(root)):
                 notes.append(f"the cases in {folders} of {root} are pooled: --folds split them by patient")
-        return notes
+        return notes + grid_notes(affines_of([*self.splits.train, *self.splits.validation, *self.splits.test]))
 
     def _case_dict(self, case: Case) -> dict:
         """Returns what `splits.json` says of a case: what it is known by, and where it was when the run began."""
@@ -92,9 +95,10 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
             "name": case.name,
             "folder": str(case.folder.resolve()),
             "patient": patient_of(case),
-            "labels": case.scheme.name,
+            "labels": option_of(case.scheme),
             "root": str(root.resolve()),
-            "files": {key: path.relative_to(root).as_posix() for key, path in files_of(case).items()},
+            "files": {key: os.path.relpath(path, root) for key, path in files_of(case).items()},
+            "channels": case.channels,
         } | ({"checksums": checksums} if checksums else {})
 
     def build_network(self) -> SegmentationNetwork:
@@ -174,6 +178,6 @@ def _split(config: TrainBrats) -> Splits:
 
 
 def _labels(splits: Splits) -> tuple[str, ...]:
-    """Returns the names of the label schemes, one for each data set, or a single one that all have."""
-    names = tuple(scheme.name for scheme in splits.schemes)
+    """Returns the label schemes as options, one for each data set, or a single one that all have."""
+    names = tuple(option_of(scheme) for scheme in splits.schemes)
     return names if len(set(names)) > 1 else names[:1]

@@ -12,7 +12,8 @@ from scipy.stats import mannwhitneyu
 
 from gmd.cli import main
 from gmd.data.segmentation import phantom
-from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
+from gmd.data.segmentation.cases import find_cases
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.phantom import make_phantom, write_phantoms
 from gmd.data.segmentation.phantom_scan import LOOKS
 from gmd.data.segmentation.volumes import load_case

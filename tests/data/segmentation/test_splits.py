@@ -143,7 +143,8 @@ def test_trap_no_case_is_both_chosen_by_and_reported_on(tmp_path):
 def test_split_folders_with_different_namings(tmp_path):
     for name in ("train/a", "train/b", "validation/c"):
         empty_case(tmp_path / name)
-    empty_case(tmp_path / "test" / "d", "d-t2f.nii.gz", "d-seg.nii.gz")
+    name = "BraTS-GLI-00001-000"
+    empty_case(tmp_path / "test" / name, f"{name}-t2f.nii.gz", f"{name}-seg.nii.gz")
     assert "two namings are mixed in train, validation, test" in error_of(split_cases, [DataSet(tmp_path)])
 
 
@@ -211,7 +212,7 @@ def test_folds_follow_the_seed_and_hold_out_what_is_asked(tmp_path):
 
 def test_folds_of_real_cases():
     folder = real_data("brats15_two_modalities")
-    data = DataSet(folder, ("flair", "t1ce"), BRATS15, SCHEMES["brats2015"])
+    data = DataSet(folder, ("flair", "t1ce"), BRATS15, scheme=SCHEMES["brats2015"])
     drawn = [fold_cases([data], folds=3, fold=fold) for fold in range(3)]
     assert [[len(part) for part in parts_of(splits).values()] for splits in drawn] == [[3, 1, 2]] * 3
     tested = [patient_of(case) for splits in drawn for case in splits.test]
@@ -271,14 +272,15 @@ def test_data_sets_are_pooled_each_by_its_folders_or_at_random(tmp_path):
         empty_case(tmp_path / name)
     for name in ("g", "h", "i"):
         empty_case(tmp_path / "three" / name, f"{name}-t2f.nii.gz", f"{name}-seg.nii.gz")
-    splits = split_cases([DataSet(tmp_path / name) for name in ("one", "two", "three")])
+    later = DataSet(tmp_path / "three", scheme=SCHEMES["brats2023"])
+    splits = split_cases([DataSet(tmp_path / "one"), DataSet(tmp_path / "two"), later])
     assert [len(part) for part in parts_of(splits).values()] == [5, 2, 2]
     assert set.union(*parts_of(splits).values()) == set("abcdefghi")
     assert "f" in parts_of(splits)["test"]
     assert [scheme.name for scheme in splits.schemes] == ["brats2018", "brats2018", "brats2023"]
     meaning = {case.name: case.scheme.name for case in (*splits.train, *splits.validation, *splits.test)}
     assert meaning == dict.fromkeys("abcdef", "brats2018") | dict.fromkeys("ghi", "brats2023")
-    folds = [fold_cases([DataSet(tmp_path / "one"), DataSet(tmp_path / "three")], folds=3, fold=n) for n in range(3)]
+    folds = [fold_cases([DataSet(tmp_path / "one"), later], folds=3, fold=n) for n in range(3)]
     assert sorted(chain(*(names(fold.test) for fold in folds))) == list("abcghi")
 
 
@@ -289,10 +291,12 @@ def test_cases_of_two_data_sets_that_share_a_name_are_two(tmp_path):
     assert names(all_cases(found)) == ["b", "c", "x__data__a", "y__data__a"]
     assert {patient_of(case) for case in all_cases(found)} == set(names(all_cases(found)))
     # BraTS gives its numbers once: there it is one patient, who must not be trained and tested on
-    for name in ("x/data/BraTS-GLI-00001-000", "y/data/BraTS-GLI-00001-001"):
-        empty_case(tmp_path / name)
-    splits = split_cases([DataSet(tmp_path / "x/data"), DataSet(tmp_path / "y/data")])
-    assert sum("BraTS-GLI-00001-000" in part for part in parts_of(splits).values()) == 1
+    for number in range(4):
+        for name in (f"z/1/BraTS-GLI-{number:05d}-000", f"z/2/BraTS-GLI-{number:05d}-001"):
+            empty_case(tmp_path / name)
+    splits = split_cases([DataSet(tmp_path / "z/1"), DataSet(tmp_path / "z/2")])
+    for part in parts_of(splits).values():
+        assert {f"{name[:-1]}{1 - int(name[-1])}" for name in part} == part
 
 
 def test_data_sets_that_cannot_be_learnt_from_together(tmp_path):
@@ -304,4 +308,4 @@ def test_data_sets_that_cannot_be_learnt_from_together(tmp_path):
     message = error_of(find_all, [one, two])
     assert f"{tmp_path / 'one'} WT, TC, ET (brats2018); {tmp_path / 'two'} lesion (binary)" in message
     message = error_of(find_all, [DataSet(tmp_path / "one", patterns={"flair": "*_flair*", "seg": "*_seg*"})])
-    assert f"{tmp_path / 'one'}: nothing says what its label values mean; add --labels" in message
+    assert f"{tmp_path / 'one'}: its names do not say what its label values mean" in message

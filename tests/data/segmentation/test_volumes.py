@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmd.data.segmentation.cases import BRATS_MODALITIES, Case, find_cases
+from gmd.data.segmentation.cases import Case, find_cases
 from gmd.data.segmentation.data_sets import DataSet
 from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.splits import split_cases
 from gmd.data.segmentation.volumes import load_case, normalise
 from helpers.nifti_cases import (

@@ -1,0 +1,108 @@
+"""A label scheme as the option --labels has it: the name of a known one, a YAML file, or the text of such a file."""
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+
+import yaml
+
+from gmd.data.segmentation.label_scheme import LabelScheme
+from gmd.data.segmentation.labels import SCHEMES
+from gmd.errors import UserError
+
+MOST_REGIONS = 6  # pictures have colours for so many
+_KEYS = ("name", "values", "regions")
+
+
+def read_scheme(option: str) -> LabelScheme:
+    """Returns the label scheme that an option stands for.
+
+    option: the name of a known scheme; the path of a YAML file (.yaml, .yml); or the text of one, in braces, as
+        `option_of` returns it. The file says `values`, number -> meaning, and `regions`, name -> numbers, outer regions
+        before those that lie in them; `name` is that of the file if it does not say.
+    Raises UserError, which names the key, for anything else.
+    """
+    if option in SCHEMES:
+        return SCHEMES[option]
+    path = Path(option)
+    if option.startswith("{"):
+        return _scheme_of(option, "--labels", "own")
+    if path.suffix.lower() in (".yaml", ".yml"):
+        try:
+            return _scheme_of(path.read_text(encoding="utf-8"), option, path.stem)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--labels: {option} cannot be read ({error}); give a YAML file of label values") from error
+    raise UserError(f"--labels: got {option}, expected one of {', '.join(SCHEMES)}, or a YAML file of your own")
+
+
+def option_of(scheme: LabelScheme) -> str:
+    """Returns the option that stands for a scheme: its name if it is a known one, else the whole of it in one line."""
+    if SCHEMES.get(scheme.name) == scheme:
+        return scheme.name
+    content = {
+        "name": scheme.name,
+        "values": scheme.meanings,
+        "regions": {region: list(values) for region, values in scheme.regions.items()},
+    }
+    return yaml.safe_dump(
+        content, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf")
+    ).strip()
+
+
+def _scheme_of(text: str, where: str, name: str) -> LabelScheme:
+    """Reads the text of a file. where: for messages; name: of the scheme, if the text does not say"""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not YAML ({' '.join(str(error).split())}); mend it") from error
+    _expect(isinstance(content, dict), where, "content", content, "the keys values and regions")
+    if unknown := [key for key in content if key not in _KEYS]:
+        raise UserError(f"{where}: key {unknown[0]!r} is not known; the keys are {', '.join(_KEYS)}")
+    name = content.get("name", name)
+    _expect(isinstance(name, str) and name not in SCHEMES, where, "name", name, "a name that no known scheme has")
+    meanings = {0: "background"} | _values(content.get("values"), where)
+    return LabelScheme(name, meanings, _regions(content.get("regions"), meanings, where))
+
+
+def _values(values: object, where: str) -> dict[int, str]:
+    """Checks the values: numbers that a label map can hold, each with its meaning."""
+    good = isinstance(values, dict) and len(values) > 0
+    _expect(good, where, "values", values, "lines of the form `1: oedema`, one for each label value")
+    assert isinstance(values, dict)
+    for value, meaning in values.items():
+        number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
+        _expect(number, where, "values", value, "whole numbers from 0 to 255")
+        _expect(isinstance(meaning, str) and bool(meaning), where, f"values: {value}", meaning, "what the value means")
+    return values
+
+
+def _regions(regions: object, meanings: Mapping[int, str], where: str) -> dict[str, tuple[int, ...]]:
+    """Checks the regions: of known values without 0, each pair in each other, the outer one first, or apart."""
+    good = isinstance(regions, dict) and 0 < len(regions) <= MOST_REGIONS
+    _expect(good, where, "regions", regions, f"1 to {MOST_REGIONS} lines of the form `WT: [1, 2, 4]`")
+    assert isinstance(regions, dict)
+    for region, values in regions.items():
+        key = f"regions: {region}"
+        _expect(
+            isinstance(region, str) and region.isidentifier(), where, "regions", region, "names of letters and digits"
+        )
+        listed = isinstance(values, list) and len(values) > 0 and len(set(map(str, values))) == len(values)
+        _expect(listed, where, key, values, "a list of label values, none of them twice")
+        for value in values:
+            expected = f"one of the values {', '.join(str(known) for known in meanings if known)}"
+            _expect(type(value) is int and value in meanings and value != 0, where, key, value, expected)
+    for (outer, ours), (inner, theirs) in combinations(regions.items(), 2):
+        if set(ours) < set(theirs):
+            raise UserError(f"{where}: regions: {outer} lies in {inner}; list the outer one first, as {inner}, {outer}")
+        if set(ours) & set(theirs) and not set(theirs) <= set(ours):
+            raise UserError(
+                f"{where}: regions: {outer} and {inner} overlap in part; a label map can hold regions that lie in each "
+                "other or apart: leave one out"
+            )
+    return {region: tuple(values) for region, values in regions.items()}
+
+
+def _expect(good: bool, where: str, key: str, got: object, expected: str) -> None:
+    """Raises UserError, which names the key, if its value is not good."""
+    if not good:
+        raise UserError(f"{where}: {key}: got {got!r}, expected {expected}")
