@@ -80,19 +80,23 @@ def _check_same_run(config: TrainConfig, saved: TrainConfig) -> None:
         )
 
 
-def _check_same_voxels(saved: SavedSplits, named: dict, split: str) -> None:
-    """Raises UserError if files hold other voxels than when the run began, of cases that both have checksums of."""
-    before = {case["name"]: case.get("checksums") for case in saved.cases(split)}
-    changed = [
-        case["name"]
-        for case in named[split]
-        if before[case["name"]] and case.get("checksums", before[case["name"]]) != before[case["name"]]
-    ]
+def _check_same_files(saved: SavedSplits, named: dict, split: str) -> None:
+    """Raises UserError if cases have gained or lost files since the run began, or hold other voxels now."""
+    before = {case["name"]: case for case in saved.cases(split)}
+    changed = [case["name"] for case in named[split] if _other_files(before[case["name"]], case)]
     if changed:
+        count = f"{len(changed)} {split} case{'s' * (len(changed) > 1)}"
         raise UserError(
-            f"{named['data']}: the files of {len(changed)} {split} cases hold other voxels than when the run began "
+            f"{named['data']}: the files of {count} are not those that the run began with, or hold other voxels "
             f"({', '.join(changed[:5])}); restore them as they were, or start anew in another --out"
         )
+
+
+def _other_files(before: dict, now: dict) -> bool:
+    """Says whether two lines of `splits.json` on a case name other files, or other checksums, where both have them."""
+    both = before.keys() & now.keys()
+    other_keys = "files" in both and before["files"].keys() != now["files"].keys()
+    return other_keys or ("checksums" in both and before["checksums"] != now["checksums"])
 
 
 def _with_checksums(described: dict, saved: SavedSplits) -> dict:
@@ -116,7 +120,7 @@ def _check_same_cases(saved: SavedSplits, named: dict) -> None:
                 f"{named['data']}: the {split} cases are not those that the run began with "
                 f"({', '.join(changed[:5])}); restore the data as it was, or start anew in another --out"
             )
-        _check_same_voxels(saved, named, split)
+        _check_same_files(saved, named, split)
     if named.get("about") != saved.get("about"):
         raise UserError(
             f"{named['data']}: under the same names these are other data than the run began with "

@@ -100,6 +100,17 @@ def test_other_data_are_scored_past_a_bad_case(run: Path, tmp_path: Path):
     assert f"mean over 1 of 2 cases of {tmp_path / 'clinic'}" in (run / "evaluation/clinic/table.md").read_text("utf-8")
 
 
+def test_moved_data_may_lack_a_test_case(run: Path, tmp_path: Path):
+    lost = min(names(run, "test"))
+    (tmp_path / "data").rename(tmp_path / "there")
+    shutil.rmtree(tmp_path / "there/test" / lost)
+    for split in ("train", "validation"):  # else these would be cases of their own, of which nobody says whose
+        for case in (tmp_path / "there" / split).iterdir():
+            case.rename(tmp_path / "there/test" / case.name)
+    assert score_run(run, tmp_path / "there").failed == {lost: f"is not in {tmp_path / 'there'}"}
+    assert scored(run / "evaluation") == names(run, "test") - {lost}
+
+
 def test_if_nothing_can_be_scored_earlier_results_stay(run: Path):
     evaluate_run(run)
     before = {path: path.read_bytes() for path in (run / "evaluation").iterdir()}

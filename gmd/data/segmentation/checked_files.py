@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from gmd.data.segmentation.case import Case
@@ -26,11 +27,13 @@ def files_of(case: Case) -> dict[str, Path]:
 
 
 def state_of(case: Case) -> str | None:
-    """Returns a checksum of what is known of a case without reading it: all of `case`, and each file's size and times.
+    """Returns a checksum of what is known of a case without reading it: how it is to be read, and each file's state.
 
-    A file that is written anew has another time, even if a copy has kept that of its content. None if a file is gone.
+    That is where the file lies, its size and its times: one that is written anew has another time, even if a copy has
+    kept that of its content. None if a file is gone.
     """
-    digest = hashlib.blake2b(f"{VERSION} {case}".encode(), digest_size=16)
+    how = replace(case, name="", images={}, label=None, mask=None, home=None)
+    digest = hashlib.blake2b(f"{VERSION} {how}".encode(), digest_size=16)
     try:
         for key, path in files_of(case).items():
             stat = path.stat()

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 from gmd.data.segmentation.case import Case
@@ -88,17 +87,22 @@ class FoundData:
 def _names_of_seen(cases: list[Case], seen: list[ListedCase]) -> list[str]:
     """Returns the names of the cases that are among `seen`: by their patient, or any of their images.
 
-    A link to a file gives it another name and another folder, and leaves it the image that it was. Runs of earlier
-    versions say the folder of a case only, of which all files are its then; now several cases may lie in one folder.
+    A link to a file gives it another name and another folder, and leaves it the image that it was.
     """
-    folders = {listed.folder for listed in seen if not listed.files}
     patients = {listed.patient for listed in seen}
-    files = {path.resolve() for folder in folders if folder.is_dir() for path in folder.iterdir()}
-    files.update(chain.from_iterable(map(Path.resolve, listed.files.values()) for listed in seen))
+    files = {path.resolve() for listed in seen for path in _files(listed)}
     return [
         case.name
         for case in cases
-        if case.folder.resolve() in folders
-        or patient_of(case) in patients
-        or any(path.resolve() in files for path in case.images.values())
+        if patient_of(case) in patients or any(path.resolve() in files for path in case.images.values())
     ]
+
+
+def _files(listed: ListedCase) -> list[Path]:
+    """Returns the files of a case.
+
+    Runs of earlier versions say its folder only, of which all files are its then; now several cases may lie in one.
+    """
+    if listed.files:
+        return list(listed.files.values())
+    return list(listed.folder.iterdir()) if listed.folder.is_dir() else []
