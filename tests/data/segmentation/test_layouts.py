@@ -272,3 +272,9 @@ def test_cases_of_one_modality_each_may_be_parts_of_one(tmp_path):
         assert len(found(tmp_path)) == 2
     touch(tmp_path, "P2/P2_flair.nii.gz", "P2/P2_t1.nii.gz")
     assert len(found(tmp_path)) == 3
+
+
+def test_a_folder_in_which_no_pattern_finds_anything_is_named(tmp_path):
+    touch(tmp_path, "p1/FLAIR_x.nii.gz", "p1/other.nii.gz", "p2/T2-FLAIR.nii.gz")
+    with pytest.warns(UserWarning, match=f"part of no case, and not used: {tmp_path / 'p2/T2-FLAIR.nii.gz'}"):
+        assert found(tmp_path, patterns={"flair": "FLAIR_*"}).keys() == {"p1"}
