@@ -114,6 +114,21 @@ def test_runs_of_earlier_versions_have_no_such_option(config: TrainBrats):
     assert config_from_dict(values, "config.yaml") == config
 
 
+def test_copies_among_the_splits_are_told(config: TrainBrats, capsys: pytest.CaptureFixture):
+    """A case of the training tests, too, under another name; links have always been refused."""
+    case = max((config.data[0] / "train").iterdir())
+    copy = config.data[0] / "test/innocent"
+    shutil.copytree(case, copy)
+    for path in copy.iterdir():
+        path.rename(path.with_name(path.name.replace(case.name, "innocent")))
+    run = train(replace(config, epochs=1))
+    told = f"1 test case with images of cases that train or validate, as innocent those of {case.name}: "
+    assert told in capsys.readouterr().out
+    evaluate_run(run)
+    note = "Note: 1 case (innocent) with images that have trained or selected this model.\n"
+    assert note in (run / "evaluation/table.md").read_text(encoding="utf-8")
+
+
 # What goes wrong later
 
 
