@@ -88,7 +88,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         return notes + grid_notes(affines_of([*self.splits.train, *self.splits.validation, *self.splits.test]))
 
     def _notes_on_copies(self) -> list[str]:
-        """Returns a sentence for each split with copies of cases in the splits before it, which are not new to a run."""
+        """Returns a sentence for each split that has copies of cases in the splits before it."""
         known = self._checksums_of(self.splits.train)
         notes = []
         for split in ("validation", "test"):
