@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from gmd.config.train_config import TrainConfig, check_option, option_text
-from gmd.data.segmentation.cases import SAME_PLACE
+from gmd.data.segmentation.case import SAME_PLACE
 from gmd.data.segmentation.data_sets import DataSet
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES, listed

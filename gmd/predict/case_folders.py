@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case, Scan, doubts, scan_cases
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.names import parse_patterns
+from gmd.data.segmentation.scan import Scan, doubts, scan_cases
 from gmd.errors import UserError
 
 
@@ -37,17 +38,25 @@ def search_cases(config: TrainBrats, source: Path, out: Path) -> FoundCases:
         scan = _scan(config, source, out if inside else None)
     except UserError as error:
         raise UserError(f"{error}. {_one_by_one(config)}") from error
-    cases, wrong, unused = scan
-    if not cases:
-        raise UserError(f"{wrong.get(source, next(iter(wrong.values())))}. {_one_by_one(config)}")
-    with_cases = {path.parent for case in cases for path in case.images.values()} | {case.folder for case in cases}
-    for path in unused:
-        if path.parent not in with_cases and path.parent not in wrong:
-            wrong[path.parent] = f"{path.parent}: no case found; {path.name} has no name that tells its modality"
-    beside = scan._replace(unused=[path for path in unused if path.parent in with_cases])
-    named = {folder: str(folder.relative_to(source)) if folder != source else source.name for folder in wrong}
-    tolerant = [replace(case, affine_tolerance=config.affine_tolerance) for case in cases]
-    return FoundCases(tolerant, {named[folder]: reason for folder, reason in wrong.items()}, doubts(beside))
+    if not scan.cases:
+        raise UserError(f"{scan.wrong.get(source, next(iter(scan.wrong.values())))}. {_one_by_one(config)}")
+    scan = _without_strange_folders(scan)
+    wrong = {
+        str(folder.relative_to(source)) if folder != source else source.name: reason
+        for folder, reason in scan.wrong.items()
+    }
+    cases = [replace(case, affine_tolerance=config.affine_tolerance) for case in scan.cases]
+    return FoundCases(cases, wrong, doubts(scan))
+
+
+def _without_strange_folders(scan: Scan) -> Scan:
+    """Returns the scan, where a folder whose images are part of no case, none of them, is wrong by itself."""
+    with_cases = {path.parent for case in scan.cases for path in (case.folder / "x", *case.images.values())}
+    wrong = dict(scan.wrong)
+    for path in scan.unused:
+        if path.parent not in with_cases:
+            wrong.setdefault(path.parent, f"{path.parent}: no case found; nothing tells the modality of {path.name}")
+    return Scan(scan.cases, wrong, [path for path in scan.unused if path.parent in with_cases])
 
 
 def check_apart(config: TrainBrats, source: Path, out: Path, outputs: Sequence[Path]) -> None:

@@ -56,20 +56,22 @@ def predict(
         case, a disk that cannot be written to.
     """
     run, out = Path(run), Path(out)
-    config = _read_config(run)
-    tolerance = config.affine_tolerance if affine_tolerance is None else affine_tolerance
-    asked = replace(config, channels=channels or config.channels, affine_tolerance=tolerance)
-    request = make_request(asked, source, images, out, probabilities)
+    request = make_request(_read_config(run, channels, affine_tolerance), source, images, out, probabilities)
     config, network = load_segmentation(run, which, precision, device)
     check_writable(out if request.directory else out.parent)
     return _run_request(Predictor(run, config, network, zero_is_missing, show_scores=which == "best"), request)
 
 
-def _read_config(run: Path) -> TrainBrats:
-    """Returns the run's configuration. Raises UserError for a cross-validation (many networks) or another task."""
+def _read_config(run: Path, channels: tuple[str, ...], affine_tolerance: float | None) -> TrainBrats:
+    """Returns the run's configuration, with what is asked for otherwise.
+
+    Raises UserError for a cross-validation (many networks) or another task.
+    """
     if folds := fold_folders(run):
         raise UserError(f"{run}: holds {len(folds)} folds, each with a network of its own; give one, e.g. {folds[0]}")
-    return check_segments(run, read_config(run))
+    config = check_segments(run, read_config(run))
+    tolerance = config.affine_tolerance if affine_tolerance is None else affine_tolerance
+    return replace(config, channels=channels or config.channels, affine_tolerance=tolerance)
 
 
 def _run_request(predictor: Predictor, request: Request) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.image_files import is_image, stem
 from gmd.data.segmentation.names import parse_patterns
 from gmd.errors import UserError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES, region_targets
 from gmd.data.segmentation.nifti import from_ras, to_ras

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.checked_files import Checksums, recall, remember, state_of
 from gmd.data.segmentation.nifti import voxel_checksum
 from gmd.data.segmentation.volumes import prepare_case, read_files
@@ -37,7 +37,10 @@ def check_cases(cases: Sequence[Case]) -> dict[str, Checksums]:
     """
     checked = read_cases(cases)
     if bad := checked.bad:
-        reasons = [f"  {name}: {reason}" for name, reason in list(bad.items())[:SHOWN]]
+        shown = {name: reason.partition("\n") for name, reason in list(bad.items())[:SHOWN]}
+        reasons = [f"  {name}: {first}" for name, (first, _, _) in shown.items()]
+        # what explains the first line may be long, and the same for all
+        reasons += dict.fromkeys(rest for _, _, rest in shown.values() if rest)
         more = [f"  and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
         raise UserError(
             "\n".join(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.files import replacing
 
 VERSION = 1  # of what is checked and summed: another one makes the results from before void

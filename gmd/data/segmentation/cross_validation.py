@@ -5,7 +5,7 @@ from itertools import chain
 
 import numpy as np
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.data_sets import DataSet, Found, find_all
 from gmd.data.segmentation.patients import check_disjoint, hold_out, patient_of, shuffled
 from gmd.data.segmentation.splits import Splits

@@ -1,12 +1,15 @@
 """Data sets to learn from: where each lies, what its files are called, what its labels mean; several as one."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from gmd.data.segmentation.cases import SAME_PLACE, Case, find_cases
+from gmd.data.segmentation.case import SAME_PLACE, Case
+from gmd.data.segmentation.cases import find_cases
+from gmd.data.segmentation.label_names import denied_by_names
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES, listed
 from gmd.data.segmentation.names import BRATS_MODALITIES
@@ -77,22 +80,32 @@ def find_all(data_sets: Sequence[DataSet]) -> list[Found]:
 
 def _cases_by_split(data_set: DataSet) -> Found:
     """Finds the cases of one data set. Raises UserError for mixed namings, and if nothing says what the labels mean."""
-    folders = split_folders(data_set.root)
-    found = {name: data_set.cases(name) for name in folders or [WHOLE]}
-    told = {name: cases[0].scheme for name, cases in found.items()}
+    found = {name: data_set.cases(name) for name in split_folders(data_set.root) or [WHOLE]}
+    labels = [case.label for case in chain(*found.values()) if case.label]
+    if (
+        data_set.scheme
+        and not data_set.patterns
+        and (denied := denied_by_names(data_set.root, labels, data_set.scheme))
+    ):
+        warnings.warn(denied, stacklevel=2)
+    scheme = _widest(data_set.root, {name: cases[0].scheme for name, cases in found.items()})
+    return Found({name: [replace(case, scheme=scheme) for case in cases] for name, cases in found.items()}, scheme)
+
+
+def _widest(root: Path, told: Mapping[str, LabelScheme | None]) -> LabelScheme:
+    """Returns the scheme, of those of a data set's folders, that includes the others. Raises UserError without one."""
     schemes = [scheme for scheme in told.values() if scheme]
     if not schemes:
         raise UserError(
-            f"{data_set.root}: its names do not say what its label values mean. The documentation of the data set "
+            f"{root}: its names do not say what its label values mean. The documentation of the data set "
             f"does: give --labels with one of these names, or with a YAML file of your own:{listed(SCHEMES.values())}"
         )
     widest = next((scheme for scheme in schemes if all(scheme.includes(other) for other in schemes)), None)
     if widest is None or len(schemes) < len(told):
         raise UserError(
-            f"{data_set.root}: two namings are mixed in {', '.join(folders)}; name all files in one way, or give "
-            "--labels"
+            f"{root}: two namings are mixed in {', '.join(told)}; name all files in one way, or give --labels"
         )
-    return Found({name: [replace(case, scheme=widest) for case in cases] for name, cases in found.items()}, widest)
+    return widest
 
 
 def _check_apart(data_sets: Sequence[DataSet]) -> None:

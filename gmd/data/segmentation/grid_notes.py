@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.nifti import read_affine
 
 USUAL_SPACING = (2 / 3, 3 / 2)  # mm; BraTS's volumes have 1 mm along each axis

@@ -4,7 +4,7 @@ The challenges of BraTS give their cases names, and number their labels each in 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gmd.data.segmentation.label_scheme import LabelScheme
@@ -26,7 +26,9 @@ _TOLD: dict[str, tuple[str, ...]] = {
     r"VSD\.Brain|brats_(2013|tcia)_pat\d+": ("brats2015",),
     r"Task01_BrainTumour|labelsTr/BRATS_\d{3}(?!\d)": ("msd",),
     r"\bBRATS_\d{3}(?!\d)": ("msd", "brats2018"),  # the decathlon's cases, perhaps with labels of their source
-    # no name of a data set: only the way in which BraTS calls its files, which changed in 2023
+}
+# no name of a data set: only the way in which BraTS calls its files, which changed in 2023
+_STYLES: dict[str, tuple[str, ...]] = {
     r"_seg\.nii(\.gz)?$": ("brats2018",),
     r"-seg\.nii(\.gz)?$": (
         *("brats2023", "brats2024-gli", "brats2023-met", "brats2025-met"),
@@ -47,7 +49,7 @@ def told_scheme(root: Path, labels: Sequence[Path], otherwise: LabelScheme | Non
     """
     left: dict[tuple[str, ...], Path] = {}
     for path in labels:
-        left.setdefault(_left_by(path), path)
+        left.setdefault(_left_by(path, _TOLD | _STYLES), path)
     if len(left) <= 1:
         return _only(root, next(iter(left), ()), otherwise)
     alone = [SCHEMES[names[0]] for names in left if len(names) == 1]
@@ -61,10 +63,25 @@ def told_scheme(root: Path, labels: Sequence[Path], otherwise: LabelScheme | Non
     )
 
 
-def _left_by(label: Path) -> tuple[str, ...]:
+def denied_by_names(root: Path, labels: Sequence[Path], scheme: LabelScheme) -> str:
+    """Returns a sentence if label maps have the names of a data set with other label values than those of `scheme`.
+
+    A scheme of a user's own is not doubted. root: of the data set; returns "" if there is nothing to say
+    """
+    for path in labels if SCHEMES.get(scheme.name) == scheme else ():
+        told = [SCHEMES[name] for name in _left_by(path, _TOLD)]
+        if told and not any(scheme.includes(other) for other in told):
+            return (
+                f"the labels of {root} are read as {scheme.name} ({scheme.described()}), as --labels says, but the "
+                f"name of {path.name} tells {' or '.join(other.name for other in told)} ({told[0].described()})"
+            )
+    return ""
+
+
+def _left_by(label: Path, patterns: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Returns the names of the schemes that the path of a label map leaves."""
-    found = (names for pattern, names in _TOLD.items() if re.search(pattern, label.as_posix(), re.IGNORECASE))
-    return next(found, ())
+    path = label.as_posix()
+    return next((names for pattern, names in patterns.items() if re.search(pattern, path, re.IGNORECASE)), ())
 
 
 def _only(root: Path, names: tuple[str, ...], otherwise: LabelScheme | None) -> LabelScheme | None:

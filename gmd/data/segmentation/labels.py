@@ -93,12 +93,12 @@ def _unknown_labels(found: np.ndarray, unknown: np.ndarray, scheme: LabelScheme,
         return bool(np.isclose(found[:, None], other.values, rtol=0, atol=_TOLERANCE).any(axis=1).all())
 
     others = [other for other in SCHEMES.values() if has_all(other)]
-    also = f" These schemes have all values of the file, with these meanings:{listed(others)}\n" if others else " "
+    also = f". These have all values of the file, with these meanings:{listed(others)}" if others else ""
     return (
         f"{where}: label values {_numbers(found)} found, but scheme {scheme.name!r} has no {_numbers(unknown)}; it "
         f"says {scheme.described()}. Is this file a label map? Then look up in the documentation of the data set what "
-        f"{_numbers(unknown)} means: that a scheme has the number does not make it right.{also}"
-        "Give the scheme that is meant by --labels, or one of your own, a YAML file, if none is"
+        f"{_numbers(unknown)} means, as that a scheme has the number does not make it right, and give by --labels the "
+        f"scheme that is meant, or a YAML file of your own{also}"
     )
 
 

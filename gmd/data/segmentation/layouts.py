@@ -78,28 +78,43 @@ def by_names(files: Iterable[ImageFile], root: str) -> Sorted:
 
     root: the name of the folder that the files are below
     """
-    result, named = Sorted(), []
+    result = Sorted()
+    named: list[_Named] = []
     images = [file for file in files if is_image(file.name)]
     roles = _modality_folders(images)
     for image in images:
-        parts = [(image.folders[: depth + 1], part) for depth, part in enumerate(image.folders)]
-        inside = {above: roles[above] for above, _ in parts if above in roles}
-        own = of_file(image.name)
-        keys = {key for _, key in (*inside.values(), *([own] if own else []))}
-        if not keys:
-            result.unused.append(image)
-        elif len(keys) > 1:
-            result.wrong[_folder_of(image)] = (
-                f"{image.path}: its name and those of its folders say different modalities, "
-                f"{' and '.join(sorted(keys))}; rename one"
-            )
+        found = _named(image, roles)
+        if isinstance(found, _Named):
+            named.append(found)
+        elif found:
+            result.wrong[_folder_of(image)] = found
         else:
-            kept = tuple(inside[above][0] if above in inside else part for above, part in parts)
-            before = own[0] if own else stem(image.name)
-            named.append(_Named(image, keys.pop(), before, tuple(part for part in kept if part)))
+            result.unused.append(image)
     for folders, those in groupby(sorted(named, key=lambda each: each.folders), key=lambda each: each.folders):
         _add_cases(result, folders, list(those), folders[-1] if folders else root)
     return result
+
+
+def _named(image: ImageFile, roles: Mapping[Folders, tuple[str, str]]) -> "_Named | str":
+    """Returns which modality of which case an image is; "" if nothing tells, or a sentence if two things do.
+
+    roles: of `_modality_folders`
+    """
+    own = of_file(image.name)
+    folders: list[str] = []
+    keys: set[str] = set()
+    for depth, part in enumerate(image.folders, start=1):
+        rest, key = roles.get(image.folders[:depth], (part, None))
+        folders += [rest] if rest else []
+        keys |= {key} if key else set()
+    keys |= {own[1]} if own else set()
+    if len(keys) > 1:
+        return (
+            f"{image.path}: its name and those of its folders say different modalities, {' and '.join(sorted(keys))}; "
+            "rename one"
+        )
+    before = own[0] if own else stem(image.name)
+    return _Named(image, keys.pop(), before, tuple(folders)) if keys else ""
 
 
 def _modality_folders(images: Iterable[ImageFile]) -> dict[Folders, tuple[str, str]]:
@@ -121,39 +136,55 @@ def _add_cases(result: Sorted, folders: Folders, named: list[_Named], called: st
 
     called: the name of that folder
     """
+    by_key, by_name = _grouped(named)
+    folder = _folder_of(named[0].file)
+    twice = next((those for those in by_key.values() if len(those) > 1), None)
+    if twice is None:
+        beside = [each for each in named if each.file.folders == folders]
+        if reason := _one_or_several(beside):
+            result.wrong[folder] = f"{folder}: {reason}"
+        else:
+            result.groups.append(Group(folders, "", {each.key: each.file.path for each in named}))
+    elif called.lower() in by_name or _share_no_name(by_key, by_name):
+        result.wrong[folder] = f"{folder}: {_both_match([each.file for each in twice], twice[0].key)}"
+    else:
+        for those in by_name.values():
+            _add_case_by_name(result, folders, those)
+
+
+def _grouped(named: list[_Named]) -> tuple[dict[str, list[_Named]], dict[str, list[_Named]]]:
+    """Returns the files by their modality, and by what their names are before that."""
     by_key: dict[str, list[_Named]] = {}
     by_name: dict[str, list[_Named]] = {}
     for each in named:
         by_key.setdefault(each.key, []).append(each)
         by_name.setdefault(each.before.lower(), []).append(each)
+    return by_key, by_name
+
+
+def _share_no_name(by_key: Mapping[str, list[_Named]], by_name: Mapping[str, list[_Named]]) -> bool:
+    """Returns whether there are several modalities, but no name has more than one: then names do not tell the case."""
+    return len(by_key.keys() - {"seg"}) > 1 and all(len(those) == 1 for those in by_name.values())
+
+
+def _add_case_by_name(result: Sorted, folders: Folders, named: list[_Named]) -> None:
+    """Adds one of several cases in a folder: the files whose names are one before the modality."""
+    by_key, _ = _grouped(named)
     folder = _folder_of(named[0].file)
-    if max(map(len, by_key.values())) == 1:
-        beside = [each for each in named if each.file.folders == folders]
-        if len({each.before.lower() for each in beside}) > 1:
-            result.wrong[folder] = f"{folder}: {_one_or_several(beside)}"
-        else:
-            result.groups.append(Group(folders, "", {each.key: each.file.path for each in named}))
-        return
-    apart = len(by_key.keys() - {"seg"}) > 1 and all(len(those) == 1 for those in by_name.values())
-    if called.lower() in by_name or apart:
-        twice = next(those for those in by_key.values() if len(those) > 1)
-        result.wrong[folder] = f"{folder}: {_both_match([each.file for each in twice], twice[0].key)}"
-        return
-    for those in by_name.values():
-        keys = {key: [each.file for each in those if each.key == key] for key in by_key}
-        if reason := _not_one_each(keys, {}):
-            result.wrong[folder] = f"{folder}: {reason}"
-        else:
-            files = {each.key: each.file.path for each in those}
-            result.groups.append(Group(folders, those[0].before, files))
+    if reason := _not_one_each({key: [each.file for each in those] for key, those in by_key.items()}, {}):
+        result.wrong[folder] = f"{folder}: {reason}"
+    else:
+        result.groups.append(Group(folders, named[0].before, {each.key: each.file.path for each in named}))
 
 
 def _one_or_several(named: list[_Named]) -> str:
-    first = named[0]
-    other = next(each for each in named if each.before.lower() != first.before.lower())
+    """Returns what is wrong if files of one folder, each of another modality, have different names before that."""
+    other = next((each for each in named if each.before.lower() != named[0].before.lower()), None)
+    if other is None:
+        return ""
     return (
-        f"{first.file.name} and {other.file.name}: are these files of one case or of two? Give those of one case the "
-        "same name before the modality, a folder for each case, or patterns"
+        f"{named[0].file.name} and {other.file.name}: are these files of one case or of two? Give those of one case "
+        "the same name before the modality, a folder for each case, or patterns"
     )
 
 
@@ -181,14 +212,10 @@ def _not_one_key(found: Mapping[str, list[ImageFile]]) -> str:
     keys: dict[str, list[str]] = {}
     for key, files in found.items():
         keys.setdefault(files[0].name, []).append(key)
-    return next(
-        (
-            f"{name}: matches the patterns of {' and '.join(map(repr, those))}; make them narrower"
-            for name, those in keys.items()
-            if len(those) > 1
-        ),
-        "",
-    )
+    for name, those in keys.items():
+        if len(those) > 1:
+            return f"{name}: matches the patterns of {' and '.join(map(repr, those))}; make them narrower"
+    return ""
 
 
 def _by_folder(files: Iterable[ImageFile]) -> Iterable[tuple[Folders, list[ImageFile]]]:

@@ -73,13 +73,13 @@ def parse_patterns(items: Sequence[str]) -> dict[str, str]:
     return patterns
 
 
-def check_keys(modalities: Sequence[str], patterns: dict[str, str] | None, channels: Sequence[str]) -> None:
+def check_keys(modalities: Sequence[str], patterns: dict[str, str] | None, channels: Sequence[str] = ()) -> None:
     """Raises UserError for modalities that nothing names files of, and for patterns of something else."""
     if patterns is None:
         known = (*BRATS_MODALITIES, *channels)
         if unknown := [modality for modality in modalities if modality not in known]:
             raise UserError(
-                f"modality {unknown[0]!r}: BraTS names files for {', '.join(BRATS_MODALITIES)} only; give patterns"
+                f"modality {unknown[0]!r}: files are known by their names for {', '.join(known)} only; give patterns"
             )
         return
     allowed = (*modalities, "seg", "mask")

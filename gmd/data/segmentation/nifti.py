@@ -64,25 +64,30 @@ def read_volume(path: Path) -> Volume:
 def read_channels(path: Path, channels: Mapping[str, int], wanted: Iterable[str]) -> dict[str, Volume]:
     """Reads volumes that lie along the fourth axis of one file, as `read_volume` reads one.
 
-    channels: modality -> its place on that axis, of all volumes in the file; wanted: the modalities to return
+    channels: modality -> its place on that axis, of all volumes in the file; wanted: the modalities to return. A single
+        one needs no fourth axis.
     returns modality -> volume. Raises UserError as `read_volume`, and if the file has another number of volumes.
     """
     image = open_image(path)
-    if len(image.shape) != 4 or len(channels) != image.shape[3]:
+    if len(channels) != math.prod(image.shape[3:]):
         raise UserError(
             f"{path}: has shape {image.shape}, expected four axes with {len(channels)} volumes along the last, for "
             f"{', '.join(channels)}; say by --channels what each volume is"
         )
-    _check_header(path, image, volumes=image.shape[3])
+    _check_header(path, image, volumes=len(channels))
     with _readable(path):
         data = image.get_fdata(dtype=np.float32, caching="unchanged")
+    data = data.reshape(*data.shape[:3], len(channels))
     return {modality: _finite(path, data[..., channels[modality]], image.affine) for modality in wanted}
 
 
 def read_affine(path: Path) -> np.ndarray:
     """Reads the affine in the header of a file, [4, 4], and nothing else. Raises UserError if it cannot be read."""
     with _readable(path):
-        return nibabel.load(path).affine
+        image = nibabel.load(path)
+        if not isinstance(image, SpatialImage):
+            raise ImageFileError(f"{type(image).__name__} holds no volume")
+        return image.affine
 
 
 def _finite(path: Path, data: np.ndarray, affine: np.ndarray) -> Volume:

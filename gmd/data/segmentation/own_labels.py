@@ -82,24 +82,33 @@ def _regions(regions: object, meanings: Mapping[int, str], where: str) -> dict[s
     _expect(good, where, "regions", regions, f"1 to {MOST_REGIONS} lines of the form `WT: [1, 2, 4]`")
     assert isinstance(regions, dict)
     for region, values in regions.items():
-        key = f"regions: {region}"
-        _expect(
-            isinstance(region, str) and region.isidentifier(), where, "regions", region, "names of letters and digits"
-        )
-        listed = isinstance(values, list) and len(values) > 0 and len(set(map(str, values))) == len(values)
-        _expect(listed, where, key, values, "a list of label values, none of them twice")
-        for value in values:
-            expected = f"one of the values {', '.join(str(known) for known in meanings if known)}"
-            _expect(type(value) is int and value in meanings and value != 0, where, key, value, expected)
+        named = isinstance(region, str) and region.isidentifier()
+        _expect(named, where, "regions", region, "names of letters and digits")
+        _check_values(values, meanings, where, f"regions: {region}")
     for (outer, ours), (inner, theirs) in combinations(regions.items(), 2):
-        if set(ours) < set(theirs):
-            raise UserError(f"{where}: regions: {outer} lies in {inner}; list the outer one first, as {inner}, {outer}")
-        if set(ours) & set(theirs) and not set(theirs) <= set(ours):
-            raise UserError(
-                f"{where}: regions: {outer} and {inner} overlap in part; a label map can hold regions that lie in each "
-                "other or apart: leave one out"
-            )
+        _check_order(where, outer, set(ours), inner, set(theirs))
     return {region: tuple(values) for region, values in regions.items()}
+
+
+def _check_values(values: object, meanings: Mapping[int, str], where: str, key: str) -> None:
+    """Checks the values of a region: a list of known ones, without repetition, and without 0, the outside of all."""
+    _expect(isinstance(values, list) and len(values) > 0, where, key, values, "a list of label values")
+    assert isinstance(values, list)
+    expected = f"one of the values {', '.join(str(known) for known in meanings if known)}, none of them twice"
+    for value in values:
+        good = type(value) is int and value in meanings and value != 0 and values.count(value) == 1
+        _expect(good, where, key, value, expected)
+
+
+def _check_order(where: str, outer: str, ours: set[int], inner: str, theirs: set[int]) -> None:
+    """Raises UserError unless the second region lies in the first, or apart from it."""
+    if ours < theirs:
+        raise UserError(f"{where}: regions: {outer} lies in {inner}; list the outer one first, as {inner}, {outer}")
+    if ours & theirs and not theirs <= ours:
+        raise UserError(
+            f"{where}: regions: {outer} and {inner} overlap in part; a label map can hold regions that lie in each "
+            "other or apart: leave one out"
+        )
 
 
 def _expect(good: bool, where: str, key: str, got: object, expected: str) -> None:

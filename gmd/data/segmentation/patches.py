@@ -28,7 +28,7 @@ from monai.transforms import (
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.volumes import load_case
 
 Patch = tuple[int, int, int]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.errors import UserError
 
 _PATIENT = re.compile(
-    r"BraTS-\w+-\d+(?=-\d+$)|brats_\w+_pat\d+(?=_\d+$)|Brats1[789]_\w+(?=_\d+$)",
+    r"BraTS-(?:\w+-)+\d+(?=-\d+$)|brats_\w+_pat\d+(?=_\d+$)|Brats1[789]_\w+(?=_\d+$)",
     re.IGNORECASE,
 )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.data_sets import SPLITS, WHOLE, DataSet, find_all, split_folders
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.patients import check_disjoint, hold_out, patient_of, shuffled

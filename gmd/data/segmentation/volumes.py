@@ -9,7 +9,7 @@ import torch
 from nibabel.affines import voxel_sizes
 from torch import Tensor
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.labels import region_targets
 from gmd.data.segmentation.nifti import Volume, read_channels, read_volume
 from gmd.errors import UserError

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from gmd.config import TrainConfig, TrainSequences
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.listed_cases import ListedCase, listed_cases

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 from gmd.models.segmentation.network import SegmentationNetwork

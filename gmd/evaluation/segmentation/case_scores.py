@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 from gmd.evaluation.results_folder import write_texts

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.check import read_cases
 from gmd.data.segmentation.checked_files import Checksums, copies, images_of
 from gmd.data.segmentation.patients import patient_of

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.check import read_cases
 from gmd.data.segmentation.checked_files import Checksums, copies
 from gmd.errors import UserError

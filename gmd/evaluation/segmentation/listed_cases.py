@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.checked_files import Checksums, images_of
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.own_labels import read_scheme

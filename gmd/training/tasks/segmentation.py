@@ -17,7 +17,7 @@ from tqdm import tqdm
 from gmd.config import TrainBrats
 from gmd.data.pairs import Pairs
 from gmd.data.segmentation.batches import collate
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.check import check_cases
 from gmd.data.segmentation.checked_files import Checksums, copies, files_of
 from gmd.data.segmentation.cross_validation import fold_cases

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import gmd.data.segmentation.check
-from gmd.data.segmentation.cases import Case, find_cases
+from gmd.data.segmentation.case import Case
+from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.check import SHOWN, check_cases, read_cases
 from gmd.data.segmentation.checked_files import files_of
 from gmd.data.segmentation.labels import SCHEMES

@@ -4,7 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from gmd.data.segmentation.cases import Case, find_cases
+from gmd.data.segmentation.case import Case
+from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.grid_notes import affines_of, grid_notes
 from gmd.data.segmentation.volumes import load_case
 from helpers.nifti_cases import error_of, make_case, random_image, save

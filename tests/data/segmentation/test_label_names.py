@@ -1,5 +1,6 @@
 """What label values mean is told by the names of a data set, never by the values."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,21 @@ def test_it_is_so_over_split_folders(tmp_path: Path):
     [found] = find_all([DataSet(tmp_path)])
     assert found.scheme.name == "brats2024-gli"
     assert {case.scheme.name for cases in found.cases.values() for case in cases} == {"brats2024-gli"}
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("BraTS-GLI-00001-100", "brats2015"), ("BraTS-PED-00001-000", "brats2018")]
+)
+def test_labels_that_are_given_against_the_names_are_told_of(tmp_path: Path, name: str, given: str):
+    empty_case(tmp_path / name, f"{name}-t2f.nii.gz", f"{name}-seg.nii.gz")
+    with pytest.warns(
+        UserWarning, match=f"are read as {given} .* as --labels says, but the name of {name}-seg.nii.gz tells"
+    ):
+        find_all([DataSet(tmp_path, scheme=SCHEMES[given])])
+    for fitting in ("brats2024-gli", "brats2024-ped"):
+        if fitting[-3:].upper() in name:
+            find_all([DataSet(tmp_path, scheme=SCHEMES[fitting])])
+    find_all([DataSet(tmp_path, scheme=replace(SCHEMES[given], name="mine"))])
 
 
 @pytest.mark.parametrize("other", ["BraTS-PED-00002-000-seg.nii.gz", "b_seg.nii.gz"])

@@ -73,7 +73,7 @@ def test_numbers_that_fit_are_told_with_their_meanings_and_none_is_recommended(v
     )
     for meaning in offered:
         assert meaning in message
-    assert ("These schemes have all values" in message) == bool(offered)
+    assert ("These have all values of the file" in message) == bool(offered)
     assert "that a scheme has the number does not make it right" in message
     assert "--labels brats" not in message
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases, scan_cases
+from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.names import BRATS_MODALITIES
+from gmd.data.segmentation.scan import scan_cases
 from gmd.data.segmentation.volumes import load_case
-from helpers.nifti_cases import empty_case, error_of, labels_of, names, random_image, save
+from helpers.nifti_cases import SHAPE, empty_case, error_of, labels_of, names, random_image, save
 
 CHANNELS = ("flair", "t1", "t1ce", "t2")
 
@@ -230,6 +232,22 @@ def test_another_number_of_volumes_than_was_said(tmp_path):
     (tmp_path / "imagesTr/BRATS_001.nii.gz").rename(tmp_path / "p/p_flair.nii.gz")
     [case] = find_cases(tmp_path / "p", require_label=False)
     assert "4 volumes; expected three axes" in error_of(load_case, case)
+
+
+def test_a_single_modality_needs_no_fourth_axis(tmp_path):
+    save(tmp_path / "images/a.nii.gz", random_image())
+    save(tmp_path / "labels/a.nii.gz", labels_of(1))
+    [case] = find_cases(tmp_path, ("mri",), channels=("mri",), scheme=SCHEMES["binary"])
+    loaded = load_case(case)
+    assert loaded["mri"].shape == (1, *SHAPE)
+    assert loaded["target"].sum() == 1
+    assert "'mri': files are known by their names for flair" in error_of(find_cases, tmp_path / "labels", ("mri",))
+
+
+def test_a_dataset_json_of_something_else_is_not_read(tmp_path):
+    touch(tmp_path, "a/a_flair.nii.gz")
+    (tmp_path / "dataset.json").write_text('{"modality": "MRI"}')
+    assert found(tmp_path).keys() == {"a"}
 
 
 def test_plain_folders_of_numbered_images(tmp_path):

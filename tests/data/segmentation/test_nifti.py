@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 from helpers.nifti_cases import SHAPE, error_of, random_image, save

@@ -61,6 +61,10 @@ def test_zero_needs_no_mention_and_a_name_may_be_given(file: Path):
         ("values: {1: a}\nregions: {A: [2]}", "regions: A: got 2, expected one of the values 1"),
         ("values: {1: a}\nregions: {A: [0, 1]}", "regions: A: got 0, expected one of the values 1"),
         ("values: {1: a}\nregions: {A: 1}", "regions: A: got 1, expected a list of label values"),
+        (
+            "values: {1: a, 2: b}\nregions: {A: [1, 1]}",
+            "regions: A: got 1, expected one of the values 1, 2, none of th",
+        ),
         ("values: {1: a}\nregions: {A: []}", "regions: A: got [], expected a list of label values"),
         ("values: {1: a}\nregions: {'A, B': [1]}", "regions: got 'A, B', expected names of letters and digits"),
         ("values: {1: a, 2: b}\nregions: {A: [1], B: [1, 2]}", "regions: A lies in B; list the outer one first"),

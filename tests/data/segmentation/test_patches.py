@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gmd.data.segmentation.batches import collate
-from gmd.data.segmentation.cases import Case, find_cases
+from gmd.data.segmentation.case import Case
+from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.patches import RandomPatches
 from gmd.data.segmentation.volumes import load_case

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.cross_validation import all_cases, fold_cases
 from gmd.data.segmentation.data_sets import DataSet, find_all
 from gmd.data.segmentation.labels import SCHEMES
@@ -50,6 +50,7 @@ def test_examinations_of_a_patient_stay_together(tmp_path):
     [
         ("BraTS-GLI-00012-001", "BraTS-GLI-00012"),
         ("site__BraTS-MEN-00012-001", "BraTS-MEN-00012"),
+        ("BraTS-MEN-RT-0012-1", "BraTS-MEN-RT-0012"),
         ("BraTS2021_00001", "BraTS2021_00001"),
         ("BraTS20_Training_001", "BraTS20_Training_001"),
         ("Brats18_TCIA01_131_1", "Brats18_TCIA01_131"),

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmd.data.segmentation.cases import Case, find_cases
+from gmd.data.segmentation.case import Case
+from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.data_sets import DataSet
 from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.names import BRATS_MODALITIES
