@@ -187,6 +187,8 @@ _dice_loss = DiceLoss(sigmoid=True)
 
 def _split(config: TrainBrats) -> Splits:
     """Finds the cases, and splits them for a run by itself or for the one fold that is trained."""
+    if config.resume and (gone := [root for root in config.data if not root.is_dir()]):
+        raise UserError(f"{gone[0]}: there is no such folder; if the data moved, give their new place by --data")
     if config.folds is None:
         return split_cases(config.data_sets(), config.seed)
     if config.fold is None:
