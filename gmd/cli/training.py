@@ -44,7 +44,11 @@ def train(config: TrainConfig, arguments: Sequence[str]) -> int:
         hint = "what is saved goes on with" if started else "nothing was trained yet. Start again with"
         print(f"\ngmd: interrupted; {hint}: {again}", file=sys.stderr)
         return 130
-    print(f"trained: {', '.join(map(str, runs))}; next: gmd evaluate {shlex.quote(str(config.out))}")
+    from gmd.training.saved_run import read_splits
+
+    tested = any(read_splits(run).cases("test") for run in runs)
+    evaluate = ["gmd", "evaluate", str(config.out), *([] if tested else ["--data", "UNSEEN_CASES"])]
+    print(f"trained: {', '.join(map(str, runs))}; next: {shlex.join(evaluate)}")
     return 0
 
 

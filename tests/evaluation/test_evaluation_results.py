@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import gmd.evaluation.segmentation.case_pictures
+import gmd.evaluation.segmentation.single_run
 from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.volumes import load_case
 from gmd.evaluation.results_folder import results_folder, write_texts
@@ -109,6 +110,27 @@ def test_pictures_of_a_larger_evaluation_do_not_stay(run: Path, tmp_path: Path, 
         ("case_worst.png", "case0", "worst of 2 cases"),
         ("case_median.png", "case1", ""),
     ]
+
+
+def test_a_case_that_is_lost_after_its_scoring_has_no_picture(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """Its scores are written, and the other picture is."""
+    [test] = names(run, "test")
+    for k in range(2):
+        shutil.copytree(run.parent / "data" / test, tmp_path / "lost" / f"case{k}")
+    real = gmd.evaluation.segmentation.single_run.draw_cases
+
+    def losing(*given):
+        next((tmp_path / "lost/case0").glob("*_flair.nii.gz")).unlink()
+        return real(*given)
+
+    monkeypatch.setattr(gmd.evaluation.segmentation.single_run, "draw_cases", losing)
+    evaluate_run(run, tmp_path / "lost")
+    assert "gmd: no picture of case0: " in capsys.readouterr().err
+    out = run / "evaluation/lost"
+    assert [path.name for path in out.glob("*.png")] == ["case_best.png"]
+    assert (out / "table.md").exists()
 
 
 def test_data_sets_of_one_name_are_kept_apart(tmp_path: Path):

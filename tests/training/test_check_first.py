@@ -114,6 +114,21 @@ def test_runs_of_earlier_versions_have_no_such_option(config: TrainBrats):
     assert config_from_dict(values, "config.yaml") == config
 
 
+def test_copies_among_the_splits_are_told(config: TrainBrats, capsys: pytest.CaptureFixture):
+    """A case of the training tests, too, under another name; links have always been refused."""
+    case = max((config.data[0] / "train").iterdir())
+    copy = config.data[0] / "test/innocent"
+    shutil.copytree(case, copy)
+    for path in copy.iterdir():
+        path.rename(path.with_name(path.name.replace(case.name, "innocent")))
+    run = train(replace(config, epochs=1))
+    told = f"1 test case with images of cases that train or validate, as innocent those of {case.name}: "
+    assert told in capsys.readouterr().out
+    evaluate_run(run)
+    note = "Note: 1 case (innocent) with images that have trained or selected this model.\n"
+    assert note in (run / "evaluation/table.md").read_text(encoding="utf-8")
+
+
 # What goes wrong later
 
 
@@ -151,7 +166,9 @@ def test_a_case_that_goes_bad_meanwhile_stops_a_training_that_goes_on(
     assert_same_run(straight, config.out)
 
 
-def test_a_training_whose_data_moved_goes_on(config: TrainBrats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_training_whose_data_moved_goes_on(
+    config: TrainBrats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
     """From its own config.yaml, with the new place."""
     straight = train(replace(config, out=config.out.with_name("straight")))
     real = gmd.training.loop.run_epoch
@@ -168,6 +185,7 @@ def test_a_training_whose_data_moved_goes_on(config: TrainBrats, tmp_path: Path,
     (tmp_path / "data").rename(tmp_path / "there")
     line = ["train", "brats", "--config", str(config.out / "config.yaml"), "--out", str(config.out), "--resume"]
     assert gmd.cli.main(line) == 2
+    assert f"{tmp_path / 'data'}: there is no such folder; if the data moved, give their" in capsys.readouterr().err
     assert gmd.cli.main([*line, "--data", str(tmp_path / "there")]) == 0
     assert_same_run(straight, config.out)
     assert read_splits(config.out)["test"][0]["root"] == str(tmp_path / "there")
@@ -196,8 +214,13 @@ def test_two_patients_train_without_a_test(config: TrainBrats, tmp_path: Path, c
     for number, case in enumerate(sorted((tmp_path / "data/train").iterdir())):
         case.rename(tmp_path / f"two{number}")
         shutil.move(tmp_path / f"two{number}", tmp_path / "two" / case.name)
-    run = train(replace(config, data=tmp_path / "two", epochs=1))
-    assert "no test cases: gmd evaluate needs --data" in capsys.readouterr().out
+    run = config.out
+    train(replace(config, data=tmp_path / "two", epochs=1))
+    line = ["train", "brats", "--config", str(run / "config.yaml"), "--resume"]
+    assert gmd.cli.main(line) == 0
+    printed = capsys.readouterr().out
+    assert "no test cases: gmd evaluate needs --data" in printed
+    assert f"next: gmd evaluate {run} --data UNSEEN_CASES\n" in printed
     assert [len(read_splits(run)[split]) for split in ("train", "validation", "test")] == [1, 1, 0]
     assert "has no test cases" in error_of(evaluate_run, run)
     assert f"gmd evaluate {run} --data FOLDER" in error_of(evaluate_run, run)

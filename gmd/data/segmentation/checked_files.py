@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,18 @@ def files_of(case: Case) -> dict[str, Path]:
     """Returns all files of a case: modality, "seg" or "mask" -> path."""
     others = {"seg": case.label, "mask": case.mask}
     return case.images | {key: path for key, path in others.items() if path is not None}
+
+
+def images_of(checksums: Checksums) -> set[str]:
+    """Returns the checksums of a case's images, without those of label map and mask, which are alike in many cases."""
+    return {checksum for key, checksum in checksums.items() if key not in ("seg", "mask")}
+
+
+def copies(cases: Mapping[str, Checksums], others: Mapping[str, Checksums]) -> list[tuple[str, str]]:
+    """Returns each of the cases that has an image of one of the others, voxel by voxel, and that other's name."""
+    owner = {checksum: name for name, checksums in others.items() for checksum in images_of(checksums)}
+    found = [(name, sorted(owner[image] for image in images_of(sums) & owner.keys())) for name, sums in cases.items()]
+    return [(name, names[0]) for name, names in found if names]
 
 
 def state_of(case: Case) -> str | None:

@@ -1,11 +1,13 @@
 """Pictures of single cases with their predictions: the best, the median and the worst case of an evaluation."""
 
+import sys
 from pathlib import Path
 from statistics import fmean
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.volumes import load_case
+from gmd.errors import UserError
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.pictures.case import draw_case
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
@@ -22,8 +24,8 @@ def draw_cases(
     """Draws `case_best.png`, `case_median.png` and `case_worst.png` into the folder, and returns their paths.
 
     Fewer than three cases give fewer pictures, see `choose_cases`; pictures that an evaluation of more cases has left
-    in the folder are removed. The predictions are made anew: to keep those of every case until the best is known would
-    take too much memory.
+    in the folder are removed. A case that cannot be read any more is told on stderr, and has none. The predictions are
+    made anew: to keep those of every case until the best is known would take too much memory.
 
     cases, scores: what was evaluated, and every score of it
     """
@@ -33,7 +35,11 @@ def draw_cases(
         (folder / f"case_{place}.png").unlink(missing_ok=True)
     written = []
     for place, (name, dice) in chosen.items():
-        case = load_case(by_name[name])
+        try:
+            case = load_case(by_name[name])
+        except UserError as error:  # it could be read when it was scored, whose tables are there
+            print(f"gmd: no picture of {name}: {error}", file=sys.stderr)
+            continue
         outputs = predict_modalities(network, present_volumes(network, case), config.patch, config.precision)
         drawn = {subset: mask for subset, mask in predict_subsets(outputs) if len(subset) in (1, len(outputs))}
         about = f"{place} of {len(cases)} cases, mean Dice {dice:.2f}" if len(cases) > 1 else ""

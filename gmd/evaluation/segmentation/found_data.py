@@ -6,9 +6,9 @@ from pathlib import Path
 
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.check import read_cases
-from gmd.data.segmentation.checked_files import Checksums
+from gmd.data.segmentation.checked_files import Checksums, copies, images_of
 from gmd.data.segmentation.patients import patient_of
-from gmd.evaluation.segmentation.listed_cases import ListedCase, images_of
+from gmd.evaluation.segmentation.listed_cases import ListedCase
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class FoundData:
         """Reads the cases that are not known to be seen by where they lie or whose they are, to know what they hold."""
         known = set(_names_of_seen(cases, seen))
         checked = read_cases([case for case in cases if case.name not in known])
-        images = {checksum for listed in seen for checksum in listed.images()}
-        known |= {name for name, checksums in checked.checksums.items() if images_of(checksums) & images}
+        known |= {name for name, _ in copies(checked.checksums, {listed.name: listed.checksums for listed in seen})}
         return cls(cases, tests, seen, known, checked.checksums, checked.bad)
 
     @cached_property

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from gmd.config import TrainBrats
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.check import read_cases
-from gmd.data.segmentation.checked_files import Checksums
+from gmd.data.segmentation.checked_files import Checksums, copies
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.found_data import FoundData
 from gmd.evaluation.segmentation.listed_cases import ListedCase, case_as_listed, listed_cases
@@ -77,7 +77,13 @@ def own_test_cases(run: Path, config: TrainBrats) -> HeldOut:
         )
     checked = read_cases(cases)
     usable = [case for case in cases if case.name not in checked.bad]
-    return HeldOut(usable, gone | checked.bad, _notes_on_changed(tests, checked.checksums), None)
+    notes = _notes_on_tests(tests, _seen(run), checked.checksums)
+    return HeldOut(usable, gone | checked.bad, notes, None)
+
+
+def _seen(run: Path) -> list[ListedCase]:
+    """Returns the cases that trained or selected the run, as splits.json lists them."""
+    return [listed for split in ("train", "validation") for listed in listed_cases(run, split)]
 
 
 def unseen_cases(run: Path, config: TrainBrats, data: Path) -> HeldOut:
@@ -91,7 +97,7 @@ def unseen_cases(run: Path, config: TrainBrats, data: Path) -> HeldOut:
     Raises UserError: what `find_cases` raises; cases or patients that training or model selection has seen.
     """
     cases, notes = _find(config, data)
-    seen = [listed for split in ("train", "validation") for listed in listed_cases(run, split)]
+    seen = _seen(run)
     found = FoundData.read(cases, listed_cases(run, "test"), seen)
     if found.is_the_runs_own():
         own = _own_of(found, data)
@@ -127,7 +133,7 @@ def _own_of(found: FoundData, data: Path) -> HeldOut:
     failed = {listed.name: f"is not in {data}" for listed in found.tests if listed.name not in own}
     failed |= {name: found.bad[case.name] for name, case in own.items() if case.name in found.bad}
     checksums = {name: found.checksums[case.name] for name, case in own.items() if case.name in found.checksums}
-    notes = _notes_on_changed(found.tests, checksums)
+    notes = _notes_on_tests(found.tests, found.seen, checksums)
     if found.new:
         notes.append(f"{_cases(found.new)} of {data} not scored, as they are none of the run's")
     if not all(listed.checksums for listed in found.tests):
@@ -136,11 +142,20 @@ def _own_of(found: FoundData, data: Path) -> HeldOut:
     return HeldOut(usable, failed, notes, None)
 
 
-def _notes_on_changed(tests: Sequence[ListedCase], checksums: Mapping[str, Checksums]) -> list[str]:
-    """Returns a note if test cases hold something else than when the run began. checksums: of each, as they are now"""
+def _notes_on_tests(
+    tests: Sequence[ListedCase], seen: Sequence[ListedCase], checksums: Mapping[str, Checksums]
+) -> list[str]:
+    """Returns a note if test cases hold something else than when the run began, and if they are copies of seen ones.
+
+    checksums: of each test case that can be read, as they are now
+    """
     before = {listed.name: listed.checksums for listed in tests}
-    changed = [name for name, sums in checksums.items() if before[name] and before[name] != sums]
-    return [f"{_cases(changed)} with other voxels in their files than when the run began"] if changed else []
+    notes = []
+    if changed := [name for name, sums in checksums.items() if before[name] and before[name] != sums]:
+        notes.append(f"{_cases(changed)} with other voxels in their files than when the run began")
+    if known := copies(checksums, {listed.name: listed.checksums for listed in seen}):
+        notes.append(f"{_cases([name for name, _ in known])} with images that have trained or selected this model")
+    return notes
 
 
 def _refusal(found: FoundData, data: Path) -> str:

@@ -6,13 +6,11 @@ from typing import NamedTuple
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.case import Case
-from gmd.data.segmentation.checked_files import Checksums
+from gmd.data.segmentation.checked_files import Checksums, images_of
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.own_labels import read_scheme
 from gmd.errors import UserError
 from gmd.training.saved_run import read_splits
-
-NO_IMAGES = ("seg", "mask")  # files that are alike in many cases, so that nothing is known by them
 
 
 class ListedCase(NamedTuple):
@@ -44,11 +42,6 @@ class ListedCase(NamedTuple):
     def scheme(self, config: TrainBrats) -> LabelScheme:
         """Returns what the label values mean. config: of the run"""
         return read_scheme(self.labels) if self.labels else config.label_scheme()
-
-
-def images_of(checksums: Checksums) -> set[str]:
-    """Returns the checksums of a case's images, without those of label map and mask."""
-    return {checksum for key, checksum in checksums.items() if key not in NO_IMAGES}
 
 
 def listed_cases(run: Path, split: str) -> list[ListedCase]:

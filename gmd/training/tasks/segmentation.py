@@ -19,7 +19,7 @@ from gmd.data.pairs import Pairs
 from gmd.data.segmentation.batches import collate
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.check import check_cases
-from gmd.data.segmentation.checked_files import Checksums, files_of
+from gmd.data.segmentation.checked_files import Checksums, copies, files_of
 from gmd.data.segmentation.cross_validation import fold_cases
 from gmd.data.segmentation.data_sets import split_folders
 from gmd.data.segmentation.grid_notes import affines_of, grid_notes
@@ -79,12 +79,29 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         absent = [m for m in config.modalities if not any(m in case.images for case in self.splits.train)]
         if absent:
             notes.append(f"no training case has {' or '.join(absent)}: subsets with it are left out")
+        notes += self._notes_on_copies()
         if not self.splits.test:
             notes.append("no test cases: gmd evaluate needs --data with cases that the run has not seen")
         for root in config.data if config.folds else ():
             if folders := ", ".join(split_folders(root)):
                 notes.append(f"the cases in {folders} of {root} are pooled: --folds split them by patient")
         return notes + grid_notes(affines_of([*self.splits.train, *self.splits.validation, *self.splits.test]))
+
+    def _notes_on_copies(self) -> list[str]:
+        """Returns a sentence for each split that has copies of cases in the splits before it."""
+        known = self._checksums_of(self.splits.train)
+        notes = []
+        for split in ("validation", "test"):
+            checksums = self._checksums_of(getattr(self.splits, split))
+            if found := copies(checksums, known):
+                (name, other), count = found[0], f"{len(found)} {split} case{'s' * (len(found) > 1)}"
+                told = f"{count} with images of cases that train or validate, as {name} those of {other}"
+                notes.append(f"{told}: what is known says nothing of what is new, so remove one of the two")
+            known |= checksums
+        return notes
+
+    def _checksums_of(self, cases: list[Case]) -> dict[str, Checksums]:
+        return {case.name: self._checksums.get(case.name, {}) for case in cases}
 
     def _case_dict(self, case: Case) -> dict:
         """Returns what `splits.json` says of a case: what it is known by, and where it was when the run began."""
@@ -170,6 +187,8 @@ _dice_loss = DiceLoss(sigmoid=True)
 
 def _split(config: TrainBrats) -> Splits:
     """Finds the cases, and splits them for a run by itself or for the one fold that is trained."""
+    if config.resume and (gone := [root for root in config.data if not root.is_dir()]):
+        raise UserError(f"{gone[0]}: there is no such folder; if the data moved, give their new place by --data")
     if config.folds is None:
         return split_cases(config.data_sets(), config.seed)
     if config.fold is None:
