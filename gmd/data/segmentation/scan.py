@@ -76,18 +76,16 @@ def doubts(scan: Scan) -> list[str]:
         found.append(f"{these} {scan.unused[0]}. If they are to be, name them as the others, or give patterns")
     for one, other in _perhaps_one(scan.cases):
         found.append(
-            f"every case has one modality, and {one} and {other} have one name before it. If they are of one patient, put "
-            "the modalities of each into one folder"
+            f"{one} and {other} count as two cases of one modality each. If they are of one patient, as their names say, "
+            "put its modalities into one folder"
         )
     return found
 
 
 def _perhaps_one(cases: list[Case]) -> list[tuple[Path, Path]]:
-    """Returns two images that are of one patient by their names, if each modality lies in a folder of its own."""
-    if any(len(case.images) > 1 for case in cases):
-        return []
+    """Returns two images, each the only one of its case, that are different modalities of one patient by their names."""
     first: dict[str, tuple[str, Path]] = {}
-    for modality, path in (image for case in cases for image in case.images.items()):
+    for modality, path in (image for case in cases if len(case.images) == 1 for image in case.images.items()):
         named = of_file(path.name)
         before, other = first.setdefault(named[0].lower() if named else str(path), (modality, path))
         if before != modality:
