@@ -109,6 +109,25 @@ def load_checkpoint(path: Path) -> dict:
     return state
 
 
+def check_fits(network: nn.Module, state: dict, path: Path) -> None:
+    """Raises UserError unless the weights of a checkpoint fit the network that its configuration asks for.
+
+    network: untrained; nothing is loaded into it
+    state: what `load_checkpoint` read from `path`
+    """
+    here = {name: list(value.shape) for name, value in network.state_dict().items()}
+    there = {name: list(value.shape) for name, value in state.get("network", {}).items()}
+    names = [name for name in here | there if here.get(name) != there.get(name)]
+    if not names:
+        return
+    first, more = names[0], f" and {len(names) - 1} more" * (len(names) > 1)
+    shapes = f"{first}: {there.get(first, 'absent')} there, {here.get(first, 'absent')} here{more}"
+    raise UserError(
+        f"{path}: trained with the network of an earlier gmd, which this gmd {__version__} no longer builds "
+        f"({shapes}); use it with the gmd that wrote it, or train anew"
+    )
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 

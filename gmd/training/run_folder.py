@@ -19,24 +19,31 @@ LEFT_BEHIND = (
 )
 
 
-def open_run(config: TrainConfig, described: dict) -> dict | None:
-    """Makes the folder with `config.yaml` and `splits.json`; returns the checkpoint to resume from, if any.
+def state_to_resume(config: TrainConfig, described: dict) -> dict | None:
+    """Returns the checkpoint to resume from, or None for a new run. Changes nothing.
 
     described: what `splits.json` says: of each split at least the names of its cases.
     Raises UserError if a run is there already, or none to resume, or one with other settings or other cases.
     """
     _check_folder(config)
+    if not config.resume:
+        return None
     last = config.out / "last.pt"
-    state = None
-    if config.resume:
-        state = load_checkpoint(last)
-        _check_same_run(config, config_from_dict(state["config"], last))
-        _check_same_cases(read_splits(config.out), described)
-    else:
+    state = load_checkpoint(last)
+    _check_same_run(config, config_from_dict(state["config"], last))
+    _check_same_cases(read_splits(config.out), described)
+    return state
+
+
+def open_run(config: TrainConfig, described: dict) -> None:
+    """Makes the folder with `config.yaml` and `splits.json`, without what an old run has left there.
+
+    described: what `splits.json` says.
+    """
+    if not config.resume:
         _remove_left_behind(config.out)
     write_config(config.out / CONFIG, config)
     write_json(config.out / "splits.json", described)
-    return state
 
 
 def _check_folder(config: TrainConfig) -> None:

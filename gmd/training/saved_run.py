@@ -9,7 +9,7 @@ from gmd.config import TrainBrats, TrainConfig, TrainSequences, config_from_dict
 from gmd.config.file import CONFIG, read_yaml
 from gmd.errors import UserError
 from gmd.models.multimodal import MultimodalNetwork
-from gmd.training.checkpoint import load_checkpoint
+from gmd.training.checkpoint import check_fits, load_checkpoint
 from gmd.training.networks import build_network, build_sequence_network
 
 
@@ -18,7 +18,8 @@ def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainC
 
     which: the checkpoint: of the best validation, or the latest one.
     returns, of a segmentation run, a TrainBrats and a SegmentationNetwork; else a TrainSequences and a SequenceNetwork.
-    Raises UserError if no run is there, or if the checkpoint is damaged or belongs to another configuration.
+    Raises UserError if no run is there, or if the checkpoint is damaged, belongs to another configuration, or holds
+    another network than this gmd builds.
     """
     config = read_config(run)
     path = Path(run) / f"{which}.pt"
@@ -30,6 +31,7 @@ def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainC
             "Put the run's own checkpoint back"
         )
     network = _network_of(run, config)
+    check_fits(network, state, path)
     network.load_state_dict(state["network"])
     return config, network
 
