@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Literal
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from bench.measure.host import ROOT, host_columns
@@ -30,6 +31,7 @@ from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Row, mean_over_subsets, subset_table
 from gmd.subsets import subset_name
 from gmd.training.loop import train
+from gmd.training.networks import build_network
 from gmd.training.run_folder import write_json
 from gmd.training.saved_run import load_run
 
@@ -95,14 +97,21 @@ def study(seeds: Sequence[int], setting: Setting, out: Path, work: Path) -> None
 
 
 def write_setting(path: Path, setting: Setting) -> None:
-    """Writes down the setting of the runs in a folder.
+    """Writes down the setting of the runs in a folder, and how many parameters their network has.
 
-    Raises ValueError where runs of another setting are: rows of both would pass for one study.
+    Raises ValueError where runs of another setting or another network are: rows of both would pass for one study.
     """
-    wanted = asdict(setting)
+    wanted = asdict(setting) | {"parameters": num_parameters(setting)}
     if path.exists() and (found := json.loads(path.read_text())) != wanted:
         raise ValueError(f"{path.parent}: holds runs of {found}, not of {wanted}; give another --work")
     write_json(path, wanted)
+
+
+def num_parameters(setting: Setting) -> int:
+    """Returns how many parameters the network of this width has."""
+    with torch.device("meta"):
+        network = build_network(TrainBrats(Path(), labels="brats2018", width=setting.width))
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def collect(folder: Path, out: Path) -> None:

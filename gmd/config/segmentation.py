@@ -36,7 +36,7 @@ class TrainBrats(TrainConfig):
     labels: str | None = None
     """Meaning of the labels: brats2015, brats2018, brats2023 or binary. By default told by the file names."""
     width: float = 0.5
-    """Factor on the published 32, 64, 128, 256, 512 channels."""
+    """Factor on the published 32, 64, 128, 256, 256 channels of the U-Net; the published command has 0.5."""
     patch: tuple[int, int, int] = (96, 96, 96)
     """Size of the random patches in voxels, multiples of 16; smaller volumes are padded."""
     steps_per_epoch: int | None = None
