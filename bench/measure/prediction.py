@@ -105,8 +105,8 @@ def times_of_subsets(run: Path, folder: Path) -> dict[str, float]:
     config, network = load_run(run)
     assert isinstance(config, TrainBrats)
     assert isinstance(network, UNet3d)
-    [case], _ = find_cases(folder)
-    loaded = load_case(case, config.label_scheme())
+    [case] = find_cases(folder)
+    loaded = load_case(case)
     volumes = present_volumes(network, loaded)
     shifted = beside_the_truth(loaded["target"])
     taken = []
@@ -140,7 +140,7 @@ def beside_the_truth(target: Tensor) -> dict[str, Tensor]:
 
 def write_run(run: Path) -> Path:
     """Writes the folder of a run whose network is not trained, as `gmd predict` reads it; returns the folder."""
-    config = TrainBrats(run, run, labels="brats2018", width=WIDTH, patch=PATCH, device="cpu")
+    config = TrainBrats((run,), run, labels=("brats2018",), width=WIDTH, patch=PATCH, device="cpu")
     torch.manual_seed(0)
     state = {"config": config.to_dict(), "network": build_network(config).state_dict()}
     write_config(run / CONFIG, config)

@@ -20,18 +20,17 @@ from tqdm import tqdm
 
 from bench.measure.host import ROOT, host_columns
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import find_cases
-from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
 from gmd.data.segmentation.phantom import write_phantoms
 from gmd.data.segmentation.volumes import load_case
 from gmd.files import replacing
 from gmd.models.segmentation.network import SegmentationNetwork
+from gmd.models.segmentation.unet3d import UNet3d
 from gmd.monitor.metrics_file import METRICS
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Row, mean_over_subsets, subset_table
 from gmd.subsets import subset_name
 from gmd.training.loop import train
-from gmd.training.networks import build_network
 from gmd.training.run_folder import write_json
 from gmd.training.saved_run import load_run
 
@@ -110,7 +109,7 @@ def write_setting(path: Path, setting: Setting) -> None:
 def num_parameters(setting: Setting) -> int:
     """Returns how many parameters the network of this width has."""
     with torch.device("meta"):
-        network = build_network(TrainBrats(Path(), labels="brats2018", width=setting.width))
+        network = UNet3d(BRATS_MODALITIES, ("WT", "TC", "ET"), setting.width)
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -159,7 +158,7 @@ def training_config(arm: Arm, seed: int, setting: Setting, data: Path, out: Path
     """Returns a run's configuration. It has one epoch: the schedule decays over the steps whatever they are called, and
     only the end is validated."""
     return TrainBrats(
-        data,
+        (data,),
         out,
         arm.method,
         width=setting.width,
@@ -233,9 +232,8 @@ def score(config: TrainBrats) -> list[Row]:
     """
     _, network = load_run(config.out, "last")
     assert isinstance(network, SegmentationNetwork)
-    cases, scheme = find_cases(config.data / "test", config.modalities)
-    assert scheme is not None  # without patterns the files' names tell it
-    loaded = (load_case(case, SCHEMES[scheme]) for case in cases)
+    [data] = config.data
+    loaded = map(load_case, find_cases(data / "test", config.modalities))
     return subset_table(evaluate_cases(network, loaded, config.patch), config.modalities, network.regions)
 
 

@@ -13,40 +13,57 @@ def evaluate(
     data: Path | None = None,
     precision: Precision | None = None,
     missing: float | None = None,
-) -> None:
+) -> int:
     """Score a trained run with every subset of the modalities: tables, pictures, every case, and the report.
 
-    Of a cross-validation, made by gmd train brats --folds 5, all its folds, and the table of all cases together.
+    Of a cross-validation, made by gmd train brats --folds 5, all its folds, and the table of all cases together. A case
+    that cannot be read is told and left out; the exit status is 1 then.
 
     Example: gmd evaluate runs/brats
 
     Args:
         run: The folder that was --out in training.
-        data: Other labelled cases to score on, of a file of sequences its test split; by default the run's own.
+        data: Other labelled cases to score on, of a file of sequences its test split; by default the run's own. Or the
+            folder that the run's own data are in now, if they moved.
         precision: fp32, bf16 or fp16; by default that of the training.
         missing: sentiment and digits: a row more, of test samples that lack each modality with this probability.
     """
-    from gmd.config import TrainSequences
     from gmd.report import write_report
-    from gmd.training.saved_run import fold_folders, read_config
+    from gmd.training.saved_run import fold_folders
 
-    if fold_folders(run):
-        if data is not None or missing is not None:
-            raise UserError(f"{run}: holds folds, each scored on its own test cases; leave --data and --missing out")
-        from gmd.evaluation.segmentation.cross_validation import evaluate_folds
-
-        evaluate_folds(run, precision=precision)
-    elif isinstance(read_config(run), TrainSequences):
-        from gmd.evaluation.sequences.single_run import evaluate_run as evaluate_sequences
-
-        evaluate_sequences(run, data, precision=precision, missing=missing)
-    elif missing is not None:
-        raise UserError(f"--missing: {run} segments; its cases lack what they lack, leave --missing out")
-    else:
-        from gmd.evaluation.segmentation.single_run import evaluate_run
-
-        evaluate_run(run, data, precision=precision)
+    failed = (
+        _evaluate_folds(run, data, precision, missing)
+        if fold_folders(run)
+        else _evaluate_run(run, data, precision, missing)
+    )
     print(write_report(run))
+    return 1 if failed else 0
+
+
+def _evaluate_folds(run: Path, data: Path | None, precision: Precision | None, missing: float | None) -> dict[str, str]:
+    """Evaluates a cross-validation, and returns the cases that could not be scored: name -> why."""
+    from gmd.evaluation.segmentation.cross_validation import score_folds
+
+    if missing is not None:
+        raise UserError(f"{run}: holds folds, whose cases lack what they lack; leave --missing out")
+    return score_folds(run, precision=precision, data=data).failed
+
+
+def _evaluate_run(run: Path, data: Path | None, precision: Precision | None, missing: float | None) -> dict[str, str]:
+    """Evaluates a run, and returns the cases that could not be scored: name -> why."""
+    from gmd.config import TrainSequences
+    from gmd.training.saved_run import read_config
+
+    if isinstance(read_config(run), TrainSequences):
+        from gmd.evaluation.sequences.single_run import evaluate_run
+
+        evaluate_run(run, data, precision=precision, missing=missing)
+        return {}
+    if missing is not None:
+        raise UserError(f"--missing: {run} segments; its cases lack what they lack, leave --missing out")
+    from gmd.evaluation.segmentation.single_run import score_run
+
+    return score_run(run, data, precision=precision).failed
 
 
 def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, seed: int = 0) -> None:

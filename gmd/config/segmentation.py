@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from gmd.config.train_config import TrainConfig, check_option, option_text
-from gmd.data.segmentation.cases import BRATS_MODALITIES
+from gmd.data.segmentation.cases import BRATS_MODALITIES, parse_patterns
+from gmd.data.segmentation.data_sets import DataSet
 from gmd.data.segmentation.labels import SCHEMES, LabelScheme
 from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d
@@ -22,8 +23,8 @@ class TrainBrats(TrainConfig):
     Example: gmd train brats --config runs/brats/config.yaml --lr 5e-4 --out runs/slower
     """
 
-    data: Path
-    """Folder of the case folders; folders `train`, `test` (and `validation`) in it are the splits."""
+    data: tuple[Path, ...]
+    """Folders of cases, one for each data set; folders `train`, `test` (and `validation`) in one are its splits."""
     out: Path = Path("runs/brats")
     """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
     method: Literal["joint", "enumerate", "gmd", "cggm", "cggm-gmd"] = "gmd"
@@ -33,8 +34,9 @@ class TrainBrats(TrainConfig):
     """The modalities that the network has; a case may lack any of them, but not all."""
     patterns: tuple[str, ...] = ()
     """For other file names than BraTS's: KEY=GLOB for each modality, seg (labels), mask (brain; optional)."""
-    labels: str | None = None
-    """Meaning of the labels: brats2015, brats2018, brats2023 or binary. By default told by the file names."""
+    labels: tuple[str, ...] = ()
+    """Meaning of the labels: brats2015, brats2018, brats2023 or binary; one for all of --data, or one for each. By
+    default told by the file names. Predictions have the label values of the first."""
     width: float = 0.5
     """Factor on the published 32, 64, 128, 256, 256 channels of the U-Net; the published command has 0.5."""
     patch: tuple[int, int, int] = (96, 96, 96)
@@ -49,9 +51,28 @@ class TrainBrats(TrainConfig):
     cache: int = 64
     """Training cases kept in memory, about 80 MB each for BraTS; others are read when their turn comes."""
 
+    no_check: bool = False
+    """Begin without reading every case of all splits first, which finds bad files before the first step."""
+
     TASK: ClassVar = "brats"
     POSITIVE: ClassVar[tuple[str, ...]] = ("width", "steps_per_epoch", *TrainConfig.POSITIVE)
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("cache", *TrainConfig.NOT_NEGATIVE)
+
+    def __post_init__(self) -> None:
+        # one folder and one label scheme are what most runs have
+        for name, alone in (("data", (str, Path)), ("labels", str)):
+            if isinstance(value := getattr(self, name), alone):
+                object.__setattr__(self, name, (Path(value) if name == "data" else value,))
+
+    @classmethod
+    def from_dict(cls, values: dict, source: str | Path) -> "TrainBrats":
+        """Makes a configuration of the values that `to_dict` returned, or that of an earlier version did.
+
+        Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
+        """
+        # runs of earlier versions have one folder and one label scheme, not lists of them
+        lists = {key: [values[key]] for key in ("data", "labels") if isinstance(values.get(key), str)}
+        return super().from_dict({"no_check": False} | values | lists, source)
 
     def check(self) -> None:
         """Raises UserError for a value that cannot work, before anything is read or written."""
@@ -64,18 +85,37 @@ class TrainBrats(TrainConfig):
         nearest = tuple(max(1, round(size / stride)) * stride for size in self.patch)
         multiples = f"multiples of {stride}, the nearest being {option_text(nearest)}"
         check_option(nearest == self.patch, "patch", self.patch, multiples)
-        check_option(self.labels is None or self.labels in SCHEMES, "labels", self.labels, f"one of {_schemes()}")
-        if self.patterns and self.labels is None:
+        self._check_data()
+
+    def _check_data(self) -> None:
+        """Raises UserError unless there are data, and label schemes for none, all or each of them."""
+        check_option(len(self.data) > 0, "data", "nothing", "at least one folder of cases")
+        for name in self.labels:
+            check_option(name in SCHEMES, "labels", name, f"one of {_schemes()}")
+        for_all_or_each = len(self.labels) in (0, 1, len(self.data))
+        check_option(
+            for_all_or_each, "labels", self.labels, f"one for all of --data, or one for each ({len(self.data)})"
+        )
+        if self.patterns and not self.labels:
             raise UserError(f"--patterns does not say what the label values mean; add --labels, one of {_schemes()}")
 
+    def data_sets(self) -> list[DataSet]:
+        """Returns the data sets to find the cases of."""
+        patterns = parse_patterns(self.patterns) or None
+        schemes = [SCHEMES[name] if name else None for name in self.labels or (None,)]
+        schemes = schemes * len(self.data) if len(schemes) == 1 else schemes
+        return [
+            DataSet(root, self.modalities, patterns, scheme) for root, scheme in zip(self.data, schemes, strict=True)
+        ]
+
     def label_scheme(self) -> LabelScheme:
-        """Returns what the label values of the run's data mean.
+        """Returns what the label values of the run's predictions mean: those of its first data set.
 
         Raises UserError if `labels` does not say: in a run it does, since the data tell where the user has not.
         """
-        if self.labels is None:
+        if not self.labels:
             raise UserError(f"--labels: got nothing, and the data do not say; expected one of {_schemes()}")
-        return SCHEMES[self.labels]
+        return SCHEMES[self.labels[0]]
 
 
 def _schemes() -> str:

@@ -11,6 +11,8 @@ from gmd.config.train_config import TrainConfig, check_option
 class TrainSequences(TrainConfig):
     """The options that the tasks on sequences share."""
 
+    data: Path
+    """The file of the samples."""
     network: Literal["ds", "late", "branches"] = "ds"
     """ds: one encoder for all modalities (Dynamic Sharing), mean fusion. late: an encoder for each, a fusion encoder.
     branches: an encoder for each, one head for all."""

@@ -14,7 +14,7 @@ from gmd.models.precision import Precision
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
-MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume")
+MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "no_check")
 
 Method = Literal["joint", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
 
@@ -28,7 +28,7 @@ class TrainConfig:
     The text below a field is its --help.
     """
 
-    data: Path
+    data: Path | tuple[Path, ...]
     """Where the data are."""
     out: Path
     """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
@@ -178,8 +178,11 @@ def check_option(good: bool, name: str, got: object, expected: str) -> None:
 
 def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:
     """Returns a YAML file's value as the field has it, of the type `wanted`. Raises UserError if that cannot be."""
-    converted = Path(value) if wanted is Path and isinstance(value, str) else value
-    converted = tuple(value) if isinstance(value, list) else converted
+    converted = tuple(value) if isinstance(value, list) else value
+    if wanted is Path and isinstance(value, str):
+        converted = Path(value)
+    if wanted == tuple[Path, ...] and isinstance(converted, tuple):
+        converted = tuple(Path(item) if isinstance(item, str) else item for item in converted)
     try:
         return check_type(converted, wanted)
     except TypeCheckError as error:
@@ -189,4 +192,4 @@ def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:
 
 def _plain(value: object) -> object:
     """Returns the value of a field as JSON has it."""
-    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    return str(value) if isinstance(value, Path) else list(map(_plain, value)) if isinstance(value, tuple) else value

@@ -52,7 +52,7 @@ def search_cases(config: TrainBrats, source: Path, out: Path) -> FoundCases:
 def cases_in(config: TrainBrats, folder: Path) -> list[Case]:
     """Returns the one case that the folder itself is, in a list. Raises UserError if it is none."""
     patterns = parse_patterns(config.patterns) or None
-    return find_cases(folder, config.modalities, patterns, require_label=False, below=False)[0]
+    return find_cases(folder, config.modalities, patterns, require_label=False, below=False)
 
 
 def check_apart(config: TrainBrats, source: Path, out: Path, outputs: Sequence[Path]) -> None:

@@ -55,7 +55,7 @@ class Predictor:
 
     def predict_case(self, job: Job) -> Prediction:
         """Predicts a case, without writing anything. Raises UserError for a case that cannot be used."""
-        case = load_case(job.case, None, self.zero_is_missing)
+        case = load_case(job.case, False, self.zero_is_missing)
         volumes = present_volumes(self.network, case)
         outputs = predict_modalities(self.network, volumes, self.config.patch, self.config.precision, progress=True)
         return Prediction(tuple(volumes), fuse(outputs, volumes).cpu(), case["affine"])

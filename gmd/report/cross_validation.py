@@ -12,7 +12,7 @@ from gmd.report.data_splits import splits
 from gmd.report.facts import NOT_RECORDED, Fact, duration
 from gmd.report.history import History, read_history
 from gmd.report.svg_plot import Plot, make_plot, modality_style
-from gmd.training.saved_run import fold_folders, read_config, read_splits
+from gmd.training.saved_run import SavedSplits, fold_folders, read_config, read_splits
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Fold:
 
     name: str
     config: TrainBrats
-    described: dict
+    described: SavedSplits
     history: History
     facts: Sequence[Fact]
 
@@ -78,7 +78,7 @@ def mean_validation(folds: Sequence[Fold]) -> float | None:
     return fmean(scores) if len(scores) == len(folds) else None
 
 
-def _facts(history: History, config: TrainBrats, described: dict) -> list[Fact]:
+def _facts(history: History, config: TrainBrats, described: SavedSplits) -> list[Fact]:
     """Returns a fold's column in the page's table: cases, epochs, best validation, time."""
     best = history.best_validation()
     seconds = [epoch.seconds for epoch in history.epochs if epoch.seconds is not None]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gmd.report.facts import Fact
+from gmd.training.saved_run import SavedSplits
 
 SPLITS = ("train", "validation", "test")
 
@@ -22,9 +23,9 @@ class Split(NamedTuple):
     patients: int | None
 
 
-def splits(described: dict) -> list[Split]:
-    """Returns the three splits of a run. described: its splits.json"""
-    return [_split(name, described[name]) for name in SPLITS]
+def splits(described: SavedSplits) -> list[Split]:
+    """Returns the three splits of a run. described: its splits.json. Raises UserError if that does not list them."""
+    return [_split(name, described.cases(name)) for name in SPLITS]
 
 
 def _split(name: str, members: Sequence[dict]) -> Split:
@@ -33,7 +34,7 @@ def _split(name: str, members: Sequence[dict]) -> Split:
     return Split(name, [member["name"] for member in members], None if None in patients else len(patients))
 
 
-def data_facts(described: dict) -> list[Fact]:
+def data_facts(described: SavedSplits) -> list[Fact]:
     """Returns where the data are, the number of the fold, and what the reader of the data said of them.
 
     described: the run's splits.json

@@ -20,7 +20,7 @@ from gmd.report.outdated_results import outdated_folds, outdated_results
 from gmd.report.progress import progress
 from gmd.report.resources import resources
 from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
-from gmd.training.saved_run import cross_validation_config, read_config, read_splits
+from gmd.training.saved_run import SavedSplits, cross_validation_config, read_config, read_splits
 
 METHODS_WITH_SURGERY = ("gmd", "cggm-gmd")
 
@@ -149,7 +149,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _score_name(config: TrainConfig, described: dict) -> str:
+def _score_name(config: TrainConfig, described: SavedSplits) -> str:
     """Returns what the validation's score is called. described: the run's splits.json"""
     if isinstance(config, TrainBrats):
         return "hard Dice"

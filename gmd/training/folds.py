@@ -13,8 +13,8 @@ def train_folds(config: TrainBrats) -> list[Path]:
     """Trains the `config.folds` runs OUT/fold0, OUT/fold1, ... in turn and returns their folders.
 
     With `config.resume` a fold that was begun goes on, to nothing if it is finished, and the others start.
-    Raises UserError for whatever the user can mend; for options, files and names of the data, and runs that are there
-    already before anything is trained.
+    Raises UserError for whatever the user can mend; for options, the data, and runs that are there already
+    before anything is trained.
     """
     config.check()
     if config.folds is None:
@@ -22,7 +22,9 @@ def train_folds(config: TrainBrats) -> list[Path]:
     _check_folder(config)
     runs = [replace(config, fold=fold, out=config.out / f"fold{fold}") for fold in range(config.folds)]
     # all folds before the first: what is wrong with the last must not show after days
-    tests = [BratsTask(run).splits.test for run in runs]
+    tasks = [BratsTask(run) for run in runs]
+    tasks[0].check()  # each fold has all cases
+    tests = [task.splits.test for task in tasks]
     for number, (run, test) in enumerate(zip(runs, tests, strict=True), start=1):
         count = f"{len(test)} test case{'s' * (len(test) > 1)}"
         print(f"fold {number} of {config.folds}: {count}, {run.out}", flush=True)

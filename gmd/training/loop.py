@@ -20,7 +20,7 @@ from gmd.training.checkpoint import check_fits, save_checkpoint, save_weights
 from gmd.training.determinism import deterministic
 from gmd.training.interruption import Interruption
 from gmd.training.memory_advice import memory_advice
-from gmd.training.run_folder import open_run, state_to_resume
+from gmd.training.run_folder import check_folder, open_run, state_to_resume
 from gmd.training.state import Training
 from gmd.training.step import train_step
 from gmd.training.tasks import Task, Validation, open_task
@@ -41,6 +41,8 @@ def train(config: TrainConfig) -> Path:
         config.check()
         task = open_task(config)
         config = task.config
+        check_folder(config)
+        task.check()
         described = task.described()
         resumed = state_to_resume(config, described)
         training = Training.prepare(task)
@@ -77,6 +79,12 @@ def run_epochs(training: Training, task: Task) -> None:
                 log.sync()
                 save_training("last", training, config)
             raise
+        except UserError as error:  # a case that has become unreadable, say
+            if not interruption.whole or training.skipped_in_a_row >= config.max_bad_steps:
+                raise
+            log.sync()
+            save_training("last", training, config)
+            raise UserError(messages.stopped_and_saved(training, config, error)) from error
     print(training.why_finished(config))
 
 

@@ -3,6 +3,7 @@
 from statistics import fmean
 
 from gmd.config import TrainConfig
+from gmd.errors import UserError
 from gmd.models.precision import slowness
 from gmd.monitor.metrics_file import METRICS
 from gmd.training.state import Training
@@ -57,6 +58,14 @@ def too_many_skipped(training: Training, config: TrainConfig, reason: str) -> st
         f"stopped at step {training.steps}: {training.skipped_in_a_row} steps in a row were skipped; "
         f"{reason}. The last checkpoint, {last}, is intact, but --resume would end here again: "
         f"start anew in another --out with a lower --lr (now {config.lr:g}), or mend the data"
+    )
+
+
+def stopped_and_saved(training: Training, config: TrainConfig, error: UserError) -> str:
+    """Says that the training stopped at an error which is none of its own, and that it can go on."""
+    return (
+        f"{error}. The training stopped at step {training.steps}, which {config.out / 'last.pt'} holds: mend that, "
+        "then go on with --resume"
     )
 
 

@@ -3,7 +3,6 @@
 import torch
 
 from gmd.config import TrainBrats, TrainSequences
-from gmd.data.segmentation.labels import SCHEMES
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.models.sequences.branch_network import BranchNetwork
 from gmd.models.sequences.late_fusion import LateFusionTransformer
@@ -16,11 +15,9 @@ SEQUENCE_NETWORKS = {"ds": SharedTransformer, "late": LateFusionTransformer, "br
 def build_network(config: TrainBrats) -> UNet3d:
     """Builds the network of a segmentation run, on the CPU, with initial weights from torch's current random state.
 
-    `config.labels` must name a scheme, as it does in the configuration of a run. Raises ValueError if it does not.
+    `config.labels` must name a scheme, as it does in the configuration of a run. Raises UserError if it does not.
     """
-    if config.labels is None:
-        raise ValueError(f"labels: expected the scheme's name, one of {', '.join(SCHEMES)}, got None")
-    network = UNet3d(config.modalities, tuple(SCHEMES[config.labels].regions), config.width)
+    network = UNet3d(config.modalities, tuple(config.label_scheme().regions), config.width)
     # the faster memory format; a checkpoint loads into either
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack it
 

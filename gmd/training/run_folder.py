@@ -10,8 +10,9 @@ from gmd.errors import UserError
 from gmd.files import replacing
 from gmd.monitor.metrics_file import METRICS
 from gmd.training.checkpoint import load_checkpoint
-from gmd.training.saved_run import read_splits
+from gmd.training.saved_run import SavedSplits, read_splits
 
+SPLITS = ("train", "validation", "test")
 # files of a run whose last.pt was deleted
 LEFT_BEHIND = (
     *("best.pt", "best.safetensors", "last.safetensors", METRICS, "report.html"),
@@ -25,7 +26,7 @@ def state_to_resume(config: TrainConfig, described: dict) -> dict | None:
     described: what `splits.json` says: of each split at least the names of its cases.
     Raises UserError if a run is there already, or none to resume, or one with other settings or other cases.
     """
-    _check_folder(config)
+    check_folder(config)
     if not config.resume:
         return None
     last = config.out / "last.pt"
@@ -40,13 +41,15 @@ def open_run(config: TrainConfig, described: dict) -> None:
 
     described: what `splits.json` says.
     """
-    if not config.resume:
+    if config.resume:
+        described = _with_checksums(described, read_splits(config.out))
+    else:
         _remove_left_behind(config.out)
     write_config(config.out / CONFIG, config)
     write_json(config.out / "splits.json", described)
 
 
-def _check_folder(config: TrainConfig) -> None:
+def check_folder(config: TrainConfig) -> None:
     """Raises UserError unless there is a run to resume if one should be, and none otherwise."""
     last = config.out / "last.pt"
     if config.out.exists() and not config.out.is_dir():
@@ -84,10 +87,35 @@ def _check_same_run(config: TrainConfig, saved: TrainConfig) -> None:
         )
 
 
-def _check_same_cases(saved: dict, named: dict) -> None:
+def _check_same_voxels(saved: SavedSplits, named: dict, split: str) -> None:
+    """Raises UserError if files hold other voxels than when the run began, of cases that both have checksums of."""
+    before = {case["name"]: case.get("checksums") for case in saved.cases(split)}
+    changed = [
+        case["name"]
+        for case in named[split]
+        if before[case["name"]] and case.get("checksums", before[case["name"]]) != before[case["name"]]
+    ]
+    if changed:
+        raise UserError(
+            f"{named['data']}: the files of {len(changed)} {split} cases hold other voxels than when the run began "
+            f"({', '.join(changed[:5])}); restore them as they were, or start anew in another --out"
+        )
+
+
+def _with_checksums(described: dict, saved: SavedSplits) -> dict:
+    """Returns what `splits.json` is to say, with the checksums that it had where there are none now: --no-check."""
+    kept = {case["name"]: case["checksums"] for split in SPLITS for case in saved.cases(split) if "checksums" in case}
+
+    def completed(case: dict) -> dict:
+        return {"checksums": kept[case["name"]]} | case if case["name"] in kept else case
+
+    return described | {split: [completed(case) for case in described[split]] for split in SPLITS}
+
+
+def _check_same_cases(saved: SavedSplits, named: dict) -> None:
     """Raises UserError if the data are not those that the run began with. `saved`: what its splits.json says."""
-    for split in ("train", "validation", "test"):
-        ours, theirs = ({case["name"] for case in cases[split]} for cases in (named, saved))
+    for split in SPLITS:
+        ours, theirs = ({case["name"] for case in cases} for cases in (named[split], saved.cases(split)))
         if ours != theirs:
             changed = [f"new: {name}" for name in sorted(ours - theirs)]
             changed += [f"gone: {name}" for name in sorted(theirs - ours)]
@@ -95,6 +123,7 @@ def _check_same_cases(saved: dict, named: dict) -> None:
                 f"{named['data']}: the {split} cases are not those that the run began with "
                 f"({', '.join(changed[:5])}); restore the data as it was, or start anew in another --out"
             )
+        _check_same_voxels(saved, named, split)
     if named.get("about") != saved.get("about"):
         raise UserError(
             f"{named['data']}: under the same names these are other data than the run began with "

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from gmd.config import TrainBrats, TrainConfig, TrainSequences, config_from_dict, differences
 from gmd.config.file import CONFIG, read_yaml
@@ -54,18 +54,46 @@ def read_config(run: Path) -> TrainConfig:
     return config_from_dict(read_yaml(path), path)
 
 
-def read_splits(run: Path) -> dict:
+class SavedSplits(dict):
+    """What `splits.json` of a run says. A key that it lacks is a UserError, which names the file.
+
+    Attributes:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path, values: dict):
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise UserError(f"{self.path}: lacks {key!r}; damaged, or not written by gmd train? Restore it from a copy")
+
+    def cases(self, split: str) -> list[dict]:
+        """Returns what is said of each case or sample of a split, at least its name, under "name".
+
+        Raises UserError if the file does not list them.
+        """
+        listed = self[split]
+        if not isinstance(listed, list) or not all(
+            isinstance(c, dict) and isinstance(c.get("name"), str) for c in listed
+        ):
+            raise UserError(
+                f"{self.path}: expected a list of cases, each with its name, for {split!r}; damaged? "
+                "Restore it from a copy"
+            )
+        return listed
+
+
+def read_splits(run: Path) -> SavedSplits:
     """Reads `splits.json` of a run. Raises UserError if it is not there or not readable."""
-    return _read_json(Path(run) / "splits.json", run)
-
-
-def _read_json(path: Path, run: Path) -> dict:
+    path = Path(run) / "splits.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{run}: no {path.name}, so this is not the folder of a run; give what --out was") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also of bytes that are no UTF-8
         raise UserError(f"{path}: not valid JSON ({error}); restore it from a copy") from error
+    return SavedSplits(path, values if isinstance(values, dict) else {})
 
 
 def fold_folders(folder: Path) -> list[Path]:

@@ -69,7 +69,7 @@ def check_pairing(configs):
     assert len({config.data for config in configs}) == 1
     first = [study.read_steps(config.out / study.METRICS)[0]["losses"] for config in configs]
     assert all(losses == pytest.approx(first[0], rel=1e-6) for losses in first)
-    names = [case.name for split in ("train", "validation", "test") for case in find_cases(configs[0].data / split)[0]]
+    names = [case.name for split in ("train", "validation", "test") for case in find_cases(configs[0].data[0] / split)]
     assert names == ["Phantom_009_00000", "Phantom_009_00001", "Phantom_010_00000", "Phantom_011_00000"]
 
 

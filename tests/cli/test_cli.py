@@ -24,6 +24,7 @@ from gmd.cli.training import with_file
 from gmd.config import TASKS, TrainBrats
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
+from gmd.evaluation.segmentation.single_run import Evaluation
 
 
 def run(line: str) -> int:
@@ -99,13 +100,17 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list:
     """What the commands on runs would have called, with what; the report is written after an evaluation."""
     calls = []
     for name, module, function in (
-        ("evaluate", gmd.evaluation.segmentation.single_run, "evaluate_run"),
-        ("evaluate folds", gmd.evaluation.segmentation.cross_validation, "evaluate_folds"),
+        ("evaluate", gmd.evaluation.segmentation.single_run, "score_run"),
+        ("evaluate folds", gmd.evaluation.segmentation.cross_validation, "score_folds"),
         ("predict", gmd.predict, "predict"),
         ("compare", gmd.evaluation.compare.command, "compare"),
         ("report", gmd.report, "write_report"),
     ):
-        call = lambda *given, name=name, **named: calls.append((name, *given, *named.values()))  # noqa: E731
+        result = Evaluation([], {"gone": "cut off"} if name == "evaluate folds" else {})
+        result = result if name.startswith("evaluate") else None
+        call = lambda *given, name=name, result=result, **named: (  # noqa: E731
+            calls.append((name, *given, *named.values())) or result
+        )
         monkeypatch.setattr(module, function, call)
     return calls
 
@@ -121,10 +126,10 @@ def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, handed: list)
 
 def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list, capsys: pytest.CaptureFixture):
     write_config(tmp_path / "fold1" / CONFIG, TrainBrats(Path("d"), folds=2, fold=1))  # even without its fold0
-    assert gmd.cli.main(["evaluate", str(tmp_path), "--precision", "bf16"]) == 0
-    assert handed == [("evaluate folds", tmp_path, "bf16"), ("report", tmp_path)]
-    assert gmd.cli.main(["evaluate", str(tmp_path), "--data", "other"]) == 2
-    assert "leave --data and --missing out" in capsys.readouterr().err
+    assert gmd.cli.main(["evaluate", str(tmp_path), "--precision", "bf16", "--data", "moved"]) == 1  # a case failed
+    assert handed == [("evaluate folds", tmp_path, "bf16", Path("moved")), ("report", tmp_path)]
+    assert gmd.cli.main(["evaluate", str(tmp_path), "--missing", "0.5"]) == 2
+    assert "leave --missing out" in capsys.readouterr().err
 
 
 def test_predict_compare_and_report_are_handed_what_stands_on_the_line(handed: list, capsys: pytest.CaptureFixture):

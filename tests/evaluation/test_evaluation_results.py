@@ -9,7 +9,6 @@ import torch
 
 import gmd.evaluation.segmentation.case_pictures
 from gmd.data.segmentation.cases import find_cases
-from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.volumes import load_case
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.segmentation.case_pictures import choose_cases
@@ -41,8 +40,8 @@ def test_hd95_is_that_of_the_same_masks_in_mm(run: Path):
     with torch.no_grad():
         network.head.bias.zero_()  # untrained, it would take almost everything for background
     [test] = names(run, "test")
-    cases, scheme = find_cases(run.parent / "data" / test)
-    case = load_case(cases[0], SCHEMES[scheme])
+    cases = find_cases(run.parent / "data" / test)
+    case = load_case(cases[0])
     case["affine"] = torch.diag(torch.tensor([-1.0, 2.0, 3.0, 1.0])).double().numpy()
     outputs = predict_modalities(network, present_volumes(network, case), (32, 32, 32))
     expected = [d for _, mask in predict_subsets(outputs) for d in hausdorff95(mask, case["target"], (1, 2, 3))]

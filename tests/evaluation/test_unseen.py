@@ -27,7 +27,7 @@ def link(source: Path, name: str, folder: Path) -> Path:
 
 
 def names_in(run: Path, data: Path) -> list[str]:
-    return [case.name for case in unseen_cases(run, read_config(run), data)[0]]
+    return [case.name for case in unseen_cases(run, read_config(run), data).cases]
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -38,7 +38,7 @@ def test_links_to_files_are_known_by_what_they_lead_to(run: Path, tmp_path: Path
     if split == "test":
         assert names_in(run, tmp_path / "linked") == ["copied", "innocent"]
         return
-    with pytest.raises(UserError, match=r"1 of its 2 cases have trained or selected this model \(innocent\)"):
+    with pytest.raises(UserError, match=r"2 of its 2 cases have trained or selected this model \(copied, innocent\)"):
         names_in(run, tmp_path / "linked")
 
 

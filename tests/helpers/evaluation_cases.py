@@ -18,6 +18,7 @@ def untrained_run(folder: Path, out: str = "run", **options) -> Path:
     asked = TrainBrats(folder / "data", folder / out, width=0.125, patch=(32, 32, 32), device="cpu")
     task = open_task(replace(asked, **options))
     config = task.config
+    task.check()
     open_run(config, task.described())
     torch.manual_seed(config.seed)
     state = {"config": config.to_dict(), "network": build_network(config).state_dict(), "epochs": 1}

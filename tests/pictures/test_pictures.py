@@ -10,7 +10,6 @@ import torch
 from matplotlib.figure import Figure
 
 from gmd.data.segmentation.cases import find_cases
-from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 from gmd.pictures.case import _Slice, draw_case
@@ -95,8 +94,7 @@ def test_a_picture_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch:
 
 @pytest.fixture(scope="module")
 def case(phantoms: Path) -> dict:
-    cases, scheme = find_cases(phantoms)
-    return load_case(cases[0], SCHEMES[scheme])
+    return load_case(find_cases(phantoms)[0])
 
 
 @pytest.mark.parametrize("have", [MODALITIES, ("flair", "t1ce"), ("t2",)])

@@ -45,7 +45,7 @@ def cases(phantoms: Path, tmp_path: Path) -> list[Path]:
 def expected(run: Path, phantoms: Path) -> dict[Subset, np.ndarray]:
     """Subset -> label map of the first phantom, as the evaluation sees it, in RAS+."""
     _, network = load_run(run)
-    case = load_case(find_cases(phantoms)[0][0], None)
+    case = load_case(find_cases(phantoms)[0], labels=False)
     masks = predict_subsets(predict_modalities(network, present_volumes(network, case), 32))
     return {subset: paint(mask.numpy(), SCHEMES["brats2018"]) for subset, mask in masks}
 
@@ -89,7 +89,7 @@ def test_the_score_of_exactly_this_subset_is_told(
 ):
     run = shutil.copytree(run, tmp_path / "evaluated")
     _, network = load_run(run)
-    loaded = [load_case(case, SCHEMES["brats2018"]) for case in find_cases(cases[0].parent)[0][:2]]
+    loaded = [load_case(case) for case in find_cases(cases[0].parent)[:2]]
     del loaded[0]["flair"]
     scores = evaluate_cases(network, loaded, 32)
     rows = subset_table(scores, BRATS_MODALITIES, network.regions)
@@ -260,7 +260,7 @@ def test_a_subset_of_a_case_whose_modalities_differ_in_extent(run: Path, cases: 
     data[: data.shape[0] // 2] = 0
     save(path, data, image.affine)
     _, network = load_run(run)
-    loaded = load_case(find_cases(cases[0])[0][0], None)
+    loaded = load_case(find_cases(cases[0])[0], labels=False)
     masks = dict(predict_subsets(predict_modalities(network, present_volumes(network, loaded), 32)))
     for subset in (("t1",), ("flair", "t1")):
         predict(run, None, {m: image_of(cases[0], m) for m in subset}, tmp_path / "seg.nii.gz")

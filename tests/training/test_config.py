@@ -24,6 +24,11 @@ def config(phantoms: Path, tmp_path: Path) -> TrainBrats:
             {"patch": (30, 32, 50)},
             r"--patch: got 30 32 50, expected multiples of 16, the nearest being 32 32 48",
         ),
+        ({"data": ()}, "--data: got nothing, expected at least one folder"),
+        (
+            {"labels": ("binary", "brats2018")},
+            r"--labels: got binary brats2018, expected one for all of --data, or one for each \(1\)",
+        ),
         ({"patch": (0, 16, 16)}, r"--patch: .* 16 16 16"),
         (
             {"labels": "brats"},
@@ -52,6 +57,11 @@ def test_settings_that_cannot_work_are_named(config: TrainBrats, change: dict, m
 def test_a_configuration_survives_json(config: TrainBrats):
     config = replace(config, patterns=("flair=*",), steps_per_epoch=None)
     assert TrainBrats.from_dict(json.loads(json.dumps(config.to_dict())), "here") == config
+
+
+def test_the_configuration_of_a_run_before_several_data_sets_is_read(config: TrainBrats):
+    values = replace(config, labels=("brats2018",)).to_dict() | {"data": str(config.data[0]), "labels": "brats2018"}
+    assert TrainBrats.from_dict(values, "old.yaml") == replace(config, labels=("brats2018",))
 
 
 @pytest.mark.parametrize("kind", TASKS.values())

@@ -8,6 +8,7 @@ import pytest
 import gmd.training.folds
 from gmd.config import TrainBrats, TrainSentiment
 from gmd.data.segmentation.cross_validation import fold_cases
+from gmd.data.segmentation.data_sets import DataSet
 from gmd.training.folds import train_folds
 from gmd.training.loop import train
 from gmd.training.saved_run import cross_validation_config, read_config, read_splits
@@ -108,7 +109,7 @@ def test_errors_come_before_anything_is_trained(folds: TrainBrats, trained: list
 def test_one_fold_alone(folds: TrainBrats, phantoms: Path):
     """`--fold 1` trains as any run does, on what the whole cross-validation gives that fold."""
     tested = read_splits(train(replace(folds, fold=1)))["test"]
-    expected = fold_cases(phantoms, folds.modalities, folds=2, fold=1, seed=folds.seed).test
+    expected = fold_cases([DataSet(phantoms, folds.modalities)], folds=2, fold=1, seed=folds.seed).test
     assert [case["name"] for case in tested] == names(expected)
 
 

@@ -72,7 +72,7 @@ def test_each_method_trains(config: TrainBrats, method: str, objectives: int):
     assert set(last["metrics"]) == {"WT", "TC", "ET"}
     assert last["validation"] == pytest.approx(sum(last["metrics"].values()) / 3)
     loaded, network = load_run(run)
-    assert loaded.labels == "brats2018"
+    assert loaded.labels == ("brats2018",)
     untrained = Training.prepare(open_task(loaded)).network.state_dict()
     assert not any(
         torch.equal(value, untrained[name]) for name, value in network.state_dict().items() if "conv" in name

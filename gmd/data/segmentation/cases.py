@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from gmd.data.segmentation.labels import SCHEMES, LabelScheme
 from gmd.errors import UserError
 
 BRATS_MODALITIES = ("flair", "t1", "t1ce", "t2")
@@ -30,12 +31,14 @@ class Case:
         images: modality -> its file, for the modalities that exist only, in canonical order; at least one.
         label: the label map, if there is one.
         mask: the brain mask, if there is one.
+        scheme: what the values of the label map mean, if that is known.
     """
 
     name: str
     images: dict[str, Path]
     label: Path | None = None
     mask: Path | None = None
+    scheme: LabelScheme | None = None
 
     @property
     def folder(self) -> Path:
@@ -49,7 +52,8 @@ def find_cases(
     patterns: dict[str, str] | None = None,
     require_label: bool = True,
     below: bool = True,
-) -> tuple[list[Case], str | None]:
+    scheme: LabelScheme | None = None,
+) -> list[Case]:
     """Finds the cases at or below `root`: each folder that holds the file of at least one modality is one.
 
     Cases that lack some modalities are ordinary. Without `patterns` the files must be named as in BraTS
@@ -61,7 +65,8 @@ def find_cases(
     patterns: modality -> glob of the file's name inside the case folder; so too for the keys `seg` (labels)
         and `mask` (brain mask). Where a mask is asked for, every case must have one.
     below: otherwise only `root` itself is looked at
-    returns the cases, sorted by name, and the label scheme implied by the naming (None with patterns)
+    scheme: what the label values mean; by default what the naming implies, which patterns do not
+    returns the cases, sorted by name
     Raises UserError: no such folder, no case, two files for one modality or one file for two, no label map or
         brain mask where it is needed, both BraTS namings mixed, a pattern for something that is no modality.
     """
@@ -70,16 +75,17 @@ def find_cases(
         raise UserError(f"{root}: there is no such folder; give the folder that holds the case folders")
     namings: Namings = {None: _pattern_globs(patterns, modalities)} if patterns else _brats_globs(modalities)
     folders = list(walk_folders(root)) if below else [next(walk_folders(root))]
-    found = {scheme: _cases_named(globs, folders, modalities) for scheme, globs in namings.items()}
-    found = {scheme: cases for scheme, cases in found.items() if cases}
+    found = {naming: _cases_named(globs, folders, modalities) for naming, globs in namings.items()}
+    found = {naming: cases for naming, cases in found.items() if cases}
     if not found:
         raise UserError(_no_cases(root, namings, folders))
     if len(found) > 1:
-        examples = " and ".join(f"{cases[0].folder} ({scheme})" for scheme, cases in found.items())
+        examples = " and ".join(f"{cases[0].folder} ({naming})" for naming, cases in found.items())
         raise UserError(f"{root}: two namings are mixed, {examples}; keep each data set in its own folder")
-    [(scheme, cases)] = found.items()
-    _check_complete(cases, namings[scheme], require_label)
-    return with_unique_names(cases, root), scheme
+    [(naming, cases)] = found.items()
+    _check_complete(cases, namings[naming], require_label)
+    scheme = scheme or (SCHEMES[naming] if naming else None)
+    return [replace(case, scheme=scheme) for case in with_unique_names(cases, root)]
 
 
 def parse_patterns(items: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Reading one volume of a NIfTI file, turned to RAS+ (axes to the right, to the front and up), and turning it back."""
 
 import gzip
+import hashlib
 import math
 import warnings
 import zlib
@@ -62,6 +63,11 @@ def read_volume(path: Path) -> Volume:
             f"{path}: {bad} of {data.size} voxels are NaN or infinite; give them finite values, 0 outside the brain"
         )
     return to_ras(data.reshape(data.shape[:3]), image.affine)
+
+
+def voxel_checksum(volume: Volume) -> str:
+    """Returns a checksum of the voxels, which is the same however the file is packed, stored, or turned."""
+    return hashlib.blake2b(volume.data.data, digest_size=8).hexdigest()
 
 
 def to_ras(data: np.ndarray, affine: np.ndarray) -> Volume:

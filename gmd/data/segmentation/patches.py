@@ -29,7 +29,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gmd.data.segmentation.cases import Case
-from gmd.data.segmentation.labels import LabelScheme
 from gmd.data.segmentation.volumes import load_case
 
 Patch = tuple[int, int, int]
@@ -42,8 +41,7 @@ class RandomPatches(Dataset):
     others have had their turn.
 
     Args:
-        cases: with labels; each has the modalities it has.
-        scheme: what the labels mean.
+        cases: with labels and what these mean, all with the same regions; each has the modalities it has.
         modalities: names; a case's other images are ignored.
         patch: size in voxels; volumes smaller than that are padded with zeros, the value outside the brain.
         length: items per epoch.
@@ -57,7 +55,6 @@ class RandomPatches(Dataset):
     def __init__(
         self,
         cases: Sequence[Case],
-        scheme: LabelScheme,
         modalities: Sequence[str],
         patch: Patch,
         length: int,
@@ -69,7 +66,7 @@ class RandomPatches(Dataset):
         self._transform = Compose([*_prepare(modalities, patch), *_draw_patch(modalities, patch)])
         # copy_cache would copy a whole case for each patch; nothing in `_draw_patch` writes to what is cached
         self._patches = CacheDataset(
-            _LoadedCases(cases, scheme), self._transform, cache_num=cache, progress=cache > 0, copy_cache=False
+            _LoadedCases(cases), self._transform, cache_num=cache, progress=cache > 0, copy_cache=False
         )
 
     def __len__(self) -> int:
@@ -90,8 +87,8 @@ class _LoadedCases(Sequence[dict]):
     This is not a transform, since MONAI would turn a UserError from one into a RuntimeError.
     """
 
-    def __init__(self, cases: Sequence[Case], scheme: LabelScheme):
-        self.cases, self.scheme = cases, scheme
+    def __init__(self, cases: Sequence[Case]):
+        self.cases = cases
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -105,7 +102,7 @@ class _LoadedCases(Sequence[dict]):
     def __getitem__(self, index: int | slice) -> dict | list[dict]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        case = load_case(self.cases[index], self.scheme)
+        case = load_case(self.cases[index])
         tumour = case["target"].bool().any(dim=0, keepdim=True)
         return case | {"centres": torch.cat([tumour, case["brain"] & ~tumour])}
 

@@ -10,7 +10,7 @@ from nibabel.affines import voxel_sizes
 from torch import Tensor
 
 from gmd.data.segmentation.cases import Case
-from gmd.data.segmentation.labels import LabelScheme, region_targets
+from gmd.data.segmentation.labels import region_targets
 from gmd.data.segmentation.nifti import Volume, read_volume
 from gmd.errors import UserError
 
@@ -18,35 +18,47 @@ MOST_BRAIN = 0.9  # more than that of a volume is hardly brain
 SAME_PLACE = 1e-3  # mm by which the affines of a case may differ
 
 
-def load_case(case: Case, scheme: LabelScheme | None, zero_is_missing: bool = False) -> dict:
+def load_case(case: Case, labels: bool = True, zero_is_missing: bool = False) -> dict:
     """Reads a case as a MONAI-style dictionary, in RAS+ orientation, however its files are stored.
 
     Each modality that EXISTS -> float32 tensor [1, X, Y, Z], normalised (see `normalise`). A modality that is
     absent has no key, and nothing stands in for it. Further
-        "target"  uint8 tensor [R, X, Y, Z], 0/1 per region of the scheme; if there are label map and scheme
+        "target"  uint8 tensor [R, X, Y, Z], 0/1 per region of the case's scheme; if labels are wanted and there
         "brain"   bool tensor [1, X, Y, Z]: the mask file > 0.5; without one, where any modality is non-zero
         "name"    str
         "affine"  float64 array [4, 4], voxel indices (in RAS+) to mm
+        "scheme"  the LabelScheme of the case; if there is a target
+    labels: whether the label map is wanted, if there is one
     zero_is_missing: a modality that is 0 everywhere in the brain, or has one value there as a mask has, counts as
         absent; otherwise it is an error
     Raises UserError: what `read_volume` raises, files on different grids (other orientations of one grid are no
-        difference), an empty brain, no modality left, unknown label values.
+        difference), an empty brain, no modality left, unknown label values, label values whose meaning nothing says.
     """
-    volumes = _read_files(case, with_labels=scheme is not None)
+    return prepare_case(case, read_files(case, labels), zero_is_missing)
+
+
+def prepare_case(case: Case, volumes: dict[str, Volume], zero_is_missing: bool = False) -> dict:
+    """Makes what `load_case` returns of the volumes of a case, as `read_files` has read them."""
     brain = _brain(case, volumes)
     result: dict[str, Any] = dict(_normalised_modalities(case, volumes, brain, zero_is_missing))
-    if scheme is not None and "seg" in volumes:
-        result["target"] = torch.from_numpy(region_targets(volumes["seg"].data, scheme, str(case.label)))
+    if "seg" in volumes:
+        if case.scheme is None:
+            raise UserError(f"case {case.name}: nothing says what its label values mean; give it a label scheme")
+        result["scheme"] = case.scheme
+        result["target"] = torch.from_numpy(region_targets(volumes["seg"].data, case.scheme, str(case.label)))
     affine = next(iter(volumes.values())).affine
     return result | {"brain": torch.from_numpy(brain)[None], "name": case.name, "affine": affine}
 
 
-def _read_files(case: Case, with_labels: bool) -> dict[str, Volume]:
-    """Reads each modality, the brain mask as "mask" and the labels as "seg". Raises UserError if their grids differ."""
+def read_files(case: Case, labels: bool = True) -> dict[str, Volume]:
+    """Reads each modality, the brain mask as "mask" and, if wanted, the labels as "seg".
+
+    Raises UserError: what `read_volume` raises, files on different grids.
+    """
     paths = dict(case.images)
     if case.mask is not None:
         paths["mask"] = case.mask
-    if case.label is not None and with_labels:
+    if case.label is not None and labels:
         paths["seg"] = case.label
     volumes = {key: read_volume(path) for key, path in paths.items()}
     _check_same_grid(case.name, paths, volumes)

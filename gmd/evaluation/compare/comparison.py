@@ -10,6 +10,7 @@ from tqdm import tqdm
 from gmd.errors import UserError
 from gmd.evaluation.compare.paired import Difference, paired_difference
 from gmd.evaluation.compare.run_scores import Column, Item, RunScores
+from gmd.evaluation.segmentation.listed_cases import ListedCase
 from gmd.subsets import Subset, all_subsets, subset_name
 
 CommonItems = dict[Item, list[Subset]]  # what every run has scored: item -> the subsets that each has for it
@@ -76,7 +77,7 @@ def compare_scores(names: list[str], scores: list[RunScores], seed: int) -> Comp
         rows += _compare_subset(name, first, run, subset, common, seed)
     notes = [
         *_notes_on_left_out(names, scores, common),
-        *_notes_on_other_folders(names, scores, common),
+        *_notes_on_other_images(names, scores, common),
         *_notes_on_few_units(rows, first.unit_noun),
     ]
     nouns = first.item_noun, first.unit_noun
@@ -160,19 +161,35 @@ def _notes_on_left_out(names: list[str], scores: list[RunScores], common: Common
     return notes
 
 
-def _notes_on_other_folders(names: list[str], scores: list[RunScores], common: Iterable[Item]) -> list[str]:
-    """Returns a note for each run whose cases lie in other folders than the baseline's cases of the same names.
+def _notes_on_other_images(names: list[str], scores: list[RunScores], common: Iterable[Item]) -> list[str]:
+    """Returns a note for each run whose cases are not, or not surely, the baseline's cases of the same names.
 
-    Cases are paired by their names, which two data sets may share. That is no error: data sets are moved, too.
+    Cases are paired by their names, which two data sets may share. Where both runs have checksums these tell; else the
+    folders do, which is no error: data sets are moved, too.
     """
     notes = []
     for name, run in zip(names[1:], scores[1:], strict=True):
-        places = [(scores[0].folders.get(item), run.folders.get(item)) for item in common]
-        if other := [(ours, theirs) for ours, theirs in places if ours and theirs and ours != theirs]:
-            notes.append(
-                f"paired by name alone: {len(other)} case{'s' * (len(other) > 1)} of {names[0]} and {name} in other "
-                f"folders, as {other[0][0]} and {other[0][1]}; the comparison holds only if the images are the same"
-            )
+        both = [item for item in common if item in scores[0].listed and item in run.listed]
+        pairs = [(scores[0].listed[item], run.listed[item]) for item in both]
+        notes += _notes_on_pairs(f"{names[0]} and {name}", pairs)
+    return notes
+
+
+def _notes_on_pairs(runs: str, pairs: list[tuple[ListedCase, ListedCase]]) -> list[str]:
+    """Returns the notes on two runs' cases of the same names. runs: their names, in words"""
+    told = [pair for pair in pairs if pair[0].checksums and pair[1].checksums]
+    others = [ours.name for ours, theirs in told if not ours.images() & theirs.images()]
+    moved = [pair for pair in pairs if pair not in told and pair[0].folder != pair[1].folder]
+    notes = []
+    if others:
+        count = f"{len(others)} case{'s' * (len(others) > 1)} of {runs}"
+        notes.append(f"{count} share the name but not the images ({_first_few(others)}): the comparison does not hold")
+    if moved:
+        count = f"{len(moved)} case{'s' * (len(moved) > 1)} of {runs}"
+        notes.append(
+            f"paired by name alone: {count} in other folders, as {moved[0][0].folder} and {moved[0][1].folder}; "
+            "the comparison holds only if the images are the same"
+        )
     return notes
 
 

@@ -11,7 +11,7 @@ from gmd.config import TrainConfig, TrainSequences
 from gmd.data.segmentation.cases import Case
 from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
-from gmd.evaluation.segmentation.held_out import listed_cases
+from gmd.evaluation.segmentation.listed_cases import ListedCase, listed_cases
 from gmd.scoring.segmentation.tables import Score, read_cases
 from gmd.subsets import Subset, all_subsets, subset_name
 from gmd.training.saved_run import fold_folders, read_config, read_splits
@@ -56,7 +56,7 @@ class RunScores:
         values: item -> subset -> a number for each of `columns`.
         units: item -> the unit it belongs to: the patient of a case, the sample of a step.
         targets: item -> its target as the file has it; empty where the file does not hold the targets.
-        folders: item -> the folder of its images when the run began; empty for sequences.
+        listed: item -> what the run says of its files; empty for sequences.
     """
 
     modalities: tuple[str, ...]
@@ -66,7 +66,7 @@ class RunScores:
     values: dict[Item, dict[Subset, list[float]]]
     units: dict[Item, str]
     targets: dict[Item, str]
-    folders: dict[Item, Path]
+    listed: dict[Item, ListedCase]
 
 
 def read_run_scores(run: Path) -> RunScores:
@@ -81,8 +81,8 @@ def read_run_scores(run: Path) -> RunScores:
         path = _evaluation_file(run, "predictions.csv")
         return _sequence_scores(path, config, regression=read_splits(run)["about"]["classes"] is None)
     path = _evaluation_file(run, "cases.csv")
-    folders: dict[Item, Path] = {(case.name,): case.folder for each in runs for case in listed_cases(each, "test")}
-    return _case_scores(path, config, folders)
+    listed: dict[Item, ListedCase] = {(case.name,): case for each in runs for case in listed_cases(each, "test")}
+    return _case_scores(path, config, listed)
 
 
 def _evaluation_file(run: Path, name: str) -> Path:
@@ -95,7 +95,7 @@ def _evaluation_file(run: Path, name: str) -> Path:
     return path
 
 
-def _case_scores(path: Path, config: TrainConfig, folders: dict[Item, Path]) -> RunScores:
+def _case_scores(path: Path, config: TrainConfig, listed: dict[Item, ListedCase]) -> RunScores:
     """Returns the scores of a `cases.csv`: Dice and HD95 in each region, and their means over the regions."""
     scores = read_cases(path)
     regions = list(dict.fromkeys(score.region for score in scores))
@@ -109,7 +109,7 @@ def _case_scores(path: Path, config: TrainConfig, folders: dict[Item, Path]) -> 
     }
     columns = [(metric, region) for metric in ("Dice", "HD95") for region in (*regions, "mean")]
     units = {item: patient_of(Case(item[0], {})) for item in values}
-    return RunScores(config.modalities, columns, "case", "patient", values, units, {}, folders)
+    return RunScores(config.modalities, columns, "case", "patient", values, units, {}, listed)
 
 
 def _check_complete(path: Path, by_subset: dict[Item, dict[Subset, list[Score]]], regions: list[str]) -> None:

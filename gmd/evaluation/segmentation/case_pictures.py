@@ -5,7 +5,6 @@ from statistics import fmean
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.cases import Case
-from gmd.data.segmentation.labels import LabelScheme
 from gmd.data.segmentation.volumes import load_case
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.pictures.case import draw_case
@@ -16,7 +15,6 @@ from gmd.scoring.segmentation.tables import Score
 def draw_cases(
     network: SegmentationNetwork,
     cases: list[Case],
-    scheme: LabelScheme,
     scores: list[Score],
     config: TrainBrats,
     folder: Path,
@@ -27,7 +25,7 @@ def draw_cases(
     in the folder are removed. The predictions are made anew: to keep those of every case until the best is known would
     take too much memory.
 
-    cases, scheme, scores: what was evaluated, what its labels mean, and every score of it
+    cases, scores: what was evaluated, and every score of it
     """
     by_name = {case.name: case for case in cases}
     chosen = choose_cases(scores)
@@ -35,7 +33,7 @@ def draw_cases(
         (folder / f"case_{place}.png").unlink(missing_ok=True)
     written = []
     for place, (name, dice) in chosen.items():
-        case = load_case(by_name[name], scheme)
+        case = load_case(by_name[name])
         outputs = predict_modalities(network, present_volumes(network, case), config.patch, config.precision)
         drawn = {subset: mask for subset, mask in predict_subsets(outputs) if len(subset) in (1, len(outputs))}
         about = f"{place} of {len(cases)} cases, mean Dice {dice:.2f}" if len(cases) > 1 else ""

@@ -1,5 +1,6 @@
 """The evaluation of a cross-validation: every patient tested once, by the fold that has not seen them."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -7,50 +8,101 @@ from typing import Literal
 from gmd.config import TrainBrats, differences
 from gmd.errors import UserError
 from gmd.evaluation.results_folder import results_folder, write_texts
-from gmd.evaluation.segmentation.held_out import listed_cases
-from gmd.evaluation.segmentation.single_run import evaluate_run, score_texts
+from gmd.evaluation.segmentation.held_out import NothingScored, unseen_cases
+from gmd.evaluation.segmentation.listed_cases import listed_cases
+from gmd.evaluation.segmentation.single_run import Evaluation, counted, failures, score_run, score_texts
+from gmd.evaluation.trained_network import check_segments
 from gmd.models.precision import Precision
-from gmd.scoring.segmentation.tables import Row, read_cases, subset_table
+from gmd.scoring.segmentation.tables import Row, Score, read_cases, subset_table
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.saved_run import fold_folders, read_config
 
 
 def evaluate_folds(
-    folder: Path, which: Literal["best", "last"] = "best", precision: Precision | None = None
+    folder: Path, which: Literal["best", "last"] = "best", precision: Precision | None = None, data: Path | None = None
 ) -> list[Row]:
+    """Evaluates a cross-validation as `score_folds` does, and returns the rows of its table."""
+    return score_folds(folder, which, precision, data).rows
+
+
+def score_folds(
+    folder: Path, which: Literal["best", "last"] = "best", precision: Precision | None = None, data: Path | None = None
+) -> Evaluation:
     """Evaluates every fold, then all of their test cases together, as one table.
 
     Each fold is evaluated anew, into its own `evaluation/`; `table.md`, `table.csv` and `cases.csv` of all go to
-    `evaluation/` of the folder, where `gmd compare` finds them.
+    `evaluation/` of the folder, where `gmd compare` finds them. Cases that cannot be scored are told, and left out.
 
     Args:
         folder: the --out of the training, with the runs fold0, fold1, ... in it.
         which: the checkpoint.
         precision: what the networks compute in; by default that of the training.
+        data: where the data of the folds are now; by default where they were in training.
 
-    returns a row for each subset of the modalities, over the test cases of all folds, small subsets first
     Raises UserError: a fold that is missing or belongs to another cross-validation, a patient who is tested twice or
-        never, what `evaluate_run` raises.
+        never, data that are not the folds' own, what `score_run` raises of a run. Raises NothingScored if no case
+        could be scored.
     """
     folder = Path(folder)
     runs = find_folds(folder)
     check_tested_once(runs)
-    for run in runs:
-        evaluate_run(run, which=which, precision=precision)
-    scores = [score for run in runs for score in read_cases(run / "evaluation" / "cases.csv")]
+    if data is not None:
+        _check_own(runs, Path(data))
+    scores, failed = _score_each(runs, which, precision, data)
+    if not scores:
+        raise NothingScored(
+            f"{folder}: nothing was scored. {failures(failed, len(failed))} "
+            f"If the data moved, give their new place: gmd evaluate {folder} --data NEWPLACE",
+            failed,
+        )
     config = read_config(runs[0])
     regions = tuple(dict.fromkeys(score.region for score in scores))
     rows = subset_table(scores, config.modalities, regions)
-    cases = len({score.case for score in scores})
-    about = (
-        f"Hard Dice, mean over the {cases} cases of {len(runs)} folds, each tested by the fold that has not seen its "
-        f"patient; {which}.pt of {folder.resolve().name}, {precision or config.precision}."
-    )
-    if unfinished := unfinished_folds(runs):
-        about += f" Not known to be trained to the end: {', '.join(unfinished)}."
+    total = len({score.case for score in scores}) + len(failed)
+    network = f"{which}.pt of {folder.resolve().name}, {precision or config.precision}"
+    about = _about(runs, counted(total, failed), network) + (f"\n{failures(failed, total)}" if failed else "")
     texts = score_texts(scores, rows, config.modalities, regions, about)
     print(texts["table.md"], *write_texts(results_folder(folder, None), texts), sep="\n")
-    return rows
+    return Evaluation(rows, failed)
+
+
+def _about(runs: list[Path], count: str, networks: str) -> str:
+    """Returns the sentences above the first table: what was scored. count, networks: of what, in words"""
+    folds = f"{len(runs)} folds, each tested by the fold that has not seen its patient"
+    unfinished = unfinished_folds(runs)
+    untrained = f" Not known to be trained to the end: {', '.join(unfinished)}." if unfinished else ""
+    return f"Hard Dice, mean over the {count} of {folds}; {networks}.{untrained}"
+
+
+def _score_each(
+    runs: list[Path], which: Literal["best", "last"], precision: Precision | None, data: Path | None
+) -> tuple[list[Score], dict[str, str]]:
+    """Evaluates every fold, and returns all scores, and the cases that could not be scored: name -> why.
+
+    A fold none of whose cases could be scored has failed with all of them, and is told on stderr.
+    """
+    scores: list[Score] = []
+    failed: dict[str, str] = {}
+    for run in runs:
+        try:
+            failed |= score_run(run, data, which, precision).failed
+        except NothingScored as error:
+            failed |= error.failed
+            print(f"gmd: {error}", file=sys.stderr)
+        else:
+            scores += read_cases(run / "evaluation" / "cases.csv")
+    return scores, failed
+
+
+def _check_own(runs: list[Path], data: Path) -> None:
+    """Raises UserError if the data are others than those of the folds, each of which tests its own part of them."""
+    for run in runs:
+        config = check_segments(run, read_config(run))
+        if unseen_cases(run, config, data).data is not None:
+            raise UserError(
+                f"{data}: not the data that the folds in {run.parent} were trained on; score other data with one fold: "
+                f"gmd evaluate {run} --data {data}"
+            )
 
 
 def find_folds(folder: Path) -> list[Path]:

@@ -1,99 +1,163 @@
-"""The cases that a run may be scored on: held out, so that they have neither trained nor selected its network."""
+"""The cases that a run may be scored on: held out, so that they have neither trained nor selected its network.
 
+A case is known by its name and by what is in its files, not by where they lie: data are moved, mounted elsewhere,
+packed and unpacked, and a copy of a training case is no new case whatever it is called.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from gmd.config import TrainBrats
-from gmd.data.segmentation.cases import Case, find_cases, parse_patterns
-from gmd.data.segmentation.labels import SCHEMES, LabelScheme
-from gmd.data.segmentation.patients import patient_of
+from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.check import read_cases
+from gmd.data.segmentation.checked_files import Checksums
 from gmd.errors import UserError
-from gmd.training.saved_run import read_splits
+from gmd.evaluation.segmentation.found_data import FoundData
+from gmd.evaluation.segmentation.listed_cases import ListedCase, case_as_listed, listed_cases
 
 
-class ListedCase(NamedTuple):
-    """A case as the run's splits.json lists it.
+class NothingScored(UserError):
+    """An evaluation in which no case could be scored.
 
     Attributes:
-        name: no other case of the run is called so.
-        folder: the folder of its files when the run began, resolved.
-        patient: whose examination it is.
+        failed: all cases: name -> why.
     """
 
-    name: str
-    folder: Path
-    patient: str
+    def __init__(self, message: str, failed: dict[str, str]):
+        super().__init__(message)
+        self.failed = failed
 
 
-def listed_cases(run: Path, split: str) -> list[ListedCase]:
-    """Returns the cases of one split, as the run's splits.json lists them.
+class HeldOut(NamedTuple):
+    """The cases that are to be scored, all of them read once already.
 
-    split: "train", "validation" or "test"
-    Raises UserError if splits.json does not say.
+    Attributes:
+        cases: those that can be used.
+        failed: those that cannot: name -> why.
+        notes: what a reader of the scores must know, in sentences without a full stop.
+        data: where they come from; None for the run's own test cases, wherever these lie.
     """
-    try:
-        return [ListedCase(case["name"], Path(case["folder"]), case["patient"]) for case in read_splits(run)[split]]
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{run / 'splits.json'}: does not name the {split} cases, their folders and patients "
-            f"({type(error).__name__}: {error}); damaged, or not of gmd train brats? Restore it from a copy"
-        ) from error
+
+    cases: list[Case]
+    failed: dict[str, str]
+    notes: list[str]
+    data: Path | None
 
 
-def own_test_cases(run: Path, config: TrainBrats) -> tuple[list[Case], LabelScheme]:
-    """Finds the run's own test cases in the folders that its splits.json lists, and says what their labels mean.
+def own_test_cases(run: Path, config: TrainBrats) -> HeldOut:
+    """Finds the run's own test cases where they were when the run began, and reads each of them once.
 
-    Cases that the data have gained or lost since the run began change nothing. Raises UserError if a test case is gone.
+    Cases that the data have gained or lost since then change nothing.
 
     config: of the run; its `labels` name a scheme, as those of every trained run do
+    Raises UserError: a run without test cases. Raises NothingScored if all of them are gone.
     """
-    wanted = {listed.folder: listed.name for listed in listed_cases(run, "test")}
-    patterns = parse_patterns(config.patterns) or None
+    tests = listed_cases(run, "test")
+    if not tests:
+        raise UserError(
+            f"{run}: has no test cases, as its data had too few patients or no folder test; score it on cases that it "
+            f"has not seen: gmd evaluate {run} --data FOLDER"
+        )
     cases: list[Case] = []
-    for folder, name in wanted.items():
-        found = find_cases(folder, config.modalities, patterns)[0] if folder.is_dir() else []
-        cases += [replace(case, name=name) for case in found if case.folder == folder]
-    if lost := sorted(map(str, wanted.keys() - {case.folder for case in cases})):
-        raise UserError(f"{run}: {len(lost)} of its test cases are gone, as {lost[0]}; restore them, or give --data")
-    return cases, config.label_scheme()
+    gone: dict[str, str] = {}
+    for listed in tests:
+        try:
+            cases.append(case_as_listed(listed, config))
+        except UserError as error:
+            gone[listed.name] = str(error)
+    if not cases:
+        place = os.path.commonpath([str(listed.folder.parent) for listed in tests])
+        raise NothingScored(
+            f"{run}: {len(tests)} of its test cases are not at {place} any more; "
+            f"if the data moved, give their new place: gmd evaluate {run} --data NEWPLACE",
+            gone,
+        )
+    checked = read_cases(cases)
+    usable = [case for case in cases if case.name not in checked.bad]
+    return HeldOut(usable, gone | checked.bad, _notes_on_changed(tests, checked.checksums), None)
 
 
-def unseen_cases(run: Path, config: TrainBrats, data: Path) -> tuple[list[Case], LabelScheme]:
-    """Finds labelled cases of other data, checks that the run has not seen them, and says what their labels mean.
+def unseen_cases(run: Path, config: TrainBrats, data: Path) -> HeldOut:
+    """Finds the cases of a folder that the run may be scored on, and reads each of them once.
+
+    These are all of its cases, if the run has seen none of them. If the folder holds the run's own data, moved or
+    copied there, they are the run's test cases.
 
     config: of the run; its `labels` name a scheme
     data: a folder of cases; if it has a folder `test`, the cases in there
     Raises UserError: what `find_cases` raises; cases or patients that training or model selection has seen.
     """
-    data = data / "test" if (data / "test").is_dir() else data
-    cases, implied = find_cases(data, config.modalities, parse_patterns(config.patterns) or None)
-    seen = [case for split in ("train", "validation") for case in listed_cases(run, split)]
-    if known := _names_of_seen(cases, seen):
-        named = ", ".join(known[:5]) + ", ..." * (len(known) > 5)
-        raise UserError(
-            f"{data}: {len(known)} of its {len(cases)} cases have trained or selected this model ({named}); "
-            "their scores would say nothing about new ones. Give unseen cases (rename those that only share "
-            "a name), or leave --data out to score the run's test cases"
-        )
-    ours = config.label_scheme()
-    theirs = SCHEMES[implied] if implied else ours
-    # BraTS 2023 numbers the same regions otherwise than the years before
-    return cases, theirs if theirs.regions.keys() == ours.regions.keys() else ours
+    cases = _find(config, data)
+    seen = [listed for split in ("train", "validation") for listed in listed_cases(run, split)]
+    found = FoundData.read(cases, listed_cases(run, "test"), seen)
+    if found.is_the_runs_own():
+        return _own_of(found, data)
+    if found.known:
+        raise UserError(_refusal(found, data))
+    notes = [f"{_cases(found.others)} called like test cases of the run, but with other images"] if found.others else []
+    usable = [case for case in cases if case.name not in found.bad]
+    return HeldOut(usable, dict(found.bad), notes, data)
 
 
-def _names_of_seen(cases: list[Case], seen: list[ListedCase]) -> list[str]:
-    """Returns the names of the cases that are among `seen`: by their folder, their patient, or any of their images.
+def _find(config: TrainBrats, data: Path) -> list[Case]:
+    """Finds the labelled cases of a folder, in its folder `test` if it has one.
 
-    A link to a file gives it another name and another folder, and leaves it the image that it was.
+    Their names tell what their labels mean, as BraTS 2023 numbers the same regions otherwise than the years before.
+    Where the names do not, or tell of other regions, it is what those of the run mean.
     """
-    folders = {listed.folder for listed in seen}
-    patients = {listed.patient for listed in seen}
-    files = {path.resolve() for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    # the folds of a cross-validation test cases of all folders
+    root = data / "test" if config.folds is None and (data / "test").is_dir() else data
+    ours = config.label_scheme()
     return [
-        case.name
-        for case in cases
-        if case.folder.resolve() in folders
-        or patient_of(case) in patients
-        or any(path.resolve() in files for path in case.images.values())
+        case if case.scheme and case.scheme.regions.keys() == ours.regions.keys() else replace(case, scheme=ours)
+        for case in replace(config.data_sets()[0], root=root, scheme=None).cases()
     ]
+
+
+def _own_of(found: FoundData, data: Path) -> HeldOut:
+    """Returns the run's own test cases of a folder, under the names that they have in the run."""
+    own = found.own_tests
+    failed = {listed.name: f"is not in {data}" for listed in found.tests if listed.name not in own}
+    failed |= {name: found.bad[case.name] for name, case in own.items() if case.name in found.bad}
+    checksums = {name: found.checksums[case.name] for name, case in own.items() if case.name in found.checksums}
+    notes = _notes_on_changed(found.tests, checksums)
+    if found.new:
+        notes.append(f"{_cases(found.new)} of {data} not scored, as they are none of the run's")
+    if not all(listed.checksums for listed in found.tests):
+        notes.append(f"the cases of {data} are known by their names alone, as the run has no checksums of them")
+    usable = [replace(case, name=name) for name, case in own.items() if name not in failed]
+    return HeldOut(usable, failed, notes, None)
+
+
+def _notes_on_changed(tests: Sequence[ListedCase], checksums: Mapping[str, Checksums]) -> list[str]:
+    """Returns a note if test cases hold something else than when the run began. checksums: of each, as they are now"""
+    before = {listed.name: listed.checksums for listed in tests}
+    changed = [name for name, sums in checksums.items() if before[name] and before[name] != sums]
+    return [f"{_cases(changed)} with other voxels in their files than when the run began"] if changed else []
+
+
+def _refusal(found: FoundData, data: Path) -> str:
+    """Returns the error message for cases that the run has seen, with advice that works."""
+    known = [case.name for case in found.cases if case.name in found.known]
+    if any(listed.folder.is_dir() for listed in found.tests):
+        own = ", or leave --data out to score the run's test cases"
+    else:
+        names = _first([listed.name for listed in found.tests])
+        own = f", or the folder that the run's own test cases are in now ({names})" if names else ""
+    return (
+        f"{data}: {len(known)} of its {len(found.cases)} cases have trained or selected this model ({_first(known)}); "
+        f"their scores would say nothing about new ones. Give unseen cases (rename those that only share a name){own}"
+    )
+
+
+def _cases(names: Sequence[str]) -> str:
+    """Returns how many cases, and which: `2 cases (a, b)`."""
+    return f"{len(names)} case{'s' * (len(names) != 1)} ({_first(names)})"
+
+
+def _first(names: Sequence[str]) -> str:
+    """Returns the first five names, with dots if there are more."""
+    return ", ".join(names[:5]) + ", ..." * (len(names) > 5)

@@ -1,19 +1,16 @@
 """`gmd evaluate` of a run that segments: tables of all subsets, every single score, pictures of cases."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from tqdm import tqdm
-
-from gmd.data.segmentation.volumes import load_case
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpoint
 from gmd.evaluation.segmentation.case_pictures import draw_cases
-from gmd.evaluation.segmentation.held_out import own_test_cases, unseen_cases
+from gmd.evaluation.segmentation.case_scores import score_cases, tell_failed
+from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_test_cases, unseen_cases
 from gmd.evaluation.trained_network import load_segmentation
 from gmd.models.precision import Precision
-from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import (
     Row,
     Score,
@@ -24,10 +21,23 @@ from gmd.scoring.segmentation.tables import (
     table_markdown,
 )
 
+SHOWN = 10  # cases that could not be scored of which a table says why
 ABOUT_HD95 = (
     "HD95 in mm, mean over the same cases: the 95th percentile of the distances between the surfaces of prediction and "
     "truth, the larger of the two directions; 0 where both are empty, the diagonal of the image where only one is."
 )
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation came to.
+
+    Attributes:
+        rows: one for each subset of the modalities, over the cases that were scored, small subsets first.
+        failed: the cases that could not be scored: name -> why.
+    """
+
+    rows: list[Row]
+    failed: dict[str, str]
 
 
 def evaluate_run(
@@ -36,35 +46,73 @@ def evaluate_run(
     which: Literal["best", "last"] = "best",
     precision: Precision | None = None,
 ) -> list[Row]:
+    """Scores a trained run as `score_run` does, and returns the rows of its table."""
+    return score_run(run, data, which, precision).rows
+
+
+def score_run(
+    run: Path,
+    data: Path | None = None,
+    which: Literal["best", "last"] = "best",
+    precision: Precision | None = None,
+) -> Evaluation:
     """Scores a trained run, prints the tables, writes `table.md`, `table.csv`, `cases.csv` and pictures of cases.
+
+    A case that cannot be read or scored is told on stderr and in `table.md`, and the others are scored.
 
     Args:
         run: its folder; results go to its `evaluation/`, of other data to `evaluation/<name of data>/`, with a number
             behind it if results of another data set have that name.
-        data: other labelled cases, those in its `test` if there is one; by default the run's test cases.
+        data: other labelled cases, those in its `test` if there is one, or the place where the run's own data are now;
+            by default the run's test cases, where they were in training.
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
 
-    returns a row for each subset of the run's modalities, small subsets first
     Raises UserError: a run of another task, what `load_run` and `find_cases` raise, cases that training or model
-        selection has seen.
+        selection has seen. Raises NothingScored if no case could be scored.
     """
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_segmentation(run, which, precision)
-    cases, scheme = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
-    loaded = (load_case(case, scheme) for case in tqdm(cases, desc="evaluation", unit="case"))
-    scores = evaluate_cases(network, loaded, config.patch, config.precision, hd95=True)
-
-    folder = results_folder(run, data)
+    held_out = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
+    tell_failed(held_out.failed)
+    folder = results_folder(run, held_out.data)
+    scores, failed = score_cases(network, held_out.cases, config, folder, held_out.data)
+    failed = held_out.failed | failed
+    if not scores:
+        raise NothingScored(f"{run}: nothing was scored. {failures(failed, len(failed))}", failed)
     rows = subset_table(scores, config.modalities, network.regions)
-    count = f"{len(cases)} case{'s' * (len(cases) > 1)} of {data or 'the test split'}"
-    about = f"Hard Dice, mean over {count}; {checkpoint} of {run.resolve().name}, {config.precision}."
+    about = _about(held_out, failed, f"{checkpoint} of {run.resolve().name}, {config.precision}")
     texts = score_texts(scores, rows, config.modalities, network.regions, about)
-    written = write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, data)
-    written += draw_cases(network, cases, scheme, scores, config, folder)
+    written = write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
+    scored = [case for case in held_out.cases if case.name not in failed]
+    written += draw_cases(network, scored, scores, config, folder)
     print(texts["table.md"], *written, sep="\n")
-    return rows
+    return Evaluation(rows, failed)
+
+
+def _about(held_out: HeldOut, failed: dict[str, str], network: str) -> str:
+    """Returns the lines above the first table: what was scored, and what a reader must know of the cases.
+
+    network: which one, in words
+    """
+    total = len(held_out.cases) + len(held_out.failed)
+    count = f"{counted(total, failed)} of {held_out.data or 'the test split'}"
+    lines = [f"Hard Dice, mean over {count}; {network}.", *(f"Note: {note}." for note in held_out.notes)]
+    return "\n".join([*lines, *([failures(failed, total)] if failed else [])])
+
+
+def counted(total: int, failed: Mapping[str, str]) -> str:
+    """Returns how many cases were scored, and of how many if that is not all: `1 case`, `47 of 50 cases`."""
+    scored = f"{total - len(failed)} of {total}" if failed else str(total)
+    return f"{scored} case{'s' * (total > 1)}"
+
+
+def failures(failed: Mapping[str, str], total: int) -> str:
+    """Returns the sentence on cases that could not be scored, with why. failed: name -> why"""
+    reasons = [f"{name}: {' '.join(reason.split())}" for name, reason in failed.items()]
+    more = [f"and {len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else []
+    return f"{len(failed)} of {total} cases could not be scored: {'; '.join([*reasons[:SHOWN], *more])}."
 
 
 def score_texts(

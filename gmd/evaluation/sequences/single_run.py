@@ -71,7 +71,7 @@ def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sam
     facts = _facts(found) | ({"checksum": checksum(found)} if data is None else {})
     _check_same_kind(run, source, facts, splits["about"])
     samples = found.splits["test"]
-    seen = {sample["name"] for split in ("train", "validation") for sample in splits[split]}
+    seen = {sample["name"] for split in ("train", "validation") for sample in splits.cases(split)}
     if known := [sample.name for sample in samples if sample.name in seen]:
         raise UserError(
             f"{source}: {len(known)} of its {len(samples)} test samples have trained or selected this "

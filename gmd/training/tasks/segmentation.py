@@ -16,12 +16,14 @@ from tqdm import tqdm
 from gmd.config import TrainBrats
 from gmd.data.pairs import Pairs
 from gmd.data.segmentation.batches import collate
-from gmd.data.segmentation.cases import Case, parse_patterns
+from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.check import check_cases
+from gmd.data.segmentation.checked_files import Checksums, files_of
 from gmd.data.segmentation.cross_validation import fold_cases
-from gmd.data.segmentation.labels import SCHEMES
+from gmd.data.segmentation.data_sets import split_folders
 from gmd.data.segmentation.patches import RandomPatches
 from gmd.data.segmentation.patients import patient_of
-from gmd.data.segmentation.splits import Splits, split_cases, split_folders
+from gmd.data.segmentation.splits import Splits, split_cases
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 from gmd.models.multimodal import mean_fusion, run_modalities
@@ -44,10 +46,9 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
 
     def __init__(self, config: TrainBrats):
         self.splits = _split(config)
-        labels = config.labels or self.splits.scheme
-        assert labels is not None  # file names imply a scheme, and --patterns demands --labels
-        self.scheme = SCHEMES[labels]
-        self.config = replace(config, labels=labels, data=config.data.resolve())
+        self._roots = config.data
+        self._checksums: dict[str, Checksums] = {}
+        self.config = replace(config, labels=_labels(self.splits), data=tuple(root.resolve() for root in config.data))
         self.steps_per_epoch = config.steps_per_epoch or math.ceil(len(self.splits.train) / config.batch)
         # cggm guides the last layer, which the mean of the logits hides
         self.cut_before_head = config.method.startswith("cggm")
@@ -55,20 +56,46 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         self.criterion, self.metric, self.score = region_loss, soft_dice, soft_dice
         self._patches: RandomPatches | None = None
 
+    def check(self) -> None:
+        """Reads every case of all splits, unless the run is not to: what is wrong with one must not show after days."""
+        splits = self.splits
+        if not self.config.no_check:
+            self._checksums = check_cases([*splits.train, *splits.validation, *splits.test])
+
     def described(self) -> dict:
         splits = {split: getattr(self.splits, split) for split in ("train", "validation", "test")}
-        named = {split: [_case_dict(case) for case in cases] for split, cases in splits.items()}
-        return {"data": str(self.config.data), "folds": self.config.folds, "fold": self.config.fold} | named
+        named = {split: [self._case_dict(case) for case in cases] for split, cases in splits.items()}
+        return {
+            "data": ", ".join(map(str, self.config.data)),
+            "folds": self.config.folds,
+            "fold": self.config.fold,
+        } | named
 
     def notes(self) -> list[str]:
         config, notes = self.config, []
         absent = [m for m in config.modalities if not any(m in case.images for case in self.splits.train)]
         if absent:
             notes.append(f"no training case has {' or '.join(absent)}: subsets with it are left out")
-        folders = ", ".join(split_folders(config.data))
-        if config.folds and folders:
-            notes.append(f"the cases in {folders} of {config.data} are pooled: --folds split them by patient")
+        if not self.splits.test:
+            notes.append("no test cases: gmd evaluate needs --data with cases that the run has not seen")
+        for root in config.data if config.folds else ():
+            if folders := ", ".join(split_folders(root)):
+                notes.append(f"the cases in {folders} of {root} are pooled: --folds split them by patient")
         return notes
+
+    def _case_dict(self, case: Case) -> dict:
+        """Returns what `splits.json` says of a case: what it is known by, and where it was when the run began."""
+        assert case.scheme is not None  # all cases of a training have labels
+        root = next(root for root in self._roots if root in case.folder.parents or root == case.folder)
+        checksums = self._checksums.get(case.name)
+        return {
+            "name": case.name,
+            "folder": str(case.folder.resolve()),
+            "patient": patient_of(case),
+            "labels": case.scheme.name,
+            "root": str(root.resolve()),
+            "files": {key: path.relative_to(root).as_posix() for key, path in files_of(case).items()},
+        } | ({"checksums": checksums} if checksums else {})
 
     def build_network(self) -> SegmentationNetwork:
         return build_network(self.config)
@@ -87,9 +114,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
     def _random_patches(self) -> RandomPatches:
         config, cases = self.config, self.splits.train
         length = self.steps_per_epoch * config.batch
-        return RandomPatches(
-            cases, self.scheme, config.modalities, config.patch, length, seed=config.seed, cache=config.cache
-        )
+        return RandomPatches(cases, config.modalities, config.patch, length, seed=config.seed, cache=config.cache)
 
     def to_device(self, inputs: Pairs[Tensor], targets: Tensor, device: torch.device) -> Batch[Tensor]:
         values = {m: value.to(device, memory_format=torch.channels_last_3d) for m, value in inputs.values.items()}
@@ -116,7 +141,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         """
         config = self.config
         bar = tqdm(self.splits.validation, desc="validation", unit="case", leave=False)
-        cases = (load_case(case, self.scheme) for case in bar)
+        cases = (load_case(case) for case in bar)
         scores = evaluate_cases(network, cases, config.patch, config.precision)
         dice = mean_over_subsets(subset_table(scores, config.modalities, network.regions))
         return Validation(fmean(dice.values()), dice)
@@ -141,13 +166,14 @@ _dice_loss = DiceLoss(sigmoid=True)
 
 def _split(config: TrainBrats) -> Splits:
     """Finds the cases, and splits them for a run by itself or for the one fold that is trained."""
-    patterns = parse_patterns(config.patterns) or None
     if config.folds is None:
-        return split_cases(config.data, config.modalities, patterns, config.seed)
+        return split_cases(config.data_sets(), config.seed)
     if config.fold is None:
         raise UserError(f"--folds: {config.folds} folds are as many runs; give --fold for one, or call train_folds")
-    return fold_cases(config.data, config.modalities, patterns, folds=config.folds, fold=config.fold, seed=config.seed)
+    return fold_cases(config.data_sets(), folds=config.folds, fold=config.fold, seed=config.seed)
 
 
-def _case_dict(case: Case) -> dict:
-    return {"name": case.name, "folder": str(case.folder.resolve()), "patient": patient_of(case)}
+def _labels(splits: Splits) -> tuple[str, ...]:
+    """Returns the names of the label schemes, one for each data set, or a single one that all have."""
+    names = tuple(scheme.name for scheme in splits.schemes)
+    return names if len(set(names)) > 1 else names[:1]

@@ -51,6 +51,13 @@ class Task(ABC, Generic[Network, Values]):
     score: Criterion
 
     @abstractmethod
+    def check(self) -> None:
+        """Reads whatever of the data has not been read yet, and raises UserError if some of it cannot be used.
+
+        A run has no folder before this has returned.
+        """
+
+    @abstractmethod
     def described(self) -> dict:
         """Returns what `splits.json` says: the cases of each split, and what else building the network takes."""
 

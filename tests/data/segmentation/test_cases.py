@@ -3,7 +3,6 @@
 import pytest
 
 from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases, parse_patterns
-from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.volumes import load_case
 from helpers.nifti_cases import OPEN_MS, SUFFIXES, empty_case, error_of, make_case
 
@@ -13,8 +12,8 @@ from helpers.nifti_cases import OPEN_MS, SUFFIXES, empty_case, error_of, make_ca
 def test_both_namings(tmp_path, naming, ending):
     for name in ("b", "a", "deep/er/c"):
         make_case(tmp_path / name, naming, ending=ending)
-    cases, scheme = find_cases(tmp_path)
-    assert scheme == naming
+    cases = find_cases(tmp_path)
+    assert {case.scheme.name for case in cases} == {naming}
     assert [case.name for case in cases] == ["a", "b", "c"]
     assert tuple(cases[0].images) == BRATS_MODALITIES
     for key, path in (*cases[0].images.items(), ("seg", cases[0].label)):
@@ -23,26 +22,26 @@ def test_both_namings(tmp_path, naming, ending):
 
 def test_a_case_folder_itself_can_be_the_root(tmp_path):
     make_case(tmp_path / "only")
-    assert [case.name for case in find_cases(tmp_path / "only")[0]] == ["only"]
+    assert [case.name for case in find_cases(tmp_path / "only")] == ["only"]
 
 
 def test_missing_modalities_are_ordinary(tmp_path):
     make_case(tmp_path / "a", keys=("t2", "flair", "seg"))
     make_case(tmp_path / "b", keys=("t1ce", "seg"))
     make_case(tmp_path / "no_images", keys=("seg",))
-    cases, _ = find_cases(tmp_path)
+    cases = find_cases(tmp_path)
     assert [tuple(case.images) for case in cases] == [("flair", "t2"), ("t1ce",)]
 
 
 def test_a_choice_of_modalities(tmp_path):
     make_case(tmp_path / "a")
-    assert tuple(find_cases(tmp_path, ("t2", "flair"))[0][0].images) == ("t2", "flair")
+    assert tuple(find_cases(tmp_path, ("t2", "flair"))[0].images) == ("t2", "flair")
     assert "'ct'" in error_of(find_cases, tmp_path, ("ct",))
 
 
 def test_labels_can_be_optional(tmp_path):
     make_case(tmp_path / "a", keys=("flair", "t1"))
-    [case], _ = find_cases(tmp_path, require_label=False)
+    [case] = find_cases(tmp_path, require_label=False)
     assert case.label is None
 
 
@@ -60,7 +59,7 @@ def test_trap_unlabelled_data_is_refused_before_training_starts(tmp_path):
 def test_hidden_files_are_not_seen(tmp_path):
     empty_case(tmp_path / "a", "a_flair.nii.gz", "a_seg.nii.gz", "._a_flair.nii.gz")
     empty_case(tmp_path / ".trash" / "b")
-    assert [case.name for case in find_cases(tmp_path)[0]] == ["a"]
+    assert [case.name for case in find_cases(tmp_path)] == ["a"]
 
 
 def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
@@ -68,13 +67,13 @@ def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "a").symlink_to(tmp_path / "store" / "a")
     (tmp_path / "set" / "up").symlink_to(tmp_path / "set")
-    assert [case.name for case in find_cases(tmp_path / "set")[0]] == ["a"]
+    assert [case.name for case in find_cases(tmp_path / "set")] == ["a"]
 
 
 def test_equal_folder_names_get_unique_case_names(tmp_path):
     for folder in ("p1/ses1", "p2/ses1", "p2/ses2"):
         empty_case(tmp_path / folder)
-    assert [case.name for case in find_cases(tmp_path)[0]] == ["p1__ses1", "p2__ses1", "ses2"]
+    assert [case.name for case in find_cases(tmp_path)] == ["p1__ses1", "p2__ses1", "ses2"]
     empty_case(tmp_path / "p2__ses1")
     assert "would both be called p2__ses1" in error_of(find_cases, tmp_path)
 
@@ -83,17 +82,17 @@ def test_equal_folder_names_get_unique_case_names(tmp_path):
 def test_capitals_make_no_difference(tmp_path, name):
     separator = "-" if "-" in name else "_"
     empty_case(tmp_path / "p", name, f"CASE{separator}SEG.nii.gz")
-    [case], scheme = find_cases(tmp_path)
+    [case] = find_cases(tmp_path)
     assert {key: path.name for key, path in case.images.items()} == {"t1ce": name}
     assert case.label.name == f"CASE{separator}SEG.nii.gz"
-    assert scheme == ("brats2023" if separator == "-" else "brats2018")
+    assert case.scheme.name == ("brats2023" if separator == "-" else "brats2018")
 
 
 def test_trap_capitals_do_not_make_a_modality_missing(tmp_path):
     """A file that one of a hundred cases spells otherwise would be left out without a word."""
     empty_case(tmp_path / "p", "x_FLAIR.nii.gz", "x_seg.nii.gz")
     empty_case(tmp_path / "q", "x_Flair.nii.gz", "x_Seg.nii.gz")
-    cases, _ = find_cases(tmp_path, patterns={"flair": "*_FLAIR*", "seg": "*_seg*"})
+    cases = find_cases(tmp_path, patterns={"flair": "*_FLAIR*", "seg": "*_seg*"})
     assert [path.name for case in cases for path in case.images.values()] == ["x_FLAIR.nii.gz", "x_Flair.nii.gz"]
     empty_case(tmp_path / "p", "x_flair.nii.gz")
     assert "x_FLAIR.nii.gz and x_flair.nii.gz both match 'flair'" in error_of(find_cases, tmp_path)
@@ -101,23 +100,23 @@ def test_trap_capitals_do_not_make_a_modality_missing(tmp_path):
 
 def test_spaces_in_paths(tmp_path):
     make_case(tmp_path / "my data" / "case 1")
-    [case], _ = find_cases(tmp_path / "my data")
+    [case] = find_cases(tmp_path / "my data")
     assert case.images["flair"] == tmp_path / "my data" / "case 1" / "case 1_flair.nii.gz"
-    assert load_case(case, SCHEMES["brats2018"])["name"] == "case 1"
+    assert load_case(case)["name"] == "case 1"
 
 
 def test_a_case_in_capitals_is_read(tmp_path):
     make_case(tmp_path / "a", keys=("flair", "seg"))
     for path in list((tmp_path / "a").iterdir()):
         path.rename(path.with_name(path.name.upper()))
-    [case], _ = find_cases(tmp_path)
-    assert load_case(case, SCHEMES["brats2018"])["target"].any()
+    [case] = find_cases(tmp_path)
+    assert load_case(case)["target"].any()
 
 
 def test_patterns(tmp_path):
     empty_case(tmp_path / "p7", "FLAIR_x.nii.gz", "T1_x.nii.gz", "T1POST_x.nii.gz", "GOLD_STANDARD_x.nii.gz")
-    [case], scheme = find_cases(tmp_path, patterns=OPEN_MS)
-    assert scheme is None
+    [case] = find_cases(tmp_path, patterns=OPEN_MS)
+    assert case.scheme is None
     assert case.mask is None
     assert {key: path.name for key, path in case.images.items()} == {
         "flair": "FLAIR_x.nii.gz",
@@ -130,7 +129,7 @@ def test_patterns(tmp_path):
 def test_patterns_for_modalities_of_ones_own(tmp_path):
     empty_case(tmp_path / "p", "p_pet.nii", "p_ct.nii")
     patterns = {"pet": "*_pet.nii", "ct": "*_ct.nii"}
-    [case], _ = find_cases(tmp_path, ("ct", "pet"), patterns, require_label=False)
+    [case] = find_cases(tmp_path, ("ct", "pet"), patterns, require_label=False)
     assert list(case.images) == ["ct", "pet"]
 
 

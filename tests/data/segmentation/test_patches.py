@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gmd.data.segmentation.batches import collate
 from gmd.data.segmentation.cases import BRATS_MODALITIES, Case, find_cases
-from gmd.data.segmentation.labels import SCHEMES, LabelScheme
 from gmd.data.segmentation.patches import RandomPatches
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
@@ -20,11 +19,11 @@ from gmd.errors import UserError
 
 @pytest.fixture(scope="module")
 def cases(phantoms: Path) -> list[Case]:
-    return find_cases(phantoms)[0]
+    return find_cases(phantoms)
 
 
 def patches_of(cases: list[Case], patch: tuple[int, int, int] = (16, 16, 16), **changes) -> RandomPatches:
-    return RandomPatches(cases, SCHEMES["brats2018"], BRATS_MODALITIES, patch, **({"length": 12, "seed": 5} | changes))
+    return RandomPatches(cases, BRATS_MODALITIES, patch, **({"length": 12, "seed": 5} | changes))
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -52,9 +51,9 @@ def test_every_case_has_its_turn_before_one_comes_again(cases: list[Case]):
     assert turns[:6] != turns[6:]
 
 
-def load_numbered(case: Case, scheme: LabelScheme) -> dict:
+def load_numbered(case: Case) -> dict:
     """Every modality tells the number of the voxel, and so does the target, in part."""
-    loaded = load_case(case, scheme)
+    loaded = load_case(case)
     number = torch.arange(1, 32**3 + 1).view(1, 32, 32, 32)
     numbered = {modality: number.float() / 1000 for modality in BRATS_MODALITIES}
     return loaded | numbered | {"target": (number > 32**3 / 2).repeat(3, 1, 1, 1).byte(), "brain": number > 0}
@@ -83,9 +82,9 @@ def unit_interval(values: Tensor) -> Tensor:
     return (values - values.min()) / (values.max() - values.min())
 
 
-def load_with_a_hole(case: Case, scheme: LabelScheme) -> dict:
+def load_with_a_hole(case: Case) -> dict:
     """T1 shows nothing in a part of the brain. Nothing is cropped."""
-    loaded = load_case(case, scheme)
+    loaded = load_case(case)
     loaded["t1"] = loaded["t1"].clone()
     loaded["t1"][:, 14:20, 12:20, 14:20] = 0
     return loaded | {"brain": torch.ones_like(loaded["brain"])}
@@ -100,7 +99,7 @@ def unflipped(patch: dict[str, Tensor], target: Tensor) -> dict[str, Tensor]:
 
 def test_intensities_change_inside_the_brain_only_each_modality_by_itself(cases: list[Case], monkeypatch):
     monkeypatch.setattr("gmd.data.segmentation.patches.load_case", load_with_a_hole)
-    whole = load_with_a_hole(cases[0], SCHEMES["brats2018"])
+    whole = load_with_a_hole(cases[0])
     patches = patches_of(cases[:1], patch=(32, 32, 32))
     drawn = []
     for index in range(12):
@@ -140,9 +139,7 @@ def test_a_missing_modality_changes_nothing_for_the_others(cases: list[Case]):
 
 def test_a_case_is_read_once_if_it_is_cached(cases: list[Case], monkeypatch: pytest.MonkeyPatch):
     read = []
-    monkeypatch.setattr(
-        "gmd.data.segmentation.patches.load_case", lambda case, scheme: read.append(case) or load_case(case, scheme)
-    )
+    monkeypatch.setattr("gmd.data.segmentation.patches.load_case", lambda case: read.append(case) or load_case(case))
     patches = patches_of(cases[:3], cache=2)
     assert read == cases[:2]
     for index in range(6):
@@ -154,8 +151,8 @@ def test_the_cache_holds_no_more_than_the_brain(cases: list[Case], monkeypatch: 
     """A crop that is a view keeps the whole volume, of BraTS the 2.5-fold."""
     volumes = []
 
-    def load_watched(case: Case, scheme: LabelScheme) -> dict:
-        loaded = load_case(case, scheme)
+    def load_watched(case: Case) -> dict:
+        loaded = load_case(case)
         flair = loaded["flair"].numpy().copy()
         volumes.append(weakref.ref(flair))
         return loaded | {"flair": torch.from_numpy(flair)}
@@ -195,8 +192,8 @@ def test_a_patch_larger_than_the_volume_is_padded(cases: list[Case]):
 
 
 def test_a_case_without_tumour_has_patches_too(cases: list[Case], monkeypatch: pytest.MonkeyPatch):
-    def load_healthy(case: Case, scheme) -> dict:
-        loaded = load_case(case, scheme)
+    def load_healthy(case: Case) -> dict:
+        loaded = load_case(case)
         return loaded | {"target": torch.zeros_like(loaded["target"])}
 
     monkeypatch.setattr("gmd.data.segmentation.patches.load_case", load_healthy)

@@ -13,7 +13,6 @@ from scipy.stats import mannwhitneyu
 from gmd.cli import main
 from gmd.data.segmentation import phantom
 from gmd.data.segmentation.cases import BRATS_MODALITIES, find_cases
-from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.phantom import make_phantom, write_phantoms
 from gmd.data.segmentation.phantom_scan import LOOKS
 from gmd.data.segmentation.volumes import load_case
@@ -246,9 +245,9 @@ def test_small_and_odd_shapes(shape):
 
 def test_files_have_the_layout_and_geometry_of_brats(tmp_path):
     write_phantoms(tmp_path / "new" / "folder", cases=2, shape=(20, 24, 16), seed=0)
-    cases, scheme = find_cases(tmp_path / "new" / "folder")
+    cases = find_cases(tmp_path / "new" / "folder")
     assert [case.name for case in cases] == ["Phantom_000_00000", "Phantom_000_00001"]
-    assert scheme == "brats2018"
+    assert {case.scheme.name for case in cases} == {"brats2018"}
     assert sorted(path.name for path in cases[0].folder.iterdir()) == [
         f"Phantom_000_00000_{key}.nii.gz" for key in ("flair", "seg", "t1", "t1ce", "t2")
     ]
@@ -273,7 +272,7 @@ def test_the_kind_is_chosen_on_the_command_line(tmp_path):
     for kind in ("plain", "hard"):
         arguments = ["phantom", str(tmp_path / kind), "--cases", "1", "--shape", "16", "16", "16", "--kind", kind]
         assert main(arguments) == 0
-        stored = nibabel.load(find_cases(tmp_path / kind)[0][0].images["t2"]).dataobj
+        stored = nibabel.load(find_cases(tmp_path / kind)[0].images["t2"]).dataobj
         np.testing.assert_array_equal(stored, make_phantom((16, 16, 16), 0, 0, kind)[0]["t2"])
 
 
@@ -290,7 +289,7 @@ def test_an_interrupted_case_leaves_nothing_behind(tmp_path, monkeypatch):
 
     def full_disk(content, **_):
         if next(calls) == 7:  # in the second case, after two of its files
-            assert [case.name for case in find_cases(tmp_path)[0]] == ["Phantom_000_00000"]
+            assert [case.name for case in find_cases(tmp_path)] == ["Phantom_000_00000"]
             raise OSError(28, "No space left on device")
         return compress(content, mtime=0)
 
@@ -333,8 +332,8 @@ def test_a_file_in_the_place_of_the_folder(tmp_path):
 
 
 def test_phantoms_are_read_back_as_tensors(phantoms):
-    cases, scheme = find_cases(phantoms)
-    loaded = load_case(cases[0], SCHEMES[scheme])
+    cases = find_cases(phantoms)
+    loaded = load_case(cases[0])
     whole, core, enhancing = loaded["target"].bool()
     assert (enhancing & ~core).sum() == 0
     assert (core & ~whole).sum() == 0

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmd.data.segmentation.cases import BRATS_MODALITIES, Case, find_cases
+from gmd.data.segmentation.data_sets import DataSet
 from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.splits import split_cases
 from gmd.data.segmentation.volumes import load_case, normalise
@@ -30,9 +31,9 @@ from helpers.nifti_cases import (
 
 def test_load_case(tmp_path):
     make_case(tmp_path / "a", keys=("t1ce", "flair", "seg"))
-    [case], scheme = find_cases(tmp_path)
-    loaded = load_case(case, SCHEMES[scheme])
-    assert set(loaded) == {"flair", "t1ce", "target", "brain", "name", "affine"}  # t1, t2: no key, no zeros
+    [case] = find_cases(tmp_path)
+    loaded = load_case(case)
+    assert set(loaded) == {"flair", "t1ce", "target", "scheme", "brain", "name", "affine"}  # t1, t2: no key, no zeros
     assert loaded["name"] == "a"
     expected = {"flair": (torch.float32, 1), "target": (torch.uint8, 3), "brain": (torch.bool, 1)}
     for key, (dtype, channels) in expected.items():
@@ -48,9 +49,9 @@ def test_load_case(tmp_path):
 
 def test_load_case_without_labels(tmp_path):
     make_case(tmp_path / "a", keys=("flair",))
-    [case], _ = find_cases(tmp_path, require_label=False)
-    assert "target" not in load_case(case, None)
-    assert "target" not in load_case(case, SCHEMES["brats2018"])
+    [case] = find_cases(tmp_path, require_label=False)
+    assert "target" not in load_case(case, labels=False)
+    assert "target" not in load_case(case)
 
 
 def test_the_brain_mask_file_wins_over_non_zero_voxels(tmp_path):
@@ -58,7 +59,7 @@ def test_the_brain_mask_file_wins_over_non_zero_voxels(tmp_path):
     mask = np.zeros(SHAPE, np.float32)
     mask[2:5] = 0.99999997
     case = Case("a", {"t1": save(tmp_path / "t1.nii.gz", image)}, mask=save(tmp_path / "mask.nii.gz", mask))
-    loaded = load_case(case, None)
+    loaded = load_case(case, labels=False)
     np.testing.assert_array_equal(loaded["brain"][0], mask > 0.5)
     assert not loaded["t1"][~loaded["brain"]].any()
 
@@ -67,7 +68,7 @@ def test_the_brain_is_where_any_modality_is_non_zero(tmp_path):
     first, second = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
     first[1], second[2] = random_image(1)[1], -random_image(2)[2]
     paths = {"t1": save(tmp_path / "t1.nii", first), "t2": save(tmp_path / "t2.nii", second)}
-    brain = load_case(Case("a", paths), None)["brain"][0]
+    brain = load_case(Case("a", paths), labels=False)["brain"][0]
     assert brain[1:3].all()
     assert brain.sum() == brain[1:3].numel()
 
@@ -77,8 +78,8 @@ def test_a_modality_is_what_it_would_be_if_the_case_had_no_other(tmp_path):
     t1, flair = random_image(0), random_image(1)
     t1[:, 1] = 0  # dark where flair is not
     paths = {"flair": save(tmp_path / "flair.nii.gz", flair), "t1": save(tmp_path / "t1.nii.gz", t1)}
-    alone = load_case(Case("a", {"t1": paths["t1"]}), None)["t1"]
-    assert torch.equal(load_case(Case("a", paths), None)["t1"], alone)
+    alone = load_case(Case("a", {"t1": paths["t1"]}), labels=False)["t1"]
+    assert torch.equal(load_case(Case("a", paths), labels=False)["t1"], alone)
 
 
 def test_a_modality_without_a_single_voxel_is_named(tmp_path):
@@ -86,39 +87,39 @@ def test_a_modality_without_a_single_voxel_is_named(tmp_path):
         "flair": save(tmp_path / "f.nii.gz", random_image()),
         "t1": save(tmp_path / "t.nii.gz", 0 * random_image()),
     }
-    assert f"{paths['t1']}: every voxel is 0" in error_of(load_case, Case("a", paths), None)
+    assert f"{paths['t1']}: every voxel is 0" in error_of(load_case, Case("a", paths), labels=False)
 
 
 def test_a_modality_that_is_zero_counts_as_absent_on_request(tmp_path):
     paths = {key: save(tmp_path / f"{key}.nii.gz", random_image(seed)) for seed, key in enumerate(("flair", "t2"))}
-    alone = load_case(Case("a", paths), None)
+    alone = load_case(Case("a", paths), labels=False)
     paths["t1"] = save(tmp_path / "t1.nii.gz", 0 * random_image())
-    assert "--zero-is-missing" in error_of(load_case, Case("a", paths), None)
-    loaded = load_case(Case("a", paths), None, zero_is_missing=True)
+    assert "--zero-is-missing" in error_of(load_case, Case("a", paths), labels=False)
+    loaded = load_case(Case("a", paths), labels=False, zero_is_missing=True)
     assert loaded.keys() == alone.keys()
     assert all(torch.equal(loaded[key], alone[key]) for key in (*paths, "brain") if key in alone)
     nothing = Case("a", {"t1": paths["t1"]})
-    assert "every voxel of every modality is 0" in error_of(load_case, nothing, None, zero_is_missing=True)
+    assert "every voxel of every modality is 0" in error_of(load_case, nothing, labels=False, zero_is_missing=True)
 
 
 @pytest.mark.parametrize("outliers", [0, 1])
 def test_a_modality_with_one_value_only(tmp_path, outliers):
     """A mask given for a T1, say: normalised it is 0 everywhere, which passed for an image."""
     paths = {"flair": save(tmp_path / "flair.nii.gz", np.tile(random_image(), (2, 2, 2)))}
-    alone = load_case(Case("a", paths), None)
+    alone = load_case(Case("a", paths), labels=False)
     constant = 7 * (nibabel.load(paths["flair"]).get_fdata() > 0).astype(np.int16)
     constant[-outliers:, 0, 0] += outliers
     paths["t1"] = save(tmp_path / "t1.nii.gz", constant)
-    message = error_of(load_case, Case("a", paths), None)
+    message = error_of(load_case, Case("a", paths), labels=False)
     assert f"{paths['t1']}: every voxel that is not 0 is 7, or nearly every one (a mask?)" in message
     assert "--zero-is-missing" in message
-    loaded = load_case(Case("a", paths), None, zero_is_missing=True)
+    loaded = load_case(Case("a", paths), labels=False, zero_is_missing=True)
     assert "t1" not in loaded
     assert torch.equal(loaded["flair"], alone["flair"])
     mask = save(tmp_path / "mask.nii.gz", (constant > 0).astype(np.uint8))
     case = Case("a", {"t1": paths["t1"]}, mask=mask)
-    assert f"every voxel inside {mask} is 7, or nearly every" in error_of(load_case, case, None)
-    message = error_of(load_case, case, None, zero_is_missing=True)
+    assert f"every voxel inside {mask} is 7, or nearly every" in error_of(load_case, case, labels=False)
+    message = error_of(load_case, case, labels=False, zero_is_missing=True)
     assert f"case a: every modality has one value only inside {mask}" in message
 
 
@@ -130,9 +131,9 @@ def test_a_modality_that_is_zero_inside_the_brain_mask(tmp_path):
     shifts = {"flair": 1, "t1": 0}
     flair, t1 = (save(tmp_path / f"{m}.nii.gz", np.roll(random_image(), by, 0)) for m, by in shifts.items())
     case = Case("a", {"flair": flair, "t1": t1}, mask=mask)
-    assert f"{t1}: every voxel inside {mask} is 0" in error_of(load_case, case, None)
-    assert "t1" not in load_case(case, None, zero_is_missing=True)
-    message = error_of(load_case, Case("a", {"t1": t1}, mask=mask), None, zero_is_missing=True)
+    assert f"{t1}: every voxel inside {mask} is 0" in error_of(load_case, case, labels=False)
+    assert "t1" not in load_case(case, labels=False, zero_is_missing=True)
+    message = error_of(load_case, Case("a", {"t1": t1}, mask=mask), labels=False, zero_is_missing=True)
     assert f"every modality has one value only inside {mask}" in message
 
 
@@ -141,12 +142,12 @@ def test_a_case_is_the_same_however_its_files_are_stored(tmp_path):
     arrays = {"flair": random_image(0), "t1": random_image(1), "seg": labels_of(1, 2, 4), "mask": random_image(2) > 300}
     arrays["mask"] = arrays["mask"].astype(np.uint8)
     paths = {key: tmp_path / f"{key}.nii" for key in arrays}
-    case = Case("a", {key: paths[key] for key in ("flair", "t1")}, paths["seg"], paths["mask"])
+    case = Case("a", {key: paths[key] for key in ("flair", "t1")}, paths["seg"], paths["mask"], SCHEMES["brats2018"])
     loaded = []
     for first in range(len(ORIENTATIONS)):
         for number, (key, data) in enumerate(arrays.items()):
             save(paths[key], *stored_as(ORIENTATIONS[(first + 5 * number) % len(ORIENTATIONS)], data))
-        loaded.append(load_case(case, SCHEMES["brats2018"]))
+        loaded.append(load_case(case))
     expected = loaded[0]
     assert expected["target"].sum(dim=(1, 2, 3)).tolist() == [3, 2, 1]
     np.testing.assert_array_equal(expected["brain"][0], arrays["mask"])
@@ -160,8 +161,8 @@ def test_a_case_is_the_same_however_its_files_are_stored(tmp_path):
 def test_shapes_that_differ(tmp_path):
     make_case(tmp_path / "a")
     save(tmp_path / "a" / "a_t1.nii.gz", np.ones((6, 5, 3), np.int16))
-    [case], scheme = find_cases(tmp_path)
-    message = error_of(load_case, case, SCHEMES[scheme])
+    [case] = find_cases(tmp_path)
+    message = error_of(load_case, case)
     for part in ("case a", "a_flair.nii.gz and a_t1.nii.gz", "(6, 5, 4) and (6, 5, 3)"):
         assert part in message
 
@@ -169,50 +170,50 @@ def test_shapes_that_differ(tmp_path):
 def test_spacings_that_differ(tmp_path):
     paths = {"flair": save(tmp_path / "f.nii", random_image(), np.diag([1, 1, 1.5, 1]))}
     paths["t1"] = save(tmp_path / "t.nii", random_image(1), np.diag([1, 1, 5, 1]))
-    message = error_of(load_case, Case("a", paths), None)
+    message = error_of(load_case, Case("a", paths), labels=False)
     assert "f.nii and t.nii differ in spacing, 1 x 1 x 1.5 and 1 x 1 x 5 mm; resample" in message
     save(paths["t1"], np.ones((6, 5, 3), np.int16), np.diag([-1, 1, 2, 1]))
-    message = error_of(load_case, Case("a", paths), None)
+    message = error_of(load_case, Case("a", paths), labels=False)
     assert "shape, (6, 5, 4) and (6, 5, 3); in spacing, 1 x 1 x 1.5 and 1 x 1 x 2 mm" in message
 
 
 @pytest.mark.parametrize("key", ["t2", "seg"])
 def test_affines_that_differ(tmp_path, key):
     make_case(tmp_path / "a")
-    [case], scheme = find_cases(tmp_path)
+    [case] = find_cases(tmp_path)
     path = case.label if key == "seg" else case.images[key]
     for shift, accepted in ((5e-4, True), (2.5, False)):
         affine = np.eye(4)
         affine[1, 3] = shift
         save(path, labels_of(1, 2) if key == "seg" else random_image(), affine)
         if accepted:
-            load_case(case, SCHEMES[scheme])
+            load_case(case)
         else:
-            message = error_of(load_case, case, SCHEMES[scheme])
+            message = error_of(load_case, case)
             assert f"a_flair.nii.gz and {path.name} differ in affine, by 2.5" in message
 
 
 def test_a_background_that_is_not_zero_is_warned_of(tmp_path):
     path = save(tmp_path / "c_flair.nii.gz", random_image() + np.int16(7))
     with pytest.warns(UserWarning, match=r"case c: 100% of the voxels are not 0.*give a brain mask"):
-        load_case(Case("c", {"flair": path}), None)
+        load_case(Case("c", {"flair": path}), labels=False)
 
 
 def test_an_empty_brain(tmp_path):
     empty = np.zeros(SHAPE, np.int16)
     case = Case("a", {"t1": save(tmp_path / "t1.nii.gz", empty)})
-    assert "case a: no brain, since every voxel" in error_of(load_case, case, None)
+    assert "case a: no brain, since every voxel" in error_of(load_case, case, labels=False)
     mask = save(tmp_path / "mask.nii.gz", empty)
     case = Case("a", {"t1": save(tmp_path / "t1.nii.gz", random_image())}, mask=mask)
-    assert f"no brain, since {mask} is empty" in error_of(load_case, case, None)
+    assert f"no brain, since {mask} is empty" in error_of(load_case, case, labels=False)
     assert "mask is empty" in error_of(normalise, random_image(), empty > 0)
 
 
 def test_an_unknown_label_names_the_file(tmp_path):
     make_case(tmp_path / "a")
     save(tmp_path / "a" / "a_seg.nii.gz", labels_of(1, 2, 3))
-    [case], scheme = find_cases(tmp_path)
-    assert f"{case.label}: label values 0, 1, 2, 3 found" in error_of(load_case, case, SCHEMES[scheme])
+    [case] = find_cases(tmp_path)
+    assert f"{case.label}: label values 0, 1, 2, 3 found" in error_of(load_case, case)
 
 
 # Normalisation
@@ -274,9 +275,9 @@ def test_constant_images_become_zeros():
 
 
 def test_brats15_with_two_modalities():
-    splits = split_cases(real_data("brats15_two_modalities"), patterns=BRATS15)
+    splits = split_cases([DataSet(real_data("brats15_two_modalities"), patterns=BRATS15, scheme=SCHEMES["brats2015"])])
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (2, 2, 2)
-    loaded = load_case(splits.test[0], SCHEMES["brats2015"])
+    loaded = load_case(splits.test[0])
     assert "t1" not in loaded
     assert "t2" not in loaded
     brain, (whole, core, enhancing) = loaded["brain"][0], loaded["target"].bool()
@@ -292,13 +293,12 @@ def test_brats15_with_two_modalities():
 
 def test_open_ms():
     folder = real_data("open_ms")
-    cases, scheme = find_cases(folder, patterns=OPEN_MS)
+    cases = find_cases(folder, patterns=OPEN_MS, scheme=SCHEMES["binary"])
     assert names(cases) == ["patient07", "patient19", "patient26"]
-    assert scheme is None
     assert all(tuple(case.images) == BRATS_MODALITIES for case in cases)
     assert cases[0].images["t1"].name.startswith("T1_N4")
     assert cases[0].images["t1ce"].name.startswith("T1POST_")
-    loaded = load_case(cases[0], SCHEMES["binary"])
+    loaded = load_case(cases[0])
     lesion = loaded["target"][0].bool()
     assert loaded["target"].shape == (1, 182, 218, 182)
     assert 500 < lesion.sum() < 5000

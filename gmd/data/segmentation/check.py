@@ -1,0 +1,87 @@
+"""Reads every case once before anything is done with them, and says of all at once which cannot be used."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.checked_files import Checksums, recall, remember, state_of
+from gmd.data.segmentation.nifti import voxel_checksum
+from gmd.data.segmentation.volumes import prepare_case, read_files
+from gmd.errors import UserError
+
+MOST_AT_ONCE = 8  # cases that are read at the same time; each takes half a GB where it is as large as BraTS's
+SHOWN = 10  # bad cases that an error tells of
+
+
+class Checked(NamedTuple):
+    """What was found of some cases.
+
+    Attributes:
+        checksums: those that are good: name -> the checksums of their files.
+        bad: those that cannot be used: name -> why, for people.
+    """
+
+    checksums: dict[str, Checksums]
+    bad: dict[str, str]
+
+
+def check_cases(cases: Sequence[Case]) -> dict[str, Checksums]:
+    """Reads every case as training and evaluation do, and returns the checksums of their files, by the cases' names.
+
+    cases: with labels and what these mean
+    Raises UserError if a case cannot be used; it gives the number of those, and the reasons of the first ten.
+    """
+    checked = read_cases(cases)
+    if bad := checked.bad:
+        reasons = [f"  {name}: {reason}" for name, reason in list(bad.items())[:SHOWN]]
+        more = [f"  and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
+        raise UserError(
+            "\n".join(
+                [
+                    f"{len(bad)} of {len(cases)} cases cannot be used:",
+                    *reasons,
+                    *more,
+                    "Mend or remove them. Nothing was trained or changed; --no-check would begin without this check",
+                ]
+            )
+        )
+    return checked.checksums
+
+
+def read_cases(cases: Sequence[Case]) -> Checked:
+    """Reads every case, several at once but for those whose files are as they were when they were read before.
+
+    No case stays in memory. A bar on stderr shows how far it is, if there is anything to read.
+    """
+    found = {case.name: recall(case) for case in cases}
+    checksums = {name: sums for name, sums in found.items() if sums is not None}
+    unread = [case for case in cases if case.name not in checksums]
+    bad = {}
+    if unread:
+        # numpy and zlib let go of Python's lock, and each case is one thread's: no more threads than torch may have
+        with ThreadPoolExecutor(min(torch.get_num_threads(), MOST_AT_ONCE)) as pool:
+            desc = f"checking {len(unread)} case{'s' * (len(unread) > 1)}"
+            results = tqdm(pool.map(_read, unread), desc=desc, total=len(unread), unit="case", leave=False)
+            for case, result in zip(unread, results, strict=True):
+                if isinstance(result, UserError):
+                    bad[case.name] = str(result)
+                else:
+                    checksums[case.name] = result
+    return Checked(checksums, bad)
+
+
+def _read(case: Case) -> Checksums | UserError:
+    """Reads one case, and returns the checksums of its files, or what is wrong with it."""
+    state = state_of(case)
+    try:
+        volumes = read_files(case)
+        prepare_case(case, volumes)
+    except UserError as error:
+        return error
+    checksums = {key: voxel_checksum(volume) for key, volume in volumes.items()}
+    remember(state, checksums)
+    return checksums

@@ -1,0 +1,80 @@
+"""Scores case by case, each written as soon as it is there; a case that fails does not stop the others."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from gmd.config import TrainBrats
+from gmd.data.segmentation.cases import Case
+from gmd.data.segmentation.volumes import load_case
+from gmd.errors import UserError
+from gmd.evaluation.results_folder import write_texts
+from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD
+from gmd.models.segmentation.network import SegmentationNetwork
+from gmd.scoring.segmentation.scores import evaluate_cases
+from gmd.scoring.segmentation.tables import Score, cases_csv
+from gmd.training.memory_advice import has_run_out_on_gpu, has_run_out_on_host
+
+CASES = "cases.csv"
+OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, "case_*.png")  # what is written once all cases are scored
+
+
+def score_cases(
+    network: SegmentationNetwork, cases: Sequence[Case], config: TrainBrats, folder: Path, data: Path | None
+) -> tuple[list[Score], dict[str, str]]:
+    """Scores every case, for each region and each subset of the modalities that it has, and writes `cases.csv`.
+
+    The file has all lines of a case or none, so that an evaluation that is stopped, or killed, leaves the scores of the
+    cases before. Results of an earlier evaluation are removed from the folder once there is a new score.
+
+    config: of the run, with the precision to predict in
+    folder: of the results
+    data: what they are about, None for the run's own test cases
+    returns all scores, and the cases that could not be scored: name -> why. These are told on stderr at once.
+    """
+    scores: list[Score] = []
+    failed: dict[str, str] = {}
+    for case in tqdm(cases, desc="evaluation", unit="case"):
+        try:
+            of_case = evaluate_cases(network, [load_case(case)], config.patch, config.precision, hd95=True)
+        except (UserError, MemoryError, RuntimeError) as error:
+            failed[case.name] = _reason(error)
+            tell_failed({case.name: failed[case.name]})
+            continue
+        if not scores:
+            _begin(folder, data)
+        _append(folder / CASES, of_case)
+        scores += of_case
+    return scores, failed
+
+
+def tell_failed(failed: dict[str, str]) -> None:
+    """Prints on stderr which cases could not be scored, and why. failed: name -> why"""
+    for name, reason in failed.items():
+        tqdm.write(f"gmd: {name} cannot be scored: {reason}", file=sys.stderr)
+
+
+def _reason(error: Exception) -> str:
+    """Returns why a case cannot be scored. Raises the error if it is a bug rather than something about the case."""
+    if isinstance(error, UserError):
+        return str(error)
+    if has_run_out_on_gpu(error) or has_run_out_on_host(error):
+        return f"out of memory ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    raise error
+
+
+def _begin(folder: Path, data: Path | None) -> None:
+    """Makes the folder ready for new scores: what would pass for a table of them is removed."""
+    for pattern in OF_ALL_CASES:
+        for path in folder.glob(pattern):
+            path.unlink()
+    write_texts(folder, {CASES: cases_csv([])}, data)
+
+
+def _append(path: Path, scores: Sequence[Score]) -> None:
+    """Appends the lines of a case by one write, which a kill leaves done or not done."""
+    _, lines = cases_csv(scores).split("\n", 1)
+    with open(path, "ab", buffering=0) as file:
+        file.write(lines.encode())
