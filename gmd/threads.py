@@ -1,25 +1,28 @@
 """How many threads torch's operators should take here, and how these wait for each other. It needs no torch.
 
-Torch runs an operator on several threads by OpenMP, which makes them wait for each other many times in each operator.
-As it comes they wait spinning, for milliseconds: where another process is busy on the same processors, they keep the
-thread that they wait for from running. A short spin costs little and then sleeps. OpenMP reads its environment once,
-when torch is loaded, so the commands of this project call `choose` first. Plain imports change nothing: how a program
-waits is for the program to choose.
+Torch runs an operator on several threads by OpenMP, and they wait for each other many times in each operator. As torch
+comes they wait spinning, for milliseconds: where another process is busy on the same processors, that keeps the very
+thread from running that they wait for. OpenMP reads its environment once, when torch is loaded, so the commands of this
+project call `choose` first. Plain imports change nothing: how a program waits is for the program to choose. None of it
+changes a result but the number of threads, by rounding, which is why that never depends on who else is there.
 """
 
 import math
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 COUNT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")  # by any of these a user chooses how many threads
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # and by these how they wait
-# Turns of libgomp's loop, some tenths of a millisecond, and milliseconds of libiomp: longer than from one operator to
-# the next. `python -m bench.contention` measures what it costs and what it saves.
+# Among idle processors: turns of libgomp's loop, some tenths of a millisecond, and milliseconds of libiomp; longer than
+# from one operator to the next. Among busy ones every turn is lost. `python -m bench.contention` measures both.
 SHORT_SPIN = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
+SLEEP = {"OMP_WAIT_POLICY": "passive"}
+LOOK = 0.1  # seconds of looking at what others do: ten ticks of Linux's counters
 
 # a line of /proc/self/mountinfo: the root of the mount, where it is mounted, the file system, and its options
 _MOUNT = r"^\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) \S+ (\S+)$"
@@ -67,20 +70,33 @@ class Machine(NamedTuple):
 def choose() -> None:
     """Sets what OpenMP reads, unless the user has set it, or torch is loaded already and it is too late."""
     if "torch" not in sys.modules:
-        chosen.update(settings(machine(), os.environ))
+        here = machine()
+        needed = _wanted(here, os.environ) > 1 and not _given(WAITING, os.environ)
+        chosen.update(settings(here, os.environ, busy_cpus() if needed else 0.0))
         os.environ.update(chosen)
 
 
-def settings(machine: Machine, environment: Mapping[str, str]) -> dict[str, str]:
+def settings(machine: Machine, environment: Mapping[str, str], busy: float) -> dict[str, str]:
     """Returns the variables to set. What the user has chosen, in any of the variables for it, is left as it is.
 
     Torch itself takes a thread for each core that the affinity allows. Of quotas it knows nothing, so a quota is what
     the number is set for.
+
+    busy: of the allowed CPUs, how many others keep busy
     """
     found: dict[str, str] = {}
     if machine.threads < machine.cores and not _given(COUNT, environment):
         found["OMP_NUM_THREADS"] = str(machine.threads)
-    return found if _given(WAITING, environment) else found | SHORT_SPIN
+    if not _given(WAITING, environment):
+        crowded = _wanted(machine, environment) + busy > machine.allowed + 0.5
+        found |= SLEEP if crowded else SHORT_SPIN
+    return found
+
+
+def _wanted(machine: Machine, environment: Mapping[str, str]) -> int:
+    """Returns how many threads there will be: what the user says, if that is a number, else what the machine allows."""
+    given = environment.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() else machine.threads
 
 
 def about_count(threads: int, machine: Machine, environment: Mapping[str, str]) -> str:
@@ -100,16 +116,14 @@ def about_waiting(environment: Mapping[str, str]) -> str:
     """Returns a sentence on how threads wait for each other, and who has chosen that."""
     given = _given(WAITING, environment)
     if not given:
-        return "they spin while they wait, as OpenMP comes, which is slow beside a busy process"
-    who = (
-        "chosen by gmd: they spin for a moment, then sleep" if given.keys() <= chosen.keys() else "of your environment"
-    )
-    return f"they wait by {assignments(given)}, {who}"
+        return "they spin while they wait, as OpenMP comes: very slow beside a busy process"
+    who = "chosen by gmd" if given.keys() <= chosen.keys() else "of your environment"
+    return f"they wait as {assignments(given)} says, {who}"
 
 
-def advice(machine: Machine) -> str:
+def advice(machine: Machine, busy: float) -> str:
     """Returns the line for a shell that gives a program of the user's own the same settings."""
-    return f"export {assignments(settings(machine, {}))}"
+    return f"export {assignments(settings(machine, {}, busy))}"
 
 
 def machine(root: Path = Path("/")) -> Machine:
@@ -121,6 +135,26 @@ def machine(root: Path = Path("/")) -> Machine:
     siblings = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     cores = {_text(root / siblings.format(cpu)) or f"cpu{cpu}" for cpu in allowed}
     return Machine(max(total, len(allowed)), len(allowed), len(cores), quota(root))
+
+
+def busy_cpus(root: Path = Path("/"), seconds: float = LOOK) -> float:
+    """Returns how many of the CPUs that this process may use others keep busy, for so many seconds, while it sleeps."""
+    before = _ticks(root)
+    time.sleep(seconds)
+    after = _ticks(root)
+    passed = ((after[cpu][0] - ticks, after[cpu][1] - idle) for cpu, (ticks, idle) in before.items() if cpu in after)
+    return sum(1 - idle / ticks for ticks, idle in passed if ticks > 0)
+
+
+def _ticks(root: Path) -> dict[int, tuple[int, int]]:
+    """Returns, of each CPU that this process may use, the ticks that Linux has counted, and how many of them idle."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    found = {}
+    for cpu, numbers in re.findall(r"^cpu(\d+)((?: \d+){8})", _text(root / "proc/stat"), re.MULTILINE):
+        if int(cpu) in allowed:
+            ticks = [int(number) for number in numbers.split()]  # the fourth and fifth are idle, and waiting for a disk
+            found[int(cpu)] = sum(ticks), ticks[3] + ticks[4]
+    return found
 
 
 def quota(root: Path = Path("/")) -> Quota | None:

@@ -33,11 +33,12 @@ def main() -> int:
 
 def _report_threads() -> None:
     """Prints how many threads torch takes and why, how they wait, and what a program of the user's own has to set."""
-    machine = threads.machine()
+    machine, busy = threads.machine(), threads.busy_cpus()
     print("Threads:")
     print(f"  {threads.about_count(torch.get_num_threads(), machine, os.environ)}")
     print(f"  {threads.about_waiting(os.environ)}; {openmp_runtimes()}")
-    print(f"  a program of your own sets this before it loads torch: {threads.advice(machine)}\n")
+    print(f"  others keep {busy:.1f} of these CPUs busy at present")
+    print(f"  a program of your own sets this before it loads torch: {threads.advice(machine, busy)}\n")
 
 
 def openmp_runtimes(maps: Path = Path("/proc/self/maps")) -> str:
