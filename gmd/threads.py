@@ -112,8 +112,10 @@ def about_count(threads: int, machine: Machine, environment: Mapping[str, str]) 
     return sentence
 
 
-def about_waiting(environment: Mapping[str, str]) -> str:
-    """Returns a sentence on how threads wait for each other, and who has chosen that."""
+def about_waiting(threads: int, environment: Mapping[str, str]) -> str:
+    """Returns a sentence on how torch's threads wait for each other, and who has chosen that."""
+    if threads == 1:
+        return "one thread waits for no other"
     given = _given(WAITING, environment)
     if not given:
         return "they spin while they wait, as OpenMP comes: very slow beside a busy process"

@@ -35,8 +35,9 @@ def _report_threads() -> None:
     """Prints how many threads torch takes and why, how they wait, and what a program of the user's own has to set."""
     machine, busy = threads.machine(), threads.busy_cpus()
     print("Threads:")
-    print(f"  {threads.about_count(torch.get_num_threads(), machine, os.environ)}")
-    print(f"  {threads.about_waiting(os.environ)}; {openmp_runtimes()}")
+    count = torch.get_num_threads()
+    print(f"  {threads.about_count(count, machine, os.environ)}")
+    print(f"  {threads.about_waiting(count, os.environ)}; {openmp_runtimes()}")
     print(f"  others keep {busy:.1f} of these CPUs busy at present")
     print(f"  a program of your own sets this before it loads torch: {threads.advice(machine, busy)}\n")
 

@@ -201,8 +201,9 @@ def test_what_is_chosen(machine: Machine, busy: float, environment: dict, expect
 
 # In place of torch: tells what OpenMP would read when torch is loaded, and ends the process.
 TELLS = """
-import json, os, sys
-print(json.dumps({n: v for n, v in os.environ.items() if n.startswith(("OMP_", "MKL_", "GOMP_", "KMP_"))}), flush=True)
+import json, os
+from gmd.threads import COUNT, WAITING
+print(json.dumps({name: os.environ[name] for name in COUNT + WAITING if name in os.environ}), flush=True)
 os._exit(0)
 """
 CHOICES = (SHORT_SPIN, SLEEP)  # it depends on who is busy here at the moment
@@ -279,10 +280,11 @@ def test_the_doctor_says_how_many_threads_and_why(monkeypatch: pytest.MonkeyPatc
 
 def test_the_doctor_says_who_has_chosen_how_they_wait(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(threads, "chosen", {})
-    assert "as OpenMP comes" in about_waiting({})
-    assert about_waiting(SLEEP) == "they wait as OMP_WAIT_POLICY=passive says, of your environment"
+    assert about_waiting(1, {}) == "one thread waits for no other"
+    assert "as OpenMP comes" in about_waiting(2, {})
+    assert about_waiting(2, SLEEP) == "they wait as OMP_WAIT_POLICY=passive says, of your environment"
     monkeypatch.setattr(threads, "chosen", SHORT_SPIN)
-    assert about_waiting(SHORT_SPIN).endswith("GOMP_SPINCOUNT=10000 KMP_BLOCKTIME=1 says, chosen by gmd")
+    assert about_waiting(2, SHORT_SPIN).endswith("GOMP_SPINCOUNT=10000 KMP_BLOCKTIME=1 says, chosen by gmd")
 
 
 def test_the_doctor_says_which_library_runs_the_threads(tmp_path: Path):
