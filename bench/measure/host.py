@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import gmd_kernels as gk
+from gmd import threads
 
 ROOT = Path(__file__).resolve().parents[2]
 UNKNOWN = "unknown"
@@ -22,7 +23,7 @@ def host_columns() -> dict[str, object]:
     """Returns CPU, cores, threads, instruction sets of kernels, torch and bfloat16, versions, commit, date (UTC)."""
     return {
         "cpu": _cpu_model(),
-        "cores": _cores(),
+        "cores": threads.machine().cpus,
         "threads": torch.get_num_threads(),
         "isa": gk.backends()["cpu"].reason.rpartition("(")[2].rstrip(")"),
         "torch_isa": torch.backends.cpu.get_cpu_capability(),
@@ -70,11 +71,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # there without metadata of its own, as part of another package for instance
         return UNKNOWN
-
-
-def _cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

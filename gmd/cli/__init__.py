@@ -4,7 +4,7 @@ import errno
 import sys
 from collections.abc import Sequence
 
-from gmd.cli import doctor
+from gmd import threads
 from gmd.errors import UserError
 
 # errors of the disk and of rights, which the user can mend; others are bugs and keep their traceback
@@ -16,9 +16,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     arguments: the words behind `gmd`; by default those of this process
     """
+    threads.choose()  # first: the imports below load torch
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if arguments == ["doctor"]:  # works on an installation that lacks everything but torch
+            from gmd.cli import doctor
+
             return doctor.main()
         from gmd.cli.parse import run
 
@@ -26,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return fail(str(error))
     except ModuleNotFoundError as error:
+        from gmd.cli import doctor
+
         if error.name not in doctor.EXTRAS["train"]:
             raise
         return fail(f'{error.name} is not installed; pip install "gmd[train]" brings it')
