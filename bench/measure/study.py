@@ -227,7 +227,8 @@ def score(config: TrainBrats) -> list[Row]:
     cases, scheme = find_cases(config.data / "test", config.modalities)
     assert scheme is not None  # without patterns the files' names tell it
     loaded = (load_case(case, SCHEMES[scheme]) for case in cases)
-    return subset_table(evaluate_cases(network, loaded, config.patch), config.modalities, network.regions)
+    scores = evaluate_cases(network, loaded, SCHEMES[scheme], config.patch)
+    return subset_table(scores, config.modalities, network.regions)
 
 
 def score_columns(rows: list[Row]) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from gmd.data.segmentation.volumes import load_case
+from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpoint
 from gmd.evaluation.segmentation.case_pictures import draw_cases
@@ -24,6 +25,9 @@ from gmd.scoring.segmentation.tables import (
     table_markdown,
 )
 
+ABOUT_LABEL_MAPS = (
+    "Scored are label maps as gmd predict writes them: a region consists of the voxels with one of its label values."
+)
 ABOUT_HD95 = (
     "HD95 in mm, mean over the same cases: the 95th percentile of the distances between the surfaces of prediction and "
     "truth, the larger of the two directions; 0 where both are empty, the diagonal of the image where only one is."
@@ -54,7 +58,7 @@ def evaluate_run(
     config, network = load_segmentation(run, which, precision)
     cases, scheme = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
     loaded = (load_case(case, scheme) for case in tqdm(cases, desc="evaluation", unit="case"))
-    scores = evaluate_cases(network, loaded, config.patch, config.precision, hd95=True)
+    scores = evaluate_cases(network, loaded, config.label_scheme(), config.patch, config.precision, hd95=True)
 
     folder = results_folder(run, data)
     rows = subset_table(scores, config.modalities, network.regions)
@@ -77,7 +81,8 @@ def score_texts(
     """
     dice, hd95 = (table(rows, modalities, regions) for table in (table_markdown, hd95_markdown))
     return {
-        "table.md": f"{about}\n\n{dice}\n{ABOUT_HD95}\n\n{hd95}",
+        SCORED_RECORD: f"{LABEL_MAPS}\n",
+        "table.md": f"{about} {ABOUT_LABEL_MAPS}\n\n{dice}\n{ABOUT_HD95}\n\n{hd95}",
         "table.csv": table_csv(rows, modalities, regions),
         "cases.csv": cases_csv(scores),
     }
