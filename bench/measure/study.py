@@ -234,7 +234,8 @@ def score(config: TrainBrats) -> list[Row]:
     assert isinstance(network, SegmentationNetwork)
     [data] = config.data
     loaded = map(load_case, find_cases(data / "test", config.modalities))
-    return subset_table(evaluate_cases(network, loaded, config.patch), config.modalities, network.regions)
+    scores = evaluate_cases(network, loaded, config.label_scheme(), config.patch)
+    return subset_table(scores, config.modalities, network.regions)
 
 
 def score_columns(rows: list[Row]) -> dict[str, object]:

@@ -9,6 +9,7 @@ import torch
 
 import gmd.evaluation.segmentation.case_pictures
 from gmd.data.segmentation.cases import find_cases
+from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.volumes import load_case
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.segmentation.case_pictures import choose_cases
@@ -43,12 +44,14 @@ def test_hd95_is_that_of_the_same_masks_in_mm(run: Path):
     cases = find_cases(run.parent / "data" / test)
     case = load_case(cases[0])
     case["affine"] = torch.diag(torch.tensor([-1.0, 2.0, 3.0, 1.0])).double().numpy()
+    scheme = case["scheme"]
     outputs = predict_modalities(network, present_volumes(network, case), (32, 32, 32))
-    expected = [d for _, mask in predict_subsets(outputs) for d in hausdorff95(mask, case["target"], (1, 2, 3))]
-    scores = evaluate_cases(network, [case], (32, 32, 32), hd95=True)
+    masks = [regions_of(labels, scheme) for _, labels in predict_subsets(outputs, scheme)]
+    expected = [distance for mask in masks for distance in hausdorff95(mask, case["target"], (1, 2, 3))]
+    scores = evaluate_cases(network, [case], scheme, (32, 32, 32), hd95=True)
     assert [score.hd95 for score in scores] == expected
     assert len(set(expected)) > 3
-    assert {score.hd95 for score in evaluate_cases(network, [case], (32, 32, 32))} == {None}
+    assert {score.hd95 for score in evaluate_cases(network, [case], scheme, (32, 32, 32))} == {None}
 
 
 def test_the_tables_hold_the_means_of_cases_csv(run: Path):
@@ -63,7 +66,10 @@ def test_the_tables_hold_the_means_of_cases_csv(run: Path):
     mean = sum(score.hd95 for score in scores) / len(scores)
     assert float(lines["mean"]["hd95_mean"]) == pytest.approx(mean)
     dice, hd95 = (run / "evaluation/table.md").read_text(encoding="utf-8").split("\nHD95 in mm, ")
-    assert dice.startswith("Hard Dice, mean over 1 case of the test split; best.pt (epoch 1) of run, fp32.\n\n| ")
+    assert dice.startswith(
+        "Hard Dice, mean over 1 case of the test split; best.pt (epoch 1) of run, fp32. Scored are label maps as "
+    )
+    assert "with one of its label values.\n\n| " in dice
     assert (run / "evaluation/checkpoint.txt").read_text() == "best.pt (epoch 1)\n"
     assert "0 where both are empty, the diagonal of the image where only one is." in hd95
     assert f"{mean:.2f} |\n" in hd95

@@ -1,4 +1,4 @@
-"""Predictions lie where the input lies: every orientation, every header, and label values that mean the regions."""
+"""Predictions lie where the input lies: every orientation, every header; and files are written whole."""
 
 import resource
 from collections.abc import Iterator
@@ -8,16 +8,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.cases import Case
-from gmd.data.segmentation.labels import SCHEMES, region_targets
 from gmd.data.segmentation.nifti import from_ras, to_ras
 from gmd.predict.grid import Grid, is_whole, write_image
-from gmd.predict.label_map import paint, region_values
 from gmd.predict.predictor import Predictor
 from gmd.predict.request import Job
 from helpers.nifti_cases import OBLIQUE, ORIENTATIONS, SHAPE, error_of, random_image, save, stored_as
@@ -113,37 +108,6 @@ def test_a_file_with_a_fourth_axis_gets_a_label_map_with_three(tmp_path: Path):
     labels, _ = predicted(tmp_path, {"flair": path})
     assert labels.shape == SHAPE
     np.testing.assert_array_equal(labels.affine, nibabel.load(path).affine)
-
-
-# Labels
-
-
-@pytest.mark.parametrize("name", SCHEMES)
-@settings(max_examples=25, deadline=None)
-@given(values=arrays(np.int8, SHAPE, elements=st.integers(0, 3)))
-def test_nested_regions_come_back_from_the_label_map(name: str, values: np.ndarray):
-    scheme = SCHEMES[name]
-    regions = np.stack([values > depth for depth in range(len(scheme.regions))])
-    labels = paint(regions, scheme)
-    assert labels.dtype == np.uint8
-    np.testing.assert_array_equal(region_targets(labels, scheme, "it"), regions)
-
-
-@pytest.mark.parametrize("name", SCHEMES)
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_other_regions_grow_by_what_is_inside_them(name: str, data: st.DataObject):
-    scheme = SCHEMES[name]
-    regions = data.draw(arrays(bool, (len(scheme.regions), *SHAPE)))
-    back = region_targets(paint(regions, scheme), scheme, "it").astype(bool)
-    np.testing.assert_array_equal(back[-1], regions[-1])
-    for k in range(len(regions)):
-        np.testing.assert_array_equal(back[k], regions[k:].any(axis=0))
-
-
-def test_the_values_of_each_year():
-    values = {name: region_values(scheme) for name, scheme in SCHEMES.items()}
-    assert values == {"brats2015": [2, 1, 4], "brats2018": [2, 1, 4], "brats2023": [2, 1, 3], "binary": [1]}
 
 
 # Files
