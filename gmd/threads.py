@@ -72,11 +72,11 @@ def choose() -> None:
     if "torch" not in sys.modules:
         here = machine()
         needed = _wanted(here, os.environ) > 1 and not _given(WAITING, os.environ)
-        chosen.update(settings(here, os.environ, busy_cpus() if needed else 0.0))
+        chosen.update(settings(here, os.environ, busy_cpus() if needed else 0))
         os.environ.update(chosen)
 
 
-def settings(machine: Machine, environment: Mapping[str, str], busy: float) -> dict[str, str]:
+def settings(machine: Machine, environment: Mapping[str, str], busy: int) -> dict[str, str]:
     """Returns the variables to set. What the user has chosen, in any of the variables for it, is left as it is.
 
     Torch itself takes a thread for each core that the affinity allows. Of quotas it knows nothing, so a quota is what
@@ -88,7 +88,7 @@ def settings(machine: Machine, environment: Mapping[str, str], busy: float) -> d
     if machine.threads < machine.cores and not _given(COUNT, environment):
         found["OMP_NUM_THREADS"] = str(machine.threads)
     if not _given(WAITING, environment):
-        crowded = _wanted(machine, environment) + busy > machine.allowed + 0.5
+        crowded = _wanted(machine, environment) + busy > machine.allowed
         found |= SLEEP if crowded else SHORT_SPIN
     return found
 
@@ -123,7 +123,7 @@ def about_waiting(threads: int, environment: Mapping[str, str]) -> str:
     return f"they wait as {assignments(given)} says, {who}"
 
 
-def advice(machine: Machine, busy: float) -> str:
+def advice(machine: Machine, busy: int) -> str:
     """Returns the line for a shell that gives a program of the user's own the same settings."""
     return f"export {assignments(settings(machine, {}, busy))}"
 
@@ -139,13 +139,16 @@ def machine(root: Path = Path("/")) -> Machine:
     return Machine(max(total, len(allowed)), len(allowed), len(cores), quota(root))
 
 
-def busy_cpus(root: Path = Path("/"), seconds: float = LOOK) -> float:
-    """Returns how many of the CPUs that this process may use others keep busy, for so many seconds, while it sleeps."""
+def busy_cpus(root: Path = Path("/"), seconds: float = LOOK) -> int:
+    """Returns how many of the CPUs that this process may use others keep busy, more or less, while it sleeps a moment.
+
+    A CPU counts if it is busy half of the time: of many CPUs each has something to do now and then.
+    """
     before = _ticks(root)
     time.sleep(seconds)
     after = _ticks(root)
-    passed = ((after[cpu][0] - ticks, after[cpu][1] - idle) for cpu, (ticks, idle) in before.items() if cpu in after)
-    return sum(1 - idle / ticks for ticks, idle in passed if ticks > 0)
+    passed = [(after[cpu][0] - ticks, after[cpu][1] - idle) for cpu, (ticks, idle) in before.items() if cpu in after]
+    return sum(ticks > 0 and idle <= ticks / 2 for ticks, idle in passed)
 
 
 def _ticks(root: Path) -> dict[int, tuple[int, int]]:

@@ -70,7 +70,7 @@ def measure_contention(setting: Setting, on_process: Callable[[], object]) -> li
     """Returns a row for each way and number of busy processes, with the median of all its steps.
 
     The ways take turns. One that was late, in any round, has no median, and is not measured again. `times_slower` is
-    beside torch as it comes and nobody else: inf if late, and not there if that was late itself.
+    beside torch as it comes and nobody else: inf if late, and nan if that was late itself.
     """
     every = [Found(way, busy) for busy in setting.busy for way in FIRST]
     with _on_cpus(CPUS):
@@ -92,7 +92,6 @@ def case_of(busy: int) -> str:
 def _row(found: Found, setting: Setting, alone: float) -> dict:
     """Returns the row of the results. alone: seconds of torch as it comes, without busy processes."""
     seconds = _median(found)
-    slower = {"times_slower": seconds / alone} if math.isfinite(alone) else {}
     return {
         "case": case_of(found.busy),
         "contestant": found.way,
@@ -104,8 +103,8 @@ def _row(found: Found, setting: Setting, alone: float) -> dict:
         "calls": len(found.seconds),
         "late": found.late,
         "median_s": seconds,
+        "times_slower": seconds / alone if math.isfinite(alone) else math.nan,
         "error": "",
-        **slower,
         **found.host,
     }
 

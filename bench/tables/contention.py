@@ -20,5 +20,5 @@ def _cell(row: pd.Series) -> str:
     """Returns the seconds and how many times as slow that is; of a way that was late, what it did not do."""
     if row["late"]:
         return f"no {row['wanted']} steps in {row['limit_s']:.0f} s"
-    slower = row.get("times_slower", float("nan"))
-    return significant(row["median_s"]) + ("" if pd.isna(slower) else f", {slower:.2f}x")
+    slower = "" if pd.isna(row["times_slower"]) else f", {row['times_slower']:.2f}x"
+    return significant(row["median_s"]) + slower

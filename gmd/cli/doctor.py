@@ -38,7 +38,7 @@ def _report_threads() -> None:
     count = torch.get_num_threads()
     print(f"  {threads.about_count(count, machine, os.environ)}")
     print(f"  {threads.about_waiting(count, os.environ)}; {openmp_runtimes()}")
-    print(f"  others keep {busy:.1f} of these CPUs busy at present")
+    print(f"  others keep {busy} of these CPUs busy at present")
     print(f"  a program of your own sets this before it loads torch: {threads.advice(machine, busy)}\n")
 
 

@@ -69,7 +69,12 @@ def test_a_way_that_is_late_has_its_steps_and_no_time_and_is_not_measured_again(
 def test_nothing_is_compared_with_what_was_late(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(contention, "FIRST", {PLAIN: "import time; time.sleep(60)\n", GMD: QUICK % 0.5})
     rows = measure_contention(Setting(busy=(0,), rounds=1, limit=1.0), lambda: None)
-    assert not any("times_slower" in row for row in rows)
+    assert all(math.isnan(row["times_slower"]) for row in rows)
+    assert all("not measured" in verdict for verdict in contention_verdicts(pd.DataFrame(rows)))
+    assert contention_markdown(pd.DataFrame([row | HOST | {"commit": "abc"} for row in rows])).splitlines()[2:4] == [
+        f"| {PLAIN} | no 5 steps in 1 s |",
+        f"| {GMD} | 0.5 |",
+    ]
 
 
 def test_a_process_that_fails_is_an_error_and_nobody_stays_busy(monkeypatch: pytest.MonkeyPatch):
