@@ -7,7 +7,7 @@ scaler is told so, as if it had unscaled the gradients itself. It keeps what it 
 
 import gc
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,9 +33,16 @@ class Found(dict[torch.device, Tensor]):
     """What GradScaler keeps for an optimizer, device -> 1 if something was not finite; it remembers having been read.
 
     `scaler.step(optimizer)` reads it right before it steps the optimizer, in torch 2.8 to 2.13.
+
+    Attributes:
+        read: whether the values have been asked for.
+        notes: those who have written here, who watch the steps as long as the scaler keeps this, until its update.
     """
 
-    read = False
+    def __init__(self, found: Mapping[torch.device, Tensor]):
+        super().__init__(found)
+        self.read = False
+        self.notes: set[_Note] = set()
 
     def values(self) -> Any:
         """Returns the values, and remembers that somebody has asked for them."""
@@ -112,7 +119,7 @@ class _Note:
             if hasattr(member, "_optimizer_step_pre_hooks"):  # wrappers may lack what Optimizer.__init__ makes
                 weakref.finalize(self, member.register_step_pre_hook(before_step).remove)
 
-    def write(self, found: dict[torch.device, Tensor]) -> None:
+    def write(self, found: Mapping[torch.device, Tensor]) -> None:
         """Puts it into the scaler's state of the optimizer, on top of what it was told since its last update."""
         [before] = [state["found_inf_per_device"] for state in self._states()[:1]] or [{}]
         merged = before if isinstance(before, Found) else Found(before)
@@ -122,6 +129,7 @@ class _Note:
             state = self.scaler._per_optimizer_states[key]
             state["found_inf_per_device"] = merged
             state["stage"] = OptState.UNSCALED
+        merged.notes.add(self)
         self.pending = merged
 
     def unscale(self) -> None:
