@@ -42,7 +42,7 @@ def checked_metric(value: SupportsFloat, what: str, device: torch.device) -> Ten
     if isinstance(value, Tensor):
         if value.numel() == 1 and not value.is_complex():
             return value.detach().reshape(()).to(device, torch.float64)
-    elif isinstance(value, SupportsFloat) and getattr(value, "size", 1) == 1:  # numpy's numbers and arrays have a size
+    elif isinstance(value, SupportsFloat) and getattr(value, "ndim", 0) == 0:  # arrays of numpy have that
         return torch.tensor(float(value), dtype=torch.float64, device=device)
     raise TypeError(f"{what}: expected it to return a number or a scalar tensor, got {_described(value)}")
 
