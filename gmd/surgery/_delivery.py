@@ -56,21 +56,27 @@ def add_to_grad(params: Sequence[nn.Parameter], gradients: list[Tensor | None], 
     as in an ordinary backward pass, where a DistributedDataParallel with find_unused_parameters=True learns so that an
     output of the forward pass is in no loss of this process.
     """
-    pairs = [(param, gradients[p]) for p, param in enumerate(params)]
+    given = [(param, gradients[p]) for p, param in enumerate(params) if gradients[p] is not None]
     gradients.clear()
-    hooked = [(param, gradient) for param, gradient in pairs if param._backward_hooks]
-    plain: list[tuple[nn.Parameter, Tensor | None]]
-    plain = [(param, gradient) for param, gradient in pairs if gradient is not None and not param._backward_hooks]
-    pairs.clear()
-    if in_a_group():
-        known = {id(param) for param, _ in [*plain, *hooked]}
-        reached = [leaf for leaf in leaves_of(losses) if isinstance(leaf, nn.Parameter) and not leaf._backward_hooks]
-        plain += [(leaf, None) for leaf in reached if id(leaf) not in known]
+    hooked = [(param, gradient) for param, gradient in given if param._backward_hooks]
+    plain = [(param, gradient) for param, gradient in given if not param._backward_hooks]
+    plain += [(param, None) for param in _without_gradient(losses, given)]
+    given.clear()
     _by_autograd(plain)
     for param, gradient in hooked:
-        if gradient is not None:
-            with torch.no_grad():
-                get_gradient_edge(param).node(gradient)  # type: ignore[operator]  # what autograd calls after the hooks
+        with torch.no_grad():
+            get_gradient_edge(param).node(gradient)  # type: ignore[operator]  # what autograd calls after the hooks
+
+
+def _without_gradient(
+    losses: Iterable[Tensor], given: Iterable[tuple[nn.Parameter, Tensor | None]]
+) -> list[nn.Parameter]:
+    """Returns the parameters that a process group waits for besides those that are given a gradient."""
+    if not in_a_group():
+        return []
+    known = {id(param) for param, _ in given}
+    reached = (leaf for leaf in leaves_of(losses) if isinstance(leaf, nn.Parameter))
+    return [param for param in reached if id(param) not in known and not param._backward_hooks]
 
 
 def _by_autograd(pairs: list[tuple[nn.Parameter, Tensor | None]]) -> None:
@@ -99,8 +105,8 @@ def check_no_late_hooks(params: Sequence[nn.Parameter], why: str) -> None:
 
 
 def check_no_param_hooks(params: Sequence[nn.Parameter]) -> None:
-    """Raises a ValueError if a parameter has a hook, which several processes would run once too often."""
-    if not several_processes():
+    """Raises a ValueError if a parameter has a hook, which delivery in a process group would run once too often."""
+    if not in_a_group():
         return
     for index, param in enumerate(params):
         if param._backward_hooks:

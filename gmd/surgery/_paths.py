@@ -66,9 +66,7 @@ def path_gradients(
     checked: paths in which samples are known not to mix, see `gmd.surgery._by_sample`; those that are used so for the
         first time are checked, and added. None: no gradients by sample.
     """
-    paths = find_paths(losses, outputs)
-    if retain_graph:
-        paths = paths._replace(kept=[True] * len(outputs))
+    paths = find_paths(losses, outputs, retain_graph)
     wanted = {id(param): p for p, param in enumerate(params)}
     head = [leaf for leaf in paths.head if id(leaf) in wanted]
     rows: Rows = [[None] * len(params) for _ in losses]

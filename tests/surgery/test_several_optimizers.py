@@ -86,22 +86,19 @@ def test_it_is_one_surgery_and_each_optimizer_steps_by_itself(way):
 
 
 def test_cggm_takes_them_too():
-    run, alone = Run(lr=0.05), Run(lr=0.05)
-    params = list(run.network.parameters())
-    optimizers = [torch.optim.SGD(params[:3], lr=0.1), torch.optim.SGD(params[3:], lr=0.1)]
-    torch.manual_seed(7)
-    method = gmd.CGGM(optimizers, run.network.head, run.criterion, one_score, NAMES, surgeon=gmd.GMD(optimizers))
-    assert method.surgeon.optimizers == tuple(optimizers)
-    torch.manual_seed(7)
-    method.backward(*run.forward(0))
-    other = gmd.CGGM(
-        alone.optimizer, alone.network.head, run.criterion, one_score, NAMES, surgeon=gmd.GMD(alone.optimizer)
-    )
-    torch.manual_seed(7)
-    other.backward(*alone.forward(0))
-    assert all((a is None) == (b is None) for a, b in zip(grads_of(run.network), grads_of(alone.network), strict=True))
+    grads = []
+    for several in (False, True):
+        run = Run()
+        params = list(run.network.parameters())
+        optimizers = [torch.optim.SGD(part, lr=0.1) for part in (params[:3], params[3:])] if several else run.optimizer
+        surgeon = surgeon_of(optimizers)
+        torch.manual_seed(7)
+        method = gmd.CGGM(optimizers, run.network.head, run.criterion, one_score, NAMES, surgeon=surgeon)
+        method.backward(*run.forward(0))
+        grads.append(grads_of(run.network))
+    assert_equal(*grads)
     with pytest.raises(ValueError, match="surgeon: expected one of the same optimizer, got one of another"):
-        gmd.CGGM(optimizers[:1], run.network.head, run.criterion, one_score, NAMES, surgeon=gmd.GMD(optimizers))
+        gmd.CGGM(optimizers[:1], run.network.head, run.criterion, one_score, NAMES, surgeon=surgeon)
 
 
 @pytest.mark.parametrize("granularity", ["module", "tensor"])
