@@ -15,8 +15,13 @@ def module_names(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module |
     if model is not None:
         named = list(model.named_parameters())
     else:
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        named = [pair for group in groups for pair in zip(group.get("param_names", ()), group["params"], strict=False)]
+        # two optimizers may have been made from parts of a model, in each of which there is a "weight"
+        named = [
+            (f"{o}.{name}", param)
+            for o, optimizer in enumerate(optimizers)
+            for group in optimizer.param_groups
+            for name, param in zip(group.get("param_names", ()), group["params"], strict=False)
+        ]
     modules = {param: name.rpartition(".")[0] for name, param in named}
     for i, param in enumerate(parameters_of(optimizers)):
         if param not in modules and model is None:

@@ -7,7 +7,7 @@ scaler is told so, as if it had unscaled the gradients itself. It keeps what it 
 
 import gc
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,10 @@ IGNORED = (
 UPDATED_BEFORE = (
     "scaler: scaler.update() was called between gmd's backward and scaler.step of {given}: the scaler has forgotten "
     "that `.grad` is unscaled already, and has unscaled it once more. Call scaler.update() once, after all steps"
+)
+UNWATCHED = (
+    "scaler: expected a torch.optim.Optimizer with it, or a wrapper that has one in an attribute, got {given}, of "
+    "which it cannot be told what scaler.step will be called with; give gmd that optimizer"
 )
 NOT_UPDATED = "scaler: {given} has been stepped since scaler.update(), expected that call before the next backward"
 
@@ -102,22 +106,24 @@ class _Note:
         self.scaler = scaler
         self.optimizer = optimizer
         members = with_those_inside(optimizer)
+        self._watch(members)
         self.keys = [id(member) for member in members]
         self.pending: Found | None = None  # what no step has taken notice of so far
-        self._watch(members)
 
-    def _watch(self, members: Iterable[torch.optim.Optimizer]) -> None:
+    def _watch(self, members: Sequence[torch.optim.Optimizer]) -> None:
         """Lets the optimizers ask before each step, as long as this is alive."""
         this = weakref.ref(self)
+        watched = [member for member in members if hasattr(member, "_optimizer_step_pre_hooks")]  # wrappers may lack it
+        if not watched:
+            raise TypeError(UNWATCHED.format(given=type(self.optimizer).__name__))
 
         def before_step(*_: object) -> None:
             note = this()
             if note is not None:
                 note.check_noticed()
 
-        for member in members:
-            if hasattr(member, "_optimizer_step_pre_hooks"):  # wrappers may lack what Optimizer.__init__ makes
-                weakref.finalize(self, member.register_step_pre_hook(before_step).remove)
+        for member in watched:
+            weakref.finalize(self, member.register_step_pre_hook(before_step).remove)
 
     def write(self, found: Mapping[torch.device, Tensor]) -> None:
         """Puts it into the scaler's state of the optimizer, on top of what it was told since its last update."""

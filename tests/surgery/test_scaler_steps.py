@@ -228,6 +228,15 @@ def test_a_surgeon_that_is_gone_watches_no_longer():
     assert not optimizer._optimizer_step_pre_hooks
 
 
+@pytest.mark.parametrize("method", BACKWARDS)
+def test_a_wrapper_whose_inner_optimizer_cannot_be_found_is_refused(method):
+    """What it steps would be stepped by the scaler without anybody noticing."""
+    model, inner, scaler, losses = setting()
+    with pytest.raises(TypeError, match=r"a wrapper that has one in an attribute, got ByAnotherName, .*give gmd that"):
+        BACKWARDS[method](model, ByAnotherName(inner), scaler)(losses())
+    gmd.GMD(ByAnotherName(inner)).backward(losses())  # without a scaler it does not matter
+
+
 def test_what_is_no_scaler_is_named():
     _, optimizer, _, _ = setting()
     with pytest.raises(TypeError, match=r"scaler: expected a torch.amp.GradScaler, got float"):

@@ -114,6 +114,15 @@ def test_modules_are_those_of_all_optimizers(granularity):
     assert_equal(*grads)
 
 
+def test_modules_of_the_same_name_in_two_optimizers_are_two():
+    """Each made from a part of the network, which has its own names."""
+    model = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+    surgeon = gmd.GMD([torch.optim.SGD(part.named_parameters()) for part in model], granularity="module")
+    value = model[1](model[0](DATA[0][0]["a"]))
+    report = surgeon.backward([value.square().mean(), (value - 1).square().mean()])
+    assert report.grams.shape == (2, 2, 2)
+
+
 def test_the_scaler_is_told_of_each_of_them():
     model = Multimodal()
     optimizers = optimizers_of(model)
