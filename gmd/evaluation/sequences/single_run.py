@@ -45,11 +45,12 @@ def evaluate_run(
     found = read_data(config if data is None else replace(config, data=Path(data)))
     samples = _test_samples(run, found, data)
     predictions = predict_samples(network, samples, all_subsets(config.modalities), config)
-    rows = subset_table(predictions, config.modalities, found.classes)
+    rows = subset_table(predictions, config.modalities, found.classes, found.largest_score)
     texts, extra = {"predictions.csv": predictions_csv(predictions, found.classes)}, {}
     if missing is not None:
         lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config)
-        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = table_row(lessened, None, found.classes).metrics
+        row = table_row(lessened, None, found.classes, found.largest_score)
+        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = row.metrics
         texts["predictions_absent.csv"] = predictions_csv(lessened, found.classes)
     about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}, "
     table = table_markdown(rows, config.modalities, found.classes, extra)
