@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from gmd.config.train_config import TrainConfig
+from gmd.data.file_kind import other_kind
 from gmd.errors import UserError
 from gmd.files import replacing
 
@@ -36,10 +37,11 @@ def read_yaml(path: Path) -> dict:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path}: not YAML ({' '.join(str(error).split())}); mend it or restore it from a copy"
+            f"{path}: not YAML ({' '.join(str(error).split())}){other_kind(path)}; mend it or restore it from a copy"
         ) from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{path}: expected lines of the form `option: value`, got {type(values).__name__}")
+        got = f"{type(values).__name__}{other_kind(path, own=('empty',))}"
+        raise UserError(f"{path}: expected lines of the form `option: value`, got {got}")
     return values
 
 

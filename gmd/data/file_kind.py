@@ -1,5 +1,6 @@
 """What a file is, told by its first bytes: not what it is called, which a download or a renaming may have got wrong."""
 
+import codecs
 import re
 import zipfile
 import zlib
@@ -26,6 +27,8 @@ _MAGIC = (
     (0, b"SIMPLE  =", "a FITS image", _MEDICAL),
     (0, b"CDF\x01", "a MINC or NetCDF file", _MEDICAL),
     (0, b"CDF\x02", "a MINC or NetCDF file", _MEDICAL),
+    (0, b"ObjectType = Image", "a MetaImage (.mha, .mhd)", _MEDICAL),
+    (0, b"NDims = ", "a MetaImage (.mha, .mhd)", _MEDICAL),
     (0, b"NRRD000", "a NRRD image", _MEDICAL),
     (128, b"DICM", "a DICOM file", _MEDICAL),
     (0, b"%PDF-", "a PDF document", _DOWNLOAD),
@@ -53,6 +56,15 @@ def kind_of(path: Path) -> str | None:
     """
     known = _known(path)
     return known[0] if known else None
+
+
+def other_kind(path: Path, own: Collection[str] = ()) -> str:
+    """Returns "; it is a web page (HTML)" and the like, to go behind what a reader says; "" if nothing is known.
+
+    own: the kinds, as `kind_of` calls them, that the reader does read; text without a form of its own is never named
+    """
+    kind = kind_of(path) if path.is_file() else None
+    return "" if kind is None or kind in own or kind.startswith("text") else f"; it is {kind}"
 
 
 def is_gzip(path: Path) -> bool:
@@ -94,7 +106,7 @@ def changed_as_text(path: Path) -> str | None:
     lines = content.count(b"\n")
     if lines >= 3 and lines == content.count(b"\r\n"):
         return "its line ends were converted (Windows, git autocrlf, FTP in text mode); get the file in binary mode"
-    if content.count(b"\xef\xbf\xbd") >= 3 and not re.search(rb"[\x80-\xff]", content.replace(b"\xef\xbf\xbd", b"")):
+    if content.count(b"\xef\xbf\xbd") >= 3 and _is_utf8(content):  # what stands for bytes that are no text
         return "it was saved as text, and bytes that are no text were lost; get the file in binary mode"
     return None
 
@@ -166,24 +178,28 @@ def _gzip(head: bytes) -> tuple[str, str]:
 def _text(head: bytes) -> tuple[str, str] | None:
     """Tells the kinds of text; binary content, told by control characters and by what is not UTF-8, is none."""
     beginning = head[:4096]
-    if re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", beginning):
+    if re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", beginning) or not _is_utf8(beginning):
         return None
-    text = beginning.decode("utf-8", "ignore")
-    if len(text.encode()) < len(beginning.rstrip()) - 3:  # but for a character that is cut at the end
-        return None
-    stripped = text.lstrip("\ufeff \t\r\n")
+    stripped = beginning.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
     first, _, second = stripped.partition("\n")
     if _HTML.search(beginning[:1024]):
         return "a web page (HTML), perhaps of a login or of a download that asks for a confirmation", _DOWNLOAD
     if stripped.startswith("<?xml"):
         return "an XML file", _DOWNLOAD
-    if re.match(r"ObjectType\s*=\s*Image|NDims\s*=", stripped):
-        return "a MetaImage (.mha, .mhd)", _MEDICAL
     if stripped[:1] in ("{", "[") and re.match(r'[{\[]\s*["{\[\d\]}-]', stripped):
         return "JSON", _NUMBERS
     if first.count(",") and first.count(",") == second.partition("\n")[0].count(","):
         return "a table of text (CSV)", _NUMBERS
     return f"text, beginning with {first[:40]!r}", _DOWNLOAD
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Returns whether bytes are text in UTF-8, of whose last character some may be cut off."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(content)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _head(path: Path, size: int = _HEAD) -> bytes:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from gmd.config import TrainBrats, TrainConfig, TrainSequences, config_from_dict, differences
 from gmd.config.file import CONFIG, read_yaml
+from gmd.data.file_kind import other_kind
 from gmd.errors import UserError
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.training.checkpoint import load_checkpoint
@@ -62,8 +63,10 @@ def _read_json(path: Path, run: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{run}: no {path.name}, so this is not the folder of a run; give what --out was") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); restore it from a copy") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not valid JSON ({error}){other_kind(path, own=('JSON',))}; restore it from a copy"
+        ) from error
 
 
 def fold_folders(folder: Path) -> list[Path]:

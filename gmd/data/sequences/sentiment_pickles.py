@@ -134,7 +134,9 @@ def _array(what: str, value: Any, kinds: str, axes: tuple[int, ...]) -> np.ndarr
         raise UserError(f"{what}: refused, since it {unread.asks}")
     if array.dtype.kind not in kinds or array.ndim not in axes:
         listed = " or ".join(map(str, axes))
-        such_as = f", such as {array.flat[0]!r:.40}" if array.size and array.dtype.kind in "USO" else ""
+        such_as = (
+            f", such as {array.reshape(-1)[:1].tolist()[0]!r:.40}" if array.size and array.dtype.kind in "USO" else ""
+        )
         raise UserError(
             f"{what} is {array.dtype} {list(array.shape)}{such_as}, expected {_KINDS[kinds]} with {listed} axes"
         )

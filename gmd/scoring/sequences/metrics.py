@@ -100,11 +100,14 @@ def _ch_sims_classes(predictions: Tensor, scores: Tensor) -> tuple[float, float,
     """Returns Acc-2 and F1 non-pos/pos, Acc-3 and Acc-5, of float64 [n] both."""
     # in float32, as the scores of a file are: 0.1 is no more than the end of its class then
     predictions, scores = (value.float().clamp(-CH_SIMS_LARGEST, CH_SIMS_LARGEST) for value in (predictions, scores))
-    accuracies = []
-    for ends in ([-0.1, 0.1], [-0.7, -0.1, 0.1, 0.7]):
-        predicted, true = (torch.bucketize(value, torch.tensor(ends)) for value in (predictions, scores))
-        accuracies.append(_accuracy(predicted, true))
-    return (*_of_two_classes(predictions > 0, scores > 0), *accuracies)
+    two = _of_two_classes(predictions > 0, scores > 0)
+    return (*two, _binned_accuracy(predictions, scores, 0.1), _binned_accuracy(predictions, scores, 0.1, 0.7))
+
+
+def _binned_accuracy(predictions: Tensor, scores: Tensor, *ends: float) -> float:
+    """Returns accuracy of the classes that end at these values and their negatives. ends: ascending, above 0"""
+    bounds = torch.tensor([*(-end for end in reversed(ends)), *ends])
+    return _accuracy(torch.bucketize(predictions, bounds), torch.bucketize(scores, bounds))
 
 
 def _of_two_classes(predicted: Tensor, true: Tensor) -> tuple[float, float]:
