@@ -177,5 +177,6 @@ def _warnings_in_a_line() -> Iterator[None]:
 
 def _line_begins() -> bool:
     """Returns whether what is written to stderr next begins a line, as far as is known."""
+    sys.stderr.flush()
     buffer = getattr(sys.stderr, "buffer", None)
     return getattr(getattr(buffer, "raw", buffer), "line_begins", True)

@@ -49,15 +49,15 @@ def evaluate_run(
     texts, extra = {"predictions.csv": predictions_csv(predictions, found.classes)}, {}
     if missing is not None:
         lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config)
-        row = table_row(lessened, None, found.classes, found.largest_score)
-        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = row.metrics
+        present = table_row(lessened, None, found.classes, found.largest_score)
+        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = present.metrics
         texts["predictions_absent.csv"] = predictions_csv(lessened, found.classes)
-    about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}, "
+    about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}"
     table = table_markdown(rows, config.modalities, found.classes, extra)
-    texts["table.md"] = f"{about}{config.precision}.\n\n{table}"
+    texts["table.md"] = f"{about}, {config.precision}.\n\n{table}"
     texts["table.csv"] = table_csv(rows, config.modalities, found.classes, extra)
-    written = write_texts(results_folder(run, data), texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, data)
-    print(texts["table.md"], *written, sep="\n")
+    texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
+    print(texts["table.md"], *write_texts(results_folder(run, data), texts, data), sep="\n")
     return rows
 
 
