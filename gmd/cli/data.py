@@ -6,7 +6,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from gmd.errors import UserError
+from gmd.errors import UserError, shown
 
 Kind = Literal["plain", "hard"]  # of phantoms, as `write_phantoms` has it, whose module takes a while to import
 
@@ -57,7 +57,7 @@ def convert(source: Positional[Path], out: Positional[Path], clip_scores: bool =
     from gmd.data.sequences.sequence_files import convert
 
     for note in convert(source, out, clip_scores):
-        print(note)
+        print(shown(note))  # of a converted file they are what stands in it
     print(f"written: {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")
 
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.volumes import load_case
+from gmd.errors import shown
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.predict.grid import Grid, write_image
 from gmd.predict.label_map import paint
@@ -70,7 +71,8 @@ class Predictor:
             about = f"probabilities of {', '.join(self.network.regions)}"
             write_image(grid.image(logits.sigmoid().movedim(0, -1).numpy(), about), job.probabilities)
         write_image(grid.image(labels), job.labels)  # last: it is what says that the case is done
-        tqdm.write(case_line(job, present, self.config.modalities, region_volumes(labels, affine, scheme)))
+        line = case_line(job, present, self.config.modalities, region_volumes(labels, affine, scheme))
+        tqdm.write(shown(line))
         if self.show_scores and present not in self.scores_shown:
             self.scores_shown.add(present)
             tqdm.write(score_line(self.run, present, self.network.regions))

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 import gmd.cli
+import gmd.evaluation.segmentation.single_run
 import gmd.report
 from gmd.cli.terminal import on_any_terminal
-from gmd.errors import UserError
+from gmd.config import TrainBrats
+from gmd.config.file import CONFIG, write_config
+from gmd.errors import UserError, shown
 
 TABLE = "| t1 | flair |\n| ●  |   ○   |\n"
 
@@ -64,19 +67,18 @@ def command(*texts: str, status: int = 0, error: str | None = None):
 def test_a_table_is_readable_in_any_encoding(streams, encoding: str):
     out, _ = streams(encoding)
     assert command(TABLE)([]) == 0
-    assert (
-        out.content.decode(encoding)
-        == (TABLE if encoding == "utf-8" else TABLE.translate({0x25CF: "x", 0x25CB: "-"})) + "\n"
-    )
+    expected = TABLE if encoding == "utf-8" else TABLE.replace("●", "x").replace("○", "-")
+    assert out.content.decode(encoding) == expected + "\n"
 
 
-@pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"\u75c5\u4f8b-\xe9-\xff"), ("utf-8", "病例-é-" + r"\xff")])
-def test_names_of_any_script_and_of_no_encoding(streams, encoding: str, shown: str):
+@pytest.mark.parametrize(
+    ("encoding", "is_shown"), [("ascii", r"\u75c5\u4f8b-\xe9-\xff"), ("utf-8", "病例-é-" + r"\xff")]
+)
+def test_names_of_any_script_and_of_no_encoding(streams, encoding: str, is_shown: str):
     name = "病例-é-" + os.fsdecode(b"\xff")
     out, err = streams(encoding)
     assert command(name, error=name)([]) == 0
-    expected = TABLE if encoding == "utf-8" else TABLE.replace("●", "x").replace("○", "-")
-    assert out.content.decode(encoding) == expected + "\n"
+    assert out.content.decode(encoding) == err.content.decode(encoding) == is_shown + "\n"
 
 
 @pytest.mark.parametrize("room", [0, 9000])
@@ -124,6 +126,35 @@ def test_closed_streams(monkeypatch: pytest.MonkeyPatch, streams):
     assert sys.stdout is None
 
 
+def test_an_evaluation_whose_reader_has_gone_writes_its_report(
+    monkeypatch: pytest.MonkeyPatch, streams, tmp_path: Path
+):
+    written = []
+    monkeypatch.setattr(
+        gmd.evaluation.segmentation.single_run, "evaluate_run", lambda *_, **__: print(TABLE, flush=True)
+    )
+    monkeypatch.setattr(gmd.report, "write_report", written.append)
+    write_config(tmp_path / CONFIG, TrainBrats(Path("d")))
+    streams("latin-1", out=Raw(errno.EPIPE))
+    assert gmd.cli.main(["evaluate", str(tmp_path)]) == 141
+    assert written == [tmp_path]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_shown"),
+    [
+        ("a\r\nb\t\x1b[31m\x07", r"a\r\nb\t\x1b[31m\x07"),
+        ("\u202egnp.exe\u2028", r"\u202egnp.exe\u2028"),
+        ("病例 größe ● C:\\data", "病例 größe ● C:\\data"),
+        ("\udce9", "\udce9"),  # a byte of a file's name, which the stream shows
+    ],
+)
+def test_text_from_a_file_is_shown_without_what_a_terminal_acts_on(text: str, is_shown: str):
+    assert shown(text) == shown(shown(text)) == str(UserError(text)) == is_shown
+    assert shown("x" * 90, 80) == "x" * 80 + "..."
+    assert shown("x" * 80, 80) == "x" * 80
+
+
 def test_help_to_a_reader_that_has_gone(streams):
     streams(out=Raw(errno.EPIPE))
     with pytest.raises(SystemExit) as left:
@@ -164,8 +195,8 @@ def test_warnings_are_a_line_without_code_and_once(streams):
     def run(arguments: list[str]) -> int:
         for text in ("flair\nis odd", "flair\nis odd", "t1 is odd"):
             print("50 %", end="", file=sys.stderr)  # of a progress bar
-            shown = warnings.formatwarning(UserWarning(text), UserWarning, gmd.cli.__file__, 3)
-            print(shown, end="", file=sys.stderr)
+            line = warnings.formatwarning(UserWarning(text), UserWarning, gmd.cli.__file__, 3)
+            print(line, end="", file=sys.stderr)
         return 0
 
     assert run([]) == 0
@@ -173,17 +204,17 @@ def test_warnings_are_a_line_without_code_and_once(streams):
 
 
 def test_warnings_of_libraries_say_where_they_come_from(streams):
-    shown = []
+    texts = []
 
     @on_any_terminal
     def run(arguments: list[str]) -> int:
-        shown.append(warnings.formatwarning(UserWarning("slow"), UserWarning, "/lib/torch/nn.py", 7))
+        texts.append(warnings.formatwarning(UserWarning("slow"), UserWarning, "/lib/torch/nn.py", 7))
         return 0
 
     before = warnings.formatwarning
     streams()
     run([])
-    assert shown == ["/lib/torch/nn.py:7: UserWarning: slow\n"]
+    assert texts == ["/lib/torch/nn.py:7: UserWarning: slow\n"]
     assert warnings.formatwarning is before
 
 
