@@ -4,10 +4,13 @@ import codecs
 import re
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TypeVar
 
 from gmd.errors import shown
+
+Found = TypeVar("Found")
 
 _HEAD = 2**16  # bytes that are looked at
 _GZIP = b"\x1f\x8b"
@@ -63,8 +66,8 @@ def other_kind(path: Path, own: Collection[str] = ()) -> str:
 
     own: the kinds, as `kind_of` calls them, that the reader does read; text without a form of its own is never named
     """
-    kind = kind_of(path) if path.is_file() else None
-    return "" if kind is None or kind in own or kind.startswith("text") else f"; it is {kind}"
+    known = _if_readable(_known, path)
+    return "" if known is None or known[0] in own or known[0].startswith("text") else f"; it is {known[0]}"
 
 
 def is_gzip(path: Path) -> bool:
@@ -85,15 +88,12 @@ def unreadable(path: Path, expected: str, error: BaseException, own: Collection[
 
     To get the file anew is advised only where nothing else explains the error.
     """
-    if path.is_file():
-        known = _known(path)
-        if known and known[0] not in own:
-            return f"{path}: cannot be read: it is {known[0]}, not {expected}; {known[1]}"
-        if changed := changed_as_text(path):
-            return f"{path}: cannot be read as {expected}: {changed}"
-        advice = "; it may be cut off or damaged: copy or download it anew"
-    else:
-        advice = ""
+    known = _if_readable(_known, path)
+    if known and known[0] not in own:
+        return f"{path}: cannot be read: it is {known[0]}, not {expected}; {known[1]}"
+    if changed := _if_readable(changed_as_text, path):
+        return f"{path}: cannot be read as {expected}: {changed}"
+    advice = "; it may be cut off or damaged: copy or download it anew" if _if_readable(_head, path) else ""
     return f"{path}: cannot be read as {expected} ({type(error).__name__}: {shown(error, 200)}){advice}"
 
 
@@ -109,6 +109,14 @@ def changed_as_text(path: Path) -> str | None:
     if content.count(b"\xef\xbf\xbd") >= 3 and _is_utf8(content):  # what stands for bytes that are no text
         return "it was saved as text, and bytes that are no text were lost; get the file in binary mode"
     return None
+
+
+def _if_readable(look: Callable[[Path], Found], path: Path) -> Found | None:
+    """Returns what a look at a file finds; None if it cannot be read at all, of which its reader's own error tells."""
+    try:
+        return look(path)
+    except OSError:
+        return None
 
 
 def _known(path: Path) -> tuple[str, str] | None:

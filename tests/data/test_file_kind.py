@@ -177,3 +177,10 @@ def test_what_a_reader_reads_explains_no_error(tmp_path):
     assert message.startswith(rf"{path}: cannot be read as a pickle (EOFError: a\r\x1b[2Jxxx")
     assert message.endswith("it may be cut off or damaged: copy or download it anew")
     assert len(message) < len(str(path)) + 400
+
+
+def test_a_file_that_cannot_be_read_at_all(tmp_path):
+    """Its reader's error says why; nothing else is known of it."""
+    for path, error in ((tmp_path / "none", FileNotFoundError("gone")), (tmp_path, IsADirectoryError("a folder"))):
+        message = unreadable(path, "a pickle", error)
+        assert message == f"{path}: cannot be read as a pickle ({type(error).__name__}: {error})"
