@@ -136,7 +136,7 @@ def _sequence_scores(path: Path, config: TrainConfig, regression: bool) -> RunSc
     names = {subset: subset_name(subset) for subset in all_subsets(config.modalities)}
     values: dict[Item, dict[Subset, list[float]]] = {}
     targets: dict[Item, str] = {}
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         lines = csv.DictReader(file)
         try:
             for line in lines:
