@@ -75,14 +75,16 @@ def _version(package: str) -> str:
 
 def _cpu_model() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else None
+    found = (
+        re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8"), re.M) if cpuinfo.exists() else None
+    )
     return found[1] if found else platform.processor() or platform.machine()
 
 
 def _bfloat16() -> str:
     """Returns the instructions that this processor has for products of bfloat16."""
     cpuinfo = Path("/proc/cpuinfo")
-    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    flags = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.exists() else set()
     return next((flag for flag in ("amx_bf16", "avx512_bf16", "bf16") if flag in flags), "none")
 
 

@@ -133,7 +133,7 @@ def run_once(study: Study, arm: Arm, seed: int, *, data: Path, work: Path, host:
     options = {**study.common, **arm.options, "seed": seed, "device": "cpu"}
     kept = run / "rows.json"
     if kept.exists():
-        found = json.loads(kept.read_text())
+        found = json.loads(kept.read_text(encoding="utf-8"))
         if found["options"] != options:
             raise ValueError(f"{run}: holds a run of {found['options']}, not of {options}; give another --work")
         return found["rows"]

@@ -101,7 +101,7 @@ def write_setting(path: Path, setting: Setting) -> None:
     Raises ValueError where runs of another setting or another network are: rows of both would pass for one study.
     """
     wanted = asdict(setting) | {"parameters": num_parameters(setting)}
-    if path.exists() and (found := json.loads(path.read_text())) != wanted:
+    if path.exists() and (found := json.loads(path.read_text(encoding="utf-8"))) != wanted:
         raise ValueError(f"{path.parent}: holds runs of {found}, not of {wanted}; give another --work")
     write_json(path, wanted)
 
@@ -115,7 +115,7 @@ def num_parameters(setting: Setting) -> int:
 
 def collect(folder: Path, out: Path) -> None:
     """Writes the rows of all finished runs, in the order of seeds and arms, whichever process has done them."""
-    rows = [json.loads(path.read_text()) for path in folder.glob("*/*/row.json")]
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/*/row.json")]
     order = [arm.name for arm in ARMS]
     rows.sort(key=lambda row: (row["seed"], order.index(row["arm"])))
     with replacing(out) as unfinished:
@@ -176,7 +176,7 @@ def training_config(arm: Arm, seed: int, setting: Setting, data: Path, out: Path
 
 def read_steps(metrics: Path) -> list[dict]:
     """Returns the records of the training steps, in their order, from a run's file of metrics."""
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     return [record for record in records if record["kind"] == "step"]
 
 

@@ -5,12 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from gmd import threads
-from gmd.errors import UserError
+from gmd.cli.terminal import on_any_terminal
+from gmd.errors import UserError, shown
 
 # errors of the disk and of rights, which the user can mend; others are bugs and keep their traceback
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+@on_any_terminal
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command, and returns its exit status. An error that the user can mend is a line on stderr and status 2.
 
@@ -42,5 +44,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fail(message: str) -> int:
     """Prints an error as one line on stderr, and returns the exit status for it."""
-    print(f"gmd: error: {message}", file=sys.stderr)
+    print(f"gmd: error: {shown(message)}", file=sys.stderr)
     return 2

@@ -7,7 +7,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from gmd.config import TrainBrats
-from gmd.errors import UserError
+from gmd.errors import UserError, shown
 from gmd.evaluation.trained_network import check_segments, load_segmentation
 from gmd.models.precision import Precision
 from gmd.predict.grid import is_whole
@@ -71,7 +71,7 @@ def _run_request(predictor: Predictor, request: Request) -> int:
         if request.directory:
             return _segment_folder(predictor, request)
         for name, reason in request.wrong.items():
-            print(f"left out: {name}: {reason}")
+            print(shown(f"left out: {name}: {reason}"))
         [job] = request.jobs
         predictor.write(job, predictor.predict_case(job))
         return 0
@@ -103,5 +103,5 @@ def _segment_folder(predictor: Predictor, request: Request) -> int:
         there = " (their files are there; delete them to have them done anew)" if skipped else ""
         print(f"{done} done, {skipped} skipped{there}, {len(failed)} failed{':' if failed else ''}")
         for name, reason in failed.items():
-            print(f"  {name}: {reason}")
+            print(shown(f"  {name}: {reason}"))
     return 1 if failed else 0

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.volumes import load_case
+from gmd.errors import shown
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.predict.grid import Grid, write_image
 from gmd.predict.request import Job
@@ -73,7 +74,7 @@ class Predictor:
             write_image(grid.image(probabilities.movedim(0, -1).numpy(), about), job.probabilities)
         write_image(grid.image(labels.numpy()), job.labels)  # last: it is what says that the case is done
         volumes = region_volumes(labels, affine, self.config.label_scheme())
-        tqdm.write(case_line(job, present, self.config.modalities, volumes))
+        tqdm.write(shown(case_line(job, present, self.config.modalities, volumes)))
         if self.show_scores and present not in self.scores_shown:
             self.scores_shown.add(present)
             tqdm.write(score_line(self.run, present, self.network.regions))

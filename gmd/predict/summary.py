@@ -50,7 +50,7 @@ def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
     these = f"With {', '.join(present)} {run.resolve().name}"
     if not table.exists():
         return f"How good that is, {again} would tell; it has not been run."
-    with open(table, newline="", encoding="utf-8") as file:
+    with open(table, newline="", encoding="utf-8", errors="surrogateescape") as file:
         [row] = [row for row in csv.DictReader(file) if row["subset"] == subset_name(present)]
     if not int(row["cases"]):
         return f"{these} was never tested: no case of its evaluation has these modalities."

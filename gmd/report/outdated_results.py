@@ -15,7 +15,7 @@ def outdated_results(run: Path) -> list[str]:
         if changed := why_outdated(run, table.parent):
             command = ["gmd", "evaluate", str(run)]
             if (data := table.with_name(DATA_RECORD)).exists():
-                command += ["--data", data.read_text(encoding="utf-8").strip()]
+                command += ["--data", data.read_text(encoding="utf-8", errors="surrogateescape").strip()]
             sentences.append(
                 f"{table.parent.relative_to(run)} is outdated: {changed}. Score anew by: {shlex.join(command)}"
             )
@@ -44,4 +44,4 @@ def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
 
 def _scores(path: Path) -> list[str]:
     """Returns the lines of a `cases.csv` below its header; none if there is no file."""
-    return path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
+    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:] if path.exists() else []

@@ -15,6 +15,7 @@ from torch import nn
 
 from gmd import __version__
 from gmd.config import TrainConfig
+from gmd.data.file_kind import other_kind
 from gmd.errors import UserError
 
 FORMAT = 2  # of the state; files without a number are of format 1, which lacks the steps of an unfinished epoch
@@ -95,7 +96,8 @@ def load_checkpoint(path: Path) -> dict:
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {_first_line(error)}); "
+            f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {_first_line(error)})"
+            f"{other_kind(path, own=('what torch.save writes',))}; "
             "restore it from a copy, or use the run's other checkpoint (best.pt, last.pt)"
         ) from error
     if not (isinstance(state, dict) and "config" in state):

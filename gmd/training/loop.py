@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gmd.config import TrainConfig
-from gmd.errors import UserError
+from gmd.errors import UserError, shown
 from gmd.monitor.log import Log
 from gmd.monitor.records import Turn, bad_values, start_record, step_record
 from gmd.monitor.resources import peak_memory, reset_peak_memory
@@ -51,7 +51,7 @@ def train(config: TrainConfig) -> Path:
             training.load_state_dict(resumed)
         open_run(config, described)
         for sentence in messages.before_training(task):
-            print(sentence)
+            print(shown(sentence))  # notes on data may be what stands in a file
         run_epochs(training, task)
     if training.skipped == training.steps:
         raise UserError(messages.nothing_learnt(training, config))

@@ -72,7 +72,7 @@ def _remove_left_behind(run: Path) -> None:
 def write_json(path: Path, values: dict) -> None:
     """Writes the values so that the previous file or the new one is there, whole. Makes the folder if need be."""
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(values, indent=2) + "\n")
+        unfinished.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_same_run(config: TrainConfig, saved: TrainConfig) -> None:

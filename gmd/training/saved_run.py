@@ -7,6 +7,7 @@ from typing import Literal, NoReturn
 
 from gmd.config import TrainBrats, TrainConfig, TrainSequences, config_from_dict, differences
 from gmd.config.file import CONFIG, read_yaml
+from gmd.data.file_kind import other_kind
 from gmd.errors import UserError
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.training.checkpoint import check_fits, load_checkpoint
@@ -92,7 +93,9 @@ def read_splits(run: Path) -> SavedSplits:
     except FileNotFoundError as error:
         raise UserError(f"{run}: no {path.name}, so this is not the folder of a run; give what --out was") from error
     except ValueError as error:  # also of bytes that are no UTF-8
-        raise UserError(f"{path}: not valid JSON ({error}); restore it from a copy") from error
+        raise UserError(
+            f"{path}: not valid JSON ({error}){other_kind(path, own=('JSON',))}; restore it from a copy"
+        ) from error
     return SavedSplits(path, values if isinstance(values, dict) else {})
 
 

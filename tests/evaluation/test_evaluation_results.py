@@ -1,6 +1,7 @@
 """What an evaluation leaves on disk: HD95 beside Dice, pictures of chosen cases, results kept apart by their data."""
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from gmd.pictures.case import draw_case
 from gmd.scoring.segmentation.metrics import hausdorff95
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
 from gmd.scoring.segmentation.scores import evaluate_cases
-from gmd.scoring.segmentation.tables import Score, read_cases
+from gmd.scoring.segmentation.tables import Score, cases_csv, read_cases
 from gmd.training.saved_run import load_run
 from helpers.evaluation_cases import names, untrained_run
 
@@ -136,3 +137,12 @@ def test_results_that_say_not_what_they_are_about_are_left_alone(tmp_path: Path)
     (tmp_path / "run/evaluation/mosi").mkdir(parents=True)
     (tmp_path / "mosi.npz").touch()
     assert results_folder(tmp_path / "run", tmp_path / "mosi.npz").name == "mosi-2"
+
+
+def test_names_in_no_encoding_come_back_from_the_file_of_scores(tmp_path: Path):
+    """As a folder's name from an archive in Latin-1: one byte that is no UTF-8."""
+    name = os.fsdecode("café".encode("latin-1"))
+    scores = [Score(name, ("t1",), "WT", 0.5, 1.0), Score("病例", ("t1",), "WT", 0.25, 2.0)]
+    [path] = write_texts(tmp_path, {"cases.csv": cases_csv(scores)})
+    assert "caf\udce9" in path.read_text(encoding="utf-8", errors="surrogateescape")
+    assert read_cases(path) == scores
