@@ -17,6 +17,7 @@ from gmd.cli.terminal import on_any_terminal
 from gmd.config import TrainBrats
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError, shown
+from gmd.evaluation.segmentation.single_run import Evaluation
 
 TABLE = "| t1 | flair |\n| ●  |   ○   |\n"
 
@@ -130,9 +131,12 @@ def test_an_evaluation_whose_reader_has_gone_writes_its_report(
     monkeypatch: pytest.MonkeyPatch, streams, tmp_path: Path
 ):
     written = []
-    monkeypatch.setattr(
-        gmd.evaluation.segmentation.single_run, "evaluate_run", lambda *_, **__: print(TABLE, flush=True)
-    )
+
+    def score_run(*_: object, **__: object) -> Evaluation:
+        print(TABLE, flush=True)
+        return Evaluation([], {})
+
+    monkeypatch.setattr(gmd.evaluation.segmentation.single_run, "score_run", score_run)
     monkeypatch.setattr(gmd.report, "write_report", written.append)
     write_config(tmp_path / CONFIG, TrainBrats(Path("d")))
     streams("latin-1", out=Raw(errno.EPIPE))
@@ -242,3 +246,16 @@ def test_in_a_shell(case: str, tmp_path: Path):
     assert ran.stdout.startswith(out)
     assert ran.stderr.startswith(err)
     assert ran.stderr.count("\n") == bool(err)
+
+
+def test_an_error_may_have_lines_of_its_own_and_none_of_a_files(monkeypatch: pytest.MonkeyPatch, capsys):
+    """What there is to choose from stands line by line; a line end in a name does not make another."""
+    error = UserError("choose one of these:", ["  one\r\n: x", "  two: y"])
+    assert str(error) == "choose one of these:\n  one\\r\\n: x\n  two: y"
+    monkeypatch.setattr("gmd.cli.parse.run", lambda arguments: raise_(error))
+    assert gmd.cli.main(["train"]) == 2
+    assert capsys.readouterr().err == f"gmd: error: {error}\n"
+
+
+def raise_(error: Exception) -> None:
+    raise error
