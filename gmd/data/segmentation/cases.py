@@ -40,9 +40,9 @@ def find_cases(
         raise UserError(reason + (f" (and so {len(others)} more)" if others else ""))
     if require_label:
         scan = _labelled(scan, patterns)
+    for doubt in doubts(scan):
+        warnings.warn(doubt, stacklevel=2)
     if not patterns:
-        for doubt in doubts(scan):
-            warnings.warn(doubt, stacklevel=2)
         scheme = scheme or told_scheme(root, _labels_of(scan) if require_label else [], otherwise)
     elif "mask" in patterns:  # to take another brain mask in some of the cases would be silent
         _check_none_lack([case for case in scan.cases if case.mask is None], "brain mask", patterns["mask"])

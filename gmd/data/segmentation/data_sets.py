@@ -81,13 +81,10 @@ def find_all(data_sets: Sequence[DataSet]) -> list[Found]:
 def _cases_by_split(data_set: DataSet) -> Found:
     """Finds the cases of one data set. Raises UserError for mixed namings, and if nothing says what the labels mean."""
     found = {name: data_set.cases(name) for name in split_folders(data_set.root) or [WHOLE]}
-    labels = [case.label for case in chain(*found.values()) if case.label]
-    if (
-        data_set.scheme
-        and not data_set.patterns
-        and (denied := denied_by_names(data_set.root, labels, data_set.scheme))
-    ):
-        warnings.warn(denied, stacklevel=2)
+    if data_set.scheme and not data_set.patterns:
+        labels = [case.label for case in chain(*found.values()) if case.label]
+        if denied := denied_by_names(data_set.root, labels, data_set.scheme):
+            warnings.warn(denied, stacklevel=2)
     scheme = _widest(data_set.root, {name: cases[0].scheme for name, cases in found.items()})
     return Found({name: [replace(case, scheme=scheme) for case in cases] for name, cases in found.items()}, scheme)
 
@@ -120,9 +117,9 @@ def _check_apart(data_sets: Sequence[DataSet]) -> None:
 def _check_same_regions(schemes: Mapping[Path, LabelScheme]) -> None:
     """Raises UserError unless the labels of all data sets have the same regions. schemes: of the folders"""
     if len({tuple(scheme.regions) for scheme in schemes.values()}) > 1:
-        listed = "; ".join(f"{root} {', '.join(s.regions)} ({s.name})" for root, s in schemes.items())
+        those = "; ".join(f"{root} {', '.join(s.regions)} ({s.name})" for root, s in schemes.items())
         raise UserError(
-            f"--data: one network learns the same regions from every data set, but these have others: {listed}. "
+            f"--data: one network learns the same regions from every data set, but these have others: {those}. "
             "Train on those that agree, or give --labels, one for each of --data"
         )
 

@@ -83,7 +83,7 @@ def by_names(files: Iterable[ImageFile], root: str) -> Sorted:
     images = [file for file in files if is_image(file.name)]
     roles = _modality_folders(images)
     for image in images:
-        found = _named(image, roles)
+        found = _identify(image, roles)
         if isinstance(found, _Named):
             named.append(found)
         elif found:
@@ -95,7 +95,7 @@ def by_names(files: Iterable[ImageFile], root: str) -> Sorted:
     return result
 
 
-def _named(image: ImageFile, roles: Mapping[Folders, tuple[str, str]]) -> "_Named | str":
+def _identify(image: ImageFile, roles: Mapping[Folders, tuple[str, str]]) -> _Named | str:
     """Returns which modality of which case an image is; "" if nothing tells, or a sentence if two things do.
 
     roles: of `_modality_folders`

@@ -11,7 +11,7 @@ from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.channels import by_channels, in_images_folder, read_channels
 from gmd.data.segmentation.image_files import ImageFile, files_below, is_image, walk_folders
 from gmd.data.segmentation.layouts import Group, Sorted, by_names, by_patterns
-from gmd.data.segmentation.names import BRATS_MODALITIES, check_keys, examples
+from gmd.data.segmentation.names import BRATS_MODALITIES, check_keys, examples, of_file
 from gmd.errors import UserError
 
 
@@ -74,11 +74,23 @@ def doubts(scan: Scan) -> list[str]:
             f"{count} images are part of no case and not used, as" if count > 1 else "part of no case, and not used:"
         )
         found.append(f"{these} {scan.unused[0]}. If they are to be, name them as the others, or give patterns")
-    only = {next(iter(case.images)): case for case in scan.cases if len(case.images) == 1}
-    if len(only) > 1 and all(len(case.images) == 1 for case in scan.cases):
-        places = ", ".join(f"{modality} in {case.folder}" for modality, case in only.items())
-        found.append(f"every case has one modality, {places}. If these are of one patient, put them into one folder")
+    for one, other in _perhaps_one(scan.cases):
+        found.append(
+            f"{one} and {other} count as two cases of one modality each. If they are of one patient, as their names say, "
+            "put its modalities into one folder"
+        )
     return found
+
+
+def _perhaps_one(cases: list[Case]) -> list[tuple[Path, Path]]:
+    """Returns two images, each the only one of its case, that are different modalities of one patient by their names."""
+    first: dict[str, tuple[str, Path]] = {}
+    for modality, path in (image for case in cases if len(case.images) == 1 for image in case.images.items()):
+        named = of_file(path.name)
+        before, other = first.setdefault(named[0].lower() if named else str(path), (modality, path))
+        if before != modality:
+            return [(other, path)]
+    return []
 
 
 def _lies_in(file: ImageFile, folder: Path) -> bool:

@@ -268,7 +268,15 @@ def test_schemes_of_numbered_images_are_given(tmp_path):
 def test_cases_of_one_modality_each_may_be_parts_of_one(tmp_path):
     """A layout that is not known looks like missing modalities; nothing can tell, so it is said."""
     touch(tmp_path, "P1 FLAIR stripped/P1_flair.nii.gz", "P1 T1 stripped/P1_t1.nii.gz")
-    with pytest.warns(UserWarning, match="every case has one modality, flair in .*, t1 in .*. If these are of one"):
+    with pytest.warns(UserWarning, match=r"P1_flair\.nii\.gz and .*P1_t1\.nii\.gz count as two cases of one"):
         assert len(found(tmp_path)) == 2
-    touch(tmp_path, "P2/P2_flair.nii.gz", "P2/P2_t1.nii.gz")
-    assert len(found(tmp_path)) == 3
+    touch(tmp_path, "missing/P3/P3_flair.nii.gz", "missing/P4/P4_t1.nii.gz")
+    assert len(found(tmp_path / "missing")) == 2
+    touch(tmp_path, "missing/P5/P5_flair.nii.gz", "missing/P5/P5_t1.nii.gz")
+    assert len(found(tmp_path / "missing")) == 3
+
+
+def test_a_folder_in_which_no_pattern_finds_anything_is_named(tmp_path):
+    touch(tmp_path, "p1/FLAIR_x.nii.gz", "p1/other.nii.gz", "p2/T2-FLAIR.nii.gz")
+    with pytest.warns(UserWarning, match=f"part of no case, and not used: {tmp_path / 'p2/T2-FLAIR.nii.gz'}"):
+        assert found(tmp_path, patterns={"flair": "FLAIR_*"}).keys() == {"p1"}
