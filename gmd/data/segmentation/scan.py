@@ -76,14 +76,14 @@ def doubts(scan: Scan) -> list[str]:
         found.append(f"{these} {scan.unused[0]}. If they are to be, name them as the others, or give patterns")
     for one, other in _perhaps_one(scan.cases):
         found.append(
-            f"{one} and {other} count as two cases of one modality each. If they are of one patient, as their names say, "
-            "put its modalities into one folder"
+            f"{one} and {other} count as two cases of one modality each. If they are of one patient, as their names "
+            "say, put its modalities into one folder"
         )
     return found
 
 
 def _perhaps_one(cases: list[Case]) -> list[tuple[Path, Path]]:
-    """Returns two images, each the only one of its case, that are different modalities of one patient by their names."""
+    """Returns two images, each alone in its case, that by their names are different modalities of one patient."""
     first: dict[str, tuple[str, Path]] = {}
     for modality, path in (image for case in cases if len(case.images) == 1 for image in case.images.items()):
         named = of_file(path.name)
