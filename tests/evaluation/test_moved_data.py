@@ -165,6 +165,33 @@ def test_a_renamed_copy_of_a_seen_case_is_refused(run: Path, tmp_path: Path, spl
         unseen_cases(run, read_config(run), tmp_path / "clinic")
 
 
+@pytest.mark.parametrize("listing", ["now", "earlier"])
+@pytest.mark.parametrize("way", ["link", "copy"])
+def test_a_seen_image_under_a_tests_name_is_refused(run: Path, tmp_path: Path, way: str, listing: str):
+    seen, test = min(names(run, "train")), only_test(run)
+    folder = shutil.copytree(tmp_path / "here/data" / test, tmp_path / "clinic" / test)
+    (folder / f"{test}_flair.nii.gz").unlink()
+    put = os.symlink if way == "link" else shutil.copy
+    put(tmp_path / f"here/data/{seen}/{seen}_flair.nii.gz", folder / f"{test}_flair.nii.gz")
+    if listing == "earlier" and way == "link":  # which knows no copies
+        edit(run, as_before)
+    with pytest.raises(UserError, match="1 of its 1 cases have trained or selected this model"):
+        unseen_cases(run, read_config(run), tmp_path / "clinic")
+
+
+def test_a_copy_that_tested_when_the_run_began_is_the_runs_own(run: Path, tmp_path: Path):
+    """Training has told of it, and so does the table."""
+    train = json.loads((run / "splits.json").read_text())["train"][0]
+    edit(run, lambda case: case["checksums"].update(train["checksums"]) if case["name"] == only_test(run) else None)
+    test = tmp_path / "here/data" / only_test(run)
+    for path in test.iterdir():
+        seen = path.name.replace(only_test(run), train["name"])
+        shutil.copy(tmp_path / "here/data" / train["name"] / seen, path)
+    (tmp_path / "here").rename(tmp_path / "there")
+    told = f"1 case ({only_test(run)}) with images that have trained or selected this model"
+    assert own_notes(run, tmp_path / "there/data") == [told]
+
+
 def test_advice_leads_out(run: Path, tmp_path: Path):
     """Where the run's own data are gone, "leave --data out" would be none."""
     seen = min(names(run, "train"))
@@ -231,6 +258,19 @@ def test_where_a_case_lies_may_be_part_of_its_name(phantoms: Path, tmp_path: Pat
     shutil.copytree(tmp_path / "here/data" / group / name, tmp_path / "there" / name)
     shutil.rmtree(tmp_path / "here")
     assert own_notes(run, tmp_path / "there") == []
+
+
+def test_data_sets_that_moved_together(phantoms: Path, tmp_path: Path):
+    """Two, with cases of the same names; given by the folder that both are in now."""
+    for number, case in enumerate(sorted(phantoms.iterdir())):
+        folder = shutil.copytree(case, tmp_path / "here/data" / "AB"[number % 2] / f"patient{number // 2}")
+        for path in folder.iterdir():
+            path.rename(path.with_name(path.name.replace(case.name, folder.name)))
+    roots = tuple(tmp_path / "here/data" / name for name in "AB")
+    run = untrained_run(tmp_path / "here", modalities=("flair",), data=roots).rename(tmp_path / "run")
+    assert own_test_cases(run, read_config(run)).notes == []
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert own_notes(run, tmp_path / "there/data") == []
 
 
 def test_folds_whose_data_moved(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

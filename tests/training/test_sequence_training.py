@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -312,6 +313,26 @@ def test_what_must_not_be_scored(config: TrainSentiment, generated: Path, tmp_pa
         evaluate_run(run, larger)
     with pytest.raises(UserError, match=r"missing rate 1: "):
         evaluate_run(run, missing=1.0)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_file_that_moved_is_the_runs_own(config: TrainSentiment, generated: Path, tmp_path: Path):
+    """Its samples are scored as the run's, and a training goes on with it."""
+    data = tmp_path / "data.npz"
+    data.write_bytes(generated.read_bytes())
+    config = replace(config, data=data, epochs=1)
+    run = train(config)
+    rows = evaluate_run(run)
+    table = (run / "evaluation/table.md").read_text(encoding="utf-8")
+    shutil.rmtree(run / "evaluation")
+    moved = data.rename(tmp_path / "moved.npz")
+    with pytest.raises(UserError, match=rf"its data are not at {data} any more; .*--data NEWPLACE"):
+        evaluate_run(run)
+    assert evaluate_run(run, moved) == rows
+    assert (run / "evaluation/table.md").read_text(encoding="utf-8") == table
+    assert not (run / "evaluation/moved").exists()
+    train(replace(config, data=moved, resume=True))
+    assert evaluate_run(run) == rows
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -1,6 +1,6 @@
 """Reads every case once before anything is done with them, and says of all at once which cannot be used."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -56,17 +56,26 @@ def read_cases(cases: Sequence[Case]) -> Checked:
     checksums = {name: sums for name, sums in found.items() if sums is not None}
     unread = [case for case in cases if case.name not in checksums]
     bad = {}
-    if unread:
-        # numpy and zlib let go of Python's lock, and each case is one thread's: no more threads than torch may have
-        with ThreadPoolExecutor(min(torch.get_num_threads(), MOST_AT_ONCE)) as pool:
-            desc = f"checking {len(unread)} case{'s' * (len(unread) > 1)}"
-            results = tqdm(pool.map(_read, unread), desc=desc, total=len(unread), unit="case", leave=False)
-            for case, result in zip(unread, results, strict=True):
-                if isinstance(result, UserError):
-                    bad[case.name] = str(result)
-                else:
-                    checksums[case.name] = result
+    for case, result in _read_all(unread):
+        if isinstance(result, UserError):
+            bad[case.name] = str(result)
+        else:
+            checksums[case.name] = result
     return Checked(checksums, bad)
+
+
+def _read_all(cases: Sequence[Case]) -> Iterator[tuple[Case, Checksums | UserError]]:
+    """Reads some cases, behind a bar, and yields each with the result of `_read`."""
+    if not cases:
+        return
+    # numpy and zlib let go of Python's lock, and each case is one thread's: no more threads than torch may have
+    pool = ThreadPoolExecutor(min(torch.get_num_threads(), MOST_AT_ONCE))
+    desc = f"checking {len(cases)} case{'s' * (len(cases) > 1)}"
+    try:
+        results = tqdm(pool.map(_read, cases), desc=desc, total=len(cases), unit="case", leave=False)
+        yield from zip(cases, results, strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C those that have begun are waited for, and no others
 
 
 def _read(case: Case) -> Checksums | UserError:

@@ -35,7 +35,9 @@ class FoundData:
         """Reads the cases that are not known to be seen by where they lie or whose they are, to know what they hold."""
         known = set(_names_of_seen(cases, seen))
         checked = read_cases([case for case in cases if case.name not in known])
-        known |= {name for name, _ in copies(checked.checksums, {listed.name: listed.checksums for listed in seen})}
+        copied = copies(checked.checksums, {listed.name: listed.checksums for listed in seen})
+        own = {listed.name: listed.checksums for listed in tests}  # copies already when the run began
+        known |= {name for name, _ in copied if own.get(name) != checked.checksums[name]}
         return cls(cases, tests, seen, known, checked.checksums, checked.bad)
 
     @cached_property
@@ -48,7 +50,8 @@ class FoundData:
 
         What stands before `__` in a name is where the case lies, as in HGG__a: without it the images must be the same.
         """
-        alike = [case for case in self.cases if case.name.rpartition("__")[2] == listed.name.rpartition("__")[2]]
+        last = listed.name.rpartition("__")[2]
+        alike = [case for case in self.cases if case.name.rpartition("__")[2] == last and case.name not in self.known]
         exact = [case for case in alike if case.name == listed.name]
         same = [case for case in alike if images_of(self.checksums.get(case.name, {})) & listed.images()]
         return next(iter(exact + same), None)

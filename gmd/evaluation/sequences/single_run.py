@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from gmd.config import TrainSequences
 from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError
@@ -29,20 +30,20 @@ def evaluate_run(
 
     Args:
         run: its folder; results go to `results_folder`.
-        data: another file of the same kind, whose test split is scored; by default the run's own test split.
+        data: another file of the same kind, whose test split is scored, or the run's own file at a new place; by
+            default the run's own test split.
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
         missing: for a line more, of test samples that lack each modality with this probability, by the run's seed;
             their predictions go to `predictions_absent.csv`.
 
     returns a row for each subset of the run's modalities, small subsets first
-    Raises UserError: a run of another task; what `load_run` and the readers raise; data of other features, or that the
-        run has trained on.
+    Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on.
     """
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_sequence_network(run, which, precision)
-    found = read_data(config if data is None else replace(config, data=Path(data)))
+    found, data = _read(run, config, data)
     samples = _test_samples(run, found, data)
     classes, largest = found.classes, found.largest_score
     predictions = predict_samples(network, samples, all_subsets(config.modalities), config)
@@ -58,6 +59,22 @@ def evaluate_run(
     texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
     print(texts["table.md"], *write_texts(results_folder(run, data), texts, data), sep="\n")
     return rows
+
+
+def _read(run: Path, config: TrainSequences, data: Path | None) -> tuple[SequenceData, Path | None]:
+    """Reads the data, or the run's own if that is None.
+
+    returns the data, and where they come from; None for the run's own, wherever they lie now
+    Raises UserError as the readers do, and if the run's own are gone.
+    """
+    if data is None and not config.data.exists():
+        raise UserError(
+            f"{run}: its data are not at {config.data} any more; if they moved, give their new place: "
+            f"gmd evaluate {run} --data NEWPLACE"
+        )
+    found = read_data(config if data is None else replace(config, data=Path(data)))
+    own = checksum(found) == read_splits(run)["about"].get("checksum")
+    return found, None if own else data
 
 
 def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sample]:

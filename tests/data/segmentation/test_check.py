@@ -198,6 +198,21 @@ def test_checksums_are_of_every_file(data: Path):
     assert check_cases(find_cases(data.parent / "copy")) == {"a": expected}
 
 
+def test_an_interrupted_check_begins_no_other_case(data: Path, read: list[str], monkeypatch: pytest.MonkeyPatch):
+    """It would be minutes before Ctrl-C had an effect."""
+    for number in range(30):
+        shutil.copytree(data / "a", data / f"more{number}")
+    cases = find_cases(data)
+
+    def interrupted(*_) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gmd.data.segmentation.check, "voxel_checksum", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check_cases(cases)
+    assert len(read) < len(cases)
+
+
 def test_a_bug_is_no_bad_case(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gmd.data.segmentation.check, "prepare_case", lambda *_: nibabel.no_such_name)
     with pytest.raises(AttributeError):
