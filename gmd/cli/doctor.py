@@ -46,7 +46,9 @@ def openmp_runtimes(maps: Path = Path("/proc/self/maps")) -> str:
     """Says which OpenMP libraries are loaded into this process. maps: where Linux lists what a process has loaded."""
     if not maps.exists():
         return "this system does not tell which OpenMP library torch uses"
-    found = sorted(set(re.findall(r"/(lib(?:gomp|iomp5|omp)\b[^/\s]*)$", maps.read_text(encoding="utf-8"), re.MULTILINE)))
+    found = sorted(
+        set(re.findall(r"/(lib(?:gomp|iomp5|omp)\b[^/\s]*)$", maps.read_text(encoding="utf-8"), re.MULTILINE))
+    )
     return f"OpenMP by {' and '.join(found)}" if found else "torch has loaded no OpenMP library"
 
 
