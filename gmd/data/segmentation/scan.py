@@ -144,7 +144,8 @@ def _check_numbered(first: ImageFile, root: Path, channels: Sequence[str], with_
 def _scan_of(layout: Sorted, root: Path, modalities: Sequence[str]) -> Scan:
     """Returns the groups with images of the modalities as cases, and what the other files are."""
     cases: list[tuple[Case, Group]] = []
-    unused, others = [file.path for file in layout.unused], []
+    unused = [file.path for file in layout.unused]
+    others: list[Path] = []
     for group in layout.groups:
         if not group.files.keys().isdisjoint(modalities):
             cases.append((_case(root, group, modalities), group))
