@@ -28,7 +28,7 @@ demo: venv
 	rm -rf $(DEMO)
 	$(BIN)/gmd phantom $(DEMO)/phantoms --cases 24 --shape 48 48 48 --seed 0
 	$(BIN)/gmd train brats --data $(DEMO)/phantoms --out $(DEMO) --method gmd --width 0.25 --patch 32 32 32 \
-		--epochs 8 --steps-per-epoch 14 --lr 0.01 --validate-every 2
+		--epochs 8 --steps-per-epoch 14 --lr 0.015 --validate-every 2
 	$(BIN)/gmd evaluate $(DEMO)
 	$(BIN)/gmd predict $(DEMO) --flair $(CASE)_flair.nii.gz --t1 $(CASE)_t1.nii.gz --out $(DEMO)/seg.nii.gz
 	$(BIN)/gmd phantom $(DEMO)/sentiment.npz --task sentiment

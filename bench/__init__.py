@@ -2,4 +2,10 @@
 
 `bench.measure` and `bench.gpu` measure, and leave rows; `bench.tables` makes tables, verdicts and pictures of them;
 `bench.run` is the command for all that is in `bench.parts`.
+
+Whatever of it is started, its threads wait for each other as those of the command `gmd` do.
 """
+
+from gmd import threads
+
+threads.choose()  # here, as torch is loaded by whichever module comes next

@@ -5,13 +5,12 @@ import sys
 
 import gmd_kernels as gk
 from bench.measure.bandwidth import Bandwidth
-from bench.measure.files import RESULTS, write_csv
-from bench.measure.host import ROOT, host_columns
+from bench.measure.files import QUICK_RESULTS, RESULTS, write_csv
+from bench.measure.host import host_columns
 from bench.measure.timing import ROUNDS
 from bench.parts import PARTS
 from bench.tables.results import errors
 
-QUICK_RESULTS = ROOT / "runs" / "bench-quick"  # not beside the real ones
 LARGE_BUFFER = 2**29  # bytes: far beyond any cache
 
 

@@ -13,7 +13,26 @@ training, evaluation, prediction, reports) needs the extra `gmd[train]`, and `be
 modules of this package are internal: they may change without notice.
 """
 
-from gmd.surgery import CGGM, GMD, MLA, OGMGE, Report
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 __all__ = ["CGGM", "GMD", "MLA", "OGMGE", "Report"]
+
+# Torch is loaded with the first of these names that is used, not before: the command `gmd` has first to choose how
+# torch's threads wait for each other (gmd/threads.py).
+if TYPE_CHECKING:
+    from gmd.surgery import CGGM, GMD, MLA, OGMGE, Report
+else:
+
+    def __getattr__(name):
+        """Returns a public name. Python asks here, once for each (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from gmd import surgery
+
+        globals()[name] = getattr(surgery, name)
+        return globals()[name]
+
+    def __dir__():
+        """Returns the names that `dir(gmd)` and completion show, those included that were not asked for yet."""
+        return sorted({*globals(), *__all__})

@@ -12,7 +12,7 @@ from gmd_kernels.gradients import Gradients
 from gmd_kernels.order import projection_order
 
 if not hasattr(_C, "gram_cuda"):
-    raise ImportError(json.loads(Path(__file__).with_name("build_info.json").read_text())["cuda"])
+    raise ImportError(json.loads(Path(__file__).with_name("build_info.json").read_text(encoding="utf-8"))["cuda"])
 
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 

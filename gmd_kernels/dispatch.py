@@ -193,7 +193,11 @@ def _find_cpu() -> Backend:
 
 def _why_no_cpu(error: ImportError) -> str:
     info = Path(__file__).with_name("build_info.json")
-    built = json.loads(info.read_text())["cpu"] if info.exists() else "gmd_kernels was not installed with pip"
+    built = (
+        json.loads(info.read_text(encoding="utf-8"))["cpu"]
+        if info.exists()
+        else "gmd_kernels was not installed with pip"
+    )
     if built == "built":
         return f"gmd_kernels._C was built but does not load ({error}); was torch changed since? Install again"
     return built

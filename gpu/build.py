@@ -42,7 +42,7 @@ def main() -> int:
             remove_module(package)
             return status
         keep(package, Path(sys.argv[1]) / BUILT / name)
-    (package / "build_info.json").write_text(json.dumps({"cpu": "built", "cuda": "built"}) + "\n")
+    (package / "build_info.json").write_text(json.dumps({"cpu": "built", "cuda": "built"}) + "\n", encoding="utf-8")
     return 0
 
 
@@ -67,7 +67,7 @@ def lay_out_package() -> Path:
         ROOT / "gmd_kernels", package, ignore=shutil.ignore_patterns("*.so", "__pycache__", "build_info.json")
     )
     failed = "left out, as its build failed"
-    (package / "build_info.json").write_text(json.dumps({"cpu": failed, "cuda": failed}) + "\n")
+    (package / "build_info.json").write_text(json.dumps({"cpu": failed, "cuda": failed}) + "\n", encoding="utf-8")
     return package
 
 

@@ -67,7 +67,7 @@ def profile(program: str, table: Path) -> int:
     command += ["--csv", "--log-file", str(table)]
     table.unlink(missing_ok=True)  # of an earlier run
     code, output = _show([*command, *script])
-    lines = table.read_text().splitlines() if table.exists() else []
+    lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
     print(*lines, sep="\n")
     counted = any(METRICS[0] in line for line in lines if not line.startswith(MARKS))
     refusal = _refusal("\n".join([*lines, output]))

@@ -25,7 +25,7 @@ from bench.tables.markdown import significant
 CSV = "norm_gpu.csv"
 SECONDS = 40  # after which no new case is begun, unless a stage says otherwise
 RESERVE = 5  # seconds that the last case and the table may take
-LEVELS = {channels: 128 * 16 // channels for channels in (16, 32, 64, 128, 256)}  # of the U-Net of width 0.5 at 128³
+LEVELS = ((16, 128), (32, 64), (64, 32), (128, 16), (128, 8))  # channels and side on the U-Net's way down, width 0.5
 GROUPS = 8
 OURS, PYTORCH, CONTIGUOUS = "ours", "PyTorch", "PyTorch, contiguous"
 # What must move when a sample exceeds the caches: x and the gradient are read once for the sums and once for the result
@@ -156,7 +156,7 @@ def main() -> int:
 
 def measure_and_show(measure: Callable[..., list[dict]], folder: Path, card: dict, end: float) -> int:
     """Measures as many levels as there is time for, the largest first. An interruption ends it early, and is told."""
-    left = [(*level, dtype) for level in LEVELS.items() for dtype in (torch.bfloat16, torch.float32)]
+    left = [(*level, dtype) for level in LEVELS for dtype in (torch.bfloat16, torch.float32)]
     table = pd.DataFrame({"error": ["nothing was measured in the time that there was"]})
     rows: list[dict] = []
     status = 0

@@ -11,16 +11,19 @@ from torch import Tensor
 from bench.measure.memory import with_peak_memory
 from bench.measure.published_unet import as_published
 from bench.measure.timing import seconds, summary
+from gmd.data.segmentation.label_map import paint
+from gmd.data.segmentation.labels import SCHEMES
 from gmd.models.segmentation.unet3d import Head, UNet3d
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets
 from gmd.subsets import Subset, all_subsets
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")
-REGIONS = ("WT", "TC", "ET")
+SCHEME = SCHEMES["brats2018"]
 SEED = 0
 NEAR_ZERO = 1e-3  # a logit so small may be rounded to either side
 
-Masks = Iterator[tuple[Subset, Tensor]]  # (subset, bool [R, X, Y, Z]), one by one
+LabelMaps = Iterator[tuple[Subset, Tensor]]  # (subset, uint8 [X, Y, Z]), one by one
+Logits = Iterator[tuple[Subset, Tensor]]  # (subset, float32 [R, X, Y, Z]), one by one
 
 
 @dataclass
@@ -35,7 +38,7 @@ class Case:
 
     def __post_init__(self):
         torch.manual_seed(SEED)
-        network = UNet3d(MODALITIES, REGIONS, self.width).eval()
+        network = UNet3d(MODALITIES, tuple(SCHEME.regions), self.width).eval()
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 if ".norm" in name:  # untrained, all modalities are treated alike
@@ -48,19 +51,19 @@ class Case:
         self.volumes = {m: torch.randn(1, *[self.size] * 3) for m in MODALITIES}
 
 
-def our_evaluation(case: Case) -> Masks:
-    """Runs every modality through the network once, and yields each subset's mask from a mean of the logits."""
-    yield from predict_subsets(predict_modalities(case.network, case.volumes, case.size))
+def our_evaluation(case: Case) -> LabelMaps:
+    """Runs every modality through the network once, and yields each subset's label map from a mean of the logits."""
+    yield from predict_subsets(predict_modalities(case.network, case.volumes, case.size), SCHEME)
 
 
-def published_evaluation(case: Case) -> Masks:
-    """Runs every modality through the network once for each subset, and yields each subset's mask."""
+def published_evaluation(case: Case) -> LabelMaps:
+    """Runs every modality through the network once for each subset, and yields each subset's label map."""
     for subset, logits in published_logits(case):
-        yield subset, logits > 0
+        yield subset, paint(logits > 0, SCHEME)
 
 
 @torch.no_grad()
-def published_logits(case: Case) -> Masks:
+def published_logits(case: Case) -> Logits:
     """Runs all modalities as one batch for each subset, and yields the logits with absent modalities masked out."""
     volumes = torch.stack([*case.volumes.values()])
     for subset in all_subsets(MODALITIES):
@@ -74,9 +77,9 @@ PASSES = {OURS: 4, PUBLISHED: 60}
 
 
 def measure_evaluation(width: float, size: int, rounds: int, on_round: Callable[[], object]) -> list[dict]:
-    """Returns a row for each way; errors instead of times if the masks differ."""
+    """Returns a row for each way; errors instead of times if the label maps differ."""
     case = Case(width, size)
-    distance = mask_difference(our_evaluation(case), published_logits(case))
+    distance = label_difference(our_evaluation(case), published_logits(case))
     wrong = not distance <= NEAR_ZERO  # NaN is wrong too
     shared = {
         "case": f"{size}³",
@@ -84,7 +87,7 @@ def measure_evaluation(width: float, size: int, rounds: int, on_round: Callable[
         "size": size,
         "subsets": len(all_subsets(MODALITIES)),
         "value_error": distance,
-        "error": f"masks differ where a logit is {distance:.1e}" if wrong else "",
+        "error": f"label maps differ where no logit is nearer to 0 than {distance:.1e}" if wrong else "",
     }
     if wrong:
         return [shared | {"contestant": name, "passes": passes} for name, passes in PASSES.items()]
@@ -109,20 +112,23 @@ def _interleaved(case: Case, rounds: int, on_round: Callable[[], object]) -> dic
     return {name: summary(taken) for name, taken in times.items()}
 
 
-def mask_difference(masks: Masks, logits: Masks) -> float:
-    """Returns the largest |logit| at which a mask is not what the logit says; 0 if all are."""
+def label_difference(label_maps: LabelMaps, logits: Logits) -> float:
+    """Returns how far from 0 the logits of a voxel are whose label is not what they say; 0 if there is none.
+
+    Of a voxel the |logit| nearest to 0 counts, of all voxels the largest.
+    """
     largest = 0.0
-    for (subset, mask), (same, expected) in zip(masks, logits, strict=True):
+    for (subset, labels), (same, expected) in zip(label_maps, logits, strict=True):
         if subset != same:
             raise ValueError(f"subsets in another order: {subset} beside {same}")
         if not expected.isfinite().all():
             return float("inf")
-        wrong = expected[mask != (expected > 0)].abs()
-        largest = max(largest, float(wrong.max()) if len(wrong) else 0.0)
+        wrong = expected[:, labels != paint(expected > 0, SCHEME)].abs()
+        largest = max(largest, float(wrong.amin(dim=0).max()) if wrong.numel() else 0.0)
     return largest
 
 
-def _consume(way: Callable[[Case], Masks], case: Case) -> None:
-    """Takes the masks as a score would: one at a time is held."""
-    for _, mask in way(case):
-        mask.sum()
+def _consume(way: Callable[[Case], LabelMaps], case: Case) -> None:
+    """Takes the label maps as a score would: one at a time is held."""
+    for _, labels in way(case):
+        labels.sum()

@@ -8,6 +8,7 @@ from bench.measure.host import ROOT
 from gmd.files import replacing
 
 RESULTS = ROOT / "bench" / "results"
+QUICK_RESULTS = ROOT / "runs" / "bench-quick"  # not beside the real ones
 
 
 def write_csv(path: Path, rows: list[dict], host: dict[str, object]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import gmd_kernels as gk
+from gmd import threads
 
 ROOT = Path(__file__).resolve().parents[2]
 UNKNOWN = "unknown"
@@ -22,7 +23,7 @@ def host_columns() -> dict[str, object]:
     """Returns CPU, cores, threads, instruction sets of kernels, torch and bfloat16, versions, commit, date (UTC)."""
     return {
         "cpu": _cpu_model(),
-        "cores": _cores(),
+        "cores": threads.machine().cpus,
         "threads": torch.get_num_threads(),
         "isa": gk.backends()["cpu"].reason.rpartition("(")[2].rstrip(")"),
         "torch_isa": torch.backends.cpu.get_cpu_capability(),
@@ -72,21 +73,18 @@ def _version(package: str) -> str:
         return UNKNOWN
 
 
-def _cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _cpu_model() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else None
+    found = (
+        re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8"), re.M) if cpuinfo.exists() else None
+    )
     return found[1] if found else platform.processor() or platform.machine()
 
 
 def _bfloat16() -> str:
     """Returns the instructions that this processor has for products of bfloat16."""
     cpuinfo = Path("/proc/cpuinfo")
-    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    flags = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.exists() else set()
     return next((flag for flag in ("amx_bf16", "avx512_bf16", "bf16") if flag in flags), "none")
 
 

@@ -23,7 +23,7 @@ def with_peak_memory(call: Callable[[], Result]) -> tuple[Result, float | None]:
     if not _CLEAR_REFS.exists():
         return call(), None
     with _fresh_pages():
-        _CLEAR_REFS.write_text("5")
+        _CLEAR_REFS.write_text("5", encoding="utf-8")
         before = _status_megabytes("VmRSS")
         result = call()
         return result, max(0.0, _status_megabytes("VmHWM") - before)
@@ -81,5 +81,5 @@ class _Mallinfo(ctypes.Structure):
 
 
 def _status_megabytes(field: str) -> float:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field + ":"))
+    line = next(line for line in _STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(field + ":"))
     return int(line.split()[1]) * 1024 / 1e6

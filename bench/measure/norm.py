@@ -15,7 +15,8 @@ from bench.measure.contestant import Contestant, Work
 from bench.measure.timing import milliseconds, summary
 
 SIZES = (32, 48)  # voxels along each side of the network's input
-CHANNELS = (16, 32, 64, 128, 256)  # width 0.5; each level halves the side
+# Channels and level of the U-Net's norms at width 0.5, and how many there are of each; each level halves the side.
+NORMS = {(16, 0): 4, (16, 1): 1, (32, 1): 3, (32, 2): 1, (64, 2): 3, (64, 3): 1, (128, 3): 3, (128, 4): 2}
 GROUPS, MODALITIES = 8, 4
 LAYOUTS = {"channels-last": torch.channels_last_3d, "contiguous": torch.contiguous_format}
 DTYPES = (torch.float32, torch.bfloat16)
@@ -37,6 +38,7 @@ class NormCase:
 
     size: int  # voxels along each side of the network's input
     channels: int
+    level: int
     batch: int  # 1: one row for all; more: a row of the affine for each sample
     dtype: torch.dtype
     layout: str
@@ -44,15 +46,14 @@ class NormCase:
     @property
     def side(self) -> int:
         """Returns voxels along each side of the norm's own input."""
-        return self.size >> CHANNELS.index(self.channels)
+        return self.size >> self.level
 
     def columns(self) -> dict[str, object]:
         """Returns what each row of the case says of it."""
         name = str(self.dtype).removeprefix("torch.")
         case = f"{self.batch}x{self.channels}x{self.side}^3"
-        return {"case": case, "size": self.size, "C": self.channels, "batch": self.batch, "dtype": name} | {
-            "layout": self.layout
-        }
+        shape = {"size": self.size, "C": self.channels, "level": self.level, "batch": self.batch}
+        return {"case": case, **shape, "dtype": name, "layout": self.layout}
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class Arguments:
 
 
 def cases() -> Iterator[NormCase]:
-    """Yields every level of both sizes, with one sample and with four, in each type and layout."""
-    for size, channels, batch, dtype, layout in product(SIZES, CHANNELS, (1, 4), DTYPES, LAYOUTS):
-        yield NormCase(size, channels, batch, dtype, layout)
+    """Yields every norm's shape for both sizes, with one sample and with four, in each type and layout."""
+    for size, (channels, level), batch, dtype, layout in product(SIZES, NORMS, (1, 4), DTYPES, LAYOUTS):
+        yield NormCase(size, channels, level, batch, dtype, layout)
 
 
 def make_arguments(case: NormCase) -> Arguments:

@@ -31,7 +31,7 @@ from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.volumes import load_case
 from gmd.models.segmentation.unet3d import UNet3d
-from gmd.scoring.segmentation.prediction import fuse, num_windows, predict_modalities, present_volumes
+from gmd.scoring.segmentation.prediction import num_windows, predict_label_map, predict_modalities, present_volumes
 from gmd.scoring.segmentation.scores import score_case
 from gmd.training.checkpoint import save_checkpoint
 from gmd.training.networks import build_network
@@ -113,16 +113,11 @@ def times_of_subsets(run: Path, folder: Path) -> dict[str, float]:
     taken = []
     for _ in range(ROUNDS):
         outputs, passes = timed(predict_modalities, network, volumes, config.patch, config.precision, True)
-        _, fusion = timed(mask_of, outputs, volumes)
-        _, scoring = timed(score_case, network, loaded, shifted, True)
+        _, fusion = timed(predict_label_map, outputs, config.label_scheme())
+        _, scoring = timed(score_case, loaded, shifted, config.label_scheme(), True)
         taken.append((passes + fusion, passes + scoring))
     one, every = np.median(taken, axis=0)
     return {"one_seconds": one, "subsets_seconds": every, "times_one": every / one}
-
-
-def mask_of(outputs: dict[str, Tensor], volumes: dict[str, Tensor]) -> Tensor:
-    """Returns the mask [R, X, Y, Z] of all modalities together, as `gmd predict` makes it."""
-    return fuse(outputs, volumes) > 0
 
 
 def timed(function: Callable[..., Result], *arguments: object) -> tuple[Result, float]:

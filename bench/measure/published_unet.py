@@ -17,7 +17,7 @@ class PublishedDoubleConv(DoubleConv):
         modalities = [modality] * len(x) if isinstance(modality, int) else modality
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
             weight, bias = _affines(norm, modalities)
-            x = F.group_norm(F.conv3d(x, conv.weight, padding=1), norm.groups)
+            x = F.group_norm(F.conv3d(x, conv.weight, conv.bias, padding=1), norm.groups)
             x = F.relu(x * weight + bias)
         return x
 

@@ -7,7 +7,6 @@ finished run leaves its rows in a file of its own and is not done again, so that
 import argparse
 import io
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from bench.measure.host import ROOT, host_columns
+from gmd import threads
 from gmd.cli import main as main_of_gmd
 from gmd.files import replacing
 from gmd.training.run_folder import write_json
@@ -112,9 +112,9 @@ def measure(study: Study, data: Path, seeds: Sequence[int], out: Path, work: Pat
     runs = [(arm, seed) for seed in seeds for arm in study.arms]
     host = host_columns() | {"threads": 1}
     start = time.monotonic()
-    cores = len(os.sched_getaffinity(0))
     # processes that stay: libraries take longer to import than a small network to train
-    with ProcessPoolExecutor(cores, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    cpus = threads.machine().cpus
+    with ProcessPoolExecutor(cpus, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         done = pool.map(partial(run_once, study, data=data, work=work, host=host), *zip(*runs, strict=True))
         rows = [row for some in tqdm(done, desc=study.task, total=len(runs), unit="run") for row in some]
     print(f"{study.task}: {len(runs)} runs in {time.monotonic() - start:.0f} s")
@@ -133,7 +133,7 @@ def run_once(study: Study, arm: Arm, seed: int, *, data: Path, work: Path, host:
     options = {**study.common, **arm.options, "seed": seed, "device": "cpu"}
     kept = run / "rows.json"
     if kept.exists():
-        found = json.loads(kept.read_text())
+        found = json.loads(kept.read_text(encoding="utf-8"))
         if found["options"] != options:
             raise ValueError(f"{run}: holds a run of {found['options']}, not of {options}; give another --work")
         return found["rows"]

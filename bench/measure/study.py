@@ -15,15 +15,18 @@ from statistics import fmean
 from typing import Literal
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from bench.measure.host import ROOT, host_columns
 from gmd.config import TrainBrats
 from gmd.data.segmentation.cases import find_cases
+from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.phantom import write_phantoms
 from gmd.data.segmentation.volumes import load_case
 from gmd.files import replacing
 from gmd.models.segmentation.network import SegmentationNetwork
+from gmd.models.segmentation.unet3d import UNet3d
 from gmd.monitor.metrics_file import METRICS
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Row, mean_over_subsets, subset_table
@@ -94,19 +97,26 @@ def study(seeds: Sequence[int], setting: Setting, out: Path, work: Path) -> None
 
 
 def write_setting(path: Path, setting: Setting) -> None:
-    """Writes down the setting of the runs in a folder.
+    """Writes down the setting of the runs in a folder, and how many parameters their network has.
 
-    Raises ValueError where runs of another setting are: rows of both would pass for one study.
+    Raises ValueError where runs of another setting or another network are: rows of both would pass for one study.
     """
-    wanted = asdict(setting)
-    if path.exists() and (found := json.loads(path.read_text())) != wanted:
+    wanted = asdict(setting) | {"parameters": num_parameters(setting)}
+    if path.exists() and (found := json.loads(path.read_text(encoding="utf-8"))) != wanted:
         raise ValueError(f"{path.parent}: holds runs of {found}, not of {wanted}; give another --work")
     write_json(path, wanted)
 
 
+def num_parameters(setting: Setting) -> int:
+    """Returns how many parameters the network of this width has."""
+    with torch.device("meta"):
+        network = UNet3d(BRATS_MODALITIES, ("WT", "TC", "ET"), setting.width)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def collect(folder: Path, out: Path) -> None:
     """Writes the rows of all finished runs, in the order of seeds and arms, whichever process has done them."""
-    rows = [json.loads(path.read_text()) for path in folder.glob("*/*/row.json")]
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/*/row.json")]
     order = [arm.name for arm in ARMS]
     rows.sort(key=lambda row: (row["seed"], order.index(row["arm"])))
     with replacing(out) as unfinished:
@@ -167,7 +177,7 @@ def training_config(arm: Arm, seed: int, setting: Setting, data: Path, out: Path
 
 def read_steps(metrics: Path) -> list[dict]:
     """Returns the records of the training steps, in their order, from a run's file of metrics."""
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     return [record for record in records if record["kind"] == "step"]
 
 
@@ -225,7 +235,8 @@ def score(config: TrainBrats) -> list[Row]:
     assert isinstance(network, SegmentationNetwork)
     [data] = config.data
     loaded = map(load_case, find_cases(data / "test", config.modalities))
-    return subset_table(evaluate_cases(network, loaded, config.patch), config.modalities, network.regions)
+    scores = evaluate_cases(network, loaded, config.label_scheme(), config.patch)
+    return subset_table(scores, config.modalities, network.regions)
 
 
 def score_columns(rows: list[Row]) -> dict[str, object]:

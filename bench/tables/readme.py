@@ -10,6 +10,7 @@ from bench.measure.files import RESULTS
 from bench.measure.host import ROOT
 from bench.tables import sentiment as sentiment_tables
 from bench.tables import study as study_tables
+from bench.tables.contention import contention_markdown
 from bench.tables.evaluation import evaluation_markdown
 from bench.tables.methods import methods_markdown
 from bench.tables.norm import norm_markdown
@@ -42,6 +43,7 @@ def tables() -> dict[Path, dict[str, str]]:
         BENCHMARK: {
             "memory table": memory_markdown(surgery),
             "kernels table": kernels_markdown(surgery),
+            "contention": contention_section(RESULTS),
             "gpu": gpu_section(RESULTS),
         },
         STEP: {
@@ -110,6 +112,14 @@ def gpu_section(results: Path) -> str:
         return NO_GPU
     surgery = read_results(csv)
     return GPU.format(surgery=surgery_markdown(surgery), kernels=gpu_markdown(surgery))
+
+
+def contention_section(results: Path) -> str:
+    """Returns the table of a step beside busy processes, or plainly that there is none."""
+    csv = results / "contention_cpu.csv"
+    if not csv.exists():
+        return "Not measured yet: `python -m bench.contention` does it, on a machine that is otherwise idle."
+    return contention_markdown(read_results(csv))
 
 
 def filled(path: Path) -> str:

@@ -9,6 +9,8 @@ import pandas as pd
 import torch
 
 from bench.measure.cases import CASES, GPU_CASES
+from bench.measure.contention import GMD as CHOSEN
+from bench.measure.contention import case_of
 from bench.measure.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLISHED, TORCHJD
 from bench.measure.norm import PYTORCH as PYTORCH_NORM
 from bench.measure.owm import CLASSES as OWM_CLASSES
@@ -140,6 +142,15 @@ def cggm_verdicts(steps: pd.DataFrame) -> list[str]:
         Target("cggm", "extra_MB", "at most", 8.0, cases),
     )
     return verdicts(whole, targets)
+
+
+def contention_verdicts(contention: pd.DataFrame) -> list[str]:
+    """Returns sentences on a step whose threads wait as gmd chooses, beside torch as it comes, with nobody there."""
+    targets = (
+        Target(CHOSEN, "times_slower", "at most", 1.12, (case_of(0),)),
+        Target(CHOSEN, "times_slower", "at most", 3.0, (case_of(1),)),
+    )
+    return verdicts(contention, targets)
 
 
 def _verdict(surgery: pd.DataFrame, target: Target) -> str:

@@ -4,21 +4,26 @@ import errno
 import sys
 from collections.abc import Sequence
 
-from gmd.cli import doctor
-from gmd.errors import UserError
+from gmd import threads
+from gmd.cli.terminal import on_any_terminal
+from gmd.errors import UserError, shown
 
 # errors of the disk and of rights, which the user can mend; others are bugs and keep their traceback
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+@on_any_terminal
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command, and returns its exit status. An error that the user can mend is a line on stderr and status 2.
 
     arguments: the words behind `gmd`; by default those of this process
     """
+    threads.choose()  # first: the imports below load torch
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if arguments == ["doctor"]:  # works on an installation that lacks everything but torch
+            from gmd.cli import doctor
+
             return doctor.main()
         from gmd.cli.parse import run
 
@@ -26,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return fail(str(error))
     except ModuleNotFoundError as error:
+        from gmd.cli import doctor
+
         if error.name not in doctor.EXTRAS["train"]:
             raise
         return fail(f'{error.name} is not installed; pip install "gmd[train]" brings it')
@@ -36,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str) -> int:
-    """Prints an error as one line on stderr, and returns the exit status for it."""
-    print(f"gmd: error: {message}", file=sys.stderr)
+    """Prints an error on stderr, its first line and those below it, and returns the exit status for it."""
+    lines = "\n".join(map(shown, message.split("\n")))
+    print(f"gmd: error: {lines}", file=sys.stderr)
     return 2

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from gmd.errors import UserError
+from gmd.errors import UserError, shown
 
 Kind = Literal["plain", "hard"]  # of phantoms, as `write_phantoms` has it, whose module takes a while to import
 
@@ -41,20 +41,23 @@ def phantom(
         _write_sentiment(out, 600 if cases is None else cases, seed)
 
 
-def convert(source: Positional[Path], out: Positional[Path]) -> None:
-    """Make a pickle of MOSI or MOSEI, which may hold programs, into a file that holds numbers only.
+def convert(source: Positional[Path], out: Positional[Path], clip_scores: bool = False) -> None:
+    """Make a pickle of MOSI, MOSEI or CH-SIMS, which may hold programs, into a file that holds numbers only.
 
-    Nothing in the pickle is executed: what is not an array, a list, a dictionary, a string or a number is refused.
+    Nothing in the pickle is executed: of arrays, lists, dictionaries, strings and numbers the data are read, other
+    objects are left out, and what asks for a program is refused.
 
     Example: gmd convert mosi.pkl mosi.npz
 
     Args:
         source: The pickle, in the layout of MMSA and Self-MM or of MulT and CGGM.
         out: The file to write, .npz; for gmd train sentiment --data.
+        clip_scores: Take labels beyond [-3, 3] for -3 or 3, and say how many, instead of refusing them.
     """
     from gmd.data.sequences.sequence_files import convert
 
-    print(*convert(source, out), sep="\n")
+    for note in convert(source, out, clip_scores):
+        print(shown(note))  # of a converted file they are what stands in it
     print(f"written: {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")
 
 

@@ -2,12 +2,15 @@
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from importlib import metadata, util
+from pathlib import Path
 
 import torch
 
 import gmd_kernels as gk
+from gmd import threads
 
 EXTRAS = {  # extra -> the modules that Python imports
     "train": [
@@ -22,9 +25,29 @@ PACKAGES = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}  # wha
 def main() -> int:
     """Prints the report; 0 if the kernels and the training stack are complete, 1 otherwise."""
     print(f"gmd {metadata.version('gmd')}, Python {platform.python_version()}, {platform.machine()}")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {_gpus()}\n")
+    print(f"torch {torch.__version__}, {_gpus()}\n")
+    _report_threads()
     complete = [_report_kernels(), _report_extras(), _report_results()]  # all three, whatever the first one says
     return 0 if all(complete) else 1
+
+
+def _report_threads() -> None:
+    """Prints how many threads torch takes and why, how they wait, and what a program of the user's own has to set."""
+    machine, busy = threads.machine(), threads.busy_cpus()
+    print("Threads:")
+    count = torch.get_num_threads()
+    print(f"  {threads.about_count(count, machine, os.environ)}")
+    print(f"  {threads.about_waiting(count, os.environ)}; {openmp_runtimes()}")
+    print(f"  others keep {busy} of these CPUs busy at present")
+    print(f"  a program of your own sets this before it loads torch: {threads.advice(machine, busy)}\n")
+
+
+def openmp_runtimes(maps: Path = Path("/proc/self/maps")) -> str:
+    """Says which OpenMP libraries are loaded into this process. maps: where Linux lists what a process has loaded."""
+    if not maps.exists():
+        return "this system does not tell which OpenMP library torch uses"
+    found = sorted(set(re.findall(r"/(lib(?:gomp|iomp5|omp)\b[^/\s]*)$", maps.read_text(), re.MULTILINE)))
+    return f"OpenMP by {' and '.join(found)}" if found else "torch has loaded no OpenMP library"
 
 
 def _report_kernels() -> bool:

@@ -6,7 +6,8 @@ from pathlib import Path
 import yaml
 
 from gmd.config.train_config import TrainConfig
-from gmd.errors import UserError
+from gmd.data.file_kind import other_kind
+from gmd.errors import UserError, shown
 from gmd.files import replacing
 
 CONFIG = "config.yaml"
@@ -36,23 +37,26 @@ def read_yaml(path: Path) -> dict:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path}: not YAML ({' '.join(str(error).split())}); mend it or restore it from a copy"
+            f"{path}: not YAML ({' '.join(str(error).split())}){other_kind(path)}; mend it or restore it from a copy"
         ) from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{path}: expected lines of the form `option: value`, got {type(values).__name__}")
+        got = f"{type(values).__name__}{other_kind(path, own=('empty',))}"
+        raise UserError(f"{path}: expected lines of the form `option: value`, got {got}")
     return values
 
 
 def as_arguments(path: Path, task: str) -> list[str]:
     """Reads options as one would type them, so that one parser reads file and command line and speaks of both alike.
 
-    Raises UserError: as `read_yaml`; options of another task; a value that is a mapping.
+    Raises UserError: as `read_yaml`; options of another task; a name that cannot be shown; a value that is a mapping.
     """
     values = read_yaml(path)
     if values.pop("task", task) != task:
         raise UserError(f"{path}: options of another task; expected task: {task}, or none")
     arguments = []
     for name, value in values.items():
+        if shown(name) != name:
+            raise UserError(f"{path}: {name}: no option has such a name; take it out")
         items = value if isinstance(value, list) else [value]
         if any(isinstance(item, (dict, list)) for item in items):
             raise UserError(f"{path}: {name}: expected a value or a list of values, got {value}")

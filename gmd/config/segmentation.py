@@ -47,7 +47,7 @@ class TrainBrats(TrainConfig):
     affine_tolerance: float = SAME_PLACE
     """Millimetres by which the affines of a case's files may differ, which other tools round."""
     width: float = 0.5
-    """Factor on the published 32, 64, 128, 256, 512 channels."""
+    """Factor on the published 32, 64, 128, 256, 256 channels of the U-Net; the published command has 0.5."""
     patch: tuple[int, int, int] = (96, 96, 96)
     """Size of the random patches in voxels, multiples of 16; smaller volumes are padded."""
     steps_per_epoch: int | None = None
@@ -107,8 +107,8 @@ class TrainBrats(TrainConfig):
             for_all_or_each, "labels", self.labels, f"one for all of --data, or one for each ({len(self.data)})"
         )
         if self.patterns and not self.labels:
-            known = listed(SCHEMES.values())
-            raise UserError(f"--patterns does not say what the label values mean; add --labels, one of these:{known}")
+            reason = "--patterns does not say what the label values mean; add --labels, one of these:"
+            raise UserError(reason, listed(SCHEMES.values()))
 
     def data_sets(self) -> list[DataSet]:
         """Returns the data sets to find the cases of."""
@@ -126,6 +126,6 @@ class TrainBrats(TrainConfig):
         Raises UserError if `labels` does not say: in a run it does, since the data tell where the user has not.
         """
         if not self.labels:
-            known = listed(SCHEMES.values())
-            raise UserError(f"--labels: got nothing, and the data do not say; expected one of these:{known}")
+            reason = "--labels: got nothing, and the data do not say; expected one of these:"
+            raise UserError(reason, listed(SCHEMES.values()))
         return read_scheme(self.labels[0])

@@ -67,7 +67,7 @@ class TrainSentiment(TrainSequences):
     modalities: tuple[str, ...] = ("text", "audio", "vision")
     """The modalities that the network has; a sample may lack any of them, but not all."""
     target: Literal["score", "sign"] = "score"
-    """score: regression of the sentiment in [-3, 3]. sign: two classes, negative and not negative."""
+    """score: regression of the sentiment, in [-3, 3] or [-1, 1]. sign: two classes, negative and not negative."""
 
     TASK: ClassVar = "sentiment"
 

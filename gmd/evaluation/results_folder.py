@@ -26,17 +26,19 @@ def results_folder(run: Path, data: Path | None) -> Path:
 def write_texts(folder: Path, texts: dict[str, str], data: Path | None = None) -> list[Path]:
     """Writes text files into the folder, each whole or not at all, and returns their paths.
 
+    They are UTF-8, but for bytes in names of cases that are in no encoding, which stay what they are.
+
     texts: name of the file -> content
     data: what the results are about, recorded in DATA_RECORD; None: the run's own test split, without a record
     """
     texts = texts if data is None else {DATA_RECORD: f"{Path(data).resolve()}\n"} | texts
     for name, text in texts.items():
         with replacing(folder / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+            unfinished.write_text(text, encoding="utf-8", errors="surrogateescape")
     return [folder / name for name in texts]
 
 
 def _is_about(folder: Path, data: Path) -> bool:
     """Returns whether the results in the folder are about these data, a resolved path."""
     record = folder / DATA_RECORD
-    return record.is_file() and record.read_text(encoding="utf-8") == f"{data}\n"
+    return record.is_file() and record.read_text(encoding="utf-8", errors="surrogateescape") == f"{data}\n"

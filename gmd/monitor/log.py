@@ -27,7 +27,7 @@ class Log:
         self._scalars = Scalars(run, first_step)
         for record in last:
             self._scalars.write(record)
-        self._metrics = open(run / METRICS, "a")  # noqa: SIM115
+        self._metrics = open(run / METRICS, "a", encoding="utf-8")  # noqa: SIM115
 
     def write(self, record: dict) -> None:
         """Records a start, step or epoch, in both places. See `gmd.monitor.records`."""

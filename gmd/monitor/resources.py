@@ -22,7 +22,7 @@ def processor_name() -> str:
     """Returns the processor's model, or its architecture where the model is not known."""
     # what Python's platform knows of a processor under Linux is its architecture
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
@@ -38,7 +38,7 @@ def peak_memory(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / MB
     status = Path("/proc/self/status")
     if status.exists():  # getrusage knows under Linux also what the process that started this one had taken
-        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        peak = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
         return int(peak.split()[1]) * 1024 / MB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MB
 

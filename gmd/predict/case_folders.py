@@ -53,10 +53,10 @@ def _without_strange_folders(scan: Scan) -> Scan:
     """Returns the scan, where a folder whose images are part of no case, none of them, is wrong by itself."""
     with_cases = {path.parent for case in scan.cases for path in (case.folder / "x", *case.images.values())}
     wrong = dict(scan.wrong)
-    for path in scan.unused:
+    for path in scan.unused + scan.others:
         if path.parent not in with_cases:
-            wrong.setdefault(path.parent, f"{path.parent}: no case found; nothing tells the modality of {path.name}")
-    return Scan(scan.cases, wrong, [path for path in scan.unused if path.parent in with_cases])
+            wrong.setdefault(path.parent, f"{path.parent}: no case found; {path.name} is of no modality, or of another")
+    return scan._replace(wrong=wrong, unused=[path for path in scan.unused if path.parent in with_cases])
 
 
 def check_apart(config: TrainBrats, source: Path, out: Path, outputs: Sequence[Path]) -> None:

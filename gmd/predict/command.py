@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.grid_notes import grid_notes
-from gmd.errors import UserError
+from gmd.errors import UserError, shown
 from gmd.evaluation.trained_network import check_segments, load_segmentation
 from gmd.models.precision import Precision
 from gmd.predict.grid import is_whole
@@ -84,7 +84,7 @@ def _run_request(predictor: Predictor, request: Request) -> int:
         if request.directory:
             return _segment_folder(predictor, request)
         for name, reason in request.wrong.items():
-            print(f"left out: {name}: {reason}")
+            print(shown(f"left out: {name}: {reason}"))
         [job] = request.jobs
         predictor.write(job, predictor.predict_case(job))
         _print_notes(predictor)
@@ -124,5 +124,5 @@ def _segment_folder(predictor: Predictor, request: Request) -> int:
         _print_notes(predictor)
         print(f"{done} done, {skipped} skipped{there}, {len(failed)} failed{':' if failed else ''}")
         for name, reason in failed.items():
-            print(f"  {name}: {reason}")
+            print(shown(f"  {name}: {reason}"))
     return 1 if failed else 0

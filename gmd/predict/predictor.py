@@ -10,12 +10,12 @@ from tqdm import tqdm
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.volumes import load_case
+from gmd.errors import shown
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.predict.grid import Grid, write_image
-from gmd.predict.label_map import paint
 from gmd.predict.request import Job
 from gmd.predict.summary import case_line, region_volumes, score_line
-from gmd.scoring.segmentation.prediction import fuse, predict_modalities, present_volumes
+from gmd.scoring.segmentation.prediction import fuse, predict_label_map, predict_modalities, present_volumes
 from gmd.subsets import Subset
 
 
@@ -24,12 +24,15 @@ class Prediction(NamedTuple):
 
     Attributes:
         present: the modalities that it was made from.
-        logits: their mean, float32 [R, X, Y, Z] on the CPU; -inf outside the bounding box of each.
+        labels: the label map, uint8 [X, Y, Z], on the CPU.
+        probabilities: those of the regions, float32 [R, X, Y, Z] on the CPU, if they are asked for. They are the
+            network's own, of each region by itself, and 0 outside the bounding box of every modality.
         affine: float64 [4, 4], voxel indices to mm.
     """
 
     present: Subset
-    logits: Tensor
+    labels: Tensor
+    probabilities: Tensor | None
     affine: np.ndarray
 
 
@@ -60,20 +63,21 @@ class Predictor:
         case = load_case(job.case, False, self.zero_is_missing)
         volumes = present_volumes(self.network, case)
         outputs = predict_modalities(self.network, volumes, self.config.patch, self.config.precision, progress=True)
-        return Prediction(tuple(volumes), fuse(outputs, volumes).cpu(), case["affine"])
+        labels = predict_label_map(outputs, self.config.label_scheme()).cpu()
+        probabilities = fuse(outputs, volumes).sigmoid().cpu() if job.probabilities is not None else None
+        return Prediction(tuple(volumes), labels, probabilities, case["affine"])
 
     def write(self, job: Job, prediction: Prediction) -> None:
         """Writes a case's prediction, and prints what is in it. Raises UserError if it cannot be written."""
-        present, logits, affine = prediction
+        present, labels, probabilities, affine = prediction
         self.affines[job.case.name] = affine
-        scheme = self.config.label_scheme()
-        labels = paint((logits > 0).numpy(), scheme)
         grid = Grid.of(next(iter(job.case.images.values())))
-        if job.probabilities is not None:
+        if job.probabilities is not None and probabilities is not None:
             about = f"probabilities of {', '.join(self.network.regions)}"
-            write_image(grid.image(logits.sigmoid().movedim(0, -1).numpy(), about), job.probabilities)
-        write_image(grid.image(labels), job.labels)  # last: it is what says that the case is done
-        tqdm.write(case_line(job, present, self.config.modalities, region_volumes(labels, affine, scheme)))
+            write_image(grid.image(probabilities.movedim(0, -1).numpy(), about), job.probabilities)
+        write_image(grid.image(labels.numpy()), job.labels)  # last: it is what says that the case is done
+        volumes = region_volumes(labels, affine, self.config.label_scheme())
+        tqdm.write(shown(case_line(job, present, self.config.modalities, volumes)))
         if self.show_scores and present not in self.scores_shown:
             self.scores_shown.add(present)
             tqdm.write(score_line(self.run, present, self.network.regions))

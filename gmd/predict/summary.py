@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.label_scheme import LabelScheme
-from gmd.data.segmentation.labels import region_targets
-from gmd.evaluation.scored_checkpoint import checkpoint_change, scored_checkpoint
+from gmd.evaluation.outdated import scored_channels, why_outdated
+from gmd.evaluation.scored_checkpoint import scored_checkpoint
 from gmd.predict.request import Job
 from gmd.subsets import Subset, subset_name
 
 
-def region_volumes(labels: np.ndarray, affine: np.ndarray, scheme: LabelScheme) -> dict[str, float]:
+def region_volumes(labels: Tensor, affine: np.ndarray, scheme: LabelScheme) -> dict[str, float]:
     """Returns the volume of each region in ml.
 
     labels: uint8 [X, Y, Z] with the values of the scheme; affine: [4, 4], voxel indices to mm
     """
     voxel = abs(np.linalg.det(affine[:3, :3])) / 1000
-    regions = region_targets(labels, scheme, "the prediction")
-    counts = regions.reshape(len(regions), -1).sum(axis=1, dtype=np.int64)
+    counts = regions_of(labels, scheme).sum(dim=(1, 2, 3)).tolist()
     return {region: float(voxel * count) for region, count in zip(scheme.regions, counts, strict=True)}
 
 
@@ -49,15 +50,16 @@ def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
     these = f"With {', '.join(present)} {run.resolve().name}"
     if not table.exists():
         return f"How good that is, {again} would tell; it has not been run."
-    with open(table, newline="", encoding="utf-8") as file:
+    with open(table, newline="", encoding="utf-8", errors="surrogateescape") as file:
         [row] = [row for row in csv.DictReader(file) if row["subset"] == subset_name(present)]
     if not int(row["cases"]):
         return f"{these} was never tested: no case of its evaluation has these modalities."
     dice = ", ".join(f"{region} {float(row[region]):.3f}" for region in regions)
-    cases = int(row["cases"])
+    what = "" if scored_channels(results) else "the label maps of "
+    cases = f"{what}{row['cases']} case{'s' * (row['cases'] != '1')}"
     of = f" of {scored}" if (scored := scored_checkpoint(results)) else ""
-    warning = f" That is outdated: {changed}; {again} again." if (changed := checkpoint_change(run, results)) else ""
-    return f"{these} scored a mean Dice of {dice} in its evaluation{of}, over {cases} case{'s' * (cases > 1)}.{warning}"
+    warning = f" That is outdated: {changed}; {again} again." if (changed := why_outdated(run, results)) else ""
+    return f"{these} scored a mean Dice of {dice} in its evaluation{of}, over {cases}.{warning}"
 
 
 def _millilitres(volume: float) -> str:

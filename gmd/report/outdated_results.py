@@ -1,21 +1,21 @@
-"""Results of checkpoints that a run no longer has: a report shows them, and says above them that they are outdated."""
+"""Results that do not say how good a run is now: a report shows them, and says above them that they are outdated."""
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from gmd.evaluation.outdated import why_outdated
 from gmd.evaluation.results_folder import DATA_RECORD
-from gmd.evaluation.scored_checkpoint import checkpoint_change
 
 
 def outdated_results(run: Path) -> list[str]:
     """Returns a sentence for each outdated evaluation of a run, on its own test cases or on other data."""
     sentences = []
     for table in sorted((run / "evaluation").rglob("table.csv")):
-        if changed := checkpoint_change(run, table.parent):
+        if changed := why_outdated(run, table.parent):
             command = ["gmd", "evaluate", str(run)]
             if (data := table.with_name(DATA_RECORD)).exists():
-                command += ["--data", data.read_text(encoding="utf-8").strip()]
+                command += ["--data", data.read_text(encoding="utf-8", errors="surrogateescape").strip()]
             sentences.append(
                 f"{table.parent.relative_to(run)} is outdated: {changed}. Score anew by: {shlex.join(command)}"
             )
@@ -25,13 +25,14 @@ def outdated_results(run: Path) -> list[str]:
 def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
     """Returns a sentence if the table of a cross-validation is outdated.
 
-    So it is if a fold was trained anew, or evaluated by itself, after all had been scored together.
+    So it is if a fold was trained anew, or evaluated by itself, after all had been scored together, and if an earlier
+    gmd has scored them.
     folder: the --out of the training; folds: the runs in it
     """
     together = folder / "evaluation" / "cases.csv"
     if not together.exists():
         return []
-    found = [f"of {fold.name} {changed}" for fold in folds if (changed := checkpoint_change(fold, fold / "evaluation"))]
+    found = [f"of {fold.name} {changed}" for fold in folds if (changed := why_outdated(fold, fold / "evaluation"))]
     if _scores(together) != [score for fold in folds for score in _scores(fold / "evaluation" / "cases.csv")]:
         found.append("it is not what the folds' own evaluations say now")
     if not found:
@@ -43,4 +44,4 @@ def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
 
 def _scores(path: Path) -> list[str]:
     """Returns the lines of a `cases.csv` below its header; none if there is no file."""
-    return path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
+    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:] if path.exists() else []

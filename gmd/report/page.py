@@ -72,7 +72,9 @@ def write_report(run: Path) -> Path:
     page = _cross_validation_page(run, folds) if folds else _run_page(run)
     path = run / "report.html"
     with replacing(path) as unfinished:
-        unfinished.write_text(_environment().get_template("report.html.j2").render(page), encoding="utf-8")
+        unfinished.write_text(
+            _environment().get_template("report.html.j2").render(page), encoding="utf-8", errors="backslashreplace"
+        )
     return path
 
 
@@ -176,4 +178,4 @@ def _tables_of_other_data(run: Path, config: TrainConfig) -> list[SubsetTable]:
 
 def _sentences(path: Path) -> list[str]:
     """Returns the lines of a text file; none if there is no file."""
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []

@@ -102,7 +102,7 @@ def read_table(folder: Path, modalities: Sequence[str]) -> SubsetTable | None:
 
 def _read_lines(path: Path, modalities: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Returns the header of a `table.csv` and its lines. Raises UserError if it is not one of these modalities."""
-    lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    lines = list(csv.reader(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()))
     header = lines[0] if lines else []
     if header[: 1 + len(modalities)] != ["subset", *modalities] or any(len(line) != len(header) for line in lines):
         expected = ", ".join(["subset", *modalities])
@@ -147,7 +147,7 @@ def column_title(column: str) -> str:
 
 def _about(path: Path) -> str:
     """Returns what a `table.md` says around its tables: what was scored by which rules; empty without the file."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
     return " ".join(line for line in lines if line and not line.startswith("|"))
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gmd.surgery._losses import Criterion
+from gmd.surgery._losses import Criterion, Metric, checked_loss, checked_metric
 
 
 class Verdicts(NamedTuple):
@@ -35,7 +35,7 @@ class Classifiers:
         head: a module whose parts all have reset_parameters(), as torch's layers do.
     """
 
-    def __init__(self, head: nn.Module, modalities: Sequence[str], criterion: Criterion, metric: Criterion, lr: float):
+    def __init__(self, head: nn.Module, modalities: Sequence[str], criterion: Criterion, metric: Metric, lr: float):
         self.models = dict(zip(modalities, [_fresh(head) for _ in modalities], strict=True))
         self.criterion = criterion
         self.metric = metric
@@ -50,9 +50,10 @@ class Classifiers:
             params = list(self.models[m].parameters())
             # outputs that autocast made are of another type, and a head outside it takes its own only
             prediction = self.models[m](output.detach().to(params[0].dtype))
-            loss = self.criterion(prediction, targets[m])
+            loss = checked_loss(self.criterion(prediction, targets[m]), "criterion")
             verdicts.gradients[m] = torch.autograd.grad(loss, params)
-            verdicts.metrics[m] = self.metric(prediction.detach(), targets[m]).double()
+            metric = self.metric(prediction.detach(), targets[m])
+            verdicts.metrics[m] = checked_metric(metric, "metric", output.device)
         return verdicts
 
     def learn(self, gradients: Mapping[str, Sequence[Tensor]], finite: Tensor) -> None:

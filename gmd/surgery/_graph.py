@@ -38,7 +38,8 @@ class Paths(NamedTuple):
     Attributes:
         head: parameters that objectives reach otherwise than through an output: those behind the outputs, and any that
             a loss uses directly.
-        kept: [M], whether a later output's path runs through parts of this one's, whose buffers must outlive it.
+        kept: [M], whether a later output's path runs through parts of this one's, whose buffers must outlive it; or
+            whether all are to be retained.
         compiled: [M], whether torch.compile made parts of the path.
         nodes: [M], the path.
     """
@@ -49,7 +50,7 @@ class Paths(NamedTuple):
     nodes: list[set[Node]]
 
 
-def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
+def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor], retain_graph: bool = False) -> Paths:
     """Finds the path of each output, and the parameters behind the outputs.
 
     Raises:
@@ -66,7 +67,10 @@ def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> Paths:
     paths = [_path(m, edge, where) for m, edge in enumerate(edges)]
     head = _leaves(behind)
     _check_apart(head, paths)
-    kept = [any(_is_freed(node) for later in paths[m + 1 :] for node in path & later) for m, path in enumerate(paths)]
+    kept = [
+        retain_graph or any(_is_freed(node) for later in paths[m + 1 :] for node in path & later)
+        for m, path in enumerate(paths)
+    ]
     compiled = [any(node.name() == "CompiledFunctionBackward" for node in path) for path in paths]
     return Paths(head, kept, compiled, paths)
 

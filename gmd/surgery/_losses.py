@@ -1,10 +1,13 @@
-"""Checks of the losses and the outputs that the methods are given."""
+"""Checks of the losses and the outputs that the methods are given, and of what functions of the user's return."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import SupportsFloat
 
+import torch
 from torch import Tensor
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # (predictions [b, ...], targets [b, ...]) -> scalar
+Metric = Callable[[Tensor, Tensor], SupportsFloat]  # of the same, a scalar tensor or a number
 
 
 def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
@@ -19,10 +22,35 @@ def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
             raise ValueError(f"losses[{k}]: expected a scalar tensor, got shape {list(loss.shape)}; reduce it first")
         if not loss.requires_grad:
             raise ValueError(
-                f"losses[{k}] does not require grad: it was computed from detached tensors, under torch.no_grad(), "
-                "or from none of the parameters"
+                f"losses[{k}] does not require grad: it was computed from detached tensors, under torch.no_grad() or "
+                "torch.inference_mode(), or from none of the parameters"
             )
     return [loss.reshape(()) for loss in losses]
+
+
+def checked_loss(value: Tensor, what: str) -> Tensor:
+    """Returns what a criterion of the user's has returned, a scalar; raises an error unless it can be learnt from."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{what}: expected it to return a scalar tensor, got {_described(value)}")
+    if value.numel() != 1 or not value.requires_grad:
+        raise ValueError(f"{what}: expected it to return a scalar tensor that requires grad, got {_described(value)}")
+    return value.reshape(())
+
+
+def checked_metric(value: SupportsFloat, what: str, device: torch.device) -> Tensor:
+    """Returns what a metric of the user's has returned, a number or a tensor of one element, as a float64 scalar."""
+    if isinstance(value, Tensor):
+        if value.numel() == 1 and not value.is_complex():
+            return value.detach().reshape(()).to(device, torch.float64)
+    elif isinstance(value, SupportsFloat) and getattr(value, "ndim", 0) == 0:  # arrays of numpy have that
+        return torch.tensor(float(value), dtype=torch.float64, device=device)
+    raise TypeError(f"{what}: expected it to return a number or a scalar tensor, got {_described(value)}")
+
+
+def _described(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"a tensor of {value.dtype}, shape {list(value.shape)}" + ("" if value.requires_grad else ", without grad")
 
 
 Outputs = Mapping[str, Tensor] | Sequence[Tensor]  # one of each modality

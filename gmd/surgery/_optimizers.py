@@ -1,29 +1,95 @@
-"""The check of the optimizer that a method is given."""
+"""The optimizers that a method is given: which ones work, what they have inside, and whose parameters they are."""
+
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import nn
+
+# one, or several of one network
+Optimizers = torch.optim.Optimizer | list[torch.optim.Optimizer] | tuple[torch.optim.Optimizer, ...]
 
 LBFGS = (
-    "optimizer: LBFGS evaluates its closure several times in a step and searches along a line for a lower loss, but "
+    "LBFGS evaluates its closure several times in a step and searches along a line for a lower loss, but "
     "what a method leaves in .grad is in general no function's gradient: the search has no meaning. Take an optimizer "
     "that uses each gradient once, such as SGD or AdamW; or LBFGS without gmd, on torch.stack(losses).mean()"
 )
 SHARDED = (
-    "optimizer: parameter {index} is sharded over processes (FSDP or DTensor), whose pieces torch.autograd.grad does "
+    "parameter {index} is sharded over processes (FSDP or DTensor), whose pieces torch.autograd.grad does "
     "not reach. Let each process hold the whole network: DistributedDataParallel works"
 )
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Returns the optimizer; raises a TypeError that says why no method here can work with it.
+def optimizers_of(given: Optimizers) -> tuple[torch.optim.Optimizer, ...]:
+    """Returns the optimizers, one or several; raises an error that says why no method here can work with one of them.
 
     Wrappers that have the parameters in `param_groups`, as LightningOptimizer, are optimizers too.
     """
+    if not isinstance(given, list | tuple):
+        return (_checked(given, "optimizer"),)
+    if not given:
+        raise ValueError("optimizer: expected a torch optimizer or several, got an empty list")
+    optimizers = tuple(_checked(optimizer, f"optimizer[{o}]") for o, optimizer in enumerate(given))
+    parameters_of(optimizers)
+    return optimizers
+
+
+def _checked(optimizer: torch.optim.Optimizer, name: str) -> torch.optim.Optimizer:
     if not hasattr(optimizer, "param_groups"):
-        raise TypeError(f"optimizer: expected a torch optimizer, got {type(optimizer).__name__}")
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise TypeError(LBFGS)
-    for index, param in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+        raise TypeError(f"{name}: expected a torch optimizer, got {type(optimizer).__name__}")
+    if any(isinstance(member, torch.optim.LBFGS) for member in with_those_inside(optimizer)):
+        raise TypeError(f"{name}: {LBFGS}")
+    for index, param in enumerate(_params(optimizer)):
         # FSDP's first version marks its parameters so; the second makes DTensors of them
         if getattr(param, "_fsdp_flattened", False) or hasattr(param, "device_mesh"):
-            raise TypeError(SHARDED.format(index=index))
+            raise TypeError(f"{name}: {SHARDED.format(index=index)}")
     return optimizer
+
+
+def parameters_of(optimizers: Sequence[torch.optim.Optimizer]) -> list[nn.Parameter]:
+    """Returns the parameters of all groups of all optimizers, each once, in their order; frozen ones too.
+
+    Raises:
+        ValueError: a parameter is in two of the optimizers, which would both step it.
+    """
+    owner: dict[nn.Parameter, int] = {}
+    for o, optimizer in enumerate(optimizers):
+        for index, param in enumerate(_params(optimizer)):
+            if owner.setdefault(param, o) != o:
+                raise ValueError(
+                    f"optimizer[{o}]: parameter {index}, {list(param.shape)}, is in optimizer[{owner[param]}] too, "
+                    "expected each parameter in one optimizer only"
+                )
+    return list(owner)
+
+
+def check_same(given: Sequence[torch.optim.Optimizer], of_surgeon: Sequence[torch.optim.Optimizer]) -> None:
+    """Raises a ValueError unless a method and the surgeon that it was given have the same optimizers."""
+    if [id(optimizer) for optimizer in given] != [id(optimizer) for optimizer in of_surgeon]:
+        raise ValueError("surgeon: expected one of the same optimizer, got one of another")
+
+
+def with_those_inside(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
+    """Returns an optimizer and those that it wraps, at any depth: what it holds that has some of its parameters."""
+    members = [optimizer]
+    params = {id(param) for param in _params(optimizer)}
+    for member in members:  # which grows on the way
+        for value in _held_by(member):
+            if any(value is other for other in members) or not hasattr(value, "param_groups"):
+                continue
+            if any(id(param) in params for param in _params(value)):
+                members.append(value)
+    return members
+
+
+def _held_by(thing: object) -> Iterator[torch.optim.Optimizer]:
+    """Yields the values of an object's attributes, and of the lists and dicts among these. Any may be an optimizer."""
+    for value in list(getattr(thing, "__dict__", {}).values()):
+        yield value
+        if isinstance(value, list | tuple):
+            yield from value
+        elif isinstance(value, dict):
+            yield from value.values()
+
+
+def _params(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
+    return (param for group in optimizer.param_groups for param in group["params"])

@@ -10,7 +10,8 @@ DONATED = (
     "losses: the compiled model's backward pass can be run once only, as it overwrites what the forward pass saved "
     "('donated buffers'). It was compiled so for an ordinary backward pass, in this process or, cached, in an earlier "
     "one; or, as soon as its shapes are dynamic, before any backward pass. Before the model is compiled (or with "
-    "`torch.compiler.reset()` afterwards), set `torch._functorch.config.donated_buffer = False` and "
+    "`torch.compiler.reset()` afterwards), `import torch._functorch.config`, and set "
+    "`torch._functorch.config.donated_buffer = False` and "
     "`torch.compiler.config.cache_key_tag = 'several losses'`; both, as Inductor's cache does not tell the two kinds "
     "of backward pass apart"
 )
@@ -18,17 +19,25 @@ DONATED = (
 Row = Sequence[Tensor | None]
 
 
-def gradients_of(losses: Sequence[Tensor], inputs: Sequence[Tensor], scale: Tensor | None = None) -> list[Row]:
-    """Returns [T][P] gradients of the losses, times `scale`; `None` where a loss reaches no input. Frees the graph.
+def gradients_of(
+    losses: Sequence[Tensor], inputs: Sequence[Tensor], scale: Tensor | None = None, retain_graph: bool = False
+) -> list[Row]:
+    """Returns [T][P] gradients of the losses, times `scale`; `None` where a loss reaches no input.
+
+    Frees the graph, unless it is to be retained.
 
     Raises:
         RuntimeError: a compiled model allows one backward pass only; the message says which options to set.
     """
     last = len(losses) - 1
-    with several_passes(len(losses)):
+    with several_passes(len(losses) + retain_graph):
         return [
             torch.autograd.grad(
-                loss, inputs, None if scale is None else scale.to(loss.dtype), retain_graph=k < last, allow_unused=True
+                loss,
+                inputs,
+                None if scale is None else scale.to(loss.dtype),
+                retain_graph=retain_graph or k < last,
+                allow_unused=True,
             )
             for k, loss in enumerate(losses)
         ]

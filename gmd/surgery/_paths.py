@@ -54,8 +54,11 @@ def path_gradients(
     scale: Tensor | None = None,
     factors: Tensor | None = None,
     checked: set[Checked] | None = None,
+    retain_graph: bool = False,
 ) -> Basis:
-    """Returns the losses' gradients times `scale`, those before output m also times factors[m]; frees the graph.
+    """Returns the losses' gradients times `scale`, those before output m also times factors[m].
+
+    Frees the graph, path after path, unless it is to be retained.
 
     A GPU is waited for once with tol > 0, for a Gramian that tells the number of passes; once by sample, for whether
     its passes are exact; and once more for each path that is checked. Otherwise nothing here waits.
@@ -63,11 +66,11 @@ def path_gradients(
     checked: paths in which samples are known not to mix, see `gmd.surgery._by_sample`; those that are used so for the
         first time are checked, and added. None: no gradients by sample.
     """
-    paths = find_paths(losses, outputs)
+    paths = find_paths(losses, outputs, retain_graph)
     wanted = {id(param): p for p, param in enumerate(params)}
     head = [leaf for leaf in paths.head if id(leaf) in wanted]
     rows: Rows = [[None] * len(params) for _ in losses]
-    cotangents = _behind(losses, outputs, head, scale, rows, wanted)
+    cotangents = _behind(losses, outputs, head, scale, rows, wanted, retain_graph)
     grams = gk.gram(cotangents, groups=range(len(outputs)))
     norms = grams.sum(dim=(1, 2)).clamp(min=0).sqrt() / (len(losses) if scale is None else len(losses) * scale)
     if factors is not None:
@@ -88,9 +91,10 @@ def _behind(
     scale: Tensor | None,
     rows: Rows,
     wanted: dict[int, int],
+    retain_graph: bool,
 ) -> Cotangents:
     """Returns the outputs' cotangents; puts the head's gradients into `rows`, at the places that `wanted` gives."""
-    behind = gradients_of(losses, [*outputs, *head], scale)
+    behind = gradients_of(losses, [*outputs, *head], scale, retain_graph)
     for row, gradients in zip(rows, behind, strict=True):
         for leaf, gradient in zip(head, gradients[len(outputs) :], strict=True):
             row[wanted[id(leaf)]] = gradient

@@ -11,7 +11,9 @@ from gmd.surgery._balance import RULES
 from gmd.surgery._classifiers import Classifiers
 from gmd.surgery._delivery import check_one_process
 from gmd.surgery._direction_loss import gradient_losses, weight_losses
-from gmd.surgery._losses import Criterion, check_losses, check_outputs, check_rows
+from gmd.surgery._losses import Criterion, Metric, check_losses, check_outputs, check_rows
+from gmd.surgery._modes import ordinary_modes
+from gmd.surgery._optimizers import Optimizers, check_same, optimizers_of
 from gmd.surgery.gmd import GMD
 from gmd.surgery.mean import MeanGradient
 from gmd.surgery.report import Report
@@ -38,10 +40,10 @@ class CGGM:
     The head and the criterion are differentiated twice, which torch.compile cannot do: leave these two out of it.
 
     Args:
-        optimizer: any torch optimizer but LBFGS, of the network.
+        optimizer: any torch optimizer but LBFGS, of the network; or a list of them, as in GMD.
         head: the network's last layer, from fused outputs to predictions; its parts have reset_parameters().
         criterion: (predictions, targets) -> scalar, of a classifier.
-        metric: (predictions, targets) -> scalar, higher is better.
+        metric: (predictions, targets) -> number or scalar tensor, higher is better; of predictions without grad.
         modalities: names of all there are, two at least.
         rho: factor of the magnitude; None leaves the gradients' magnitudes as they are.
         lam: weight of the loss on the direction; None leaves it out.
@@ -53,10 +55,10 @@ class CGGM:
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizers,
         head: nn.Module,
         criterion: Criterion,
-        metric: Criterion,
+        metric: Metric,
         modalities: Sequence[str],
         rho: float | None = 1.3,
         lam: float | None = 0.1,
@@ -79,8 +81,7 @@ class CGGM:
         if len(set(self.modalities)) < max(2, len(self.modalities)):
             raise ValueError(f"modalities: expected at least two different names, got {self.modalities}")
         self.surgeon = MeanGradient(optimizer) if surgeon is None else surgeon
-        if self.surgeon.optimizer is not optimizer:
-            raise ValueError("surgeon: expected one of the same optimizer, got one of another")
+        check_same(optimizers_of(optimizer), self.surgeon.optimizers)
         self.head = head
         self.rho = rho
         self.lam = lam
@@ -88,15 +89,21 @@ class CGGM:
         self.classifiers = Classifiers(head, self.modalities, criterion, metric, lr)
         self.balance = RULES[rule](len(self.modalities), next(head.parameters()).device)
 
+    @ordinary_modes()
     def backward(
-        self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+        self,
+        losses: Sequence[Tensor],
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        retain_graph: bool = False,
     ) -> Report:
-        """Adds the modulated gradient to `.grad`, frees the graph, and lets the classifiers learn from the batch.
+        """Adds the modulated gradient to `.grad`, and lets the classifiers learn from the batch.
 
         Args:
             losses: T scalars.
             outputs: of the modalities that the batch has, [n_m, ...] each, the tensors that the losses came from.
             targets: of the same modalities, [n_m, ...] each: row i is what row i of the output should tell.
+            retain_graph: as in `Tensor.backward`: whether the graph is kept for another backward pass, or freed.
 
         `report.modality` has "metric" (NaN where there is none), "balance" (B_m), with rho "factor", and "gradient
         norm", that of the losses together with lam * L_gm. Nothing waits for the device. If a loss or gradient is not
@@ -114,7 +121,7 @@ class CGGM:
         if self.lam is not None:
             terms = self._direction_losses(losses, verdicts.gradients, balance)
             guided = [loss + self.lam * term for loss, term in zip(losses, terms, strict=True)]
-        report = self.surgeon.backward(guided, outputs=outputs, factors=factors)
+        report = self.surgeon.backward(guided, outputs=outputs, factors=factors, retain_graph=retain_graph)
         finite = report.finite
         self.classifiers.learn(verdicts.gradients, finite)
         self.balance.state = torch.where(finite, state, self.balance.state)

@@ -11,10 +11,11 @@ from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, several_pro
 from gmd.surgery._granularity import GRANULARITIES, groups_of, module_names
 from gmd.surgery._graph import check_graph
 from gmd.surgery._losses import Outputs, check_factors, check_losses, check_no_hooks, check_outputs
-from gmd.surgery._optimizers import check_optimizer
+from gmd.surgery._modes import ordinary_modes
+from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
 from gmd.surgery._passes import gradients_of
 from gmd.surgery._paths import Basis, Checked, path_gradients
-from gmd.surgery._scaling import note_unscaled, scale_of
+from gmd.surgery._scaling import Scaling
 from gmd.surgery.report import Report
 
 
@@ -46,8 +47,9 @@ class GMD:
     the few directions that the objectives' gradients at its output have in common.
 
     Args:
-        optimizer: any torch optimizer but LBFGS; its parameters that require grad are the ones operated on. Where the
-            network is in a DistributedDataParallel, that averages what each process has merged.
+        optimizer: any torch optimizer but LBFGS, or a list of them, each with parameters of its own, which you step one
+            by one; the parameters that require grad take part in one surgery. Where the network is in a
+            DistributedDataParallel, that averages what each process has merged.
         reduction: "mean" or "sum", how the projected gradients of shared parameters merge.
         generator: source of the projection orders; torch's default generator otherwise.
         granularity: what is one gradient to be projected: that of the whole "model", of each "module" by itself (the
@@ -67,12 +69,12 @@ class GMD:
         scaler: the one of mixed precision in float16. Give `backward` the losses as they are, without
             `scaler.scale`; `.grad` comes out unscaled, for clipping say, without `scaler.unscale_`. Then
             `scaler.step(optimizer)`, which skips the step if the gradient of any objective has overflown, and
-            `scaler.update()`, as ever.
+            `scaler.update()`, as ever. A step by other ways is a RuntimeError, before it is made.
     """
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizers,
         reduction: str = "mean",
         generator: torch.Generator | None = None,
         granularity: str = "model",
@@ -86,22 +88,29 @@ class GMD:
             raise ValueError(f"granularity: expected 'model', 'module' or 'tensor', got {granularity!r}")
         if not 0 <= tol < 1:
             raise ValueError(f"tol: expected a relative error, at least 0 and below 1, got {tol}")
-        self.optimizer = check_optimizer(optimizer)
+        self.optimizer = optimizer
+        self.optimizers = optimizers_of(optimizer)
         self.reduction = reduction
         self.generator = generator
         self.granularity = granularity
         self.model = model
         self.tol = tol
         self.scaler = scaler
+        self._scaling = Scaling(scaler, self.optimizers)
         self._checked: set[Checked] | None = (
             set() if by_sample else None
         )  # the paths that have been compared with whole passes
-        self._modules = module_names(optimizer, model) if granularity == "module" else {}
+        self._modules = module_names(self.optimizers, model) if granularity == "module" else {}
 
+    @ordinary_modes()
     def backward(
-        self, losses: Sequence[Tensor], outputs: Outputs | None = None, factors: Tensor | None = None
+        self,
+        losses: Sequence[Tensor],
+        outputs: Outputs | None = None,
+        factors: Tensor | None = None,
+        retain_graph: bool = False,
     ) -> Report:
-        """Adds the merged gradient to `.grad` of every parameter, as `Tensor.backward` does; frees the graph.
+        """Adds the merged gradient to `.grad` of every parameter, as `Tensor.backward` does.
 
         Args:
             losses: T scalar tensors, each requiring grad.
@@ -110,6 +119,7 @@ class GMD:
                 gradients.
             factors: [M], any float type, on the device of the outputs, which have to be given: the gradient that comes
                 in at output m is multiplied by factors[m], so that everything before it gets its gradient times that.
+            retain_graph: as in `Tensor.backward`: whether the graph is kept for another backward pass, or freed.
 
         A parameter that no loss reaches keeps its `.grad` as it is. The device is waited for once with `tol`, once with
         `by_sample`, and once more for each path that is compared with a whole pass; without the two it never is. If a
@@ -118,24 +128,24 @@ class GMD:
         losses = check_losses(losses)
         if len(losses) > gk.MAX_OBJECTIVES:
             raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(losses)}")
-        params = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        params = [param for param in parameters_of(self.optimizers) if param.requires_grad]
         check_no_param_hooks(params)
         groups = self._groups(params)
-        scale = scale_of(self.scaler, losses)
-        basis = self._basis(losses, outputs, params, scale, factors)
+        scale = self._scaling.scale(losses)
+        basis = self._basis(losses, outputs, params, scale, factors, retain_graph)
         surgery = self._operate(basis, groups, scale)
-        add_to_grad(params, surgery.merged)
-        if self.scaler is not None and scale is not None:
+        add_to_grad(params, surgery.merged, losses)
+        if scale is not None:
             # an overflow in another process shows in what they have averaged, and nowhere else
             seen = gk.gram([[p.grad for p in params]]) if several_processes() else surgery.gram
-            note_unscaled(self.scaler, self.optimizer, seen)
+            self._scaling.note_unscaled(seen)
         values = torch.stack([loss.detach() for loss in losses])
         modality = {} if basis.norms is None else {"gradient norm": basis.norms}
         return Report(values, surgery.gram, surgery.weights, basis.directions, basis.discarded, modality)
 
     def _groups(self, params: list[nn.Parameter]) -> list[int] | None:
         if self.granularity == "module" and not self._modules.keys() >= set(params):  # added since
-            self._modules = module_names(self.optimizer, self.model)
+            self._modules = module_names(self.optimizers, self.model)
         return groups_of(params, self.granularity, self._modules)
 
     def _operate(self, basis: Basis, groups: list[int] | None, scale: Tensor | None) -> gk.Surgery:
@@ -156,11 +166,12 @@ class GMD:
         params: list[nn.Parameter],
         scale: Tensor | None,
         factors: Tensor | None,
+        retain_graph: bool,
     ) -> Basis:
         check_factors(factors, outputs)
         if outputs is None:
             check_graph(losses)
-            return Basis(gradients_of(losses, params, scale))
+            return Basis(gradients_of(losses, params, scale, retain_graph))
         found = check_outputs(outputs)
         check_no_hooks(outputs)
-        return path_gradients(losses, found, params, self.tol, scale, factors, self._checked)
+        return path_gradients(losses, found, params, self.tol, scale, factors, self._checked, retain_graph)

@@ -10,45 +10,52 @@ from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
 from gmd.surgery._losses import Outputs, check_factors, check_losses, check_outputs
-from gmd.surgery._optimizers import check_optimizer
-from gmd.surgery._scaling import scale_of
+from gmd.surgery._modes import ordinary_modes
+from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
+from gmd.surgery._scaling import Scaling
 from gmd.surgery.report import Report
 
 
 class MeanGradient:
     """Adds the gradient of the mean of the losses to `.grad`, in one backward pass.
 
-    The report has one objective, the mean: its Gramian is [[squared gradient norm]].
+    The report has one objective, the mean: its Gramian is [[squared norm of what is in `.grad` afterwards]].
 
     Args:
+        optimizer: as in GMD, one or several.
         scaler: as in GMD: the losses come unscaled, and `.grad` does too; once for each `scaler.update()`.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, scaler: GradScaler | None = None):
-        self.optimizer = check_optimizer(optimizer)
+    def __init__(self, optimizer: Optimizers, scaler: GradScaler | None = None):
+        self.optimizer = optimizer
+        self.optimizers = optimizers_of(optimizer)
         self.scaler = scaler
+        self._scaling = Scaling(scaler, self.optimizers)
 
+    @ordinary_modes()
     def backward(
-        self, losses: Sequence[Tensor], outputs: Outputs | None = None, factors: Tensor | None = None
+        self,
+        losses: Sequence[Tensor],
+        outputs: Outputs | None = None,
+        factors: Tensor | None = None,
+        retain_graph: bool = False,
     ) -> Report:
-        """Adds the gradient of the mean loss to `.grad`; frees the graph.
+        """Adds the gradient of the mean loss to `.grad`.
 
-        `losses`, `outputs` and `factors` are as in `GMD.backward`. The one pass goes through each modality's path once,
+        All arguments are as in `GMD.backward`. The one pass goes through each modality's path once,
         and on its way tells the norm of the gradient at each output.
         """
         stacked = torch.stack(check_losses(losses))
         check_factors(factors, outputs)
         found = [] if outputs is None else check_outputs(outputs)
+        scale = self._scaling.scale(list(stacked))
         with _watched(found, factors) as norms:
-            if self.scaler is None:
-                stacked.mean().backward()
-            else:
-                scale = scale_of(self.scaler, list(stacked))
-                self.scaler.scale(stacked.mean()).backward()
-                self.scaler.unscale_(self.optimizer)
-                norms = norms if scale is None else [norm / scale for norm in norms]
-        params = [p for group in self.optimizer.param_groups for p in group["params"]]
-        gram = gk.gram([[p.grad for p in params]])
+            mean = stacked.mean() if scale is None else stacked.mean() * scale
+            mean.backward(retain_graph=retain_graph)
+        if scale is not None:
+            self._scaling.unscale()
+            norms = [norm / scale for norm in norms]
+        gram = gk.gram([[param.grad for param in parameters_of(self.optimizers)]])
         modality = {"gradient norm": torch.stack(norms)} if norms else {}
         return Report(stacked.detach(), gram, gram.new_ones(1), modality=modality)
 

@@ -7,10 +7,13 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
-from gmd.surgery._delivery import check_one_process
+from gmd.surgery._delivery import add_to_grad, check_one_process
 from gmd.surgery._graph import leaves_of
 from gmd.surgery._losses import check_losses, check_outputs
-from gmd.surgery._optimizers import check_optimizer
+from gmd.surgery._modes import ordinary_modes
+from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
+from gmd.surgery._passes import gradients_of
+from gmd.surgery._scaling import Scaling
 from gmd.surgery.report import Report
 
 
@@ -29,14 +32,14 @@ class MLA:
     mean h of this turn's inputs. Everything else gets its gradient as it is.
 
     Args:
-        optimizer: any torch optimizer but LBFGS that has the head's weight.
+        optimizer: any torch optimizer but LBFGS that has the head's weight, or a list of them, as in GMD.
         head: nn.Linear, the last layer of every modality. The projector is [d, d] float32 (float64 with a float64
             head), on the device where the head is now.
         alpha: above 0, in units of |h|^2. A direction h that was met n times is open by 1 / (1 + n |h|^2 / alpha). With
             LayerNorm before the head every input has |h|^2 ~ d, and so has what all of them share: by default, d, that
             is half closed after one turn. In a direction in which they differ at random the mean of r rows has a
             square of 1 / r: it is half closed after r alpha turns. A small alpha soon closes all of the head.
-        scaler: as in GMD: the losses come unscaled, and `.grad` does too; once for each `scaler.update()`.
+        scaler: as in GMD: the losses come unscaled, and `.grad` does too.
 
     Attributes:
         projector: [d, d], from the identity on.
@@ -44,7 +47,7 @@ class MLA:
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizers,
         head: nn.Linear,
         alpha: float | None = None,
         scaler: GradScaler | None = None,
@@ -54,21 +57,25 @@ class MLA:
         if alpha is not None and not 0 < alpha < float("inf"):
             raise ValueError(f"alpha: expected a finite number above 0, got {alpha}")
         check_one_process("MLA", "each would have a projector of its own")
-        self.optimizer = check_optimizer(optimizer)
+        self.optimizer = optimizer
+        self.optimizers = optimizers_of(optimizer)
         self.head = head
         self.alpha = float(head.in_features if alpha is None else alpha)
         self.scaler = scaler
+        self._scaling = Scaling(scaler, self.optimizers)
         if not any(p is head.weight for p in self._params()):
             raise ValueError("head: expected one whose weight is a parameter of the optimizer and requires grad")
         dtype = torch.float64 if head.weight.dtype is torch.float64 else torch.float32
         self.projector = torch.eye(head.in_features, dtype=dtype, device=head.weight.device)
 
-    def backward(self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor]) -> Report:
-        """Adds the gradient of one modality's loss to `.grad`, that of the head's weight projected; frees the graph.
+    @ordinary_modes()
+    def backward(self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor], retain_graph: bool = False) -> Report:
+        """Adds the gradient of one modality's loss to `.grad`, that of the head's weight projected.
 
         Args:
             losses: one scalar tensor, the loss of the modality whose turn it is.
             outputs: {modality: [..., d]}, the rows that went into the head, without padded steps.
+            retain_graph: as in `Tensor.backward`: whether the graph is kept for another backward pass, or freed.
 
         If the loss or any gradient is not finite, the projector stays as it is and the gradient of the head's weight is
         NaN, which `report.finite` shows. Nothing waits for the device. The report's Gramian, [1, 1], is that of the
@@ -83,14 +90,19 @@ class MLA:
             raise ValueError(
                 "losses: expected one that was computed through the head, got one that its weight is not in"
             )
-        before, weight.grad = weight.grad, None
-        gradient = self._backward(stacked[0])
-        others = gk.gram([[p.grad for p in self._params() if p is not weight]]).to(weight.device)
+        scale = self._scaling.scale(list(stacked))
+        params = self._params()
+        gradients = self._gradients(stacked[0], params, scale, retain_graph)
+        [of_weight] = [gradient for param, gradient in zip(params, gradients, strict=True) if param is weight]
+        if of_weight is None:  # an autograd.Function of the user's own, on the way back to the weight, has sent nothing
+            raise ValueError("losses: expected a gradient of the head's weight from the loss, got none")
+        others = gk.gram([[g for p, g in zip(params, gradients, strict=True) if p is not weight]]).to(weight.device)
         sound = stacked[0].detach().isfinite() & others.isfinite().all()
-        gk.owm_update_(self.projector, gradient, mean_input.where(sound, torch.nan), self.alpha)
-        gram = others + gk.gram([[gradient]])
-        if before is not None:
-            weight.grad = before.add_(gradient)
+        gk.owm_update_(self.projector, of_weight, mean_input.where(sound, torch.nan), self.alpha)
+        gram = others + gk.gram([[of_weight]])
+        add_to_grad(params, gradients, losses)
+        if scale is not None:
+            self._scaling.note_unscaled(gram)
         return Report(stacked.detach(), gram, gram.new_ones(1))
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -106,7 +118,7 @@ class MLA:
         self.projector.copy_(projector)
 
     def _params(self) -> list[nn.Parameter]:
-        return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        return [param for param in parameters_of(self.optimizers) if param.requires_grad]
 
     def _mean_of(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Returns the mean of the rows that went into the head, [d], detached."""
@@ -120,14 +132,15 @@ class MLA:
             raise ValueError(f"outputs[{modality!r}]: expected {expected}, as the head takes, got {list(rows.shape)}")
         return rows.detach().reshape(-1, rows.shape[-1]).mean(dim=0, dtype=self.projector.dtype)
 
-    def _backward(self, loss: Tensor) -> Tensor:
-        """Lets autograd fill `.grad`, and returns that of the head's weight."""
-        if self.scaler is None:
-            loss.backward()
-        else:
-            self.scaler.scale(loss).backward()
-            self.scaler.unscale_(self.optimizer)
-        gradient = self.head.weight.grad
-        if gradient is None:  # an autograd.Function of the user's own, on the way back to the weight, has sent nothing
-            raise ValueError("losses: expected a gradient of the head's weight from the loss, got none")
-        return gradient
+    def _gradients(
+        self, loss: Tensor, params: list[nn.Parameter], scale: Tensor | None, retain_graph: bool
+    ) -> list[Tensor | None]:
+        """Returns [P] gradients, unscaled; that of the head's weight, which will be changed, in memory of its own."""
+        row = list(gradients_of([loss], params, scale, retain_graph)[0])
+        if scale is not None:
+            factor = scale.double().reciprocal().float()
+            row = [None if gradient is None else gradient * factor.to(gradient.device) for gradient in row]
+        weight = next(p for p, param in enumerate(params) if param is self.head.weight)
+        gradient = row[weight]
+        row[weight] = None if gradient is None else gradient.clone()
+        return row

@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gmd.surgery._delivery import check_one_process
+from gmd.surgery._delivery import check_no_late_hooks, check_one_process
 from gmd.surgery._graph import leaves_of
-from gmd.surgery._losses import Criterion, check_losses, check_outputs, check_rows
+from gmd.surgery._losses import Metric, check_losses, check_outputs, check_rows, checked_metric
+from gmd.surgery._modes import ordinary_modes
+from gmd.surgery._optimizers import Optimizers, check_same, optimizers_of, parameters_of
 from gmd.surgery.gmd import GMD
 from gmd.surgery.mean import MeanGradient
 from gmd.surgery.report import Report
@@ -31,18 +33,19 @@ class OGMGE:
     extension.
 
     Args:
-        optimizer: any torch optimizer but LBFGS.
+        optimizer: any torch optimizer but LBFGS, or a list of them, as in GMD.
         alpha: above 0, how much the modality that is ahead is slowed down.
-        score: (predictions, targets) -> scalar in [0, 1]; the paper's is the mean probability of the right class.
+        score: (predictions, targets) -> number or scalar tensor in [0, 1]; the paper's is the mean probability of the
+            right class.
         generator: source of the noise, drawn on its device and copied to the gradients; without one, each device's own.
         surgeon: what merges the losses' gradients, GMD or MeanGradient (the default) of the same optimizer.
     """
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizers,
         alpha: float,
-        score: Criterion,
+        score: Metric,
         generator: torch.Generator | None = None,
         surgeon: GMD | MeanGradient | None = None,
     ):
@@ -50,8 +53,7 @@ class OGMGE:
             raise ValueError(f"alpha: expected a number above 0, got {alpha}")
         check_one_process("OGM-GE", "each would add noise of its own")
         self.surgeon = MeanGradient(optimizer) if surgeon is None else surgeon
-        if self.surgeon.optimizer is not optimizer:
-            raise ValueError("surgeon: expected one of the same optimizer, got one of another")
+        check_same(optimizers_of(optimizer), self.surgeon.optimizers)
         self.optimizer = optimizer
         self.alpha = alpha
         self.score = score
@@ -59,20 +61,23 @@ class OGMGE:
         self._owners: dict[int, str | None] = {}  # parameter, by number -> its modality; None if it has several
         self._searched: set[frozenset[str]] = set()  # the modalities of batches whose graph is known
 
+    @ordinary_modes()
     def backward(
         self,
         losses: Sequence[Tensor],
         outputs: Mapping[str, Tensor],
         predictions: Mapping[str, Tensor],
         targets: Mapping[str, Tensor],
+        retain_graph: bool = False,
     ) -> Report:
-        """Adds the modulated gradient, with its noise, to `.grad`, where there should be none yet; frees the graph.
+        """Adds the modulated gradient, with its noise, to `.grad`, where there should be none yet.
 
         Args:
             losses: T scalars.
             outputs: of the modalities that the batch has, [n_m, ...] each, the tensors that the losses came from.
             predictions: from each of them alone, [n_m, ..., C]; not differentiated.
             targets: of the same modalities, [n_m, ...].
+            retain_graph: as in `Tensor.backward`: whether the graph is kept for another backward pass, or freed.
 
         `report.modality` has "score" and "factor" (k_m); the Gramian is that of the gradient without noise. Nothing
         waits for the device, unless the generator is on another one, from which the noise is copied.
@@ -81,11 +86,14 @@ class OGMGE:
         for what, given in (("predictions", predictions), ("targets", targets)):
             check_rows(outputs, given, what)
         check_outputs(outputs)
+        check_no_late_hooks(self._params(), "the noise is added later")
         with torch.no_grad():
-            scores = torch.stack([self.score(predictions[m], targets[m]).double() for m in outputs])
+            scores = torch.stack(
+                [checked_metric(self.score(predictions[m], targets[m]), "score", x.device) for m, x in outputs.items()]
+            )
         factors = modulation(scores, self.alpha)
         owners = self._owners_after(losses, outputs)
-        report = self.surgeon.backward(losses, outputs=outputs, factors=factors)
+        report = self.surgeon.backward(losses, outputs=outputs, factors=factors, retain_graph=retain_graph)
         self._owners = owners
         self._searched.add(frozenset(outputs))
         if len(outputs) > 1:
@@ -104,12 +112,12 @@ class OGMGE:
         for owner, leaves in ways:
             for p in (numbers[id(leaf)] for leaf in leaves if id(leaf) in numbers):
                 owners[p] = owner if owners.get(p, owner) == owner else None
-        return owners
+        return dict(sorted(owners.items()))  # the graph's order is another in every process
 
-    def _params(self) -> list[Tensor]:
-        return [param for group in self.optimizer.param_groups for param in group["params"]]
+    def _params(self) -> list[nn.Parameter]:
+        return parameters_of(self.surgeon.optimizers)
 
-    def _add_noise(self, params: list[Tensor], factor: Tensor) -> None:
+    def _add_noise(self, params: Sequence[Tensor], factor: Tensor) -> None:
         least = torch.finfo(factor.dtype).tiny  # no gradient is left where the factor is 0, and no noise either
         for param in params:
             if param.grad is None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from gmd import __version__
 from gmd.config import TrainConfig
+from gmd.data.file_kind import other_kind
 from gmd.errors import UserError
 
 FORMAT = 2  # of the state; files without a number are of format 1, which lacks the steps of an unfinished epoch
@@ -95,7 +96,8 @@ def load_checkpoint(path: Path) -> dict:
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {_first_line(error)}); "
+            f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {_first_line(error)})"
+            f"{other_kind(path, own=('what torch.save writes',))}; "
             "restore it from a copy, or use the run's other checkpoint (best.pt, last.pt)"
         ) from error
     if not (isinstance(state, dict) and "config" in state):
@@ -107,6 +109,25 @@ def load_checkpoint(path: Path) -> dict:
             "use it with the gmd that wrote it, or train anew"
         )
     return state
+
+
+def check_fits(network: nn.Module, state: dict, path: Path) -> None:
+    """Raises UserError unless the weights of a checkpoint fit the network that its configuration asks for.
+
+    network: untrained; nothing is loaded into it
+    state: what `load_checkpoint` read from `path`
+    """
+    here = {name: list(value.shape) for name, value in network.state_dict().items()}
+    there = {name: list(value.shape) for name, value in state.get("network", {}).items()}
+    names = [name for name in here | there if here.get(name) != there.get(name)]
+    if not names:
+        return
+    first, more = names[0], f" and {len(names) - 1} more" * (len(names) > 1)
+    shapes = f"{first}: {there.get(first, 'absent')} there, {here.get(first, 'absent')} here{more}"
+    raise UserError(
+        f"{path}: trained with the network of an earlier gmd, which this gmd {__version__} no longer builds "
+        f"({shapes}); use it with the gmd that wrote it, or train anew"
+    )
 
 
 def _first_line(error: BaseException) -> str:

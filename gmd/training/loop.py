@@ -11,16 +11,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gmd.config import TrainConfig
-from gmd.errors import UserError
+from gmd.errors import UserError, shown
 from gmd.monitor.log import Log
 from gmd.monitor.records import Turn, bad_values, start_record, step_record
 from gmd.monitor.resources import peak_memory, reset_peak_memory
 from gmd.training import messages
-from gmd.training.checkpoint import save_checkpoint, save_weights
+from gmd.training.checkpoint import check_fits, save_checkpoint, save_weights
 from gmd.training.determinism import deterministic
 from gmd.training.interruption import Interruption
 from gmd.training.memory_advice import memory_advice
-from gmd.training.run_folder import check_folder, open_run
+from gmd.training.run_folder import check_folder, open_run, state_to_resume
 from gmd.training.state import Training
 from gmd.training.step import train_step
 from gmd.training.tasks import Task, Validation, open_task
@@ -43,12 +43,15 @@ def train(config: TrainConfig) -> Path:
         config = task.config
         check_folder(config)
         task.check()
-        resumed = open_run(config, task.described())
+        described = task.described()
+        resumed = state_to_resume(config, described)
         training = Training.prepare(task)
         if resumed:
+            check_fits(training.network, resumed, config.out / "last.pt")
             training.load_state_dict(resumed)
+        open_run(config, described)
         for sentence in messages.before_training(task):
-            print(sentence)
+            print(shown(sentence))  # notes on data may be what stands in a file
         run_epochs(training, task)
     if training.skipped == training.steps:
         raise UserError(messages.nothing_learnt(training, config))

@@ -20,26 +20,33 @@ LEFT_BEHIND = (
 )
 
 
-def open_run(config: TrainConfig, described: dict) -> dict | None:
-    """Makes the folder with `config.yaml` and `splits.json`; returns the checkpoint to resume from, if any.
+def state_to_resume(config: TrainConfig, described: dict) -> dict | None:
+    """Returns the checkpoint to resume from, or None for a new run. Changes nothing.
 
     described: what `splits.json` says: of each split at least the names of its cases.
     Raises UserError if a run is there already, or none to resume, or one with other settings or other cases.
     """
     check_folder(config)
+    if not config.resume:
+        return None
     last = config.out / "last.pt"
-    state = None
+    state = load_checkpoint(last)
+    _check_same_run(config, config_from_dict(state["config"], last))
+    _check_same_cases(read_splits(config.out), described)
+    return state
+
+
+def open_run(config: TrainConfig, described: dict) -> None:
+    """Makes the folder with `config.yaml` and `splits.json`, without what an old run has left there.
+
+    described: what `splits.json` says.
+    """
     if config.resume:
-        state = load_checkpoint(last)
-        _check_same_run(config, config_from_dict(state["config"], last))
-        saved = read_splits(config.out)
-        _check_same_cases(saved, described)
-        described = _with_checksums(described, saved)
+        described = _with_checksums(described, read_splits(config.out))
     else:
         _remove_left_behind(config.out)
     write_config(config.out / CONFIG, config)
     write_json(config.out / "splits.json", described)
-    return state
 
 
 def check_folder(config: TrainConfig) -> None:
@@ -65,7 +72,7 @@ def _remove_left_behind(run: Path) -> None:
 def write_json(path: Path, values: dict) -> None:
     """Writes the values so that the previous file or the new one is there, whole. Makes the folder if need be."""
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(values, indent=2) + "\n")
+        unfinished.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_same_run(config: TrainConfig, saved: TrainConfig) -> None:

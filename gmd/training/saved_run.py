@@ -7,9 +7,10 @@ from typing import Literal, NoReturn
 
 from gmd.config import TrainBrats, TrainConfig, TrainSequences, config_from_dict, differences
 from gmd.config.file import CONFIG, read_yaml
+from gmd.data.file_kind import other_kind
 from gmd.errors import UserError
 from gmd.models.multimodal import MultimodalNetwork
-from gmd.training.checkpoint import load_checkpoint
+from gmd.training.checkpoint import check_fits, load_checkpoint
 from gmd.training.networks import build_network, build_sequence_network
 
 
@@ -18,7 +19,8 @@ def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainC
 
     which: the checkpoint: of the best validation, or the latest one.
     returns, of a segmentation run, a TrainBrats and a SegmentationNetwork; else a TrainSequences and a SequenceNetwork.
-    Raises UserError if no run is there, or if the checkpoint is damaged or belongs to another configuration.
+    Raises UserError if no run is there, or if the checkpoint is damaged, belongs to another configuration, or holds
+    another network than this gmd builds.
     """
     config = read_config(run)
     path = Path(run) / f"{which}.pt"
@@ -30,6 +32,7 @@ def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainC
             "Put the run's own checkpoint back"
         )
     network = _network_of(run, config)
+    check_fits(network, state, path)
     network.load_state_dict(state["network"])
     return config, network
 
@@ -90,7 +93,9 @@ def read_splits(run: Path) -> SavedSplits:
     except FileNotFoundError as error:
         raise UserError(f"{run}: no {path.name}, so this is not the folder of a run; give what --out was") from error
     except ValueError as error:  # also of bytes that are no UTF-8
-        raise UserError(f"{path}: not valid JSON ({error}); restore it from a copy") from error
+        raise UserError(
+            f"{path}: not valid JSON ({error}){other_kind(path, own=('JSON',))}; restore it from a copy"
+        ) from error
     return SavedSplits(path, values if isinstance(values, dict) else {})
 
 

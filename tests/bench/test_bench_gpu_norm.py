@@ -12,6 +12,7 @@ from test_bench_gpu import CARD, FakeClock
 from bench.gpu import norm as gpu_norm
 from bench.gpu import step as gpu_step
 from bench.measure import step as bench_step
+from gmd.models.segmentation.unet3d import UNet3d
 from gpu import hot_kernels
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -22,7 +23,9 @@ def measured(channels, size, dtype):
 
 
 def test_the_levels_are_those_of_the_network():
-    assert gpu_norm.LEVELS == {16: 128, 32: 64, 64: 32, 128: 16, 256: 8}
+    network = UNet3d(("flair",), ("WT",), width=0.5)
+    channels = [block.conv2.out_channels for block in network.encoder]
+    assert list(gpu_norm.LEVELS) == [(c, 128 >> level) for level, c in enumerate(channels)]
     assert hot_kernels.NORM == (16, 128, 128, 128)
 
 

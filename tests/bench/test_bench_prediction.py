@@ -8,7 +8,7 @@ import torch
 
 from bench.measure import prediction
 from gmd.data.segmentation.names import BRATS_MODALITIES
-from gmd.scoring.segmentation.prediction import num_windows, predict_subsets
+from gmd.scoring.segmentation.prediction import num_windows
 from gmd.subsets import all_subsets
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
@@ -21,7 +21,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(prediction, name, value)
 
 
-SECONDS = {"predict_modalities": 10.0, "mask_of": 1.0, "score_case": 4.0}  # on a clock of our own
+SECONDS = {"predict_modalities": 10.0, "predict_label_map": 1.0, "score_case": 4.0}  # on a clock of our own
 
 
 def test_the_subsets_and_their_scores(
@@ -37,9 +37,10 @@ def test_the_subsets_and_their_scores(
     run, sides = prediction.write_run(tmp_path / "run"), prediction.write_case(tmp_path / "case", extent=0.8)
     measured = prediction.times_of_subsets(run, tmp_path / "case")
     assert measured == {"one_seconds": 11, "subsets_seconds": 14, "times_one": pytest.approx(14 / 11)}
-    # every subset is scored, its distances too
+    # every subset is scored in each of three regions, its distances too
     scores = results["score_case"]
-    assert len(scores) == len(all_subsets(BRATS_MODALITIES)) * len(results["mask_of"])
+    assert len(scores) == len(all_subsets(BRATS_MODALITIES)) * 3
+    assert results["predict_label_map"].dtype == torch.uint8
     assert all(score.hd95 is not None for score in scores)
     # the brain is as large as the row says, which the bar over its windows knows
     assert prediction.about(sides)["windows"] == 4 * num_windows(sides, 16)
@@ -50,12 +51,6 @@ def test_the_clock_returns_the_result_and_the_seconds():
     result, seconds = prediction.timed(max, 1, 2)
     assert result == 2
     assert seconds >= 0
-
-
-def test_the_mask_of_one_prediction_is_that_of_the_full_subset():
-    outputs = {m: torch.randn(3, 4, 5, 6) for m in BRATS_MODALITIES}
-    volumes = {m: torch.ones(1, 4, 5, 6) for m in BRATS_MODALITIES}
-    assert torch.equal(prediction.mask_of(outputs, volumes), dict(predict_subsets(outputs))[BRATS_MODALITIES])
 
 
 def test_what_is_scored_is_right_in_part(small: None, tmp_path: Path):

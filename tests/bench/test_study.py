@@ -1,7 +1,8 @@
 """The study of quality: that it goes on where it stopped, pairs what it compares, and says what its numbers say."""
 
+import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,14 @@ def test_runs_of_another_setting_are_not_mixed_in(two_arms, tmp_path):
     study.write_setting(tmp_path / "setting.json", TINY)
     with pytest.raises(ValueError, match=r"holds runs of .*'lr': 0.01.*, not of .*'lr': 0.5.*; give another --work"):
         study.write_setting(tmp_path / "setting.json", replace(TINY, lr=0.5))
+
+
+@pytest.mark.parametrize("former", [{}, {"parameters": 1_476_659}], ids=["before they were counted", "another count"])
+def test_runs_of_another_network_are_not_mixed_in(tmp_path, former):
+    """A bug: a study went on with rows of the U-Net that gmd had before."""
+    (tmp_path / "setting.json").write_text(json.dumps(asdict(Setting()) | former))
+    with pytest.raises(ValueError, match=r"holds runs of .*, not of .*'parameters': 813915.*; give another --work"):
+        study.write_setting(tmp_path / "setting.json", Setting())
 
 
 def test_arms_are_configured_as_they_are_named(tmp_path):

@@ -8,6 +8,7 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +26,7 @@ from gmd.config import TASKS, TrainBrats
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.single_run import Evaluation
+from helpers.sequence_cases import table, write_npz
 
 
 def run(line: str) -> int:
@@ -74,6 +76,14 @@ def test_phantom_writes_cases(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert f"gmd train brats --data {out}" in capsys.readouterr().out
     assert gmd.cli.main(["phantom", str(out)]) == 2
     assert capsys.readouterr().err.startswith(f"gmd: error: {out}: already holds cases")
+
+
+def test_convert_clips_scores_on_request(tmp_path: Path, capsys: pytest.CaptureFixture):
+    source = write_npz(tmp_path / "in.npz", table() | {"label": np.linspace(-3.5, 3, 29)})
+    assert gmd.cli.main(["convert", str(source), str(tmp_path / "out.npz")]) == 2
+    assert "gmd convert --clip-scores takes what is beyond for -3 or 3" in capsys.readouterr().err
+    assert gmd.cli.main(["convert", str(source), str(tmp_path / "out.npz"), "--clip-scores"]) == 0
+    assert "3 scores beyond [-3, 3] are clipped to it\nwritten: " in capsys.readouterr().out
 
 
 def test_settings_reach_the_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
@@ -202,6 +212,7 @@ def test_a_file_of_ones_own_with_a_few_options(tmp_path: Path):
         ("- lr", "expected lines of the form `option: value`, got list"),
         ("", "expected lines of the form `option: value`, got NoneType"),
         ("task: digits", "options of another task; expected task: brats"),
+        ('"l\\e[2J": 1', r"l\x1b[2J: no option has such a name; take it out"),
         ("lr: {a: 1}", "lr: expected a value or a list of values"),
         (b"lr: \xff", "not YAML"),
         (None, "cannot be read (No such file or directory)"),

@@ -13,6 +13,8 @@ from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
 from gmd.evaluation.compare.command import compare, distinct_names
 from gmd.evaluation.compare.run_scores import read_run_scores
+from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
+from gmd.evaluation.results_folder import write_texts
 from gmd.scoring.segmentation.tables import Score, cases_csv
 from gmd.subsets import Subset, all_subsets, subset_name
 from gmd.training.run_folder import write_json
@@ -45,8 +47,7 @@ def evaluated(run: Path, shift: float = 0.0, cases: range = range(6), without: t
     run.mkdir(parents=True)
     write_config(run / CONFIG, TrainBrats(run, run, modalities=TWO))
     write_json(run / "splits.json", {"test": [listed(k) for k in cases]})
-    (run / "evaluation").mkdir()
-    (run / "evaluation/cases.csv").write_text(cases_csv(scores), encoding="utf-8")
+    write_texts(run / "evaluation", {"cases.csv": cases_csv(scores), SCORED_RECORD: f"{LABEL_MAPS}\n"})
     return run
 
 
@@ -77,6 +78,16 @@ def test_a_constant_gain_is_found_in_every_line(tmp_path: Path, capsys: pytest.C
     assert "gmd - joint: Dice, mean of the 3 subsets +2.0 points [+2.0, +2.0], 6 cases\n" in text
     assert "gmd - joint: HD95, mean of the 3 subsets -2.0 mm [-2.0, -2.0], 6 cases\n" in text
     assert "Note" not in text
+
+
+def test_scores_of_channels_beside_scores_of_label_maps_are_told(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """Of an earlier gmd: a gain would be that of the label maps over the channels."""
+    joint, better = evaluated(tmp_path / "joint"), evaluated(tmp_path / "gmd", 0.02)
+    (joint / "evaluation" / SCORED_RECORD).unlink()
+    compare([better, joint])
+    note = "Note: an earlier gmd scored the network's channels of joint, which may differ from its label maps, as they "
+    assert f"{note}are scored now; evaluate it again." in (text := capsys.readouterr().out)
+    assert text.count("an earlier gmd") == 1
 
 
 def test_a_run_and_its_copy_differ_by_nothing(tmp_path: Path):

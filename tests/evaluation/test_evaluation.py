@@ -17,6 +17,8 @@ from torch import Tensor, nn
 import gmd.scoring.segmentation.prediction
 from gmd.data.pairs import Pairs
 from gmd.data.segmentation.cases import find_cases
+from gmd.data.segmentation.label_map import paint
+from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.volumes import load_case
@@ -25,7 +27,7 @@ from gmd.evaluation.segmentation.single_run import evaluate_run
 from gmd.files import replacing
 from gmd.models.multimodal import run_modalities
 from gmd.models.segmentation.unet3d import UNet3d
-from gmd.scoring.segmentation.prediction import fuse, predict_modalities, predict_subsets
+from gmd.scoring.segmentation.prediction import fuse, predict_label_map, predict_modalities, predict_subsets
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Score, subset_table
 from gmd.subsets import all_subsets
@@ -33,7 +35,8 @@ from helpers.evaluation_cases import names, untrained_run
 from helpers.places import REAL_DATA
 
 REAL = REAL_DATA / "brats15_two_modalities"
-REGIONS = ("WT", "TC", "ET")
+SCHEME = SCHEMES["brats2018"]
+REGIONS = tuple(SCHEME.regions)
 TABLES = ("table.md", "table.csv", "cases.csv")
 
 
@@ -41,12 +44,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Pointwise(nn.Module):
-    """Stands in for a network: logits are the volume plus 0, 1, 2, ... for the regions. Records its calls."""
+    """Stands in for a network: logits are the volume minus 0, 1, 2, ... for the regions. Records its calls."""
 
     def __init__(self, modalities=BRATS_MODALITIES, regions=REGIONS):
         super().__init__()
         self.modalities, self.regions = modalities, regions
-        self.offsets = nn.Parameter(torch.arange(float(len(regions))).view(-1, 1, 1, 1))
+        self.offsets = nn.Parameter(-torch.arange(float(len(regions))).view(-1, 1, 1, 1))
         self.calls: list[int] = []
 
     def forward(self, volumes: Tensor, modalities: list[int]) -> Tensor:
@@ -58,7 +61,7 @@ class Pointwise(nn.Module):
 def make_case(name: str, have: tuple[str, ...] = BRATS_MODALITIES) -> dict:
     shape = (8, 9, 10)
     generator = torch.Generator().manual_seed(len(name))
-    volumes = {m: torch.randn(1, *shape, generator=generator) - 1 for m in have}
+    volumes = {m: torch.randn(1, *shape, generator=generator) + 1 for m in have}
     target = torch.rand(3, *shape, generator=generator) > 0.7
     return volumes | {"name": name, "target": target.to(torch.uint8)}
 
@@ -73,7 +76,7 @@ def dice_by_hand(predicted: Tensor, truth: Tensor) -> float:
 def test_trap_four_passes_a_case_not_sixty():
     """Published: each of the 15 subsets runs its own passes, of every modality: 60 a case."""
     network = Pointwise()
-    scores = evaluate_cases(network, [make_case("one"), make_case("three")], patch=16)
+    scores = evaluate_cases(network, [make_case("one"), make_case("three")], SCHEME, patch=16)
     assert network.calls == [0, 1, 2, 3] * 2
     assert len(scores) == 2 * 15 * 3
 
@@ -85,7 +88,7 @@ def test_windows_put_together_are_the_whole(shape: tuple[int, ...]):
     outputs = predict_modalities(Pointwise(), volumes, (16, 16, 16))
     for modality, logits in outputs.items():
         assert logits.shape == (3, *shape)
-        assert torch.allclose(logits, volumes[modality] + torch.arange(3.0).view(3, 1, 1, 1), atol=1e-5)
+        assert torch.allclose(logits, volumes[modality] - torch.arange(3.0).view(3, 1, 1, 1), atol=1e-5)
 
 
 def test_nothing_is_predicted_where_there_is_no_brain():
@@ -94,8 +97,8 @@ def test_nothing_is_predicted_where_there_is_no_brain():
     volumes = {m: torch.zeros(1, 64, 64, 64) for m in ("t1", "t2")}
     for volume in volumes.values():
         volume[:, 30:42, 20:36, 50:] = 5
-    for _, predicted in predict_subsets(predict_modalities(network, volumes, 16)):
-        assert torch.equal(predicted, (volumes["t1"] == 5).expand(3, -1, -1, -1))
+    for _, labels in predict_subsets(predict_modalities(network, volumes, 16), SCHEME):
+        assert torch.equal(labels, 4 * (volumes["t1"][0] == 5))
     assert network.calls == [1, 3], "the brain fits into one window"
 
 
@@ -111,10 +114,10 @@ def test_the_real_network_sees_patches_of_the_right_size_and_fuses_as_in_trainin
     outputs = predict_modalities(network, volumes, (16, 16, 16))
     inputs = Pairs(1, {m: [0] for m in volumes}, {m: v[None] for m, v in volumes.items()})
     pairs = run_modalities(network, inputs)
-    predicted = dict(predict_subsets(outputs))
+    predicted = dict(predict_subsets(outputs, SCHEME))
     assert list(predicted) == all_subsets(("flair", "t1ce", "t2"))
-    for subset, mask in predicted.items():
-        assert torch.equal(mask, pairs.fuse(subset)[0][0] > 0), subset
+    for subset, labels in predicted.items():
+        assert torch.equal(labels, paint(pairs.fuse(subset)[0][0] > 0, SCHEME)), subset
     smaller = {m: v[:, :5, :15, :] for m, v in volumes.items()}
     assert predict_modalities(network, smaller, (16, 16, 16))["t2"].shape == (3, 5, 15, 16)
 
@@ -163,21 +166,24 @@ def test_a_subset_is_predicted_as_if_there_were_no_other_modality(network: UNet3
     for volume, place in zip(volumes.values(), places, strict=True):
         shown = (slice(None), *(slice(*ends) for ends in place))
         volume[shown] = torch.randn(volume[shown].shape, generator=generator)
-    for subset, predicted in predict_subsets(predict_modalities(network, volumes, 16)):
+    for subset, predicted in predict_subsets(predict_modalities(network, volumes, 16), SCHEME):
         alone = {m: volumes[m] for m in subset}
         outputs = predict_modalities(network, alone, 16)
-        assert torch.equal(predicted, list(predict_subsets(outputs))[-1][1]), subset
-        assert torch.equal(predicted, fuse(outputs, alone) > 0), subset
+        assert torch.equal(predicted, predict_label_map(outputs, SCHEME)), subset
+        assert torch.equal(predicted, paint(fuse(outputs, alone) > 0, SCHEME)), subset
 
 
 def test_a_modality_takes_part_where_it_shows_something():
     """Beside it the others decide, and nothing is predicted where none does."""
     volumes = {m: torch.zeros(1, 8, 8, 8) for m in ("t1", "t2")}
     volumes["t1"][:, :6], volumes["t2"][:, 3:7] = 5, -3
-    logits = fuse(predict_modalities(Pointwise(regions=("WT",)), volumes, 16), volumes)
+    outputs = predict_modalities(Pointwise(regions=("lesion",)), volumes, 16)
+    logits = fuse(outputs, volumes)
     expected = torch.tensor([5.0, 5, 5, 1, 1, 1, -3, -torch.inf])
     assert torch.allclose(logits, expected.view(1, 8, 1, 1).expand(1, 8, 8, 8), atol=1e-5)
     assert not logits.sigmoid()[0, 7].any()
+    labels = predict_label_map(outputs, SCHEMES["binary"])
+    assert labels[:, 0, 0].tolist() == [1, 1, 1, 1, 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize(("bad", "precision"), [(torch.nan, "fp32"), (torch.inf, "bf16")])
@@ -221,14 +227,14 @@ def test_no_gradients_eval_mode_and_the_mode_restored(training: bool):
 
 def test_every_score_is_the_hard_dice_of_the_mean_of_logits():
     case = make_case("case")
-    scores = {(s.subset, s.region): s.dice for s in evaluate_cases(Pointwise(), [case], 16)}
+    scores = {(s.subset, s.region): s.dice for s in evaluate_cases(Pointwise(), [case], SCHEME, 16)}
     assert len(scores) == 15 * 3
     for subset in all_subsets(BRATS_MODALITIES):
         logits = sum(case[m] for m in subset) / len(subset)
         for k, region in enumerate(REGIONS):
-            expected = dice_by_hand(logits[0] + k > 0, case["target"][k].bool())
+            expected = dice_by_hand(logits[0] - k > 0, case["target"][k].bool())
             assert scores[subset, region] == pytest.approx(expected, abs=1e-6)
-            assert 0.05 < expected < 0.95
+            assert 0.02 < expected < 0.95
 
 
 def test_trap_dice_is_hard_at_probability_one_half():
@@ -237,8 +243,8 @@ def test_trap_dice_is_hard_at_probability_one_half():
     truth[:, :4] = 1
     for inside, outside in ((0.2, -0.2), (20.0, -20.0)):
         case = {"name": "x", "t1": torch.where(truth == 1, inside, outside), "target": truth}
-        [score] = evaluate_cases(Pointwise(("t1",), ("WT",)), [case], 16)
-        assert score == Score("x", ("t1",), "WT", 1.0)
+        [score] = evaluate_cases(Pointwise(("t1",), ("lesion",)), [case], SCHEMES["binary"], 16)
+        assert score == Score("x", ("t1",), "lesion", 1.0)
 
 
 def test_trap_dice_is_a_mean_over_cases_not_pooled():
@@ -249,22 +255,24 @@ def test_trap_dice_is_a_mean_over_cases_not_pooled():
         truth[:, :size, :size, :size] = 1
         cases.append({"name": name, "t1": torch.where(truth == 1, 1.0, -1.0), "target": truth})
     cases[1]["t1"] = -cases[1]["t1"]  # all wrong: 0
-    [row] = subset_table(evaluate_cases(Pointwise(("t1",), ("WT",)), cases, 16), ("t1",), ("WT",))
-    assert row.dice == {"WT": 0.5}
+    scores = evaluate_cases(Pointwise(("t1",), ("lesion",)), cases, SCHEMES["binary"], 16)
+    [row] = subset_table(scores, ("t1",), ("lesion",))
+    assert row.dice == {"lesion": 0.5}
 
 
 @pytest.mark.parametrize(("true", "predicted", "dice"), [(0, 0, 1.0), (0, 1, 0.0), (1, 0, 0.0), (1, 1, 1.0)], ids=str)
-@pytest.mark.parametrize("regions", [("lesion",), REGIONS])
-def test_empty_regions_score_as_in_brats(true: int, predicted: int, dice: float, regions: tuple[str, ...]):
-    volume = torch.full((1, 4, 4, 4), 9.0 if predicted else -9.0)
+@pytest.mark.parametrize("scheme", [SCHEMES["binary"], SCHEME], ids=lambda scheme: scheme.name)
+def test_empty_regions_score_as_in_brats(true: int, predicted: int, dice: float, scheme: LabelScheme):
+    volume, regions = torch.full((1, 4, 4, 4), 9.0 if predicted else -9.0), tuple(scheme.regions)
     case = {"name": "x", "t1": volume, "target": torch.full((len(regions), 4, 4, 4), true, dtype=torch.uint8)}
-    assert [s.dice for s in evaluate_cases(Pointwise(("t1",), regions), [case], 4)] == [dice] * len(regions)
+    scores = evaluate_cases(Pointwise(("t1",), regions), [case], scheme, 4)
+    assert [score.dice for score in scores] == [dice] * len(regions)
 
 
 def test_subsets_that_a_case_does_not_have_get_no_score_and_nothing_is_filled_in():
     network = Pointwise()
     cases = [make_case("whole"), make_case("two", have=("flair", "t1ce")), make_case("single", have=("t2",))]
-    scores = evaluate_cases(network, cases, 16)
+    scores = evaluate_cases(network, cases, SCHEME, 16)
     assert network.calls == [0, 1, 2, 3, 0, 2, 3]
     assert {s.subset for s in scores if s.case == "two"} == {("flair",), ("t1ce",), ("flair", "t1ce")}
     assert {s.subset for s in scores if s.case == "single"} == {("t2",)}
@@ -303,7 +311,7 @@ def test_evaluate_run_writes_and_prints_the_table_of_the_test_cases(run: Path, c
     rows = evaluate_run(run)
     assert [row.cases for row in rows] == [len(names(run, "test"))] * 15
     out = run / "evaluation"
-    assert {path.name for path in out.iterdir()} == {*TABLES, "checkpoint.txt", "case_median.png"}
+    assert {path.name for path in out.iterdir()} == {*TABLES, "scored.txt", "checkpoint.txt", "case_median.png"}
     assert scored(out / "cases.csv") == names(run, "test")
     assert len((out / "table.csv").read_text().splitlines()) == 1 + 15 + 1
     printed = capsys.readouterr().out
@@ -387,6 +395,6 @@ def test_real_tumours_of_which_t1_and_t2_are_truly_missing():
     case |= {key: case[key][box] for key in ("flair", "t1ce", "target")}
     torch.manual_seed(0)
     network = UNet3d(BRATS_MODALITIES, REGIONS, width=0.125)
-    rows = subset_table(evaluate_cases(network, [case], (32, 32, 32)), BRATS_MODALITIES, REGIONS)
+    rows = subset_table(evaluate_cases(network, [case], SCHEME, (32, 32, 32)), BRATS_MODALITIES, REGIONS)
     assert [row.subset for row in rows if row.cases] == [("flair",), ("t1ce",), ("flair", "t1ce")]
     assert all(0 <= dice <= 1 for row in rows for dice in row.dice.values())

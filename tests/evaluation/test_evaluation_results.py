@@ -1,6 +1,7 @@
 """What an evaluation leaves on disk: HD95 beside Dice, pictures of chosen cases, results kept apart by their data."""
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 import gmd.evaluation.segmentation.case_pictures
 import gmd.evaluation.segmentation.single_run
 from gmd.data.segmentation.cases import find_cases
+from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.volumes import load_case
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.segmentation.case_pictures import choose_cases
@@ -18,7 +20,7 @@ from gmd.pictures.case import draw_case
 from gmd.scoring.segmentation.metrics import hausdorff95
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
 from gmd.scoring.segmentation.scores import evaluate_cases
-from gmd.scoring.segmentation.tables import Score, read_cases
+from gmd.scoring.segmentation.tables import Score, cases_csv, read_cases
 from gmd.training.saved_run import load_run
 from helpers.evaluation_cases import names, untrained_run
 
@@ -38,16 +40,20 @@ def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_hd95_is_that_of_the_same_masks_in_mm(run: Path):
     """Voxels of 1 x 2 x 3 mm: their size comes from the affine."""
     _, network = load_run(run)
+    with torch.no_grad():
+        network.head.bias.zero_()  # untrained, it would take almost everything for background
     [test] = names(run, "test")
     cases = find_cases(run.parent / "data" / test)
     case = load_case(cases[0])
     case["affine"] = torch.diag(torch.tensor([-1.0, 2.0, 3.0, 1.0])).double().numpy()
+    scheme = case["scheme"]
     outputs = predict_modalities(network, present_volumes(network, case), (32, 32, 32))
-    expected = [d for _, mask in predict_subsets(outputs) for d in hausdorff95(mask, case["target"], (1, 2, 3))]
-    scores = evaluate_cases(network, [case], (32, 32, 32), hd95=True)
+    masks = [regions_of(labels, scheme) for _, labels in predict_subsets(outputs, scheme)]
+    expected = [distance for mask in masks for distance in hausdorff95(mask, case["target"], (1, 2, 3))]
+    scores = evaluate_cases(network, [case], scheme, (32, 32, 32), hd95=True)
     assert [score.hd95 for score in scores] == expected
     assert len(set(expected)) > 3
-    assert {score.hd95 for score in evaluate_cases(network, [case], (32, 32, 32))} == {None}
+    assert {score.hd95 for score in evaluate_cases(network, [case], scheme, (32, 32, 32))} == {None}
 
 
 def test_the_tables_hold_the_means_of_cases_csv(run: Path):
@@ -62,7 +68,10 @@ def test_the_tables_hold_the_means_of_cases_csv(run: Path):
     mean = sum(score.hd95 for score in scores) / len(scores)
     assert float(lines["mean"]["hd95_mean"]) == pytest.approx(mean)
     dice, hd95 = (run / "evaluation/table.md").read_text(encoding="utf-8").split("\nHD95 in mm, ")
-    assert dice.startswith("Hard Dice, mean over 1 case of the test split; best.pt (epoch 1) of run, fp32.\n\n| ")
+    assert dice.startswith(
+        "Hard Dice, mean over 1 case of the test split; best.pt (epoch 1) of run, fp32. Scored are label maps as "
+    )
+    assert "with one of its label values.\n\n| " in dice
     assert (run / "evaluation/checkpoint.txt").read_text() == "best.pt (epoch 1)\n"
     assert "0 where both are empty, the diagonal of the image where only one is." in hd95
     assert f"{mean:.2f} |\n" in hd95
@@ -150,3 +159,12 @@ def test_results_that_say_not_what_they_are_about_are_left_alone(tmp_path: Path)
     (tmp_path / "run/evaluation/mosi").mkdir(parents=True)
     (tmp_path / "mosi.npz").touch()
     assert results_folder(tmp_path / "run", tmp_path / "mosi.npz").name == "mosi-2"
+
+
+def test_names_in_no_encoding_come_back_from_the_file_of_scores(tmp_path: Path):
+    """As a folder's name from an archive in Latin-1: one byte that is no UTF-8."""
+    name = os.fsdecode("café".encode("latin-1"))
+    scores = [Score(name, ("t1",), "WT", 0.5, 1.0), Score("病例", ("t1",), "WT", 0.25, 2.0)]
+    [path] = write_texts(tmp_path, {"cases.csv": cases_csv(scores)})
+    assert "caf\udce9" in path.read_text(encoding="utf-8", errors="surrogateescape")
+    assert read_cases(path) == scores

@@ -151,7 +151,7 @@ def test_a_stopped_evaluation_leaves_what_was_scored(run: Path, monkeypatch: pyt
     assert full.startswith(left)
     assert scored(run / "evaluation") == set(sorted(names(run, "test"))[:2])
     # a table of all cases beside the scores of some would be taken for theirs
-    assert [path.name for path in (run / "evaluation").iterdir()] == ["cases.csv"]
+    assert {path.name for path in (run / "evaluation").iterdir()} == {"cases.csv", "scored.txt"}
 
 
 def test_scores_are_written_as_they_come_of_other_data_too(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

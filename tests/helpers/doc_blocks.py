@@ -3,6 +3,7 @@
 Blocks in an HTML comment, which readers do not see, are blocks like others: a page prepares there what it leaves out.
 """
 
+import ast
 import re
 import shlex
 import textwrap
@@ -79,3 +80,20 @@ def anchors_of(page: Path) -> set[str]:
         )
         anchors.add(f"{anchor}-{times}" if times else anchor)
     return anchors
+
+
+def names_in(code: str) -> Iterator[str]:
+    """Dotted names that code reads or sets, as `torch.optim.SGD` and, in it, `torch.optim`."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Attribute) and re.fullmatch(r"\w+(\.\w+)+", name := ast.unparse(node)):
+            yield name
+
+
+def imports_in(code: str) -> dict[str, list[str]]:
+    """The names that the import statements of code bind, and the statements of each."""
+    bound: dict[str, list[str]] = {}
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                bound.setdefault(alias.asname or alias.name.split(".")[0], []).append(ast.unparse(node))
+    return bound

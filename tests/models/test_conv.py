@@ -87,21 +87,23 @@ def test_what_goes_in_channels_last_comes_out_so_and_so_do_gradients(memory_form
 
 def test_the_graph_can_be_used_again():
     conv, x = Conv3d(4, 6), noise(1, 4, 8, 8, 8)
-    y = conv(x)
-    first = torch.autograd.grad(y.sum(), (x, conv.weight), retain_graph=True)
-    second = torch.autograd.grad(2 * y.sum(), (x, conv.weight), retain_graph=True)
-    third = torch.autograd.grad(y.sum(), (x, conv.weight))
+    y, leaves = conv(x), (x, conv.weight, conv.bias)
+    first = torch.autograd.grad(y.sum(), leaves, retain_graph=True)
+    second = torch.autograd.grad(2 * y.sum(), leaves, retain_graph=True)
+    third = torch.autograd.grad(y.sum(), leaves)
     for a, b, c in zip(first, second, third, strict=True):
         assert torch.equal(2 * a, b)
         assert torch.equal(a, c)
 
 
 @needs_onednn
-@pytest.mark.parametrize("frozen", ["input", "weight"])
+@pytest.mark.parametrize("frozen", ["input", "weight", "bias", "weight and bias"])
 def test_only_the_gradients_that_somebody_needs_are_computed(frozen: str, monkeypatch: pytest.MonkeyPatch):
     """The volumes need none, so the first layer's backward pass is half of the work."""
     conv, x = Conv3d(4, 6), noise(1, 4, 8, 8, 8)
-    (x if frozen == "input" else conv.weight).requires_grad_(False)
+    leaves = {"input": x, "weight": conv.weight, "bias": conv.bias}
+    for name in frozen.split(" and "):
+        leaves[name].requires_grad_(False)
     asked, convolution_backward = [], torch.ops.aten.convolution_backward
 
     def watched(*arguments):
@@ -110,9 +112,10 @@ def test_only_the_gradients_that_somebody_needs_are_computed(frozen: str, monkey
 
     monkeypatch.setattr(torch.ops.aten, "convolution_backward", watched)
     conv(x).sum().backward()
-    assert asked == [(frozen != "input", frozen != "weight", False)]
-    assert (x.grad is None) == (frozen == "input")
-    assert (conv.weight.grad is None) == (frozen == "weight")
+    assert asked == [tuple(name not in frozen for name in leaves)]
+    assert [leaf.grad is None for leaf in leaves.values()] == [name in frozen for name in leaves]
+    if conv.bias.grad is not None:
+        torch.testing.assert_close(conv.bias.grad, torch.full((6,), 512.0))
 
 
 def test_no_gradient_of_a_gradient_is_promised():
@@ -145,13 +148,13 @@ def test_no_slow_convolution_runs_in_a_step_of_the_network(memory_format: torch.
 def test_bf16_gradients_of_the_lowest_level(shape: tuple[int, ...], memory_format: torch.memory_format, way: str):
     """oneDNN 3.12 leaves the gradient of the weight uninitialised for X = 2, which a patch of 32 has down there."""
     conv, x = Conv3d(32, 32), noise(1, 32, *shape, memory_format=memory_format)
-    exact = [tensor.detach().double().requires_grad_() for tensor in (x, conv.weight)]
+    exact = [tensor.detach().double().requires_grad_() for tensor in (x, conv.weight, conv.bias)]
     with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
         y = conv(x) if way == "autocast" else conv.bfloat16()(x.bfloat16())
     assert y.dtype == torch.bfloat16
     poison = [torch.full((size,), torch.nan) for size in (1000, 27 * 16 * 32, 27 * 32 * 32, 2 * 27 * 32 * 32)]
     del poison  # it is what uninitialised memory now holds
-    grads = torch.autograd.grad(y.float().square().mean(), (x, conv.weight))
+    grads = torch.autograd.grad(y.float().square().mean(), (x, conv.weight, conv.bias))
     expected = torch.autograd.grad(F.conv3d(*exact, padding=1).square().mean(), exact)
     for a, b in zip(grads, expected, strict=True):
         assert (a - b).norm().item() <= 0.02 * b.norm().item()

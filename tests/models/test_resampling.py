@@ -28,7 +28,7 @@ def test_by_hand_as_torch_does(shape: tuple[int, ...], last: bool):
         (resampling._halved_by_hand, lambda x: F.max_pool3d(x, 2), torch.randn(small, dtype=torch.float64)),
         (
             resampling._doubled_by_hand,
-            lambda x: F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False),
+            lambda x: F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=True),
             torch.randn(large, dtype=torch.float64),
         ),
     ):
@@ -38,6 +38,21 @@ def test_by_hand_as_torch_does(shape: tuple[int, ...], last: bool):
 
 def test_one_voxel_is_doubled_to_eight_of_it():
     assert torch.equal(resampling._doubled_by_hand(torch.full((1, 1, 1, 1, 1), 3.0)), torch.full((1, 1, 2, 2, 2), 3.0))
+
+
+@pytest.mark.parametrize("double", [resampling.doubled, resampling._doubled_by_hand])
+def test_the_outermost_voxels_stay_in_place(double):
+    """As published; new voxels are 2/5 of old ones apart. By torch's default the outer faces would stay in place."""
+    x = torch.tensor([0.0, 3.0, 9.0]).view(1, 1, 3, 1, 1).expand(1, 1, 3, 2, 1)
+    expected = torch.tensor([0.0, 1.2, 2.4, 4.2, 6.6, 9.0]).view(1, 1, 6, 1, 1).expand(1, 1, 6, 4, 2)
+    torch.testing.assert_close(double(x), expected)
+
+
+def test_by_hand_in_bfloat16_up_to_its_rounding():
+    x = torch.randn(1, 2, 300, 2, 2)
+    found = resampling._doubled_by_hand(x.bfloat16())
+    assert found.dtype is torch.bfloat16
+    torch.testing.assert_close(found.float(), resampling.doubled(x.bfloat16().float()), rtol=0.02, atol=0.02)
 
 
 def test_equal_maxima_share_the_gradient():

@@ -16,7 +16,6 @@ from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.volumes import load_case
 from gmd.predict import predict
-from gmd.predict.label_map import paint
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import subset_table, table_csv
@@ -24,6 +23,8 @@ from gmd.subsets import Subset, all_subsets, subset_name
 from gmd.training.saved_run import load_run
 from helpers.nifti_cases import error_of, save
 from helpers.predict_cases import copy_cases, files, image_of, voxels, write_run
+
+SCHEME = SCHEMES["brats2018"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,8 +48,8 @@ def expected(run: Path, phantoms: Path) -> dict[Subset, np.ndarray]:
     """Subset -> label map of the first phantom, as the evaluation sees it, in RAS+."""
     _, network = load_run(run)
     case = load_case(find_cases(phantoms)[0], labels=False)
-    masks = predict_subsets(predict_modalities(network, present_volumes(network, case), 32))
-    return {subset: paint(mask.numpy(), SCHEMES["brats2018"]) for subset, mask in masks}
+    label_maps = predict_subsets(predict_modalities(network, present_volumes(network, case), 32), SCHEME)
+    return {subset: labels.numpy() for subset, labels in label_maps}
 
 
 @pytest.mark.parametrize("subset", all_subsets(BRATS_MODALITIES), ids=subset_name)
@@ -92,7 +93,7 @@ def test_the_score_of_exactly_this_subset_is_told(
     _, network = load_run(run)
     loaded = [load_case(case) for case in find_cases(cases[0].parent)[:2]]
     del loaded[0]["flair"]
-    scores = evaluate_cases(network, loaded, 32)
+    scores = evaluate_cases(network, loaded, SCHEME, 32)
     rows = subset_table(scores, BRATS_MODALITIES, network.regions)
     (run / "evaluation").mkdir()
     (run / "evaluation" / "table.csv").write_text(table_csv(rows, BRATS_MODALITIES, network.regions))
@@ -100,11 +101,12 @@ def test_the_score_of_exactly_this_subset_is_told(
         predict(run, None, {m: image_of(cases[1], m) for m in subset}, tmp_path / "seg.nii.gz")
         [row] = [row for row in rows if row.subset == subset]
         dice = ", ".join(f"{region} {row.dice[region]:.3f}" for region in network.regions)
-        told = f"With {', '.join(subset)} evaluated scored a mean Dice of {dice} in its evaluation, over {count}."
+        told = f"With {', '.join(subset)} evaluated scored a mean Dice of {dice} in its evaluation, over the label "
+        told += f"maps of {count}."
         assert told in capsys.readouterr().out
     for case in loaded:
         case.pop("flair", None)
-    rows = subset_table(evaluate_cases(network, loaded, 32), BRATS_MODALITIES, network.regions)
+    rows = subset_table(evaluate_cases(network, loaded, SCHEME, 32), BRATS_MODALITIES, network.regions)
     (run / "evaluation" / "table.csv").write_text(table_csv(rows, BRATS_MODALITIES, network.regions))
     predict(run, None, {"flair": image_of(cases[1], "flair")}, tmp_path / "seg.nii.gz")
     assert "With flair evaluated was never tested" in capsys.readouterr().out
@@ -262,11 +264,10 @@ def test_a_subset_of_a_case_whose_modalities_differ_in_extent(run: Path, cases: 
     save(path, data, image.affine)
     _, network = load_run(run)
     loaded = load_case(find_cases(cases[0])[0], labels=False)
-    masks = dict(predict_subsets(predict_modalities(network, present_volumes(network, loaded), 32)))
+    label_maps = dict(predict_subsets(predict_modalities(network, present_volumes(network, loaded), 32), SCHEME))
     for subset in (("t1",), ("flair", "t1")):
         predict(run, None, {m: image_of(cases[0], m) for m in subset}, tmp_path / "seg.nii.gz")
-        labels = paint(masks[subset].numpy(), SCHEMES["brats2018"])
-        np.testing.assert_array_equal(voxels(tmp_path / "seg.nii.gz"), labels[::-1, ::-1])
+        np.testing.assert_array_equal(voxels(tmp_path / "seg.nii.gz"), label_maps[subset].numpy()[::-1, ::-1])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -1,4 +1,4 @@
-"""Predictions lie where the input lies: every orientation, every header, and label values that mean the regions."""
+"""Predictions lie where the input lies: every orientation, every header; and files are written whole."""
 
 import resource
 from collections.abc import Iterator
@@ -8,17 +8,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.case import Case
-from gmd.data.segmentation.label_scheme import LabelScheme
-from gmd.data.segmentation.labels import SCHEMES, region_targets
 from gmd.data.segmentation.nifti import from_ras, to_ras
 from gmd.predict.grid import Grid, is_whole, write_image
-from gmd.predict.label_map import paint, region_values
 from gmd.predict.predictor import Predictor
 from gmd.predict.request import Job
 from helpers.nifti_cases import OBLIQUE, ORIENTATIONS, SHAPE, error_of, random_image, save, stored_as
@@ -114,59 +108,6 @@ def test_a_file_with_a_fourth_axis_gets_a_label_map_with_three(tmp_path: Path):
     labels, _ = predicted(tmp_path, {"flair": path})
     assert labels.shape == SHAPE
     np.testing.assert_array_equal(labels.affine, nibabel.load(path).affine)
-
-
-# Labels
-
-
-OWN = LabelScheme("own", {0: "background", 9: "a", 255: "b", 3: "c"}, {"A": (3, 9), "B": (9,), "C": (255,)})
-FILLED = LabelScheme("filled", {0: "background", 1: "a", 2: "b"}, {"A": (2, 1), "B": (1,), "C": (2,)})
-ALL = {**SCHEMES, "own": OWN, "filled": FILLED}
-
-
-@pytest.mark.parametrize("name", ALL)
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_the_regions_of_a_label_map_come_back(name: str, data: st.DataObject):
-    """Whatever the label map: values that the network cannot tell apart become one of them, in the same regions."""
-    scheme = ALL[name]
-    labels = data.draw(arrays(np.uint8, SHAPE, elements=st.sampled_from(scheme.values)))
-    regions = region_targets(labels, scheme, "it")
-    painted = paint(regions.astype(bool), scheme)
-    assert painted.dtype == np.uint8
-    np.testing.assert_array_equal(region_targets(painted, scheme, "it"), regions)
-
-
-@pytest.mark.parametrize("name", [name for name in ALL if name != "filled"])  # has no value for what is in A alone
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_other_regions_grow_by_what_is_inside_them(name: str, data: st.DataObject):
-    """A voxel is what is painted last, and thereby in all regions that this lies in."""
-    scheme = ALL[name]
-    regions = data.draw(arrays(bool, (len(scheme.regions), *SHAPE)))
-    back = region_targets(paint(regions, scheme), scheme, "it").astype(bool)
-    np.testing.assert_array_equal(back[-1], regions[-1])
-    np.testing.assert_array_equal(back.any(axis=0), regions.any(axis=0))
-
-
-def test_the_values_of_each_year():
-    values = {name: region_values(scheme) for name, scheme in ALL.items()}
-    assert values == {
-        "brats2015": [2, 1, 4],
-        "brats2018": [2, 1, 4],
-        "brats2023": [2, 1, 3],
-        "brats2024-gli": [2, 1, 3, 4],
-        "brats2023-met": [2, 1, 3],
-        "brats2025-met": [2, 1, 3, 4],
-        "brats2023-ped": [2, 1, 3],
-        "brats2024-ped": [4, 2, 1],
-        "brats2023-men": [2, 1, 3],
-        "brats2024-men-rt": [1],
-        "msd": [1, 2, 3],
-        "binary": [1],
-        "own": [3, 9, 255],
-        "filled": [2, 1, 2],
-    }
 
 
 # Files

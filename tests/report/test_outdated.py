@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD, why_outdated
 from gmd.evaluation.results_folder import write_texts
 from gmd.evaluation.scored_checkpoint import checkpoint_change, describe_checkpoint
 from gmd.predict.summary import score_line
@@ -38,7 +39,7 @@ def told_by_report(run: Path) -> str:
 def test_report_and_prediction_tell_that_scores_are_of_other_weights(tmp_path: Path):
     run = evaluated(tmp_path / "my run")
     line = score_line(run, MODALITIES, ("WT",))
-    assert line.endswith(" in its evaluation of best.pt (epoch 3), over 5 cases.")
+    assert line.endswith(" in its evaluation of best.pt (epoch 3), over the label maps of 5 cases.")
     assert "outdated" not in told_by_report(run)
     set_epoch(run, 30)
     assert score_line(run, MODALITIES, ("WT",)) == (
@@ -82,7 +83,7 @@ def scored_together(folder: Path) -> Path:
     for fold in range(2):
         cases = evaluated(folder / f"fold{fold}", folds=2, fold=fold) / "evaluation" / "cases.csv"
         scores = [Score(f"{fold}{case}", ("t1",), "WT", (1 + case) / 3, 0.1 + 0.2) for case in (0, 1)]
-        cases.write_text(cases_csv(scores))
+        write_texts(cases.parent, {"cases.csv": cases_csv(scores), SCORED_RECORD: f"{LABEL_MAPS}\n"})
         pooled += read_cases(cases)
     write_table(folder)
     (folder / "evaluation" / "cases.csv").write_text(cases_csv(pooled))
@@ -106,6 +107,28 @@ def test_folds_that_were_evaluated_again_by_themselves_are_not_in_the_table_of_a
     assert "it is not what the folds' own evaluations say now" in told_by_report(folder)
     shutil.rmtree(cases.parent)
     assert "it is not what the folds' own evaluations say now" in told_by_report(folder)
+
+
+def test_scores_of_channels_are_outdated(tmp_path: Path):
+    """What an earlier gmd scored; as a run, as folds, and where the score of a prediction is told."""
+    run = evaluated(tmp_path / "run")
+    write_texts(run / "evaluation", {"cases.csv": cases_csv([])})
+    what = "an earlier gmd scored the network's channels, not the label maps"
+    assert why_outdated(run, run / "evaluation") == what
+    assert f"evaluation is outdated: {what}. Score anew by: gmd evaluate {run}" in told_by_report(run)
+    told = score_line(run, MODALITIES, ("WT",))
+    assert told.endswith(f", over 5 cases. That is outdated: {what}; gmd evaluate {run} again.")
+    folder = scored_together(tmp_path / "cv")
+    (folder / "fold1" / "evaluation" / SCORED_RECORD).unlink()
+    assert f"outdated: of fold1 {what}. Score anew by: gmd evaluate {folder}" in told_by_report(folder)
+    set_epoch(run, 30)
+    assert why_outdated(run, run / "evaluation").startswith("scored was best.pt (epoch 3), the run has")
+
+
+def test_what_has_no_label_maps_is_not_outdated_for_that(tmp_path: Path):
+    """The evaluation of sequences, which writes predictions.csv."""
+    run = evaluated(tmp_path)
+    assert why_outdated(run, run / "evaluation") == ""
 
 
 def test_a_new_run_does_not_show_what_an_old_one_has_left(tmp_path: Path):

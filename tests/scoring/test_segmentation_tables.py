@@ -109,7 +109,7 @@ def test_cases_are_read_back_to_the_last_digit(scores: list[Score], tmp_path_fac
         ("", "has the columns , expected case"),
         ("case,subset,region,dice,hd95\na,x,WT,0.5,1\nb,x,WT,0.\n", "line 3 is damaged"),
         ("case,subset,region,dice,hd95\na,x,WT,half,1\n", "line 2 is damaged .*half"),
-        (b"\xff\xfe\x00", "line 0 is damaged .*utf-8"),
+        (b"\xff\xfe\x00", "line 1 is damaged .*has the columns .*, expected case"),
     ],
 )
 def test_what_are_no_cases_is_refused(text: str | bytes, told: str, tmp_path: Path):

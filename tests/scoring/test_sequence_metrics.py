@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from sklearn import metrics as sklearn
 from torch import Tensor
 
-from gmd.scoring.sequences.metrics import CLASS_METRICS, SENTIMENT_METRICS, class_metrics, sentiment_metrics
+from gmd.scoring.sequences.metrics import (
+    CH_SIMS_METRICS,
+    CLASS_METRICS,
+    SENTIMENT_METRICS,
+    class_metrics,
+    sentiment_metrics,
+)
 
 SCORE = st.one_of(st.floats(-4, 4, width=32), st.sampled_from([-2.5, -1.5, -0.5, 0.0, 0.5, 1.5, 2.5]))
 
@@ -68,6 +74,30 @@ def test_by_hand():
             "Acc-7": 3 / 5,
         }
     )
+
+
+def test_ch_sims_by_hand():
+    """Its scale ends at 1, where rounding would make three classes, and call them five and seven."""
+    predictions, scores = [-0.8, -0.6, 0.0, 0.05, 0.1, 0.75, 1.4], [-1.0, -0.8, 0.2, 0.0, 0.0, 1.0, 0.6]
+    found = sentiment_metrics(torch.tensor(predictions), torch.tensor(scores), largest_score=1.0)
+    assert tuple(found) == CH_SIMS_METRICS
+    assert found["MAE"] == pytest.approx(np.abs(np.subtract(predictions, scores)).mean())
+    assert found["Acc-2 neg/non-neg"] == 1
+    # above 0: the third is not and should be, the fourth and fifth are and should not be
+    assert found["Acc-2 non-pos/pos"] == pytest.approx(4 / 7)
+    true, predicted = (np.array(values) > 0 for values in (scores, predictions))
+    assert found["F1 non-pos/pos"] == pytest.approx(sklearn.f1_score(true, predicted, average="weighted"))
+    assert found["Acc-3"] == pytest.approx(6 / 7)  # not the third
+    assert found["Acc-5"] == pytest.approx(4 / 7)  # nor the second, -0.6 for -0.8, nor the last, 1 for 0.6
+
+
+@pytest.mark.parametrize("end", [-0.7, -0.1, 0.1, 0.7])
+def test_an_end_of_a_class_of_ch_sims_belongs_to_the_class_below(end: float):
+    def same(score: float) -> float:
+        return sentiment_metrics(torch.tensor([end]), torch.tensor([score]), largest_score=1.0)["Acc-5"]
+
+    assert same(end - 0.05) == 1
+    assert same(end + 0.05) == 0
 
 
 @pytest.mark.parametrize(

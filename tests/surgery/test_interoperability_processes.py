@@ -1,6 +1,7 @@
 """gmd.GMD in several processes: DistributedDataParallel averages what it merges, and what cannot work is refused."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -61,6 +62,75 @@ def accumulated() -> list[torch.Tensor | None]:
     return grads_of(model)
 
 
+def losses_without(outputs: dict, target: torch.Tensor, unused: str) -> list[torch.Tensor]:
+    """Two that conflict, of all outputs but one."""
+    value = sum(output for name, output in outputs.items() if name != unused)
+    return [(value - target).square().mean(), (value + target).square().mean()]
+
+
+UNUSED = {  # how DistributedDataParallel is made, what is in no loss of rank 0 and of rank 1, whether outputs are given
+    "the same everywhere": ({}, "cc", False),
+    "the same, views": ({"gradient_as_bucket_view": True}, "cc", False),
+    "outputs": ({}, "cc", True),
+    "another in each": ({}, "ab", False),
+    "another in each, views, outputs": ({"gradient_as_bucket_view": True}, "ab", True),
+}
+
+
+def several_steps(backward: str, case: str, no_sync: bool = False) -> list[list[torch.Tensor | None]]:
+    """.grad on this rank after each of three steps in which a modality is computed that no loss uses.
+
+    backward: "plain", Tensor.backward of the first loss; "one", surgery on it alone; "two", surgery on both.
+    """
+    options, unused, given = UNUSED[case]
+    model = Multimodal()
+    network = DistributedDataParallel(model, find_unused_parameters=True, **options)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    surgeon = surgeon_of(optimizer)
+    x, target = DATA[dist.get_rank()]
+    mine = unused[dist.get_rank()]
+    found = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        for last in (False, True) if no_sync else (True,):
+            with nullcontext() if last else network.no_sync():
+                outputs = network(x)
+                losses = losses_without(outputs, target, mine if last else "a")
+                if backward == "plain":
+                    losses[0].backward()
+                else:
+                    used = {name: output for name, output in outputs.items() if name != (mine if last else "a")}
+                    kept = losses[:1] if backward == "one" else losses
+                    surgeon.generator.manual_seed(4)
+                    surgeon.backward(kept, outputs=used if given else None)
+        found.append([None if grad is None else grad.clone() for grad in grads_of(model)])
+    return found
+
+
+def part_of_the_parameters(find_unused_parameters: bool) -> list[torch.Tensor | None]:
+    """Two steps of an optimizer that has the shared parameters only."""
+    model = Multimodal()
+    network = DistributedDataParallel(model, find_unused_parameters=find_unused_parameters)
+    optimizer = torch.optim.SGD(model.shared.parameters(), lr=0.1)
+    x, target = DATA[dist.get_rank()]
+    for _ in range(2):
+        optimizer.zero_grad()
+        surgeon_of(optimizer).backward(losses_of(network(x), target))
+    return [param.grad for param in model.shared.parameters()]
+
+
+def hooked_after_accumulation() -> list[float]:
+    """Whether there was a gradient, each time when a hook on a shared parameter ran."""
+    model = Multimodal()
+    network = DistributedDataParallel(model)
+    seen = []
+    for param in model.shared.parameters():
+        param.register_post_accumulate_grad_hook(lambda param: seen.append(param.grad is not None))
+    x, target = DATA[dist.get_rank()]
+    surgeon_of(torch.optim.SGD(network.parameters(), lr=0.1)).backward(losses_of(network(x), target))
+    return seen
+
+
 def step_with_a_scaler(overflow: bool) -> tuple[float, list[torch.Tensor]]:
     """The scale, and the parameters, after a step in which a gradient of rank 1 is infinite, or none."""
     model = Multimodal()
@@ -96,6 +166,13 @@ def work(rank: int, folder: Path) -> dict:
         "accumulated": accumulated(),
         "scaler": step_with_a_scaler(overflow=False),
         "overflow": step_with_a_scaler(overflow=True),
+        "unused": {
+            case: {way: several_steps(way, case) for way in ("plain", "one", "two")}
+            | {f"{way}, no_sync": several_steps(way, case, no_sync=True) for way in ("plain", "one")}
+            for case in UNUSED
+        },
+        "part": [part_of_the_parameters(find) for find in (True, False)],
+        "hooked": hooked_after_accumulation(),
         "static": message_of(averaged, given=False, static_graph=True),
     }
     dist.destroy_process_group()
@@ -147,6 +224,55 @@ def test_a_modality_that_one_process_lacks(results):
     names = [name for name, _ in model.named_parameters()]
     of_c = names.index("private.c.weight")
     torch.testing.assert_close(results[0]["lacking"][of_c], model.private["c"].weight.grad / 2, rtol=1e-5, atol=1e-7)
+
+
+def assert_close_or_none(got, expected) -> None:
+    for a, b in zip(got, expected, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("case", UNUSED)
+def test_an_output_that_no_loss_uses(results, case):
+    """Step after step it is as with Tensor.backward, with None where no process has a gradient."""
+    of_rank = [result["unused"][case] for result in results]
+    for first, second in zip(*(ways["two"] for ways in of_rank), strict=True):
+        assert_equal(first, second)
+    for ways in of_rank:
+        for suffix in ("", ", no_sync"):
+            for got, expected in zip(ways["one" + suffix], ways["plain" + suffix], strict=True):
+                assert_close_or_none(got, expected)
+    unused = UNUSED[case][1]
+    nowhere = [name.startswith(f"private.{unused[0]}") for name, _ in Multimodal().named_parameters()]
+    if unused[0] == unused[1]:
+        assert [grad is None for grad in of_rank[0]["two"][0]] == nowhere
+    else:
+        assert not any(grad is None for grad in of_rank[0]["two"][0])
+
+
+def test_what_is_averaged_then_is_what_each_process_has_merged(results):
+    """Zero where a process has no gradient and another one has."""
+    expected = []
+    for rank, unused in enumerate("ab"):
+        model = Multimodal()
+        x, target = DATA[rank]
+        surgeon = surgeon_of(torch.optim.SGD(model.parameters(), lr=0.1))
+        surgeon.backward(losses_without(model(x), target, unused))
+        expected.append([torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()])
+    mean = [(a + b) / 2 for a, b in zip(*expected, strict=True)]
+    for grads in results[0]["unused"]["another in each"]["two"]:
+        assert_close_or_none(grads, mean)
+
+
+def test_an_optimizer_of_a_part_of_the_parameters(results):
+    for found in zip(*(result["part"] for result in results), strict=True):
+        assert_equal(*found)
+
+
+def test_hooks_after_accumulation_run_once_in_each_process(results):
+    count = len(list(Multimodal().shared.parameters()))
+    assert all(result["hooked"] == [True] * count for result in results)
 
 
 def test_passes_accumulate_before_the_processes_average(results):

@@ -335,3 +335,59 @@ def test_a_head_whose_weight_gets_no_gradient_is_told_of(network):
     with pytest.raises(ValueError, match=r"losses: expected a gradient of the head's weight from the loss, got none"):
         mla.backward([loss], outputs={"a": rows})
     assert torch.equal(mla.projector, torch.eye(8))
+
+
+class _Fails(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise OverflowError("in the backward pass")
+
+
+def test_a_backward_pass_that_fails_leaves_everything_as_it_was(network: Branches, mla: MLA):
+    """The encoder's layer fails, after the head has had its gradient."""
+    turn(mla, network, "a")
+    before = [None if param.grad is None else param.grad.clone() for param in network.parameters()]
+    projector = mla.projector.clone()
+    inputs, targets = batch(1)
+    rows = _Fails.apply(network(inputs["a"], "a"))
+    with pytest.raises(OverflowError, match="in the backward pass"):
+        mla.backward([nn.functional.cross_entropy(network.head(rows), targets)], outputs={"a": rows})
+    assert torch.equal(mla.projector, projector)
+    for param, value in zip(network.parameters(), before, strict=True):
+        assert (param.grad is None) == (value is None)
+        assert value is None or torch.equal(param.grad, value)
+
+
+def test_gradients_that_are_one_tensor_are_projected_by_themselves():
+    """autograd gives the head's weight and another parameter the same tensor, of which only one is to change."""
+    torch.manual_seed(0)
+    head, other = nn.Linear(4, 4, bias=False), nn.Parameter(torch.zeros(4, 4))
+    method = MLA(torch.optim.SGD([head.weight, other], lr=0.1), head)
+    for _ in range(2):
+        head.zero_grad()
+        other.grad = None
+        rows = torch.randn(3, 4, requires_grad=True)
+        loss = (rows @ (head.weight + other)).square().mean()
+        [expected] = torch.autograd.grad(loss, [other], retain_graph=True)
+        method.backward([loss], outputs={"a": rows})
+        torch.testing.assert_close(other.grad, expected)
+        assert not torch.allclose(head.weight.grad, expected)
+
+
+def test_a_scaler_and_gradients_that_add_up(network: Branches):
+    """Turns before one step, with a scaler as without."""
+    grads = []
+    for scaler in (None, GradScaler("cpu", init_scale=2.0**10)):
+        model = copy.deepcopy(network)
+        method = MLA(torch.optim.SGD(model.parameters(), lr=0.1), model.head, scaler=scaler)
+        for seed in range(2):
+            inputs, targets = batch(seed)
+            rows = model(inputs["a"], "a")
+            method.backward([nn.functional.cross_entropy(model.head(rows), targets)], outputs={"a": rows})
+        grads.append([param.grad for param in model.parameters() if param.grad is not None])
+    for plain, scaled in zip(*grads, strict=True):
+        torch.testing.assert_close(scaled, plain, rtol=1e-6, atol=1e-8)

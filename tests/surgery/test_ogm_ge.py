@@ -279,3 +279,12 @@ def test_bad_options_and_input_are_refused():
         with pytest.raises(ValueError, match=message):
             run.method.backward(losses, outputs, given_predictions, given_targets)
         assert all(p.grad is None for p in run.network.parameters())
+
+
+def test_the_state_is_in_the_optimizers_order():
+    """The graph's is another in every process, and checkpoints of the same training would differ."""
+    run = Run()
+    run.backward()
+    owners = list(run.method.state_dict()["owners"])
+    assert len(owners) > 20
+    assert owners == sorted(owners)

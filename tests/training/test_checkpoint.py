@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,6 +257,35 @@ def test_a_checkpoint_of_another_configuration_says_what_differs(tmp_path: Path,
     write_config(tmp_path / "config.yaml", replace(CONFIG, **change))
     [name] = change
     with pytest.raises(UserError, match=rf"best\.pt: of another configuration.*: {name}: .* here, .* there\."):
+        load_run(tmp_path)
+
+
+def former(weights: dict) -> dict:
+    """The weights of the U-Net before it was the published one: without the convolutions' biases, wider below."""
+    kept = {name: value for name, value in weights.items() if not re.search(r"conv\d\.bias", name)}
+    return kept | {"encoder.4.conv1.weight": torch.zeros(64, 32, 3, 3, 3)}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (former, r"encoder\.0\.conv1\.bias: absent there, \[4\] here and 18 more\)"),
+        (
+            lambda w: w | {"head.weight": w["head.weight"][:2]},
+            r"head\.weight: \[2, 4, 1, 1, 1\] there, \[3, 4, 1, 1, 1\] here\)",
+        ),
+        (lambda w: w | {"head.scale": torch.ones(1)}, r"head\.scale: \[1\] there, absent here\)"),
+        (lambda w: {"module." + name: value for name, value in w.items()}, r": absent there, .* and \d+ more\)"),
+        (lambda w: {}, r": absent there, .* and \d+ more\)"),
+    ],
+    ids=["former", "fewer outputs", "a tensor more", "other names", "empty"],
+)
+def test_a_network_that_this_gmd_does_not_build_is_a_user_error(tmp_path: Path, change: Callable, says: str):
+    """It was torch's error, of all names and sizes that do not match."""
+    state = write_run(tmp_path, CONFIG)
+    save_checkpoint(tmp_path / "best.pt", state | {"network": change(state["network"])})
+    advice = r"; use it with the gmd that wrote it, or train anew"
+    with pytest.raises(UserError, match=rf"best\.pt: trained with the network of an earlier gmd.*{says}{advice}"):
         load_run(tmp_path)
 
 

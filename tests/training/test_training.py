@@ -18,7 +18,7 @@ from gmd.config import TrainBrats
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.errors import UserError
 from gmd.monitor.records import bad_values
-from gmd.training.checkpoint import load_checkpoint
+from gmd.training.checkpoint import load_checkpoint, save_checkpoint
 from gmd.training.loop import train
 from gmd.training.saved_run import load_run
 from gmd.training.state import Training
@@ -26,7 +26,7 @@ from gmd.training.step import train_step
 from gmd.training.tasks import Task, Validation, open_task
 from gmd.training.tasks.segmentation import region_loss
 from helpers.places import REAL_DATA
-from helpers.run_cases import assert_same_run
+from helpers.run_cases import assert_same_run, tiny_sentiment
 from helpers.training_cases import TWO, equal, read_metrics
 
 REAL = REAL_DATA / "brats15_two_modalities"
@@ -194,6 +194,23 @@ def test_gmd_takes_six_modalities_at_most(config: TrainBrats):
     with pytest.raises(UserError, match=r"--modalities: .*at most 6 for gmd"):
         seven.check()
     replace(seven, method="enumerate").check()
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("task", ["segmentation", "sentiment"])
+def test_a_run_with_another_network_is_not_resumed_and_stays_as_it_was(
+    config: TrainBrats, sentiment: Path, tmp_path: Path, task: str
+):
+    config = config if task == "segmentation" else tiny_sentiment(sentiment, tmp_path / "sentiment")
+    last = train(replace(config, epochs=1)) / "last.pt"
+    state = load_checkpoint(last)
+    first = next(iter(state["network"]))
+    save_checkpoint(last, state | {"network": state["network"] | {first: torch.zeros(5)}})
+    before = {path.name: path.read_bytes() for path in config.out.iterdir() if path.is_file()}
+    again = replace(config, epochs=1, resume=True, validate_every=2)  # which could be changed, and is written down
+    with pytest.raises(UserError, match=rf"last\.pt: trained with the network of an earlier gmd.*{first}: \[5\] there"):
+        train(again)
+    assert {path.name: path.read_bytes() for path in config.out.iterdir() if path.is_file()} == before
 
 
 @pytest.mark.usefixtures("no_pictures")

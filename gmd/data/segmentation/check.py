@@ -37,21 +37,13 @@ def check_cases(cases: Sequence[Case]) -> dict[str, Checksums]:
     """
     checked = read_cases(cases)
     if bad := checked.bad:
-        shown = {name: reason.partition("\n") for name, reason in list(bad.items())[:SHOWN]}
-        reasons = [f"  {name}: {first}" for name, (first, _, _) in shown.items()]
+        shown = {name: reason.split("\n") for name, reason in list(bad.items())[:SHOWN]}
+        reasons = [f"  {name}: {first}" for name, (first, *_) in shown.items()]
         # what explains the first line may be long, and the same for all
-        reasons += dict.fromkeys(rest for _, _, rest in shown.values() if rest)
+        explained = dict.fromkeys(line for _, *rest in shown.values() for line in rest)
         more = [f"  and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
-        raise UserError(
-            "\n".join(
-                [
-                    f"{len(bad)} of {len(cases)} cases cannot be used:",
-                    *reasons,
-                    *more,
-                    "Mend or remove them. Nothing was trained or changed; --no-check would begin without this check",
-                ]
-            )
-        )
+        advice = "Mend or remove them. Nothing was trained or changed; --no-check would begin without this check"
+        raise UserError(f"{len(bad)} of {len(cases)} cases cannot be used:", [*reasons, *explained, *more, advice])
     return checked.checksums
 
 

@@ -95,7 +95,8 @@ def _widest(root: Path, told: Mapping[str, LabelScheme | None]) -> LabelScheme:
     if not schemes:
         raise UserError(
             f"{root}: its names do not say what its label values mean. The documentation of the data set "
-            f"does: give --labels with one of these names, or with a YAML file of your own:{listed(SCHEMES.values())}"
+            "does: give --labels with one of these names, or with a YAML file of your own:",
+            listed(SCHEMES.values()),
         )
     widest = next((scheme for scheme in schemes if all(scheme.includes(other) for other in schemes)), None)
     if widest is None or len(schemes) < len(told):

@@ -93,5 +93,6 @@ def _only(root: Path, names: tuple[str, ...], otherwise: LabelScheme | None) -> 
         return otherwise
     raise UserError(
         f"{root}: the names of the files leave open what the label values mean. The documentation of the data set says "
-        f"it: give --labels with one of these names, or with a YAML file of your own:{listed(schemes)}"
+        "it: give --labels with one of these names, or with a YAML file of your own:",
+        listed(schemes),
     )

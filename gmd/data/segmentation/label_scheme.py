@@ -10,9 +10,8 @@ class LabelScheme:
     Attributes:
         name: what users and files call the scheme.
         meanings: label value -> what it stands for, 0 among them; a value of no region is background.
-        regions: region -> its label values. Two regions lie in each other, the outer one first, or apart. A voxel that
-            is predicted in a region, and in none further in, is written as the first of the region's values that
-            belongs to none further in.
+        regions: region -> its label values; a region that lies in another comes after it. See `paint` for the value
+            that a voxel of some regions is written as.
     """
 
     name: str

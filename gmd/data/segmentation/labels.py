@@ -72,17 +72,17 @@ def region_targets(labels: np.ndarray, scheme: LabelScheme, where: str) -> np.nd
     whole = np.rint(labels)
     known = np.isin(whole, scheme.values) & (np.abs(labels - whole) <= _TOLERANCE)
     if not known.all():
-        raise UserError(_unknown_labels(np.unique(labels), np.unique(labels[~known]), scheme, where))
+        raise _unknown_labels(np.unique(labels), np.unique(labels[~known]), scheme, where)
     return np.stack([np.isin(whole, values) for values in scheme.regions.values()]).astype(np.uint8)
 
 
-def listed(schemes: Iterable[LabelScheme]) -> str:
+def listed(schemes: Iterable[LabelScheme]) -> list[str]:
     """Returns a line for each scheme: its name, and what its values and regions mean."""
-    return "".join(f"\n  {scheme.name}: {scheme.described()}" for scheme in schemes)
+    return [f"  {scheme.name}: {scheme.described()}" for scheme in schemes]
 
 
-def _unknown_labels(found: np.ndarray, unknown: np.ndarray, scheme: LabelScheme, where: str) -> str:
-    """Returns the error message for label values that the scheme does not know.
+def _unknown_labels(found: np.ndarray, unknown: np.ndarray, scheme: LabelScheme, where: str) -> UserError:
+    """Returns the error for label values that the scheme does not know.
 
     It lists the schemes that have all values, but recommends none: that numbers fit says nothing of what they mean.
 
@@ -93,12 +93,13 @@ def _unknown_labels(found: np.ndarray, unknown: np.ndarray, scheme: LabelScheme,
         return bool(np.isclose(found[:, None], other.values, rtol=0, atol=_TOLERANCE).any(axis=1).all())
 
     others = [other for other in SCHEMES.values() if has_all(other)]
-    also = f". These have all values of the file, with these meanings:{listed(others)}" if others else ""
-    return (
+    also = ". These have all values of the file, with these meanings:" if others else ""
+    return UserError(
         f"{where}: label values {_numbers(found)} found, but scheme {scheme.name!r} has no {_numbers(unknown)}; it "
         f"says {scheme.described()}. Is this file a label map? Then look up in the documentation of the data set what "
         f"{_numbers(unknown)} means, as that a scheme has the number does not make it right, and give by --labels the "
-        f"scheme that is meant, or a YAML file of your own{also}"
+        f"scheme that is meant, or a YAML file of your own{also}",
+        listed(others),
     )
 
 

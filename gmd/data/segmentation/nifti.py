@@ -14,13 +14,14 @@ from xml.parsers.expat import ExpatError
 import nibabel
 import numpy as np
 from nibabel.brikhead import AFNIHeaderError
-from nibabel.filebasedimages import ImageFileError
+from nibabel.filebasedimages import FileBasedImage, ImageFileError
 from nibabel.freesurfer.mghformat import MGHError
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.parrec import PARRECError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.wrapstruct import WrapStructError
 
+from gmd.data.file_kind import is_gzip, unreadable
 from gmd.errors import UserError
 
 RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's: input axis i goes along output axis [i, 0], flipped if [i, 1] < 0
@@ -125,10 +126,14 @@ def from_ras(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
 def open_image(path: Path) -> SpatialImage:
     """Opens a file and reads its header; a compressed file is read whole, against its checksum.
 
+    A .nii that is compressed, and a .nii.gz that is not, are read as what they are.
     Raises UserError for a file that cannot be read.
     """
     with _readable(path):
-        return _open(path)
+        image = _open(path)
+    if not isinstance(image, SpatialImage):  # a surface, for example
+        raise UserError(f"{path}: {type(image).__name__} holds no volume; give a NIfTI image")
+    return image
 
 
 @contextmanager
@@ -138,20 +143,21 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except _UNREADABLE as error:
         raise UserError(
-            f"{path}: cannot be read ({type(error).__name__}: {error}); "
-            "it may be cut off, damaged or no NIfTI file: copy or download it anew"
+            unreadable(path, "a NIfTI image", error, own=("a NIfTI image", "compressed by gzip"))
         ) from error
 
 
-def _open(path: Path) -> SpatialImage:
-    """Opens a file, raising whatever nibabel and gzip raise."""
-    if not path.name.lower().endswith(".nii.gz"):
-        image = nibabel.load(path)
-        if not isinstance(image, SpatialImage):  # a surface, for example
-            raise ImageFileError(f"{type(image).__name__} holds no volume")
-        return image
+def _open(path: Path) -> FileBasedImage:
+    """Opens a file, raising whatever nibabel and gzip raise.
+
+    Whether a .nii or a .nii.gz is compressed its first bytes say, which renaming leaves as they are.
+    """
+    name = path.name.lower()
+    compressed = name.endswith((".nii", ".nii.gz")) and is_gzip(path)
+    if not (compressed or name.endswith(".nii.gz")):
+        return nibabel.load(path)
     # nibabel stops before the checksum at the end: most flipped bits would pass. Read all of it
-    content = gzip.decompress(path.read_bytes())
+    content = gzip.decompress(path.read_bytes()) if compressed else path.read_bytes()
     nifti1 = nibabel.Nifti1Image.header_class.may_contain_header(content)
     return (nibabel.Nifti1Image if nifti1 else nibabel.Nifti2Image).from_bytes(content)
 

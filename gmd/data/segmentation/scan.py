@@ -22,11 +22,13 @@ class Scan(NamedTuple):
         cases: sorted by name, no two of one name.
         wrong: folder -> why what it holds is no case, or could be several things.
         unused: images that are part of no case.
+        others: images of cases that have none of the modalities.
     """
 
     cases: list[Case]
     wrong: dict[Path, str]
     unused: list[Path]
+    others: list[Path]
 
 
 def scan_cases(
@@ -140,12 +142,18 @@ def _check_numbered(first: ImageFile, root: Path, channels: Sequence[str], with_
 
 
 def _scan_of(layout: Sorted, root: Path, modalities: Sequence[str]) -> Scan:
-    """Returns the groups with images of the modalities as cases, and all other files as unused."""
-    groups = [(group, not group.files.keys().isdisjoint(modalities)) for group in layout.groups]
-    cases = [(_case(root, group, modalities), group) for group, has_images in groups if has_images]
+    """Returns the groups with images of the modalities as cases, and what the other files are."""
+    cases: list[tuple[Case, Group]] = []
     unused = [file.path for file in layout.unused]
-    unused += [path for group, has_images in groups if not has_images for path in group.files.values()]
-    return Scan(_with_unique_names(cases), layout.wrong, sorted(unused))
+    others: list[Path] = []
+    for group in layout.groups:
+        if not group.files.keys().isdisjoint(modalities):
+            cases.append((_case(root, group, modalities), group))
+        elif group.files.keys() <= {"seg", "mask"}:
+            unused += group.files.values()
+        else:
+            others += group.files.values()
+    return Scan(_with_unique_names(cases), layout.wrong, sorted(unused), others)
 
 
 def _case(root: Path, group: Group, modalities: Sequence[str]) -> Case:

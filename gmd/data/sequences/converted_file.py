@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmd.data.sequences.checks import check_scores, check_splits, finite
+from gmd.data.sequences.checks import check_splits, checked_scores, finite
 from gmd.data.sequences.npz import Arrays, check_arrays
 from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
 from gmd.errors import UserError
@@ -137,7 +137,7 @@ def _pieces(path: Path, key: str, array: np.ndarray, lengths: np.ndarray) -> tup
 def _check_targets(path: Path, targets: np.ndarray, names: list[str], classes: tuple[str, ...] | None) -> None:
     """Raises UserError for a target out of range. names: of the sample that each target belongs to"""
     if classes is None:
-        check_scores(targets, names, path)
+        checked_scores(targets, names, path)
     elif len(wrong := np.flatnonzero((targets < 0) | (targets >= len(classes)))):
         first = wrong[0]
         raise UserError(f"{path}: the class of {names[first]} is {targets[first]}, expected 0 to {len(classes) - 1}")

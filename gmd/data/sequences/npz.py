@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gmd.errors import UserError
+from gmd.data.file_kind import unreadable
+from gmd.errors import UserError, shown
 
 Arrays = dict[str, np.ndarray]
 
@@ -25,12 +26,13 @@ def read_npz(path: Path) -> Arrays:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except _UNREADABLE as error:
-        raise UserError(
-            f"{path}: cannot be read as .npz ({type(error).__name__}: {error}); "
-            "it may be cut off or damaged, or hold Python objects, which are never loaded from a .npz"
-        ) from error
+        if "allow_pickle=False" in str(error):  # numpy's only word for it
+            raise UserError(
+                f"{path}: holds Python objects, which are never loaded from a .npz; save arrays of numbers and str"
+            ) from error
+        raise UserError(unreadable(path, "a .npz", error, own=("a .npz of arrays",))) from error
     if others := [key for key, value in arrays.items() if not isinstance(value, np.ndarray)]:
-        raise UserError(f"{path}: {others[0]} is no array; it is an archive, but not one of arrays")
+        raise UserError(f"{path}: {shown(others[0], 80)} is no array; it is an archive, but not one of arrays")
     return arrays
 
 
@@ -41,7 +43,7 @@ def check_arrays(path: Path, arrays: Arrays, expected: dict[str, tuple[str, int]
     same_length: the names of the arrays that must have the same number of entries
     """
     if missing := [key for key in expected if key not in arrays]:
-        there = ", ".join(arrays) or "nothing"
+        there = ", ".join(shown(key, 40) for key in list(arrays)[:12]) or "nothing"
         raise UserError(f"{path}: has no {', '.join(missing)}; there is {there}")
     for key, (kinds, axes) in expected.items():
         value = arrays[key]

@@ -1,21 +1,26 @@
-"""Reading pickles from somebody else: data are read, code is refused by name.
+"""Reading pickles from somebody else: data are read, objects are left as placeholders, code is refused by name.
 
 A pickle is a program: what it names, it may call. Here it may name only stand-ins of this file, which make arrays out
 of bytes after checking them. Not even numpy's own functions will do: `dtype.__setstate__` takes flags from the file, by
-which bytes can pass for pointers to Python objects.
+which bytes can pass for pointers to Python objects. Whatever else it names is never imported: classes of other packages
+and plain types of Python become a `NotRead`, which takes all that is done to it and does nothing, so that an object
+somewhere in a file does no harm to the arrays beside it. Names of Python's own library that are no plain types, such as
+os.system, are what attacks ask for, and such a file is refused whole.
 """
 
 import math
 import pickle
 import re
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from gmd.errors import UserError
+from gmd.data.file_kind import changed_as_text, kind_of, unreadable
+from gmd.errors import UserError, shown
 
 # what unpickling garbage raises (found by flipping bits)
 _UNREADABLE = (
@@ -25,21 +30,75 @@ _UNREADABLE = (
 
 
 def read_pickle(path: Path) -> Any:
-    """Reads a pickle: arrays, lists, tuples, sets, dictionaries (ordered ones too), str, bytes, numbers, None.
+    """Reads a pickle: arrays, lists, tuples, sets, dictionaries (of any kind), str, bytes, numbers, None.
 
     Pickles of Python 2 and 3, of numpy 1 and 2, protocols 0 to 5; the bytes that Python 2 called `str` are read as
     Latin-1. Arrays may hold numbers, truth values, str, bytes, or (with object arrays) again any of all this.
-    Raises UserError: a file that names anything else, or is damaged. Nothing of it has been executed then.
+    Any other object is a `NotRead`. An array of another type is one of no axes that holds a `NotRead`.
+    Raises UserError: a file that names functions of Python's library, that is one object itself, that was changed as
+        text, or is damaged. Nothing of it has been executed then.
     """
     try:
+        if kind_of(path) in ("a pickle", None) and (changed := changed_as_text(path)):
+            raise _Refused(f"cannot be read as a pickle: {changed}")
         with path.open("rb") as file:
-            return _DataUnpickler(file, encoding="latin1").load()
+            content = _DataUnpickler(file, encoding="latin1").load()
+        if isinstance(content, NotRead):
+            raise _Refused(f"refused, since it {content.asks}")
+        return content
     except _Refused as refused:
         raise UserError(f"{path}: {refused}") from None
     except _UNREADABLE as error:
-        raise UserError(
-            f"{path}: cannot be read as a pickle ({type(error).__name__}: {error!s:.200}); it may be cut off or damaged"
-        ) from error
+        raise UserError(unreadable(path, "a pickle", error, own=("a pickle",))) from error
+
+
+class NotRead:
+    """Stands for an object of a pickle that is not made, as that would be to execute what the file says.
+
+    Whatever the pickle does to it, to call it or to fill it, has no effect.
+
+    Attributes:
+        asks: what the file asks for and what to do about it, to go behind "it".
+    """
+
+    __slots__ = ("asks",)
+
+    asks: str
+
+    def __new__(cls, *arguments: Any, **named: Any) -> "NotRead":
+        # a pickle calls __new__ of what it takes for a class, with that in the place of cls
+        return cls if isinstance(cls, NotRead) else super().__new__(cls)
+
+    def __init__(self, name: str):
+        advice = (
+            "only arrays of numbers or str, lists, dictionaries, str and numbers are read: anything else may be code"
+        )
+        if name.startswith("torch."):
+            advice = "it holds tensors: save them as arrays, tensor.numpy()"
+        self.asks = f"asks for {shown(name, 80)}, and nothing was executed; {advice}"
+
+    def __call__(self, *arguments: Any, **named: Any) -> "NotRead":
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        """Takes the state of an object."""
+
+    def append(self, item: Any) -> None:
+        """Takes an item of a list."""
+
+    def extend(self, items: Any) -> None:
+        """Takes items of a list."""
+
+    def add(self, item: Any) -> None:
+        """Takes an item of a set."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Takes an entry of a dictionary."""
+
+
+def first_not_read(array: np.ndarray) -> NotRead | None:
+    """Returns the first object in an array that was not read; None if there is none."""
+    return next((item for item in array.flat if isinstance(item, NotRead)), None) if array.dtype.hasobject else None
 
 
 class _Refused(Exception):
@@ -70,14 +129,14 @@ class _DataUnpickler(pickle._Unpickler):
     It is Python's, as joblib's is: the one in C makes room for any place that a damaged file numbers, up to 60 GB.
     """
 
-    def find_class(self, module: str, name: str) -> _StandIn:
-        """Returns the stand-in for a name, whatever opcode asks. Raises _Refused for names that are not allowed."""
+    def find_class(self, module: str, name: str) -> "_StandIn | NotRead":
+        """Returns what stands for a name, whatever opcode asks. Raises _Refused for functions of Python's library."""
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
-        advice = "it holds tensors: save them as arrays, tensor.numpy()"
-        if module.partition(".")[0] != "torch":
-            advice = "only arrays, lists, dictionaries, str and numbers are read, for anything else may be code"
-        raise _Refused(f"refused, since it asks for {module}.{name}, and nothing was executed; {advice}")
+        stands_for = NotRead(f"{module}.{name}")
+        if module.partition(".")[0] in _LIBRARY and name not in _PLAIN_TYPES.get(module, ()):
+            raise _Refused(f"refused, since it {stands_for.asks}")
+        return stands_for
 
     def get_extension(self, code: int) -> NoReturn:
         """Refuses numbers that stand for names, which Python would not ask for by name if they were resolved before."""
@@ -93,11 +152,7 @@ class _Dtype:
 
     __slots__ = ("dtype",)
 
-    _PLAIN = re.compile(r"\?|b1|[iu][1248]|f(2|4|8|12|16)|[SU][0-9]{1,6}|O8?")
-
-    def __init__(self, name: Any, align: Any = False, copy: Any = True):
-        if not (isinstance(name, str) and self._PLAIN.fullmatch(name)):
-            raise _Refused(f"refused, since it holds an array of dtype {name!r:.80}, expected numbers or str")
+    def __init__(self, name: str):
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: tuple) -> None:
@@ -114,6 +169,9 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, content = state
+        if isinstance(dtype, NotRead):
+            super().__setstate__((1, (), np.dtype(object), False, [dtype]))  # type: ignore[arg-type]
+            return
         _check_shape(shape)
         dtype = _checked_dtype(dtype)
         if isinstance(content, str):  # bytes, for Python 2
@@ -133,8 +191,19 @@ def _refuse_call(name: str) -> NoReturn:
     raise _Refused(f"refused, since it calls {name}, which no pickle of data does")
 
 
-def _reconstruct(kind: Any, shape: Any, typecode: Any) -> np.ndarray:
-    """Makes an empty array, to which `__setstate__` gives shape and content."""
+_PLAIN_DTYPE = re.compile(r"\?|b1|[iu][1248]|f(2|4|8|12|16)|[SU][0-9]{1,6}|O8?")
+
+
+def _dtype(name: Any, align: Any = False, copy: Any = True) -> _Dtype | NotRead:
+    """Makes a dtype of its name: of numbers, str, bytes or objects; complex numbers, dates and records are not read."""
+    plain = isinstance(name, str) and _PLAIN_DTYPE.fullmatch(name)
+    return _Dtype(name) if plain else NotRead(f"numpy.dtype {name!r:.40}")
+
+
+def _reconstruct(kind: Any, shape: Any, typecode: Any) -> np.ndarray | NotRead:
+    """Makes an empty array, to which `__setstate__` gives shape and content; none of a kind that is not read."""
+    if isinstance(kind, NotRead):
+        return kind
     if kind is not _NDARRAY:
         raise TypeError(f"an array of the kind {kind!r:.80}")
     return np.ndarray.__new__(_Array, (0,), np.int8)
@@ -142,6 +211,8 @@ def _reconstruct(kind: Any, shape: Any, typecode: Any) -> np.ndarray:
 
 def _scalar(dtype: Any, content: Any) -> Any:
     """Makes a numpy scalar of its bytes, once these are found to be as many as its type has."""
+    if isinstance(dtype, NotRead):
+        return dtype
     dtype = _checked_dtype(dtype)
     if isinstance(content, str):
         content = content.encode("latin1")
@@ -150,8 +221,10 @@ def _scalar(dtype: Any, content: Any) -> Any:
     return np.frombuffer(content, dtype)[0] if dtype.itemsize else dtype.type()
 
 
-def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray | NotRead:
     """Makes an array of a buffer of protocol 5; numpy refuses objects there, and shapes that do not fit."""
+    if isinstance(dtype, NotRead):
+        return dtype
     if not isinstance(content, bytes | bytearray):
         raise TypeError(f"a buffer that is {type(content).__name__}")
     _check_shape(shape)
@@ -182,9 +255,11 @@ def _no_bytes() -> bytes:
 
 # Modules as Python 2 and 3, numpy 1 and 2 call them
 _ALLOWED: dict[tuple[str, str], _StandIn] = {
-    ("numpy", "dtype"): _StandIn(_Dtype),
+    ("numpy", "dtype"): _StandIn(_dtype),
     ("numpy", "ndarray"): _NDARRAY,
     ("collections", "OrderedDict"): _StandIn(dict),
+    ("collections", "Counter"): _StandIn(dict),
+    ("collections", "defaultdict"): _StandIn(lambda factory=None: {}),
     ("_codecs", "encode"): _StandIn(_encode),
 }
 for _core in ("numpy.core", "numpy._core"):
@@ -195,3 +270,25 @@ for _builtins in ("builtins", "__builtin__"):
     _ALLOWED[_builtins, "set"] = _StandIn(set)
     _ALLOWED[_builtins, "frozenset"] = _StandIn(frozenset)
     _ALLOWED[_builtins, "bytes"] = _StandIn(_no_bytes)  # of none, as protocols 0 to 2 write them
+
+_LIBRARY = sys.stdlib_module_names | {"__builtin__", "copy_reg", "commands", "cPickle"}  # these are Python 2's
+# types of Python's library that can do nothing, and what protocols 0 and 1 make objects by
+_PLAIN_TYPES: dict[str, set[str]] = {
+    "collections": {"deque"},
+    "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
+    "decimal": {"Decimal"},
+    "fractions": {"Fraction"},
+    "uuid": {"UUID", "SafeUUID"},
+    "array": {"array", "_array_reconstructor"},
+    "argparse": {"Namespace"},
+    "types": {"SimpleNamespace"},
+}
+for _module in ("copyreg", "copy_reg"):
+    _PLAIN_TYPES[_module] = {"_reconstructor", "__newobj__"}
+for _module in ("pathlib", "pathlib._local"):
+    _PLAIN_TYPES[_module] = {"Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"}
+for _module in ("builtins", "__builtin__"):
+    _PLAIN_TYPES[_module] = {
+        *("bytearray", "complex", "slice", "range", "xrange", "list", "dict", "tuple", "int", "long", "float", "bool"),
+        *("str", "unicode", "object"),
+    }

@@ -1,6 +1,7 @@
 """What every reader of sequences returns: samples with the modalities they have, in three splits."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from gmd.errors import UserError
 SPLITS = ("train", "validation", "test")
 SENTIMENT_MODALITIES = ("text", "audio", "vision")
 LARGEST_SCORE = 3.0  # MOSI and MOSEI: from strongly negative, -3, to strongly positive, 3
+CH_SIMS_LARGEST = 1.0  # CH-SIMS: from -1 to 1 in steps of 0.2
 SIGNS = ("negative", "non-negative")  # the classes of `as_classes`
 
 
@@ -33,7 +35,7 @@ class SequenceData:
 
     Attributes:
         features: modality -> F_m, in canonical order.
-        classes: the names of the classes, or None where the targets are scores in [-3, 3].
+        classes: the names of the classes, or None where the targets are scores, in [-3, 3].
         per_step: whether each step has a target; then all modalities of a sample are as long as its target.
         splits: "train", "validation" and "test", none of them empty.
         notes: what was replaced, left out or held out, with counts, in sentences for the user.
@@ -44,6 +46,13 @@ class SequenceData:
     per_step: bool
     splits: dict[str, list[Sample]]
     notes: tuple[str, ...]
+
+    @cached_property
+    def largest_score(self) -> float:
+        """The end of the scale that the scores of all splits are on: 1 if none is beyond [-1, 1], else 3."""
+        targets = (sample.target for samples in self.splits.values() for sample in samples)
+        within = all(target.abs().max() <= CH_SIMS_LARGEST for target in targets)
+        return CH_SIMS_LARGEST if self.classes is None and within else LARGEST_SCORE
 
 
 def as_classes(data: SequenceData) -> SequenceData:

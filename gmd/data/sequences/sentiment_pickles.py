@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmd.data.sequences.checks import check_scores, check_splits, finite
+from gmd.data.sequences.checks import check_splits, checked_scores, clipped_notes, finite
+from gmd.data.sequences.safe_pickle import NotRead, first_not_read
 from gmd.data.sequences.samples import SENTIMENT_MODALITIES, SPLITS, Sample, SequenceData
 from gmd.data.sequences.unpadding import padded_in_front, unpadded
-from gmd.errors import UserError
+from gmd.errors import UserError, shown
 
 _KEYS = dict(zip(SPLITS, ("train", "valid", "test"), strict=True))
 _LABELS = ("regression_labels", "labels")  # MMSA's and MulT's; MMSA's files have other labels as well
@@ -31,21 +32,24 @@ class _Part(NamedTuple):
 
     Attributes:
         names: [N], of the samples.
-        scores: [N], numbers.
+        scores: float32 [N], in [-3, 3].
+        clipped: how many of the scores were clipped.
         arrays: modality -> numbers [N, L, F].
         lengths: modality -> whole numbers [N], for the modalities whose lengths the file gives.
     """
 
     names: list[str]
     scores: np.ndarray
+    clipped: int
     arrays: dict[str, np.ndarray]
     lengths: dict[str, np.ndarray]
 
 
-def sentiment_from(path: Path, content: Any) -> SequenceData:
+def sentiment_from(path: Path, content: Any, clip_scores: bool = False) -> SequenceData:
     """Makes what `read_pickle` found sequences with one score each. `content` is emptied, to free memory on the way.
 
     path: the file, for error messages
+    clip_scores: whether to clip labels beyond [-3, 3] instead of to refuse them
 
     A sequence is as long as the file says (`audio_lengths`), else it is what is left without the all-zero steps on the
     padded side: behind, or in front where more of a modality's sequences begin than end with zeros, as in MulT's
@@ -57,8 +61,9 @@ def sentiment_from(path: Path, content: Any) -> SequenceData:
     _check_three_parts(path, content)
     notes = ["text_bert is not read, text is"] if any("text_bert" in content[key] for key in _KEYS.values()) else []
     # copies, since one dictionary may be two splits: then its names say so
-    parts = {split: _part(f"{path}: {key}", dict(content[key])) for split, key in _KEYS.items()}
+    parts = {split: _part(f"{path}: {key}", dict(content[key]), clip_scores) for split, key in _KEYS.items()}
     content.clear()
+    notes += clipped_notes(sum(part.clipped for part in parts.values()))
     features = {}
     values: dict[str, list[_Values]] = {split: [{} for _ in part.names] for split, part in parts.items()}
     for m in SENTIMENT_MODALITIES:
@@ -73,22 +78,25 @@ def sentiment_from(path: Path, content: Any) -> SequenceData:
 
 def _check_three_parts(path: Path, content: Any) -> None:
     """Raises UserError for anything but a dictionary that holds one for each split."""
+    parts = [content.get(key) for key in _KEYS.values()] if isinstance(content, dict) else []
+    if unread := next((part for part in parts if isinstance(part, NotRead)), None):
+        raise UserError(f"{path}: refused, since a part of it {unread.asks}")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in _KEYS.values()):
         there = f"a dictionary with {_listed(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise UserError(f"{path}: holds {there}, expected a dictionary with the dictionaries train, valid and test")
 
 
-def _part(source: str, content: dict) -> _Part:
+def _part(source: str, content: dict, clip_scores: bool) -> _Part:
     """Checks what the file has for one split, called `source` in error messages. Raises UserError."""
     _check_entries(source, content)
     arrays = {m: _array(f"{source} {m}", content[m], "biuf", (3,)) for m in SENTIMENT_MODALITIES}
     scores = _scores(source, content)
     given = {m: content[f"{m}_lengths"] for m in arrays if f"{m}_lengths" in content}
     lengths = {m: _array(f"{source} {m}_lengths", value, "iu", (1,)) for m, value in given.items()}
-    part = _Part(_names(source, content, len(scores)), scores, arrays, lengths)
+    part = _Part(_names(source, content, len(scores)), scores, 0, arrays, lengths)
     _check_sizes(source, part)
-    check_scores(scores, part.names, source)
-    return part
+    scores, clipped = checked_scores(scores, part.names, source, clip_scores)
+    return part._replace(scores=scores, clipped=clipped)
 
 
 def _check_entries(source: str, content: dict) -> None:
@@ -109,7 +117,7 @@ def _check_sizes(source: str, part: _Part) -> None:
         raise UserError(f"{source} has arrays of different lengths ({listed}), expected an entry for each sample")
     for m, array in part.lengths.items():
         if (array < 0).any():
-            name = part.names[array.argmin()]
+            name = shown(part.names[array.argmin()], 80)
             raise UserError(f"{source} {m}_lengths has {array.min()} for {name}, expected 0 or more")
 
 
@@ -122,9 +130,16 @@ def _array(what: str, value: Any, kinds: str, axes: tuple[int, ...]) -> np.ndarr
         array = np.asarray(value)
     except ValueError as error:  # lists of different lengths
         raise UserError(f"{what} is no array: {error}") from error
+    if unread := first_not_read(array):
+        raise UserError(f"{what}: refused, since it {unread.asks}")
     if array.dtype.kind not in kinds or array.ndim not in axes:
         listed = " or ".join(map(str, axes))
-        raise UserError(f"{what} is {array.dtype} {list(array.shape)}, expected {_KINDS[kinds]} with {listed} axes")
+        such_as = (
+            f", such as {array.reshape(-1)[:1].tolist()[0]!r:.40}" if array.size and array.dtype.kind in "USO" else ""
+        )
+        raise UserError(
+            f"{what} is {array.dtype} {list(array.shape)}{such_as}, expected {_KINDS[kinds]} with {listed} axes"
+        )
     return array
 
 
@@ -186,11 +201,11 @@ def _fill(values: dict[str, list[_Values]], modality: str, parts: dict[str, _Par
 
 def _samples(part: _Part, values: list[_Values]) -> list[Sample]:
     """Returns the samples of a split that have any modality."""
-    targets = torch.from_numpy(part.scores.astype(np.float32))
+    targets = torch.from_numpy(part.scores)
     return [Sample(*sample) for sample in zip(part.names, values, targets, strict=True) if sample[1]]
 
 
 def _listed(content: dict) -> str:
     """Returns the names of a dictionary's entries, the first twelve of them."""
-    names = [key[:40] if isinstance(key, str) else type(key).__name__ for key in content]
+    names = [shown(key, 40) if isinstance(key, str) else type(key).__name__ for key in content]
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "") or "nothing"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gmd.data.sequences.checks import check_scores, check_splits, finite, replaced_notes
+from gmd.data.sequences.checks import check_splits, checked_scores, clipped_notes, finite, replaced_notes
 from gmd.data.sequences.npz import Arrays, check_arrays
 from gmd.data.sequences.samples import SENTIMENT_MODALITIES, Sample, SequenceData
 from gmd.errors import UserError
@@ -27,7 +27,7 @@ def is_utterances(arrays: Arrays) -> bool:
     return "video" in arrays and "utt" in arrays
 
 
-def read_utterances(path: Path, arrays: Arrays, seed: int) -> SequenceData:
+def read_utterances(path: Path, arrays: Arrays, seed: int, clip_scores: bool = False) -> SequenceData:
     """Reads an utterance table as videos, with a target for each utterance.
 
     arrays: `video` str [n] and `utt` int [n], whose utterance, and its number in the video; `text`, `audio` and
@@ -36,13 +36,14 @@ def read_utterances(path: Path, arrays: Arrays, seed: int) -> SequenceData:
         part of `bclstm_split`, and a good part of that is tested on in the other.
     seed: draws the training videos that are held out for validation, about one in six; whole videos, since the
         utterances of one person in one room tell of each other
+    clip_scores: whether to clip labels beyond [-3, 3] instead of to refuse them
     Raises UserError: arrays that are missing, of another kind or of different lengths, labels that are no scores,
         an unknown or empty split, a video in both splits, without a name, or with two utterances of one number.
     """
     check_arrays(path, arrays, _EXPECTED, tuple(_EXPECTED))
     videos, numbers, split = arrays["video"], arrays["utt"], arrays[SPLIT]
     names = [f"utterance {number} of video {video}" for video, number in zip(videos, numbers, strict=True)]
-    check_scores(arrays["label"], names, path)
+    labels, clipped = checked_scores(arrays["label"], names, path, clip_scores)
     _check_videos(path, videos, numbers, split, names)
 
     values, replaced = {}, {}
@@ -52,7 +53,6 @@ def read_utterances(path: Path, arrays: Arrays, seed: int) -> SequenceData:
     order = np.lexsort((numbers, videos))
     rows = {str(video): order[videos[order] == video] for video in np.unique(videos)}
     chosen = _choose({video: str(split[members[0]]) for video, members in rows.items()}, seed)
-    labels = arrays["label"].astype(np.float32)
     splits = {
         name: [_sample(video, rows[video], values, labels) for video in members] for name, members in chosen.items()
     }
@@ -63,6 +63,7 @@ def read_utterances(path: Path, arrays: Arrays, seed: int) -> SequenceData:
         f"split: {SPLIT}, the only one in which no feature extractor was trained on what is tested; "
         "results are for utterance features, not to be set beside those for MOSI's words",
         *replaced_notes(replaced),
+        *clipped_notes(clipped),
     ]
     return SequenceData({m: values[m].shape[1] for m in values}, None, True, splits, tuple(notes))
 

@@ -78,6 +78,7 @@ def compare_scores(names: list[str], scores: list[RunScores], seed: int) -> Comp
     notes = [
         *_notes_on_left_out(names, scores, common),
         *_notes_on_other_images(names, scores, common),
+        *_notes_on_older_scores(names, scores),
         *_notes_on_few_units(rows, first.unit_noun),
     ]
     nouns = first.item_noun, first.unit_noun
@@ -191,6 +192,16 @@ def _notes_on_pairs(runs: str, pairs: list[tuple[ListedCase, ListedCase]]) -> li
             "the comparison holds only if the images are the same"
         )
     return notes
+
+
+def _notes_on_older_scores(names: list[str], scores: list[RunScores]) -> list[str]:
+    """Returns a note for each run that an earlier gmd has evaluated, on something else than label maps."""
+    return [
+        f"an earlier gmd scored the network's channels of {name}, which may differ from its label maps, as they are "
+        "scored now; evaluate it again"
+        for name, run in zip(names, scores, strict=True)
+        if run.of_channels
+    ]
 
 
 def _notes_on_few_units(rows: list[ComparisonRow], unit_noun: str) -> list[str]:

@@ -11,6 +11,7 @@ from gmd.config import TrainConfig, TrainSequences
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
+from gmd.evaluation.outdated import scored_channels
 from gmd.evaluation.segmentation.listed_cases import ListedCase, listed_cases
 from gmd.scoring.segmentation.tables import Score, read_cases
 from gmd.subsets import Subset, all_subsets, subset_name
@@ -57,6 +58,7 @@ class RunScores:
         units: item -> the unit it belongs to: the patient of a case, the sample of a step.
         targets: item -> its target as the file has it; empty where the file does not hold the targets.
         listed: item -> what the run says of its files; empty for sequences.
+        of_channels: whether an earlier gmd made them, see `scored_channels`.
     """
 
     modalities: tuple[str, ...]
@@ -67,6 +69,7 @@ class RunScores:
     units: dict[Item, str]
     targets: dict[Item, str]
     listed: dict[Item, ListedCase]
+    of_channels: bool
 
 
 def read_run_scores(run: Path) -> RunScores:
@@ -109,7 +112,8 @@ def _case_scores(path: Path, config: TrainConfig, listed: dict[Item, ListedCase]
     }
     columns = [(metric, region) for metric in ("Dice", "HD95") for region in (*regions, "mean")]
     units = {item: patient_of(Case(item[0], {})) for item in values}
-    return RunScores(config.modalities, columns, "case", "patient", values, units, {}, listed)
+    of_channels = scored_channels(path.parent)
+    return RunScores(config.modalities, columns, "case", "patient", values, units, {}, listed, of_channels)
 
 
 def _check_complete(path: Path, by_subset: dict[Item, dict[Subset, list[Score]]], regions: list[str]) -> None:
@@ -147,7 +151,7 @@ def _sequence_scores(path: Path, config: TrainConfig, regression: bool) -> RunSc
             raise UserError(f"{path}: line {lines.line_num} is damaged ({reason}); evaluate the run again") from error
     units = {item: item[0] for item in values}
     column = ("MAE" if regression else "accuracy", "")
-    return RunScores(config.modalities, [column], "prediction", "sample", values, units, targets, {})
+    return RunScores(config.modalities, [column], "prediction", "sample", values, units, targets, {}, False)
 
 
 def _prediction_scores(line: dict[str, str], names: dict[Subset, str], regression: bool) -> dict[Subset, list[float]]:

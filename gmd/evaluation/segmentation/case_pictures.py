@@ -6,6 +6,7 @@ from statistics import fmean
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.case import Case
+from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 from gmd.models.segmentation.network import SegmentationNetwork
@@ -30,7 +31,7 @@ def draw_cases(
     cases, scores: what was evaluated, and every score of it
     """
     by_name = {case.name: case for case in cases}
-    chosen = choose_cases(scores)
+    chosen, painted = choose_cases(scores), config.label_scheme()
     for place in {"best", "median", "worst"} - chosen.keys():
         (folder / f"case_{place}.png").unlink(missing_ok=True)
     written = []
@@ -41,7 +42,11 @@ def draw_cases(
             print(f"gmd: no picture of {name}: {error}", file=sys.stderr)
             continue
         outputs = predict_modalities(network, present_volumes(network, case), config.patch, config.precision)
-        drawn = {subset: mask for subset, mask in predict_subsets(outputs) if len(subset) in (1, len(outputs))}
+        drawn = {
+            subset: regions_of(labels, painted)
+            for subset, labels in predict_subsets(outputs, painted)
+            if len(subset) in (1, len(outputs))
+        }
         about = f"{place} of {len(cases)} cases, mean Dice {dice:.2f}" if len(cases) > 1 else ""
         written.append(draw_case(case, drawn, scores, network.regions, folder / f"case_{place}.png", about))
     return written

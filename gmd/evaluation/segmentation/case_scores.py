@@ -10,6 +10,7 @@ from gmd.config import TrainBrats
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
+from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
 from gmd.evaluation.results_folder import write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD
 from gmd.models.segmentation.network import SegmentationNetwork
@@ -34,11 +35,12 @@ def score_cases(
     data: what they are about, None for the run's own test cases
     returns all scores, and the cases that could not be scored: name -> why. These are told on stderr at once.
     """
+    scheme = config.label_scheme()
     scores: list[Score] = []
     failed: dict[str, str] = {}
     for case in tqdm(cases, desc="evaluation", unit="case"):
         try:
-            of_case = evaluate_cases(network, [load_case(case)], config.patch, config.precision, hd95=True)
+            of_case = evaluate_cases(network, [load_case(case)], scheme, config.patch, config.precision, hd95=True)
         except (UserError, MemoryError, RuntimeError) as error:
             failed[case.name] = _reason(error)
             tell_failed({case.name: failed[case.name]})
@@ -70,7 +72,7 @@ def _begin(folder: Path, data: Path | None) -> None:
     for pattern in OF_ALL_CASES:
         for path in folder.glob(pattern):
             path.unlink()
-    write_texts(folder, {CASES: cases_csv([])}, data)
+    write_texts(folder, {CASES: cases_csv([]), SCORED_RECORD: f"{LABEL_MAPS}\n"}, data)
 
 
 def _append(path: Path, scores: Sequence[Score]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpoint
 from gmd.evaluation.segmentation.case_pictures import draw_cases
@@ -22,6 +23,9 @@ from gmd.scoring.segmentation.tables import (
 )
 
 SHOWN = 10  # cases that could not be scored of which a table says why
+ABOUT_LABEL_MAPS = (
+    "Scored are label maps as gmd predict writes them: a region consists of the voxels with one of its label values."
+)
 ABOUT_HD95 = (
     "HD95 in mm, mean over the same cases: the 95th percentile of the distances between the surfaces of prediction and "
     "truth, the larger of the two directions; 0 where both are empty, the diagonal of the image where only one is."
@@ -125,7 +129,8 @@ def score_texts(
     """
     dice, hd95 = (table(rows, modalities, regions) for table in (table_markdown, hd95_markdown))
     return {
-        "table.md": f"{about}\n\n{dice}\n{ABOUT_HD95}\n\n{hd95}",
+        SCORED_RECORD: f"{LABEL_MAPS}\n",
+        "table.md": f"{about} {ABOUT_LABEL_MAPS}\n\n{dice}\n{ABOUT_HD95}\n\n{hd95}",
         "table.csv": table_csv(rows, modalities, regions),
         "cases.csv": cases_csv(scores),
     }

@@ -45,19 +45,19 @@ def evaluate_run(
     config, network = load_sequence_network(run, which, precision)
     found, data = _read(run, config, data)
     samples = _test_samples(run, found, data)
+    classes, largest = found.classes, found.largest_score
     predictions = predict_samples(network, samples, all_subsets(config.modalities), config)
-    rows = subset_table(predictions, config.modalities, found.classes)
-    texts, extra = {"predictions.csv": predictions_csv(predictions, found.classes)}, {}
+    rows = subset_table(predictions, config.modalities, classes, largest)
+    texts, extra = {"predictions.csv": predictions_csv(predictions, classes)}, {}
     if missing is not None:
         lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config)
-        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = table_row(lessened, None, found.classes).metrics
-        texts["predictions_absent.csv"] = predictions_csv(lessened, found.classes)
-    about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}, "
-    table = table_markdown(rows, config.modalities, found.classes, extra)
-    texts["table.md"] = f"{about}{config.precision}.\n\n{table}"
-    texts["table.csv"] = table_csv(rows, config.modalities, found.classes, extra)
-    written = write_texts(results_folder(run, data), texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, data)
-    print(texts["table.md"], *written, sep="\n")
+        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = table_row(lessened, None, classes, largest).metrics
+        texts["predictions_absent.csv"] = predictions_csv(lessened, classes)
+    about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}"
+    texts["table.md"] = f"{about}, {config.precision}.\n\n{table_markdown(rows, config.modalities, classes, extra)}"
+    texts["table.csv"] = table_csv(rows, config.modalities, classes, extra)
+    texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
+    print(texts["table.md"], *write_texts(results_folder(run, data), texts, data), sep="\n")
     return rows
 
 

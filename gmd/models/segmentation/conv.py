@@ -11,24 +11,25 @@ TORCH_MINIMUM = 20480
 
 
 class Conv3d(nn.Conv3d):
-    """A 3x3x3 convolution, stride 1, same size, no bias. On the CPU a lone float32 sample of any size goes to oneDNN.
+    """A 3x3x3 convolution, stride 1, same size, with bias. On the CPU a lone float32 sample of any size goes to oneDNN.
 
     The result is that of torch.nn.Conv3d up to the rounding of another summation order.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
-        super().__init__(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None  # torch leaves it out only where a convolution is asked to have none
         if _onednn_would_be_wrong(x):
             with torch.autocast("cpu", enabled=False):
-                return self._convolved(x.float(), self.weight.float()).to(torch.bfloat16)
-        return self._convolved(x, self.weight)
+                return self._convolved(x.float(), self.weight.float(), self.bias.float()).to(torch.bfloat16)
+        return self._convolved(x, self.weight, self.bias)
 
-    def _convolved(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if _torch_would_be_slow(x):
-            return _OneDnnConvolution.apply(x, weight)
-        return self._conv_forward(x, weight, None)
+            return _OneDnnConvolution.apply(x, weight, bias)
+        return self._conv_forward(x, weight, bias)
 
 
 class PointwiseConv3d(nn.Conv3d):
@@ -52,20 +53,27 @@ class _OneDnnConvolution(torch.autograd.Function):
     GEOMETRY = ((1, 1, 1), (1, 1, 1), (1, 1, 1))  # padding, stride and dilation happen to be the same
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return torch.mkldnn_convolution(x, weight, None, *_OneDnnConvolution.GEOMETRY, 1)
+        return torch.mkldnn_convolution(x, weight, bias, *_OneDnnConvolution.GEOMETRY, 1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        wanted = (*ctx.needs_input_grad, False)
         # an input in oneDNN's own layout is what makes torch choose oneDNN here
-        grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
-            grad, x.to_mkldnn(), weight, None, *_OneDnnConvolution.GEOMETRY, False, (0, 0, 0), 1, wanted
+        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            grad,
+            x.to_mkldnn(),
+            weight,
+            [len(weight)],
+            *_OneDnnConvolution.GEOMETRY,
+            False,
+            (0, 0, 0),
+            1,
+            ctx.needs_input_grad,
         )
-        return _in_format_of(x, grad_x), _in_format_of(weight, grad_weight)
+        return _in_format_of(x, grad_x), _in_format_of(weight, grad_weight), grad_bias
 
 
 def _in_format_of(tensor: Tensor, grad: Tensor | None) -> Tensor | None:

@@ -18,11 +18,11 @@ def halved(x: Tensor) -> Tensor:
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Interpolates trilinearly, the volume's outer faces staying in place: [n, C, X, Y, Z] -> [n, C, 2X, 2Y, 2Z]."""
+    """Interpolates trilinearly between the outermost voxels, which stay: [n, C, X, Y, Z] -> [n, C, 2X, 2Y, 2Z]."""
     with torch.autocast(x.device.type, enabled=False):
         if _has_to_be_deterministic(x):
             return _doubled_by_hand(x)
-        return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
+        return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=True)
 
 
 def _has_to_be_deterministic(x: Tensor) -> bool:
@@ -36,13 +36,17 @@ def _halved_by_hand(x: Tensor) -> Tensor:
 
 
 def _doubled_by_hand(x: Tensor) -> Tensor:
-    """Interpolates along one axis after the other: a new voxel is three parts of the old one that it lies in, and one
-    part of the nearest old one beside it.
+    """Interpolates along one axis after the other.
+
+    The 2n new voxels of an axis lie (n - 1) / (2n - 1) old ones apart. So new voxel 2k lies k / (2n - 1) before old
+    voxel k, and new voxel 2k + 1 lies (n - 1 - k) / (2n - 1) behind it.
     """
     for axis in (2, 3, 4):
         size = x.shape[axis]
         before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, size - 1)], dim=axis)
         after = torch.cat([x.narrow(axis, 1, size - 1), x.narrow(axis, size - 1, 1)], dim=axis)
-        pairs = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], dim=axis + 1)
+        along = [-1 if a == axis else 1 for a in range(x.ndim)]
+        distance = torch.arange(size, dtype=torch.float64, device=x.device).div(2 * size - 1).to(x).view(along)
+        pairs = torch.stack([x.lerp(before, distance), x.lerp(after, distance.flip(axis))], dim=axis + 1)
         x = pairs.flatten(axis, axis + 1)
     return x

@@ -11,7 +11,7 @@ from gmd.models.segmentation.conv import Conv3d, PointwiseConv3d
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.models.segmentation.resampling import doubled, halved
 
-PUBLISHED_CHANNELS = (32, 64, 128, 256, 512)  # width 1
+CHANNELS = (32, 64, 128, 256, 256)  # of the levels, at width 1
 # Regions are a few per cent of the voxels. From that prior (Lin et al., ICCV 2017, section 3.3) the background is right
 # at once; starting from 0, it drives every weight of the last layer below 0 before any region is found.
 PRIOR_LOGIT = -3.0
@@ -20,26 +20,30 @@ PRIOR_LOGIT = -3.0
 class UNet3d(SegmentationNetwork):
     """U-Net of Dynamic Sharing (Wang et al., AAAI 2024): shared 3-D convolutions, one GroupNorm affine per modality.
 
+    It is the published network to the unit: of four modalities and three regions it has 12,960,099 parameters, of which
+    17,664 are private, and at width 0.5 3,245,235 and 8,832, in 182 tensors.
+
     Args:
         modalities: names, in the order of their indices.
         regions: names of the output channels.
-        width: factor on the published 32, 64, 128, 256, 512 channels of the five levels.
+        width: factor on the published channels: 32, 64, 128, 256, 256 on the way down, 128, 64, 32, 32 on the way up.
 
     Call it with single-channel volumes [n, 1, X, Y, Z], float, and the modality index of each
     (an int for all of them, or n ints); it returns logits [n, R, X, Y, Z]. X, Y and Z must be multiples of `stride`.
     """
 
-    stride = 2 ** (len(PUBLISHED_CHANNELS) - 1)
+    stride = 2 ** (len(CHANNELS) - 1)
 
     def __init__(self, modalities: Sequence[str], regions: Sequence[str], width: float = 1.0):
         super().__init__()
-        channels = [max(1, round(c * width)) for c in PUBLISHED_CHANNELS]
+        channels = [max(1, round(c * width)) for c in CHANNELS]
         self.modalities = tuple(modalities)
         self.regions = tuple(regions)
         down = pairwise([1, *channels])
-        self.encoder = nn.ModuleList(DoubleConv(i, o, len(modalities)) for i, o in down)
-        up = reversed(list(pairwise(channels)))
-        self.decoder = nn.ModuleList(DoubleConv(fine + coarse, fine, len(modalities)) for fine, coarse in up)
+        self.encoder = nn.ModuleList(DoubleConv(i, o, o, len(modalities)) for i, o in down)
+        # a level gets as many channels from below as over the skip, and hands on as many as the finer level's skip has
+        up = reversed(list(pairwise([channels[0], *channels[:-1]])))
+        self.decoder = nn.ModuleList(DoubleConv(2 * skip, skip, finer, len(modalities)) for finer, skip in up)
         self.head = Head(channels[0], len(regions))
 
     def forward(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
@@ -74,11 +78,11 @@ class Head(PointwiseConv3d):
 class DoubleConv(nn.Module):
     """One level of the U-Net: twice a shared 3x3x3 convolution, GroupNorm with the modality's own affine, and ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, num_modalities: int):
+    def __init__(self, in_channels: int, mid_channels: int, out_channels: int, num_modalities: int):
         super().__init__()
-        self.conv1 = Conv3d(in_channels, out_channels)
-        self.norm1 = ModalityGroupNorm(out_channels, num_modalities)
-        self.conv2 = Conv3d(out_channels, out_channels)
+        self.conv1 = Conv3d(in_channels, mid_channels)
+        self.norm1 = ModalityGroupNorm(mid_channels, num_modalities)
+        self.conv2 = Conv3d(mid_channels, out_channels)
         self.norm2 = ModalityGroupNorm(out_channels, num_modalities)
 
     def forward(self, x: Tensor, modality: int | Sequence[int]) -> Tensor:

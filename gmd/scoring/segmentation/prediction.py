@@ -1,8 +1,9 @@
 """Predictions of whole volumes from every subset of the modalities, with one network pass for each modality.
 
-A subset's prediction is where the mean of its modalities' logits is above 0 (probability above 0.5). A modality takes
-part in the mean inside its own bounding box alone. So what it says does not depend on which others the case has, and a
-subset scores in an evaluation as it does where its modalities are all there is.
+A region is predicted where the mean of a subset's logits is above 0 (probability above 0.5), and the label map that is
+painted from the regions is the subset's prediction: `gmd predict` writes it, and its regions are what is scored. A
+modality takes part in the mean inside its own bounding box alone. So what it says does not depend on which others the
+case has, and a subset scores in an evaluation as it does where its modalities are all there is.
 """
 
 import math
@@ -15,6 +16,8 @@ from monai.transforms.utils import generate_spatial_bounding_box
 from torch import Tensor
 from tqdm import tqdm
 
+from gmd.data.segmentation.label_map import paint
+from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.errors import UserError
 from gmd.models.precision import Precision, autocast
 from gmd.models.segmentation.network import SegmentationNetwork
@@ -115,6 +118,8 @@ def _box(volume: Tensor) -> tuple[slice, ...]:
 def fuse(outputs: dict[str, Tensor], volumes: dict[str, Tensor]) -> Tensor:
     """Returns the mean of the logits, at each voxel over the modalities that take part there, and -inf where none does.
 
+    It is what probabilities are of; `predict_label_map` decides without it.
+
     outputs: of `predict_modalities`, for these volumes; returns [R, X, Y, Z] on their device
     """
     total = reduce(torch.add, outputs.values())
@@ -124,13 +129,23 @@ def fuse(outputs: dict[str, Tensor], volumes: dict[str, Tensor]) -> Tensor:
     return (total / count).masked_fill_(count == 0, -torch.inf)
 
 
-def predict_subsets(outputs: dict[str, Tensor]) -> Iterator[tuple[Subset, Tensor]]:
-    """Makes, one by one, each subset of the modalities present and its prediction, bool [R, X, Y, Z].
+def predict_label_map(outputs: dict[str, Tensor], scheme: LabelScheme) -> Tensor:
+    """Returns the label map of one case, the only one there is: written by `gmd predict`, scored, and drawn.
+
+    outputs: of `predict_modalities`, of the modalities that are to take part
+    returns uint8 [X, Y, Z] with the values of the scheme, on their device
+    """
+    # their mean is above 0 where their sum is, but for means so small that they are rounded to 0
+    return paint(reduce(torch.add, outputs.values()) > 0, scheme)
+
+
+def predict_subsets(outputs: dict[str, Tensor], scheme: LabelScheme) -> Iterator[tuple[Subset, Tensor]]:
+    """Makes, one by one, each subset of the modalities present and its label map, see `predict_label_map`.
 
     outputs: of `predict_modalities`
     """
     for subset in all_subsets(tuple(outputs)):
-        yield subset, reduce(torch.add, [outputs[modality] for modality in subset]) > 0  # as `fuse` is
+        yield subset, predict_label_map({modality: outputs[modality] for modality in subset}, scheme)
 
 
 def present_volumes(network: SegmentationNetwork, case: dict) -> dict[str, Tensor]:

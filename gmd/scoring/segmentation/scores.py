@@ -1,4 +1,4 @@
-"""The scores of every subset of the modalities on labelled cases.
+"""The scores of every subset of the modalities on labelled cases: those of the label maps that would be written.
 
 HD95 is measured when a run is evaluated, not in the validation during training, which it would slow down.
 """
@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from nibabel.affines import voxel_sizes
 from torch import Tensor
 
+from gmd.data.segmentation.label_map import regions_of
+from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.models.precision import Precision
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.scoring.segmentation.metrics import hard_dice, hausdorff95
@@ -15,34 +17,42 @@ from gmd.scoring.segmentation.prediction import Patch, predict_modalities, predi
 from gmd.scoring.segmentation.tables import Score
 
 
-def score_case(network: SegmentationNetwork, case: dict, outputs: dict[str, Tensor], hd95: bool = False) -> list[Score]:
+def score_case(case: dict, outputs: dict[str, Tensor], scheme: LabelScheme, hd95: bool = False) -> list[Score]:
     """Scores a case for each region and each subset of the modalities that its outputs are of.
 
     Args:
-        network: the one that predicted, for the names of its regions.
         case: a dictionary of `load_case`, with its target.
         outputs: of `predict_modalities`, for this case.
+        scheme: that of the label map that would be written, which names the regions.
         hd95: whether to measure that too.
     """
     scores = []
-    for subset, predicted in predict_subsets(outputs):  # one by one: of a large volume 15 would not fit
+    for subset, labels in predict_subsets(outputs, scheme):  # one by one: of a large volume 15 would not fit
+        predicted = regions_of(labels, scheme)
         target = case["target"].to(predicted.device)
         dice = hard_dice(predicted, target)
         distances: Sequence[float | None] = [None] * len(dice)
         if hd95:
             distances = hausdorff95(predicted, target, voxel_sizes(case["affine"]))
-        scores += [Score(case["name"], subset, *each) for each in zip(network.regions, dice, distances, strict=True)]
+        scores += [Score(case["name"], subset, *each) for each in zip(scheme.regions, dice, distances, strict=True)]
     return scores
 
 
 def evaluate_cases(
-    network: SegmentationNetwork, cases: Iterable[dict], patch: Patch, precision: Precision = "fp32", hd95: bool = False
+    network: SegmentationNetwork,
+    cases: Iterable[dict],
+    scheme: LabelScheme,
+    patch: Patch,
+    precision: Precision = "fp32",
+    hd95: bool = False,
 ) -> list[Score]:
     """Scores every case, for each region and each subset of the modalities that the case has.
 
     Args:
         network: put into eval mode meanwhile.
         cases: dictionaries of `load_case`, with their targets.
+        scheme: that of the network's regions and of the label maps that it writes; those of the cases may have other
+            values for the same regions.
         patch, precision: as in `predict_modalities`.
         hd95: whether to measure that too.
 
@@ -51,5 +61,5 @@ def evaluate_cases(
     scores = []
     for case in cases:
         outputs = predict_modalities(network, present_volumes(network, case), patch, precision)
-        scores += score_case(network, case, outputs, hd95)
+        scores += score_case(case, outputs, scheme, hd95)
     return scores

@@ -85,7 +85,7 @@ def cases_csv(scores: Iterable[Score]) -> str:
 
 def read_cases(path: Path) -> list[Score]:
     """Reads the scores of a `cases.csv`. Raises UserError if it is not one, or if a line is damaged."""
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         lines = csv.reader(file)
         try:
             if tuple(header := next(lines, [])) != Score._fields:
@@ -97,7 +97,7 @@ def read_cases(path: Path) -> list[Score]:
                 Score(case, tuple(subset.split("+")), region, float(dice), float(hd95))
                 for case, subset, region, dice, hd95 in lines
             ]
-        except (ValueError, csv.Error) as error:  # of text that is not UTF-8, too
+        except (ValueError, csv.Error) as error:  # of numbers that are none
             raise UserError(f"{path}: line {lines.line_num} is damaged ({error}); evaluate the run again") from error
 
 

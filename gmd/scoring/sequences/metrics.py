@@ -7,6 +7,8 @@ from torch import Tensor
 from torchmetrics.functional import mean_absolute_error
 from torchmetrics.functional.classification import multiclass_f1_score
 
+from gmd.data.sequences.samples import CH_SIMS_LARGEST, LARGEST_SCORE
+
 SENTIMENT_METRICS = (
     "MAE",
     "Corr",
@@ -17,17 +19,31 @@ SENTIMENT_METRICS = (
     "Acc-5",
     "Acc-7",
 )
+CH_SIMS_METRICS = (
+    *("MAE", "Corr", "Acc-2 neg/non-neg", "F1 neg/non-neg"),
+    *("Acc-2 non-pos/pos", "F1 non-pos/pos", "Acc-3", "Acc-5"),
+)
 CLASS_METRICS = ("accuracy", "macro F1")
 
 
-def sentiment_metrics(predictions: Tensor, scores: Tensor) -> dict[str, float]:
-    """Measures predictions [n] float of scores [n] float in [-3, 3], n at least 1, with all of SENTIMENT_METRICS.
+def sentiment_metric_names(largest_score: float) -> tuple[str, ...]:
+    """Returns the names of the metrics for scores on a scale: to 3, MOSI's and MOSEI's, or to 1, CH-SIMS's."""
+    return CH_SIMS_METRICS if largest_score == CH_SIMS_LARGEST else SENTIMENT_METRICS
+
+
+def sentiment_metrics(predictions: Tensor, scores: Tensor, largest_score: float = LARGEST_SCORE) -> dict[str, float]:
+    """Measures predictions [n] float of scores [n] float, n at least 1, with `sentiment_metric_names(largest_score)`.
+
+    largest_score: the end of the scale, 3 for MOSI and MOSEI or 1 for CH-SIMS
 
     They are as MMSA (Mao et al., ACL 2022) computes them:
     neg/non-neg: two classes, of which 0 and above is one.
     neg/pos: two classes, of which above 0 is one, over the samples whose score is not 0; NaN if there are none.
     F1: of the two classes, weighted by how many samples truly are of each.
     Acc-5, Acc-7: predictions and scores clipped to [-2, 2] or [-3, 3] and rounded, halves to the even number.
+    On CH-SIMS's scale (Yu et al., ACL 2020), predictions clipped to [-1, 1] for what follows:
+    non-pos/pos: two classes, of which above 0 is one.
+    Acc-3, Acc-5: the classes end at -0.1 and 0.1, and at -0.7 and 0.7 as well; an end belongs to the class below it.
     Corr: Pearson's. It is undefined where predictions or scores are constant; 0 then, as constants tell nothing.
 
     Raises ValueError for tensors of other shapes, and for NaN or infinity in them.
@@ -41,19 +57,11 @@ def sentiment_metrics(predictions: Tensor, scores: Tensor) -> dict[str, float]:
         if not value.isfinite().all():
             raise ValueError(f"{name}: expected finite numbers, got NaN or infinity; leave padded steps out")
     accuracy, f1 = _of_two_classes(predictions >= 0, scores >= 0)
-    polar = scores != 0
-    polar_accuracy, polar_f1 = _of_two_classes(predictions[polar] > 0, scores[polar] > 0)
-    values = (
-        float(mean_absolute_error(predictions, scores)),
-        _correlation(predictions, scores),
-        accuracy,
-        f1,
-        polar_accuracy,
-        polar_f1,
-        _rounded_accuracy(predictions, scores, 2),
-        _rounded_accuracy(predictions, scores, 3),
-    )
-    return dict(zip(SENTIMENT_METRICS, values, strict=True))
+    names = sentiment_metric_names(largest_score)
+    classes = _ch_sims_classes if names is CH_SIMS_METRICS else _mosi_classes
+    error = float(mean_absolute_error(predictions, scores))
+    values = (error, _correlation(predictions, scores), accuracy, f1, *classes(predictions, scores))
+    return dict(zip(names, values, strict=True))
 
 
 def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
@@ -79,6 +87,27 @@ def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
     predicted = probabilities.argmax(dim=1)
     f1 = multiclass_f1_score(predicted, classes, count, average="macro")
     return dict(zip(CLASS_METRICS, (_accuracy(predicted, classes), float(f1)), strict=True))
+
+
+def _mosi_classes(predictions: Tensor, scores: Tensor) -> tuple[float, float, float, float]:
+    """Returns Acc-2 and F1 neg/pos, Acc-5 and Acc-7, of float64 [n] both."""
+    polar = scores != 0
+    two = _of_two_classes(predictions[polar] > 0, scores[polar] > 0)
+    return (*two, _rounded_accuracy(predictions, scores, 2), _rounded_accuracy(predictions, scores, 3))
+
+
+def _ch_sims_classes(predictions: Tensor, scores: Tensor) -> tuple[float, float, float, float]:
+    """Returns Acc-2 and F1 non-pos/pos, Acc-3 and Acc-5, of float64 [n] both."""
+    # in float32, as the scores of a file are: 0.1 is no more than the end of its class then
+    predictions, scores = (value.float().clamp(-CH_SIMS_LARGEST, CH_SIMS_LARGEST) for value in (predictions, scores))
+    two = _of_two_classes(predictions > 0, scores > 0)
+    return (*two, _binned_accuracy(predictions, scores, 0.1), _binned_accuracy(predictions, scores, 0.1, 0.7))
+
+
+def _binned_accuracy(predictions: Tensor, scores: Tensor, *ends: float) -> float:
+    """Returns accuracy of the classes that end at these values and their negatives. ends: ascending, above 0"""
+    bounds = torch.tensor([*(-end for end in reversed(ends)), *ends])
+    return _accuracy(torch.bucketize(predictions, bounds), torch.bucketize(scores, bounds))
 
 
 def _of_two_classes(predicted: Tensor, true: Tensor) -> tuple[float, float]:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gmd.scoring.sequences.metrics import CLASS_METRICS, SENTIMENT_METRICS, class_metrics, sentiment_metrics
+from gmd.data.sequences.samples import LARGEST_SCORE
+from gmd.scoring.sequences.metrics import CLASS_METRICS, class_metrics, sentiment_metric_names, sentiment_metrics
 from gmd.scoring.table_text import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 
@@ -45,24 +46,36 @@ class Row(NamedTuple):
     metrics: dict[str, float]
 
 
-def metric_names(classes: Classes) -> tuple[str, ...]:
-    """Returns the names of the metrics that scores, or classes, are measured with."""
-    return SENTIMENT_METRICS if classes is None else CLASS_METRICS
+def metric_names(rows: Sequence[Row], classes: Classes) -> tuple[str, ...]:
+    """Returns the names of the metrics that the rows have, or would have if any sample had their subsets."""
+    of_mosi = sentiment_metric_names(LARGEST_SCORE)
+    return next((tuple(row.metrics) for row in rows if row.metrics), of_mosi if classes is None else CLASS_METRICS)
 
 
-def subset_table(predictions: Predictions, modalities: Sequence[str], classes: Classes) -> list[Row]:
-    """Makes all 2^M - 1 rows, small subsets first. A subset that no sample has keeps its row, without numbers."""
-    return [table_row(predictions, subset, classes) for subset in all_subsets(modalities)]
+def subset_table(
+    predictions: Predictions, modalities: Sequence[str], classes: Classes, largest_score: float = LARGEST_SCORE
+) -> list[Row]:
+    """Makes all 2^M - 1 rows, small subsets first. A subset that no sample has keeps its row, without numbers.
+
+    largest_score: the end of the scale of scores, see `SequenceData`
+    """
+    return [table_row(predictions, subset, classes, largest_score) for subset in all_subsets(modalities)]
 
 
-def table_row(predictions: Predictions, subset: Subset | None, classes: Classes) -> Row:
-    """Measures one subset, over all samples that have it and all their steps alike; None: what each sample has."""
+def table_row(
+    predictions: Predictions, subset: Subset | None, classes: Classes, largest_score: float = LARGEST_SCORE
+) -> Row:
+    """Measures one subset, over all samples that have it and all their steps alike; None: what each sample has.
+
+    largest_score: the end of the scale of scores, see `SequenceData`
+    """
     there = ~predictions.subsets[subset].isnan().all(dim=1)
     values, targets = predictions.subsets[subset][there], predictions.targets[there]
     if not len(values):
         return Row(subset, 0, {})
-    metrics = sentiment_metrics(values[:, 0], targets) if classes is None else class_metrics(values, targets)
-    return Row(subset, len(values), metrics)
+    if classes is None:
+        return Row(subset, len(values), sentiment_metrics(values[:, 0], targets, largest_score))
+    return Row(subset, len(values), class_metrics(values, targets))
 
 
 def mean_over_subsets(rows: Sequence[Row]) -> dict[str, float]:
@@ -78,16 +91,16 @@ def table_markdown(
     extra: label -> metrics, for lines below the mean and no part of it, of some missing rate for example
     """
     present = sum(row.scored > 0 for row in rows)
-    lines = _lines(rows, f"mean of {present}", metric_names(classes), extra or {})
-    return lines_markdown(lines, modalities, "scored", metric_names(classes))
+    names = metric_names(rows, classes)
+    return lines_markdown(_lines(rows, f"mean of {present}", names, extra or {}), modalities, "scored", names)
 
 
 def table_csv(
     rows: Sequence[Row], modalities: Sequence[str], classes: Classes, extra: Mapping[str, Metrics] | None = None
 ) -> str:
     """Returns the table for programs: modalities as 1 and 0, all digits, `absent` where no sample has the subset."""
-    lines = _lines(rows, "mean", metric_names(classes), extra or {})
-    return lines_csv(lines, modalities, "scored", metric_names(classes))
+    names = metric_names(rows, classes)
+    return lines_csv(_lines(rows, "mean", names, extra or {}), modalities, "scored", names)
 
 
 def predictions_csv(predictions: Predictions, classes: Classes) -> str:

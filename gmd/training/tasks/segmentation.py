@@ -156,14 +156,14 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         return mean_fusion(outputs, subset)
 
     def validate(self, network: SegmentationNetwork) -> Validation:
-        """Measures each region's hard Dice on the validation cases, mean over the subsets that exist.
+        """Measures each region's hard Dice in the label maps of the validation cases, mean over the subsets that exist.
 
         The score is the mean over the regions.
         """
         config = self.config
         bar = tqdm(self.splits.validation, desc="validation", unit="case", leave=False)
         cases = (load_case(case) for case in bar)
-        scores = evaluate_cases(network, cases, config.patch, config.precision)
+        scores = evaluate_cases(network, cases, config.label_scheme(), config.patch, config.precision)
         dice = mean_over_subsets(subset_table(scores, config.modalities, network.regions))
         return Validation(fmean(dice.values()), dice)
 

@@ -92,7 +92,8 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         """Measures the validation samples' metrics, means over the subsets that exist. `score_name` is one of them."""
         modalities = self.config.modalities
         predictions = predict_samples(network, self.data.splits["validation"], all_subsets(modalities), self.config)
-        means = mean_over_subsets(subset_table(predictions, modalities, self.data.classes))
+        table = subset_table(predictions, modalities, self.data.classes, self.data.largest_score)
+        means = mean_over_subsets(table)
         return Validation(means[self.score_name], means)
 
 

@@ -148,6 +148,13 @@ def test_an_image_that_fits_no_name_is_named(tmp_path):
     assert [path.name for path in scan_cases(tmp_path).unused] == ["a_t1km.nii.gz", "Scan_1.nii.gz"]
 
 
+def test_a_case_of_other_modalities_is_no_doubt(tmp_path):
+    """A network of some modalities on data that lack any: such a case has nothing for it."""
+    touch(tmp_path, "a/a_flair.nii.gz", "b/b_t1.nii.gz", "b/b_seg.nii.gz")
+    assert found(tmp_path, modalities=("flair",)).keys() == {"a"}
+    assert scan_cases(tmp_path, ("flair",)).others == [tmp_path / "b/b_seg.nii.gz", tmp_path / "b/b_t1.nii.gz"]
+
+
 # Numbered images
 
 

@@ -1,6 +1,10 @@
 """The pickles of MMSA and MulT: what is padding, what is missing, and what is wrong with them."""
 
+import argparse
+import collections
+import datetime
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gmd.data.sequences.sequence_files import read_sequences
+from gmd.data.sequences.samples import as_classes
+from gmd.data.sequences.sequence_files import convert, read_sequences
 from gmd.data.sequences.unpadding import padded_in_front, unpadded
 from helpers.nifti_cases import error_of
 from helpers.sequence_cases import FEATURES, SIZES, SPLIT_OF, mmsa, mult, padded, write_pickle
@@ -274,22 +279,112 @@ def changed(split, key, value):
         (changed("valid", "audio", np.zeros((3, 5))), "valid audio is float64 [3, 5], expected numbers with 3 axes"),
         (changed("valid", "audio", np.zeros((3, 5, 7))), "audio has different numbers of features (train: 3, valid: 7"),
         (changed("valid", "audio", [[1, 2], [3]]), "valid audio is no array: "),
-        (changed("valid", "audio", "loud"), "valid audio is <U4 [], expected numbers with 3 axes"),
-        (changed("valid", "audio", None), "valid audio is object [], expected numbers with 3 axes"),
+        (changed("valid", "audio", "loud"), "valid audio is <U4 [], such as 'loud', expected numbers"),
+        (changed("valid", "audio", None), "valid audio is object [], such as None, expected numbers"),
         (
             changed("test", "regression_labels", np.array([0, 1, 3.01, -4])),
-            "test: the label of test$_$2 is 3.01, expect",
+            "test: the label of test$_$2 is 3.01, expected one in [-3, 3] (1 more labels are wrong); gmd conv",
         ),
         (
             changed("test", "regression_labels", np.array([0, 1, np.nan, 0])),
-            "the label of test$_$2 is nan, expected one",
+            "the label of test$_$2 is nan, expected one in [-3, 3]; leave samples without a label out",
         ),
+        (changed("test", "regression_labels", np.array([0, 6, 3, 5])), "they look like the classes 0 to 6: take 3 off"),
+        (changed("test", "regression_labels", np.array([0, -63.5, 100, 0])), "they look like per cent: divide"),
+        (
+            changed("test", "regression_labels", ["Negative", "Neutral"] * 2),
+            "[4], such as 'Negative', expected numbers",
+        ),
+        (
+            changed("test", "regression_labels", ["0.5", "1"] * 2),
+            "such as '0.5', expected numbers with 1 or 2 or 3 axes",
+        ),
+        (changed("valid", "audio", torch.ones(3, 4, 3)), "valid audio: refused, since it asks for torch._utils."),
+        (changed("valid", "audio", [torch.ones(4, 3)] * 3), "save them as arrays, tensor.numpy()"),
+        (
+            changed("valid", "audio", np.zeros((3, 4, 3), complex)),
+            "audio: refused, since it asks for numpy.dtype 'c16'",
+        ),
+        (mmsa()[0] | {"valid": argparse.Namespace()}, "refused, since a part of it asks for argparse.Namespace"),
         (changed("test", "regression_labels", np.array([0, 1, 1e300, 0])), "the label of test$_$2 is 1e+300, expected"),
         (changed("test", "regression_labels", np.zeros((4, 4, 2))), "is [4, 4, 2], expected one score for each sample"),
     ],
 )
 def test_what_is_wrong_is_named(content, message, tmp_path):
     assert message in error_of(read, tmp_path, content)
+
+
+def test_names_from_a_file_do_nothing_to_a_terminal(tmp_path):
+    content = mmsa()[0]
+    content["test"]["id"][1] = content["test"]["id"][2] = content["train"]["id"][0] = "a\r\n\x1b[2J\u202eb"
+    message = error_of(read, tmp_path, content)
+    assert r"two samples are called a\r\n\x1b[2J\u202eb, in train and in test" in message
+    content["test"] = {"k\x07ey": 1}
+    assert r"there is k\x07ey" in error_of(read, tmp_path, content)
+
+
+def test_objects_in_entries_that_are_not_read(tmp_path):
+    """They are no data, and no reason to refuse the data beside them."""
+    content, sequences = mmsa()
+    for split in content:
+        content[split] |= {
+            "by video": collections.defaultdict(list, a=[1]),
+            "options": argparse.Namespace(lr=1),
+            "made": datetime.datetime(2020, 1, 1),
+            "spectrum": np.ones(3, complex),
+            "days": np.array(["2020-01-01"], "M8[D]"),
+            "masked": np.ma.masked_array([1.0]),
+            "weights": {"encoder": torch.ones(2)},
+            "raw": bytearray(b"x"),
+            "cut": slice(1, 2),
+            "folder": Path("x"),
+            1j: {1 + 2j},
+        }
+    assert_sequences(read(tmp_path, content), sequences)
+    content["train"]["text"] = content["train"]["masked"]
+    assert "train text: refused, since it asks for numpy.ma" in error_of(read, tmp_path, content)
+
+
+def with_scores(scores):
+    content = mmsa()[0]
+    for split, size in SIZES.items():
+        content[split]["regression_labels"] = np.resize(scores, size)
+    return content
+
+
+CH_SIMS_NOTE = "no score is beyond [-1, 1]: taken for CH-SIMS's scale, so scored with Acc-3 and Acc-5, not with Acc-7"
+
+
+def test_the_scale_of_ch_sims_is_noticed_and_said_once(tmp_path):
+    data = read(tmp_path, with_scores([-1.0, 0.2, 0.8]))
+    assert data.largest_score == 1
+    assert data.notes[-1] == CH_SIMS_NOTE
+    convert(tmp_path / "data.pkl", tmp_path / "out.npz")
+    assert read_sequences(tmp_path / "out.npz").notes == data.notes
+    other = read(tmp_path, with_scores([-1.0, 0.2, 1.2]))
+    assert other.largest_score == 3
+    assert CH_SIMS_NOTE not in other.notes
+    assert as_classes(data).largest_score == 3, "signs have no scale"
+
+
+@pytest.mark.parametrize("scores", [[0.0, 0.5, 1.0], [0, 1, 2], [0.1, 3.0]])
+def test_scores_of_which_none_is_negative_are_refused(scores, tmp_path):
+    message = error_of(read, tmp_path, with_scores(scores))
+    assert "no label is negative" in message
+    assert "shift them" in message
+
+
+def test_scores_beyond_the_scale_are_clipped_on_request(tmp_path):
+    path = write_pickle(tmp_path / "data.pkl", with_scores([-3.4, 0.0, 3.0000002, 2.5]))
+    assert "gmd convert --clip-scores" in error_of(convert, path, tmp_path / "out.npz")
+    notes = convert(path, tmp_path / "out.npz", clip_scores=True)
+    assert "7 scores beyond [-3, 3] are clipped to it" in notes
+    data = read_sequences(tmp_path / "out.npz")
+    assert [sample.target.item() for sample in data.splits["test"]] == [-3, 0, 3, 2.5]
+    assert "7 scores beyond [-3, 3] are clipped to it" in data.notes
+    for scores in ([0.0, 50, 100], [0.0, 4, 6], [-4.0, np.nan]):  # another scale, and no score
+        write_pickle(path, with_scores(scores))
+        assert "expected one in [-3, 3]" in error_of(read_sequences, path, 0, True)
 
 
 def test_an_empty_split(tmp_path):

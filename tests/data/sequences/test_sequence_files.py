@@ -99,9 +99,9 @@ def test_signs_of_scores_are_classes(tmp_path):
     ("content", "message"),
     [
         (None, "there is no such file; expected a .npz or a pickle"),
-        (b"", "cannot be read as a pickle (EOFError"),
-        (b"hello, I am no pickle", "cannot be read as a pickle"),
-        (b"PK\x03\x04 cut off", "cannot be read as .npz"),
+        (b"", "cannot be read: it is empty, not a pickle; copy or download it anew"),
+        (b"hello, I am no pickle", "cannot be read: it is text, beginning with 'hello, I am no pickle', not a pickle"),
+        (b"PK\x03\x04 cut off", "cannot be read: it is a zip archive that is cut off or damaged, not a .npz; copy"),
     ],
 )
 def test_what_is_no_data_at_all(content, message, tmp_path):

@@ -36,9 +36,9 @@ def test_a_sequence_is_a_video_its_utterances_in_order(tmp_path):
 def test_utterance_10_comes_after_9(tmp_path):
     """In the file it comes after 1, as its name does."""
     arrays = table(lengths=(12, 12, 12), test=1)
-    arrays["label"] = (arrays["utt"] / 10).astype(np.float32)
+    arrays["label"] = (arrays["utt"] / 10 - 1).astype(np.float32)
     for sample in all_samples(read(tmp_path, arrays)):
-        assert sample.target.tolist() == pytest.approx([number / 10 for number in range(1, 13)])
+        assert sample.target.tolist() == pytest.approx([number / 10 - 1 for number in range(1, 13)])
 
 
 def test_whole_videos_of_the_training_part_are_held_out_by_seed(tmp_path):
