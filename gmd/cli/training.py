@@ -44,12 +44,17 @@ def train(config: TrainConfig, arguments: Sequence[str]) -> int:
         hint = "what is saved goes on with" if started else "nothing was trained yet. Start again with"
         print(f"\ngmd: interrupted; {hint}: {again}", file=sys.stderr)
         return 130
+    other = ["--data", "UNSEEN_CASES"] if all(map(_is_without_tests, runs)) else []
+    evaluate = shlex.join(["gmd", "evaluate", str(config.out), *other])
+    print(f"trained: {', '.join(map(str, runs))}; next: {evaluate}")
+    return 0
+
+
+def _is_without_tests(run: Path) -> bool:
+    """Returns whether a run says that it has no test cases."""
     from gmd.training.saved_run import read_splits
 
-    tested = any(read_splits(run).cases("test") for run in runs)
-    evaluate = ["gmd", "evaluate", str(config.out), *([] if tested else ["--data", "UNSEEN_CASES"])]
-    print(f"trained: {', '.join(map(str, runs))}; next: {shlex.join(evaluate)}")
-    return 0
+    return (run / "splits.json").exists() and not read_splits(run).cases("test")
 
 
 def _train(config: TrainConfig) -> list[Path]:

@@ -20,14 +20,12 @@ import gmd.predict
 import gmd.report
 import gmd.training.folds
 import gmd.training.loop
-import gmd.training.saved_run
 import gmd_kernels as gk
 from gmd.cli.training import with_file
 from gmd.config import TASKS, TrainBrats
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.single_run import Evaluation
-from gmd.training.saved_run import SavedSplits
 from helpers.sequence_cases import table, write_npz
 
 
@@ -88,14 +86,6 @@ def test_convert_clips_scores_on_request(tmp_path: Path, capsys: pytest.CaptureF
     assert "3 scores beyond [-3, 3] are clipped to it\nwritten: " in capsys.readouterr().out
 
 
-@pytest.fixture
-def with_test_cases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that is said to be trained has some."""
-    splits = SavedSplits(Path("splits.json"), {"test": [{"name": "a"}]})
-    monkeypatch.setattr(gmd.training.saved_run, "read_splits", lambda run: splits)
-
-
-@pytest.mark.usefixtures("with_test_cases")
 def test_settings_reach_the_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     seen = []
     monkeypatch.setattr(gmd.training.loop, "train", lambda config: seen.append(config) or config.out)
@@ -184,7 +174,6 @@ def test_two_images_of_one_modality_are_refused(handed: list, capsys: pytest.Cap
     assert not handed
 
 
-@pytest.mark.usefixtures("with_test_cases")
 def test_a_runs_config_is_accepted_back_and_overridden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config = TrainBrats(
         data=Path("my data"),
@@ -253,7 +242,6 @@ def test_options_in_a_file_are_checked_as_those_on_the_line(
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("with_test_cases")
 def test_folds_are_trained_in_turn_and_one_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     seen = []
     monkeypatch.setattr(gmd.training.loop, "train", lambda config: seen.append("one") or config.out)
