@@ -125,12 +125,14 @@ def score_texts(
     """Returns the text files of an evaluation: name -> content.
 
     scores, rows: every single score, and the row of each subset
-    about: the sentence above the first table
+    about: what stands above the first table: a sentence on what was scored, and lines of notes
     """
     dice, hd95 = (table(rows, modalities, regions) for table in (table_markdown, hd95_markdown))
+    first, *notes = about.split("\n")
+    head = "\n".join([f"{first} {ABOUT_LABEL_MAPS}", *notes])
     return {
         SCORED_RECORD: f"{LABEL_MAPS}\n",
-        "table.md": f"{about} {ABOUT_LABEL_MAPS}\n\n{dice}\n{ABOUT_HD95}\n\n{hd95}",
+        "table.md": f"{head}\n\n{dice}\n{ABOUT_HD95}\n\n{hd95}",
         "table.csv": table_csv(rows, modalities, regions),
         "cases.csv": cases_csv(scores),
     }
