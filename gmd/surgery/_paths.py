@@ -231,16 +231,19 @@ def _add(row: list[Tensor | None], gradients: Row, ours: set[int], kept: KeptRow
 
     A parameter's first gradient is moved to `kept`, where that takes it.
     """
+    _add_in_place(row, gradients, ours)
+    first = [gradient if total is None else None for total, gradient in zip(row, gradients, strict=True)]
+    placed = first if kept is None else kept.keep(first)
+    for p, gradient in enumerate(gradients):
+        if gradient is not None and p not in ours:
+            total = row[p]
+            row[p] = placed[p] if total is None else total + gradient
+            if row[p] is not gradient:
+                ours.add(p)
+
+
+def _add_in_place(row: list[Tensor | None], gradients: Row, ours: set[int]) -> None:
     in_place = [(row[p], gradients[p]) for p in ours]
     pairs = [(total, gradient) for total, gradient in in_place if total is not None and gradient is not None]
     if pairs:
         torch._foreach_add_([total for total, _ in pairs], [gradient for _, gradient in pairs])
-    first = [gradient if total is None else None for total, gradient in zip(row, gradients, strict=True)]
-    placed = first if kept is None else kept.keep(first)
-    for p, gradient in enumerate(gradients):
-        if gradient is None or p in ours:
-            continue
-        total = row[p]
-        row[p] = placed[p] if total is None else total + gradient
-        if row[p] is not gradient:
-            ours.add(p)
