@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64  # bytes, as torch allocates
-LARGE = 2**25  # bytes; glibc's malloc gives such a block pages of its own, and has them back as soon as it is freed
+LARGE = 2**21  # bytes; what is larger leaves few gaps, and is most of a network's bytes, whose copies would take time
+PAGES_OF_ITS_OWN = 2**25  # bytes of a block that glibc's malloc keeps apart from its heap, at the latest
 
 
 class KeptRows:
@@ -27,7 +28,7 @@ class KeptRows:
 
     def __init__(self, count: int, params: Iterable[Tensor]):
         sizes = [_padded(param.nbytes) for param in params if param.device.type == "cpu" and param.nbytes < LARGE]
-        if count and sizes:
+        if count and sizes:  # a single pass is in nobody's way
             _let_malloc_keep_memory()
         self._room = torch.empty(count * sum(sizes), dtype=torch.uint8, device="cpu")
         self._filled = 0  # bytes
@@ -36,8 +37,8 @@ class KeptRows:
     def keep(self, row: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Returns a pass's gradients with the same values and strides, as copies in the room.
 
-        Some are returned as they came: large ones, which are in nobody's way, and of which a copy would take as much
-        again; those on a GPU; and those with anything unusual about them (sparse, expanded, a subclass of Tensor).
+        Some are returned as they came: large ones, whose copies would take time and memory; those on a GPU; and those
+        with anything unusual about them (sparse, expanded, a subclass of Tensor).
         """
         moved = [(p, gradient) for p, gradient in enumerate(row) if gradient is not None and _is_movable(gradient)]
         copies = [self._place_like(gradient) for _, gradient in moved]
@@ -68,7 +69,7 @@ def _let_malloc_keep_memory() -> None:
     pass, and take it again in the next, page by page, which costs as much as a tenth of the time. How much it keeps is
     twice the largest block below 32 MiB that had pages of its own and was freed: so it is given one.
     """
-    torch.empty(LARGE - 2**16, dtype=torch.uint8, device="cpu")
+    torch.empty(PAGES_OF_ITS_OWN - 2**16, dtype=torch.uint8, device="cpu")
 
 
 def _padded(nbytes: int) -> int:
