@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from gmd.surgery._kept import KeptRows
+
 DONATED = (
     "losses: the compiled model's backward pass can be run once only, as it overwrites what the forward pass saved "
     "('donated buffers'). It was compiled so for an ordinary backward pass, in this process or, cached, in an earlier "
@@ -26,21 +28,22 @@ def gradients_of(
 
     Frees the graph, unless it is to be retained.
 
+    Those of all passes but the last are kept as `KeptRows` keeps them.
+
     Raises:
         RuntimeError: a compiled model allows one backward pass only; the message says which options to set.
     """
-    last = len(losses) - 1
+    *before, last = losses
+    kept = KeptRows(len(before), inputs)
     with several_passes(len(losses) + retain_graph):
-        return [
-            torch.autograd.grad(
-                loss,
-                inputs,
-                None if scale is None else scale.to(loss.dtype),
-                retain_graph=retain_graph or k < last,
-                allow_unused=True,
-            )
-            for k, loss in enumerate(losses)
-        ]
+        rows: list[Row] = [kept.keep(gradient_of(loss, inputs, scale, retain_graph=True)) for loss in before]
+        return [*rows, gradient_of(last, inputs, scale, retain_graph)]
+
+
+def gradient_of(loss: Tensor, inputs: Sequence[Tensor], scale: Tensor | None, retain_graph: bool) -> Row:
+    """Returns [P], the gradients of one loss, times `scale`; see `gradients_of`."""
+    scale = None if scale is None else scale.to(loss.dtype)
+    return torch.autograd.grad(loss, inputs, scale, retain_graph=retain_graph, allow_unused=True)
 
 
 @contextmanager

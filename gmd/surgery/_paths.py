@@ -16,7 +16,8 @@ import gmd_kernels as gk
 from gmd.surgery._by_sample import Layers, Multiples, by_sample, check_by_sample, common_directions, layers_of
 from gmd.surgery._compression import Directions, leading_directions
 from gmd.surgery._graph import Paths, find_paths
-from gmd.surgery._passes import Row, gradients_of, several_passes
+from gmd.surgery._kept import KeptRows
+from gmd.surgery._passes import Row, gradient_of, several_passes
 
 Checked = frozenset[int]  # a path, by the ids of its parameters
 Cotangents = list[list[Tensor | None]]  # [T][M], the gradient of each loss at each output
@@ -94,7 +95,12 @@ def _behind(
     retain_graph: bool,
 ) -> Cotangents:
     """Returns the outputs' cotangents; puts the head's gradients into `rows`, at the places that `wanted` gives."""
-    behind = gradients_of(losses, [*outputs, *head], scale, retain_graph)
+    last = len(losses) - 1
+    with several_passes(len(losses) + retain_graph):
+        behind = [
+            gradient_of(loss, [*outputs, *head], scale, retain_graph=retain_graph or k < last)
+            for k, loss in enumerate(losses)
+        ]
     for row, gradients in zip(rows, behind, strict=True):
         for leaf, gradient in zip(head, gradients[len(outputs) :], strict=True):
             row[wanted[id(leaf)]] = gradient
@@ -128,6 +134,7 @@ def _exact(
     counts = []
     ours: list[set[int]] = [set() for _ in rows]  # parameters, by number, whose sum is in memory of its own
     plans = _plans(cotangents, paths) if checked is not None else [None] * len(outputs)
+    kept = KeptRows(len(rows), params)
     for m, (output, plan) in enumerate(zip(outputs, plans, strict=True)):
         column = _take(cotangents, m)
         reached = [k for k, cotangent in enumerate(column) if cotangent is not None]
@@ -139,7 +146,8 @@ def _exact(
             passes = _by_sample(output, params, plan, paths.kept[m], checked)
         counts.append(len(reached) if plan is None else 1)
         for k, gradients in zip(reached, passes, strict=True):
-            _add(rows[k], gradients, ours[k])
+            # by sample, the gradients of all objectives are parts of one tensor already
+            _add(rows[k], gradients, ours[k], kept if plan is None else None)
     return Basis(rows, None, None, tuple(counts), torch.zeros(len(outputs), dtype=torch.float64, device="cpu"))
 
 
@@ -184,12 +192,13 @@ def _by_directions(
     mixing: list[Tensor] = []  # [B][T]
     reach: list[Tensor] = []  # [B][T]
     counts = []  # [M]
+    kept = KeptRows(sum(directions.counts), params)
     vectors = directions.vectors.to(outputs[0].device)  # now, when nothing is under way that it would wait for
     for m, output in enumerate(outputs):
         column = _take(cotangents, m)
         combined = [gk.combine([[c] for c in column], vectors[m, :, j])[0] for j in range(directions.counts[m])]
         leading = [direction for direction in combined if direction is not None]  # an output may have no cotangents
-        rows += _passes(output, params, leading, paths.kept[m], paths.compiled[m])
+        rows += map(kept.keep, _passes(output, params, leading, paths.kept[m], paths.compiled[m]))
         mixing += directions.vectors[m, :, : len(leading)].T
         reach += [torch.tensor([c is not None for c in column], device="cpu")] * len(leading)
         counts.append(len(leading))
@@ -224,18 +233,24 @@ def _take(cotangents: Cotangents, m: int) -> list[Tensor | None]:
     return column
 
 
-def _add(row: list[Tensor | None], gradients: Row, ours: set[int]) -> None:
-    """Adds to a row, in place only where memory is ours: autograd may have given one tensor to two parameters."""
+def _add(row: list[Tensor | None], gradients: Row, ours: set[int], kept: KeptRows | None) -> None:
+    """Adds to a row, in place only where memory is ours: autograd may have given one tensor to two parameters.
+
+    A parameter's first gradient is moved to `kept`, where that takes it.
+    """
+    _add_in_place(row, gradients, ours)
+    first = [gradient if total is None else None for total, gradient in zip(row, gradients, strict=True)]
+    placed = first if kept is None else kept.keep(first)
+    for p, gradient in enumerate(gradients):
+        if gradient is not None and p not in ours:
+            total = row[p]
+            row[p] = placed[p] if total is None else total + gradient
+            if row[p] is not gradient:
+                ours.add(p)
+
+
+def _add_in_place(row: list[Tensor | None], gradients: Row, ours: set[int]) -> None:
     in_place = [(row[p], gradients[p]) for p in ours]
     pairs = [(total, gradient) for total, gradient in in_place if total is not None and gradient is not None]
     if pairs:
         torch._foreach_add_([total for total, _ in pairs], [gradient for _, gradient in pairs])
-    for p, gradient in enumerate(gradients):
-        if gradient is None or p in ours:
-            continue
-        total = row[p]
-        if total is None:
-            row[p] = gradient
-        else:
-            row[p] = total + gradient
-            ours.add(p)
