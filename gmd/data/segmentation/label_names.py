@@ -49,7 +49,7 @@ def told_scheme(root: Path, labels: Sequence[Path], otherwise: LabelScheme | Non
     """
     left: dict[tuple[str, ...], Path] = {}
     for path in labels:
-        left.setdefault(_left_by(path, _TOLD | _STYLES), path)
+        left.setdefault(left_by_names(path), path)
     if len(left) <= 1:
         return _only(root, next(iter(left), ()), otherwise)
     alone = [SCHEMES[names[0]] for names in left if len(names) == 1]
@@ -76,6 +76,11 @@ def denied_by_names(root: Path, labels: Sequence[Path], scheme: LabelScheme) -> 
                 f"name of {path.name} tells {' or '.join(other.name for other in told)} ({told[0].described()})"
             )
     return ""
+
+
+def left_by_names(label: Path) -> tuple[str, ...]:
+    """Returns the names of the schemes that the path of a label map leaves; none if it tells nothing."""
+    return _left_by(label, _TOLD | _STYLES)
 
 
 def _left_by(label: Path, patterns: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
