@@ -15,7 +15,7 @@ class RunLabels(NamedTuple):
 
     Attributes:
         by_name: name of a case -> what its label values mean.
-        by_naming: schemes that the names of label maps leave -> what those so named mean in the run, if it is one thing.
+        by_naming: schemes that the names of label maps leave -> what all those so named mean in the run.
     """
 
     by_name: dict[str, LabelScheme]
