@@ -39,6 +39,13 @@ def named_as(challenge: str, source: Path, target: Path) -> Path:
     return target
 
 
+def enhancing_is_three(data: Path) -> None:
+    for path in data.glob("*/*-seg.nii.gz"):
+        image = nibabel.load(path)
+        voxels = np.asarray(image.dataobj)
+        nibabel.save(nibabel.Nifti1Image(np.where(voxels == 4, 3, voxels).astype(np.uint8), image.affine), path)
+
+
 @pytest.mark.parametrize("labels", ["msd", "brats2015", OWN])
 @pytest.mark.parametrize("which", ["moved", "new"])
 def test_names_do_not_overrule_what_the_run_was_told(phantoms: Path, tmp_path: Path, labels: str, which: str):
@@ -79,8 +86,21 @@ def test_names_that_the_run_does_not_have_tell_what_they_mean(phantoms: Path, tm
     shutil.copytree(phantoms, tmp_path / "data")
     run = untrained_run(tmp_path, modalities=("flair", "t1ce"))
     new = named_as("BraTS-GLI-{:05}-000", other_voxels(phantoms, tmp_path / "other"), tmp_path / "new")
-    for path in new.glob("*/*-seg.nii.gz"):
-        image = nibabel.load(path)
-        voxels = np.asarray(image.dataobj)
-        nibabel.save(nibabel.Nifti1Image(np.where(voxels == 4, 3, voxels).astype(np.uint8), image.affine), path)
+    enhancing_is_three(new)
     assert {case.scheme.name for case in unseen_cases(run, read_config(run), new).cases if case.scheme} == {"brats2023"}
+
+
+def test_two_namings_that_the_run_has_learnt_from_are_not_mixed(phantoms: Path, tmp_path: Path):
+    """Two data sets, which now lie in one folder; of each its own meaning of the values."""
+    shutil.copytree(phantoms, tmp_path / "here/A")
+    named_as("BraTS-GLI-{:05}-000", other_voxels(phantoms, tmp_path / "other"), tmp_path / "here/B")
+    enhancing_is_three(tmp_path / "here/B")
+    roots = (tmp_path / "here/A", tmp_path / "here/B")
+    run = untrained_run(tmp_path, data=roots, modalities=("flair", "t1ce"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    held_out = unseen_cases(run, read_config(run), tmp_path / "there")
+    assert held_out.data is None
+    assert held_out.cases
+    assert not held_out.failed
+    for case in held_out.cases:
+        assert case.scheme == SCHEMES["brats2023" if case.name.startswith("BraTS") else "brats2018"]

@@ -14,6 +14,7 @@ from gmd.config import TrainBrats
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.check import read_cases
 from gmd.data.segmentation.checked_files import Checksums, copies
+from gmd.data.segmentation.label_names import told_scheme
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.found_data import FoundData
@@ -124,10 +125,17 @@ def _find(config: TrainBrats, data: Path, listed: Sequence[ListedCase]) -> tuple
     # the folds of a cross-validation test cases of all folders
     root = data / "test" if config.folds is None and (data / "test").is_dir() else data
     ours = config.label_scheme()
-    cases = replace(config.data_sets()[0], root=root, scheme=None).cases(otherwise=ours)
-    told, notes = _in_our_order(cases[0].scheme or ours, ours, data)
     known = RunLabels.of(listed, config)
-    return [replace(case, scheme=known.scheme(case) or told) for case in cases], notes
+    cases = [
+        replace(case, scheme=known.scheme(case))
+        for case in replace(config.data_sets()[0], root=root, scheme=ours).cases()
+    ]
+    other_labels = [case.label for case in cases if case.label and not case.scheme]
+    if not other_labels:
+        return cases, []
+    told = None if config.patterns else told_scheme(root, other_labels, ours)
+    theirs, notes = _in_our_order(told or ours, ours, data)
+    return [replace(case, scheme=case.scheme or theirs) for case in cases], notes
 
 
 def _in_our_order(theirs: LabelScheme, ours: LabelScheme, data: Path) -> tuple[LabelScheme, list[str]]:
