@@ -3,6 +3,7 @@
 The challenges of BraTS give their cases names, and number their labels each in its own way.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ def left_by_names(label: Path) -> tuple[str, ...]:
 
 def _left_by(label: Path, patterns: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Returns the names of the schemes that the path of a label map leaves."""
-    path = label.as_posix()
+    path = Path(os.path.abspath(label)).as_posix()  # so that `.` tells what the folder's name does
     return next((names for pattern, names in patterns.items() if re.search(pattern, path, re.IGNORECASE)), ())
 
 
