@@ -101,7 +101,8 @@ class TrainBrats(TrainConfig):
         """Raises UserError unless there are data, and label schemes for none, all or each of them."""
         check_option(len(self.data) > 0, "data", "nothing", "at least one folder of cases")
         for option in self.labels:
-            read_scheme(option)
+            both = tuple(region for region in read_scheme(option).regions if region in self.modalities)
+            check_option(not both, "labels", both, "regions that are not called as a modality is: tables have both")
         for_all_or_each = len(self.labels) in (0, 1, len(self.data))
         check_option(
             for_all_or_each, "labels", self.labels, f"one for all of --data, or one for each ({len(self.data)})"

@@ -1,8 +1,10 @@
 """The folder that the results of an evaluation go to: those of one data set never over those of another."""
 
+import os
 from itertools import count
 from pathlib import Path
 
+from gmd.errors import UserError
 from gmd.files import replacing
 
 DATA_RECORD = "data.txt"  # in the results on other data than the run's own: the path of these data
@@ -13,8 +15,12 @@ def results_folder(run: Path, data: Path | None) -> Path:
 
     That of the run's own is its `evaluation/`; other data get a folder in it that bears their name, and a number behind
     the name if the results of yet other data have it.
+
+    Raises UserError if something that is no folder has the name of the run's own.
     """
     folder = Path(run) / "evaluation"
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UserError(f"{folder}: is a file or a link to nothing, expected the folder of results; move it away")
     if data is None:
         return folder
     data = Path(data).resolve()

@@ -123,9 +123,12 @@ def _check_same_cases(saved: SavedSplits, named: dict) -> None:
         if ours != theirs:
             changed = [f"new: {name}" for name in sorted(ours - theirs)]
             changed += [f"gone: {name}" for name in sorted(theirs - ours)]
+            folders = ", with the names of its folders (what stands before __ in those of cases)"
+            named_by_folder = any("__" in name for name in ours ^ theirs)
             raise UserError(
                 f"{named['data']}: the {split} cases are not those that the run began with "
-                f"({', '.join(changed[:5])}); restore the data as it was, or start anew in another --out"
+                f"({', '.join(changed[:5])}); restore the data as it was{folders * named_by_folder}, or start anew in "
+                "another --out"
             )
         _check_same_files(saved, named, split)
     if named.get("about") != saved.get("about"):

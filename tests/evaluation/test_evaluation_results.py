@@ -13,6 +13,7 @@ import gmd.evaluation.segmentation.single_run
 from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.volumes import load_case
+from gmd.errors import UserError
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.segmentation.case_pictures import choose_cases
 from gmd.evaluation.segmentation.single_run import evaluate_run
@@ -168,3 +169,17 @@ def test_names_in_no_encoding_come_back_from_the_file_of_scores(tmp_path: Path):
     [path] = write_texts(tmp_path, {"cases.csv": cases_csv(scores)})
     assert "caf\udce9" in path.read_text(encoding="utf-8", errors="surrogateescape")
     assert read_cases(path) == scores
+
+
+@pytest.mark.parametrize("kind", ["file", "link to nothing"])
+def test_a_file_in_place_of_the_results_is_an_error_before_anything_is_scored(
+    tmp_path: Path, phantoms: Path, kind: str
+):
+    shutil.copytree(phantoms, tmp_path / "data")
+    run = untrained_run(tmp_path, modalities=("flair",))
+    if kind == "file":
+        (run / "evaluation").touch()
+    else:
+        (run / "evaluation").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="run/evaluation: is a file or a link to nothing, expected the folder of res"):
+        evaluate_run(run)

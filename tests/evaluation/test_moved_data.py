@@ -304,3 +304,19 @@ def test_runs_are_compared_by_what_the_cases_hold(run: Path, tmp_path: Path):
     compare([run, moved], tmp_path / "out")
     text = (tmp_path / "out/compare.md").read_text(encoding="utf-8")
     assert f"Note: 1 case of run and moved share the name but not the images ({only_test(run)}): " in text
+
+
+def test_runs_that_read_labels_otherwise_are_not_compared_in_silence(run: Path, tmp_path: Path):
+    evaluate_run(run)
+    other = shutil.copytree(run, tmp_path / "other")
+    told = f"Note: 1 case of run and other had other --labels in each ({only_test(run)}), so that the regions are not"
+    edited = {
+        "{values: {1: a, 2: b, 4: c}, regions: {WT: [1, 2, 4], TC: [1, 4], ET: [1]}}": told,
+        "{values: {1: a, 2: b, 4: c}, regions: {WT: [1, 2, 4], TC: [4, 1], ET: [4]}}": "",
+    }
+    for labels, note in edited.items():
+        edit(other, lambda case, labels=labels: case.update(labels=labels))
+        compare([run, other], tmp_path / "out")
+        text = (tmp_path / "out/compare.md").read_text(encoding="utf-8")
+        assert note in text
+        assert ("had other --labels" in text) == bool(note)

@@ -129,3 +129,20 @@ def test_the_label_map_has_the_values_of_the_runs_data(scheme: LabelScheme, case
     found = set(np.unique(voxels(tmp_path / "seg.nii.gz")))
     assert found - {0}
     assert found <= set(scheme.values)
+
+
+@pytest.mark.parametrize("wrong", ["other names", "twice", "two stems"])
+def test_no_advice_is_about_an_option_that_only_training_has(run: Path, cases: list[Path], tmp_path: Path, wrong: str):
+    """Patterns are the run's: who predicts cannot give any."""
+    case = cases[0]
+    (tmp_path / "new/a").mkdir(parents=True)
+    names = {
+        "other names": {"t1": "scan1"},
+        "twice": {"t1": "a_t1", "t2": "a-t1n"},
+        "two stems": {"t1": "x_t1", "t2": "y_t2"},
+    }
+    for modality, name in names[wrong].items():
+        shutil.copy(image_of(case, modality), tmp_path / f"new/a/{name}.nii.gz")
+    message = error_of(predict, run, tmp_path / "new", {}, tmp_path / "out")
+    assert "patterns" in message.replace("train with --patterns", "patterns")
+    assert "patterns" not in message.replace("train with --patterns", "")

@@ -31,6 +31,10 @@ def config(phantoms: Path, tmp_path: Path) -> TrainBrats:
         ),
         ({"patch": (0, 16, 16)}, r"--patch: .* 16 16 16"),
         (
+            {"labels": "{values: {1: a}, regions: {t1: [1]}}"},
+            "--labels: got t1, expected regions that are not called as a modality is: tables have both",
+        ),
+        (
             {"labels": "brats"},
             r"--labels: got brats, expected one of brats2015, brats2018, .*, or a YAML file of your own",
         ),

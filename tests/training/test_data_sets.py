@@ -1,6 +1,7 @@
 """A training on several data sets, and with label values of one's own: what the run's folder says of them."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,3 +97,14 @@ def test_a_run_does_not_need_the_file_of_its_label_scheme(config: TrainBrats, tm
     [given] = [arguments[place + 1] for place, word in enumerate(arguments) if word == "--labels"]
     assert replace(config, labels=given).label_scheme() == saved.label_scheme()
     replace(config, labels=given).check()
+
+
+def test_names_of_folders_are_part_of_what_a_run_is_resumed_on(config: TrainBrats, phantoms: Path, tmp_path: Path):
+    """Where data sets share names of cases; the error says which folders' names are meant."""
+    for folder in ("A", "B"):
+        shutil.copytree(phantoms, tmp_path / folder)
+    run = replace(config, data=(tmp_path / "A", tmp_path / "B"), epochs=1, steps_per_epoch=1)
+    train(run)
+    (tmp_path / "A").rename(tmp_path / "A2")
+    with pytest.raises(UserError, match=r"gone: A__.*restore .* the names of its folders \(what stands before __"):
+        train(replace(run, data=(tmp_path / "A2", tmp_path / "B"), resume=True))

@@ -3,6 +3,7 @@
 The challenges of BraTS give their cases names, and number their labels each in its own way.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def told_scheme(root: Path, labels: Sequence[Path], otherwise: LabelScheme | Non
     """
     left: dict[tuple[str, ...], Path] = {}
     for path in labels:
-        left.setdefault(_left_by(path, _TOLD | _STYLES), path)
+        left.setdefault(left_by_names(path), path)
     if len(left) <= 1:
         return _only(root, next(iter(left), ()), otherwise)
     alone = [SCHEMES[names[0]] for names in left if len(names) == 1]
@@ -78,9 +79,14 @@ def denied_by_names(root: Path, labels: Sequence[Path], scheme: LabelScheme) -> 
     return ""
 
 
+def left_by_names(label: Path) -> tuple[str, ...]:
+    """Returns the names of the schemes that the path of a label map leaves; none if it tells nothing."""
+    return _left_by(label, _TOLD | _STYLES)
+
+
 def _left_by(label: Path, patterns: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Returns the names of the schemes that the path of a label map leaves."""
-    path = label.as_posix()
+    path = Path(os.path.abspath(label)).as_posix()  # so that `.` tells what the folder's name does
     return next((names for pattern, names in patterns.items() if re.search(pattern, path, re.IGNORECASE)), ())
 
 

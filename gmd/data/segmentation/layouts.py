@@ -184,7 +184,7 @@ def _one_or_several(named: list[_Named]) -> str:
         return ""
     return (
         f"{named[0].file.name} and {other.file.name}: are these files of one case or of two? Give those of one case "
-        "the same name before the modality, a folder for each case, or patterns"
+        "the same name before the modality, a folder for each case, or train with --patterns"
     )
 
 
@@ -202,7 +202,7 @@ def _both_match(files: list[ImageFile], key: str, pattern: str | None = None) ->
     ]
     return (
         f"{' and '.join(names)} both match {key!r}{f' ({pattern})' if pattern else ''}; a case has one file per "
-        f"modality: remove one, or give {'narrower ' if pattern else ''}patterns"
+        f"modality: remove one, or train with {'narrower ' if pattern else ''}--patterns"
     )
 
 

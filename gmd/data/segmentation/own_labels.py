@@ -12,6 +12,7 @@ from gmd.errors import UserError
 
 MOST_REGIONS = 6  # pictures have colours for so many
 _KEYS = ("name", "values", "regions")
+_COLUMNS = ("subset", "cases", "mean")  # of tables that have a column for each region, too, and one for its HD95
 
 
 def read_scheme(option: str) -> LabelScheme:
@@ -52,6 +53,8 @@ def option_of(scheme: LabelScheme) -> str:
 def _scheme_of(text: str, where: str, name: str) -> LabelScheme:
     """Reads the text of a file. where: for messages; name: of the scheme, if the text does not say"""
     try:
+        if twice := _key_given_twice(yaml.compose(text, yaml.SafeLoader)):
+            raise UserError(f"{where}: key {twice} is given twice; give it once")
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: not YAML ({' '.join(str(error).split())}); mend it") from error
@@ -62,6 +65,18 @@ def _scheme_of(text: str, where: str, name: str) -> LabelScheme:
     _expect(isinstance(name, str) and name not in SCHEMES, where, "name", name, "a name that no known scheme has")
     meanings = {0: "background"} | _values(content.get("values"), where)
     return LabelScheme(name, meanings, _regions(content.get("regions"), meanings, where))
+
+
+def _key_given_twice(node: yaml.Node | None) -> str:
+    """Returns a key that is twice in the file or in one of its mappings, of which YAML would take the last in silence.
+
+    node: the content of the file; returns "" if there is no such key
+    """
+    if not isinstance(node, yaml.MappingNode):
+        return ""
+    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    below = [_key_given_twice(value) for _, value in node.value if value is not node]
+    return next((key for key in keys if keys.count(key) > 1), "") or next(filter(None, below), "")
 
 
 def _values(values: object, where: str) -> dict[int, str]:
@@ -84,6 +99,10 @@ def _regions(regions: object, meanings: Mapping[int, str], where: str) -> dict[s
     for region, values in regions.items():
         named = isinstance(region, str) and region.isidentifier()
         _expect(named, where, "regions", region, "names of letters and digits")
+        free = region not in _COLUMNS and not region.startswith("hd95_")
+        _expect(
+            free, where, "regions", region, f"names other than {', '.join(_COLUMNS)} and hd95_..., which tables use"
+        )
         _check_values(values, meanings, where, f"regions: {region}")
     for (outer, ours), (inner, theirs) in combinations(regions.items(), 2):
         if set(ours) < set(theirs):

@@ -75,7 +75,7 @@ def doubts(scan: Scan) -> list[str]:
         these = (
             f"{count} images are part of no case and not used, as" if count > 1 else "part of no case, and not used:"
         )
-        found.append(f"{these} {scan.unused[0]}. If they are to be, name them as the others, or give patterns")
+        found.append(f"{these} {scan.unused[0]}. If they are to be, name them as the others, or train with --patterns")
     for one, other in _perhaps_one(scan.cases):
         found.append(
             f"{one} and {other} count as two cases of one modality each. If they are of one patient, as their names "
@@ -193,5 +193,5 @@ def _no_cases(root: Path, modalities: Sequence[str], patterns: dict[str, str] | 
     seen = f"files there are, e.g., {', '.join(names[:4])}" if names else "there are no files"
     return (
         f"{root}: no case found in {sum(1 for _ in walk_folders(root))} folder(s). Looked for {looked}; {seen}. "
-        "Give another folder, or patterns for your file names such as flair=*FLAIR*.nii.gz"
+        "Give another folder, or train with --patterns for your file names, such as flair=*FLAIR*.nii.gz"
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from gmd.data.segmentation.own_labels import read_scheme
 from gmd.errors import UserError
 from gmd.evaluation.compare.paired import Difference, paired_difference
 from gmd.evaluation.compare.run_scores import Column, Item, RunScores
@@ -181,7 +182,7 @@ def _notes_on_pairs(runs: str, pairs: list[tuple[ListedCase, ListedCase]]) -> li
     told = [pair for pair in pairs if pair[0].checksums and pair[1].checksums]
     others = [ours.name for ours, theirs in told if not ours.images() & theirs.images()]
     moved = [pair for pair in pairs if pair not in told and pair[0].folder != pair[1].folder]
-    notes = []
+    notes = _notes_on_meanings(runs, pairs)
     if others:
         count = f"{len(others)} case{'s' * (len(others) > 1)} of {runs}"
         notes.append(f"{count} share the name but not the images ({_first_few(others)}): the comparison does not hold")
@@ -192,6 +193,35 @@ def _notes_on_pairs(runs: str, pairs: list[tuple[ListedCase, ListedCase]]) -> li
             "the comparison holds only if the images are the same"
         )
     return notes
+
+
+def _notes_on_meanings(runs: str, pairs: list[tuple[ListedCase, ListedCase]]) -> list[str]:
+    """Returns a note if the regions of one label map are made of other values in one run than in the other.
+
+    runs: their names, in words
+    """
+    others = [
+        ours.name
+        for ours, theirs in pairs
+        if ours.checksums.get("seg") == theirs.checksums.get("seg") and _other_regions(ours, theirs)
+    ]
+    if not others:
+        return []
+    return [
+        f"{len(others)} case{'s' * (len(others) > 1)} of {runs} had other --labels in each ({_first_few(others)}), so "
+        "that the regions are not the same: the comparison does not hold"
+    ]
+
+
+def _other_regions(ours: ListedCase, theirs: ListedCase) -> bool:
+    """Returns whether two runs make the regions of a case of other label values, as far as they say it."""
+    if not ours.labels or not theirs.labels or ours.labels == theirs.labels:
+        return False
+    one, other = (
+        {region: set(values) for region, values in read_scheme(labels).regions.items()}
+        for labels in (ours.labels, theirs.labels)
+    )
+    return one != other
 
 
 def _notes_on_older_scores(names: list[str], scores: list[RunScores]) -> list[str]:

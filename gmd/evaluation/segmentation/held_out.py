@@ -14,9 +14,12 @@ from gmd.config import TrainBrats
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.check import read_cases
 from gmd.data.segmentation.checked_files import Checksums, copies
+from gmd.data.segmentation.label_names import told_scheme
+from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.found_data import FoundData
 from gmd.evaluation.segmentation.listed_cases import ListedCase, case_as_listed, listed_cases
+from gmd.evaluation.segmentation.run_labels import RunLabels
 
 
 class NothingScored(UserError):
@@ -96,9 +99,9 @@ def unseen_cases(run: Path, config: TrainBrats, data: Path) -> HeldOut:
     data: a folder of cases; if it has a folder `test`, the cases in there
     Raises UserError: what `find_cases` raises; cases or patients that training or model selection has seen.
     """
-    cases, notes = _find(config, data)
-    seen = _seen(run)
-    found = FoundData.read(cases, listed_cases(run, "test"), seen)
+    seen, tests = _seen(run), listed_cases(run, "test")
+    cases, notes = _find(config, data, [*tests, *seen])
+    found = FoundData.read(cases, tests, seen)
     if found.is_the_runs_own():
         own = _own_of(found, data)
         return own._replace(notes=notes + own.notes)
@@ -110,21 +113,40 @@ def unseen_cases(run: Path, config: TrainBrats, data: Path) -> HeldOut:
     return HeldOut(usable, dict(found.bad), notes, data)
 
 
-def _find(config: TrainBrats, data: Path) -> tuple[list[Case], list[str]]:
+def _find(config: TrainBrats, data: Path, listed: Sequence[ListedCase]) -> tuple[list[Case], list[str]]:
     """Finds the labelled cases of a folder, in its folder `test` if it has one; and says what must be known of them.
 
-    Their names tell what their labels mean, as BraTS 2023 numbers the same regions otherwise than the years before.
-    Where the names do not, or tell of other regions, it is what those of the run mean.
+    What the labels of a case mean is what they mean in the run, if the run has a case of that name, or files named in
+    that way. Else their names tell it, as BraTS 2023 numbers the same regions otherwise than the years before. Where
+    the names do not, or tell of other regions, it is what those of the run mean.
+
+    listed: the cases of the run
     """
     # the folds of a cross-validation test cases of all folders
     root = data / "test" if config.folds is None and (data / "test").is_dir() else data
     ours = config.label_scheme()
-    cases = replace(config.data_sets()[0], root=root, scheme=None).cases(otherwise=ours)
-    theirs = cases[0].scheme or ours
+    known = RunLabels.of(listed, config)
+    cases = [
+        replace(case, scheme=known.scheme(case))
+        for case in replace(config.data_sets()[0], root=root, scheme=ours).cases()
+    ]
+    other_labels = [case.label for case in cases if case.label and not case.scheme]
+    if not other_labels:
+        return cases, []
+    told = None if config.patterns else told_scheme(root, other_labels, ours)
+    theirs, notes = _in_our_order(told or ours, ours, data)
+    return [replace(case, scheme=case.scheme or theirs) for case in cases], notes
+
+
+def _in_our_order(theirs: LabelScheme, ours: LabelScheme, data: Path) -> tuple[LabelScheme, list[str]]:
+    """Returns the scheme of other data with the regions in the order of the run's, which is that of the channels.
+
+    If it has other regions, it is the run's own scheme, with a note unless that says the same.
+    """
     if theirs.regions.keys() == ours.regions.keys():
-        return [replace(case, scheme=theirs) for case in cases], []
-    notes = [f"labels of {data} read as the run's ({ours.described()}), though the names tell {theirs.described()}"]
-    return [replace(case, scheme=ours) for case in cases], [] if ours.includes(theirs) else notes
+        return replace(theirs, regions={region: theirs.regions[region] for region in ours.regions}), []
+    note = f"labels of {data} read as the run's ({ours.described()}), though the names tell {theirs.described()}"
+    return ours, [] if ours.includes(theirs) else [note]
 
 
 def _own_of(found: FoundData, data: Path) -> HeldOut:

@@ -7,7 +7,7 @@ import pytest
 
 from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.data_sets import DataSet, find_all
-from gmd.data.segmentation.label_names import told_scheme
+from gmd.data.segmentation.label_names import left_by_names, told_scheme
 from gmd.data.segmentation.labels import SCHEMES
 from helpers.nifti_cases import empty_case, error_of
 
@@ -99,3 +99,13 @@ def test_values_are_never_asked(tmp_path: Path):
     empty_case(tmp_path / name, f"{name}-t2f.nii.gz", f"{name}-seg.nii.gz")
     assert find_cases(tmp_path)[0].scheme.name == "brats2023"
     assert find_cases(tmp_path, scheme=SCHEMES["brats2024-ped"])[0].scheme.name == "brats2024-ped"
+
+
+@pytest.mark.parametrize(
+    "relative", ["BraTS-PED-00001-000/x-seg.nii.gz", "../BraTS2024-PED/BraTS-PED-00001-000/x-seg.nii.gz"]
+)
+def test_a_relative_path_tells_what_the_whole_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: str):
+    (tmp_path / "BraTS2024-PED").mkdir()
+    monkeypatch.chdir(tmp_path / "BraTS2024-PED")
+    assert left_by_names(Path(relative)) == ("brats2024-ped",)
+    assert told_scheme(Path("."), [Path(relative)]) == SCHEMES["brats2024-ped"]
