@@ -75,7 +75,9 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         } | named
 
     def notes(self) -> list[str]:
-        config, notes = self.config, []
+        config = self.config
+        schemes = {case.scheme.name: case.scheme for case in self.splits.train if case.scheme is not None}
+        notes = [f"labels are read as {scheme.name}: {scheme.described()}" for scheme in schemes.values()]
         absent = [m for m in config.modalities if not any(m in case.images for case in self.splits.train)]
         if absent:
             notes.append(f"no training case has {' or '.join(absent)}: subsets with it are left out")
