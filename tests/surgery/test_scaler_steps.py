@@ -250,7 +250,7 @@ def test_what_is_no_scaler_is_named():
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda things: pickle.loads(pickle.dumps(things))])
 def test_a_copy_notes_and_watches_its_own_optimizer(copied, wrapper):
     """Its optimizer has another id than the one it was copied from."""
-    model, optimizer, scaler, losses = setting()
+    model, optimizer, scaler, _ = setting()
     surgeon = gmd.GMD(optimizer if wrapper is None else wrapper(optimizer), scaler=scaler)
     twin, surgeon_of_twin = copied((model, surgeon))
     x, y = torch.randn(8, 4), torch.randn(8, 2)
