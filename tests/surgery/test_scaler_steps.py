@@ -53,6 +53,20 @@ class Several:
             part.step()
 
 
+class Slotted:
+    """A wrapper without a dictionary."""
+
+    __slots__ = "inner"  # or a tuple of names
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    param_groups = property(lambda self: self.inner.param_groups)
+
+    def step(self):
+        return self.inner.step()
+
+
 class ByAnotherName(Plain):
     """A wrapper whose inner optimizer nobody finds."""
 
@@ -84,6 +98,7 @@ WRAPPERS = {
     "a class": lambda inner, scaler: Plain(inner),
     "a list": lambda inner, scaler: Several(inner),
     "two": lambda inner, scaler: Plain(Several(inner)),
+    "slots": lambda inner, scaler: Slotted(inner),
     "accelerate's": Accelerated,
 }
 
