@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        """Returns a public name. Python asks here, once for each (PEP 562)."""
-        if name not in __all__:
+        """Returns a public name, or the module that they are from. Python asks here, once for each (PEP 562)."""
+        if name not in (*__all__, "surgery"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from gmd import surgery
+        import gmd.surgery
 
-        globals()[name] = getattr(surgery, name)
+        if name != "surgery":  # which the import has put there
+            globals()[name] = getattr(gmd.surgery, name)
         return globals()[name]
 
     def __dir__():

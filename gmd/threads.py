@@ -27,6 +27,8 @@ LOOK = 0.1  # seconds of looking at what others do: ten ticks of Linux's counter
 # a line of /proc/self/mountinfo: the root of the mount, where it is mounted, the file system, and its options
 _MOUNT = r"^\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) \S+ (\S+)$"
 
+_NUMBER = re.compile(r"\s*([1-9]\d{0,8})\s*(,|$)")  # of threads, as OpenMP takes it: one for each depth of nesting
+
 chosen: dict[str, str] = {}  # the variables that `choose` has set in this process
 
 
@@ -94,9 +96,9 @@ def settings(machine: Machine, environment: Mapping[str, str], busy: int) -> dic
 
 
 def _wanted(machine: Machine, environment: Mapping[str, str]) -> int:
-    """Returns how many threads there will be: what the user says, if that is a number, else what the machine allows."""
-    given = environment.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() else machine.threads
+    """Returns how many threads there will be: what the user says, if OpenMP takes it, else what the machine allows."""
+    given = _NUMBER.match(environment.get("OMP_NUM_THREADS", ""))
+    return int(given[1]) if given else machine.threads
 
 
 def about_count(threads: int, machine: Machine, environment: Mapping[str, str]) -> str:
@@ -219,8 +221,11 @@ def _unescaped(field: str) -> str:
 
 
 def _given(names: tuple[str, ...], environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns those of the variables that have a value."""
-    return {name: environment[name] for name in names if environment.get(name)}
+    """Returns those of the variables that have a value. OMP_NUM_THREADS=0 is none, nor is any that OpenMP ignores."""
+    found = {name: environment[name] for name in names if environment.get(name)}
+    if not _NUMBER.match(found.get("OMP_NUM_THREADS", "")):
+        found.pop("OMP_NUM_THREADS", None)
+    return found
 
 
 def assignments(variables: Mapping[str, str]) -> str:

@@ -34,10 +34,18 @@ def on_any_terminal(command: Callable[..., int]) -> Callable[..., int]:
             try:
                 status = command(arguments)
             except SystemExit as left:  # --help and unknown options
-                raise SystemExit(_told(streams, left.code if isinstance(left.code, int) else 0)) from None
+                raise SystemExit(_told(streams, _status(left))) from None
             return _told(streams, status)
 
     return run
+
+
+def _status(left: SystemExit) -> int:
+    """Returns the exit status; a text in its place is printed, as Python does."""
+    if left.code is None or isinstance(left.code, int):
+        return left.code or 0
+    print(left.code, file=sys.stderr)
+    return 1
 
 
 class _LastingStream(io.RawIOBase):

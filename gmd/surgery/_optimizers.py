@@ -83,7 +83,9 @@ def with_those_inside(optimizer: torch.optim.Optimizer) -> list[torch.optim.Opti
 
 def _held_by(thing: object) -> Iterator[torch.optim.Optimizer]:
     """Yields the values of an object's attributes, and of the lists and dicts among these. Any may be an optimizer."""
-    for value in list(getattr(thing, "__dict__", {}).values()):
+    slots = [getattr(kind, "__slots__", ()) for kind in type(thing).__mro__]
+    names = [name for of_kind in slots for name in ([of_kind] if isinstance(of_kind, str) else of_kind)]
+    for value in [*getattr(thing, "__dict__", {}).values(), *(getattr(thing, name, None) for name in names)]:
         yield value
         if isinstance(value, list | tuple):
             yield from value

@@ -110,6 +110,10 @@ class _Note:
         self.keys = [id(member) for member in members]
         self.pending: Found | None = None  # what no step has taken notice of so far
 
+    def __reduce__(self) -> tuple[type, tuple[GradScaler, torch.optim.Optimizer]]:
+        """Lets a copy know its own optimizer by its own id, and watch its steps."""
+        return _Note, (self.scaler, self.optimizer)
+
     def _watch(self, members: Sequence[torch.optim.Optimizer]) -> None:
         """Lets the optimizers ask before each step, as long as this is alive."""
         this = weakref.ref(self)

@@ -117,8 +117,11 @@ def check_fits(network: nn.Module, state: dict, path: Path) -> None:
     network: untrained; nothing is loaded into it
     state: what `load_checkpoint` read from `path`
     """
+    weights = state.get("network")
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise UserError(f"{path}: holds no weights of a network; restore it from a copy, or train anew")
     here = {name: list(value.shape) for name, value in network.state_dict().items()}
-    there = {name: list(value.shape) for name, value in state.get("network", {}).items()}
+    there = {name: list(value.shape) for name, value in weights.items()}
     names = [name for name in here | there if here.get(name) != there.get(name)]
     if not names:
         return

@@ -166,6 +166,20 @@ def test_help_to_a_reader_that_has_gone(streams):
     assert left.value.code == 141
 
 
+@pytest.mark.parametrize(("code", "status", "said"), [(None, 0, b""), (3, 3, b""), ("no room", 1, b"no room\n")])
+def test_a_library_that_exits_is_heard(streams, code: int | str | None, status: int, said: bytes):
+    """As by sys.exit with a text, which Python prints."""
+
+    @on_any_terminal
+    def run(arguments: list[str]) -> int:
+        sys.exit(code)
+
+    _, err = streams()
+    with pytest.raises(SystemExit) as left:
+        run([])
+    assert (left.value.code, err.content) == (status, said)
+
+
 def test_streams_that_are_no_files_stay(monkeypatch: pytest.MonkeyPatch):
     """As in a notebook."""
     text = io.StringIO()

@@ -190,6 +190,11 @@ LIMITED = Machine(64, 8, 4, Quota(1.5, "/sys/fs/cgroup/cpu.max"))
         (LIMITED, 0, {}, {"OMP_NUM_THREADS": "2"} | SHORT_SPIN),
         (LIMITED, 0, {"OMP_NUM_THREADS": "3"}, SHORT_SPIN),
         (LIMITED, 0, {"OMP_NUM_THREADS": ""}, {"OMP_NUM_THREADS": "2"} | SHORT_SPIN),
+        # what OpenMP takes, and what it ignores
+        (LIMITED, 0, {"OMP_NUM_THREADS": " 4,2"}, SHORT_SPIN),
+        *((LIMITED, 0, {"OMP_NUM_THREADS": n}, {"OMP_NUM_THREADS": "2"} | SHORT_SPIN) for n in ("0", "-1", "all")),
+        (HERE, 5, {"OMP_NUM_THREADS": "3, 1"}, SHORT_SPIN),
+        (HERE, 5, {"OMP_NUM_THREADS": "9" * 5000}, SLEEP),
         (LIMITED, 0, {"MKL_NUM_THREADS": "1"}, SHORT_SPIN),
         (LIMITED, 8, {"OMP_THREAD_LIMIT": "1", "GOMP_SPINCOUNT": "7"}, {}),
         (HERE, 8, {"OMP_WAIT_POLICY": "active"}, {}),

@@ -35,6 +35,12 @@ def test_a_name_that_is_not_there_is_an_error_as_of_any_module():
     assert not hasattr(gmd, "__wrapped__")
 
 
+def test_the_module_of_the_names_is_there_too():
+    """As after every import of gmd before torch was loaded late."""
+    code = "import gmd; gmd.surgery.GMD; assert gmd.surgery.GMD is gmd.GMD"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("use", ["gmd.GMD", "from gmd import Report", "import gmd.surgery"])
 def test_torch_is_loaded_with_the_first_name_and_not_before(use: str):
     unloaded = "import sys, gmd, gmd.cli, gmd.errors; dir(gmd); gmd.__version__; assert 'torch' not in sys.modules"

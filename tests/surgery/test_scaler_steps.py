@@ -1,5 +1,8 @@
 """GradScaler keeps its state by the id of what scaler.step gets: a step that gmd's note does not reach is an error."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -50,6 +53,20 @@ class Several:
             part.step()
 
 
+class Slotted:
+    """A wrapper without a dictionary."""
+
+    __slots__ = "inner"  # or a tuple of names
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    param_groups = property(lambda self: self.inner.param_groups)
+
+    def step(self):
+        return self.inner.step()
+
+
 class ByAnotherName(Plain):
     """A wrapper whose inner optimizer nobody finds."""
 
@@ -81,6 +98,7 @@ WRAPPERS = {
     "a class": lambda inner, scaler: Plain(inner),
     "a list": lambda inner, scaler: Several(inner),
     "two": lambda inner, scaler: Plain(Several(inner)),
+    "slots": lambda inner, scaler: Slotted(inner),
     "accelerate's": Accelerated,
 }
 
@@ -241,3 +259,21 @@ def test_what_is_no_scaler_is_named():
     _, optimizer, _, _ = setting()
     with pytest.raises(TypeError, match=r"scaler: expected a torch.amp.GradScaler, got float"):
         gmd.GMD(optimizer, scaler=2.0**16)
+
+
+@pytest.mark.parametrize("wrapper", [None, Plain])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda things: pickle.loads(pickle.dumps(things))])
+def test_a_copy_notes_and_watches_its_own_optimizer(copied, wrapper):
+    """Its optimizer has another id than the one it was copied from."""
+    model, optimizer, scaler, _ = setting()
+    surgeon = gmd.GMD(optimizer if wrapper is None else wrapper(optimizer), scaler=scaler)
+    twin, surgeon_of_twin = copied((model, surgeon))
+    x, y = torch.randn(8, 4), torch.randn(8, 2)
+    surgeon_of_twin.backward([(twin(x) - y).square().mean(), (twin(x) + y).square().mean()])
+    before, gradient = twin.weight.detach().clone(), twin.weight.grad.clone()
+    surgeon_of_twin.scaler.step(surgeon_of_twin.optimizer)
+    torch.testing.assert_close(twin.weight.detach(), before - gradient)
+    surgeon_of_twin.scaler.update()
+    surgeon_of_twin.backward([(twin(x) - y).square().mean()])
+    with pytest.raises(RuntimeError, match="is not the one that the scaler steps"):
+        surgeon_of_twin.optimizer.step()

@@ -289,6 +289,14 @@ def test_a_network_that_this_gmd_does_not_build_is_a_user_error(tmp_path: Path, 
         load_run(tmp_path)
 
 
+@pytest.mark.parametrize("weights", [None, [torch.ones(1)], {"head.weight": 1.0}], ids=["none", "a list", "a number"])
+def test_a_checkpoint_without_weights_is_a_user_error(tmp_path: Path, weights: object):
+    state = write_run(tmp_path, CONFIG)
+    save_checkpoint(tmp_path / "best.pt", state | {"network": weights})
+    with pytest.raises(UserError, match=r"best\.pt: holds no weights of a network; restore it from a copy"):
+        load_run(tmp_path)
+
+
 def test_a_configuration_that_cannot_be_read(tmp_path: Path):
     with pytest.raises(UserError, match=r"no config\.yaml"):
         read_config(tmp_path)

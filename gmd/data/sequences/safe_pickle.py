@@ -25,7 +25,7 @@ from gmd.errors import UserError, shown
 # what unpickling garbage raises (found by flipping bits)
 _UNREADABLE = (
     *(pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, ValueError, TypeError),
-    *(struct.error, AssertionError, MemoryError, OverflowError, OSError, RecursionError),
+    *(struct.error, AssertionError, BufferError, MemoryError, OverflowError, OSError, RecursionError),
 )
 
 
@@ -168,6 +168,8 @@ class _Array(np.ndarray):
     """An array whose state is checked before numpy gets it."""
 
     def __setstate__(self, state: tuple) -> None:
+        if self.size:  # numpy would free the content under whoever looks at it
+            raise _Refused("refused, since it fills an array twice; that is an attack, or a damaged file")
         _, shape, dtype, fortran, content = state
         if isinstance(dtype, NotRead):
             super().__setstate__((1, (), np.dtype(object), False, [dtype]))  # type: ignore[arg-type]
@@ -180,6 +182,7 @@ class _Array(np.ndarray):
         count = math.prod(shape)
         if type(content) is not expected or len(content) != count * (1 if dtype.hasobject else dtype.itemsize):
             raise ValueError(f"an array of {count} {dtype} with content of another size or kind")
+        _check_text(dtype, content)
         # numpy's stubs ask for a numpy.bool here, which its C code refuses
         super().__setstate__((1, shape, dtype, bool(fortran), content))  # type: ignore[arg-type]
 
@@ -218,6 +221,7 @@ def _scalar(dtype: Any, content: Any) -> Any:
         content = content.encode("latin1")
     if dtype.hasobject or len(content) != dtype.itemsize:
         raise ValueError(f"a {dtype} of another size or kind")
+    _check_text(dtype, content)
     return np.frombuffer(content, dtype)[0] if dtype.itemsize else dtype.type()
 
 
@@ -228,12 +232,21 @@ def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray
     if not isinstance(content, bytes | bytearray):
         raise TypeError(f"a buffer that is {type(content).__name__}")
     _check_shape(shape)
-    return np.frombuffer(bytearray(content), _checked_dtype(dtype)).reshape(shape, order=order).view(_Array)
+    dtype = _checked_dtype(dtype)
+    _check_text(dtype, content)
+    return np.frombuffer(bytearray(content), dtype).reshape(shape, order=order).view(_Array)
 
 
 def _check_shape(shape: Any) -> None:
     if not (isinstance(shape, tuple) and all(isinstance(size, int) and size >= 0 for size in shape)):
         raise ValueError(f"an array of shape {shape!r:.80}")
+
+
+def _check_text(dtype: np.dtype, content: Any) -> None:
+    """Raises ValueError for str with numbers beyond Unicode, of which numpy would make no Python str later."""
+    number = np.dtype(np.uint32).newbyteorder(dtype.byteorder)
+    if dtype.kind == "U" and (np.frombuffer(content, number) > sys.maxunicode).any():
+        raise ValueError(f"a {dtype} with numbers that are no characters")
 
 
 def _checked_dtype(dtype: Any) -> np.dtype:

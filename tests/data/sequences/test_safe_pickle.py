@@ -385,7 +385,7 @@ def test_the_builder_of_these_attacks_builds_arrays(tmp_path):
         (
             b"cnumpy._core.numeric\n_frombuffer\n(" + raw(b"\x41" * 12) + dtype("f4") + THREE + b"VC\ntR"
             b"(" + number(1) + THREE + dtype("O8", NO_POINTERS) + b"I00\n" + raw(b"\x41" * 24) + b"tb",
-            "an array of 3 object with content of another size or kind",
+            "fills an array twice",
         ),
         (array(THREE, dtype("O8"), b"]"), "an array of 3 object with content of another size or kind"),
         (array(THREE, dtype("f4"), raw(b"\x41" * 8)), "an array of 3 float32 with content of another size or kind"),
@@ -418,6 +418,22 @@ def test_the_builder_of_these_attacks_builds_arrays(tmp_path):
         (
             b"cnumpy._core.numeric\n_frombuffer\n(" + number(10**9) + dtype("f4") + THREE + b"VC\ntR",
             "a buffer that is int",
+        ),
+        (
+            # a look at an array's memory, which is freed then
+            b"(" + array(THREE, dtype("f4"), raw(b"\x41" * 12)) + b"q\x00\x98h\x00("
+            b"K\x01" + THREE + dtype("f4") + b"I00\n" + raw(b"\x41" * 12) + b"tbt",
+            "fills an array twice; that is an attack, or a damaged file",
+        ),
+        (b"\x96" + struct.pack("<Q", 1) + b"aq\x00\x98h\x00K\x01a", "cannot be read as a pickle (BufferError"),
+        (array(THREE, dtype("U1"), raw(b"\xff" * 12)), "<U1 with numbers that are no characters"),
+        (
+            b"cnumpy._core.multiarray\nscalar\n" + dtype("U1") + raw(b"\x00\x00\x11\x00") + b"\x86R",
+            "<U1 with numbers that are no characters",
+        ),
+        (
+            b"cnumpy._core.numeric\n_frombuffer\n(" + raw(b"\xff" * 12) + dtype("U1") + THREE + b"VC\ntR",
+            "<U1 with numbers that are no characters",
         ),
         (b"c_codecs\nencode\n(Veval\nVrot13\ntR", "encodes as 'rot13', expected latin1"),
         (b"cbuiltins\nbytes\n" + number(10**9) + b"\x85R", "cannot be read as a pickle"),
