@@ -231,11 +231,12 @@ def score(config: TrainBrats) -> list[Row]:
 
     A learning rate that decays to 0 needs no choice of a best epoch.
     """
-    _, network = load_run(config.out, "last")
+    trained, network = load_run(config.out, "last")  # with the labels that the data tell
+    assert isinstance(trained, TrainBrats)
     assert isinstance(network, SegmentationNetwork)
     [data] = config.data
     loaded = map(load_case, find_cases(data / "test", config.modalities))
-    scores = evaluate_cases(network, loaded, config.label_scheme(), config.patch)
+    scores = evaluate_cases(network, loaded, trained.label_scheme(), config.patch)
     return subset_table(scores, config.modalities, network.regions)
 
 

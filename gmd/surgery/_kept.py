@@ -46,6 +46,8 @@ class KeptRows:
         Some are returned as they came: large ones, whose copies would take time and memory; those on a GPU; and those
         with anything unusual about them (sparse, expanded, a subclass of Tensor).
         """
+        if torch.compiler.is_compiling():  # which does not know writing through views like these
+            return list(row)
         moved = [(p, gradient) for p, gradient in enumerate(row) if gradient is not None and _is_movable(gradient)]
         copies = [self._place_like(gradient) for _, gradient in moved]
         if copies:

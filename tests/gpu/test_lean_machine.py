@@ -81,7 +81,7 @@ folder, clock, end = Path(sys.argv[3]), Clock(), float("inf")
 turns = [turn for turn in surgery.PLANS["ours"] if turn.case.name in TINY_GPU_CASES]
 measure = partial(timing.measure_on_gpu, clock=clock, device="cpu")
 assert surgery.measure_and_show(measure, turns, folder, card, end) == 0
-norm.LEVELS = {16: 4}
+norm.LEVELS = ((16, 4),)
 assert norm.measure_and_show(partial(norm.measure_level, clock=clock, device="cpu"), folder, card, end) == 0
 """
 
