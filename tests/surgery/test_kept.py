@@ -146,9 +146,9 @@ def test_all_rows_but_the_last_are_moved():
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units, and malloc another one")
 def test_many_passes_do_not_fragment_the_heap():
-    """Two steps of SegResNet with 15 losses, whose gradients are 71 MB: 1470 MB with all of them left where they came.
+    """Two steps of SegResNet with 15 losses, whose gradients are 71 MB: 1500 MB with all of them left where they came.
 
-    860 MB with them moved; what remains is the 15 forward passes' own.
+    900 MB with them moved; what remains is the 15 forward passes' own.
     """
     command = [sys.executable, "-m", "helpers.measure_passes", "24"]
     run = subprocess.run(command, env=with_tests_on_path(), capture_output=True, text=True, check=False)

@@ -22,13 +22,11 @@ def find_cases(
     require_label: bool = True,
     channels: Sequence[str] = (),
     scheme: LabelScheme | None = None,
-    otherwise: LabelScheme | None = None,
 ) -> list[Case]:
     """Finds the cases at or below `root`, of which each may lack any of the modalities, in the layouts of `scan_cases`.
 
     modalities, patterns, channels: as in `scan_cases`
     scheme: what the label values mean; by default what BraTS's names of the files tell, see `told_scheme`
-    otherwise: what the label values mean if the names leave it open, or patterns name the files
     returns the cases, sorted by name. Warns of `doubts`.
     Raises UserError: as `scan_cases`; a folder whose files could be several things; no label map or brain mask where it
         is needed; labels of which the names leave several meanings.
@@ -43,10 +41,10 @@ def find_cases(
     for doubt in doubts(scan):
         warnings.warn(doubt, stacklevel=2)
     if not patterns:
-        scheme = scheme or told_scheme(root, _labels_of(scan) if require_label else [], otherwise)
+        scheme = scheme or told_scheme(root, _labels_of(scan) if require_label else [])
     elif "mask" in patterns:  # to take another brain mask in some of the cases would be silent
         _check_none_lack([case for case in scan.cases if case.mask is None], "brain mask", patterns["mask"])
-    return [replace(case, scheme=scheme or otherwise) for case in scan.cases]
+    return [replace(case, scheme=scheme) for case in scan.cases]
 
 
 def _labels_of(scan: Scan) -> list[Path]:

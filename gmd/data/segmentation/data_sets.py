@@ -36,13 +36,10 @@ class DataSet:
     scheme: LabelScheme | None = None
     affine_tolerance: float = SAME_PLACE
 
-    def cases(self, folder: str = "", otherwise: LabelScheme | None = None) -> list[Case]:
-        """Finds the labelled cases in a folder of the root, or in all of it. Raises UserError as `find_cases`.
-
-        otherwise: what the label values mean where the names of the files leave it open
-        """
+    def cases(self, folder: str = "") -> list[Case]:
+        """Finds the labelled cases in a folder of the root, or in all of it. Raises UserError as `find_cases`."""
         names = self.modalities, self.patterns
-        found = find_cases(self.root / folder, *names, channels=self.channels, scheme=self.scheme, otherwise=otherwise)
+        found = find_cases(self.root / folder, *names, channels=self.channels, scheme=self.scheme)
         return [replace(case, affine_tolerance=self.affine_tolerance) for case in found]
 
 
