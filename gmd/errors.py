@@ -1,4 +1,4 @@
-"""The error class of mistakes that a user can mend, and how text from a file is shown in a message."""
+"""The error class of mistakes that a user can mend, and how text from outside is shown: the one way to a terminal."""
 
 from collections.abc import Sequence
 

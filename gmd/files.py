@@ -1,21 +1,139 @@
-"""Writes files so that each is either complete or not there at all."""
+"""Files that are written whole or not at all, and read only if they are files."""
 
+import hashlib
 import os
+import re
+import secrets
+import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from gmd.errors import UserError
+from gmd.processes import Process
+
+MOST_TEXT = 2**28  # bytes of a text file that gmd reads; the longest, metrics.jsonl, has some MB
+ABANDONED = 24 * 3600  # seconds after which an unfinished file of another machine counts as left behind
+
+# .gmd-unfinished.MACHINE.PID-START.RANDOM.SUFFIX: short, so that any name of a file leaves room for it
+_UNFINISHED = re.compile(r"\.gmd-unfinished\.([0-9a-f]{12})\.(\d+)-(\d+)\.[0-9a-f]{16}(\.[^.]*)?")
+_swept: set[tuple[int, int]] = set()  # folders in which this process has looked for what others have left
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; that file replaces `path` if the block ends without an exception.
 
-    Folders are made as needed. The suffix is kept, since writers choose their format by it.
+    It is on the disk then, for a crash of the system too. Folders are made as needed. A link at `path` is replaced, not
+    followed. The file to write to is there, empty, under a name that nobody can guess, and with the suffix of `path`,
+    since writers choose their format by it. What killed processes have left in the folder is removed.
+    Raises OSError if something cannot be written; nothing has changed then.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    remove_left_behind(path.parent)
+    unfinished = path.with_name(_unfinished_name(Process.this(), path.suffix))
+    os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
     try:
         yield unfinished
+        _sync(unfinished)
         os.replace(unfinished, path)
+        _sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def remove_left_behind(folder: Path) -> None:
+    """Removes unfinished files from a folder whose processes were killed. Each process looks once into a folder."""
+    try:
+        status = os.stat(folder)
+        if (place := (status.st_dev, status.st_ino)) in _swept:
+            return
+        names = os.listdir(folder)
+    except OSError:
+        return  # whoever writes there will hear of it
+    _swept.add(place)
+    for name in names:
+        if (match := _UNFINISHED.fullmatch(name)) and _is_abandoned(folder / name, match):
+            with suppress(OSError):  # somebody else's, or gone by now
+                os.unlink(folder / name)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file to read its bytes, and nothing that could block or never end: no pipe, no device, no folder.
+
+    Raises UserError for those, and OSError as `open` does.
+    """
+    # a pipe that nobody writes to blocks whoever opens it, unless told not to wait
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        check_regular(path, os.fstat(handle).st_mode)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def check_regular(path: Path, mode: int | None = None) -> None:
+    """Raises UserError if `path` is a folder, a pipe, a device or the like; OSError if there is nothing.
+
+    mode: what `os.stat` says of it; by default it is asked
+    """
+    mode = os.stat(path).st_mode if mode is None else mode
+    if stat.S_ISREG(mode):
+        return
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFSOCK: "a socket",
+    }
+    kind = kinds.get(stat.S_IFMT(mode), "something else")
+    raise UserError(f"{path}: is {kind}, expected a file with content; take it away or give another")
+
+
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
+    """Reads a text file, in UTF-8.
+
+    most: bytes that it may have
+    Raises UserError if it is no regular file, or a larger one; UnicodeDecodeError; OSError as `open` does.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise UserError(f"{path}: has more than {most} bytes, far more than gmd ever writes there; is it another file?")
+    return content.decode("utf-8")
+
+
+def _unfinished_name(process: Process, suffix: str) -> str:
+    suffix = suffix if len(os.fsencode(suffix)) <= 32 else ""
+    return f".gmd-unfinished.{_machine(process)}.{process.pid}-{process.start}.{secrets.token_hex(8)}{suffix}"
+
+
+def _machine(process: Process) -> str:
+    """Returns what tells this machine, and the container in it, from others, in 12 letters."""
+    return hashlib.blake2b(f"{process.host} {process.space}".encode(), digest_size=6).hexdigest()
+
+
+def _is_abandoned(path: Path, match: re.Match[str]) -> bool:
+    """Returns whether the process that began to write a file will never finish it."""
+    machine, pid, start, _ = match.groups()
+    us = Process.this()
+    if machine == _machine(us):
+        return Process(us.host, us.space, int(pid), int(start)).runs() is False
+    try:
+        return time.time() - os.lstat(path).st_mtime > ABANDONED
+    except OSError:
+        return False
+
+
+def _sync(path: Path) -> None:
+    """Makes a file, or what was renamed in a folder, survive a crash of the system."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,154 @@
+"""Files are whole or absent, under no name that can be guessed, and read only if they are files."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gmd import files
+from gmd.errors import UserError
+from gmd.files import ABANDONED, check_regular, open_regular, read_text, replacing
+from gmd.processes import Process
+
+
+@pytest.fixture(autouse=True)
+def unswept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_swept", set())
+
+
+def write(path: Path, text: str) -> None:
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+# ---- writing ----
+
+
+def test_a_file_is_replaced_whole_and_keeps_the_rights_of_the_umask(tmp_path: Path):
+    path = tmp_path / "deep" / "a.txt"
+    before = os.umask(0o027)
+    try:
+        write(path, "one")
+        write(path, "two")
+    finally:
+        os.umask(before)
+    assert path.read_text(encoding="utf-8") == "two"
+    assert names(path.parent) == ["a.txt"]
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("raised", [OSError, KeyboardInterrupt])
+def test_what_fails_leaves_what_was_there(tmp_path: Path, raised: type[BaseException]):
+    path = tmp_path / "a.txt"
+    write(path, "one")
+
+    def fail() -> None:
+        with replacing(path) as unfinished:
+            unfinished.write_text("half", encoding="utf-8")
+            raise raised
+
+    with pytest.raises(raised):
+        fail()
+    assert path.read_text(encoding="utf-8") == "one"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_links_are_replaced_not_followed(tmp_path: Path):
+    victim, path = tmp_path / "victim", tmp_path / "a.txt"
+    victim.write_text("precious", encoding="utf-8")
+    path.symlink_to(victim)
+    write(path, "new")
+    assert not path.is_symlink()
+    assert victim.read_text(encoding="utf-8") == "precious"
+
+
+def test_no_two_unfinished_files_have_one_name(tmp_path: Path):
+    with replacing(tmp_path / "a.npz") as one, replacing(tmp_path / "a.npz") as two:
+        assert one != two
+        assert one.suffix == two.suffix == ".npz"
+
+
+@pytest.mark.parametrize("name", ["y" * 251 + ".npz", "ü" * 127, "a." + "s" * 200])
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path, name: str):
+    write(tmp_path / name, "whole")
+    assert names(tmp_path) == [name]
+
+
+def test_a_link_under_the_unfinished_name_is_an_error_and_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(files.secrets, "token_hex", lambda count: "ab" * count)
+    name = files._unfinished_name(Process.this(), ".txt")
+    (tmp_path / name).symlink_to(tmp_path / "victim")
+    with pytest.raises(FileExistsError), replacing(tmp_path / "a.txt"):
+        pass
+    assert names(tmp_path) == [name]
+
+
+# ---- what killed processes leave ----
+
+
+def test_the_next_process_removes_what_a_killed_one_has_left(tmp_path: Path):
+    script = (
+        "import os, sys, pathlib; from gmd.files import replacing\n"
+        "with replacing(pathlib.Path(sys.argv[1])) as f: f.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script, tmp_path / "a.npz"], env=environment, check=False)
+    [left] = names(tmp_path)
+    assert left.startswith(".gmd-unfinished.")
+    write(tmp_path / "b.txt", "whole")
+    assert names(tmp_path) == ["b.txt"]
+
+
+def unfinished(process: Process) -> str:
+    return files._unfinished_name(process, ".pt")
+
+
+US = Process.this()
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "stays"),
+    [
+        (unfinished(US), 0, True),
+        (unfinished(Process(US.host, US.space, US.pid, US.start + 1)), 0, False),  # the number was given anew
+        (unfinished(Process("elsewhere", US.space, 1, 1)), 0, True),
+        (unfinished(Process("elsewhere", US.space, 1, 1)), ABANDONED + 9, False),
+        (".gmd-unfinished.notes", ABANDONED + 9, True),
+        (".best.safetensors", ABANDONED + 9, True),
+    ],
+    ids=["ours", "one of a dead process", "fresh of elsewhere", "old of elsewhere", "no such name", "another name"],
+)
+def test_only_what_nobody_will_finish_is_removed(tmp_path: Path, name: str, age: int, stays: bool):
+    (tmp_path / name).write_text("half", encoding="utf-8")
+    os.utime(tmp_path / name, (time.time() - age,) * 2)
+    write(tmp_path / "a.txt", "whole")
+    assert (tmp_path / name).exists() == stays
+
+
+# ---- reading ----
+
+
+def test_nothing_but_files_is_read_and_nothing_blocks(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name, kind in {"pipe": "a named pipe", "zero": "a device", ".": "a folder"}.items():
+        for read in (open_regular, read_text, check_regular):
+            with pytest.raises(UserError, match=f"is {kind}, expected a file"):
+                read(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "absent")
+
+
+def test_text_is_read_up_to_a_size(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_text("größer", encoding="utf-8")
+    assert read_text(path, most=8) == "größer"
+    with pytest.raises(UserError, match="more than 7 bytes"):
+        read_text(path, most=7)

@@ -1,0 +1,62 @@
+"""A process is told apart from those that have its number elsewhere, or had it before."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from gmd.processes import Process
+
+US = Process.this()
+
+
+def test_this_process_runs():
+    assert US.runs() is True
+    assert US.start > 0
+    assert Process.from_dict(US.to_dict()) == US
+
+
+def test_a_killed_process_does_not_even_as_a_zombie():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = Process(US.host, US.space, child.pid, int(_stat(child.pid)[19]))
+    assert process.runs() is True
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert _stat(child.pid)[0] == b"Z"
+    assert process.runs() is False
+    child.wait()
+    assert process.runs() is False
+
+
+def _stat(pid: int) -> list[bytes]:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
+
+
+def test_the_same_number_given_anew_is_another_process():
+    assert replace(US, start=US.start - 1).runs() is False
+
+
+def test_of_another_machine_or_container_nothing_is_known():
+    boot = US.space.partition(" ")[0]
+    assert replace(US, host="elsewhere").runs() is None
+    assert replace(US, space=f"{boot} pid:[1]").runs() is None
+
+
+def test_no_process_outlives_its_system():
+    assert replace(US, space="another-start pid:[1]").runs() is False
+
+
+def test_where_the_system_tells_no_start_the_number_has_to_do():
+    assert replace(US, start=0).runs() is True
+    assert replace(US, start=0, pid=2**22 + 1).runs() is False
+
+
+@pytest.mark.parametrize(
+    "values",
+    [None, [], {}, {"host": "a"}, US.to_dict() | {"pid": "7"}, US.to_dict() | {"pid": True}],
+)
+def test_what_describes_no_process_is_none(values: object):
+    assert Process.from_dict(values) is None
