@@ -155,7 +155,9 @@ def gmd_server() -> Iterator[Gmd]:
         environment = with_tests_on_path() | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(place / "cache")}
         environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], *filter(None, sys.path)])
         command = [sys.executable, "-m", "helpers.forked_gmd", str(place / "server")]
-        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        with subprocess.Popen(
+            command, cwd=place, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as server:
             assert server.stdout is not None
             assert server.stdout.readline() == b"ready\n", "the server has not started; what it said is on stderr"
             yield Gmd(place)

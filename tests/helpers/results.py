@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import torch
+import yaml
 
 from helpers.training_cases import without_times
 
@@ -35,6 +36,10 @@ def _of_file(path: Path) -> object:
         return _of_checkpoint(torch.load(path, weights_only=True))
     if path.suffix in (".html", ".png", ".safetensors"):
         return None  # pictures and pages of the same files; weights are in the checkpoints
+    if path.name == "config.yaml":
+        return {
+            name: value for name, value in yaml.safe_load(path.read_text()).items() if name not in ("resume", "force")
+        }
     if path.suffix == ".json":
         return json.loads(path.read_text())
     return hashlib.sha256(path.read_bytes()).hexdigest()

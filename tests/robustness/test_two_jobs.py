@@ -289,7 +289,7 @@ def test_two_files_of_one_name(gmd, made, tmp_path):
         ):
             outcomes = both(*[lambda words=words: gmd.start(*words) for words in commands], offset)
             assert 0 in {outcome.status for outcome in outcomes}
-            assert result(place)["x.npz"]["label"] in [one["label"] for one in expected]
+            assert result(place)["x.npz"]["target"] in [one["target"] for one in expected]
             assert not left_over(place)
 
 
