@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from gmd import threads
 from gmd.cli.terminal import on_any_terminal
-from gmd.errors import UserError, shown
+from gmd.errors import UserError
+from gmd.printing import say
 
 # errors of the disk and of rights, which the user can mend; others are bugs and keep their traceback
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -44,6 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fail(message: str) -> int:
     """Prints an error on stderr, its first line and those below it, and returns the exit status for it."""
-    lines = "\n".join(map(shown, message.split("\n")))
-    print(f"gmd: error: {lines}", file=sys.stderr)
+    first, *more = message.split("\n")
+    say(f"gmd: error: {first}", *more, error=True)
     return 2

@@ -71,4 +71,3 @@ def write_image(image: nibabel.Nifti1Image, path: Path) -> None:
             f"{path}: cannot be written ({error.strerror}); nothing half-written is left. "
             "Mend that (room on the disk? rights?), then give the same command again"
         ) from error
-

@@ -1,4 +1,4 @@
-"""The sign of gmd in the images that it writes: by it nothing that somebody else made, or mended since, is written over.
+"""The sign of gmd in the images that it writes. By it nothing that somebody else made, or corrected, is written over.
 
 It stands in the header's description, `gmd 0123456789abcdef: segmentation`, where the number is a checksum of the
 voxels as they are stored. So a segmentation that was corrected by hand is told from one that can be made again.
@@ -69,13 +69,13 @@ def _check_not(path: Path, origin: Origin, kept: Sequence[Origin]) -> None:
 
 def origin_of(path: Path) -> Origin:
     """Returns where a file comes from. Raises UserError for what is no file, or cannot be read."""
-    if not path.exists():
-        return Origin.ABSENT
     try:
+        if not path.exists():
+            return Origin.ABSENT
         with open_regular(path) as file:
             return _origin_of(gzip.GzipFile(fileobj=file) if is_gzip(path) else file)
     except OSError as error:
-        raise UserError(f"{path}: is there already and cannot be read ({error.strerror}); give another name") from error
+        raise UserError(f"{path}: cannot be looked at ({error.strerror}); give another name") from error
 
 
 def _origin_of(file: BinaryIO | gzip.GzipFile) -> Origin:
