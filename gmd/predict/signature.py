@@ -16,15 +16,15 @@ from typing import BinaryIO
 
 import nibabel
 
-from gmd.data.file_kind import is_gzip
 from gmd.errors import UserError
 from gmd.files import open_regular
 
 _SIGN = re.compile(rb"gmd ([0-9a-f]{16}): ")
 _HEADERS = (nibabel.Nifti1Header, nibabel.Nifti2Header)
+_LONGEST_HEADER = nibabel.Nifti2Header.sizeof_hdr
 _CHUNK = 2**20  # bytes
 _FARTHEST = 2**24  # bytes of a file before its voxels; header and extensions have some hundreds
-_DAMAGE = (zlib.error, EOFError, gzip.BadGzipFile)
+_GZIP = b"\x1f\x8b"
 
 
 class Origin(Enum):
@@ -73,22 +73,26 @@ def origin_of(path: Path) -> Origin:
         if not path.exists():
             return Origin.ABSENT
         with open_regular(path) as file:
-            return _origin_of(gzip.GzipFile(fileobj=file) if is_gzip(path) else file)
+            return _origin_of(file)
     except OSError as error:
         raise UserError(f"{path}: cannot be looked at ({error.strerror}); give another name") from error
 
 
-def _origin_of(file: BinaryIO | gzip.GzipFile) -> Origin:
+def _origin_of(file: BinaryIO) -> Origin:
     """Returns where an open file comes from. Nothing of it stays in memory, whatever size it claims."""
+    head = file.read(_CHUNK)
+    compressed = head.startswith(_GZIP)
     try:
-        header = _header_of(file.read(_HEADERS[-1].sizeof_hdr))
-    except _DAMAGE:
+        # not by GzipFile, which may look so far ahead that it comes upon damage
+        header = _header_of(zlib.decompressobj(wbits=31).decompress(head, _LONGEST_HEADER) if compressed else head)
+    except zlib.error:
         return Origin.FOREIGN
     if header is None or not (sign := _SIGN.match(bytes(header["descrip"]))):
         return Origin.FOREIGN
     try:
-        checksum = _checksum_in(file, header)
-    except _DAMAGE:
+        file.seek(0)
+        checksum = _checksum_in(gzip.GzipFile(fileobj=file) if compressed else file, header)
+    except (zlib.error, EOFError, gzip.BadGzipFile):
         return Origin.DAMAGED
     return Origin.OURS if checksum.encode("ascii") == sign[1] else Origin.CHANGED
 
