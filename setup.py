@@ -14,8 +14,14 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.dist_info import dist_info
+
+NEEDED = 77  # setuptools, see pyproject.toml; earlier ones fail over its license without a word of that
+if Path("pyproject.toml").exists() and int(setuptools.__version__.partition(".")[0]) < NEEDED:
+    sys.exit(f"gmd-surgery: this is setuptools {setuptools.__version__}; first: pip install 'setuptools>={NEEDED}'")
 
 # torch's thread pool on Linux is OpenMP's; elsewhere the kernels run on one thread.
 THREADS = ["-fopenmp"] if sys.platform == "linux" else []
@@ -125,6 +131,15 @@ def extension() -> Extension:
     )
 
 
+class DistInfo(dist_info):
+    """Refuses at once where the build would be refused: pip asks for this first, then it fetches all dependencies."""
+
+    def run(self) -> None:
+        if no_cpp == NO_TORCH:
+            sys.exit(WITHOUT_TORCH)
+        super().run()
+
+
 class BuildWithInfo(build_py):
     """Leaves a note beside the package: what was built, of which sources, for which torch, and why not the rest."""
 
@@ -156,12 +171,12 @@ class BuildWithInfo(build_py):
 
 no_cpp = why_no_cpp()
 no_cuda = why_no_cuda()
-if no_cuda and os.environ.get("GMD_FORCE_CUDA") == "1":
+if no_cuda and no_cpp != NO_TORCH and os.environ.get("GMD_FORCE_CUDA") == "1":
     sys.exit(f"gmd_kernels: the CUDA kernels cannot be built, as GMD_FORCE_CUDA=1 asks for: {no_cuda}")
 for part, reason in {"C++": no_cpp, "CUDA": no_cuda}.items():
     print(f"gmd_kernels: the {part} kernels are {f'not built: {reason}' if reason else 'built'}", file=sys.stderr)
 
-commands: dict = {"build_py": BuildWithInfo}
+commands: dict = {"build_py": BuildWithInfo, "dist_info": DistInfo}
 if not no_cpp:
     from torch.utils.cpp_extension import BuildExtension
 
