@@ -152,7 +152,8 @@ class BuildWithInfo(build_py):
         package = Path("gmd_kernels" if self.editable_mode else Path(self.build_lib) / "gmd_kernels")
         package.mkdir(parents=True, exist_ok=True)
         if no_cpp:
-            for stale in package.glob("_C.*so"):  # of an earlier build in this folder
+            # of an earlier build in this folder; what describes the module goes with it, but not from the sources
+            for stale in package.glob("_C.*so" if self.editable_mode else "_C.*"):
                 stale.unlink()
         info = {"cpu": no_cpp or "built", "cuda": no_cuda or "built"}
         if not no_cpp:

@@ -45,7 +45,7 @@ def commands() -> str:
     """Returns the commands, a line each, examples, and what of the packages that they need is not installed."""
     lines = ["usage: gmd COMMAND ...", "", "Gradient surgery for multimodal learning with missing modalities.", ""]
     lines += ["Commands; `gmd COMMAND --help` tells the options of one:"]
-    lines += [f"  {name:9} {what}" for name, what in COMMANDS.items()]
+    lines += [f"  • {name:9} {what}" for name, what in COMMANDS.items()]
     lines += ["", EXAMPLES]
     absent = extras.missing("train")
     if absent:
