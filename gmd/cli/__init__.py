@@ -8,11 +8,11 @@ from typing import NoReturn
 from gmd import threads
 from gmd.cli import extras, overview
 from gmd.cli.terminal import on_any_terminal
-from gmd.errors import UserError, shown
+from gmd.errors import UserError
+from gmd.printing import say
 
 # errors of the disk and of rights, which the user can mend; others are bugs and keep their traceback
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-
 NO_COMMAND = 2  # the exit status of `gmd` alone
 
 
@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments: the words behind `gmd`; by default those of this process
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if (text := overview.answer(arguments)) is not None:  # without torch: it comes at once
-        print(text)
+    if (lines := overview.answer(arguments)) is not None:  # without torch: it comes at once
+        say(*lines)
         return _leave() if arguments else NO_COMMAND
     threads.choose()  # first: the imports below load torch
     extras.quiet_without_numpy()
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if extras.EXTRAS["train"].get(str(error.name)) not in absent:
             raise
         if overview.HELP & set(arguments):
-            print(overview.commands())
+            say(*overview.commands())
             return _leave()
         return fail(f"{error.name} is not installed; what is missing comes by: {extras.advice(absent)}")
     except OSError as error:
@@ -59,6 +59,6 @@ def _leave() -> NoReturn:
 
 def fail(message: str) -> int:
     """Prints an error on stderr, its first line and those below it, and returns the exit status for it."""
-    lines = "\n".join(map(shown, message.split("\n")))
-    print(f"gmd: error: {lines}", file=sys.stderr)
+    first, *more = message.split("\n")
+    say(f"gmd: error: {first}", *more, error=True)
     return 2

@@ -1,6 +1,5 @@
 """`gmd predict`: segments one case, or every case of a folder, of which none stops the others."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -9,12 +8,13 @@ from tqdm import tqdm
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.grid_notes import grid_notes
-from gmd.errors import UserError, shown
+from gmd.errors import UserError
 from gmd.evaluation.trained_network import check_segments, load_segmentation
 from gmd.models.precision import Precision
 from gmd.predict.grid import is_whole
 from gmd.predict.predictor import Predictor
 from gmd.predict.request import Request, check_writable, make_request
+from gmd.printing import say
 from gmd.training.saved_run import fold_folders, read_config
 
 INTERRUPTED = 130  # the exit status of a command that Ctrl-C has ended, as shells have it
@@ -77,27 +77,27 @@ def _read_config(run: Path, channels: tuple[str, ...], affine_tolerance: float |
 def _run_request(predictor: Predictor, request: Request) -> int:
     """Segments what is asked for, and returns the exit status."""
     if not predictor.show_scores:
-        print("No score is told: gmd evaluate scores best.pt, and this is last.pt.")
+        say("No score is told: gmd evaluate scores best.pt, and this is last.pt.")
     for doubt in request.doubts:
-        print(f"note: {doubt}")
+        say(f"note: {doubt}")
     try:
         if request.directory:
             return _segment_folder(predictor, request)
         for name, reason in request.wrong.items():
-            print(shown(f"left out: {name}: {reason}"))
+            say(f"left out: {name}: {reason}")
         [job] = request.jobs
         predictor.write(job, predictor.predict_case(job))
         _print_notes(predictor)
         return 0
     except KeyboardInterrupt:
-        print("\ngmd: interrupted; what is written is whole, the same command goes on with the rest", file=sys.stderr)
+        say("", "gmd: interrupted; what is written is whole, the same command goes on with the rest", error=True)
         return INTERRUPTED
 
 
 def _print_notes(predictor: Predictor) -> None:
     """Prints what is unusual about the grids of the cases that were segmented."""
     for note in grid_notes(predictor.affines):
-        print(f"note: {note}")
+        say(f"note: {note}")
 
 
 def _segment_folder(predictor: Predictor, request: Request) -> int:
@@ -122,7 +122,7 @@ def _segment_folder(predictor: Predictor, request: Request) -> int:
     finally:
         there = " (their files are there; delete them to have them done anew)" if skipped else ""
         _print_notes(predictor)
-        print(f"{done} done, {skipped} skipped{there}, {len(failed)} failed{':' if failed else ''}")
+        say(f"{done} done, {skipped} skipped{there}, {len(failed)} failed{':' if failed else ''}")
         for name, reason in failed.items():
-            print(shown(f"  {name}: {reason}"))
+            say(f"  {name}: {reason}")
     return 1 if failed else 0
