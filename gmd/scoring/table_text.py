@@ -57,12 +57,12 @@ def lines_csv(lines: Sequence[Line], modalities: Sequence[str], counted: str, co
     return csv_text(texts)
 
 
-def markdown_text(name: object) -> str:
+def markdown_text(name: object, most: int = 200) -> str:
     """Returns a name as Markdown has it within a line: nothing in it ends a line or a cell, or loads a picture.
 
-    Names of more than 200 characters lack their middle.
+    most: letters; of longer names the middle is left out
     """
-    return re.sub(r"([\\`|<\[*~])", r"\\\1", shown_line(name, 200))
+    return re.sub(r"([\\`|<\[*~])", r"\\\1", shown_line(name, most))
 
 
 def column_means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
