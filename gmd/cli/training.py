@@ -25,7 +25,7 @@ def with_file(arguments: Sequence[str]) -> list[str]:
         _, joined, file = rest[index - 1].partition("=")
         if not joined and index == len(rest):
             raise UserError("--config: got nothing, expected a YAML file such as a run's config.yaml")
-        options += as_arguments(Path(file if joined else rest[index]), task)
+        options += as_arguments(Path(file if joined else rest[index]), TASKS[task])
         rest = rest[: index - 1] + rest[index + (not joined) :]
     return ["train", task, *options, *rest]
 

@@ -18,6 +18,8 @@ def train_folds(config: TrainBrats) -> list[Path]:
     before anything is trained.
     """
     config.check()
+    if not config.resume:
+        config.check_new()
     if config.folds is None:
         raise UserError("--folds: got None, expected the number of runs, at least 2; to train one run call train")
     _check_folder(config)

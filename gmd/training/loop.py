@@ -40,6 +40,8 @@ def train(config: TrainConfig) -> Path:
     """
     with deterministic(config.deterministic), memory_advice(config):
         config.check()
+        if not config.resume:
+            config.check_new()
         task = open_task(config)
         config = task.config
         check_folder(config)
