@@ -14,6 +14,7 @@ from gmd.evaluation.trained_network import check_segments
 from gmd.models.precision import Precision
 from gmd.printing import say
 from gmd.scoring.segmentation.tables import Row, Score, read_cases, subset_table
+from gmd.scoring.table_text import markdown_text
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.saved_run import fold_folders, read_config
 
@@ -59,7 +60,7 @@ def score_folds(
     regions = tuple(dict.fromkeys(score.region for score in scores))
     rows = subset_table(scores, config.modalities, regions)
     total = len({score.case for score in scores}) + len(failed)
-    network = f"{which}.pt of {folder.resolve().name}, {precision or config.precision}"
+    network = f"{which}.pt of {markdown_text(folder.resolve().name)}, {precision or config.precision}"
     about = _about(runs, counted(total, failed), network) + (f"\n{failures(failed, total)}" if failed else "")
     texts = score_texts(scores, rows, config.modalities, regions, about)
     say(*texts["table.md"].split("\n"), *write_texts(results_folder(folder, None), texts))

@@ -15,6 +15,7 @@ from gmd.models.precision import Precision
 from gmd.printing import say
 from gmd.scoring.sequences.prediction import predict_samples
 from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
+from gmd.scoring.table_text import markdown_text
 from gmd.subsets import all_subsets
 from gmd.training.saved_run import read_splits
 from gmd.training.tasks.sequences import checksum, read_data
@@ -54,7 +55,8 @@ def evaluate_run(
         lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config)
         extra[f"{100 * missing:g} % absent, seed {config.seed}"] = table_row(lessened, None, classes, largest).metrics
         texts["predictions_absent.csv"] = predictions_csv(lessened, classes)
-    about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}"
+    place = "the test split" if data is None else markdown_text(data)
+    about = f"{len(samples)} samples of {place}; {checkpoint} of {markdown_text(run.resolve().name)}"
     texts["table.md"] = f"{about}, {config.precision}.\n\n{table_markdown(rows, config.modalities, classes, extra)}"
     texts["table.csv"] = table_csv(rows, config.modalities, classes, extra)
     texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
