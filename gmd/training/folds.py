@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gmd.config import TrainBrats
 from gmd.errors import UserError
+from gmd.printing import say
 from gmd.training.loop import train
 from gmd.training.tasks.segmentation import BratsTask
 
@@ -17,6 +18,8 @@ def train_folds(config: TrainBrats) -> list[Path]:
     before anything is trained.
     """
     config.check()
+    if not config.resume:
+        config.check_new()
     if config.folds is None:
         raise UserError("--folds: got None, expected the number of runs, at least 2; to train one run call train")
     _check_folder(config)
@@ -27,7 +30,7 @@ def train_folds(config: TrainBrats) -> list[Path]:
     tests = [task.splits.test for task in tasks]
     for number, (run, test) in enumerate(zip(runs, tests, strict=True), start=1):
         count = f"{len(test)} test case{'s' * (len(test) > 1)}"
-        print(f"fold {number} of {config.folds}: {count}, {run.out}", flush=True)
+        say(f"fold {number} of {config.folds}: {count}, {run.out}")
         train(replace(run, resume=(run.out / "last.pt").exists()))
     return [run.out for run in runs]
 

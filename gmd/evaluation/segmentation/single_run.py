@@ -12,6 +12,7 @@ from gmd.evaluation.segmentation.case_scores import score_cases, tell_failed
 from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_test_cases, unseen_cases
 from gmd.evaluation.trained_network import load_segmentation
 from gmd.models.precision import Precision
+from gmd.printing import say
 from gmd.scoring.segmentation.tables import (
     Row,
     Score,
@@ -91,7 +92,7 @@ def score_run(
     written = write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
     scored = [case for case in held_out.cases if case.name not in failed]
     written += draw_cases(network, scored, scores, config, folder)
-    print(texts["table.md"], *written, sep="\n")
+    say(*texts["table.md"].split("\n"), *written)
     return Evaluation(rows, failed)
 
 

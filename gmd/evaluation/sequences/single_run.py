@@ -12,6 +12,7 @@ from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpoint
 from gmd.evaluation.trained_network import load_sequence_network
 from gmd.models.precision import Precision
+from gmd.printing import say
 from gmd.scoring.sequences.prediction import predict_samples
 from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
 from gmd.subsets import all_subsets
@@ -57,7 +58,7 @@ def evaluate_run(
     texts["table.md"] = f"{about}, {config.precision}.\n\n{table_markdown(rows, config.modalities, classes, extra)}"
     texts["table.csv"] = table_csv(rows, config.modalities, classes, extra)
     texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
-    print(texts["table.md"], *write_texts(results_folder(run, data), texts, data), sep="\n")
+    say(*texts["table.md"].split("\n"), *write_texts(results_folder(run, data), texts, data))
     return rows
 
 
