@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from gmd.config.train_config import TrainConfig
+from gmd.config.train_config import NOT_KEPT, TrainConfig
 from gmd.data.file_kind import other_kind
 from gmd.errors import UserError, shown
 from gmd.files import replacing
@@ -62,7 +62,7 @@ def as_arguments(path: Path, task: str) -> list[str]:
             raise UserError(f"{path}: {name}: expected a value or a list of values, got {value}")
         # absent, no and nothing are what an option is that does not stand on the line; and a run that was gone on with
         # is not therefore one to go on with
-        if value is None or value is False or value == [] or name == "resume":
+        if value is None or value is False or value == [] or name in ("resume", *NOT_KEPT):
             continue
         arguments += [f"--{name.replace('_', '-')}", *([] if value is True else map(str, items))]
     return arguments

@@ -15,6 +15,7 @@ from gmd.evaluation.trained_network import check_segments
 from gmd.models.precision import Precision
 from gmd.scoring.segmentation.tables import Row, Score, read_cases, subset_table
 from gmd.training.checkpoint import load_checkpoint
+from gmd.training.run_lock import locked
 from gmd.training.saved_run import fold_folders, read_config
 
 
@@ -40,14 +41,24 @@ def score_folds(
         data: where the data of the folds are now; by default where they were in training.
 
     Raises UserError: a fold that is missing or belongs to another cross-validation, a patient who is tested twice or
-        never, data that are not the folds' own, what `score_run` raises of a run. Raises NothingScored if no case
-        could be scored.
+        never, data that are not the folds' own, another evaluation of them that is at work, what `score_run` raises of
+        a run. Raises NothingScored if no case could be scored.
     """
     folder = Path(folder)
     runs = find_folds(folder)
     check_tested_once(runs)
     if data is not None:
         _check_own(runs, Path(data))
+    together = results_folder(folder, None)
+    with locked(together):
+        return _score_into(together, runs, which, precision, data)
+
+
+def _score_into(
+    together: Path, runs: list[Path], which: Literal["best", "last"], precision: Precision | None, data: Path | None
+) -> Evaluation:
+    """Evaluates every fold, and writes the results of all of them into the folder `together`, which is ours alone."""
+    folder = runs[0].parent
     scores, failed = _score_each(runs, which, precision, data)
     if not scores:
         raise NothingScored(
@@ -62,7 +73,7 @@ def score_folds(
     network = f"{which}.pt of {folder.resolve().name}, {precision or config.precision}"
     about = _about(runs, counted(total, failed), network) + (f"\n{failures(failed, total)}" if failed else "")
     texts = score_texts(scores, rows, config.modalities, regions, about)
-    print(texts["table.md"], *write_texts(results_folder(folder, None), texts), sep="\n")
+    print(texts["table.md"], *write_texts(together, texts), sep="\n")
     return Evaluation(rows, failed)
 
 
