@@ -11,6 +11,7 @@ import torch
 
 import gmd_kernels as gk
 from gmd import threads
+from gmd.printing import say
 
 EXTRAS = {  # extra -> the modules that Python imports
     "train": [
@@ -24,8 +25,8 @@ PACKAGES = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}  # wha
 
 def main() -> int:
     """Prints the report; 0 if the kernels and the training stack are complete, 1 otherwise."""
-    print(f"gmd {metadata.version('gmd')}, Python {platform.python_version()}, {platform.machine()}")
-    print(f"torch {torch.__version__}, {_gpus()}\n")
+    say(f"gmd {metadata.version('gmd')}, Python {platform.python_version()}, {platform.machine()}")
+    say(f"torch {torch.__version__}, {_gpus()}", "")
     _report_threads()
     complete = [_report_kernels(), _report_extras(), _report_results()]  # all three, whatever the first one says
     return 0 if all(complete) else 1
@@ -34,12 +35,12 @@ def main() -> int:
 def _report_threads() -> None:
     """Prints how many threads torch takes and why, how they wait, and what a program of the user's own has to set."""
     machine, busy = threads.machine(), threads.busy_cpus()
-    print("Threads:")
+    say("Threads:")
     count = torch.get_num_threads()
-    print(f"  {threads.about_count(count, machine, os.environ)}")
-    print(f"  {threads.about_waiting(count, os.environ)}; {openmp_runtimes()}")
-    print(f"  others keep {busy} of these CPUs busy at present")
-    print(f"  a program of your own sets this before it loads torch: {threads.advice(machine, busy)}\n")
+    say(f"  {threads.about_count(count, machine, os.environ)}")
+    say(f"  {threads.about_waiting(count, os.environ)}; {openmp_runtimes()}")
+    say(f"  others keep {busy} of these CPUs busy at present")
+    say(f"  a program of your own sets this before it loads torch: {threads.advice(machine, busy)}", "")
 
 
 def openmp_runtimes(maps: Path = Path("/proc/self/maps")) -> str:
@@ -54,25 +55,25 @@ def openmp_runtimes(maps: Path = Path("/proc/self/maps")) -> str:
 
 def _report_kernels() -> bool:
     """Prints which backends are there, and returns whether all are that this machine should have."""
-    print("Kernels, best first:")
+    say("Kernels, best first:")
     wanted = {"cpu", "cuda", "triton"} if torch.cuda.is_available() else {"cpu"}
     backends = gk.backends()
     for name, backend in backends.items():
         absent = "MISSING" if name in wanted else "-      "
-        print(f"  {'ok     ' if backend.available else absent} {name}: {backend.reason}")
+        say(f"  {'ok     ' if backend.available else absent} {name}: {backend.reason}")
     return all(backend.available for name, backend in backends.items() if name in wanted)
 
 
 def _report_extras() -> bool:
     """Prints which optional packages are there, and returns whether those of training are."""
-    print("\nExtras:")
+    say("", "Extras:")
     missing = {extra: [p for p in packages if util.find_spec(p) is None] for extra, packages in EXTRAS.items()}
     for extra, packages in EXTRAS.items():
         if missing[extra]:
-            print(f"  MISSING {extra}: {', '.join(missing[extra])}; pip install --no-build-isolation 'gmd[{extra}]'")
+            say(f"  MISSING {extra}: {', '.join(missing[extra])}; pip install --no-build-isolation 'gmd[{extra}]'")
         else:
-            print(f"  ok      {extra}: {', '.join(f'{p} {metadata.version(PACKAGES.get(p, p))}' for p in packages)}")
-    print()
+            say(f"  ok      {extra}: {', '.join(f'{p} {metadata.version(PACKAGES.get(p, p))}' for p in packages)}")
+    say("")
     return not missing["train"]
 
 
@@ -83,7 +84,7 @@ def _report_results() -> bool:
         wrong = what_is_wrong(device, backend)
         right &= wrong is None
         answer, why = ("yes", "") if wrong is None else ("NO", f": {wrong}")
-        print(f"The kernels compute what they should: {answer}, on {_title(device)} through {backend}{why}")
+        say(f"The kernels compute what they should: {answer}, on {_title(device)} through {backend}{why}")
     return right
 
 

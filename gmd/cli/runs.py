@@ -6,6 +6,7 @@ from tyro.conf import Positional
 
 from gmd.errors import UserError
 from gmd.models.precision import Precision
+from gmd.printing import say
 
 
 def evaluate(
@@ -36,7 +37,7 @@ def evaluate(
         if fold_folders(run)
         else _evaluate_run(run, data, precision, missing)
     )
-    print(write_report(run))
+    say(write_report(run))
     return 1 if failed else 0
 
 
@@ -91,4 +92,4 @@ def report(run: Positional[Path]) -> None:
     """
     from gmd.report import write_report
 
-    print(write_report(run))
+    say(write_report(run))

@@ -1,7 +1,6 @@
 """The options that every training has, whatever it learns."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
@@ -11,6 +10,8 @@ from typeguard import TypeCheckError, check_type
 
 from gmd.errors import UserError
 from gmd.models.precision import Precision
+from gmd.names import check_apart, check_names
+from gmd.output_paths import check_folder
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
@@ -18,6 +19,9 @@ MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "for
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
 Method = Literal["joint", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
+
+LARGEST = 2**32  # no option is a number from there on
+MOST_MODALITIES = 12  # of which there are 4095 subsets; each is scored at every validation
 
 Config = TypeVar("Config", bound="TrainConfig")
 
@@ -110,17 +114,32 @@ class TrainConfig:
             check_option(self.method in ones or given == ordinary, name, given, expected)
         self.torch_device()
 
+    def check_new(self) -> None:
+        """Raises UserError for what a run that begins now must not have, though one made before may.
+
+        That is a name of a modality that files or tables cannot tell from something else, and an `out` that cannot be
+        written to.
+        """
+        check_names("--modalities", self.modalities)
+        check_folder(self.out, "--out")
+
     def _check_numbers(self) -> None:
         for name in self.POSITIVE:
             value = getattr(self, name)
-            check_option(value is None or 0 < value < math.inf, name, value, "a number above 0")
+            check_option(value is None or 0 < value < LARGEST, name, value, "a number above 0, and less than 2^32")
         for name in self.NOT_NEGATIVE:
-            check_option(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
-        check_option(self.seed < 2**32, "seed", self.seed, "less than 2^32")
+            value = getattr(self, name)
+            check_option(0 <= value < LARGEST, name, value, "0 or more, and less than 2^32")
 
     def _check_modalities(self) -> None:
-        distinct = len(set(self.modalities)) == len(self.modalities) > 0
-        check_option(distinct, "modalities", self.modalities, "at least one name, and none of them twice")
+        check_option(len(self.modalities) > 0, "modalities", "nothing", "at least one name")
+        check_apart("--modalities", self.modalities)
+        check_option(
+            len(self.modalities) <= MOST_MODALITIES,
+            "modalities",
+            f"{len(self.modalities)} names",
+            f"at most {MOST_MODALITIES}, since every subset of them is scored",
+        )
         most = MAX_OBJECTIVES.bit_length() - 1
         few_enough = self.method not in self.FOR["tol"] or len(self.modalities) <= most
         expected = f"at most {most} for {self.method}, whose objectives are their subsets"
@@ -143,7 +162,10 @@ class TrainConfig:
         except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
             reason = str(error).splitlines()[0]
             raise UserError(f"--device: {self.device} cannot be used ({reason}); give auto, cpu or a GPU") from error
-        return torch.device(self.device)
+        device = torch.device(self.device)
+        # torch takes meta and others too, on which nothing is computed, or not what is needed here
+        check_option(device.type in ("cpu", "cuda"), "device", self.device, "auto, cpu or a GPU")
+        return device
 
     def to_dict(self) -> dict:
         """Returns the options as plain values, as JSON has them, and the task."""

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from gmd.config import TrainBrats
 from gmd.errors import UserError
+from gmd.printing import say
 from gmd.training.loop import train
 from gmd.training.run_files import EVALUATION, OF_FOLDS, REPORT, remove_evaluation, remove_files
-from gmd.training.run_folder import check_beside_data, check_folder, check_is_folder, check_nothing_there, tell_removed
+from gmd.training.run_folder import check_beside_data, check_folder, check_nothing_there, tell_removed
 from gmd.training.run_lock import locked
 from gmd.training.run_mark import why_unknown, write_mark
 from gmd.training.tasks.segmentation import BratsTask
@@ -21,6 +22,8 @@ def train_folds(config: TrainBrats) -> list[Path]:
     before anything is trained.
     """
     config.check()
+    if not config.resume:
+        config.check_new()
     if config.folds is None:
         raise UserError("--folds: got None, expected the number of runs, at least 2; to train one run call train")
     runs = [replace(config, fold=fold, out=config.out / f"fold{fold}") for fold in range(config.folds)]
@@ -38,7 +41,7 @@ def _train_each(config: TrainBrats, runs: list[TrainBrats]) -> list[Path]:
     tests = [task.splits.test for task in tasks]
     for number, (run, test) in enumerate(zip(runs, tests, strict=True), start=1):
         count = f"{len(test)} test case{'s' * (len(test) > 1)}"
-        print(f"fold {number} of {config.folds}: {count}, {run.out}", flush=True)
+        say(f"fold {number} of {config.folds}: {count}, {run.out}")
         train(_begun_or_new(run))
     return [run.out for run in runs]
 
@@ -61,7 +64,6 @@ def _check_folders(config: TrainBrats, runs: list[TrainBrats]) -> None:
 
     In folders that gmd does not know there may be nothing that it would overwrite.
     """
-    check_is_folder(config.out)
     if reason := _why_unknown(config, runs):
         check_nothing_there(config.out, OF_FOLDS, reason)
         check_beside_data(config)

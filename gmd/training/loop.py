@@ -11,10 +11,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gmd.config import TrainConfig
-from gmd.errors import UserError, shown
+from gmd.errors import UserError
 from gmd.monitor.log import Log
 from gmd.monitor.records import Turn, bad_values, start_record, step_record
 from gmd.monitor.resources import peak_memory, reset_peak_memory
+from gmd.printing import say
 from gmd.training import messages
 from gmd.training.checkpoint import check_fits, save_checkpoint, save_weights
 from gmd.training.determinism import deterministic
@@ -40,6 +41,8 @@ def train(config: TrainConfig) -> Path:
     """
     with deterministic(config.deterministic), memory_advice(config):
         config.check()
+        if not config.resume:
+            config.check_new()
         check_folder(config)
         with locked(config.out, config.force):
             return _train(config)
@@ -57,12 +60,11 @@ def _train(config: TrainConfig) -> Path:
         check_fits(training.network, resumed, config.out / "last.pt")
         training.load_state_dict(resumed)
     open_run(config, described)
-    for sentence in messages.before_training(task):
-        print(shown(sentence))  # notes on data may be what stands in a file
+    say(*messages.before_training(task))
     run_epochs(training, task)
     if training.skipped == training.steps:
         raise UserError(messages.nothing_learnt(training, config))
-    print(draw_pictures(config.out, task))
+    say(draw_pictures(config.out, task))
     return config.out
 
 
@@ -70,7 +72,7 @@ def run_epochs(training: Training, task: Task) -> None:
     """Runs the epochs that are left, until the last one or until --patience is used up."""
     config = task.config
     if reason := training.why_finished(config):
-        print(f"{config.out}: nothing is left to train; {reason}")
+        say(f"{config.out}: nothing is left to train; {reason}")
         return
     with Log(config.out, training.epochs, training.steps) as log, Interruption() as interruption:
         # from here on --resume works, and a full disk shows at once
@@ -92,7 +94,7 @@ def run_epochs(training: Training, task: Task) -> None:
             log.sync()
             save_training("last", training, config)
             raise UserError(messages.stopped_and_saved(training, config, error)) from error
-    print(training.why_finished(config))
+    say(training.why_finished(config))
 
 
 def run_epoch(training: Training, task: Task, log: Log, interruption: Interruption) -> None:
@@ -105,7 +107,7 @@ def run_epoch(training: Training, task: Task, log: Log, interruption: Interrupti
     seconds = training.seconds + time.monotonic() - start
     with interruption.held():
         finish_epoch(training, config, validation, seconds, log)
-    print(messages.after_epoch(task, epoch, means, validation, seconds), flush=True)
+    say(messages.after_epoch(task, epoch, means, validation, seconds))
     if validation and seconds > SLOW_EPOCH:
         draw_pictures(config.out, task)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from gmd.config import TrainConfig, config_from_dict, differences
 from gmd.config.file import CONFIG, write_config
-from gmd.errors import UserError, shown
+from gmd.errors import UserError
 from gmd.files import open_regular, replacing
 from gmd.monitor.metrics_file import METRICS
+from gmd.printing import say
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.run_files import OF_A_RUN, remove_results, remove_unfinished
 from gmd.training.run_mark import SPLITS, SPLITS_FILE, why_unknown, write_mark
@@ -59,7 +60,6 @@ def check_folder(config: TrainConfig) -> None:
     may be other things, such as the data, but none of the names that a run writes or removes.
     """
     out, last = config.out, config.out / "last.pt"
-    check_is_folder(out)
     if config.resume and not last.exists():
         raise UserError(f"{out}: no last.pt to resume from; start without --resume, or give the run's own --out")
     if reason := why_unknown(out):
@@ -69,13 +69,6 @@ def check_folder(config: TrainConfig) -> None:
         raise UserError(f"{out}: already holds a run; go on with it by --resume, or choose another --out")
     elif not config.resume and (fold := next(out.glob("fold*/last.pt"), None)):
         raise UserError(f"{out}: holds folds, as {fold.parent.name}; choose another --out for a run by itself")
-
-
-def check_is_folder(out: Path) -> None:
-    """Raises UserError if `out` is something else than a folder."""
-    if os.path.lexists(out) and not out.is_dir():
-        kind = "a file" if out.exists() else "a link to nothing"
-        raise UserError(f"--out: {out} is {kind}; give a folder for the run")
 
 
 def check_nothing_there(out: Path, names: Iterable[str], reason: str) -> None:
@@ -101,7 +94,7 @@ def tell_removed(folder: Path, removed: Sequence[Path]) -> None:
     """Prints which files of an earlier run were removed from a folder."""
     if removed:
         names = ", ".join(str(path.relative_to(folder)) for path in removed)
-        print(shown(f"{folder}: removed what an earlier run has left there: {names}"))
+        say(f"{folder}: removed what an earlier run has left there: {names}")
 
 
 def _make_own(metrics: Path) -> None:

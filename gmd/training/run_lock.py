@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gmd.errors import UserError, shown
 from gmd.files import check_regular
+from gmd.printing import say
 from gmd.processes import Process
 
 LOCK = ".gmd-lock"
@@ -172,7 +173,7 @@ def _check_gone(path: Path, holder: Holder | None, force: bool | None) -> None:
             f"if it does not, {advice}"
         )
     why = "which is gone" if runs is False else "by --force"
-    print(shown(f"{path.parent}: taken over from {_who(holder)}, {why}"), flush=True)
+    say(f"{path.parent}: taken over from {_who(holder)}, {why}")
 
 
 def _in_use(path: Path, holder: Holder | None) -> str:

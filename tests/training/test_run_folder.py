@@ -147,8 +147,8 @@ def test_among_the_data_is_no_place_for_a_run(unread: TrainBrats, tmp_path: Path
 
 def test_a_link_to_nothing_is_no_folder(unread: TrainBrats, tmp_path: Path):
     unread.out.symlink_to(tmp_path / "nothing")
-    assert "is a link to nothing; give a folder" in error_of(train, unread)
-    assert "is a link to nothing; give a folder" in error_of(train_folds, replace(unread, folds=2))
+    assert "is a link to nothing; expected a folder" in error_of(train, unread)
+    assert "is a link to nothing; expected a folder" in error_of(train_folds, replace(unread, folds=2))
 
 
 def test_beside_other_things_a_run_finds_its_place(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -273,9 +273,9 @@ def test_two_evaluations_do_not_write_into_one_folder(trained: TrainSentiment):
 
 def test_a_killed_evaluation_of_other_data_leaves_their_folder_to_the_next(trained: TrainSentiment, tmp_path: Path):
     write(trained.out / "evaluation/mosi" / LOCK)
-    assert results_folder(trained.out, tmp_path / "mosi.npz").name == "mosi"
+    assert results_folder(trained.out, write(tmp_path / "mosi.npz")).name == "mosi"
     write(trained.out / "evaluation/mosi/table.csv")
-    assert results_folder(trained.out, tmp_path / "mosi.npz").name == "mosi-2"
+    assert results_folder(trained.out, write(tmp_path / "mosi.npz")).name == "mosi-2"
 
 
 # ---- runs of before there was a mark ----
@@ -392,7 +392,7 @@ def test_force_is_said_on_the_line_and_kept_nowhere(trained: TrainSentiment, tmp
     assert "force" not in load_checkpoint(trained.out / "last.pt")["config"]
     assert not config_from_dict(replace(again, force=True).to_dict(), "here").force
     file = write(tmp_path / "mine.yaml", "force: true\nlr: 1\n")
-    assert as_arguments(file, "sentiment") == ["--lr", "1"]
+    assert as_arguments(file, TrainSentiment) == ["--lr=1"]
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from gmd.data.sequences.npz import Arrays, check_arrays
 from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
 from gmd.errors import UserError
 from gmd.files import replacing
+from gmd.names import check_names
 
 VERSION = 1
 
@@ -110,6 +111,9 @@ def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | Non
     if arrays["version"] != VERSION:
         raise UserError(f"{path}: is of version {arrays['version']}, expected {VERSION}; convert it anew")
     modalities = [str(m) for m in arrays["modalities"]]
+    check_names(f"{path}: modalities", modalities)
+    if both := [m for m in modalities if f"{m}_length" in modalities]:
+        raise UserError(f"{path}: modalities: got {both[0]}_length, which says how long {both[0]} is; rename one")
     each = {"name": ("U", 1), "split": ("U", 1)} | {f"{m}_length": ("i", 1) for m in modalities}
     if arrays["per_step"]:
         each["target_length"] = ("i", 1)

@@ -9,6 +9,7 @@ from gmd.evaluation.compare.forest_plot import draw_comparison
 from gmd.evaluation.compare.run_scores import read_run_scores
 from gmd.evaluation.compare.text import comparison_csv, comparison_markdown
 from gmd.evaluation.results_folder import write_texts
+from gmd.printing import say
 
 
 def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> None:
@@ -35,7 +36,7 @@ def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> Non
     text = comparison_markdown(comparison)
     written = write_texts(out, {"compare.md": text, "compare.csv": comparison_csv(comparison)})
     written.append(draw_comparison(comparison, out / "compare.png"))
-    print(text, *written, sep="\n")
+    say(*text.split("\n"), *written)
 
 
 def _check_folder(out: Path) -> None:

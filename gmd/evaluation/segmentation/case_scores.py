@@ -1,6 +1,5 @@
 """Scores case by case, each written as soon as it is there; a case that fails does not stop the others."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
 from gmd.evaluation.results_folder import write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD
 from gmd.models.segmentation.network import SegmentationNetwork
+from gmd.printing import say
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Score, cases_csv
 from gmd.training.memory_advice import has_run_out_on_gpu, has_run_out_on_host
@@ -56,7 +56,7 @@ def score_cases(
 def tell_failed(failed: dict[str, str]) -> None:
     """Prints on stderr which cases could not be scored, and why. failed: name -> why"""
     for name, reason in failed.items():
-        tqdm.write(f"gmd: {name} cannot be scored: {reason}", file=sys.stderr)
+        say(f"gmd: {name} cannot be scored: {reason}", error=True)
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """The evaluation of a cross-validation: every patient tested once, by the fold that has not seen them."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from gmd.evaluation.segmentation.listed_cases import listed_cases
 from gmd.evaluation.segmentation.single_run import Evaluation, counted, failures, score_run, score_texts
 from gmd.evaluation.trained_network import check_segments
 from gmd.models.precision import Precision
+from gmd.printing import say
 from gmd.scoring.segmentation.tables import Row, Score, read_cases, subset_table
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.run_lock import locked
@@ -73,7 +73,7 @@ def _score_into(
     network = f"{which}.pt of {folder.resolve().name}, {precision or config.precision}"
     about = _about(runs, counted(total, failed), network) + (f"\n{failures(failed, total)}" if failed else "")
     texts = score_texts(scores, rows, config.modalities, regions, about)
-    print(texts["table.md"], *write_texts(together, texts), sep="\n")
+    say(*texts["table.md"].split("\n"), *write_texts(together, texts))
     return Evaluation(rows, failed)
 
 
@@ -99,7 +99,7 @@ def _score_each(
             failed |= score_run(run, data, which, precision).failed
         except NothingScored as error:
             failed |= error.failed
-            print(f"gmd: {error}", file=sys.stderr)
+            say(*f"gmd: {error}".split("\n"), error=True)
         else:
             scores += read_cases(run / "evaluation" / "cases.csv")
     return scores, failed

@@ -14,6 +14,7 @@ from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_tes
 from gmd.evaluation.trained_network import load_segmentation
 from gmd.models.precision import Precision
 from gmd.models.segmentation.network import SegmentationNetwork
+from gmd.printing import say
 from gmd.scoring.segmentation.tables import (
     Row,
     Score,
@@ -102,7 +103,7 @@ def _score_into(
     written = write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
     scored = [case for case in held_out.cases if case.name not in failed]
     written += draw_cases(network, scored, scores, config, folder)
-    print(texts["table.md"], *written, sep="\n")
+    say(*texts["table.md"].split("\n"), *written)
     return Evaluation(rows, failed)
 
 

@@ -13,6 +13,7 @@ from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpo
 from gmd.evaluation.trained_network import load_sequence_network
 from gmd.models.precision import Precision
 from gmd.models.sequences.network import SequenceNetwork
+from gmd.printing import say
 from gmd.scoring.sequences.prediction import predict_samples
 from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
 from gmd.subsets import all_subsets
@@ -55,7 +56,7 @@ def evaluate_run(
         texts["table.md"] = f"{about}, {config.precision}.\n\n{texts['table.md']}"
         texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
         written = write_texts(folder, texts, data)
-    print(texts["table.md"], *written, sep="\n")
+    say(*texts["table.md"].split("\n"), *written)
     return rows
 
 
