@@ -5,8 +5,6 @@ tumour of oedema, enhancing rim and necrosis. What matters is that each modality
 """
 
 import gzip
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from gmd.data.segmentation.phantom_anatomy import (
 )
 from gmd.data.segmentation.phantom_scan import LOOKS, Kind, scan
 from gmd.errors import UserError
+from gmd.files import making_folder
 
 # as in BraTS 2018-2021, where a solid core that does not enhance counts as 1 too
 LABEL_OF = {OEDEMA: 2, ENHANCING: 4, NECROSIS: 1, SOLID: 1}
@@ -54,7 +53,11 @@ def write_phantoms(out: str | Path, cases: int, shape: Sequence[int], seed: int,
     if any(".nii" in name for _, names in walk_folders(out) for name in names):
         raise UserError(f"{out}: already holds cases; give another folder, or delete this one first")
     for index in tqdm(range(cases), desc="phantoms", unit="case"):
-        _write_case(out, f"Phantom_{seed:03d}_{index:05d}", *make_phantom(shape, seed, index, kind))
+        name = f"Phantom_{seed:03d}_{index:05d}"
+        try:
+            _write_case(out, name, *make_phantom(shape, seed, index, kind))
+        except FileExistsError as error:
+            raise UserError(f"{error.filename}: there already, by another process; give another folder") from error
 
 
 def make_phantom(
@@ -75,11 +78,9 @@ def make_phantom(
 
 def _write_case(out: Path, name: str, images: dict[str, np.ndarray], labels: np.ndarray) -> None:
     """Writes a case to a hidden folder and renames that: a kill leaves none behind that seems to lack modalities."""
-    unfinished = out / f".{name}"
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     affine[1, 3] = labels.shape[1] - 1
-    try:
-        unfinished.mkdir(parents=True, exist_ok=True)
+    with making_folder(out / name) as unfinished:
         for key, data in {**images, "seg": labels}.items():
             image = nibabel.Nifti1Image(data, affine)
             image.header.set_xyzt_units("mm")
@@ -88,7 +89,3 @@ def _write_case(out: Path, name: str, images: dict[str, np.ndarray], labels: np.
             # no time stamp, so that the same case is the same bytes
             content = gzip.compress(image.to_bytes(), compresslevel=4, mtime=0)
             (unfinished / f"{name}_{key}.nii.gz").write_bytes(content)
-        os.replace(unfinished, out / name)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
