@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 import torch
-from typeguard import TypeCheckError, check_type
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from gmd.errors import UserError
+from gmd.data.text_files import brief
+from gmd.errors import UserError, shown
 from gmd.models.precision import Precision
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
 MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "no_check")
+
+MOST_MODALITIES = 12
 
 Method = Literal["joint", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
 
@@ -93,7 +96,12 @@ class TrainConfig:
     }
 
     def check(self) -> None:
-        """Raises UserError for a value that cannot work, before anything is read or written."""
+        """Raises UserError for a value that cannot work here, before anything is read or written."""
+        self.check_values()
+        self.torch_device()
+
+    def check_values(self) -> None:
+        """Raises UserError for a value that cannot work anywhere."""
         self._check_numbers()
         methods = self.methods()
         check_option(self.method in methods, "method", self.method, f"one of {', '.join(methods)} for this task")
@@ -103,7 +111,6 @@ class TrainConfig:
             given, ordinary = getattr(self, name), getattr(type(self), name)
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
-        self.torch_device()
 
     def _check_numbers(self) -> None:
         for name in self.POSITIVE:
@@ -120,6 +127,9 @@ class TrainConfig:
         few_enough = self.method not in self.FOR["tol"] or len(self.modalities) <= most
         expected = f"at most {most} for {self.method}, whose objectives are their subsets"
         check_option(few_enough, "modalities", self.modalities, expected)
+        few_subsets = len(self.modalities) <= MOST_MODALITIES
+        expected = f"at most {MOST_MODALITIES}, of which {2**MOST_MODALITIES - 1} subsets are scored"
+        check_option(few_subsets, "modalities", len(self.modalities), expected)
         enough = not self.method.startswith("cggm") or len(self.modalities) > 1
         expected = f"at least two for {self.method}, which balances one against the others"
         check_option(enough, "modalities", self.modalities, expected)
@@ -134,10 +144,13 @@ class TrainConfig:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
+            found = torch.empty(0, device=self.device).device
+            reason = "it has no values" if found.type == "meta" else ""
+        # a torch built without CUDA asserts
+        except (RuntimeError, AssertionError, NotImplementedError, ValueError, OverflowError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"--device: {self.device} cannot be used ({reason}); give auto, cpu or a GPU") from error
+        if reason:
+            raise UserError(f"--device: {self.device} cannot be used ({reason}); give auto, cpu or a GPU")
         return torch.device(self.device)
 
     def to_dict(self) -> dict:
@@ -152,8 +165,8 @@ class TrainConfig:
         """
         values = {key: value for key, value in values.items() if key != "task"}
         expected = {field.name for field in dataclasses.fields(cls)}
-        if odd := sorted(expected.symmetric_difference(values)):
-            raise UserError(f"{source}: written by another version of gmd: it differs in {', '.join(odd)}; train anew")
+        if odd := sorted(expected.symmetric_difference(values), key=str):
+            raise UserError(f"{source}: written by another version of gmd: it differs in {shown(', '.join(map(str, odd)), 200)}; train anew")
         types = get_type_hints(cls)
         return cls(**{key: _typed(value, types[key], key, source) for key, value in values.items()})
 
@@ -184,10 +197,14 @@ def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:
     if wanted == tuple[Path, ...] and isinstance(converted, tuple):
         converted = tuple(Path(item) if isinstance(item, str) else item for item in converted)
     try:
-        return check_type(converted, wanted)
+        if isinstance(value, bool) and wanted is not bool:
+            raise TypeCheckError("yes or no is no value of it")
+        return check_type(converted, wanted, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{source}: {name}: got {value!r} ({reason}); mend it, or restore it from a copy") from error
+        reason = shown(" ".join(str(error).split()), 200)
+        raise UserError(
+            f"{source}: {name}: got {brief(value)} ({reason}); mend it, or restore it from a copy"
+        ) from error
 
 
 def _plain(value: object) -> object:
