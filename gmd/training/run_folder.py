@@ -8,7 +8,7 @@ from gmd.config import TrainConfig, config_from_dict, differences
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
 from gmd.files import replacing
-from gmd.monitor.metrics_file import METRICS
+from gmd.monitor.metrics_file import METRICS, check_metrics
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.saved_run import SavedSplits, read_splits
 
@@ -24,7 +24,8 @@ def state_to_resume(config: TrainConfig, described: dict) -> dict | None:
     """Returns the checkpoint to resume from, or None for a new run. Changes nothing.
 
     described: what `splits.json` says: of each split at least the names of its cases.
-    Raises UserError if a run is there already, or none to resume, or one with other settings or other cases.
+    Raises UserError if a run is there already, or none to resume, or one with other settings, other cases or damaged
+    files.
     """
     check_folder(config)
     if not config.resume:
@@ -33,6 +34,7 @@ def state_to_resume(config: TrainConfig, described: dict) -> dict | None:
     state = load_checkpoint(last)
     _check_same_run(config, config_from_dict(state["config"], last))
     _check_same_cases(read_splits(config.out), described)
+    check_metrics(config.out, config.modalities)
     return state
 
 

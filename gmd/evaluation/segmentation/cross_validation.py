@@ -14,7 +14,7 @@ from gmd.evaluation.segmentation.single_run import Evaluation, counted, failures
 from gmd.evaluation.trained_network import check_segments
 from gmd.models.precision import Precision
 from gmd.scoring.segmentation.tables import Row, Score, read_cases, subset_table
-from gmd.training.checkpoint import load_checkpoint
+from gmd.training.checkpoint import count_in, load_checkpoint
 from gmd.training.saved_run import fold_folders, read_config
 
 
@@ -139,10 +139,12 @@ def unfinished_folds(runs: list[Path]) -> list[str]:
         if not (run / "last.pt").exists():
             unfinished.append(f"{run.name} (no last.pt)")
             continue
-        config, state = read_config(run), load_checkpoint(run / "last.pt")
-        out_of_patience = config.patience is not None and state["not_better"] >= config.patience
-        if state["epochs"] < config.epochs and not out_of_patience:
-            unfinished.append(f"{run.name} ({state['epochs']} of {config.epochs} epochs)")
+        config, last = read_config(run), run / "last.pt"
+        state = load_checkpoint(last)
+        epochs, not_better = (count_in(state, name, last) for name in ("epochs", "not_better"))
+        out_of_patience = config.patience is not None and not_better >= config.patience
+        if epochs < config.epochs and not out_of_patience:
+            unfinished.append(f"{run.name} ({epochs} of {config.epochs} epochs)")
     return unfinished
 
 
