@@ -60,8 +60,8 @@ class RecordCheck:
     def checked(self, line: bytes) -> dict:
         """Returns the record of a line. Raises ValueError, which says what is wrong with it."""
         record = parse_json(line)
-        kind = record.get("kind") if isinstance(record, dict) else None
-        _expect(isinstance(record, dict) and kind in ("start", "step", "epoch"), "line", record, "a start, step, epoch")
+        kind = str(record.get("kind")) if isinstance(record, dict) else ""
+        _expect(kind in ("start", "step", "epoch"), "line", record, "a start, a step or an epoch")
         assert isinstance(record, dict)
         if kind == "start":
             _check_start(record)

@@ -1,4 +1,4 @@
-"""Whether the state of a training in a checkpoint is one that this training can take over, before it takes any of it."""
+"""Whether the state in a checkpoint is one that a training can take over, told before it takes any of it."""
 
 import math
 from collections.abc import Mapping

@@ -11,8 +11,8 @@ from gmd.data.text_files import read_json
 from gmd.errors import UserError
 from gmd.memory_limit import check_claim
 from gmd.models.multimodal import MultimodalNetwork
-from gmd.training.checkpoint import check_fits, load_checkpoint
 from gmd.training.checked_splits import check_splits
+from gmd.training.checkpoint import check_fits, load_checkpoint
 from gmd.training.networks import network_bytes, network_of
 
 _FOLD = re.compile(r"fold(0|[1-9][0-9]{0,8})")

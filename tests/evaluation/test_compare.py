@@ -275,7 +275,8 @@ def test_digits_are_compared_by_how_many_are_right(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("row", "told"), [("a,0,1.0,x,1,1,1,1,1,1", "line 2: text is 'x', expected a number"), ("a,0,1.0,1,1", "line 2 has 5 cells")]
+    ("row", "told"),
+    [("a,0,1.0,x,1,1,1,1,1,1", "line 2: text is 'x', expected a number"), ("a,0,1.0,1,1", "line 2 has 5 cells")],
 )
 def test_damaged_predictions_are_refused(row: str, told: str, tmp_path: Path):
     header = f"sample,step,target,{','.join(map(subset_name, all_subsets(('text', 'audio', 'vision'))))}"

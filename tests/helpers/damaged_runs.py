@@ -106,7 +106,7 @@ def _time_limit(seconds: int) -> Iterator[None]:
 def call(*words: object, seconds: int = 60) -> tuple[int, str]:
     """Runs a command in this process. Returns its exit status and all that it printed; what it raises is raised."""
     out = io.StringIO()
-    with _time_limit(seconds), warnings.catch_warnings(), contextlib.redirect_stdout(out):
-        with contextlib.redirect_stderr(out):
-            status = gmd.cli.main([str(word) for word in words])
+    streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(out)
+    with _time_limit(seconds), warnings.catch_warnings(), streams[0], streams[1]:
+        status = gmd.cli.main([str(word) for word in words])
     return status, out.getvalue()
