@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -45,8 +46,30 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+@contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """Yields a new folder beside `path` to write files into, which is called `path` if the block ends without an error.
+
+    Folders above are made as needed. What killed processes have left there is removed.
+    Raises OSError if something cannot be written, or if `path` is there and not empty; nothing has changed then.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_left_behind(path.parent)
+    unfinished = path.with_name(_unfinished_name(Process.this(), ""))
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        for written in (*unfinished.iterdir(), unfinished):
+            _sync(written)
+        os.rename(unfinished, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def remove_left_behind(folder: Path) -> None:
-    """Removes unfinished files from a folder whose processes were killed. Each process looks once into a folder."""
+    """Removes what killed processes have left unfinished in a folder. Each process looks once into a folder."""
     try:
         status = os.stat(folder)
         if (place := (status.st_dev, status.st_ino)) in _swept:
@@ -58,7 +81,7 @@ def remove_left_behind(folder: Path) -> None:
     for name in names:
         if (match := _UNFINISHED.fullmatch(name)) and _is_abandoned(folder / name, match):
             with suppress(OSError):  # somebody else's, or gone by now
-                os.unlink(folder / name)
+                _remove(folder / name)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -106,6 +129,13 @@ def read_text(path: Path, most: int = MOST_TEXT) -> str:
     if len(content) > most:
         raise UserError(f"{path}: has more than {most} bytes, far more than gmd ever writes there; is it another file?")
     return content.decode("utf-8")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
 
 
 def _unfinished_name(process: Process, suffix: str) -> str:

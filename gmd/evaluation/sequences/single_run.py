@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from gmd.config import TrainSequences
+from gmd.config.train_config import check_option
 from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError
@@ -41,6 +42,7 @@ def evaluate_run(
     returns a row for each subset of the run's modalities, small subsets first
     Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on.
     """
+    check_option(missing is None or 0 <= missing < 1, "missing", missing, "a probability of 0 or more, and below 1")
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_sequence_network(run, which, precision)
@@ -56,8 +58,7 @@ def evaluate_run(
         texts["predictions_absent.csv"] = predictions_csv(lessened, classes)
     about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}"
     texts["table.md"] = f"{about}, {config.precision}.\n\n{table_markdown(rows, config.modalities, classes, extra)}"
-    texts["table.csv"] = table_csv(rows, config.modalities, classes, extra)
-    texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
+    texts |= {"table.csv": table_csv(rows, config.modalities, classes, extra), CHECKPOINT_RECORD: f"{checkpoint}\n"}
     say(*texts["table.md"].split("\n"), *write_texts(results_folder(run, data), texts, data))
     return rows
 
