@@ -10,6 +10,7 @@ import gmd
 from gmd.config import TrainBrats, TrainConfig
 from gmd.data.text_files import read_text_of_run
 from gmd.files import replacing
+from gmd.output_paths import check_file
 from gmd.report import cross_validation
 from gmd.report.case_pictures import embed_case_pictures
 from gmd.report.configuration import command, options
@@ -68,11 +69,12 @@ def write_report(run: Path) -> Path:
     Raises UserError: no run there, folds that are none, or one of the files is damaged.
     """
     run = Path(run)
+    path = run / "report.html"
+    check_file(path, "the report")
     folds = cross_validation.existing_folds(run)
     for fold in folds:
         write_report(fold)
     page = _cross_validation_page(run, folds) if folds else _run_page(run)
-    path = run / "report.html"
     with replacing(path) as unfinished:
         unfinished.write_text(
             _environment().get_template("report.html.j2").render(page), encoding="utf-8", errors="backslashreplace"

@@ -29,6 +29,7 @@ from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
 from gmd.errors import UserError, shown
 from gmd.files import replacing
 from gmd.names import check_names
+from gmd.output_paths import check_file
 
 VERSION = 1
 
@@ -42,6 +43,7 @@ def check_new(out: Path) -> None:
     """Raises UserError for a file that must not be written: of another kind, or there already."""
     if out.suffix != ".npz":
         raise UserError(f"{out}: expected a name that ends in .npz")
+    check_file(out, "out")
     if out.exists():
         raise UserError(f"{out}: is there already; give another name, or delete it first")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from gmd.config import TrainSequences
+from gmd.config.train_config import check_option
 from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError
@@ -45,6 +46,7 @@ def evaluate_run(
     Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on;
         another evaluation that is writing there.
     """
+    check_option(missing is None or 0 <= missing < 1, "missing", missing, "a probability of 0 or more, and below 1")
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_sequence_network(run, which, precision)
