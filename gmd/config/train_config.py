@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 import torch
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
+from gmd.config.environment import check_environment
 from gmd.data.text_files import brief
 from gmd.errors import UserError, shown
 from gmd.models.precision import Precision
@@ -113,6 +114,7 @@ class TrainConfig:
         methods = self.methods()
         check_option(self.method in methods, "method", self.method, f"one of {', '.join(methods)} for this task")
         self._check_modalities()
+        self._check_encoding()
         check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
         for name, ones in self.FOR.items():
             given, ordinary = getattr(self, name), getattr(type(self), name)
@@ -136,6 +138,14 @@ class TrainConfig:
             value = getattr(self, name)
             check_option(0 <= value < LARGEST, name, value, "0 or more, and less than 2^32")
 
+    def _check_encoding(self) -> None:
+        """Raises UserError for a path that is no text: config.yaml could not hold it, nor TensorBoard write there."""
+        for name in ("out", "data"):
+            given = getattr(self, name)
+            for path in given if isinstance(given, tuple) else (given,):
+                text = not any("\ud800" <= letter <= "\udfff" for letter in str(path))
+                check_option(text, name, path, "a path in UTF-8; rename that folder, or give a link to it")
+
     def _check_modalities(self) -> None:
         check_option(len(self.modalities) > 0, "modalities", "nothing", "at least one name")
         check_apart("--modalities", self.modalities)
@@ -156,7 +166,15 @@ class TrainConfig:
         return get_args(get_type_hints(cls)["method"])
 
     def torch_device(self) -> torch.device:
-        """Returns the device that `device` names. Raises UserError if it is not there."""
+        """Returns the device that `device` names.
+
+        Raises UserError if it is not there, or if the environment asks for kernels that cannot serve it.
+        """
+        device = self._device_there()
+        check_environment(device)
+        return device
+
+    def _device_there(self) -> torch.device:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
