@@ -6,6 +6,8 @@ from tyro.conf import Positional
 
 from gmd.errors import UserError
 from gmd.models.precision import Precision
+from gmd.output_paths import check_file, check_folder
+from gmd.printing import say
 
 
 def evaluate(
@@ -31,12 +33,15 @@ def evaluate(
     from gmd.report import write_report
     from gmd.training.saved_run import fold_folders
 
+    # what is written last must not fail after all cases are scored
+    check_folder(run / "evaluation", "the results")
+    check_file(run / "report.html", "the report")
     failed = (
         _evaluate_folds(run, data, precision, missing)
         if fold_folders(run)
         else _evaluate_run(run, data, precision, missing)
     )
-    print(write_report(run))
+    say(write_report(run))
     return 1 if failed else 0
 
 
@@ -91,4 +96,4 @@ def report(run: Positional[Path]) -> None:
     """
     from gmd.report import write_report
 
-    print(write_report(run))
+    say(write_report(run))

@@ -4,7 +4,6 @@ A character that a stream's encoding lacks is replaced by a plain one. A stream 
 given up, the command goes on, and its exit status and a line on stderr say so in the end. Warnings are one line each.
 """
 
-import codecs
 import errno
 import functools
 import io
@@ -16,13 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from gmd.errors import shown
+from gmd.errors import shown_line
+from gmd.printing import WITH_PLAIN_CHARACTERS, say
 
 READER_GONE = 141  # what a shell says of a program that SIGPIPE ended, as it ends `yes` in `yes | head -1`
 UNWRITABLE = 2  # as of every other error that is told in a line
 _PACKAGE = str(Path(__file__).parents[1])
-
-_PLAIN = str.maketrans("●○─│╭╮╰╯├┤█", "x--|++++++#")  # the marks of tables, the frames of tyro
 
 
 def on_any_terminal(command: Callable[..., int]) -> Callable[..., int]:
@@ -44,7 +42,7 @@ def _status(left: SystemExit) -> int:
     """Returns the exit status; a text in its place is printed, as Python does."""
     if left.code is None or isinstance(left.code, int):
         return left.code or 0
-    print(left.code, file=sys.stderr)
+    say(left.code, error=True)
     return 1
 
 
@@ -124,24 +122,10 @@ def _text_stream(like: TextIO | None, raw: _LastingStream) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         io.BufferedWriter(raw) if buffered else raw,  # type: ignore[arg-type]  # as Python's own unbuffered streams
         encoding="utf-8" if like is None else like.encoding,
-        errors=_ERRORS,
+        errors=WITH_PLAIN_CHARACTERS,
         line_buffering=getattr(like, "line_buffering", True),
         write_through=getattr(like, "write_through", False),
     )
-
-
-def _plain_characters(error: UnicodeError) -> tuple[str, int]:
-    """Handles characters that an encoding lacks: marks get plain ones, others become codes such as \\u75c5."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end].translate(_PLAIN)
-    # U+DC80 and on stand for single bytes, of names of files that are in no encoding
-    bytes_shown = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
-    return bytes_shown.encode("ascii", "backslashreplace").decode("ascii"), error.end
-
-
-_ERRORS = "gmd.plain_characters"
-codecs.register_error(_ERRORS, _plain_characters)
 
 
 def _told(streams: dict[str, _LastingStream], status: int) -> int:
@@ -155,7 +139,7 @@ def _told(streams: dict[str, _LastingStream], status: int) -> int:
         return status or READER_GONE
     for name, trouble in troubles.items():
         reason = trouble.strerror or trouble
-        print(f"gmd: error: {name}: {reason}; what it should have shown is lost, files are written", file=sys.stderr)
+        say(f"gmd: error: {name}: {reason}; what it should have shown is lost, files are written", error=True)
     return status or UNWRITABLE
 
 
@@ -173,8 +157,8 @@ def _warnings_in_a_line() -> Iterator[None]:
         seen.add(str(message))
         beginning = "" if _line_begins() else "\n"  # below a progress bar
         if filename.startswith(_PACKAGE + os.sep):
-            return f"{beginning}gmd: warning: {shown(str(message))}\n"
-        return f"{beginning}{filename}:{lineno}: {category.__name__}: {shown(str(message))}\n"
+            return f"{beginning}gmd: warning: {shown_line(message)}\n"
+        return f"{beginning}{filename}:{lineno}: {category.__name__}: {shown_line(message)}\n"
 
     warnings.formatwarning = format_warning
     try:

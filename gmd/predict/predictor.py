@@ -6,15 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.volumes import load_case
-from gmd.errors import shown
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.predict.grid import Grid, write_image
 from gmd.predict.request import Job
 from gmd.predict.summary import case_line, region_volumes, score_line
+from gmd.printing import say
 from gmd.scoring.segmentation.prediction import fuse, predict_label_map, predict_modalities, present_volumes
 from gmd.subsets import Subset
 
@@ -77,7 +76,7 @@ class Predictor:
             write_image(grid.image(probabilities.movedim(0, -1).numpy(), about), job.probabilities)
         write_image(grid.image(labels.numpy()), job.labels)  # last: it is what says that the case is done
         volumes = region_volumes(labels, affine, self.config.label_scheme())
-        tqdm.write(shown(case_line(job, present, self.config.modalities, volumes)))
+        say(case_line(job, present, self.config.modalities, volumes))
         if self.show_scores and present not in self.scores_shown:
             self.scores_shown.add(present)
-            tqdm.write(score_line(self.run, present, self.network.regions))
+            say(score_line(self.run, present, self.network.regions))

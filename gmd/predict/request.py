@@ -1,6 +1,5 @@
 """What is asked for: one case from files, one case folder, or a folder of cases; and where it is to be written."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,9 @@ from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.image_files import is_image, stem
 from gmd.data.segmentation.names import parse_patterns
 from gmd.errors import UserError
+from gmd.output_paths import check_file, check_folder
 from gmd.predict.case_folders import check_apart, search_cases
+from gmd.predict.signature import check_replaceable
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,13 @@ def make_request(
     else:
         request = _request_of_folder(config, Path(source), out, probabilities)
     _check_outputs(request.jobs)
+    if request.directory:
+        check_folder(out, "--out")
+        return request
+    for path in request.jobs[0].outputs:
+        check_file(path, "--out")
+    check_replaceable(request.jobs[0].outputs)
     return request
-
-
-def check_writable(folder: Path) -> None:
-    """Makes the folder, and a file in it for a moment: before minutes are spent on what cannot be written.
-
-    Raises UserError if that fails.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written to ({error.strerror}); give another place with --out") from error
 
 
 def _request_of_folder(config: TrainBrats, source: Path, out: Path, probabilities: bool) -> Request:
@@ -132,12 +126,10 @@ def _job(case: Case, labels: Path, probabilities: bool) -> Job:
 
 
 def _check_outputs(jobs: Sequence[Job]) -> None:
-    """Raises UserError if a file to write is one that is read, whatever way leads to it, or is a folder."""
+    """Raises UserError if a file to write is one that is read, whatever way leads to it."""
     sources = {
         path.resolve() for job in jobs for path in (*job.case.images.values(), job.case.mask, job.case.label) if path
     }
     for path in (path for job in jobs for path in job.outputs):
         if path.resolve() in sources:
             raise UserError(f"{path}: is one of the files to predict from; give another name")
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder, expected the name of a file")

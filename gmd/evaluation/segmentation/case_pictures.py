@@ -1,6 +1,5 @@
 """Pictures of single cases with their predictions: the best, the median and the worst case of an evaluation."""
 
-import sys
 from pathlib import Path
 from statistics import fmean
 
@@ -11,6 +10,7 @@ from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.pictures.case import draw_case
+from gmd.printing import say
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
 from gmd.scoring.segmentation.tables import Score
 
@@ -39,7 +39,7 @@ def draw_cases(
         try:
             case = load_case(by_name[name])
         except UserError as error:  # it could be read when it was scored, whose tables are there
-            print(f"gmd: no picture of {name}: {error}", file=sys.stderr)
+            say(f"gmd: no picture of {name}: {error}", error=True)
             continue
         outputs = predict_modalities(network, present_volumes(network, case), config.patch, config.precision)
         drawn = {
