@@ -7,7 +7,7 @@ from typing import get_type_hints
 
 import yaml
 
-from gmd.config.train_config import TrainConfig
+from gmd.config.train_config import NOT_KEPT, TrainConfig
 from gmd.data.file_kind import other_kind
 from gmd.errors import UserError, shown
 from gmd.files import replacing
@@ -16,7 +16,7 @@ CONFIG = "config.yaml"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _OF_THE_LINE = ("config", "help")  # words of the command line that are no options of a run
-_NOT_AGAIN = ("resume", "force")
+_NOT_AGAIN = ("resume", *NOT_KEPT)
 
 
 def write_config(path: Path, config: TrainConfig) -> None:

@@ -15,7 +15,8 @@ from gmd.output_paths import check_folder
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
-MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "no_check")
+MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "force", "no_check")
+NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
 Method = Literal["joint", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
 
@@ -82,6 +83,10 @@ class TrainConfig:
     """auto: a GPU if there is one. Or cpu, cuda, cuda:1, ..."""
     resume: bool = False
     """Go on with the run in --out where it was stopped; on the same machine, bit for bit as if it had not been."""
+
+    force: bool = False
+    """Take --out over from a process that may still be at work there, as nobody can tell from here: one on another
+    machine, whose lock is left. It is for you to know that it has ended."""
 
     TASK: ClassVar[str]
     POSITIVE: ClassVar[tuple[str, ...]] = ("epochs", "batch", "lr", "max_bad_steps", "validate_every", "patience")
@@ -164,7 +169,8 @@ class TrainConfig:
 
     def to_dict(self) -> dict:
         """Returns the options as plain values, as JSON has them, and the task."""
-        return {"task": self.TASK} | {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
+        values = {key: _plain(value) for key, value in dataclasses.asdict(self).items() if key not in NOT_KEPT}
+        return {"task": self.TASK} | values
 
     @classmethod
     def from_dict(cls: type[Config], values: dict, source: str | Path) -> Config:
@@ -173,7 +179,7 @@ class TrainConfig:
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
         values = {key: value for key, value in values.items() if key != "task"}
-        expected = {field.name for field in dataclasses.fields(cls)}
+        expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
         if odd := sorted(expected.symmetric_difference(values)):
             raise UserError(f"{source}: written by another version of gmd: it differs in {', '.join(odd)}; train anew")
         types = get_type_hints(cls)

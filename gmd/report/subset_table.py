@@ -10,6 +10,7 @@ from typing import NamedTuple
 import matplotlib
 from matplotlib.colors import to_hex
 
+from gmd.data.spreadsheet_cells import unguarded
 from gmd.errors import UserError
 
 LOWER_IS_BETTER = ("hd95", "MAE")
@@ -102,7 +103,8 @@ def read_table(folder: Path, modalities: Sequence[str]) -> SubsetTable | None:
 
 def _read_lines(path: Path, modalities: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Returns the header of a `table.csv` and its lines. Raises UserError if it is not one of these modalities."""
-    lines = list(csv.reader(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()))
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    lines = [unguarded(line) for line in csv.reader(text.splitlines())]
     header = lines[0] if lines else []
     if header[: 1 + len(modalities)] != ["subset", *modalities] or any(len(line) != len(header) for line in lines):
         expected = ", ".join(["subset", *modalities])

@@ -65,7 +65,10 @@ def write_phantoms(out: str | Path, cases: int, shape: Sequence[int], seed: int,
     if taken := next((out / name for name in names if os.path.lexists(out / name)), None):
         raise UserError(f"{taken}: is there already; give another folder, or delete it first")
     for index, name in enumerate(tqdm(names, desc="phantoms", unit="case")):
-        _write_case(out, name, *make_phantom(shape, seed, index, kind))
+        try:
+            _write_case(out, name, *make_phantom(shape, seed, index, kind))
+        except FileExistsError as error:
+            raise UserError(f"{error.filename}: there already, by another process; give another folder") from error
 
 
 def make_phantom(
@@ -100,7 +103,7 @@ def _check_size(out: Path, cases: int, shape: Sequence[int]) -> None:
 
 
 def _write_case(out: Path, name: str, images: dict[str, np.ndarray], labels: np.ndarray) -> None:
-    """Writes a case so that its folder appears with all of its files: a kill leaves none that seems to lack any."""
+    """Writes a case to a hidden folder and renames that: a kill leaves none behind that seems to lack modalities."""
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     affine[1, 3] = labels.shape[1] - 1
     with making_folder(out / name) as unfinished:

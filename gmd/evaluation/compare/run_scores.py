@@ -10,6 +10,7 @@ from typing import NamedTuple
 from gmd.config import TrainConfig, TrainSequences
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.patients import patient_of
+from gmd.data.spreadsheet_cells import unguarded
 from gmd.errors import UserError
 from gmd.evaluation.outdated import scored_channels
 from gmd.evaluation.segmentation.listed_cases import ListedCase, listed_cases
@@ -141,9 +142,11 @@ def _sequence_scores(path: Path, config: TrainConfig, regression: bool) -> RunSc
     values: dict[Item, dict[Subset, list[float]]] = {}
     targets: dict[Item, str] = {}
     with open(path, newline="", encoding="utf-8") as file:
-        lines = csv.DictReader(file)
+        lines = csv.reader(file)
         try:
-            for line in lines:
+            header = unguarded(next(lines, []))
+            for cells in lines:
+                line = dict(zip(header, unguarded(cells), strict=True))
                 item = (line["sample"], line["step"])
                 values[item], targets[item] = _prediction_scores(line, names, regression), line["target"]
         except (KeyError, ValueError, TypeError, csv.Error) as error:

@@ -7,6 +7,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import NamedTuple
 
+from gmd.data.spreadsheet_cells import unguarded
 from gmd.errors import UserError
 from gmd.scoring.table_text import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
@@ -95,7 +96,7 @@ def read_cases(path: Path) -> list[Score]:
                 )
             return [
                 Score(case, tuple(subset.split("+")), region, float(dice), float(hd95))
-                for case, subset, region, dice, hd95 in lines
+                for case, subset, region, dice, hd95 in map(unguarded, lines)
             ]
         except (ValueError, csv.Error) as error:  # of numbers that are none
             raise UserError(f"{path}: line {lines.line_num} is damaged ({error}); evaluate the run again") from error
