@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(*lines)
         return _leave() if arguments else NO_COMMAND
     threads.choose()  # first: the imports below load torch
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; another one, or one that is none, would stop its import
     extras.quiet_without_numpy()
     try:
         if arguments == ["doctor"]:  # works on an installation that lacks everything but torch

@@ -9,6 +9,7 @@ import yaml
 
 from gmd.config.train_config import NOT_KEPT, TrainConfig
 from gmd.data.file_kind import other_kind
+from gmd.data.text_files import MOST_YAML, parse_yaml, read_text_of_run
 from gmd.errors import UserError, shown
 from gmd.files import replacing
 
@@ -33,18 +34,19 @@ def write_config(path: Path, config: TrainConfig) -> None:
 def read_yaml(path: Path) -> dict:
     """Reads option -> value, as the file has it.
 
-    Raises UserError: no such file, no YAML, or something else than options.
+    Raises UserError: no such file, no file at all, no YAML, or something else than options.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        values = parse_yaml(read_text_of_run(path, MOST_YAML))
+    except FileNotFoundError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); give a run's {CONFIG} or one of your own"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: not YAML ({' '.join(str(error).split())}){other_kind(path)}; mend it or restore it from a copy"
-        ) from error
+    except UserError:
+        raise
+    except ValueError as error:
+        reason = shown(" ".join(str(error).split()), 300)
+        raise UserError(f"{path}: not YAML ({reason}){other_kind(path)}; mend it or restore it from a copy") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         got = f"{type(values).__name__}{other_kind(path, own=('empty',))}"
         raise UserError(f"{path}: expected lines of the form `option: value`, got {got}")

@@ -20,7 +20,10 @@ STYLE: "dict[RcKeyType, Any]" = {
     "axes.titlesize": 14,
     "figure.titlesize": 16,
     "savefig.dpi": 110,
-    "text.parse_math": False,  # a $ is a dollar
+    # a $ is a dollar, and no program is called to set letters, whatever a matplotlibrc says
+    "text.parse_math": False,
+    "text.usetex": False,
+    "axes.formatter.use_mathtext": False,
 }
 
 

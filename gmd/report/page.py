@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gmd
 from gmd.config import TrainBrats, TrainConfig
+from gmd.data.text_files import read_text_of_run
 from gmd.files import replacing
 from gmd.output_paths import check_file
 from gmd.report import cross_validation
@@ -23,6 +24,7 @@ from gmd.report.resources import resources
 from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
 from gmd.training.saved_run import SavedSplits, cross_validation_config, read_config, read_splits
 
+MOST_SENTENCES = 2**20  # bytes
 METHODS_WITH_SURGERY = ("gmd", "cggm-gmd")
 
 
@@ -124,6 +126,7 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
     validated: the tile of the best validation
     """
     table = read_table(run / "evaluation", config.modalities)
+    pictures, wrong = embed_case_pictures(run / "evaluation")
     return {
         "run": run,
         "config": config,
@@ -131,7 +134,8 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
         "tables": [*([table] if table else []), *_tables_of_other_data(run, config)],
         "tiles": [*(_tiles(table) if table else []), *validated],
         "segments": isinstance(config, TrainBrats),
-        "cases": embed_case_pictures(run / "evaluation"),
+        "cases": pictures,
+        "wrong_pictures": wrong,
         "options": options(config),
         "command": command(config),
         "version": gmd.__version__,
@@ -180,4 +184,4 @@ def _tables_of_other_data(run: Path, config: TrainConfig) -> list[SubsetTable]:
 
 def _sentences(path: Path) -> list[str]:
     """Returns the lines of a text file; none if there is no file."""
-    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
+    return read_text_of_run(path, MOST_SENTENCES, "surrogateescape").splitlines() if path.exists() else []

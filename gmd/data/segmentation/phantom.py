@@ -108,7 +108,7 @@ def _check_size(out: Path, cases: int, shape: Sequence[int]) -> None:
 
 
 def _write_case(out: Path, name: str, images: dict[str, np.ndarray], labels: np.ndarray) -> None:
-    """Writes a case to a hidden folder and renames that: a kill leaves none behind that seems to lack modalities."""
+    """Writes a case so that its folder appears with all of its files: a kill leaves none that seems to lack any."""
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     affine[1, 3] = labels.shape[1] - 1
     with making_folder(out / name) as unfinished:
