@@ -49,10 +49,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def making_folder(path: Path) -> Iterator[Path]:
-    """Yields a folder beside `path` to write into, which is called `path` if the block ends without an exception.
+    """Yields a new folder beside `path` to write files into, which is called `path` if the block ends without an error.
 
     Otherwise it is removed with all that is in it. Its name and what killed processes have left are as in `replacing`.
-    Raises OSError if something cannot be written, FileExistsError if something is at `path` that is no empty folder.
+    Raises OSError if something cannot be written, FileExistsError if something is at `path` that is no empty folder;
+    nothing has changed then.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,15 +62,17 @@ def making_folder(path: Path) -> Iterator[Path]:
     unfinished.mkdir()
     try:
         yield unfinished
+        for written in (*unfinished.iterdir(), unfinished):
+            _sync(written)
         try:
             os.rename(unfinished, path)
         except OSError as error:
             if os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
             raise
-    except BaseException:
+        _sync(path.parent)
+    finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def remove_left_behind(folder: Path) -> None:

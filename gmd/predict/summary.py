@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.label_scheme import LabelScheme
+from gmd.data.spreadsheet_cells import unguarded
 from gmd.evaluation.outdated import scored_channels, why_outdated
 from gmd.evaluation.scored_checkpoint import scored_checkpoint
 from gmd.predict.request import Job
@@ -51,7 +52,8 @@ def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
     if not table.exists():
         return f"How good that is, {again} would tell; it has not been run."
     with open(table, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        [row] = [row for row in csv.DictReader(file) if row["subset"] == subset_name(present)]
+        header, *lines = map(unguarded, csv.reader(file))
+    [row] = [dict(zip(header, line, strict=True)) for line in lines if line[0] == subset_name(present)]
     if not int(row["cases"]):
         return f"{these} was never tested: no case of its evaluation has these modalities."
     dice = ", ".join(f"{region} {float(row[region]):.3f}" for region in regions)

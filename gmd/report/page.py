@@ -8,7 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gmd
 from gmd.config import TrainBrats, TrainConfig
+from gmd.data.text_files import read_text_of_run
 from gmd.files import replacing
+from gmd.output_paths import check_file
 from gmd.report import cross_validation
 from gmd.report.case_pictures import embed_case_pictures
 from gmd.report.configuration import command, options
@@ -22,6 +24,7 @@ from gmd.report.resources import resources
 from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
 from gmd.training.saved_run import SavedSplits, cross_validation_config, read_config, read_splits
 
+MOST_SENTENCES = 2**20  # bytes
 METHODS_WITH_SURGERY = ("gmd", "cggm-gmd")
 
 
@@ -66,11 +69,12 @@ def write_report(run: Path) -> Path:
     Raises UserError: no run there, folds that are none, or one of the files is damaged.
     """
     run = Path(run)
+    path = run / "report.html"
+    check_file(path, "the report")
     folds = cross_validation.existing_folds(run)
     for fold in folds:
         write_report(fold)
     page = _cross_validation_page(run, folds) if folds else _run_page(run)
-    path = run / "report.html"
     with replacing(path) as unfinished:
         unfinished.write_text(
             _environment().get_template("report.html.j2").render(page), encoding="utf-8", errors="backslashreplace"
@@ -122,6 +126,7 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
     validated: the tile of the best validation
     """
     table = read_table(run / "evaluation", config.modalities)
+    pictures, wrong = embed_case_pictures(run / "evaluation")
     return {
         "run": run,
         "config": config,
@@ -129,7 +134,8 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
         "tables": [*([table] if table else []), *_tables_of_other_data(run, config)],
         "tiles": [*(_tiles(table) if table else []), *validated],
         "segments": isinstance(config, TrainBrats),
-        "cases": embed_case_pictures(run / "evaluation"),
+        "cases": pictures,
+        "wrong_pictures": wrong,
         "options": options(config),
         "command": command(config),
         "version": gmd.__version__,
@@ -178,4 +184,4 @@ def _tables_of_other_data(run: Path, config: TrainConfig) -> list[SubsetTable]:
 
 def _sentences(path: Path) -> list[str]:
     """Returns the lines of a text file; none if there is no file."""
-    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
+    return read_text_of_run(path, MOST_SENTENCES, "surrogateescape").splitlines() if path.exists() else []

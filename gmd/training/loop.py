@@ -17,7 +17,8 @@ from gmd.monitor.records import Turn, bad_values, start_record, step_record
 from gmd.monitor.resources import peak_memory, reset_peak_memory
 from gmd.printing import say
 from gmd.training import messages
-from gmd.training.checkpoint import check_fits, save_checkpoint, save_weights
+from gmd.training.checked_state import check_state
+from gmd.training.checkpoint import save_checkpoint, save_weights
 from gmd.training.determinism import deterministic
 from gmd.training.interruption import Interruption
 from gmd.training.memory_advice import memory_advice
@@ -57,7 +58,7 @@ def _train(config: TrainConfig) -> Path:
     resumed = state_to_resume(config, described)
     training = Training.prepare(task)
     if resumed:
-        check_fits(training.network, resumed, config.out / "last.pt")
+        check_state(resumed, training, task.steps_per_epoch, config.out / "last.pt")
         training.load_state_dict(resumed)
     open_run(config, described)
     say(*messages.before_training(task))

@@ -9,7 +9,7 @@ from gmd.config import TrainConfig, config_from_dict, differences
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
 from gmd.files import open_regular, replacing
-from gmd.monitor.metrics_file import METRICS
+from gmd.monitor.metrics_file import METRICS, check_metrics
 from gmd.printing import say
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.run_files import OF_A_RUN, remove_results, remove_unfinished
@@ -23,7 +23,8 @@ def state_to_resume(config: TrainConfig, described: dict) -> dict | None:
     """Returns the checkpoint to resume from, or None for a new run. Changes nothing.
 
     described: what `splits.json` says: of each split at least the names of its cases.
-    Raises UserError if a run is there already, or none to resume, or one with other settings or other cases.
+    Raises UserError if a run is there already, or none to resume, or one with other settings, other cases or damaged
+    files.
     """
     check_folder(config)
     if not config.resume:
@@ -32,6 +33,7 @@ def state_to_resume(config: TrainConfig, described: dict) -> dict | None:
     state = load_checkpoint(last)
     _check_same_run(config, config_from_dict(state["config"], last))
     _check_same_cases(read_splits(config.out), described)
+    check_metrics(config.out, config.modalities)
     return state
 
 

@@ -293,20 +293,6 @@ def test_an_interrupted_training_says_how_to_go_on(
     assert capsys.readouterr().err == f"\ngmd: interrupted; what is saved goes on with: {again} --resume\n"
 
 
-@pytest.mark.parametrize("missing", ["tyro", "monai"])
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, missing: str):
-    def without(config: TrainBrats) -> Path:
-        raise ModuleNotFoundError("No module named 'monai'", name="monai")
-
-    if missing == "tyro":
-        monkeypatch.setitem(sys.modules, "tyro", None)
-        for module in [name for name in sys.modules if name.startswith("gmd.cli.")]:
-            monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setattr(gmd.training.loop, "train", without)
-    assert gmd.cli.main(["train", "brats", "--data", "d"]) == 2
-    assert f'gmd: error: {missing} is not installed; pip install "gmd[train]"' in capsys.readouterr().err
-
-
 def test_doctor_needs_torch_alone():
     extras = ("tyro", "monai", "nibabel", "tqdm", "matplotlib", "scipy")
     hide = f"import sys\nfor name in {extras}: sys.modules[name] = None\n"

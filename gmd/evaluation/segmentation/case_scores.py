@@ -79,4 +79,4 @@ def _append(path: Path, scores: Sequence[Score]) -> None:
     """Appends the lines of a case by one write, which a kill leaves done or not done."""
     _, lines = cases_csv(scores).split("\n", 1)
     with open(path, "ab", buffering=0) as file:
-        file.write(lines.encode())
+        file.write(lines.encode("utf-8", "surrogateescape"))

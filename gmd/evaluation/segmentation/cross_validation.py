@@ -14,7 +14,8 @@ from gmd.evaluation.trained_network import check_segments
 from gmd.models.precision import Precision
 from gmd.printing import say
 from gmd.scoring.segmentation.tables import Row, Score, read_cases, subset_table
-from gmd.training.checkpoint import load_checkpoint
+from gmd.scoring.table_text import markdown_text
+from gmd.training.checkpoint import count_in, load_checkpoint
 from gmd.training.run_lock import locked
 from gmd.training.saved_run import fold_folders, read_config
 
@@ -70,7 +71,7 @@ def _score_into(
     regions = tuple(dict.fromkeys(score.region for score in scores))
     rows = subset_table(scores, config.modalities, regions)
     total = len({score.case for score in scores}) + len(failed)
-    network = f"{which}.pt of {folder.resolve().name}, {precision or config.precision}"
+    network = f"{which}.pt of {markdown_text(folder.resolve().name)}, {precision or config.precision}"
     about = _about(runs, counted(total, failed), network) + (f"\n{failures(failed, total)}" if failed else "")
     texts = score_texts(scores, rows, config.modalities, regions, about)
     say(*texts["table.md"].split("\n"), *write_texts(together, texts))
@@ -150,10 +151,12 @@ def unfinished_folds(runs: list[Path]) -> list[str]:
         if not (run / "last.pt").exists():
             unfinished.append(f"{run.name} (no last.pt)")
             continue
-        config, state = read_config(run), load_checkpoint(run / "last.pt")
-        out_of_patience = config.patience is not None and state["not_better"] >= config.patience
-        if state["epochs"] < config.epochs and not out_of_patience:
-            unfinished.append(f"{run.name} ({state['epochs']} of {config.epochs} epochs)")
+        config, last = read_config(run), run / "last.pt"
+        state = load_checkpoint(last)
+        epochs, not_better = (count_in(state, name, last) for name in ("epochs", "not_better"))
+        out_of_patience = config.patience is not None and not_better >= config.patience
+        if epochs < config.epochs and not out_of_patience:
+            unfinished.append(f"{run.name} ({epochs} of {config.epochs} epochs)")
     return unfinished
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from gmd.config import TrainSequences
+from gmd.config.train_config import check_option
 from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError
@@ -16,6 +17,7 @@ from gmd.models.sequences.network import SequenceNetwork
 from gmd.printing import say
 from gmd.scoring.sequences.prediction import predict_samples
 from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
+from gmd.scoring.table_text import markdown_text
 from gmd.subsets import all_subsets
 from gmd.training.run_lock import locked
 from gmd.training.saved_run import read_splits
@@ -44,6 +46,7 @@ def evaluate_run(
     Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on;
         another evaluation that is writing there.
     """
+    check_option(missing is None or 0 <= missing < 1, "missing", missing, "a probability of 0 or more, and below 1")
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_sequence_network(run, which, precision)
@@ -52,7 +55,8 @@ def evaluate_run(
     folder = results_folder(run, data)
     with locked(folder):
         rows, texts = _score(network, samples, found, config, missing)
-        about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}"
+        place = "the test split" if data is None else markdown_text(data)
+        about = f"{len(samples)} samples of {place}; {checkpoint} of {markdown_text(run.resolve().name)}"
         texts["table.md"] = f"{about}, {config.precision}.\n\n{texts['table.md']}"
         texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
         written = write_texts(folder, texts, data)

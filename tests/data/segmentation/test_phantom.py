@@ -353,7 +353,7 @@ def test_impossible_requests_are_refused_before_anything_is_written(tmp_path, ar
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     (tmp_path / "out").touch()
-    with pytest.raises(UserError, match="is a file; give a folder"):
+    with pytest.raises(UserError, match="is a file; expected a folder"):
         write_phantoms(tmp_path / "out", cases=1, shape=(16, 16, 16), seed=0)
 
 
