@@ -164,10 +164,11 @@ class BuildWithInfo(build_py):
         (package / "build_info.json").write_text(json.dumps(info) + "\n", encoding="utf-8")
 
     def remove_former(self) -> None:
-        """Removes what an earlier build in the same folder left there: modules that are gone from the sources."""
+        """Removes what an earlier build in the same folder left there: files that are gone from the sources."""
         for package in self.distribution.packages or []:
-            for former in Path(self.build_lib, *package.split(".")).glob("*.py"):
-                former.unlink()
+            for former in Path(self.build_lib, *package.split(".")).glob("*"):
+                if former.is_file() and not former.name.startswith("_C."):  # which build_ext looks after
+                    former.unlink()
 
 
 no_cpp = why_no_cpp()

@@ -5,7 +5,7 @@ import sys
 
 from gmd.errors import shown_line
 
-_PLAIN = str.maketrans("●○─│╭╮╰╯├┤█", "x--|++++++#")  # the marks of tables, the frames of tyro
+_PLAIN = str.maketrans("●○•─│╭╮╰╯├┤█", "x-*-|++++++#")  # the marks of tables, the frames of tyro
 
 
 def say(*lines: object, error: bool = False) -> None:

@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments: the words behind `gmd`; by default those of this process
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if (text := overview.answer(arguments)) is not None:  # without torch: it comes at once
-        say(*text.split("\n"))
+    if (lines := overview.answer(arguments)) is not None:  # without torch: it comes at once
+        say(*lines)
         return _leave() if arguments else NO_COMMAND
     threads.choose()  # first: the imports below load torch
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; another one, or one that is none, would stop its import
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if extras.EXTRAS["train"].get(str(error.name)) not in absent:
             raise
         if overview.HELP & set(arguments):
-            say(*overview.commands().split("\n"))
+            say(*overview.commands())
             return _leave()
         return fail(f"{error.name} is not installed; what is missing comes by: {extras.advice(absent)}")
     except OSError as error:

@@ -34,21 +34,21 @@ DOCTOR = f"""usage: gmd doctor [-h]
 Example: gmd doctor"""
 
 
-def answer(arguments: Sequence[str]) -> str | None:
-    """Returns what is printed for `gmd`, `gmd --help` and `gmd doctor --help`; None for all other arguments."""
+def answer(arguments: Sequence[str]) -> list[str] | None:
+    """Returns the lines that `gmd`, `gmd --help` and `gmd doctor --help` print; None for all other arguments."""
     if not arguments or arguments[0] in HELP:
         return commands()
-    return DOCTOR if arguments[0] == "doctor" and HELP & set(arguments) else None
+    return DOCTOR.split("\n") if arguments[0] == "doctor" and HELP & set(arguments) else None
 
 
-def commands() -> str:
-    """Returns the commands, a line each, examples, and what of the packages that they need is not installed."""
+def commands() -> list[str]:
+    """Returns lines: the commands, examples, and what of the packages that they need is not installed."""
     lines = ["usage: gmd COMMAND ...", "", "Gradient surgery for multimodal learning with missing modalities.", ""]
     lines += ["Commands; `gmd COMMAND --help` tells the options of one:"]
     lines += [f"  • {name:9} {what}" for name, what in COMMANDS.items()]
-    lines += ["", EXAMPLES]
+    lines += ["", *EXAMPLES.split("\n")]
     absent = extras.missing("train")
     if absent:
         lines += ["", f"Not installed yet, and all commands but doctor need it: {', '.join(absent)}"]
         lines += [f"  {extras.advice(absent)}"]
-    return "\n".join(lines)
+    return lines

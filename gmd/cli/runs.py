@@ -6,6 +6,7 @@ from tyro.conf import Positional
 
 from gmd.errors import UserError
 from gmd.models.precision import Precision
+from gmd.output_paths import check_file, check_folder
 from gmd.printing import say
 
 
@@ -32,6 +33,9 @@ def evaluate(
     from gmd.report import write_report
     from gmd.training.saved_run import fold_folders
 
+    # what is written last must not fail after all cases are scored
+    check_folder(run / "evaluation", "the results")
+    check_file(run / "report.html", "the report")
     failed = (
         _evaluate_folds(run, data, precision, missing)
         if fold_folders(run)

@@ -54,7 +54,7 @@ def mean_cosines(steps: Sequence[dict], modalities: Sequence[str]) -> tuple[list
     total, count = np.zeros((2, len(names), len(names)))
     for step in steps:
         where = np.ix_(*[[names.index(name) for name in step["losses"]]] * 2)
-        total[where] += np.array(step["cosines"])
+        total[where] += np.array(step["cosines"], dtype=float)  # null becomes NaN
         count[where] += 1
     with np.errstate(invalid="ignore"):
         return names, total / count

@@ -197,7 +197,7 @@ def test_what_another_stream_has_begun_is_not_lost(streams):
 
 
 def test_an_error_with_what_a_file_held_is_one_plain_line(monkeypatch: pytest.MonkeyPatch, streams):
-    def broken(run: Path) -> None:
+    def broken(run: Path, anonymous: bool) -> None:
         raise UserError("mosi.pkl: asks for os\r.system\n\x1b[2J\u202e●")
 
     monkeypatch.setattr(gmd.report, "write_report", broken)

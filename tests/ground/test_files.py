@@ -10,7 +10,7 @@ import pytest
 
 from gmd import files
 from gmd.errors import UserError
-from gmd.files import ABANDONED, check_regular, open_regular, read_text, replacing
+from gmd.files import ABANDONED, check_regular, making_folder, open_regular, read_text, replacing
 from gmd.processes import Process
 
 
@@ -132,7 +132,78 @@ def test_only_what_nobody_will_finish_is_removed(tmp_path: Path, name: str, age:
     assert (tmp_path / name).exists() == stays
 
 
+# ---- folders ----
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path):
+    def fail() -> None:
+        with making_folder(tmp_path / "a") as unfinished:
+            (unfinished / "half.txt").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert names(tmp_path) == []
+    with making_folder(tmp_path / "deep" / "a") as unfinished:
+        assert names(tmp_path / "deep") == [unfinished.name]
+        (unfinished / "whole.txt").touch()
+    assert names(tmp_path / "deep" / "a") == ["whole.txt"]
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "link"])
+def test_a_folder_takes_nobodys_place(tmp_path: Path, there: str):
+    path = tmp_path / "a"
+    if there == "folder":
+        write(path / "b.txt", "one")
+    elif there == "file":
+        write(path, "one")
+    else:
+        path.symlink_to(tmp_path)
+    with pytest.raises(FileExistsError), making_folder(path) as unfinished:
+        (unfinished / "c.txt").touch()
+    assert names(tmp_path) == ["a"]
+
+
+def test_folders_that_killed_processes_left_are_removed_with_all_in_them_and_links_as_such(tmp_path: Path):
+    victims, left = tmp_path / "victims", tmp_path / "out" / unfinished(Process(US.host, US.space, US.pid, 1))
+    write(victims / "precious.txt", "one")
+    write(left / "half.txt", "half")
+    (left / "link").symlink_to(victims)
+    left.with_name(unfinished(Process(US.host, US.space, US.pid, 2))).symlink_to(victims)
+    with making_folder(tmp_path / "out" / "a"):
+        pass
+    assert names(tmp_path / "out") == ["a"]
+    assert names(victims) == ["precious.txt"]
+
+
 # ---- reading ----
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path):
+    with making_folder(tmp_path / "deep" / "a") as unfinished:
+        (unfinished / "x").write_text("1", encoding="utf-8")
+        assert names(tmp_path / "deep") == [unfinished.name]
+    assert names(tmp_path / "deep" / "a") == ["x"]
+    with pytest.raises(FileNotFoundError), making_folder(tmp_path / "b") as unfinished:
+        os.unlink(unfinished / "x")
+    with pytest.raises(OSError, match="not empty"), making_folder(tmp_path / "deep" / "a"):
+        pass
+    assert names(tmp_path) == ["deep"]
+    assert names(tmp_path / "deep") == ["a"]
+    assert names(tmp_path / "deep" / "a") == ["x"]
+
+
+def test_an_unfinished_folder_of_a_killed_process_is_removed_and_a_link_not_followed(tmp_path: Path):
+    dead = Process(US.host, US.space, US.pid, US.start + 1)
+    left, link = (tmp_path / files._unfinished_name(dead, "") for _ in range(2))
+    left.mkdir()
+    (left / "x").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").touch()
+    link.symlink_to(tmp_path / "elsewhere")
+    write(tmp_path / "a", "1")
+    assert names(tmp_path) == ["a", "elsewhere"]
+    assert names(tmp_path / "elsewhere") == ["mine"]
 
 
 def test_nothing_but_files_is_read_and_nothing_blocks(tmp_path: Path):

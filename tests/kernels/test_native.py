@@ -112,11 +112,10 @@ def does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_does_not_load_names_both_torches(does_not_load: Path):
     module, reason = native._load()
     assert module is None
-    assert reason == (
-        f"{does_not_load / MODULE} was built but does not load (libc10_cuda.so: cannot open shared object file: "
-        f"No such file or directory), with torch {torch.__version__}0 while this is torch {torch.__version__}; build them, in "
-        "the folder of gmd's sources: pip install --no-build-isolation ."
-    )
+    error = "libc10_cuda.so: cannot open shared object file: No such file or directory"
+    torches = f"with torch {torch.__version__}0 while this is torch {torch.__version__}"
+    advice = "build them, in the folder of gmd's sources: pip install --no-build-isolation ."
+    assert reason == f"{does_not_load / MODULE} was built but does not load ({error}), {torches}; {advice}"
 
 
 def test_what_does_not_load_for_other_reasons_blames_no_torch(does_not_load: Path):

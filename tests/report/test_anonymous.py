@@ -35,10 +35,11 @@ def secret_run(folder: Path, config: TrainConfig, **splits) -> Path:
 def brats(**options) -> TrainBrats:
     patterns = (f"flair={SECRET}_FL.nii.gz", f"t1={SECRET}_T1.nii.gz")
     data = (Path(f"/data/{SECRET}"), Path(f"/other/{SECRET}"))
-    return TrainBrats(data=data, modalities=("flair", "t1"), epochs=2, patterns=patterns, lr=0.03125, **options)
+    options |= {"patterns": patterns, "labels": ("brats2018",)}
+    return TrainBrats(data=data, modalities=("flair", "t1"), epochs=2, lr=0.03125, **options)
 
 
-CASES = [{"name": f"{SECRET} {n}", "patient": f"{SECRET}", "folder": f"/data/{SECRET}"} for n in range(3)]
+CASES = [{"name": f"{SECRET} {n}", "patient": f"{SECRET} {n}", "folder": f"/data/{SECRET}"} for n in range(3)]
 
 
 def test_nothing_in_it_says_whose_the_run_is(tmp_path: Path):
@@ -64,13 +65,13 @@ def test_nothing_in_it_says_whose_the_run_is(tmp_path: Path):
 @pytest.mark.parametrize("token", ["\udcff", "<b>", "\u202e", "'"])
 def test_names_of_any_kind(token: str, tmp_path: Path):
     cases = [{"name": f"{SECRET}{token}", "patient": token}]
-    run = secret_run(tmp_path, brats(), train=cases, validation=cases)
+    run = secret_run(tmp_path, brats(), train=cases)
     assert SECRET not in write_report(run, anonymous=True).read_text(encoding="utf-8")
 
 
 def test_a_run_on_sequences(tmp_path: Path):
     config = TrainSentiment(data=Path(f"{SECRET}.npz"), modalities=("flair", "t1"), epochs=2)
-    about = {"features": {"flair": 5, "t1": 6}, "classes": None}
+    about = {"features": {"flair": 5, "t1": 6}, "classes": None, "per_step": False}
     run = secret_run(tmp_path, config, test=[{"name": f"{SECRET}$_$7"}], about=about)
     text = write_report(run, anonymous=True).read_text(encoding="utf-8")
     assert SECRET not in text

@@ -19,7 +19,8 @@ from gmd.scoring.segmentation.tables import Score, cases_csv
 from gmd.training.memory_advice import has_run_out_on_gpu, has_run_out_on_host
 
 CASES = "cases.csv"
-OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, "case_*.png")  # what is written once all cases are scored
+# what is written once all cases are scored
+OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, "case_best.png", "case_median.png", "case_worst.png")
 
 
 def score_cases(
@@ -69,9 +70,8 @@ def _reason(error: Exception) -> str:
 
 def _begin(folder: Path, data: Path | None) -> None:
     """Makes the folder ready for new scores: what would pass for a table of them is removed."""
-    for pattern in OF_ALL_CASES:
-        for path in folder.glob(pattern):
-            path.unlink()
+    for name in OF_ALL_CASES:
+        (folder / name).unlink(missing_ok=True)
     write_texts(folder, {CASES: cases_csv([]), SCORED_RECORD: f"{LABEL_MAPS}\n"}, data)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from gmd.config import TrainBrats
 from gmd.errors import MOST_OF_A_LINE
 from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
 from gmd.evaluation.results_folder import results_folder, write_texts
@@ -13,6 +14,7 @@ from gmd.evaluation.segmentation.case_scores import score_cases, tell_failed
 from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_test_cases, unseen_cases
 from gmd.evaluation.trained_network import load_segmentation
 from gmd.models.precision import Precision
+from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.printing import say
 from gmd.scoring.segmentation.tables import (
     Row,
@@ -24,6 +26,7 @@ from gmd.scoring.segmentation.tables import (
     table_markdown,
 )
 from gmd.scoring.table_text import markdown_text
+from gmd.training.run_lock import locked
 
 SHOWN = 10  # cases that could not be scored of which a table says why
 ABOUT_LABEL_MAPS = (
@@ -76,7 +79,7 @@ def score_run(
         precision: what the network computes in; by default that of the training.
 
     Raises UserError: a run of another task, what `load_run` and `find_cases` raise, cases that training or model
-        selection has seen. Raises NothingScored if no case could be scored.
+        selection has seen, another evaluation that is writing there. Raises NothingScored if no case could be scored.
     """
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
@@ -84,6 +87,14 @@ def score_run(
     held_out = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
     tell_failed(held_out.failed)
     folder = results_folder(run, held_out.data)
+    with locked(folder):
+        return _score_into(folder, run, checkpoint, config, network, held_out)
+
+
+def _score_into(
+    folder: Path, run: Path, checkpoint: str, config: TrainBrats, network: SegmentationNetwork, held_out: HeldOut
+) -> Evaluation:
+    """Scores the cases and writes the results, as `score_run` does, into a folder that is ours alone meanwhile."""
     scores, failed = score_cases(network, held_out.cases, config, folder, held_out.data)
     failed = held_out.failed | failed
     if not scores:

@@ -105,8 +105,8 @@ def test_trap_minus_infinity_in_audio(tmp_path):
     content["valid"]["audio"][1, 0, :2] = np.nan, np.inf
     content["test"]["text"][2, 0, 0] = np.nan
     data = read(tmp_path, content)
-    assert "audio: 3 values that are NaN or infinite are replaced by 0" in data.notes
-    assert "text: 1 values that are NaN or infinite are replaced by 0" in data.notes
+    assert "audio: 3 values that are NaN, infinite or beyond 1e18 are replaced by 0" in data.notes
+    assert "text: 1 values that are NaN, infinite or beyond 1e18 are replaced by 0" in data.notes
     sequences["train"]["audio"][0][0, 1] = 0
     sequences["valid"]["audio"][1][0, :2] = 0
     sequences["test"]["text"][2][0, 0] = 0
@@ -117,13 +117,13 @@ def test_numbers_that_no_computation_gives_are_replaced_without_a_warning(tmp_pa
     """Signalling NaN, as damage leaves them: numpy warns of them, and warnings are errors here."""
     content = mmsa()[0]
     content["train"]["audio"].view(np.uint32)[0, 0, :2] = 0x7FA00000
-    assert "audio: 2 values that are NaN or infinite are replaced by 0" in read(tmp_path, content).notes
+    assert "audio: 2 values that are NaN, infinite or beyond 1e18 are replaced by 0" in read(tmp_path, content).notes
 
 
 def test_float64_beyond_float32_counts_as_infinite(tmp_path):
     content = mult()[0]
     content["train"]["text"][0, -1, 0] = 1e300
-    assert "text: 1 values that are NaN or infinite are replaced by 0" in read(tmp_path, content).notes
+    assert "text: 1 values that are NaN, infinite or beyond 1e18 are replaced by 0" in read(tmp_path, content).notes
 
 
 def test_zeros_on_the_other_side_are_no_padding(tmp_path):
