@@ -18,8 +18,10 @@ from gmd.report.subset_table import SubsetTable
 LEFT_OUT = "left out"
 RUN = Path("RUN")  # in the place of the run's folder
 # what the page has that names nobody: figures, and the names of modalities, regions, metrics and classes
-AS_THEY_ARE = ("conflicts", "dominance", "dominance_plots", "fold_plot", "folds", "headline", "sections", "segments")
-AS_THEY_ARE += ("config", "state", "surgical", "tiles", "training", "version")
+AS_THEY_ARE = (
+    *("config", "conflicts", "dominance", "dominance_plots", "fold_plot", "folds", "headline", "sections", "segments"),
+    *("state", "surgical", "tiles", "training", "version"),
+)
 OF_RESOURCES = ("Time of all epochs", "Median epoch", "Median epoch, per step", "Peak memory", "Parameters", "Versions")
 OF_DATA = ("Fold", "Features", "Classes")
 OUTDATED = "An evaluation is outdated: the run has changed since, or an earlier gmd has made it."
