@@ -86,14 +86,17 @@ def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, seed: i
     compare(runs, out, seed)
 
 
-def report(run: Positional[Path]) -> None:
+def report(run: Positional[Path], anonymous: bool = False) -> None:
     """Write what a run did into one page, report.html, which needs nothing else to be looked at.
 
     Example: gmd report runs/brats
 
+    Example: gmd report runs/brats --anonymous
+
     Args:
         run: The folder that was --out in training; it may still be at it.
+        anonymous: For a page to give away: leave out names and pictures of cases, paths, machines and dates.
     """
     from gmd.report import write_report
 
-    say(write_report(run))
+    say(write_report(run, anonymous))
