@@ -166,9 +166,8 @@ class TrainConfig:
         values = {key: value for key, value in values.items() if key != "task"}
         expected = {field.name for field in dataclasses.fields(cls)}
         if odd := sorted(expected.symmetric_difference(values), key=str):
-            raise UserError(
-                f"{source}: written by another version of gmd: it differs in {shown(', '.join(map(str, odd)), 200)}; train anew"
-            )
+            names = shown(", ".join(map(str, odd)), 200)
+            raise UserError(f"{source}: written by another version of gmd: it differs in {names}; train anew")
         types = get_type_hints(cls)
         return cls(**{key: _typed(value, types[key], key, source) for key, value in values.items()})
 
