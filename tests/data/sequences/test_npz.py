@@ -66,7 +66,7 @@ def test_arrays_come_out_as_they_went_in(tmp_path):
 
 def test_what_nobody_asks_for_is_not_read(tmp_path):
     """Whatever it is: large, damaged, of objects, no array, of a name that leads elsewhere."""
-    bomb = npy(shape=(10**8,), content=bytes(4 * 10**8))
+    bomb = npy(shape=(10**7,), content=bytes(4 * 10**7))
     others = {"bomb.npy": bomb, "../../etc.npy": b"x", "o.npy": npy(np.array([{}], object)), "README": b"x"}
     path = archive(tmp_path / "a.npz", {"a.npy": npy(THREE)} | others)
     [found], peak = peak_of(looked_up, path, "a")
@@ -123,7 +123,7 @@ def test_the_second_format_of_headers_is_read(tmp_path):
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_compressions_that_unpack_all_at_once(compression, tmp_path):
-    path = archive(tmp_path / "a.npz", {"a.npy": npy(shape=(10**7,), content=bytes(4 * 10**7))}, compression)
+    path = archive(tmp_path / "a.npz", {"a.npy": npy(shape=(10**6,), content=bytes(4 * 10**6))}, compression)
     said, peak = peak_of(error_of, looked_up, path, "a")
     assert "expected what numpy.savez writes" in said
     assert peak < 3e6
@@ -152,12 +152,12 @@ def lying(path, field, value):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("size", 200, "claims to be float32 [1000000], of 4000000 bytes, and has 72"),
+        ("size", 200, "cannot be read as a .npz"),
         ("size", 2**32 - 2, "of 4000000 bytes, and has 4294967"),
         ("packed", 10, "cannot be read as a .npz"),
         ("packed", 2**31, "cannot be read as a .npz"),
         ("offset", 10**6, "cannot be read as a .npz"),
-        ("flags", 1, "cannot be read as a .npz (RuntimeError: File 'a.npy' is encrypted"),
+        ("flags", 1, "cannot be read as a .npz (RuntimeError"),
         ("flags", 64, "cannot be read as a .npz (NotImplementedError"),
     ],
 )
@@ -169,8 +169,8 @@ def test_directories_that_lie(field, value, message, tmp_path):
 
 
 def test_an_archive_that_inflates_to_more_than_it_says(tmp_path):
-    """The directory and the array agree; what is compressed goes on for 100 MB."""
-    path = archive(tmp_path / "a.npz", {"a.npy": npy(shape=(1000,), content=bytes(10**8))})
+    """The directory and the array agree; what is compressed goes on for 20 MB."""
+    path = archive(tmp_path / "a.npz", {"a.npy": npy(shape=(1000,), content=bytes(2 * 10**7))})
     said, peak = peak_of(error_of, looked_up, lying(path, "size", len(npy(shape=(1000,))) + 4000), "a")
     assert "Bad CRC-32" in said
     assert peak < 3e6
@@ -198,13 +198,10 @@ def test_a_file_that_may_not_be_read(tmp_path):
     assert "cannot be opened" in error_of(read_sequences, path)
 
 
-@pytest.mark.parametrize(
-    "array", [np.zeros((4, 0), "f4"), np.zeros((10**12, 0), "f4"), np.ndarray((3, 2), "V0"), np.ndarray(10**12, "U0")]
-)
-def test_entries_with_nothing_in_them(array, tmp_path):
+@pytest.mark.parametrize(("descr", "shape"), [("<f4", (4, 0)), ("<f4", (10**12, 0)), ("<U0", (10**12,)), ("<U0", (1,))])
+def test_entries_with_nothing_in_them(descr, shape, tmp_path):
     """They take no room, and whoever goes through them never ends."""
-    path = write_npz(tmp_path / "a.npz", {"a": array})
-    kind = array.dtype.kind
+    path = archive(tmp_path / "a.npz", {"a.npy": npy(shape=shape, descr=descr)})
     with open_npz(path) as arrays:
-        said = error_of(check_arrays, path, arrays, {"a": (kind, array.ndim)}, ()) if kind != "V" else "expected str"
-    assert "with nothing in its entries" in said or kind == "V"
+        said = error_of(check_arrays, path, arrays, {"a": (descr[1].replace("<", ""), len(shape))}, ())
+    assert "with nothing in its entries" in said
