@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from gmd.decoration import decoration
 from gmd.errors import UserError
 from gmd.models.precision import Precision
 from gmd.printing import say
@@ -37,8 +38,10 @@ def evaluate(
         if fold_folders(run)
         else _evaluate_run(run, data, precision, missing)
     )
-    say(write_report(run))
-    return 1 if failed else 0
+    page = decoration("no report is written", lambda: write_report(run))  # the tables are there
+    if page is not None:
+        say(page)
+    return 1 if failed or page is None else 0
 
 
 def _evaluate_folds(run: Path, data: Path | None, precision: Precision | None, missing: float | None) -> dict[str, str]:

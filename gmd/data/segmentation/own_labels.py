@@ -9,7 +9,9 @@ import yaml
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES
 from gmd.errors import UserError
+from gmd.files import read_text
 
+MOST_TEXT = 2**20  # bytes of a file of label values
 MOST_REGIONS = 6  # pictures have colours for so many
 _KEYS = ("name", "values", "regions")
 _COLUMNS = ("subset", "cases", "mean")  # of tables that have a column for each region, too, and one for its HD95
@@ -30,7 +32,7 @@ def read_scheme(option: str) -> LabelScheme:
         return _scheme_of(option, "--labels", "own")
     if path.suffix.lower() in (".yaml", ".yml"):
         try:
-            return _scheme_of(path.read_text(encoding="utf-8"), option, path.stem)
+            return _scheme_of(read_text(path, MOST_TEXT), option, path.stem)
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--labels: {option} cannot be read ({error}); give a YAML file of label values") from error
     raise UserError(f"--labels: got {option}, expected one of {', '.join(SCHEMES)}, or a YAML file of your own")
@@ -56,7 +58,9 @@ def _scheme_of(text: str, where: str, name: str) -> LabelScheme:
         if twice := _key_given_twice(yaml.compose(text, yaml.SafeLoader)):
             raise UserError(f"{where}: key {twice} is given twice; give it once")
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: of dates that are none
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{where}: not YAML ({' '.join(str(error).split())}); mend it") from error
     _expect(isinstance(content, dict), where, "content", content, "the keys values and regions")
     if unknown := [key for key in content if key not in _KEYS]:
@@ -67,15 +71,19 @@ def _scheme_of(text: str, where: str, name: str) -> LabelScheme:
     return LabelScheme(name, meanings, _regions(content.get("regions"), meanings, where))
 
 
-def _key_given_twice(node: yaml.Node | None) -> str:
+def _key_given_twice(node: yaml.Node | None, seen: set[int] | None = None) -> str:
     """Returns a key that is twice in the file or in one of its mappings, of which YAML would take the last in silence.
 
-    node: the content of the file; returns "" if there is no such key
+    node: the content of the file; seen: ids of nodes that were looked at, as an alias may stand for a node in many
+        places, or in itself
+    returns "" if there is no such key
     """
-    if not isinstance(node, yaml.MappingNode):
+    seen = set() if seen is None else seen
+    if not isinstance(node, yaml.MappingNode) or id(node) in seen:
         return ""
+    seen.add(id(node))
     keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-    below = [_key_given_twice(value) for _, value in node.value if value is not node]
+    below = [_key_given_twice(value, seen) for _, value in node.value]
     return next((key for key in keys if keys.count(key) > 1), "") or next(filter(None, below), "")
 
 
