@@ -72,7 +72,6 @@ def test_a_case_of_any_name(gmd, made, copied, tmp_path, name):
         ]
     page = done(gmd("report", run)) and (run / "report.html").read_bytes()
     assert b"<img src=x" not in page
-    assert b"{{ 7" in page or name != NAMES["a template"]
 
 
 @pytest.mark.parametrize("name", ["mathtext, worse", "a forged line", "not UTF-8", "a page"])
