@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import get_type_hints
 
@@ -101,8 +102,8 @@ def _check_value(path: Path, name: str, value: object, in_list: bool) -> None:
     """Raises UserError for what cannot be the value of an option, or in a list of values."""
     if isinstance(value, dict | list):
         raise UserError(f"{path}: {name}: expected a value or a list of values, got {value}")
-    if value == "" or (isinstance(value, str) and "\0" in value):
-        raise UserError(f"{path}: {name}: got {value!r}, expected a text that is not empty, without NUL bytes")
+    if value == "" or (isinstance(value, str) and any(unicodedata.category(letter) == "Cc" for letter in value)):
+        raise UserError(f"{path}: {name}: got {value!r}, expected a text that is not empty, without control characters")
     if in_list and (value is None or isinstance(value, bool)):
         raise UserError(f"{path}: {name}: got {value} in a list, as YAML reads yes, no and null; put quotes around it")
     if in_list and isinstance(value, str) and value.startswith("-"):

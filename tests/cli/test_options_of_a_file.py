@@ -76,7 +76,8 @@ def test_a_value_that_begins_with_a_dash_is_a_value(
         ("modalities: [flair, null]", "modalities: got None in a list"),
         ("data: [[a]]", "data: expected a value or a list of values"),
         ("out: ''", "out: got '', expected a text that is not empty"),
-        ('out: "a\\0b"', "out: got 'a\\x00b', expected a text that is not empty, without NUL bytes"),
+        ('method: "\\e]0;owned\\a"', r"method: got '\x1b]0;owned\x07', expected a text that is not empty, without"),
+        ('out: "a\\0b"', "out: got 'a\\x00b', expected a text that is not empty, without control characters"),
     ],
 )
 def test_what_would_become_an_option_is_refused(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from helpers.forked_gmd import Outcome
 
@@ -82,7 +82,7 @@ def half_written(*folders: Path) -> dict[str, str]:
 
 
 def _csv(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
     assert text.endswith("\n"), "the last line is cut"
     assert len(widths := {len(row) for row in csv.reader(text.splitlines())}) == 1, widths
 
@@ -117,7 +117,7 @@ _READ: dict[str, Callable[[Path], object]] = {
     ".npz": _arrays,
     ".png": _picture,
     ".pt": lambda path: torch.load(path, weights_only=True),
-    ".safetensors": load_file,
+    ".safetensors": lambda path: load(path.read_bytes()),
     ".yaml": lambda path: yaml.safe_load(path.read_text(encoding="utf-8")),
     "": lambda path: None,
 }

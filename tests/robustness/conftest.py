@@ -25,9 +25,10 @@ def no_command_outlives_its_test(gmd: Gmd) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def made(gmd: Gmd, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `cases`, `sequences.npz`, and an evaluated run on each: `brats`, `sentiment`. Only to be read."""
+    """A folder with `cases`, `sequences.npz`, an evaluated run on each, `brats` and `sentiment`, and `other` cases."""
     place = tmp_path_factory.mktemp("made")
     done(gmd("phantom", "cases", "--cases", 6, "--shape", 16, 16, 16, cwd=place))
+    done(gmd("phantom", "other", "--cases", 4, "--shape", 16, 16, 16, "--seed", 1, cwd=place))
     done(gmd("phantom", "sequences.npz", "--task", "sentiment", "--cases", 60, cwd=place))
     done(gmd("train", "brats", "--data", place / "cases", "--out", place / "brats", *BRATS))
     done(gmd("train", "sentiment", "--data", place / "sequences.npz", "--out", place / "sentiment", *SENTIMENT))

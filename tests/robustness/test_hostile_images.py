@@ -172,16 +172,16 @@ def test_training_names_the_file_and_gives_no_advice_on_memory(gmd, copied, tmp_
 @pytest.mark.parametrize("kind", ["flair", "seg"])
 @pytest.mark.parametrize("attack", QUICK)
 def test_evaluation_of_other_data_names_the_case_and_scores_the_others(gmd, copied, attack, kind):
-    cases, run = copied("cases"), copied("brats")
-    ATTACKS[attack](cases / BAD / f"{BAD}_{kind}.nii.gz")
+    cases, run, bad = copied("other"), copied("brats"), "Phantom_001_00002"
+    ATTACKS[attack](cases / bad / f"{bad}_{kind}.nii.gz")
     outcome = ended_well(gmd("evaluate", run, "--data", cases))
     assert outcome.status in (0, 1), outcome.told
     [scores] = run.glob("evaluation/*/cases.csv")
     named = scores.read_text()
-    assert all(case.name in named for case in cases.iterdir() if case.name != BAD)
+    assert all(case.name in named for case in cases.iterdir() if case.name != bad)
     if outcome.status:
-        assert BAD in outcome.out + outcome.err
-        assert BAD not in named
+        assert bad in outcome.out + outcome.err
+        assert bad not in named
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)

@@ -20,56 +20,47 @@ NAMES = {
     "a title for the terminal": "\x1b]0;owned\x07\x1b[2J",
     "codes of a single byte": "\x9b2J\x9d0;owned\x9c",
     "a forged line": "x\nline: 1 done, 0 failed",
-    "a line over this one": "x\rcases: 6 done, 0 failed",
     "from right to left": "abc\u202egpj.exe",
-    "isolated": "\u2066abc\u2069\u200f",
     "nothing to see": "a\u200bb\ufeffc\u00adz",
     "backspaces": "good\x08\x08\x08\x08evil",
     "mathtext": "cost_$5_1_and_$6",
     "mathtext, worse": r"$\frac{$ ^^_{}$x$$",
     "a formula": "=1+1",
-    "a formula of another kind": "=cmd|' /C calc'!A0",
     "a link": '=HYPERLINK("http://evil","x")',
-    "at": "@SUM(1)",
-    "plus": "+1-1",
     "a tab": "\t=1+1",
     "a table": "a | b `c` | d",
     "a page": "<img src=x onerror=alert(1)>",
     "a template": "{{ 7 * 7 }}{% raw %}",
-    "an option": "--help",
     "not UTF-8": os.fsdecode(b"caf\xe9\xff"),
     "emoji": "\U0001f9e0" * 5,
     "letters above letters": "Z" + "\u0310" * 60,
-    "long": "n" * 200,
     "a quote": 'it\'s "it"',
-    "a separator": "a,b;c",
-    "a format": "%s%n{0}{x}",
 }
 
 
 def renamed(cases: Path, name: str) -> Path:
-    """The third case, whose test scores come first, under another name."""
-    case = cases / "Phantom_000_00003"
+    """One of the cases, under another name."""
+    case = cases / "Phantom_001_00002"
     new = cases / name.replace("/", "_")
     case.rename(new)
     for path in list(new.iterdir()):
-        path.rename(new / path.name.replace("Phantom_000_00003", "case"))
+        path.rename(new / path.name.replace(case.name, "case"))
     return new
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_a_case_of_any_name(gmd, made, copied, tmp_path, name):
-    cases, run = copied("cases"), copied("brats")
+    cases, run = copied("other"), copied("brats")
     case = renamed(cases, name)
     out = tmp_path / "o"
     outcome = ended_well(gmd("predict", run, cases, "-o", out))
     assert outcome.status in (0, 1), outcome.told
-    assert len(list(out.iterdir())) >= 5
-    assert "1 done, 0 failed\n" not in outcome.out.replace("6 done, 0 failed\n", "")
+    assert len(list(out.iterdir())) >= 3
+    assert "1 done, 0 failed" not in outcome.out.splitlines()
     (case / "case_flair.nii.gz").write_bytes(b"no image")
     outcome = ended_well(gmd("predict", run, cases, "-o", tmp_path / "o2"))
     assert outcome.status == 1
-    shutil.copy(cases / "Phantom_000_00000" / "Phantom_000_00000_flair.nii.gz", case / "case_flair.nii.gz")
+    shutil.copy(cases / "Phantom_001_00000" / "Phantom_001_00000_flair.nii.gz", case / "case_flair.nii.gz")
     outcome = ended_well(gmd("evaluate", run, "--data", cases))
     assert outcome.status in (0, 1), outcome.told
     assert not half_written(run / "evaluation")
@@ -84,35 +75,19 @@ def test_a_case_of_any_name(gmd, made, copied, tmp_path, name):
     assert b"49" not in page or name != NAMES["a template"] or b"{{ 7" in page
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("mathtext", "mathtext, worse", "a forged line", "not UTF-8", "emoji"),
-        *("a page", "from right to left", "a formula"),
-    ],
-)
+@pytest.mark.parametrize("name", ["mathtext, worse", "a forged line", "not UTF-8", "a page"])
 def test_a_run_of_any_name(gmd, made, copied, tmp_path, name):
-    run = copied("brats", NAMES[name].replace("/", "_"))
-    second = copied("brats", "b" + NAMES[name].replace("/", "_"))
+    named = NAMES[name].replace("/", "_")
+    run, second = copied("brats", named), copied("brats", f"b{named}")
     done(gmd("compare", run, second))
     done(gmd("evaluate", run))
-    done(gmd("report", run))
+    done(gmd("predict", run, made / "other", "-o", tmp_path / f"o{named}"))
+    if name == "not UTF-8":
+        done(gmd("train", "sentiment", "--data", made / "sequences.npz", *SENTIMENT, "--out", tmp_path / f"t{named}"))
     assert not half_written(tmp_path)
-    done(gmd("predict", run, made / "cases", "-o", tmp_path / ("o" + NAMES[name].replace("/", "_"))))
-    done(
-        gmd(
-            "train",
-            "sentiment",
-            "--data",
-            made / "sequences.npz",
-            *SENTIMENT,
-            "--out",
-            tmp_path / ("t" + NAMES[name].replace("/", "_")),
-        )
-    )
 
 
-@pytest.mark.parametrize("name", ["a title for the terminal", "a forged line", "from right to left", "a formula"])
+@pytest.mark.parametrize("name", ["a title for the terminal", "a formula"])
 def test_samples_and_notes_of_any_name(gmd, copied, tmp_path, name):
     path = copied("sequences.npz")
     with np.load(path) as arrays:
@@ -201,15 +176,12 @@ LATE = {
     "predict at NaN": ("predict", "{brats}", "{cases}", "-o", "o", "--affine-tolerance", "nan"),
     "evaluate without reason": ("evaluate", "{sentiment}", "--missing", "7"),
     "evaluate at NaN": ("evaluate", "{sentiment}", "--missing", "nan"),
-    "compare with a seed below zero": ("compare", "{brats}", "{second}", "--seed", "-1"),
-    "compare with an immense seed": ("compare", "{brats}", "{second}", "--seed", str(10**30)),
     "no phantoms": ("phantom", "p", "--cases", "0"),
     "phantoms without end": ("phantom", "p", "--cases", "1000000000"),
     "phantoms beyond memory": ("phantom", "p", "--cases", "1", "--shape", "1000000", "1000000", "1000000"),
     "phantoms of 10^4 voxels": ("phantom", "p", "--cases", "1", "--shape", "10000", "10000", "10000"),
     "sequences without end": ("phantom", "p.npz", "--task", "sentiment", "--cases", "1000000000000"),
     "phantoms with a seed below zero": ("phantom", "p", "--seed", "-1"),
-    "phantoms with an immense seed": ("phantom", "p", "--seed", str(10**30), "--cases", "1", "--shape", *["16"] * 3),
     "training for ever": ("train", "sentiment", "--data", "{sequences}", "--out", "p", "--epochs", "-1"),
     "training at NaN": ("train", "sentiment", "--data", "{sequences}", "--out", "p", "--lr", "nan"),
     "training at infinity": ("train", "sentiment", "--data", "{sequences}", "--out", "p", "--weight-decay", "inf"),

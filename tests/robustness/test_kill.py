@@ -21,7 +21,7 @@ class Killed(NamedTuple):
 
     words: tuple[object, ...]
     prepare: Callable[[Path, Path], object] = lambda made, place: None
-    times: int = 4
+    times: int = 3
 
 
 def copied(*names: str) -> Callable[[Path, Path], object]:
@@ -50,7 +50,7 @@ COMMANDS = {
         ("evaluate", "brats"),
         lambda made, place: (copied("brats")(made, place), shutil.rmtree(place / "brats/evaluation")),
     ),
-    "evaluate other data": Killed(("evaluate", "brats", "--data", "cases"), copied("brats")),
+    "evaluate other data": Killed(("evaluate", "brats", "--data", "other"), copied("brats")),
     "evaluate sequences": Killed(("evaluate", "sentiment"), copied("sentiment")),
     "predict": Killed(("predict", "brats", "cases", "-o", "new", "--probabilities"), copied("brats")),
     "compare": Killed(("compare", "first", "second", "--out", "new"), compared),
@@ -68,6 +68,7 @@ def test_a_command_that_is_killed_can_be_given_again(gmd, made, tmp_path, name):
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         (place / "cases").symlink_to(made / "cases")
+        (place / "other").symlink_to(made / "other")
         (place / "sequences.npz").symlink_to(made / "sequences.npz")
         command.prepare(made, place)
         return set(content_names(place))
@@ -102,14 +103,14 @@ def test_a_command_that_is_killed_can_be_given_again(gmd, made, tmp_path, name):
 
 def test_a_resumed_run_that_is_killed_can_be_resumed(gmd, made, tmp_path):
     """Again and again, until it has ended by itself: bit for bit the run that was never killed."""
-    words = ("train", "sentiment", "--data", made / "sequences.npz", *SENTIMENT, "--epochs", 12, "--out", "run")
+    words = ("train", "sentiment", "--data", made / "sequences.npz", *SENTIMENT, "--epochs", 8, "--out", "run")
     straight, place = tmp_path / "straight", tmp_path / "killed"
     for folder in (straight, place):
         folder.mkdir()
     start = time.monotonic()
     done(gmd(*words, cwd=straight))
     lasts, moment = time.monotonic() - start, random.Random(5)
-    for _ in range(8):
+    for _ in range(5):
         running = gmd.start(*words, *(["--resume"] if can_be_resumed(place) else []), cwd=place)
         time.sleep(moment.uniform(0.2, 0.7) * lasts)
         running.kill()
