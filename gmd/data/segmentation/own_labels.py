@@ -11,7 +11,7 @@ from gmd.data.segmentation.labels import SCHEMES
 from gmd.errors import UserError
 from gmd.files import read_text
 
-MOST_TEXT = 2**20  # bytes of a file of label values
+MOST_TEXT = 2**16  # bytes of a file of label values
 MOST_REGIONS = 6  # pictures have colours for so many
 _KEYS = ("name", "values", "regions")
 _COLUMNS = ("subset", "cases", "mean")  # of tables that have a column for each region, too, and one for its HD95
