@@ -90,8 +90,8 @@ def _sorted(
         if patterns and "seg" not in patterns:
             raise UserError("labels are needed, but there is no pattern for them; add seg=GLOB")
         scan = _without_kept_back(scan)
-    wrong |= {case.name: why for case in scan.cases if (why := _lacks(case, patterns or {}, require_label))}
-    return scan._replace(cases=[case for case in scan.cases if case.name not in wrong]), wrong
+    lacking = {case.name: why for case in scan.cases if (why := _lacks(case, patterns or {}, require_label))}
+    return scan._replace(cases=[case for case in scan.cases if case.name not in lacking]), wrong | lacking
 
 
 def _lacks(case: Case, patterns: Mapping[str, str], require_label: bool) -> str:
