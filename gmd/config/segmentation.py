@@ -9,13 +9,14 @@ from gmd.data.segmentation.case import SAME_PLACE
 from gmd.data.segmentation.data_sets import DataSet
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES, listed
-from gmd.data.segmentation.names import BRATS_MODALITIES, parse_patterns
+from gmd.data.segmentation.names import BRATS_MODALITIES, check_keys, parse_patterns
 from gmd.data.segmentation.own_labels import read_scheme
 from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d
+from gmd.names import OF_REGIONS, check_names
 
 WIDEST = 100  # some hundred GB
-MOST_FOLDS = 10_000
+MOST_FOLDS = 1000
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,13 @@ class TrainBrats(TrainConfig):
         check_option(nearest == self.patch, "patch", self.patch, multiples)
         self._check_data()
 
+    def check_new(self) -> None:
+        """Raises UserError for what a run that begins now must not have; see `TrainConfig.check_new`."""
+        super().check_new()
+        check_names("--channels", self.channels)
+        for option in self.labels:
+            check_names("--labels", tuple(read_scheme(option).regions), OF_REGIONS)
+
     def _check_data(self) -> None:
         """Raises UserError unless there are data, and label schemes for none, all or each of them."""
         check_option(len(self.data) > 0, "data", "nothing", "at least one folder of cases")
@@ -112,6 +120,8 @@ class TrainBrats(TrainConfig):
         check_option(
             for_all_or_each, "labels", self.labels, f"one for all of --data, or one for each ({len(self.data)})"
         )
+        if patterns := parse_patterns(self.patterns):
+            check_keys(self.modalities, patterns)
         if self.patterns and not self.labels:
             reason = "--patterns does not say what the label values mean; add --labels, one of these:"
             raise UserError(reason, listed(SCHEMES.values()))

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from gmd.data.file_kind import other_kind
+from gmd.data.spreadsheet_cells import unguarded
 from gmd.errors import UserError, shown
 from gmd.files import MOST_TEXT, open_regular
 
@@ -89,7 +90,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
     lines = csv.reader(text, strict=True)
     header: list[str] = []
     try:
-        for cells in lines:
+        for cells in map(unguarded, lines):
             if not header and (not cells or (columns is not None and cells != list(columns))):
                 got = shown(", ".join(cells), 200)
                 expected = f", expected {', '.join(columns)}" if columns is not None else ""

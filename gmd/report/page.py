@@ -10,7 +10,9 @@ import gmd
 from gmd.config import TrainBrats, TrainConfig
 from gmd.data.text_files import read_text_of_run
 from gmd.files import replacing
+from gmd.output_paths import check_file
 from gmd.report import cross_validation
+from gmd.report.anonymous import anonymous_page
 from gmd.report.case_pictures import embed_case_pictures
 from gmd.report.configuration import command, options
 from gmd.report.conflicts import gradient_conflicts
@@ -57,7 +59,7 @@ OF_A_RUN = (
 OF_FOLDS = (SUBSETS, Section("folds", "Folds"), CONFIGURATION)
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, anonymous: bool = False) -> Path:
     """Writes report.html into a run's folder and returns its path: all that the folder tells of the run, in one file.
 
     The run may be trained to the end or not, evaluated or not. The report of a cross-validation has the folds side by
@@ -65,14 +67,17 @@ def write_report(run: Path) -> Path:
     internet, and whatever stands in the run's files is shown as text.
 
     run: the folder of a run or of a cross-validation
+    anonymous: whether to leave out who and where: names and pictures of cases, paths, machines, times
     Raises UserError: no run there, folds that are none, or one of the files is damaged.
     """
     run = Path(run)
+    path = run / "report.html"
+    check_file(path, "the report")
     folds = cross_validation.existing_folds(run)
     for fold in folds:
-        write_report(fold)
+        write_report(fold, anonymous)
     page = _cross_validation_page(run, folds) if folds else _run_page(run)
-    path = run / "report.html"
+    page = anonymous_page(page) if anonymous else page
     with replacing(path) as unfinished:
         unfinished.write_text(
             _environment().get_template("report.html.j2").render(page), encoding="utf-8", errors="backslashreplace"
@@ -126,7 +131,9 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
     table = read_table(run / "evaluation", config.modalities)
     pictures, wrong = embed_case_pictures(run / "evaluation")
     return {
+        "anonymous": False,
         "run": run,
+        "name": run.resolve().name,
         "config": config,
         "headline": f"{config.TASK}, trained by {config.method} on {', '.join(config.modalities)}.",
         "tables": [*([table] if table else []), *_tables_of_other_data(run, config)],

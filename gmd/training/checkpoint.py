@@ -1,16 +1,16 @@
 """Writes checkpoints so that a file is either whole or absent, and reads them back after looking at their checksums."""
 
+import io
 import json
 import os
 import pickle
 import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 from safetensors.torch import save
@@ -21,8 +21,11 @@ from gmd.config import TrainConfig
 from gmd.data.file_kind import kind_of, other_kind
 from gmd.data.text_files import brief
 from gmd.errors import UserError, shown
-from gmd.files import open_regular
+from gmd.files import open_regular, replacing
 from gmd.memory_limit import check_claim
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 FORMAT = 2  # of the state; files without a number are of format 1, which lacks the steps of an unfinished epoch
 
@@ -33,8 +36,31 @@ def save_checkpoint(path: Path, state: dict) -> None:
     state: tensors and plain values in dictionaries, lists and tuples, which is what a weights-only `torch.load` takes.
     Raises UserError if it cannot be written; what was at `path` before is still there then.
     """
-    with _written_whole(path) as unfinished, open(unfinished, "wb") as file:
-        torch.save({"format": FORMAT, "version": __version__} | state, file)
+    with _written_whole(path) as unfinished, _Watched(open(unfinished, "wb", buffering=0)) as file:
+        try:
+            torch.save({"format": FORMAT, "version": __version__} | state, file)
+        except RuntimeError as error:  # torch's zip writer makes one of whatever happens in `write`
+            if file.error is None:
+                raise
+            raise file.error from error
+
+
+class _Watched(io.BufferedWriter):
+    """A file that remembers why it could not be written.
+
+    Attributes:
+        error: the first exception in `write`, such as the OSError of a full disk; None so far.
+    """
+
+    error: BaseException | None = None
+
+    def write(self, data: "ReadableBuffer") -> int:
+        """Writes all of the data, and returns how much that is. Raises what the file raises."""
+        try:
+            return super().write(data)
+        except BaseException as error:
+            self.error = self.error or error
+            raise
 
 
 def save_weights(path: Path, network: nn.Module, config: TrainConfig) -> None:
@@ -54,35 +80,19 @@ def save_weights(path: Path, network: nn.Module, config: TrainConfig) -> None:
 @contextmanager
 def _written_whole(path: Path) -> Iterator[Path]:
     """Yields a path to write to, and puts the file in the place of `path` once it is whole and on the disk."""
-    # a fixed name: what a kill leaves behind is overwritten by the next save
-    unfinished, handled = path.with_name(path.name + ".tmp"), sys.exc_info()[1]
     try:
-        yield unfinished
-        with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        _sync_folder(path.parent)
-    except (KeyboardInterrupt, OSError, RuntimeError) as error:  # torch's zip writer makes a RuntimeError of the others
-        unfinished.unlink(missing_ok=True)
-        if _interrupted(error, handled):
-            raise KeyboardInterrupt from error
+        with replacing(path) as unfinished:
+            yield unfinished
+    except (OSError, RuntimeError) as error:
         before = "the checkpoint from before is intact" if path.exists() else "there is none from before"
+        again = "go on with --resume" if path.with_name("last.pt").exists() else "start again, without --resume"
         raise UserError(
-            f"{path}: cannot be written ({_first_line(error)}); {before}. "
-            "Mend that (room on the disk?), then go on with --resume"
+            f"{path}: cannot be written ({_reason(error)}); {before}. Mend that (room on the disk?), then {again}"
         ) from error
 
 
-def _interrupted(error: BaseException | None, handled: BaseException | None) -> bool:
-    """Says whether a KeyboardInterrupt is among the causes of the error.
-
-    handled: the exception because of which one may have begun to write; what came before it does not count.
-    """
-    while error is not None and error is not handled:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or _first_line(error)
 
 
 def load_checkpoint(path: Path) -> dict:
@@ -210,12 +220,3 @@ def _kind(value: Tensor) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename in the folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

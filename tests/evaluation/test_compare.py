@@ -378,7 +378,7 @@ def test_a_place_to_write_to_that_is_a_file_is_found_before_the_work(
     )
     (tmp_path / "file").touch()
     runs = [evaluated(tmp_path / name) for name in "ab"]
-    with pytest.raises(UserError, match=f"--out: {tmp_path / 'file'} is a file; give a folder"):
+    with pytest.raises(UserError, match=f"--out: {tmp_path / 'file'} is a file; expected a folder"):
         compare(runs, tmp_path / f"file{below}")
 
 
@@ -403,3 +403,47 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path):
     ):
         compare([run, other])
     assert not list((run / "evaluation").glob("compare*"))
+
+
+@pytest.mark.parametrize("name", ["compare.md", "compare.csv", "compare.png"])
+def test_files_of_others_are_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    runs = [evaluated(tmp_path / "a"), evaluated(tmp_path / "b", 0.01)]
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("my thesis\nrun,metric,region", encoding="utf-8")
+    for place, folder in ((out, out), (None, runs[0] / "evaluation" / "compare_b")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text("my thesis", encoding="utf-8")
+        with pytest.raises(UserError, match=f"{folder / name}: is there already, and gmd compare has not written it"):
+            compare(runs, place)
+        assert [path.name for path in folder.iterdir()] == [name]
+        assert (folder / name).read_text(encoding="utf-8") == "my thesis"
+
+
+def test_a_comparison_is_written_over_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    runs, out = [evaluated(tmp_path / "a"), evaluated(tmp_path / "b", 0.01)], tmp_path / "out"
+    compare(runs, out)
+    (out / "mine.txt").touch()
+
+    def accepted(*_):
+        raise InterruptedError
+
+    monkeypatch.setattr(gmd.evaluation.compare.command, "compare_scores", accepted)
+    for name in ("mine.txt", "compare.png", "compare.csv", "compare.md"):  # as after a kill, which leaves the first
+        with pytest.raises(InterruptedError):
+            compare(runs, out)
+        (out / name).unlink()
+
+
+def test_a_picture_without_the_tables_of_its_comparison_is_somebody_elses(tmp_path: Path):
+    runs, out = [evaluated(tmp_path / "a"), evaluated(tmp_path / "b", 0.01)], tmp_path / "out"
+    compare(runs, out)
+    (out / "compare.csv").unlink()
+    with pytest.raises(UserError, match=r"compare\.png: is there already, and gmd compare has not written it"):
+        compare(runs, out)
+
+
+def test_names_of_runs_that_add_up_to_more_than_a_name_may_have(tmp_path: Path):
+    runs = [tmp_path / "first", *(tmp_path / (letter * 100) for letter in "abc")]
+    with pytest.raises(UserError, match=r"--out: .*: has a name of 310 bytes, of which 255 are possible"):
+        compare(runs)

@@ -103,7 +103,7 @@ def test_kill_9_halfway_through_a_file_leaves_the_previous_checkpoint(tmp_path: 
     assert process.stdout.readline() == "half\n"
     process.kill()
     process.communicate()
-    assert (tmp_path / "last.pt.tmp").exists()
+    assert [path.name for path in tmp_path.glob(".gmd-unfinished.*.pt")]
     assert load_checkpoint(tmp_path / "last.pt")["number"] == 1.0
 
 
@@ -134,7 +134,10 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(tmp_path: Path):
 
 
 def test_a_folder_that_is_gone_is_a_user_error(tmp_path: Path):
-    with pytest.raises(UserError, match=r"cannot be written .*there is none from before"):
+    (tmp_path / "gone").touch()
+    with pytest.raises(
+        UserError, match=r"cannot be written .*there is none from before.*start again, without --resume"
+    ):
         save_checkpoint(tmp_path / "gone" / "last.pt", state_of(1.0))
 
 
@@ -400,8 +403,9 @@ def test_weights_are_read_without_gmd(tmp_path: Path):
 
 
 def test_weights_that_cannot_be_written_are_a_user_error(tmp_path: Path):
-    with pytest.raises(UserError, match=r"best\.safetensors: cannot be written .*there is none from before"):
-        save_weights(tmp_path / "gone" / "best.safetensors", build_network(CONFIG), CONFIG)
+    (tmp_path / "best.safetensors").mkdir()
+    with pytest.raises(UserError, match=r"best\.safetensors: cannot be written \(Is a directory"):
+        save_weights(tmp_path / "best.safetensors", build_network(CONFIG), CONFIG)
 
 
 def write_run(run: Path, config: TrainBrats) -> dict:
