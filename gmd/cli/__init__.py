@@ -1,15 +1,27 @@
 """The command `gmd`: make data, train, evaluate, predict, compare, report, and look at the installation."""
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from gmd import threads
+from gmd.cli import extras, overview
 from gmd.cli.terminal import on_any_terminal
-from gmd.errors import UserError, shown
+from gmd.errors import UserError
+from gmd.printing import say
 
-# errors of the disk and of rights, which the user can mend; others are bugs and keep their traceback
-DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+PACKAGE = str(Path(__file__).parents[1]) + os.sep
+# what a disk, a network behind it or a limit of the system says while a file is written or read, without its name
+DISK_TROUBLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT),
+    *(errno.EHOSTDOWN, errno.EREMOTEIO),
+)
+
+NO_COMMAND = 2  # the exit status of `gmd` alone
 
 
 @on_any_terminal
@@ -18,8 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     arguments: the words behind `gmd`; by default those of this process
     """
-    threads.choose()  # first: the imports below load torch
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if (lines := overview.answer(arguments)) is not None:  # without torch: it comes at once
+        say(*lines)
+        return _leave() if arguments else NO_COMMAND
+    threads.choose()  # first: the imports below load torch
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; another one, or one that is none, would stop its import
+    extras.quiet_without_numpy()
     try:
         if arguments == ["doctor"]:  # works on an installation that lacks everything but torch
             from gmd.cli import doctor
@@ -31,19 +48,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return fail(str(error))
     except ModuleNotFoundError as error:
-        from gmd.cli import doctor
-
-        if error.name not in doctor.EXTRAS["train"]:
+        absent = extras.missing("train")
+        if extras.EXTRAS["train"].get(str(error.name)) not in absent:
             raise
-        return fail(f'{error.name} is not installed; pip install "gmd[train]" brings it')
+        if overview.HELP & set(arguments):
+            say(*overview.commands())
+            return _leave()
+        return fail(f"{error.name} is not installed; what is missing comes by: {extras.advice(absent)}")
     except OSError as error:
-        if error.errno not in DISK_TROUBLE:
+        if not _is_the_users(error):
             raise
         return fail(f"{error}; what was written before is intact")
 
 
+def _leave() -> NoReturn:
+    """Ends as --help does where it is answered by tyro."""
+    raise SystemExit(0)
+
+
 def fail(message: str) -> int:
     """Prints an error on stderr, its first line and those below it, and returns the exit status for it."""
-    lines = "\n".join(map(shown, message.split("\n")))
-    print(f"gmd: error: {lines}", file=sys.stderr)
+    first, *more = message.split("\n")
+    say(f"gmd: error: {first}", *more, error=True)
     return 2
+
+
+def _is_the_users(error: OSError) -> bool:
+    """Returns whether the user can mend an error of the system; others are bugs and keep their traceback.
+
+    Any file may be in the way, too long a name, or gone while it is used, but for those that gmd is made of.
+    """
+    name = error.filename
+    if error.errno is None or not isinstance(name, str | bytes):
+        return error.errno in DISK_TROUBLE
+    return not os.path.abspath(os.fsdecode(name)).startswith(PACKAGE)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from gmd.errors import UserError, shown
+from gmd.errors import UserError
+from gmd.printing import say
 
 Kind = Literal["plain", "hard"]  # of phantoms, as `write_phantoms` has it, whose module takes a while to import
 
@@ -56,9 +57,8 @@ def convert(source: Positional[Path], out: Positional[Path], clip_scores: bool =
     """
     from gmd.data.sequences.sequence_files import convert
 
-    for note in convert(source, out, clip_scores):
-        print(shown(note))  # of a converted file they are what stands in it
-    print(f"written: {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")
+    say(*convert(source, out, clip_scores))  # notes
+    say(f"written: {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")
 
 
 def _write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: int, kind: Kind) -> None:
@@ -66,7 +66,7 @@ def _write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: in
     from gmd.data.segmentation.phantom import write_phantoms
 
     write_phantoms(out, cases, shape, seed, kind)
-    print(f"{cases} cases in {out}; next: gmd train brats --data {shlex.quote(str(out))}")
+    say(f"{cases} cases in {out}; next: gmd train brats --data {shlex.quote(str(out))}")
 
 
 def _write_sentiment(out: Path, samples: int, seed: int) -> None:
@@ -74,4 +74,4 @@ def _write_sentiment(out: Path, samples: int, seed: int) -> None:
     from gmd.data.sequences.phantom import write_sentiment_phantom
 
     write_sentiment_phantom(out, samples, seed)
-    print(f"{samples} samples in {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")
+    say(f"{samples} samples in {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")

@@ -4,28 +4,21 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 
 import torch
 
 import gmd_kernels as gk
-from gmd import threads
-
-EXTRAS = {  # extra -> the modules that Python imports
-    "train": [
-        *("numpy", "scipy", "nibabel", "monai", "tqdm", "tyro", "matplotlib", "sklearn", "torchmetrics", "tensorboard"),
-        *("yaml", "safetensors", "jinja2", "PIL", "typeguard"),
-    ],
-    "bench": ["torchjd", "pandas"],
-}
-PACKAGES = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}  # what pip calls them, if it is another name
+from gmd import __version__, threads
+from gmd.cli import extras
+from gmd.printing import say
 
 
 def main() -> int:
     """Prints the report; 0 if the kernels and the training stack are complete, 1 otherwise."""
-    print(f"gmd {metadata.version('gmd')}, Python {platform.python_version()}, {platform.machine()}")
-    print(f"torch {torch.__version__}, {_gpus()}\n")
+    say(f"gmd {__version__}, Python {platform.python_version()}, {platform.machine()}")
+    say(f"torch {torch.__version__}, {_gpus()}", "")
     _report_threads()
     complete = [_report_kernels(), _report_extras(), _report_results()]  # all three, whatever the first one says
     return 0 if all(complete) else 1
@@ -34,12 +27,12 @@ def main() -> int:
 def _report_threads() -> None:
     """Prints how many threads torch takes and why, how they wait, and what a program of the user's own has to set."""
     machine, busy = threads.machine(), threads.busy_cpus()
-    print("Threads:")
+    say("Threads:")
     count = torch.get_num_threads()
-    print(f"  {threads.about_count(count, machine, os.environ)}")
-    print(f"  {threads.about_waiting(count, os.environ)}; {openmp_runtimes()}")
-    print(f"  others keep {busy} of these CPUs busy at present")
-    print(f"  a program of your own sets this before it loads torch: {threads.advice(machine, busy)}\n")
+    say(f"  {threads.about_count(count, machine, os.environ)}")
+    say(f"  {threads.about_waiting(count, os.environ)}; {openmp_runtimes()}")
+    say(f"  others keep {busy} of these CPUs busy at present")
+    say(f"  a program of your own sets this before it loads torch: {threads.advice(machine, busy)}", "")
 
 
 def openmp_runtimes(maps: Path = Path("/proc/self/maps")) -> str:
@@ -54,26 +47,39 @@ def openmp_runtimes(maps: Path = Path("/proc/self/maps")) -> str:
 
 def _report_kernels() -> bool:
     """Prints which backends are there, and returns whether all are that this machine should have."""
-    print("Kernels, best first:")
+    say("Kernels, best first:")
     wanted = {"cpu", "cuda", "triton"} if torch.cuda.is_available() else {"cpu"}
     backends = gk.backends()
     for name, backend in backends.items():
         absent = "MISSING" if name in wanted else "-      "
-        print(f"  {'ok     ' if backend.available else absent} {name}: {backend.reason}")
+        say(f"  {'ok     ' if backend.available else absent} {name}: {backend.reason}")
     return all(backend.available for name, backend in backends.items() if name in wanted)
 
 
 def _report_extras() -> bool:
     """Prints which optional packages are there, and returns whether those of training are."""
-    print("\nExtras:")
-    missing = {extra: [p for p in packages if util.find_spec(p) is None] for extra, packages in EXTRAS.items()}
-    for extra, packages in EXTRAS.items():
-        if missing[extra]:
-            print(f"  MISSING {extra}: {', '.join(missing[extra])}; pip install --no-build-isolation 'gmd[{extra}]'")
+    say("", "Extras:")
+    for extra, packages in extras.EXTRAS.items():
+        if absent := extras.missing(extra):
+            say(f"  MISSING {extra}: {extras.advice(absent)}")
         else:
-            print(f"  ok      {extra}: {', '.join(f'{p} {metadata.version(PACKAGES.get(p, p))}' for p in packages)}")
-    print()
-    return not missing["train"]
+            names = [package.partition(">")[0] for package in packages.values()]
+            say(f"  ok      {extra}: {', '.join(f'{name} {metadata.version(name)}' for name in names)}")
+    if other := other_gmd():
+        say(f"  {other}")
+    say("")
+    return not extras.missing("train")
+
+
+def other_gmd() -> str | None:
+    """Says what to do if pip has installed a distribution `gmd` too; None if not. Ours is called gmd-surgery."""
+    found = [d for d in metadata.distributions(name="gmd") if d.files is not None]
+    if not found:
+        return None
+    return (
+        f"also installed: gmd {found[0].version}, an earlier name of this package, or somebody else's with the same "
+        "folder gmd/; take it away: pip uninstall gmd, then install this one again"
+    )
 
 
 def _report_results() -> bool:
@@ -83,7 +89,7 @@ def _report_results() -> bool:
         wrong = what_is_wrong(device, backend)
         right &= wrong is None
         answer, why = ("yes", "") if wrong is None else ("NO", f": {wrong}")
-        print(f"The kernels compute what they should: {answer}, on {_title(device)} through {backend}{why}")
+        say(f"The kernels compute what they should: {answer}, on {_title(device)} through {backend}{why}")
     return right
 
 

@@ -4,11 +4,11 @@ A character that a stream's encoding lacks is replaced by a plain one. A stream 
 given up, the command goes on, and its exit status and a line on stderr say so in the end. Warnings are one line each.
 """
 
-import codecs
 import errno
 import functools
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from gmd.errors import shown
+from gmd.errors import shown, shown_line
+from gmd.printing import WITH_PLAIN_CHARACTERS, say
 
 READER_GONE = 141  # what a shell says of a program that SIGPIPE ended, as it ends `yes` in `yes | head -1`
 UNWRITABLE = 2  # as of every other error that is told in a line
 _PACKAGE = str(Path(__file__).parents[1])
-
-_PLAIN = str.maketrans("●○─│╭╮╰╯├┤█", "x--|++++++#")  # the marks of tables, the frames of tyro
 
 
 def on_any_terminal(command: Callable[..., int]) -> Callable[..., int]:
@@ -44,7 +43,7 @@ def _status(left: SystemExit) -> int:
     """Returns the exit status; a text in its place is printed, as Python does."""
     if left.code is None or isinstance(left.code, int):
         return left.code or 0
-    print(left.code, file=sys.stderr)
+    say(left.code, error=True)
     return 1
 
 
@@ -121,27 +120,29 @@ def _raw(stream: TextIO | None) -> io.RawIOBase | None:
 def _text_stream(like: TextIO | None, raw: _LastingStream) -> io.TextIOWrapper:
     """Returns a text stream with encoding and buffering of another, which writes plain characters where it must."""
     buffered = isinstance(getattr(like, "buffer", None), io.BufferedWriter)  # not under python -u
-    return io.TextIOWrapper(
+    return _HarmlessText(
         io.BufferedWriter(raw) if buffered else raw,  # type: ignore[arg-type]  # as Python's own unbuffered streams
         encoding="utf-8" if like is None else like.encoding,
-        errors=_ERRORS,
+        errors=WITH_PLAIN_CHARACTERS,
         line_buffering=getattr(like, "line_buffering", True),
         write_through=getattr(like, "write_through", False),
     )
 
 
-def _plain_characters(error: UnicodeError) -> tuple[str, int]:
-    """Handles characters that an encoding lacks: marks get plain ones, others become codes such as \\u75c5."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end].translate(_PLAIN)
-    # U+DC80 and on stand for single bytes, of names of files that are in no encoding
-    bytes_shown = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
-    return bytes_shown.encode("ascii", "backslashreplace").decode("ascii"), error.end
+class _HarmlessText(io.TextIOWrapper):
+    """A text stream that writes what a terminal would act on as in Python, \\x1b say; see `shown`.
 
+    That is for what libraries print of words from outside, such as those that a * of the shell stands for. Colours,
+    line ends and what progress bars need stay.
+    """
 
-_ERRORS = "gmd.plain_characters"
-codecs.register_error(_ERRORS, _plain_characters)
+    _ACTS = re.compile(
+        r"\x1b(?!\[[0-9;]*[mAK])|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+    )
+
+    def write(self, text: str) -> int:
+        super().write(self._ACTS.sub(lambda found: shown(found[0]), text))
+        return len(text)
 
 
 def _told(streams: dict[str, _LastingStream], status: int) -> int:
@@ -153,9 +154,11 @@ def _told(streams: dict[str, _LastingStream], status: int) -> int:
         return status
     if all(isinstance(trouble, BrokenPipeError) for trouble in troubles.values()):
         return status or READER_GONE
+    if "stderr" in troubles:  # there is nobody to tell
+        return status or UNWRITABLE
     for name, trouble in troubles.items():
         reason = trouble.strerror or trouble
-        print(f"gmd: error: {name}: {reason}; what it should have shown is lost, files are written", file=sys.stderr)
+        say(f"gmd: error: {name}: {reason}; what it should have shown is lost, files are written", error=True)
     return status or UNWRITABLE
 
 
@@ -173,8 +176,8 @@ def _warnings_in_a_line() -> Iterator[None]:
         seen.add(str(message))
         beginning = "" if _line_begins() else "\n"  # below a progress bar
         if filename.startswith(_PACKAGE + os.sep):
-            return f"{beginning}gmd: warning: {shown(str(message))}\n"
-        return f"{beginning}{filename}:{lineno}: {category.__name__}: {shown(str(message))}\n"
+            return f"{beginning}gmd: warning: {shown_line(message)}\n"
+        return f"{beginning}{filename}:{lineno}: {category.__name__}: {shown_line(message)}\n"
 
     warnings.formatwarning = format_warning
     try:

@@ -1,13 +1,13 @@
 """`gmd train`: options from a file, one run or the folds of a cross-validation, and how to go on when interrupted."""
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gmd.config import TASKS, TrainBrats, TrainConfig
 from gmd.config.file import as_arguments
 from gmd.errors import UserError
+from gmd.printing import say
 
 
 def with_file(arguments: Sequence[str]) -> list[str]:
@@ -25,7 +25,7 @@ def with_file(arguments: Sequence[str]) -> list[str]:
         _, joined, file = rest[index - 1].partition("=")
         if not joined and index == len(rest):
             raise UserError("--config: got nothing, expected a YAML file such as a run's config.yaml")
-        options += as_arguments(Path(file if joined else rest[index]), task)
+        options += as_arguments(Path(file if joined else rest[index]), TASKS[task])
         rest = rest[: index - 1] + rest[index + (not joined) :]
     return ["train", task, *options, *rest]
 
@@ -42,11 +42,12 @@ def train(config: TrainConfig, arguments: Sequence[str]) -> int:
         again = shlex.join(["gmd", *arguments, *(["--resume"] if started and not config.resume else [])])
         # not that all was saved: a second Ctrl-C stops in the middle of that
         hint = "what is saved goes on with" if started else "nothing was trained yet. Start again with"
-        print(f"\ngmd: interrupted; {hint}: {again}", file=sys.stderr)
+        say("", f"gmd: interrupted; {hint}: {again}", error=True)
         return 130
     other = ["--data", "UNSEEN_CASES"] if all(map(_is_without_tests, runs)) else []
-    evaluate = shlex.join(["gmd", "evaluate", str(config.out), *other])
-    print(f"trained: {', '.join(map(str, runs))}; next: {evaluate}")
+    out = f"./{config.out}" if str(config.out).startswith("-") else str(config.out)  # it is no option
+    evaluate = shlex.join(["gmd", "evaluate", out, *other])
+    say(f"trained: {', '.join(map(str, runs))}; next: {evaluate}")
     return 0
 
 

@@ -11,6 +11,7 @@ from gmd.errors import UserError
 from gmd.models.precision import Precision, slowness
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.models.sequences.network import SequenceNetwork
+from gmd.printing import say
 from gmd.training.saved_run import load_run
 
 Config = TypeVar("Config", bound=TrainConfig)
@@ -65,5 +66,5 @@ def _ready(config: Config, network: nn.Module, precision: Precision | None, devi
     config = replace(config, precision=precision or config.precision, device=device)
     network.to(config.torch_device())
     if slow := slowness(config.precision, config.torch_device()):
-        print(slow)
+        say(slow)
     return config

@@ -31,7 +31,10 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 LINKED = [*PAGES, *sorted(ROOT.glob("*.md"))]
 LANGUAGES = ("python", "sh", "yaml", "text", "math")
 # of pip, tensorboard and python -m bench.*
-OTHERS_OPTIONS = ("--no-build-isolation", "--index-url", "--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--part")
+OTHERS_OPTIONS = (
+    *("--no-build-isolation", "--no-deps", "--reinstall-package", "--sdist", "--index-url"),
+    *("--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--part"),
+)
 OTHER_PROGRAMS = ("make", "pip", "python", "python3")  # which are asked whether they would
 OPTION = r"(?<![\w-])--[a-z][a-z-]+"
 CODE = re.compile(r"^(\$ |gmd |pip |make |python |import |from \w+ import)", re.MULTILINE)

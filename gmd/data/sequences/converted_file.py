@@ -28,9 +28,10 @@ from gmd.data.sequences.npz import Arrays, check_arrays
 from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
 from gmd.errors import UserError, shown
 from gmd.files import replacing
+from gmd.names import check_names
+from gmd.output_paths import check_file
 
 VERSION = 1
-_TAKEN = {"version", "modalities", "classes", "per_step", "notes", "name", "split", "target"}
 
 
 def is_converted(arrays: Arrays) -> bool:
@@ -42,6 +43,7 @@ def check_new(out: Path) -> None:
     """Raises UserError for a file that must not be written: of another kind, or there already."""
     if out.suffix != ".npz":
         raise UserError(f"{out}: expected a name that ends in .npz")
+    check_file(out, "out")
     if out.exists():
         raise UserError(f"{out}: is there already; give another name, or delete it first")
 
@@ -114,9 +116,7 @@ def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | Non
     if arrays["version"] != VERSION:
         raise UserError(f"{path}: is of version {arrays['version']}, expected {VERSION}; convert it anew")
     modalities = [str(m) for m in arrays["modalities"]]
-    _check_names(path, "modality", modalities)
-    if taken := _TAKEN.intersection(modalities):
-        raise UserError(f"{path}: {min(taken)} is no name for a modality; an array of another meaning is called so")
+    _check_modalities(path, modalities)
     each = {"name": ("U", 1), "split": ("U", 1)} | {f"{m}_length": ("i", 1) for m in modalities}
     if arrays["per_step"]:
         each["target_length"] = ("i", 1)
@@ -125,16 +125,23 @@ def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | Non
     texts = {"notes": ("U", 1)} | ({"classes": ("U", 1)} if "classes" in arrays else {})
     check_arrays(path, arrays, each | targets | sequences | texts, tuple(each))
     classes = tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else None
-    _check_names(path, "class", classes or ())
+    _check_classes(path, classes or ())
     return modalities, classes
 
 
-def _check_names(path: Path, kind: str, names: Sequence[str]) -> None:
-    """Raises UserError for a name of a modality or a class that is none, or that is given to two."""
+def _check_classes(path: Path, names: Sequence[str]) -> None:
+    """Raises UserError for a name of a class that is none, or that is given to two."""
     for name in names:
         check_name(name, path)
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise UserError(f"{path}: two are called {kind} {shown(twice[0], 80)}, expected a name for each")
+        raise UserError(f"{path}: two are called class {shown(twice[0], 80)}, expected a name for each")
+
+
+def _check_modalities(path: Path, modalities: list[str]) -> None:
+    """Raises UserError for the name of a modality that cannot be used, or is that of another array."""
+    check_names(f"{path}: modalities", modalities)
+    if both := [m for m in modalities if f"{m}_length" in modalities]:
+        raise UserError(f"{path}: modalities: got {both[0]}_length, which says how long {both[0]} is; rename one")
 
 
 def _pieces(path: Path, key: str, array: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, ...]:
