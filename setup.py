@@ -20,7 +20,7 @@ from setuptools.command.build_py import build_py
 from setuptools.command.dist_info import dist_info
 
 NEEDED = 77  # setuptools, see pyproject.toml; earlier ones fail over its license without a word of that
-if Path("pyproject.toml").exists() and int(setuptools.__version__.partition(".")[0]) < NEEDED:
+if Path("pyproject.toml").exists() and 0 < int(setuptools.__version__.partition(".")[0]) < NEEDED:  # 0 is unknown
     sys.exit(f"gmd-surgery: this is setuptools {setuptools.__version__}; first: pip install 'setuptools>={NEEDED}'")
 
 # torch's thread pool on Linux is OpenMP's; elsewhere the kernels run on one thread.

@@ -139,13 +139,6 @@ def read_text(path: Path, most: int = MOST_TEXT) -> str:
     return content.decode("utf-8")
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
-
-
 def _unfinished_name(process: Process, suffix: str) -> str:
     suffix = suffix if len(os.fsencode(suffix)) <= 32 else ""
     return f".gmd-unfinished.{_machine(process)}.{process.pid}-{process.start}.{secrets.token_hex(8)}{suffix}"

@@ -61,7 +61,7 @@ def _report_extras() -> bool:
     say("", "Extras:")
     for extra, packages in extras.EXTRAS.items():
         if absent := extras.missing(extra):
-            say(f"  MISSING {extra}: {', '.join(absent)}; {extras.advice(absent)}")
+            say(f"  MISSING {extra}: {extras.advice(absent)}")
         else:
             names = [package.partition(">")[0] for package in packages.values()]
             say(f"  ok      {extra}: {', '.join(f'{name} {metadata.version(name)}' for name in names)}")

@@ -47,8 +47,6 @@ def commands() -> list[str]:
     lines += ["Commands; `gmd COMMAND --help` tells the options of one:"]
     lines += [f"  • {name:9} {what}" for name, what in COMMANDS.items()]
     lines += ["", *EXAMPLES.split("\n")]
-    absent = extras.missing("train")
-    if absent:
-        lines += ["", f"Not installed yet, and all commands but doctor need it: {', '.join(absent)}"]
-        lines += [f"  {extras.advice(absent)}"]
+    if absent := extras.missing("train"):
+        lines += ["", "Packages are missing that all commands but doctor need:", f"  {extras.advice(absent)}"]
     return lines

@@ -11,11 +11,12 @@ from gmd.config import TrainBrats
 from gmd.config.train_config import check_option
 from gmd.data.segmentation.grid_notes import grid_notes
 from gmd.errors import UserError
+from gmd.evaluation.segmentation.failed_case import why_failed
 from gmd.evaluation.trained_network import check_segments, load_segmentation
 from gmd.models.precision import Precision
 from gmd.names import check_names
-from gmd.predict.predictor import Predictor
-from gmd.predict.request import Request, make_request
+from gmd.predict.predictor import Prediction, Predictor
+from gmd.predict.request import Job, Request, make_request
 from gmd.predict.signature import is_done
 from gmd.printing import say
 from gmd.training.saved_run import fold_folders, read_config
@@ -93,12 +94,20 @@ def _run_request(predictor: Predictor, request: Request) -> int:
         for name, reason in request.wrong.items():
             say(f"left out: {name}: {reason}")
         [job] = request.jobs
-        predictor.write(job, predictor.predict_case(job))
+        predictor.write(job, _predicted(predictor, job))
         _print_notes(predictor)
         return 0
     except KeyboardInterrupt:
         say("", "gmd: interrupted; what is written is whole, the same command goes on with the rest", error=True)
         return INTERRUPTED
+
+
+def _predicted(predictor: Predictor, job: Job) -> Prediction:
+    """Predicts a case. Raises UserError for one that cannot be used, or that there is no memory for."""
+    try:
+        return predictor.predict_case(job)
+    except (MemoryError, RuntimeError) as error:
+        raise UserError(f"case {job.case.name}: {why_failed(error)}") from error
 
 
 def _print_notes(predictor: Predictor) -> None:
@@ -120,7 +129,7 @@ def _segment_folder(predictor: Predictor, request: Request) -> int:
                 if is_done(job.outputs):
                     skipped += 1
                     continue
-                prediction = predictor.predict_case(job)
+                prediction = _predicted(predictor, job)
             except UserError as error:
                 failed[job.case.name] = str(error)
                 continue

@@ -7,7 +7,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from gmd.data.segmentation.nifti import from_ras, open_image
+from gmd.data.segmentation.nifti import from_ras
+from gmd.data.segmentation.opened_image import open_image, readable
 from gmd.errors import UserError
 from gmd.files import replacing
 from gmd.predict.signature import check_replaceable, signed
@@ -34,7 +35,9 @@ class Grid:
         """Returns the grid of a file that `read_volume` reads. Raises UserError if it cannot be read."""
         image = open_image(path)
         kind = nibabel.Nifti2Image if isinstance(image, nibabel.Nifti2Image) else nibabel.Nifti1Image
-        return cls(kind, kind.header_class.from_header(image.header), image.affine)
+        with readable(path):  # headers of other formats may hold what NIfTI-1 has no room for
+            header = kind.header_class.from_header(image.header)
+        return cls(kind, header, image.affine)
 
     def image(self, data: np.ndarray, about: str = "segmentation") -> nibabel.Nifti1Image:
         """Returns an image of the data with the file's shape, orientation, affine, units, codes and extensions.

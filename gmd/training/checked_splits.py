@@ -60,7 +60,7 @@ def check_splits(path: Path, values: object, config: TrainConfig | None) -> dict
     trained and tested on, and for what does not go with the configuration.
     """
     try:
-        splits = _typed(values, _Splits, "it")
+        splits = _typed(values, _Splits, "its content")
         for split in SPLITS:
             for number, case in enumerate(splits.get(split, ())):
                 _check_case(_typed(case, _ListedCase, f"case {number} of {split!r}"), split)

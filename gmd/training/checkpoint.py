@@ -140,6 +140,8 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
         compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
         if compressed or sum(entry.file_size for entry in entries) > size:
             raise _damaged(path, "its entries are compressed or overlap, which those of torch.save never do")
+        if not any(entry.filename.endswith("/data.pkl") for entry in entries):  # torch would take it for a pickle
+            raise zipfile.BadZipFile("it has no data.pkl")
         if any("/code/" in entry.filename for entry in entries):
             raise _holds_code(path, "holds code, a program of TorchScript")
         if damaged := archive.testzip():

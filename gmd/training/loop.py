@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gmd.config import TrainConfig
+from gmd.decoration import decoration
 from gmd.errors import UserError
 from gmd.monitor.log import Log
 from gmd.monitor.records import Turn, bad_values, start_record, step_record
@@ -65,7 +66,8 @@ def _train(config: TrainConfig) -> Path:
     run_epochs(training, task)
     if training.skipped == training.steps:
         raise UserError(messages.nothing_learnt(training, config))
-    say(draw_pictures(config.out, task))
+    if told := draw_pictures(config.out, task):
+        say(told)
     return config.out
 
 
@@ -186,8 +188,15 @@ def save_training(name: str, training: Training, config: TrainConfig) -> None:
     save_checkpoint(config.out / f"{name}.pt", training.state_dict() | {"config": config.to_dict()})
 
 
-def draw_pictures(run: Path, task: Task) -> str:
-    """Draws the pictures of the run so far. Returns the sentence that says which modality dominates."""
+def draw_pictures(run: Path, task: Task) -> str | None:
+    """Draws the pictures of the run so far. Returns the sentence that says which modality dominates.
+
+    Returns None, and says why, if that fails: the network is worth more than its pictures.
+    """
+    return decoration("not all pictures of the training are drawn", lambda: _draw(run, task))
+
+
+def _draw(run: Path, task: Task) -> str:
     # matplotlib is slow to import, and nothing else here needs it
     from gmd.pictures.curves import ValidationPanel
     from gmd.pictures.dominance import write_dominance

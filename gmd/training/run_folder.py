@@ -101,7 +101,9 @@ def tell_removed(folder: Path, removed: Sequence[Path]) -> None:
 
 def _make_own(metrics: Path) -> None:
     """Replaces a metrics.jsonl that is, or may be, a link by a copy: a resumed run cuts its file and appends to it."""
-    if metrics.is_symlink() or (metrics.exists() and metrics.stat().st_nlink > 1):
+    if not metrics.exists():
+        metrics.unlink(missing_ok=True)  # a link to nothing
+    elif metrics.is_symlink() or metrics.stat().st_nlink > 1:
         with open_regular(metrics) as file, replacing(metrics) as unfinished:
             unfinished.write_bytes(file.read())
 

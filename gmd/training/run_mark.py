@@ -8,18 +8,16 @@ from datetime import datetime
 from pathlib import Path
 
 from gmd import __version__
-from gmd.config import config_from_dict
-from gmd.config.file import CONFIG, read_yaml
+from gmd.config.file import CONFIG
 from gmd.errors import UserError
-from gmd.files import check_regular, read_text, replacing
-from gmd.monitor.metrics_file import METRICS
-from gmd.training.saved_run import read_splits
+from gmd.files import read_text, replacing
+from gmd.monitor.metrics_file import METRICS, check_metrics
+from gmd.training.saved_run import read_config, read_splits
 
 MARK = "gmd_run.json"
 FORMAT = 1
 MOST_BYTES = 4096  # of a mark
 SPLITS_FILE, SPLITS = "splits.json", ("train", "validation", "test")
-KINDS = ("start", "step", "epoch")  # of records in metrics.jsonl
 
 
 def write_mark(folder: Path) -> None:
@@ -64,27 +62,11 @@ def _why_no_earlier_run(folder: Path) -> str | None:
     if not all(map(os.path.lexists, files)):
         return f"it has no {MARK}"
     try:
-        for file in files:
-            check_regular(file)
-        config_from_dict(read_yaml(folder / CONFIG), folder / CONFIG)
-        splits = read_splits(folder)
-        for split in SPLITS:
-            splits.cases(split)
-        _check_records(folder / METRICS)
+        config = read_config(folder)
+        read_splits(folder)
+        check_metrics(folder, config.modalities)
     except UserError as error:
         return f"it has no {MARK}, and {error}"
     except OSError as error:
         return f"it has no {MARK}, and {error.filename}: {error.strerror}"
     return None
-
-
-def _check_records(metrics: Path) -> None:
-    """Raises UserError unless all lines are records of a training, but for one at the end that a kill has cut."""
-    try:
-        lines = read_text(metrics).split("\n")[:-1]
-        records = [json.loads(line) for line in lines]
-        good = all(isinstance(record, dict) and record.get("kind") in KINDS for record in records)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        good = False
-    if not good:
-        raise UserError(f"{metrics}: not the records of a training")

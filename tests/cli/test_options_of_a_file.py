@@ -109,3 +109,10 @@ def test_the_line_still_overrides_the_file(tmp_path: Path, trained: list[TrainBr
     assert gmd.cli.main(line) == 0
     [config] = trained
     assert (config.out, config.modalities, config.lr) == (Path("y"), ("t2",), 1)
+
+
+def test_the_next_command_takes_such_a_folder_for_one(
+    tmp_path: Path, trained: list[TrainBrats], capsys: pytest.CaptureFixture
+):
+    assert train_with(tmp_path, "out: --resume") == 0
+    assert "trained: --resume; next: gmd evaluate ./--resume\n" in capsys.readouterr().out

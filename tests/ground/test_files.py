@@ -179,33 +179,6 @@ def test_folders_that_killed_processes_left_are_removed_with_all_in_them_and_lin
 # ---- reading ----
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path):
-    with making_folder(tmp_path / "deep" / "a") as unfinished:
-        (unfinished / "x").write_text("1", encoding="utf-8")
-        assert names(tmp_path / "deep") == [unfinished.name]
-    assert names(tmp_path / "deep" / "a") == ["x"]
-    with pytest.raises(FileNotFoundError), making_folder(tmp_path / "b") as unfinished:
-        os.unlink(unfinished / "x")
-    with pytest.raises(OSError, match="not empty"), making_folder(tmp_path / "deep" / "a"):
-        pass
-    assert names(tmp_path) == ["deep"]
-    assert names(tmp_path / "deep") == ["a"]
-    assert names(tmp_path / "deep" / "a") == ["x"]
-
-
-def test_an_unfinished_folder_of_a_killed_process_is_removed_and_a_link_not_followed(tmp_path: Path):
-    dead = Process(US.host, US.space, US.pid, US.start + 1)
-    left, link = (tmp_path / files._unfinished_name(dead, "") for _ in range(2))
-    left.mkdir()
-    (left / "x").touch()
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "mine").touch()
-    link.symlink_to(tmp_path / "elsewhere")
-    write(tmp_path / "a", "1")
-    assert names(tmp_path) == ["a", "elsewhere"]
-    assert names(tmp_path / "elsewhere") == ["mine"]
-
-
 def test_nothing_but_files_is_read_and_nothing_blocks(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")

@@ -92,11 +92,11 @@ def test_modules_that_are_gone_from_the_sources_are_in_no_wheel(built, tmp_path)
     """Those of an earlier build, in the same checkout, of an earlier version."""
     tree = shutil.copytree(built.tree, tmp_path / "tree")
     [library] = (tree / "build").glob("lib*")
-    for name in ("gmd/cli/former.py", "gmd_kernels/former.py", "gmd/report/templates/former.html"):
+    for name in ("gmd/cli/of_old.py", "gmd_kernels/of_old.py", "gmd/report/templates/of_old.html"):
         (library / name).touch()
     names = zipfile.ZipFile(build_wheel(tree, tmp_path, **quick_compiler(tmp_path))).namelist()
     assert len([name for name in names if "/templates/" in name]) > 5
-    assert not [name for name in names if "former" in name]
+    assert not [name for name in names if "of_old" in name]
 
 
 @needs_cpp
@@ -245,8 +245,9 @@ def test_nobody_is_told_to_install_a_strangers_package():
 def isolated(tmp_path_factory) -> Path:
     """A folder of packages that has setuptools and nothing else."""
     folder = tmp_path_factory.mktemp("isolated")
-    for name in ("setuptools", "_distutils_hack"):
-        (folder / name).symlink_to(Path(sysconfig.get_path("purelib")) / name)
+    packages = Path(sysconfig.get_path("purelib"))
+    for package in (*packages.glob("setuptools*"), packages / "_distutils_hack"):
+        (folder / package.name).symlink_to(package)
     return folder
 
 

@@ -40,11 +40,11 @@ def told_by_report(run: Path) -> str:
 
 def test_report_and_prediction_tell_that_scores_are_of_other_weights(tmp_path: Path):
     run = evaluated(tmp_path / "my run")
-    line = score_line(run, MODALITIES, ("WT",))
+    line = score_line(run, MODALITIES, MODALITIES, ("WT",))
     assert line.endswith(" in its evaluation of best.pt (epoch 3), over the label maps of 5 cases.")
     assert "outdated" not in told_by_report(run)
     set_epoch(run, 30)
-    assert score_line(run, MODALITIES, ("WT",)) == (
+    assert score_line(run, MODALITIES, MODALITIES, ("WT",)) == (
         f"{line} That is outdated: scored was best.pt (epoch 3), the run has best.pt (epoch 30) now; "
         f"gmd evaluate '{run}' again."
     )
@@ -118,7 +118,7 @@ def test_scores_of_channels_are_outdated(tmp_path: Path):
     what = "an earlier gmd scored the network's channels, not the label maps"
     assert why_outdated(run, run / "evaluation") == what
     assert f"evaluation is outdated: {what}. Score anew by: gmd evaluate {run}" in told_by_report(run)
-    told = score_line(run, MODALITIES, ("WT",))
+    told = score_line(run, MODALITIES, MODALITIES, ("WT",))
     assert told.endswith(f", over 5 cases. That is outdated: {what}; gmd evaluate {run} again.")
     folder = scored_together(tmp_path / "cv")
     (folder / "fold1" / "evaluation" / SCORED_RECORD).unlink()

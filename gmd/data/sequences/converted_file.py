@@ -116,9 +116,7 @@ def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | Non
     if arrays["version"] != VERSION:
         raise UserError(f"{path}: is of version {arrays['version']}, expected {VERSION}; convert it anew")
     modalities = [str(m) for m in arrays["modalities"]]
-    check_names(f"{path}: modalities", modalities)
-    if both := [m for m in modalities if f"{m}_length" in modalities]:
-        raise UserError(f"{path}: modalities: got {both[0]}_length, which says how long {both[0]} is; rename one")
+    _check_modalities(path, modalities)
     each = {"name": ("U", 1), "split": ("U", 1)} | {f"{m}_length": ("i", 1) for m in modalities}
     if arrays["per_step"]:
         each["target_length"] = ("i", 1)
@@ -137,6 +135,13 @@ def _check_classes(path: Path, names: Sequence[str]) -> None:
         check_name(name, path)
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{path}: two are called class {shown(twice[0], 80)}, expected a name for each")
+
+
+def _check_modalities(path: Path, modalities: list[str]) -> None:
+    """Raises UserError for the name of a modality that cannot be used, or is that of another array."""
+    check_names(f"{path}: modalities", modalities)
+    if both := [m for m in modalities if f"{m}_length" in modalities]:
+        raise UserError(f"{path}: modalities: got {both[0]}_length, which says how long {both[0]} is; rename one")
 
 
 def _pieces(path: Path, key: str, array: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ archive says it holds, to the byte, and what all that is read takes is limited, 
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,9 @@ Arrays = Mapping[str, np.ndarray]
 
 # what numpy and zipfile raise for files that are cut off, damaged, or something else (found by flipping bits)
 _UNREADABLE = (
-    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, struct.error, RecursionError),
+    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, struct.error),
     *(ValueError, KeyError, TypeError, IndexError, SyntaxError, OverflowError, MemoryError, RuntimeError),
+    *(RecursionError, tokenize.TokenError),  # of headers, which are Python's text
 )
 _LONGEST_HEADER = 10_000  # letters of what stands before an array's numbers: numpy's own limit
 _HEADERS = {(1, 0): ("<H", np.lib.format.read_array_header_1_0), (2, 0): ("<I", np.lib.format.read_array_header_2_0)}

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from gmd.data.file_kind import changed_as_text, kind_of, unreadable
-from gmd.data.sequences.bounded_unpickler import BoundedUnpickler
+from gmd.data.sequences.bounded_unpickler import BoundedUnpickler, Refused
 from gmd.data.sequences.not_read import NotRead, told
 from gmd.errors import UserError
 from gmd.files import open_regular
@@ -45,25 +45,18 @@ def read_pickle(path: Path) -> Any:
     """
     try:
         if kind_of(path) in ("a pickle", None) and (changed := changed_as_text(path)):
-            raise _Refused(f"cannot be read as a pickle: {changed}")
+            raise Refused(f"cannot be read as a pickle: {changed}")
         with open_regular(path) as file:
             content = _DataUnpickler(file, path).load()
         if isinstance(content, NotRead):
-            raise _Refused(f"refused, since it {content.asks}")
+            raise Refused(f"refused, since it {content.asks}")
         return content
     except UserError:  # which is a ValueError
         raise
-    except _Refused as refused:
+    except Refused as refused:
         raise UserError(f"{path}: {refused}") from None
     except _UNREADABLE as error:
         raise UserError(unreadable(path, "a pickle", error, own=("a pickle",))) from error
-
-
-class _Refused(Exception):
-    """A pickle asks for what no pickle of data asks for.
-
-    This is no ValueError, so that nothing on the way takes it for an ordinary mishap.
-    """
 
 
 class _StandIn:
@@ -78,14 +71,14 @@ class _StandIn:
         return self._function(*arguments)
 
     def __setstate__(self, state: Any) -> NoReturn:
-        raise _Refused("wants to change the functions it is read with; that is an attack, or a damaged file")
+        raise Refused("wants to change the functions it is read with; that is an attack, or a damaged file")
 
 
 class _DataUnpickler(BoundedUnpickler):
     """An unpickler that gives out stand-ins for names, and refuses the rest."""
 
     def find_class(self, module: str, name: str) -> "_StandIn | NotRead":
-        """Returns what stands for a name, whatever opcode asks. Raises _Refused for functions of Python's library."""
+        """Returns what stands for a name, whatever opcode asks. Raises Refused for functions of Python's library."""
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         if (module, name) in _COLLECTIONS:
@@ -93,16 +86,16 @@ class _DataUnpickler(BoundedUnpickler):
         # cut, as a file may name what is long over and over
         stands_for = NotRead(f"{module[:_LONGEST_NAME]}.{name[:_LONGEST_NAME]}")
         if module[:_LONGEST_NAME].partition(".")[0] in _LIBRARY and name not in _PLAIN_TYPES.get(module, ()):
-            raise _Refused(f"refused, since it {stands_for.asks}")
+            raise Refused(f"refused, since it {stands_for.asks}")
         return stands_for
 
     def get_extension(self, code: int) -> NoReturn:
         """Refuses numbers that stand for names, which Python would not ask for by name if they were resolved before."""
-        raise _Refused(f"refused, since it asks for extension code {code}, and nothing was executed")
+        raise Refused(f"refused, since it asks for extension code {code}, and nothing was executed")
 
     def persistent_load(self, pid: Any) -> NoReturn:
         """Refuses references to something outside of the pickle."""
-        raise _Refused(f"refused, since it refers to something outside of it ({told(pid)}), as torch.save does")
+        raise Refused(f"refused, since it refers to something outside of it ({told(pid)}), as torch.save does")
 
 
 class _Dtype:
@@ -116,7 +109,7 @@ class _Dtype:
     def __setstate__(self, state: tuple) -> None:
         # (version, byte order, subdtype, names, fields, size, alignment, flags, metadata): most are implied by the name
         if any(part is not None for part in (*state[2:5], *state[8:])):
-            raise _Refused("refused, since it holds an array with fields or metadata, expected plain numbers or str")
+            raise Refused("refused, since it holds an array with fields or metadata, expected plain numbers or str")
         if state[1] not in ("<", ">", "=", "|"):
             raise ValueError(f"byte order {told(state[1])}")
         self.dtype = self.dtype.newbyteorder(state[1])
@@ -127,7 +120,7 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: tuple) -> None:
         if self.size:  # numpy would free the content under whoever looks at it
-            raise _Refused("refused, since it fills an array twice; that is an attack, or a damaged file")
+            raise Refused("refused, since it fills an array twice; that is an attack, or a damaged file")
         _, shape, dtype, fortran, content = state
         if isinstance(dtype, NotRead):
             super().__setstate__((1, (), np.dtype(object), False, [dtype]))  # type: ignore[arg-type]
@@ -149,7 +142,7 @@ _NDARRAY = _StandIn(lambda *arguments: _refuse_call("numpy.ndarray"))
 
 
 def _refuse_call(name: str) -> NoReturn:
-    raise _Refused(f"refused, since it calls {name}, which no pickle of data does")
+    raise Refused(f"refused, since it calls {name}, which no pickle of data does")
 
 
 _MOST_AXES = 64  # numpy's limit
@@ -222,7 +215,7 @@ def _checked_dtype(dtype: Any) -> np.dtype:
 def _encode(text: Any, encoding: Any = None) -> bytes:
     """Returns the bytes that Python 3 writes as text in the protocols of Python 2."""
     if encoding not in ("latin1", "latin-1"):
-        raise _Refused(f"refused, since it encodes as {told(encoding)}, expected latin1")
+        raise Refused(f"refused, since it encodes as {told(encoding)}, expected latin1")
     return text.encode("latin1")
 
 

@@ -12,11 +12,11 @@ from gmd.errors import UserError
 from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
 from gmd.evaluation.results_folder import write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD
+from gmd.evaluation.segmentation.failed_case import why_failed
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.printing import say
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Score, cases_csv
-from gmd.training.memory_advice import has_run_out_on_gpu, has_run_out_on_host
 
 CASES = "cases.csv"
 # what is written once all cases are scored
@@ -43,7 +43,7 @@ def score_cases(
         try:
             of_case = evaluate_cases(network, [load_case(case)], scheme, config.patch, config.precision, hd95=True)
         except (UserError, MemoryError, RuntimeError) as error:
-            failed[case.name] = _reason(error)
+            failed[case.name] = why_failed(error)
             tell_failed({case.name: failed[case.name]})
             continue
         if not scores:
@@ -57,15 +57,6 @@ def tell_failed(failed: dict[str, str]) -> None:
     """Prints on stderr which cases could not be scored, and why. failed: name -> why"""
     for name, reason in failed.items():
         say(f"gmd: {name} cannot be scored: {reason}", error=True)
-
-
-def _reason(error: Exception) -> str:
-    """Returns why a case cannot be scored. Raises the error if it is a bug rather than something about the case."""
-    if isinstance(error, UserError):
-        return str(error)
-    if has_run_out_on_gpu(error) or has_run_out_on_host(error):
-        return f"out of memory ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-    raise error
 
 
 def _begin(folder: Path, data: Path | None) -> None:
