@@ -93,7 +93,7 @@ def test_lines_below_a_message_are_bounded_one_by_one():
 
 
 def test_a_warning_shows_what_stands_in_it_and_where_it_comes_from():
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="x") as caught:
         warn("x\n\x1b[2J", stacklevel=1)
     assert str(caught[0].message) == r"x\n\x1b[2J"
     assert caught[0].filename == __file__
