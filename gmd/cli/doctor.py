@@ -64,11 +64,19 @@ def _report_extras() -> bool:
             say(f"  MISSING {extra}: {extras.advice(absent)}")
         else:
             names = [package.partition(">")[0] for package in packages.values()]
-            say(f"  ok      {extra}: {', '.join(f'{name} {metadata.version(name)}' for name in names)}")
+            say(f"  ok      {extra}: {', '.join(f'{name} {_version(name)}' for name in names)}")
     if other := other_gmd():
         say(f"  {other}")
     say("")
     return not extras.missing("train")
+
+
+def _version(package: str) -> str:
+    """Returns the version of a package that can be imported, whether or not it was installed under its usual name."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "of unknown version"
 
 
 def other_gmd() -> str | None:

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import gmd.training.loop
 from gmd.cli import data, doctor, extras, overview, parse, runs
 from gmd.cli.prediction import Predict
 from gmd.config import TrainBrats
+from gmd_kernels import dispatch
 from helpers.places import ROOT
 
 
@@ -119,6 +121,25 @@ def test_torch_says_nothing_of_a_missing_numpy(monkeypatch: pytest.MonkeyPatch):
         warnings.warn(torchs, UserWarning, stacklevel=1)
         warnings.warn("something else", UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in shown] == [torchs, "something else"]
+
+
+def test_the_doctor_and_the_kernels_take_packages_that_were_installed_under_other_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """A bug: such as pytorch-triton and pillow-simd, or a folder on PYTHONPATH, gmd itself among them."""
+
+    def unknown(name: str) -> str:
+        if name == "pytorch-triton":
+            return "3.9"
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", unknown)
+    gmd.cli.main(["doctor"])
+    text = capsys.readouterr().out
+    assert f"gmd {gmd.__version__}, Python" in text
+    assert "numpy of unknown version, " in text
+    assert dispatch._version_of("triton", "pytorch-triton") == "3.9"
+    assert dispatch._version_of("triton") == "of unknown version"
 
 
 def test_the_doctor_tells_of_another_distribution_with_our_folder(
