@@ -1,8 +1,10 @@
 """The command `gmd`: make data, train, evaluate, predict, compare, report, and look at the installation."""
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from gmd import threads
@@ -11,8 +13,14 @@ from gmd.cli.terminal import on_any_terminal
 from gmd.errors import UserError
 from gmd.printing import say
 
-# errors of the disk and of rights, which the user can mend; others are bugs and keep their traceback
-DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+PACKAGE = str(Path(__file__).parents[1]) + os.sep
+# what a disk, a network behind it or a limit of the system says while a file is written or read, without its name
+DISK_TROUBLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT),
+    *(errno.EHOSTDOWN, errno.EREMOTEIO),
+)
+
 NO_COMMAND = 2  # the exit status of `gmd` alone
 
 
@@ -27,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(*lines)
         return _leave() if arguments else NO_COMMAND
     threads.choose()  # first: the imports below load torch
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; another one, or one that is none, would stop its import
     extras.quiet_without_numpy()
     try:
         if arguments == ["doctor"]:  # works on an installation that lacks everything but torch
@@ -47,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _leave()
         return fail(f"{error.name} is not installed; what is missing comes by: {extras.advice(absent)}")
     except OSError as error:
-        if error.errno not in DISK_TROUBLE:
+        if not _is_the_users(error):
             raise
         return fail(f"{error}; what was written before is intact")
 
@@ -62,3 +71,14 @@ def fail(message: str) -> int:
     first, *more = message.split("\n")
     say(f"gmd: error: {first}", *more, error=True)
     return 2
+
+
+def _is_the_users(error: OSError) -> bool:
+    """Returns whether the user can mend an error of the system; others are bugs and keep their traceback.
+
+    Any file may be in the way, too long a name, or gone while it is used, but for those that gmd is made of.
+    """
+    name = error.filename
+    if error.errno is None or not isinstance(name, str | bytes):
+        return error.errno in DISK_TROUBLE
+    return not os.path.abspath(os.fsdecode(name)).startswith(PACKAGE)

@@ -81,7 +81,7 @@ def _version(package: str) -> str:
 
 def other_gmd() -> str | None:
     """Says what to do if pip has installed a distribution `gmd` too; None if not. Ours is called gmd-surgery."""
-    found = [d for d in metadata.distributions(name="gmd") if d.read_text("RECORD") is not None]
+    found = [d for d in metadata.distributions(name="gmd") if d.files is not None]
     if not found:
         return None
     return (

@@ -25,7 +25,7 @@ def with_file(arguments: Sequence[str]) -> list[str]:
         _, joined, file = rest[index - 1].partition("=")
         if not joined and index == len(rest):
             raise UserError("--config: got nothing, expected a YAML file such as a run's config.yaml")
-        options += as_arguments(Path(file if joined else rest[index]), task)
+        options += as_arguments(Path(file if joined else rest[index]), TASKS[task])
         rest = rest[: index - 1] + rest[index + (not joined) :]
     return ["train", task, *options, *rest]
 
@@ -45,7 +45,8 @@ def train(config: TrainConfig, arguments: Sequence[str]) -> int:
         say("", f"gmd: interrupted; {hint}: {again}", error=True)
         return 130
     other = ["--data", "UNSEEN_CASES"] if all(map(_is_without_tests, runs)) else []
-    evaluate = shlex.join(["gmd", "evaluate", str(config.out), *other])
+    out = f"./{config.out}" if str(config.out).startswith("-") else str(config.out)  # it is no option
+    evaluate = shlex.join(["gmd", "evaluate", out, *other])
     say(f"trained: {', '.join(map(str, runs))}; next: {evaluate}")
     return 0
 

@@ -9,10 +9,14 @@ from gmd.data.segmentation.case import SAME_PLACE
 from gmd.data.segmentation.data_sets import DataSet
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES, listed
-from gmd.data.segmentation.names import BRATS_MODALITIES, parse_patterns
+from gmd.data.segmentation.names import BRATS_MODALITIES, check_keys, parse_patterns
 from gmd.data.segmentation.own_labels import read_scheme
 from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d
+from gmd.names import OF_REGIONS, check_names
+
+WIDEST = 100  # some hundred GB
+MOST_FOLDS = 1000
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,12 @@ class TrainBrats(TrainConfig):
         added = {"channels": [], "affine_tolerance": SAME_PLACE, "no_check": False}  # in later versions
         return super().from_dict(added | values | lists, source)
 
-    def check(self) -> None:
-        """Raises UserError for a value that cannot work, before anything is read or written."""
-        super().check()
-        check_option(self.folds is None or self.folds >= 2, "folds", self.folds, "at least 2")
+    def check_values(self) -> None:
+        """Raises UserError for a value that cannot work anywhere."""
+        super().check_values()
+        check_option(self.width <= WIDEST, "width", self.width, f"at most {WIDEST}")
+        few = self.folds is None or 2 <= self.folds <= MOST_FOLDS
+        check_option(few, "folds", self.folds, f"at least 2, at most {MOST_FOLDS}")
         in_range = self.fold is None or 0 <= self.fold < (self.folds or 0)
         expected = f"0 to {self.folds - 1}" if self.folds else "--folds with it"
         check_option(in_range, "fold", self.fold, expected)
@@ -96,6 +102,13 @@ class TrainBrats(TrainConfig):
         multiples = f"multiples of {stride}, the nearest being {option_text(nearest)}"
         check_option(nearest == self.patch, "patch", self.patch, multiples)
         self._check_data()
+
+    def check_new(self) -> None:
+        """Raises UserError for what a run that begins now must not have; see `TrainConfig.check_new`."""
+        super().check_new()
+        check_names("--channels", self.channels)
+        for option in self.labels:
+            check_names("--labels", tuple(read_scheme(option).regions), OF_REGIONS)
 
     def _check_data(self) -> None:
         """Raises UserError unless there are data, and label schemes for none, all or each of them."""
@@ -107,6 +120,8 @@ class TrainBrats(TrainConfig):
         check_option(
             for_all_or_each, "labels", self.labels, f"one for all of --data, or one for each ({len(self.data)})"
         )
+        if patterns := parse_patterns(self.patterns):
+            check_keys(self.modalities, patterns)
         if self.patterns and not self.labels:
             reason = "--patterns does not say what the label values mean; add --labels, one of these:"
             raise UserError(reason, listed(SCHEMES.values()))

@@ -1,5 +1,6 @@
 """`gmd predict`: segments one case, or every case of a folder, of which none stops the others."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -7,13 +8,16 @@ from typing import Literal
 from tqdm import tqdm
 
 from gmd.config import TrainBrats
+from gmd.config.train_config import check_option
 from gmd.data.segmentation.grid_notes import grid_notes
 from gmd.errors import UserError
+from gmd.evaluation.segmentation.failed_case import why_failed
 from gmd.evaluation.trained_network import check_segments, load_segmentation
 from gmd.models.precision import Precision
-from gmd.predict.grid import is_whole
-from gmd.predict.predictor import Predictor
-from gmd.predict.request import Request, check_writable, make_request
+from gmd.names import check_names
+from gmd.predict.predictor import Prediction, Predictor
+from gmd.predict.request import Job, Request, make_request
+from gmd.predict.signature import is_done
 from gmd.printing import say
 from gmd.training.saved_run import fold_folders, read_config
 
@@ -36,7 +40,8 @@ def predict(
     """Segments cases of which any modalities may be missing, in the grid of their own files.
 
     The label map has the header of the case's first image, in the order of the run's modalities, and the label values
-    of the run's data. The file of a single case is replaced; in a folder, cases whose file is there are left out.
+    of the run's data. The file of a single case is replaced if gmd wrote it and nobody has corrected it since; in a
+    folder, cases whose file is there are left out.
 
     Args:
         run: the folder of a training.
@@ -52,26 +57,29 @@ def predict(
         affine_tolerance: mm by which the affines of a case's files may differ; by default that of the training.
 
     returns the exit status: 0; 1 if a case of a folder failed; 130 if interrupted
-    Raises UserError: a run that does not segment, what `make_request` and `load_run` raise, what is wrong with a single
-        case, a disk that cannot be written to.
+    Raises UserError: a run that does not segment, what `make_request` and `load_run` raise, a single bad case.
     """
     run, out = Path(run), Path(out)
-    request = make_request(_read_config(run, channels, affine_tolerance), source, images, out, probabilities)
+    config = _read_config(run, channels, affine_tolerance, device)
+    request = make_request(config, source, images, out, probabilities)
     config, network = load_segmentation(run, which, precision, device)
-    check_writable(out if request.directory else out.parent)
     return _run_request(Predictor(run, config, network, zero_is_missing, show_scores=which == "best"), request)
 
 
-def _read_config(run: Path, channels: tuple[str, ...], affine_tolerance: float | None) -> TrainBrats:
+def _read_config(run: Path, channels: tuple[str, ...], affine_tolerance: float | None, device: str) -> TrainBrats:
     """Returns the run's configuration, with what is asked for otherwise.
 
-    Raises UserError for a cross-validation (many networks) or another task.
+    Raises UserError for a cross-validation (many networks) or another task, and for options that cannot be used.
     """
     if folds := fold_folders(run):
         raise UserError(f"{run}: holds {len(folds)} folds, each with a network of its own; give one, e.g. {folds[0]}")
     config = check_segments(run, read_config(run))
     tolerance = config.affine_tolerance if affine_tolerance is None else affine_tolerance
-    return replace(config, channels=channels or config.channels, affine_tolerance=tolerance)
+    check_option(0 <= tolerance < math.inf, "affine_tolerance", tolerance, "a distance in mm")
+    check_names("--channels", channels)
+    asked = replace(config, channels=channels or config.channels, affine_tolerance=tolerance, device=device)
+    asked.torch_device()  # is it there?
+    return asked
 
 
 def _run_request(predictor: Predictor, request: Request) -> int:
@@ -86,12 +94,20 @@ def _run_request(predictor: Predictor, request: Request) -> int:
         for name, reason in request.wrong.items():
             say(f"left out: {name}: {reason}")
         [job] = request.jobs
-        predictor.write(job, predictor.predict_case(job))
+        predictor.write(job, _predicted(predictor, job))
         _print_notes(predictor)
         return 0
     except KeyboardInterrupt:
         say("", "gmd: interrupted; what is written is whole, the same command goes on with the rest", error=True)
         return INTERRUPTED
+
+
+def _predicted(predictor: Predictor, job: Job) -> Prediction:
+    """Predicts a case. Raises UserError for one that cannot be used, or that there is no memory for."""
+    try:
+        return predictor.predict_case(job)
+    except (MemoryError, RuntimeError) as error:
+        raise UserError(f"case {job.case.name}: {why_failed(error)}") from error
 
 
 def _print_notes(predictor: Predictor) -> None:
@@ -109,11 +125,11 @@ def _segment_folder(predictor: Predictor, request: Request) -> int:
     failed, skipped, done = dict(request.wrong), 0, 0
     try:
         for job in tqdm(request.jobs, desc="cases", unit="case"):
-            if all(path.exists() and is_whole(path) for path in job.outputs):
-                skipped += 1
-                continue
             try:
-                prediction = predictor.predict_case(job)
+                if is_done(job.outputs):
+                    skipped += 1
+                    continue
+                prediction = _predicted(predictor, job)
             except UserError as error:
                 failed[job.case.name] = str(error)
                 continue

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import nibabel
 import numpy as np
-from torch import Tensor
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.volumes import load_case
+from gmd.decoration import decoration
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.predict.grid import Grid, write_image
 from gmd.predict.request import Job
@@ -19,19 +20,19 @@ from gmd.subsets import Subset
 
 
 class Prediction(NamedTuple):
-    """The prediction of one case, in RAS+.
+    """The prediction of one case.
 
     Attributes:
         present: the modalities that it was made from.
-        labels: the label map, uint8 [X, Y, Z], on the CPU.
-        probabilities: those of the regions, float32 [R, X, Y, Z] on the CPU, if they are asked for. They are the
-            network's own, of each region by itself, and 0 outside the bounding box of every modality.
-        affine: float64 [4, 4], voxel indices to mm.
+        images: file to write -> its image, the label map last, in the grid of the case's own files. Probabilities are
+            the network's own, of each region by itself, and 0 outside the bounding box of every modality.
+        volumes: region -> ml.
+        affine: float64 [4, 4], voxel indices in RAS+ to mm.
     """
 
     present: Subset
-    labels: Tensor
-    probabilities: Tensor | None
+    images: dict[Path, nibabel.Nifti1Image]
+    volumes: dict[str, float]
     affine: np.ndarray
 
 
@@ -62,21 +63,29 @@ class Predictor:
         case = load_case(job.case, False, self.zero_is_missing)
         volumes = present_volumes(self.network, case)
         outputs = predict_modalities(self.network, volumes, self.config.patch, self.config.precision, progress=True)
-        labels = predict_label_map(outputs, self.config.label_scheme()).cpu()
-        probabilities = fuse(outputs, volumes).sigmoid().cpu() if job.probabilities is not None else None
-        return Prediction(tuple(volumes), labels, probabilities, case["affine"])
+        scheme = self.config.label_scheme()
+        labels = predict_label_map(outputs, scheme).cpu()
+        grid = Grid.of(next(iter(job.case.images.values())))
+        images = {}
+        if job.probabilities is not None:
+            probabilities = fuse(outputs, volumes).sigmoid().cpu().movedim(0, -1).numpy()
+            about = f"probabilities of {', '.join(self.network.regions)}"
+            images[job.probabilities] = grid.image(probabilities, about)
+        images[job.labels] = grid.image(labels.numpy())  # last: it is what says that the case is done
+        return Prediction(tuple(volumes), images, region_volumes(labels, case["affine"], scheme), case["affine"])
 
     def write(self, job: Job, prediction: Prediction) -> None:
         """Writes a case's prediction, and prints what is in it. Raises UserError if it cannot be written."""
-        present, labels, probabilities, affine = prediction
-        self.affines[job.case.name] = affine
-        grid = Grid.of(next(iter(job.case.images.values())))
-        if job.probabilities is not None and probabilities is not None:
-            about = f"probabilities of {', '.join(self.network.regions)}"
-            write_image(grid.image(probabilities.movedim(0, -1).numpy(), about), job.probabilities)
-        write_image(grid.image(labels.numpy()), job.labels)  # last: it is what says that the case is done
-        volumes = region_volumes(labels, affine, self.config.label_scheme())
-        say(case_line(job, present, self.config.modalities, volumes))
+        self.affines[job.case.name] = prediction.affine
+        for path, image in prediction.images.items():
+            write_image(image, path)
+        present = prediction.present
+        say(case_line(job, present, self.config.modalities, prediction.volumes))
         if self.show_scores and present not in self.scores_shown:
             self.scores_shown.add(present)
-            say(score_line(self.run, present, self.network.regions))
+            modalities, regions = self.config.modalities, self.network.regions
+            line = decoration("no score is told", lambda: score_line(self.run, present, modalities, regions))
+            if line is None:
+                self.show_scores = False  # once is enough
+            else:
+                say(line)

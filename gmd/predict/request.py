@@ -1,6 +1,6 @@
 """What is asked for: one case from files, one case folder, or a folder of cases; and where it is to be written."""
 
-import tempfile
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,10 @@ from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.image_files import is_image, stem
 from gmd.data.segmentation.names import parse_patterns
 from gmd.errors import UserError
+from gmd.files import check_regular
+from gmd.output_paths import check_file, check_folder
 from gmd.predict.case_folders import check_apart, search_cases
+from gmd.predict.signature import check_replaceable
 
 
 @dataclass(frozen=True)
@@ -71,20 +74,13 @@ def make_request(
     else:
         request = _request_of_folder(config, Path(source), out, probabilities)
     _check_outputs(request.jobs)
+    if request.directory:
+        check_folder(out, "--out")
+        return request
+    for path in request.jobs[0].outputs:
+        check_file(path, "--out")
+    check_replaceable(request.jobs[0].outputs)
     return request
-
-
-def check_writable(folder: Path) -> None:
-    """Makes the folder, and a file in it for a moment: before minutes are spent on what cannot be written.
-
-    Raises UserError if that fails.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written to ({error.strerror}); give another place with --out") from error
 
 
 def _request_of_folder(config: TrainBrats, source: Path, out: Path, probabilities: bool) -> Request:
@@ -118,8 +114,15 @@ def _check_files(config: TrainBrats, images: dict[str, Path]) -> None:
     """Raises UserError for a modality that the network does not know, a file that is not there, a mask that lacks."""
     if unknown := [key for key in images if key not in (*config.modalities, "mask")]:
         raise UserError(f"{unknown[0]}: this network does not know it; it knows {', '.join(config.modalities)}")
-    if gone := [path for path in images.values() if not path.is_file()]:
-        raise UserError(f"{gone[0]}: there is no such file")
+    for path in images.values():
+        try:
+            check_regular(path)
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: there is no such file") from error
+        except (OSError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{path}: there is no such file ({error})") from error
     if "mask" in parse_patterns(config.patterns) and "mask" not in images:
         raise UserError("this network was trained inside brain masks and needs one here; add --image mask=FILE")
 
@@ -132,12 +135,13 @@ def _job(case: Case, labels: Path, probabilities: bool) -> Job:
 
 
 def _check_outputs(jobs: Sequence[Job]) -> None:
-    """Raises UserError if a file to write is one that is read, whatever way leads to it, or is a folder."""
+    """Raises UserError if a file to write is one that is read, whatever way leads to it."""
     sources = {
-        path.resolve() for job in jobs for path in (*job.case.images.values(), job.case.mask, job.case.label) if path
+        os.path.realpath(path)
+        for job in jobs
+        for path in (*job.case.images.values(), job.case.mask, job.case.label)
+        if path
     }
     for path in (path for job in jobs for path in job.outputs):
-        if path.resolve() in sources:
+        if os.path.realpath(path) in sources:
             raise UserError(f"{path}: is one of the files to predict from; give another name")
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder, expected the name of a file")

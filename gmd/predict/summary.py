@@ -1,6 +1,6 @@
 """Says of a prediction which modalities it lacked, how much it found, and how the run scores for such a case."""
 
-import csv
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +10,11 @@ from torch import Tensor
 
 from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.label_scheme import LabelScheme
+from gmd.data.text_files import damaged
 from gmd.evaluation.outdated import scored_channels, why_outdated
 from gmd.evaluation.scored_checkpoint import scored_checkpoint
 from gmd.predict.request import Job
+from gmd.scoring.read_back import AGAIN, read_table
 from gmd.subsets import Subset, subset_name
 
 
@@ -43,23 +45,45 @@ def case_line(job: Job, present: Subset, modalities: Sequence[str], volumes: dic
     return f"{job.case.name}, {source}: {found}{warning}; written: {' and '.join(map(str, job.outputs))}"
 
 
-def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
-    """Returns sentences on how the run scored for exactly this subset, if it has been evaluated; and if that holds."""
+def score_line(run: Path, present: Subset, modalities: Sequence[str], regions: Sequence[str]) -> str:
+    """Returns sentences on how the run scored for exactly this subset, if it has been evaluated; and if that holds.
+
+    modalities, regions: all that the network has, in its order
+    Raises UserError for a table.csv that is damaged; OSError if it cannot be read.
+    """
     results, again = run / "evaluation", f"gmd evaluate {shlex.quote(str(run))}"
     table = results / "table.csv"
     these = f"With {', '.join(present)} {run.resolve().name}"
-    if not table.exists():
+    if not os.path.lexists(table):
         return f"How good that is, {again} would tell; it has not been run."
-    with open(table, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        [row] = [row for row in csv.DictReader(file) if row["subset"] == subset_name(present)]
-    if not int(row["cases"]):
+    tested, dice_of = _row_of(table, present, modalities, regions)
+    if not tested:
         return f"{these} was never tested: no case of its evaluation has these modalities."
-    dice = ", ".join(f"{region} {float(row[region]):.3f}" for region in regions)
+    dice = ", ".join(f"{region} {value:.3f}" for region, value in dice_of.items())
     what = "" if scored_channels(results) else "the label maps of "
-    cases = f"{what}{row['cases']} case{'s' * (row['cases'] != '1')}"
+    cases = f"{what}{tested} case{'s' * (tested != 1)}"
     of = f" of {scored}" if (scored := scored_checkpoint(results)) else ""
     warning = f" That is outdated: {changed}; {again} again." if (changed := why_outdated(run, results)) else ""
     return f"{these} scored a mean Dice of {dice} in its evaluation{of}, over {cases}.{warning}"
+
+
+def _row_of(
+    table: Path, present: Subset, modalities: Sequence[str], regions: Sequence[str]
+) -> tuple[int, dict[str, float]]:
+    """Reads a subset's row of a table.csv: how many cases it is of, and each region's Dice; none for no case.
+
+    Raises UserError if there is no such row, or a table that no evaluation has written.
+    """
+    _, columns, lines = read_table(table, modalities)
+    line = next((line for line in lines if line.subset == present), None)
+    if line is None or not set(regions) <= set(columns):
+        raise damaged(table, f"has no row of {subset_name(present)} with {', '.join(regions)}", AGAIN)
+    if not line.scored:
+        return 0, {}
+    dice = {region: line.cells[columns.index(region)] for region in regions}
+    if texts := [text for text in dice.values() if isinstance(text, str)]:
+        raise damaged(table, f"{subset_name(present)} has {texts[0]!r} where a Dice should be", AGAIN)
+    return line.scored, {region: float(value) for region, value in dice.items()}
 
 
 def _millilitres(volume: float) -> str:

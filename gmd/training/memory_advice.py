@@ -7,6 +7,7 @@ import torch
 
 from gmd.config import TrainBrats, TrainConfig
 from gmd.config.train_config import option_text
+from gmd.data.segmentation.opened_image import NoRoom
 from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.monitor.resources import device_name, total_memory
@@ -48,7 +49,8 @@ def advice(config: TrainConfig, error: Exception) -> str:
     # patches are small beside the cases that they are cut from, and a run goes on as the same run with fewer of these
     if isinstance(config, TrainBrats) and not on_gpu and config.cache:
         text += f"{how} with --cache {config.cache // 4}, so that cases are read, not kept. "
-    if options := smaller(config):
+    # what a step takes is no less if a file cannot be read
+    if not isinstance(error, NoRoom) and (options := smaller(config)):
         text += f"A smaller run is another run, and needs another --out; try {', '.join(options)}. "
     said = (str(error) or type(error).__name__).splitlines()[0]
     return f"{text}Said was: {said}"

@@ -202,7 +202,7 @@ def test_a_file_of_ones_own_with_a_few_options(tmp_path: Path):
     file = tmp_path / "my.yaml"
     file.write_text("# mine\nlr: 1e-3\nresume: yes\ndeterministic: true\nmodalities: [flair, t1]\nlabels:\n")
     given = with_file(["train", "brats", "--config", str(file), "--data", "d"])
-    assert " ".join(given) == "train brats --lr 1e-3 --deterministic --modalities flair t1 --data d"
+    assert " ".join(given) == "train brats --lr=1e-3 --deterministic --modalities flair t1 --data d"
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ def test_a_directory_skips_what_is_done_and_goes_on_where_a_case_fails(
     run: Path, cases: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     out = tmp_path / "out"
-    out.mkdir()
-    shutil.copy(image_of(cases[0], "seg"), out / "case0.nii.gz")
+    predict(run, cases[0], {}, out / "case0.nii.gz")
+    capsys.readouterr()
     done = (out / "case0.nii.gz").read_bytes()
     (out / "case2.nii.gz").write_bytes(done[:-9])  # cut off: to be done anew
     image_of(cases[1], "t1").write_bytes(b"<html>404</html>")

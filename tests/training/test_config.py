@@ -42,7 +42,7 @@ def config(phantoms: Path, tmp_path: Path) -> TrainBrats:
             {"patterns": ("flair=*F*",)},
             r"add --labels, one of these:\n  brats2015: 1 necrosis, 2 oedema, .*\n  brats2018: (?s:.*)binary: 1 lesion",
         ),
-        ({"modalities": ("t1", "t1")}, r"--modalities: got t1 t1"),
+        ({"modalities": ("t1", "t1")}, r"--modalities: got 't1' twice"),
         ({"steps_per_epoch": 0}, r"--steps-per-epoch: got 0"),
         ({"lr": -1.0}, r"--lr: got -1\.0"),
         ({"tol": -0.1}, r"--tol: got -0\.1, expected 0 or more"),

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.channels import is_images_folder
@@ -15,6 +16,18 @@ from gmd.data.segmentation.scan import Scan, doubts, scan_cases
 from gmd.errors import UserError
 
 
+class Usable(NamedTuple):
+    """The cases of a folder, of which one that cannot be used stops no other.
+
+    Attributes:
+        cases: those that can be used as far as names tell, sorted by name.
+        wrong: name of a case or of a folder -> why it cannot be used.
+    """
+
+    cases: list[Case]
+    wrong: dict[str, str]
+
+
 def find_cases(
     root: str | Path,
     modalities: Sequence[str] = BRATS_MODALITIES,
@@ -23,45 +36,79 @@ def find_cases(
     channels: Sequence[str] = (),
     scheme: LabelScheme | None = None,
 ) -> list[Case]:
+    """Finds the cases as `usable_cases` does, all of which must be usable.
+
+    Raises UserError: as `usable_cases`; a case or folder that it would call wrong.
+    """
+    root = Path(root)
+    scan, wrong = _sorted(root, modalities, patterns, require_label, channels)
+    if wrong:
+        reason, *others = wrong.values()
+        raise UserError(reason + (f" (and so {len(others)} more)" if others else ""))
+    return _with_scheme(root, scan, patterns, require_label, scheme)
+
+
+def usable_cases(
+    root: str | Path,
+    modalities: Sequence[str] = BRATS_MODALITIES,
+    patterns: dict[str, str] | None = None,
+    require_label: bool = True,
+    channels: Sequence[str] = (),
+    scheme: LabelScheme | None = None,
+) -> Usable:
     """Finds the cases at or below `root`, of which each may lack any of the modalities, in the layouts of `scan_cases`.
+
+    A folder whose files could be several things is wrong, and a case without a label map or brain mask where it is
+    needed.
 
     modalities, patterns, channels: as in `scan_cases`
     scheme: what the label values mean; by default what BraTS's names of the files tell, see `told_scheme`
-    returns the cases, sorted by name. Warns of `doubts`.
-    Raises UserError: as `scan_cases`; a folder whose files could be several things; no label map or brain mask where it
-        is needed; labels of which the names leave several meanings.
+    Warns of `doubts`.
+    Raises UserError: as `scan_cases`; no case that can be used; labels of which the names leave several meanings.
     """
     root = Path(root)
-    scan = scan_cases(root, modalities, patterns, channels)
-    if scan.wrong:
-        reason, *others = scan.wrong.values()
+    scan, wrong = _sorted(root, modalities, patterns, require_label, channels)
+    if not scan.cases:
+        reason, *others = wrong.values()
         raise UserError(reason + (f" (and so {len(others)} more)" if others else ""))
+    return Usable(_with_scheme(root, scan, patterns, require_label, scheme), wrong)
+
+
+def _sorted(
+    root: Path,
+    modalities: Sequence[str],
+    patterns: dict[str, str] | None,
+    require_label: bool,
+    channels: Sequence[str],
+) -> tuple[Scan, dict[str, str]]:
+    """Returns what there is, with the cases that can be used only, and what cannot: a name -> why."""
+    scan = scan_cases(root, modalities, patterns, channels)
+    wrong = {os.path.relpath(folder, root): reason for folder, reason in scan.wrong.items()}
     if require_label:
-        scan = _labelled(scan, patterns)
+        if patterns and "seg" not in patterns:
+            raise UserError("labels are needed, but there is no pattern for them; add seg=GLOB")
+        scan = _without_kept_back(scan)
+        wanted = patterns["seg"] if patterns else "*_seg.nii.gz or *-seg.nii.gz, or as the image in labelsTr"
+        wrong |= {case.name: _lacking(case, "label map", wanted) for case in scan.cases if case.label is None}
+    if patterns and "mask" in patterns:  # to take another brain mask in some of the cases would be silent
+        lacking = [case for case in scan.cases if case.mask is None]
+        wrong |= {case.name: _lacking(case, "brain mask", patterns["mask"]) for case in lacking}
+    return scan._replace(cases=[case for case in scan.cases if case.name not in wrong]), wrong
+
+
+def _with_scheme(
+    root: Path, scan: Scan, patterns: dict[str, str] | None, require_label: bool, scheme: LabelScheme | None
+) -> list[Case]:
+    """Returns the cases, with what their label values mean, and warns of doubts."""
     for doubt in doubts(scan):
-        warnings.warn(doubt, stacklevel=2)
+        warnings.warn(doubt, stacklevel=3)
     if not patterns:
         scheme = scheme or told_scheme(root, _labels_of(scan) if require_label else [])
-    elif "mask" in patterns:  # to take another brain mask in some of the cases would be silent
-        _check_none_lack([case for case in scan.cases if case.mask is None], "brain mask", patterns["mask"])
     return [replace(case, scheme=scheme) for case in scan.cases]
 
 
 def _labels_of(scan: Scan) -> list[Path]:
     return [case.label for case in scan.cases if case.label]
-
-
-def _labelled(scan: Scan, patterns: dict[str, str] | None) -> Scan:
-    """Returns the scan with the cases that there are labels for.
-
-    Raises UserError for any other case without a label map.
-    """
-    if patterns and "seg" not in patterns:
-        raise UserError("labels are needed, but there is no pattern for them; add seg=GLOB")
-    kept = _without_kept_back(scan)
-    wanted = patterns["seg"] if patterns else "*_seg.nii.gz or *-seg.nii.gz, or as the image in labelsTr"
-    _check_none_lack([case for case in kept.cases if case.label is None], "label map", wanted)
-    return kept
 
 
 def _without_kept_back(scan: Scan) -> Scan:
@@ -75,12 +122,10 @@ def _without_kept_back(scan: Scan) -> Scan:
     return scan._replace(cases=kept, unused=sorted([*scan.unused, *back]))
 
 
-def _check_none_lack(lacking: list[Case], what: str, wanted: str) -> None:
-    if lacking:
-        folder = lacking[0].folder
-        names = ", ".join(sorted(os.listdir(folder))[:6])
-        others = f" ({len(lacking) - 1} more cases lack it too)" if len(lacking) > 1 else ""
-        raise UserError(
-            f"{folder}: no {what} ({wanted}) of case {lacking[0].name}, only {names}{others}; "
-            "add the file, rename it, or remove the case"
-        )
+def _lacking(case: Case, what: str, wanted: str) -> str:
+    """Returns the sentence for a case that lacks a file. what: it lacks; wanted: what that is called"""
+    names = ", ".join(sorted(os.listdir(case.folder))[:6])
+    return (
+        f"{case.folder}: no {what} ({wanted}) of case {case.name}, only {names}; "
+        "add the file, rename it, or remove the case"
+    )

@@ -6,6 +6,7 @@ Both keep the images of all cases in a folder `imagesTr` (or `imagesTs`), and th
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 from gmd.data.segmentation.image_files import ENDINGS, ImageFile, is_image, stem
 from gmd.data.segmentation.layouts import Group, Sorted
 from gmd.errors import UserError
+from gmd.files import read_text
 
+MOST_TEXT = 2**26  # bytes of a dataset.json, which lists the files of all cases
 _NUMBERED = re.compile(r"(.+)_(\d{4})$")
 _IMAGES = re.compile(r"images(?=[A-Z]|$)")
 _WORDS = {
@@ -77,7 +80,7 @@ def _label(image: ImageFile, name: str) -> dict[str, Path]:
     """Returns the label map of a case, as "seg", if there is one: in labelsTr for an image in imagesTr."""
     images = image.path.parent
     labels = images.with_name(_IMAGES.sub("labels", images.resolve().name))
-    there = [path for ending in ENDINGS if (path := labels / f"{name}{ending}").is_file()]
+    there = [path for ending in ENDINGS if os.path.lexists(path := labels / f"{name}{ending}")]
     return {"seg": there[0]} if there and labels != images else {}
 
 
@@ -87,13 +90,15 @@ def read_channels(root: Path, given: Sequence[str]) -> tuple[str, ...]:
     Raises UserError if both are there and differ, or for a `dataset.json` that cannot be read.
     """
     for path in (root / "dataset.json", root.resolve().parent / "dataset.json"):
-        if not path.is_file():
+        if not os.path.lexists(path):
             continue
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_text(path, MOST_TEXT))
             named = content.get("channel_names") or content.get("modality") or {}
             told = [str(named[number]) for number in sorted(named, key=int)]
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+        except UserError:
+            raise
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise UserError(f"{path}: cannot be read ({error}); mend it, or copy it anew") from error
         told = [_WORDS.get(word.lower(), word.lower()) for word in told]
         if told and given and list(given) != told:

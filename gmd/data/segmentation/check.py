@@ -1,20 +1,25 @@
 """Reads every case once before anything is done with them, and says of all at once which cannot be used."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
 
 from gmd.data.segmentation.case import Case
-from gmd.data.segmentation.checked_files import Checksums, recall, remember, state_of
+from gmd.data.segmentation.checked_files import Checksums, forget_old, recall, remember, state_of
 from gmd.data.segmentation.nifti import voxel_checksum
-from gmd.data.segmentation.volumes import prepare_case, read_files
+from gmd.data.segmentation.volumes import memory_of, prepare_case, read_files
 from gmd.errors import UserError
+from gmd.memory_limit import most_bytes
 
 MOST_AT_ONCE = 8  # cases that are read at the same time; each takes half a GB where it is as large as BraTS's
 SHOWN = 10  # bad cases that an error tells of
+
+_one_large_case = threading.Lock()
 
 
 class Checked(NamedTuple):
@@ -68,6 +73,7 @@ def _read_all(cases: Sequence[Case]) -> Iterator[tuple[Case, Checksums | UserErr
     """Reads some cases, behind a bar, and yields each with the result of `_read`."""
     if not cases:
         return
+    forget_old()
     # numpy and zlib let go of Python's lock, and each case is one thread's: no more threads than torch may have
     pool = ThreadPoolExecutor(min(torch.get_num_threads(), MOST_AT_ONCE))
     desc = f"checking {len(cases)} case{'s' * (len(cases) > 1)}"
@@ -82,10 +88,27 @@ def _read(case: Case) -> Checksums | UserError:
     """Reads one case, and returns the checksums of its files, or what is wrong with it."""
     state = state_of(case)
     try:
-        volumes = read_files(case)
-        prepare_case(case, volumes)
+        with _turn(memory_of(case)):
+            volumes = read_files(case)
+            prepare_case(case, volumes)
+            checksums = {key: voxel_checksum(volume) for key, volume in volumes.items()}
+            del volumes  # before the next large one
     except UserError as error:
         return error
-    checksums = {key: voxel_checksum(volume) for key, volume in volumes.items()}
+    except MemoryError as error:
+        return UserError(f"{error or 'no memory is left to read it'}; free some, or take the case out")
     remember(state, checksums)
     return checksums
+
+
+@contextmanager
+def _turn(claimed: int) -> Iterator[None]:
+    """Waits until a case may be read: large ones one after the other, the small ones between them as they come.
+
+    claimed: bytes that it takes. All that are small, at the same time, take no more than a single file may.
+    """
+    if claimed <= most_bytes() / MOST_AT_ONCE:
+        yield
+    else:
+        with _one_large_case:
+            yield

@@ -9,14 +9,18 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from gmd.data.segmentation.case import Case
-from gmd.files import replacing
+from gmd.files import read_text, replacing
 
 VERSION = 1  # of what is checked and summed: another one makes the results from before void
+
+MOST_TEXT = 2**20  # bytes of a result, which has some hundreds
+KEPT = 90 * 24 * 3600  # seconds that a result is kept
 
 Checksums = dict[str, str]  # modality, "seg" or "mask" -> checksum of the voxels in its file
 
@@ -50,7 +54,8 @@ def state_of(case: Case) -> str | None:
     try:
         for key, path in files_of(case).items():
             stat = path.stat()
-            digest.update(f"{key} {path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}".encode())
+            known = f"{key} {os.path.realpath(path)} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+            digest.update(os.fsencode(known))
     except OSError:
         return None
     return digest.hexdigest()
@@ -62,8 +67,8 @@ def recall(case: Case) -> Checksums | None:
     if state is None or folder is None:
         return None
     try:
-        found = json.loads((folder / f"{state}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_text(folder / f"{state}.json", MOST_TEXT))
+    except (OSError, ValueError, RecursionError):  # a UserError is a ValueError too
         return None
     whole = isinstance(found, dict) and found.keys() == files_of(case).keys()
     return found if whole and all(isinstance(checksum, str) for checksum in found.values()) else None
@@ -77,6 +82,17 @@ def remember(state: str | None, checksums: Checksums) -> None:
     # without a cache, on a home that is read-only or full, each start reads everything: slower, and right
     with contextlib.suppress(OSError), replacing(folder / f"{state}.json") as unfinished:
         unfinished.write_text(json.dumps(checksums), encoding="utf-8")
+
+
+def forget_old() -> None:
+    """Removes the results that were written more than three months ago: most are of files that are no more."""
+    folder = _folder()
+    if folder is None:
+        return
+    with contextlib.suppress(OSError):  # as in `remember`
+        for entry in os.scandir(folder):
+            if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime > KEPT:
+                os.unlink(entry.path)
 
 
 def _folder() -> Path | None:

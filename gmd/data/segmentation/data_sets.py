@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gmd.data.segmentation.case import SAME_PLACE, Case
-from gmd.data.segmentation.cases import find_cases
+from gmd.data.segmentation.cases import Usable, find_cases, usable_cases
 from gmd.data.segmentation.label_names import denied_by_names
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES, listed
@@ -39,8 +39,16 @@ class DataSet:
     def cases(self, folder: str = "") -> list[Case]:
         """Finds the labelled cases in a folder of the root, or in all of it. Raises UserError as `find_cases`."""
         names = self.modalities, self.patterns
-        found = find_cases(self.root / folder, *names, channels=self.channels, scheme=self.scheme)
-        return [replace(case, affine_tolerance=self.affine_tolerance) for case in found]
+        return self._tolerant(find_cases(self.root / folder, *names, channels=self.channels, scheme=self.scheme))
+
+    def usable(self) -> Usable:
+        """Finds the labelled cases past those that cannot be used. Raises UserError as `usable_cases`."""
+        names = self.modalities, self.patterns
+        found = usable_cases(self.root, *names, channels=self.channels, scheme=self.scheme)
+        return found._replace(cases=self._tolerant(found.cases))
+
+    def _tolerant(self, cases: list[Case]) -> list[Case]:
+        return [replace(case, affine_tolerance=self.affine_tolerance) for case in cases]
 
 
 def split_folders(root: str | Path) -> list[str]:

@@ -1,12 +1,14 @@
 """Says what is unusual about the grids of volumes: what a network sees depends on their spacing."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 from nibabel.affines import voxel_sizes
 
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.nifti import read_affine
+from gmd.errors import UserError
 
 USUAL_SPACING = (2 / 3, 3 / 2)  # mm; BraTS's volumes have 1 mm along each axis
 
@@ -14,9 +16,13 @@ USUAL_SPACING = (2 / 3, 3 / 2)  # mm; BraTS's volumes have 1 mm along each axis
 def affines_of(cases: Sequence[Case]) -> dict[str, np.ndarray]:
     """Reads the affine of each case's first image, [4, 4], by the case's name.
 
-    Raises UserError if one cannot be read.
+    They are for notes only, so cases that cannot be read have none: reading them for training says why.
     """
-    return {case.name: read_affine(next(iter(case.images.values()))) for case in cases}
+    found = {}
+    for case in cases:
+        with suppress(UserError):
+            found[case.name] = read_affine(next(iter(case.images.values())))
+    return found
 
 
 def grid_notes(affines: Mapping[str, np.ndarray]) -> list[str]:

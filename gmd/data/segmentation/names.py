@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 
 from gmd.data.segmentation.image_files import is_image, stem
 from gmd.errors import UserError
+from gmd.names import check_apart
 
 BRATS_MODALITIES = ("flair", "t1", "t1ce", "t2")
 
@@ -75,6 +76,10 @@ def parse_patterns(items: Sequence[str]) -> dict[str, str]:
 
 def check_keys(modalities: Sequence[str], patterns: dict[str, str] | None, channels: Sequence[str] = ()) -> None:
     """Raises UserError for modalities that nothing names files of, and for patterns of something else."""
+    check_apart("--modalities", modalities)
+    # of volumes that nobody asks for several may be called alike, as nnU-Net's data sets do
+    asked = [channel for channel in channels if channel in modalities or list(channels).count(channel) == 1]
+    check_apart("--channels, or dataset.json", asked, ("seg", "mask"))
     if patterns is None:
         known = (*BRATS_MODALITIES, *channels)
         if unknown := [modality for modality in modalities if modality not in known]:

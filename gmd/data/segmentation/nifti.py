@@ -1,38 +1,21 @@
 """Reading one volume of a NIfTI file, turned to RAS+ (axes to the right, to the front and up), and turning it back."""
 
-import gzip
 import hashlib
 import math
 import warnings
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
-from xml.parsers.expat import ExpatError
 
 import nibabel
 import numpy as np
-from nibabel.brikhead import AFNIHeaderError
-from nibabel.filebasedimages import FileBasedImage, ImageFileError
-from nibabel.freesurfer.mghformat import MGHError
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
-from nibabel.parrec import PARRECError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
-from nibabel.wrapstruct import WrapStructError
+from nibabel.spatialimages import SpatialImage
 
-from gmd.data.file_kind import is_gzip, unreadable
+from gmd.data.segmentation.opened_image import open_image, read_voxels, readable
 from gmd.errors import UserError
 
 RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's: input axis i goes along output axis [i, 0], flipped if [i, 1] < 0
-
-# what nibabel and gzip raise for files that are cut off, damaged, or something else (found by flipping bits, and with
-# each ending that nibabel knows)
-_UNREADABLE = (
-    *(OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, WrapStructError),
-    *(AFNIHeaderError, ExpatError, MGHError, PARRECError),
-    *(ValueError, TypeError, OverflowError, KeyError),
-)
 
 
 class Volume(NamedTuple):
@@ -53,12 +36,12 @@ def read_volume(path: Path) -> Volume:
     A NIfTI header whose qform and sform codes are both 0 says nothing of orientation: the axes are taken to point left,
     to the front and up, as nibabel has it, with a warning.
     Raises UserError: a file that cannot be read, that holds anything but one volume of real numbers, that does not say
-    how it lies in space, or with voxels that are not finite.
+    how it lies in space, that claims more memory than one may take, or with voxels that are not finite. Raises NoRoom
+    if there is no memory for it.
     """
     image = open_image(path)
     _check_header(path, image)
-    with _readable(path):
-        data = image.get_fdata(dtype=np.float32, caching="unchanged")
+    data = read_voxels(path, image)
     return _finite(path, data.reshape(data.shape[:3]), image.affine)
 
 
@@ -76,19 +59,16 @@ def read_channels(path: Path, channels: Mapping[str, int], wanted: Iterable[str]
             f"{', '.join(channels)}; say by --channels what each volume is"
         )
     _check_header(path, image, volumes=len(channels))
-    with _readable(path):
-        data = image.get_fdata(dtype=np.float32, caching="unchanged")
+    data = read_voxels(path, image)
     data = data.reshape(*data.shape[:3], len(channels))
     return {modality: _finite(path, data[..., channels[modality]], image.affine) for modality in wanted}
 
 
 def read_affine(path: Path) -> np.ndarray:
-    """Reads the affine in the header of a file, [4, 4], and nothing else. Raises UserError if it cannot be read."""
-    with _readable(path):
-        image = nibabel.load(path)
-        if not isinstance(image, SpatialImage):
-            raise ImageFileError(f"{type(image).__name__} holds no volume")
-        return image.affine
+    """Reads the affine in the header of a file, [4, 4], and nothing else. Raises UserError if it tells no place."""
+    image = open_image(path)
+    _check_affine(path, image)
+    return image.affine
 
 
 def _finite(path: Path, data: np.ndarray, affine: np.ndarray) -> Volume:
@@ -123,45 +103,6 @@ def from_ras(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(apply_orientation(data, ornt_transform(RAS, io_orientation(affine))))
 
 
-def open_image(path: Path) -> SpatialImage:
-    """Opens a file and reads its header; a compressed file is read whole, against its checksum.
-
-    A .nii that is compressed, and a .nii.gz that is not, are read as what they are.
-    Raises UserError for a file that cannot be read.
-    """
-    with _readable(path):
-        image = _open(path)
-    if not isinstance(image, SpatialImage):  # a surface, for example
-        raise UserError(f"{path}: {type(image).__name__} holds no volume; give a NIfTI image")
-    return image
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what nibabel and gzip raise inside the block into a UserError that names the file."""
-    try:
-        yield
-    except _UNREADABLE as error:
-        raise UserError(
-            unreadable(path, "a NIfTI image", error, own=("a NIfTI image", "compressed by gzip"))
-        ) from error
-
-
-def _open(path: Path) -> FileBasedImage:
-    """Opens a file, raising whatever nibabel and gzip raise.
-
-    Whether a .nii or a .nii.gz is compressed its first bytes say, which renaming leaves as they are.
-    """
-    name = path.name.lower()
-    compressed = name.endswith((".nii", ".nii.gz")) and is_gzip(path)
-    if not (compressed or name.endswith(".nii.gz")):
-        return nibabel.load(path)
-    # nibabel stops before the checksum at the end: most flipped bits would pass. Read all of it
-    content = gzip.decompress(path.read_bytes()) if compressed else path.read_bytes()
-    nifti1 = nibabel.Nifti1Image.header_class.may_contain_header(content)
-    return (nibabel.Nifti1Image if nifti1 else nibabel.Nifti2Image).from_bytes(content)
-
-
 def _check_header(path: Path, image: SpatialImage, volumes: int = 1) -> None:
     """Raises UserError for what the header says is not so many volumes of real numbers that lie somewhere in space.
 
@@ -175,16 +116,25 @@ def _check_header(path: Path, image: SpatialImage, volumes: int = 1) -> None:
             f"{path}: has shape {image.shape}{several}; expected three axes, or a fourth of length 1: "
             "split it into single volumes and give one"
         )
+    if min(image.shape) < 1:
+        raise UserError(f"{path}: has shape {image.shape}, expected at least one voxel along each axis; copy it anew")
     if image.get_data_dtype().kind not in "iuf":
         raise UserError(f"{path}: holds {image.get_data_dtype()}, expected one real number for each voxel")
-    affine = image.affine
-    if not np.isfinite(affine).all() or np.isnan(io_orientation(affine)).any():
-        raise UserError(
-            f"{path}: its affine {affine.tolist()} does not say where its axes point; mend the header's sform or qform"
-        )
+    _check_affine(path, image)
     if isinstance(image, nibabel.Nifti1Pair) and not (image.header["qform_code"] or image.header["sform_code"]):
         warnings.warn(
             f"{path}: its header does not say how the volume lies in space (qform and sform codes are 0); the axes are "
             "taken to point left, to the front and up, which is a guess: if it is wrong, set the sform",
             stacklevel=3,
+        )
+
+
+def _check_affine(path: Path, image: SpatialImage) -> None:
+    """Raises UserError for an affine that does not say which way the axes of the voxels point."""
+    with readable(path):  # numbers close to the end of their range have no singular values
+        told = bool(np.isfinite(image.affine).all()) and not np.isnan(io_orientation(image.affine)).any()
+    if not told:
+        raise UserError(
+            f"{path}: its affine {image.affine.tolist()} does not say where its axes point; mend the header's sform or "
+            "qform"
         )

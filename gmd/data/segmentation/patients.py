@@ -1,7 +1,7 @@
 """Tells the patient of a case: splits are made by patient, as two examinations of one patient resemble each other."""
 
+import os
 import re
-from pathlib import Path
 
 import numpy as np
 
@@ -38,10 +38,10 @@ def shuffled(patients: list[str], seed: int | list[int]) -> np.ndarray:
 
 def check_disjoint(groups: dict[str, list[Case]]) -> None:
     """Raises UserError for a patient or a file in two groups: a link can give one examination two names."""
-    owner: dict[str | Path, str] = {}
+    owner: dict[str, str] = {}
     for name, cases in groups.items():
         for case in cases:
-            keys: list[str | Path] = [patient_of(case), *(path.resolve() for path in case.images.values())]
+            keys = [patient_of(case), *map(os.path.realpath, case.images.values())]
             for key in keys:
                 other = owner.setdefault(key, name)
                 if other != name:

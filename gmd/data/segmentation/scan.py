@@ -50,17 +50,20 @@ def scan_cases(
         and `mask` (brain mask). Then each folder is one case.
     channels: what the numbers of images mean, from 0 on, if no `dataset.json` says it
     leave_out: a folder whose own files are none of the data set
+    A folder that cannot be looked into is wrong, and so is the second of two cases that would have one name.
     Raises UserError: no such folder; no case in it; a pattern for something that is no modality; numbered images of
         which nothing says what they are; images in several of these layouts.
     """
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder; give the folder that holds the case folders")
-    files = [file for file in files_below(root) if leave_out is None or not _lies_in(file, leave_out)]
+    below = files_below(root)
+    files = [file for file in below.files if leave_out is None or not _lies_in(file, leave_out)]
     if patterns:
         check_keys(modalities, patterns)
         layout = by_patterns(files, patterns)
     else:
         layout = _by_names_or_numbers(files, root, modalities, channels)
+    layout.wrong |= below.closed
     scan = _scan_of(layout, root, modalities)
     if not scan.cases and not scan.wrong:
         raise UserError(_no_cases(root, modalities, patterns, files))
@@ -153,7 +156,8 @@ def _scan_of(layout: Sorted, root: Path, modalities: Sequence[str]) -> Scan:
             unused += group.files.values()
         else:
             others += group.files.values()
-    return Scan(_with_unique_names(cases), layout.wrong, sorted(unused), others)
+    named, alike = _with_unique_names(cases)
+    return Scan(named, layout.wrong | alike, sorted(unused), others)
 
 
 def _case(root: Path, group: Group, modalities: Sequence[str]) -> Case:
@@ -168,20 +172,22 @@ def _case(root: Path, group: Group, modalities: Sequence[str]) -> Case:
     return Case(name, images, label, mask, channels=group.channels, home=elsewhere)
 
 
-def _with_unique_names(named: list[tuple[Case, Group]]) -> list[Case]:
+def _with_unique_names(named: list[tuple[Case, Group]]) -> tuple[list[Case], dict[Path, str]]:
     """Returns the cases, sorted by name, where those of one name are called by their path, a__b for a/b.
 
-    Raises UserError if two are still called alike.
+    Of two that are still called alike the second is none of them; returned too: its folder -> why.
     """
     times = Counter(case.name for case, _ in named)
     found: dict[str, Case] = {}
+    alike: dict[Path, str] = {}
     for case, group in named:
         parts = [*group.folders, group.name] if group.name else group.folders
         name = case.name if times[case.name] == 1 else "__".join(parts)
         if name in found:
-            raise UserError(f"{case.folder} and {found[name].folder} would both be called {name}; rename one")
-        found[name] = replace(case, name=name)
-    return [found[name] for name in sorted(found)]
+            alike[case.folder] = f"{case.folder} and {found[name].folder} would both be called {name}; rename one"
+        else:
+            found[name] = replace(case, name=name)
+    return [found[name] for name in sorted(found)], alike
 
 
 def _no_cases(root: Path, modalities: Sequence[str], patterns: dict[str, str] | None, files: list[ImageFile]) -> str:

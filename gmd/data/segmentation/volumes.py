@@ -12,9 +12,12 @@ from torch import Tensor
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.labels import region_targets
 from gmd.data.segmentation.nifti import Volume, read_channels, read_volume
+from gmd.data.segmentation.opened_image import check_memory, open_image
 from gmd.errors import UserError
+from gmd.memory_limit import check_claim
 
 MOST_BRAIN = 0.9  # more than that of a volume is hardly brain
+ROUNDED = 0.1  # mm by which affines may differ that were one before a tool rounded them; more is another place
 
 
 def load_case(case: Case, labels: bool = True, zero_is_missing: bool = False) -> dict:
@@ -52,13 +55,10 @@ def prepare_case(case: Case, volumes: dict[str, Volume], zero_is_missing: bool =
 def read_files(case: Case, labels: bool = True) -> dict[str, Volume]:
     """Reads each modality, the brain mask as "mask" and, if wanted, the labels as "seg".
 
-    Raises UserError: what `read_volume` raises, files on different grids.
+    Raises UserError: what `read_volume` raises, files that claim too much memory together, files on different grids.
     """
-    paths = dict(case.images)
-    if case.mask is not None:
-        paths["mask"] = case.mask
-    if case.label is not None and labels:
-        paths["seg"] = case.label
+    paths = _paths(case, labels)
+    memory_of(case, labels)
     if case.channels:
         images = read_channels(next(iter(case.images.values())), case.channels, case.images)
         volumes = images | {key: read_volume(path) for key, path in paths.items() if key not in images}
@@ -66,6 +66,24 @@ def read_files(case: Case, labels: bool = True) -> dict[str, Volume]:
         volumes = {key: read_volume(path) for key, path in paths.items()}
     _check_same_grid(case, paths, volumes)
     return volumes
+
+
+def memory_of(case: Case, labels: bool = True) -> int:
+    """Returns how many bytes it takes to read a case, by the headers of its files.
+
+    Raises UserError if a file cannot be opened, or if one of them or all together may not take so much.
+    """
+    files = dict.fromkeys(_paths(case, labels).values())  # one may hold several modalities
+    claimed = sum(check_memory(path, open_image(path)) for path in files)
+    check_claim(case.folder, claimed, f"case {case.name}, of {len(files)} files together,")
+    return claimed
+
+
+def _paths(case: Case, labels: bool) -> dict[str, Path]:
+    """Returns the files of a case that are to be read: modality, "mask" or "seg" -> path."""
+    mask = {} if case.mask is None else {"mask": case.mask}
+    seg = {} if case.label is None or not labels else {"seg": case.label}
+    return case.images | mask | seg
 
 
 def _normalised_modalities(
@@ -150,7 +168,8 @@ def _check_same_grid(case: Case, paths: dict[str, Path], volumes: dict[str, Volu
         if differing := _differences(volumes[first], volumes[key], case.affine_tolerance):
             both = f"{paths[first].name} and {paths[key].name}"
             advice = "resample them to one grid"
-            if volumes[first].data.shape == volumes[key].data.shape:
+            shapes = volumes[first].data.shape, volumes[key].data.shape
+            if shapes[0] == shapes[1] and np.abs(volumes[first].affine - volumes[key].affine).max() < ROUNDED:
                 advice += ", or allow more by --affine-tolerance if another tool has only rounded the numbers"
             raise UserError(f"case {case.name}: {both} differ in {'; in '.join(differing)}; {advice}")
 

@@ -1,5 +1,6 @@
 """Pictures of single cases with their predictions: the best, the median and the worst case of an evaluation."""
 
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -7,10 +8,9 @@ from gmd.config import TrainBrats
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.volumes import load_case
-from gmd.errors import UserError
+from gmd.decoration import decoration
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.pictures.case import draw_case
-from gmd.printing import say
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
 from gmd.scoring.segmentation.tables import Score
 
@@ -25,31 +25,36 @@ def draw_cases(
     """Draws `case_best.png`, `case_median.png` and `case_worst.png` into the folder, and returns their paths.
 
     Fewer than three cases give fewer pictures, see `choose_cases`; pictures that an evaluation of more cases has left
-    in the folder are removed. A case that cannot be read any more is told on stderr, and has none. The predictions are
-    made anew: to keep those of every case until the best is known would take too much memory.
+    in the folder are removed. A case that cannot be read any more, or not drawn, is told on stderr, and has none. The
+    predictions are made anew: to keep those of every case until the best is known would take too much memory.
 
     cases, scores: what was evaluated, and every score of it
     """
     by_name = {case.name: case for case in cases}
-    chosen, painted = choose_cases(scores), config.label_scheme()
+    chosen = choose_cases(scores)
     for place in {"best", "median", "worst"} - chosen.keys():
         (folder / f"case_{place}.png").unlink(missing_ok=True)
     written = []
     for place, (name, dice) in chosen.items():
-        try:
-            case = load_case(by_name[name])
-        except UserError as error:  # it could be read when it was scored, whose tables are there
-            say(f"gmd: no picture of {name}: {error}", error=True)
-            continue
-        outputs = predict_modalities(network, present_volumes(network, case), config.patch, config.precision)
-        drawn = {
-            subset: regions_of(labels, painted)
-            for subset, labels in predict_subsets(outputs, painted)
-            if len(subset) in (1, len(outputs))
-        }
         about = f"{place} of {len(cases)} cases, mean Dice {dice:.2f}" if len(cases) > 1 else ""
-        written.append(draw_case(case, drawn, scores, network.regions, folder / f"case_{place}.png", about))
+        draw = partial(_draw, network, by_name[name], scores, config, folder / f"case_{place}.png", about)
+        if path := decoration(f"no picture of {name}", draw):
+            written.append(path)
     return written
+
+
+def _draw(
+    network: SegmentationNetwork, case: Case, scores: list[Score], config: TrainBrats, path: Path, about: str
+) -> Path:
+    """Predicts a case, and draws it. Raises what `load_case` raises, and the errors of drawing."""
+    loaded, painted = load_case(case), config.label_scheme()
+    outputs = predict_modalities(network, present_volumes(network, loaded), config.patch, config.precision)
+    drawn = {
+        subset: regions_of(labels, painted)
+        for subset, labels in predict_subsets(outputs, painted)
+        if len(subset) in (1, len(outputs))
+    }
+    return draw_case(loaded, drawn, scores, network.regions, path, about)
 
 
 def choose_cases(scores: list[Score]) -> dict[str, tuple[str, float]]:

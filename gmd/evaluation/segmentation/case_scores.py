@@ -12,14 +12,15 @@ from gmd.errors import UserError
 from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
 from gmd.evaluation.results_folder import write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD
+from gmd.evaluation.segmentation.failed_case import why_failed
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.printing import say
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Score, cases_csv
-from gmd.training.memory_advice import has_run_out_on_gpu, has_run_out_on_host
 
 CASES = "cases.csv"
-OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, "case_*.png")  # what is written once all cases are scored
+# what is written once all cases are scored
+OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, "case_best.png", "case_median.png", "case_worst.png")
 
 
 def score_cases(
@@ -42,7 +43,7 @@ def score_cases(
         try:
             of_case = evaluate_cases(network, [load_case(case)], scheme, config.patch, config.precision, hd95=True)
         except (UserError, MemoryError, RuntimeError) as error:
-            failed[case.name] = _reason(error)
+            failed[case.name] = why_failed(error)
             tell_failed({case.name: failed[case.name]})
             continue
         if not scores:
@@ -58,20 +59,10 @@ def tell_failed(failed: dict[str, str]) -> None:
         say(f"gmd: {name} cannot be scored: {reason}", error=True)
 
 
-def _reason(error: Exception) -> str:
-    """Returns why a case cannot be scored. Raises the error if it is a bug rather than something about the case."""
-    if isinstance(error, UserError):
-        return str(error)
-    if has_run_out_on_gpu(error) or has_run_out_on_host(error):
-        return f"out of memory ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-    raise error
-
-
 def _begin(folder: Path, data: Path | None) -> None:
     """Makes the folder ready for new scores: what would pass for a table of them is removed."""
-    for pattern in OF_ALL_CASES:
-        for path in folder.glob(pattern):
-            path.unlink()
+    for name in OF_ALL_CASES:
+        (folder / name).unlink(missing_ok=True)
     write_texts(folder, {CASES: cases_csv([]), SCORED_RECORD: f"{LABEL_MAPS}\n"}, data)
 
 
@@ -79,4 +70,4 @@ def _append(path: Path, scores: Sequence[Score]) -> None:
     """Appends the lines of a case by one write, which a kill leaves done or not done."""
     _, lines = cases_csv(scores).split("\n", 1)
     with open(path, "ab", buffering=0) as file:
-        file.write(lines.encode())
+        file.write(lines.encode("utf-8", "surrogateescape"))

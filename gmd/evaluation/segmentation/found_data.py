@@ -1,5 +1,6 @@
 """The cases of a folder beside those of a run: which the run has seen, which it tests, which are new to it."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,11 +93,11 @@ def _names_of_seen(cases: list[Case], seen: list[ListedCase]) -> list[str]:
     A link to a file gives it another name and another folder, and leaves it the image that it was.
     """
     patients = {listed.patient for listed in seen}
-    files = {path.resolve() for listed in seen for path in _files(listed)}
+    files = {os.path.realpath(path) for listed in seen for path in _files(listed)}
     return [
         case.name
         for case in cases
-        if patient_of(case) in patients or any(path.resolve() in files for path in case.images.values())
+        if patient_of(case) in patients or any(os.path.realpath(path) in files for path in case.images.values())
     ]
 
 
@@ -107,4 +108,4 @@ def _files(listed: ListedCase) -> list[Path]:
     """
     if listed.files:
         return list(listed.files.values())
-    return list(listed.folder.iterdir()) if listed.folder.is_dir() else []
+    return [Path(entry) for entry in os.scandir(listed.folder)] if os.access(listed.folder, os.R_OK | os.X_OK) else []

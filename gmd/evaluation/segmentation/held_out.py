@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from gmd.config import TrainBrats
 from gmd.data.segmentation.case import Case
+from gmd.data.segmentation.cases import Usable
 from gmd.data.segmentation.check import read_cases
 from gmd.data.segmentation.checked_files import Checksums, copies
 from gmd.data.segmentation.label_names import told_scheme
@@ -97,23 +98,23 @@ def unseen_cases(run: Path, config: TrainBrats, data: Path) -> HeldOut:
 
     config: of the run; its `labels` name a scheme
     data: a folder of cases; if it has a folder `test`, the cases in there
-    Raises UserError: what `find_cases` raises; cases or patients that training or model selection has seen.
+    Raises UserError: what `usable_cases` raises; cases or patients that training or model selection has seen.
     """
     seen, tests = _seen(run), listed_cases(run, "test")
-    cases, notes = _find(config, data, [*tests, *seen])
+    (cases, wrong), notes = _find(config, data, [*tests, *seen])
     found = FoundData.read(cases, tests, seen)
     if found.is_the_runs_own():
-        own = _own_of(found, data)
+        own = _own_of(found, data, wrong)
         return own._replace(notes=notes + own.notes)
     if found.known:
         raise UserError(_refusal(found, data))
     if found.others:
         notes.append(f"{_cases(found.others)} called like test cases of the run, but with other images")
     usable = [case for case in cases if case.name not in found.bad]
-    return HeldOut(usable, dict(found.bad), notes, data)
+    return HeldOut(usable, wrong | found.bad, notes, data)
 
 
-def _find(config: TrainBrats, data: Path, listed: Sequence[ListedCase]) -> tuple[list[Case], list[str]]:
+def _find(config: TrainBrats, data: Path, listed: Sequence[ListedCase]) -> tuple[Usable, list[str]]:
     """Finds the labelled cases of a folder, in its folder `test` if it has one; and says what must be known of them.
 
     What the labels of a case mean is what they mean in the run, if the run has a case of that name, or files named in
@@ -126,16 +127,14 @@ def _find(config: TrainBrats, data: Path, listed: Sequence[ListedCase]) -> tuple
     root = data / "test" if config.folds is None and (data / "test").is_dir() else data
     ours = config.label_scheme()
     known = RunLabels.of(listed, config)
-    cases = [
-        replace(case, scheme=known.scheme(case))
-        for case in replace(config.data_sets()[0], root=root, scheme=ours).cases()
-    ]
+    found = replace(config.data_sets()[0], root=root, scheme=ours).usable()
+    cases = [replace(case, scheme=known.scheme(case)) for case in found.cases]
     other_labels = [case.label for case in cases if case.label and not case.scheme]
     if not other_labels:
-        return cases, []
+        return found._replace(cases=cases), []
     told = None if config.patterns else told_scheme(root, other_labels, ours)
     theirs, notes = _in_our_order(told or ours, ours, data)
-    return [replace(case, scheme=case.scheme or theirs) for case in cases], notes
+    return found._replace(cases=[replace(case, scheme=case.scheme or theirs) for case in cases]), notes
 
 
 def _in_our_order(theirs: LabelScheme, ours: LabelScheme, data: Path) -> tuple[LabelScheme, list[str]]:
@@ -149,10 +148,14 @@ def _in_our_order(theirs: LabelScheme, ours: LabelScheme, data: Path) -> tuple[L
     return ours, [] if ours.includes(theirs) else [note]
 
 
-def _own_of(found: FoundData, data: Path) -> HeldOut:
-    """Returns the run's own test cases of a folder, under the names that they have in the run."""
+def _own_of(found: FoundData, data: Path, wrong: Mapping[str, str]) -> HeldOut:
+    """Returns the run's own test cases of a folder, under the names that they have in the run.
+
+    wrong: cases and folders in there that cannot be used -> why
+    """
     own = found.own_tests
-    failed = {listed.name: f"is not in {data}" for listed in found.tests if listed.name not in own}
+    gone = [listed.name for listed in found.tests if listed.name not in own]
+    failed = {name: wrong.get(name, f"is not in {data}") for name in gone}
     failed |= {name: found.bad[case.name] for name, case in own.items() if case.name in found.bad}
     checksums = {name: found.checksums[case.name] for name, case in own.items() if case.name in found.checksums}
     notes = _notes_on_tests(found.tests, found.seen, checksums)

@@ -1,5 +1,6 @@
 """The cases of a run as its splits.json lists them: their names, patients, files, and what is in the files."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -75,7 +76,7 @@ def case_as_listed(listed: ListedCase, config: TrainBrats) -> Case:
     """
     if not listed.files:
         return _case_in_folder(listed, config)
-    if gone := [path for path in listed.files.values() if not path.is_file()]:
+    if gone := [path for path in listed.files.values() if not os.path.lexists(path)]:
         raise UserError(f"{gone[0]} is not there any more")
     images = {modality: listed.files[modality] for modality in config.modalities if modality in listed.files}
     return Case(
@@ -92,7 +93,7 @@ def case_as_listed(listed: ListedCase, config: TrainBrats) -> Case:
 
 def _case_in_folder(listed: ListedCase, config: TrainBrats) -> Case:
     """Finds a case by its folder, which is all that runs of earlier versions say."""
-    if not listed.folder.is_dir():
+    if not os.path.isdir(listed.folder):
         raise UserError(f"{listed.folder} is not there any more")
     found = replace(config.data_sets()[0], root=listed.folder, scheme=listed.scheme(config)).cases()
     if own := [case for case in found if case.folder == listed.folder]:

@@ -56,7 +56,7 @@ def test_trap_unlabelled_data_is_refused_before_training_starts(tmp_path):
     assert str(tmp_path / "a") in message
     assert "*_seg.nii.gz" in message
     assert "only a_flair.nii.gz, a_t1.nii.gz" in message
-    assert "1 more case" in message
+    assert "(and so 1 more)" in message
 
 
 def test_hidden_files_are_not_seen(tmp_path):
