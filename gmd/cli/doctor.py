@@ -81,7 +81,8 @@ def _version(package: str) -> str:
 
 def other_gmd() -> str | None:
     """Says what to do if pip has installed a distribution `gmd` too; None if not. Ours is called gmd-surgery."""
-    found = [d for d in metadata.distributions(name="gmd") if d.files is not None]
+    # what pip installs has a list of files, RECORD; what a build leaves in a source tree has none
+    found = [d for d in metadata.distributions(name="gmd") if any(file.name == "RECORD" for file in d.files or ())]
     if not found:
         return None
     return (
