@@ -11,9 +11,10 @@ from gmd.errors import UserError
 from gmd.files import open_regular, replacing
 from gmd.monitor.metrics_file import METRICS, check_metrics
 from gmd.printing import say
+from gmd.training.checked_splits import SPLITS
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.run_files import OF_A_RUN, remove_results, remove_unfinished
-from gmd.training.run_mark import SPLITS, SPLITS_FILE, why_unknown, write_mark
+from gmd.training.run_mark import SPLITS_FILE, why_unknown, write_mark
 from gmd.training.saved_run import SavedSplits, read_splits
 
 OWN = ".gmd-"  # what the names of locks and unfinished files begin with

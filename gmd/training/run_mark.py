@@ -17,7 +17,7 @@ from gmd.training.saved_run import read_config, read_splits
 MARK = "gmd_run.json"
 FORMAT = 1
 MOST_BYTES = 4096  # of a mark
-SPLITS_FILE, SPLITS = "splits.json", ("train", "validation", "test")
+SPLITS_FILE = "splits.json"
 
 
 def write_mark(folder: Path) -> None:
