@@ -17,6 +17,7 @@ venv: $(STAMP)
 $(STAMP): pyproject.toml setup.py constraints.txt $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch numpy setuptools ninja pybind11
+	$(BIN)/python -m pip uninstall -qq -y gmd  # the package's earlier name
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
 

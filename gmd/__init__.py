@@ -9,8 +9,8 @@ The public API is five classes, each around a torch optimizer that stays the use
     Report  is what the `backward` of each of them returns: losses, Gramian, weights, conflicts
 
 They need torch alone. The operations below them, on lists of gradients, are in `gmd_kernels`. The command `gmd` (data,
-training, evaluation, prediction, reports) needs the extra `gmd[train]`, and `bench/` needs `gmd[bench]`. All other
-modules of this package are internal: they may change without notice.
+training, evaluation, prediction, reports) needs the packages of the extra `train`, and `bench/` those of `bench`. All
+other modules of this package are internal: they may change without notice.
 """
 
 from typing import TYPE_CHECKING

@@ -30,20 +30,20 @@ def shown(text: object, most: int | None = None) -> str:
     return "".join(kept) + cut
 
 
-def shown_line(text: object) -> str:
-    """Returns a line such that no terminal acts on it, of MOST_OF_A_LINE characters at most.
+def shown_line(text: object, most: int = MOST_OF_A_LINE) -> str:
+    """Returns a line such that no terminal acts on it, see `shown`, of `most` characters at most.
 
     What is left of a longer one is its beginning and its end, since a message ends with what to do, and a name of any
     length may stand before that.
     """
-    return _cut(shown(_cut(str(text))))
+    return _cut(shown(_cut(str(text), most)), most)
 
 
-def _cut(line: str) -> str:
-    if len(line) <= MOST_OF_A_LINE:
+def _cut(line: str, most: int) -> str:
+    if len(line) <= most:
         return line
-    end = MOST_OF_A_LINE // 4
-    return line[: MOST_OF_A_LINE - end - len(_LEFT_OUT)] + _LEFT_OUT + line[-end:]
+    end = most // 3
+    return line[: most - end - len(_LEFT_OUT)] + _LEFT_OUT + line[-end:]
 
 
 def _code(character: str) -> str:

@@ -1,9 +1,11 @@
 """Files that are written whole or not at all, and read only if they are files."""
 
+import errno
 import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -45,8 +47,36 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+@contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """Yields a new folder beside `path` to write files into, which is called `path` if the block ends without an error.
+
+    Otherwise it is removed with all that is in it. Its name and what killed processes have left are as in `replacing`.
+    Raises OSError if something cannot be written, FileExistsError if something is at `path` that is no empty folder;
+    nothing has changed then.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_left_behind(path.parent)
+    unfinished = path.with_name(_unfinished_name(Process.this(), ""))
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        for written in (*unfinished.iterdir(), unfinished):
+            _sync(written)
+        try:
+            os.rename(unfinished, path)
+        except OSError as error:
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+            raise
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def remove_left_behind(folder: Path) -> None:
-    """Removes unfinished files from a folder whose processes were killed. Each process looks once into a folder."""
+    """Removes what killed processes have left unfinished in a folder. Each process looks once into a folder."""
     try:
         status = os.stat(folder)
         if (place := (status.st_dev, status.st_ino)) in _swept:
@@ -58,7 +88,7 @@ def remove_left_behind(folder: Path) -> None:
     for name in names:
         if (match := _UNFINISHED.fullmatch(name)) and _is_abandoned(folder / name, match):
             with suppress(OSError):  # somebody else's, or gone by now
-                os.unlink(folder / name)
+                _remove(folder / name)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -79,7 +109,7 @@ def open_regular(path: Path) -> BinaryIO:
 def check_regular(path: Path, mode: int | None = None) -> None:
     """Raises UserError if `path` is a folder, a pipe, a device or the like; OSError if there is nothing.
 
-    mode: what `os.stat` says of it; by default it is asked
+    mode: what `os.stat` says of it, or `os.lstat` where links count as such; by default `os.stat` is asked
     """
     mode = os.stat(path).st_mode if mode is None else mode
     if stat.S_ISREG(mode):
@@ -90,6 +120,7 @@ def check_regular(path: Path, mode: int | None = None) -> None:
         stat.S_IFCHR: "a device",
         stat.S_IFBLK: "a device",
         stat.S_IFSOCK: "a socket",
+        stat.S_IFLNK: "a link",
     }
     kind = kinds.get(stat.S_IFMT(mode), "something else")
     raise UserError(f"{path}: is {kind}, expected a file with content; take it away or give another")
@@ -128,6 +159,14 @@ def _is_abandoned(path: Path, match: re.Match[str]) -> bool:
         return time.time() - os.lstat(path).st_mtime > ABANDONED
     except OSError:
         return False
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, a link as such, or a folder with all that is in it."""
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
 
 
 def _sync(path: Path) -> None:

@@ -39,6 +39,8 @@ class Process:
         found = {key: values[key] for key in expected}
         if any(type(found[key]) is not kind for key, kind in expected.items()):
             return None
+        if not (0 < found["pid"] < 2**31 and 0 <= found["start"] < 2**63):
+            return None
         return cls(**found)
 
     def to_dict(self) -> dict[str, str | int]:

@@ -1,13 +1,19 @@
 """The ops in C++, csrc/cpu: gradients on the CPU."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from gmd_kernels import _C
+from gmd_kernels import native
 from gmd_kernels.gradients import Gradients
 from gmd_kernels.order import projection_order
+
+if TYPE_CHECKING:
+    from gmd_kernels import _C
+else:
+    _C = native.module()
 
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 

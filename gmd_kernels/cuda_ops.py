@@ -1,18 +1,22 @@
 """The ops in C++/CUDA, csrc/cuda: gradients on a GPU of NVIDIA's. Nothing here waits for the device."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from gmd_kernels import _C
+from gmd_kernels import native
 from gmd_kernels.gradients import Gradients
 from gmd_kernels.order import projection_order
 
+if TYPE_CHECKING:
+    from gmd_kernels import _C
+else:
+    _C = native.module()
+
 if not hasattr(_C, "gram_cuda"):
-    raise ImportError(json.loads(Path(__file__).with_name("build_info.json").read_text(encoding="utf-8"))["cuda"])
+    raise ImportError(native.why_no_cuda())
 
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 

@@ -1,7 +1,6 @@
 """Which backend serves a call, and why not a better one. GMD_BACKEND=cuda|cpu|triton|reference overrides the choice."""
 
 import functools
-import json
 import os
 import warnings
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 import torch
 
 from gmd_kernels import gradients as reading
-from gmd_kernels import reference
+from gmd_kernels import native, reference
 from gmd_kernels.contract import GradientKernels, TensorKernels
 from gmd_kernels.gradients import Gradients
 
@@ -172,7 +171,7 @@ def _find_triton() -> Backend:
     """Looks for Triton without loading it, which takes a while."""
     if util.find_spec("triton") is None:
         return Backend(False, "triton is not installed; torch's packages for GPUs bring it")
-    version = f"Triton {metadata.version('triton')}"
+    version = f"Triton {_version_of('triton', 'pytorch-triton')}"
     if os.environ.get("TRITON_INTERPRET") == "1":
         return Backend(True, f"{version} in its interpreter, for tests on the CPU with GMD_BACKEND=triton")
     if not torch.cuda.is_available():
@@ -180,27 +179,27 @@ def _find_triton() -> Backend:
     return Backend(True, f"{version} for GPUs")
 
 
+def _version_of(*names: str) -> str:
+    """Returns the version of a package that is there, whatever it was installed as: nightly builds have other names."""
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "of unknown version"
+
+
 @functools.cache
 def _find_cpu() -> Backend:
+    if native.compiled is None:
+        return Backend(False, native.why_not)
     try:
-        isa = import_module("gmd_kernels.cpu_ops")._C.cpu_isa()
-    except ImportError as error:
-        return Backend(False, _why_no_cpu(error))
+        isa = native.compiled.cpu_isa()
     except ValueError as error:  # GMD_CPU_ISA names none
         return Backend(False, str(error))
-    return Backend(True, f"C++ kernels for gradients on the CPU ({isa})")
-
-
-def _why_no_cpu(error: ImportError) -> str:
-    info = Path(__file__).with_name("build_info.json")
-    built = (
-        json.loads(info.read_text(encoding="utf-8"))["cpu"]
-        if info.exists()
-        else "gmd_kernels was not installed with pip"
-    )
-    if built == "built":
-        return f"gmd_kernels._C was built but does not load ({error}); was torch changed since? Install again"
-    return built
+    folder = Path(native.compiled.__file__).parent
+    whose = "" if folder == Path(__file__).parent else f", of the copy installed in {folder.parent}"
+    return Backend(True, f"C++ kernels for gradients on the CPU ({isa}){whose}")
 
 
 class _Kernels(NamedTuple):

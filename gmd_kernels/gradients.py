@@ -6,18 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from gmd_kernels import native
 from gmd_kernels.native import Native
 
 if TYPE_CHECKING:
     from gmd_kernels._C import Gradients as NativeGradients
 
-_C: Native | None = None
-try:
-    from gmd_kernels import _C as _compiled
-
-    _C = _compiled
-except ImportError:  # installed without C++
-    pass
+_C: Native | None = native.compiled
 
 MAX_OBJECTIVES = 64
 

@@ -5,8 +5,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from gmd import threads
+from gmd.cli import extras, overview
 from gmd.cli.terminal import on_any_terminal
 from gmd.errors import UserError
 from gmd.printing import say
@@ -19,6 +21,8 @@ DISK_TROUBLE = (
     *(errno.EHOSTDOWN, errno.EREMOTEIO),
 )
 
+NO_COMMAND = 2  # the exit status of `gmd` alone
+
 
 @on_any_terminal
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,8 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     arguments: the words behind `gmd`; by default those of this process
     """
-    threads.choose()  # first: the imports below load torch
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if (lines := overview.answer(arguments)) is not None:  # without torch: it comes at once
+        say(*lines)
+        return _leave() if arguments else NO_COMMAND
+    threads.choose()  # first: the imports below load torch
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; another one, or one that is none, would stop its import
+    extras.quiet_without_numpy()
     try:
         if arguments == ["doctor"]:  # works on an installation that lacks everything but torch
             from gmd.cli import doctor
@@ -39,15 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return fail(str(error))
     except ModuleNotFoundError as error:
-        from gmd.cli import doctor
-
-        if error.name not in doctor.EXTRAS["train"]:
+        absent = extras.missing("train")
+        if extras.EXTRAS["train"].get(str(error.name)) not in absent:
             raise
-        return fail(f'{error.name} is not installed; pip install "gmd[train]" brings it')
+        if overview.HELP & set(arguments):
+            say(*overview.commands())
+            return _leave()
+        return fail(f"{error.name} is not installed; what is missing comes by: {extras.advice(absent)}")
     except OSError as error:
         if not _is_the_users(error):
             raise
         return fail(f"{error}; what was written before is intact")
+
+
+def _leave() -> NoReturn:
+    """Ends as --help does where it is answered by tyro."""
+    raise SystemExit(0)
 
 
 def fail(message: str) -> int:

@@ -4,28 +4,20 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 
 import torch
 
 import gmd_kernels as gk
-from gmd import threads
+from gmd import __version__, threads
+from gmd.cli import extras
 from gmd.printing import say
-
-EXTRAS = {  # extra -> the modules that Python imports
-    "train": [
-        *("numpy", "scipy", "nibabel", "monai", "tqdm", "tyro", "matplotlib", "sklearn", "torchmetrics", "tensorboard"),
-        *("yaml", "safetensors", "jinja2", "PIL", "typeguard"),
-    ],
-    "bench": ["torchjd", "pandas"],
-}
-PACKAGES = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}  # what pip calls them, if it is another name
 
 
 def main() -> int:
     """Prints the report; 0 if the kernels and the training stack are complete, 1 otherwise."""
-    say(f"gmd {metadata.version('gmd')}, Python {platform.python_version()}, {platform.machine()}")
+    say(f"gmd {__version__}, Python {platform.python_version()}, {platform.machine()}")
     say(f"torch {torch.__version__}, {_gpus()}", "")
     _report_threads()
     complete = [_report_kernels(), _report_extras(), _report_results()]  # all three, whatever the first one says
@@ -67,14 +59,36 @@ def _report_kernels() -> bool:
 def _report_extras() -> bool:
     """Prints which optional packages are there, and returns whether those of training are."""
     say("", "Extras:")
-    missing = {extra: [p for p in packages if util.find_spec(p) is None] for extra, packages in EXTRAS.items()}
-    for extra, packages in EXTRAS.items():
-        if missing[extra]:
-            say(f"  MISSING {extra}: {', '.join(missing[extra])}; pip install --no-build-isolation 'gmd[{extra}]'")
+    for extra, packages in extras.EXTRAS.items():
+        if absent := extras.missing(extra):
+            say(f"  MISSING {extra}: {extras.advice(absent)}")
         else:
-            say(f"  ok      {extra}: {', '.join(f'{p} {metadata.version(PACKAGES.get(p, p))}' for p in packages)}")
+            names = [package.partition(">")[0] for package in packages.values()]
+            say(f"  ok      {extra}: {', '.join(f'{name} {_version(name)}' for name in names)}")
+    if other := other_gmd():
+        say(f"  {other}")
     say("")
-    return not missing["train"]
+    return not extras.missing("train")
+
+
+def _version(package: str) -> str:
+    """Returns the version of a package that can be imported, whether or not it was installed under its usual name."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def other_gmd() -> str | None:
+    """Says what to do if pip has installed a distribution `gmd` too; None if not. Ours is called gmd-surgery."""
+    # what pip installs has a list of files, RECORD; what a build leaves in a source tree has none
+    found = [d for d in metadata.distributions(name="gmd") if any(file.name == "RECORD" for file in d.files or ())]
+    if not found:
+        return None
+    return (
+        f"also installed: gmd {found[0].version}, an earlier name of this package, or somebody else's with the same "
+        "folder gmd/; take it away: pip uninstall gmd, then install this one again"
+    )
 
 
 def _report_results() -> bool:

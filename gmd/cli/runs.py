@@ -7,6 +7,7 @@ from tyro.conf import Positional
 from gmd.decoration import decoration
 from gmd.errors import UserError
 from gmd.models.precision import Precision
+from gmd.output_paths import check_file, check_folder
 from gmd.printing import say
 
 
@@ -33,6 +34,9 @@ def evaluate(
     from gmd.report import write_report
     from gmd.training.saved_run import fold_folders
 
+    # what is written last must not fail after all cases are scored
+    check_folder(run / "evaluation", "the results")
+    check_file(run / "report.html", "the report")
     failed = (
         _evaluate_folds(run, data, precision, missing)
         if fold_folders(run)
@@ -85,14 +89,17 @@ def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, seed: i
     compare(runs, out, seed)
 
 
-def report(run: Positional[Path]) -> None:
+def report(run: Positional[Path], anonymous: bool = False) -> None:
     """Write what a run did into one page, report.html, which needs nothing else to be looked at.
 
     Example: gmd report runs/brats
 
+    Example: gmd report runs/brats --anonymous
+
     Args:
         run: The folder that was --out in training; it may still be at it.
+        anonymous: For a page to give away: leave out names and pictures of cases, paths, machines and dates.
     """
     from gmd.report import write_report
 
-    say(write_report(run))
+    say(write_report(run, anonymous))

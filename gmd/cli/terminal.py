@@ -8,6 +8,7 @@ import errno
 import functools
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from gmd.errors import shown_line
+from gmd.errors import shown, shown_line
 from gmd.printing import WITH_PLAIN_CHARACTERS, say
 
 READER_GONE = 141  # what a shell says of a program that SIGPIPE ended, as it ends `yes` in `yes | head -1`
@@ -119,13 +120,29 @@ def _raw(stream: TextIO | None) -> io.RawIOBase | None:
 def _text_stream(like: TextIO | None, raw: _LastingStream) -> io.TextIOWrapper:
     """Returns a text stream with encoding and buffering of another, which writes plain characters where it must."""
     buffered = isinstance(getattr(like, "buffer", None), io.BufferedWriter)  # not under python -u
-    return io.TextIOWrapper(
+    return _HarmlessText(
         io.BufferedWriter(raw) if buffered else raw,  # type: ignore[arg-type]  # as Python's own unbuffered streams
         encoding="utf-8" if like is None else like.encoding,
         errors=WITH_PLAIN_CHARACTERS,
         line_buffering=getattr(like, "line_buffering", True),
         write_through=getattr(like, "write_through", False),
     )
+
+
+class _HarmlessText(io.TextIOWrapper):
+    """A text stream that writes what a terminal would act on as in Python, \\x1b say; see `shown`.
+
+    That is for what libraries print of words from outside, such as those that a * of the shell stands for. Colours,
+    line ends and what progress bars need stay.
+    """
+
+    _ACTS = re.compile(
+        r"\x1b(?!\[[0-9;]*[mAK])|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+    )
+
+    def write(self, text: str) -> int:
+        super().write(self._ACTS.sub(lambda found: shown(found[0]), text))
+        return len(text)
 
 
 def _told(streams: dict[str, _LastingStream], status: int) -> int:
@@ -137,6 +154,8 @@ def _told(streams: dict[str, _LastingStream], status: int) -> int:
         return status
     if all(isinstance(trouble, BrokenPipeError) for trouble in troubles.values()):
         return status or READER_GONE
+    if "stderr" in troubles:  # there is nobody to tell
+        return status or UNWRITABLE
     for name, trouble in troubles.items():
         reason = trouble.strerror or trouble
         say(f"gmd: error: {name}: {reason}; what it should have shown is lost, files are written", error=True)

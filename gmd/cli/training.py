@@ -45,7 +45,8 @@ def train(config: TrainConfig, arguments: Sequence[str]) -> int:
         say("", f"gmd: interrupted; {hint}: {again}", error=True)
         return 130
     other = ["--data", "UNSEEN_CASES"] if all(map(_is_without_tests, runs)) else []
-    evaluate = shlex.join(["gmd", "evaluate", str(config.out), *other])
+    out = f"./{config.out}" if str(config.out).startswith("-") else str(config.out)  # it is no option
+    evaluate = shlex.join(["gmd", "evaluate", out, *other])
     say(f"trained: {', '.join(map(str, runs))}; next: {evaluate}")
     return 0
 

@@ -2,13 +2,15 @@
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import get_type_hints
 
 import yaml
 
-from gmd.config.train_config import TrainConfig
+from gmd.config.train_config import NOT_KEPT, TrainConfig
 from gmd.data.file_kind import other_kind
+from gmd.data.text_files import MOST_YAML, parse_yaml, read_text_of_run
 from gmd.errors import UserError, shown
 from gmd.files import replacing
 
@@ -16,7 +18,7 @@ CONFIG = "config.yaml"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _OF_THE_LINE = ("config", "help")  # words of the command line that are no options of a run
-_NOT_AGAIN = ("resume", "force")
+_NOT_AGAIN = ("resume", *NOT_KEPT)
 
 
 def write_config(path: Path, config: TrainConfig) -> None:
@@ -33,18 +35,19 @@ def write_config(path: Path, config: TrainConfig) -> None:
 def read_yaml(path: Path) -> dict:
     """Reads option -> value, as the file has it.
 
-    Raises UserError: no such file, no YAML, or something else than options.
+    Raises UserError: no such file, no file at all, no YAML, or something else than options.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        values = parse_yaml(read_text_of_run(path, MOST_YAML))
+    except FileNotFoundError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); give a run's {CONFIG} or one of your own"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: not YAML ({' '.join(str(error).split())}){other_kind(path)}; mend it or restore it from a copy"
-        ) from error
+    except UserError:
+        raise
+    except ValueError as error:
+        reason = shown(" ".join(str(error).split()), 300)
+        raise UserError(f"{path}: not YAML ({reason}){other_kind(path)}; mend it or restore it from a copy") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         got = f"{type(values).__name__}{other_kind(path, own=('empty',))}"
         raise UserError(f"{path}: expected lines of the form `option: value`, got {got}")
@@ -66,12 +69,7 @@ def as_arguments(path: Path, kind: type[TrainConfig]) -> list[str]:
     arguments = []
     for written, value in values.items():
         name = written.replace("-", "_")
-        if not _NAME.fullmatch(name) or name in _OF_THE_LINE:
-            raise UserError(f"{path}: {shown(written, 80)}: no option has such a name; take it out")
-        for item in value if isinstance(value, list) else [value]:
-            _check_value(path, written, item, in_list=isinstance(value, list))
-        if name in flags and not (value is None or isinstance(value, bool)):
-            raise UserError(f"{path}: {written}: got {value!r}, expected true or false")
+        _check_option(path, written, value, name in flags)
         # absent, no and nothing are what an option is that does not stand on the line; and to go on with a run is for
         # the line to say, whatever the run was that the file is of
         if value is None or value is False or value == [] or name in _NOT_AGAIN:
@@ -90,12 +88,22 @@ def _flags(kind: type[TrainConfig]) -> set[str]:
     return names | {f"no_{name}" for name in names}
 
 
+def _check_option(path: Path, name: str, value: object, is_flag: bool) -> None:
+    """Raises UserError for the name of an option that is none, or a value that it cannot have."""
+    if not _NAME.fullmatch(name) or name in _OF_THE_LINE:
+        raise UserError(f"{path}: {shown(name, 80)}: no option has such a name; take it out")
+    for item in value if isinstance(value, list) else [value]:
+        _check_value(path, name, item, in_list=isinstance(value, list))
+    if is_flag and not (value is None or isinstance(value, bool)):
+        raise UserError(f"{path}: {name}: got {value!r}, expected true or false")
+
+
 def _check_value(path: Path, name: str, value: object, in_list: bool) -> None:
     """Raises UserError for what cannot be the value of an option, or in a list of values."""
     if isinstance(value, dict | list):
         raise UserError(f"{path}: {name}: expected a value or a list of values, got {value}")
-    if value == "" or (isinstance(value, str) and "\0" in value):
-        raise UserError(f"{path}: {name}: got {value!r}, expected a text that is not empty, without NUL bytes")
+    if value == "" or (isinstance(value, str) and any(unicodedata.category(letter) == "Cc" for letter in value)):
+        raise UserError(f"{path}: {name}: got {value!r}, expected a text that is not empty, without control characters")
     if in_list and (value is None or isinstance(value, bool)):
         raise UserError(f"{path}: {name}: got {value} in a list, as YAML reads yes, no and null; put quotes around it")
     if in_list and isinstance(value, str) and value.startswith("-"):

@@ -15,6 +15,7 @@ from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.names import OF_REGIONS, check_names
 
+WIDEST = 100  # some hundred GB
 MOST_FOLDS = 1000
 
 
@@ -87,11 +88,12 @@ class TrainBrats(TrainConfig):
         added = {"channels": [], "affine_tolerance": SAME_PLACE, "no_check": False}  # in later versions
         return super().from_dict(added | values | lists, source)
 
-    def check(self) -> None:
-        """Raises UserError for a value that cannot work, before anything is read or written."""
-        super().check()
-        good = self.folds is None or 2 <= self.folds <= MOST_FOLDS
-        check_option(good, "folds", self.folds, f"at least 2, and at most {MOST_FOLDS}")
+    def check_values(self) -> None:
+        """Raises UserError for a value that cannot work anywhere."""
+        super().check_values()
+        check_option(self.width <= WIDEST, "width", self.width, f"at most {WIDEST}")
+        few = self.folds is None or 2 <= self.folds <= MOST_FOLDS
+        check_option(few, "folds", self.folds, f"at least 2, at most {MOST_FOLDS}")
         in_range = self.fold is None or 0 <= self.fold < (self.folds or 0)
         expected = f"0 to {self.folds - 1}" if self.folds else "--folds with it"
         check_option(in_range, "fold", self.fold, expected)

@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 
 from gmd.config.train_config import TrainConfig, check_option
 
+WIDEST, DEEPEST = 2**16, 100  # some hundred GB each
+
 
 @dataclass(frozen=True)
 class TrainSequences(TrainConfig):
@@ -43,9 +45,11 @@ class TrainSequences(TrainConfig):
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("dropout", "missing", *TrainConfig.NOT_NEGATIVE)
     FOR: ClassVar[dict[str, tuple[str, ...]]] = TrainConfig.FOR | {"alpha": ("ogm-ge", "mla")}
 
-    def check(self) -> None:
-        """Raises UserError for a value that cannot work, before anything is read or written."""
-        super().check()
+    def check_values(self) -> None:
+        """Raises UserError for a value that cannot work anywhere."""
+        super().check_values()
+        check_option(self.width <= WIDEST, "width", self.width, f"at most {WIDEST}")
+        check_option(self.layers <= DEEPEST, "layers", self.layers, f"at most {DEEPEST}")
         check_option(self.width % self.heads == 0, "width", self.width, f"a multiple of --heads {self.heads}")
         check_option(self.dropout < 1, "dropout", self.dropout, "a probability below 1")
         check_option(self.missing < 1, "missing", self.missing, "a rate below 1, at which no sample is left")

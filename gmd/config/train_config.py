@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 import torch
-from typeguard import TypeCheckError, check_type
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from gmd.errors import UserError
+from gmd.config.environment import check_environment
+from gmd.data.text_files import brief
+from gmd.errors import UserError, shown
 from gmd.models.precision import Precision
 from gmd.names import check_apart, check_names
 from gmd.output_paths import check_folder
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
-MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "no_check")
+MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "force", "no_check")
+NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
 Method = Literal["joint", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
 
@@ -83,6 +86,10 @@ class TrainConfig:
     resume: bool = False
     """Go on with the run in --out where it was stopped; on the same machine, bit for bit as if it had not been."""
 
+    force: bool = False
+    """Take --out over from a process that may still be at work there, as nobody can tell from here: one on another
+    machine, whose lock is left. It is for you to know that it has ended."""
+
     TASK: ClassVar[str]
     POSITIVE: ClassVar[tuple[str, ...]] = ("epochs", "batch", "lr", "max_bad_steps", "validate_every", "patience")
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("weight_decay", "seed", "tol", "rho", "lam")
@@ -97,17 +104,22 @@ class TrainConfig:
     }
 
     def check(self) -> None:
-        """Raises UserError for a value that cannot work, before anything is read or written."""
+        """Raises UserError for a value that cannot work here, before anything is read or written."""
+        self.check_values()
+        self.torch_device()
+
+    def check_values(self) -> None:
+        """Raises UserError for a value that cannot work anywhere."""
         self._check_numbers()
         methods = self.methods()
         check_option(self.method in methods, "method", self.method, f"one of {', '.join(methods)} for this task")
         self._check_modalities()
+        self._check_encoding()
         check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
         for name, ones in self.FOR.items():
             given, ordinary = getattr(self, name), getattr(type(self), name)
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
-        self.torch_device()
 
     def check_new(self) -> None:
         """Raises UserError for what a run that begins now must not have, though one made before may.
@@ -126,15 +138,20 @@ class TrainConfig:
             value = getattr(self, name)
             check_option(0 <= value < LARGEST, name, value, "0 or more, and less than 2^32")
 
+    def _check_encoding(self) -> None:
+        """Raises UserError for a path that is no text: config.yaml could not hold it, nor TensorBoard write there."""
+        for name in ("out", "data"):
+            given = getattr(self, name)
+            for path in given if isinstance(given, tuple) else (given,):
+                text = not any("\ud800" <= letter <= "\udfff" for letter in str(path))
+                check_option(text, name, path, "a path in UTF-8; rename that folder, or give a link to it")
+
     def _check_modalities(self) -> None:
         check_option(len(self.modalities) > 0, "modalities", "nothing", "at least one name")
         check_apart("--modalities", self.modalities)
-        check_option(
-            len(self.modalities) <= MOST_MODALITIES,
-            "modalities",
-            f"{len(self.modalities)} names",
-            f"at most {MOST_MODALITIES}, since every subset of them is scored",
-        )
+        few_subsets = len(self.modalities) <= MOST_MODALITIES
+        expected = f"at most {MOST_MODALITIES}, of which {2**MOST_MODALITIES - 1} subsets are scored"
+        check_option(few_subsets, "modalities", f"{len(self.modalities)} names", expected)
         most = MAX_OBJECTIVES.bit_length() - 1
         few_enough = self.method not in self.FOR["tol"] or len(self.modalities) <= most
         expected = f"at most {most} for {self.method}, whose objectives are their subsets"
@@ -149,12 +166,21 @@ class TrainConfig:
         return get_args(get_type_hints(cls)["method"])
 
     def torch_device(self) -> torch.device:
-        """Returns the device that `device` names. Raises UserError if it is not there."""
+        """Returns the device that `device` names.
+
+        Raises UserError if it is not there, or if the environment asks for kernels that cannot serve it.
+        """
+        device = self._device_there()
+        check_environment(device)
+        return device
+
+    def _device_there(self) -> torch.device:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
+        # a torch built without CUDA asserts
+        except (RuntimeError, AssertionError, NotImplementedError, ValueError, OverflowError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"--device: {self.device} cannot be used ({reason}); give auto, cpu or a GPU") from error
         device = torch.device(self.device)
@@ -164,7 +190,8 @@ class TrainConfig:
 
     def to_dict(self) -> dict:
         """Returns the options as plain values, as JSON has them, and the task."""
-        return {"task": self.TASK} | {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
+        values = {key: _plain(value) for key, value in dataclasses.asdict(self).items() if key not in NOT_KEPT}
+        return {"task": self.TASK} | values
 
     @classmethod
     def from_dict(cls: type[Config], values: dict, source: str | Path) -> Config:
@@ -173,9 +200,10 @@ class TrainConfig:
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
         values = {key: value for key, value in values.items() if key != "task"}
-        expected = {field.name for field in dataclasses.fields(cls)}
-        if odd := sorted(expected.symmetric_difference(values)):
-            raise UserError(f"{source}: written by another version of gmd: it differs in {', '.join(odd)}; train anew")
+        expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
+        if odd := sorted(expected.symmetric_difference(values), key=str):
+            listed = shown(", ".join(map(str, odd)), 200)
+            raise UserError(f"{source}: written by another version of gmd: it differs in {listed}; train anew")
         types = get_type_hints(cls)
         return cls(**{key: _typed(value, types[key], key, source) for key, value in values.items()})
 
@@ -206,10 +234,14 @@ def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:
     if wanted == tuple[Path, ...] and isinstance(converted, tuple):
         converted = tuple(Path(item) if isinstance(item, str) else item for item in converted)
     try:
-        return check_type(converted, wanted)
+        if isinstance(value, bool) and wanted is not bool:
+            raise TypeCheckError("yes or no is no value of it")
+        return check_type(converted, wanted, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{source}: {name}: got {value!r} ({reason}); mend it, or restore it from a copy") from error
+        reason = shown(" ".join(str(error).split()), 200)
+        raise UserError(
+            f"{source}: {name}: got {brief(value)} ({reason}); mend it, or restore it from a copy"
+        ) from error
 
 
 def _plain(value: object) -> object:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
-from gmd.errors import shown
+from gmd.errors import UserError, shown
+from gmd.files import open_regular
 
 Found = TypeVar("Found")
 
@@ -55,7 +56,7 @@ _HTML = re.compile(rb"<!doctype html|<html[\s>]|<head>|<body[\s>]", re.IGNORECAS
 def kind_of(path: Path) -> str | None:
     """Returns what a file is by its first bytes, such as "a web page (HTML)"; None if they tell nothing.
 
-    Raises OSError if it cannot be read.
+    Raises OSError if it cannot be read, and UserError if it is no regular file.
     """
     known = _known(path)
     return known[0] if known else None
@@ -71,7 +72,7 @@ def other_kind(path: Path, own: Collection[str] = ()) -> str:
 
 
 def is_gzip(path: Path) -> bool:
-    """Returns whether the content of a file is compressed by gzip. Raises OSError if it cannot be read."""
+    """Returns whether the content of a file is compressed by gzip. Raises OSError and UserError as `kind_of`."""
     return _head(path).startswith(_GZIP)
 
 
@@ -100,7 +101,7 @@ def unreadable(path: Path, expected: str, error: BaseException, own: Collection[
 def changed_as_text(path: Path) -> str | None:
     """Returns what a program that took a file for text has done to it; None if there is no sign of it.
 
-    A file that is text by nature may have these signs, too. Raises OSError if it cannot be read.
+    A file that is text by nature may have these signs, too. Raises OSError and UserError as `kind_of`.
     """
     content = _head(path, 4 * _HEAD)
     lines = content.count(b"\n")
@@ -115,7 +116,7 @@ def _if_readable(look: Callable[[Path], Found], path: Path) -> Found | None:
     """Returns what a look at a file finds; None if it cannot be read at all, of which its reader's own error tells."""
     try:
         return look(path)
-    except OSError:
+    except (OSError, UserError):
         return None
 
 
@@ -160,7 +161,7 @@ def _is_hdf5(head: bytes) -> bool:
 def _zip(path: Path) -> tuple[str, str]:
     """Tells the kinds of zip archives by what is in them."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         return "a zip archive that is cut off or damaged", "copy or download it anew"
@@ -211,5 +212,5 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _head(path: Path, size: int = _HEAD) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(size)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gmd.errors import UserError
 from gmd.files import replacing
-
-DATA_RECORD = "data.txt"  # in the results on other data than the run's own: the path of these data
+from gmd.training.run_files import DATA_RECORD, EVALUATION
+from gmd.training.run_lock import LOCK
 
 
 def results_folder(run: Path, data: Path | None) -> Path:
@@ -18,7 +18,7 @@ def results_folder(run: Path, data: Path | None) -> Path:
 
     Raises UserError if something that is no folder has the name of the run's own.
     """
-    folder = Path(run) / "evaluation"
+    folder = Path(run) / EVALUATION
     if os.path.lexists(folder) and not folder.is_dir():
         raise UserError(f"{folder}: is a file or a link to nothing, expected the folder of results; move it away")
     if data is None:
@@ -26,7 +26,7 @@ def results_folder(run: Path, data: Path | None) -> Path:
     data = Path(data).resolve()
     name = data.stem if data.is_file() else data.name
     numbered = (folder / (name if number == 1 else f"{name}-{number}") for number in count(1))
-    return next(place for place in numbered if not place.exists() or _is_about(place, data))
+    return next(place for place in numbered if _is_free(place) or _is_about(place, data))
 
 
 def write_texts(folder: Path, texts: dict[str, str], data: Path | None = None) -> list[Path]:
@@ -42,6 +42,11 @@ def write_texts(folder: Path, texts: dict[str, str], data: Path | None = None) -
         with replacing(folder / name) as unfinished:
             unfinished.write_text(text, encoding="utf-8", errors="surrogateescape")
     return [folder / name for name in texts]
+
+
+def _is_free(folder: Path) -> bool:
+    """Returns whether there is nothing, or only what an evaluation that was killed before its first score has left."""
+    return not folder.exists() or (folder.is_dir() and os.listdir(folder) == [LOCK])
 
 
 def _is_about(folder: Path, data: Path) -> bool:

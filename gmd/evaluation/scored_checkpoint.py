@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
-from gmd.training.checkpoint import load_checkpoint
+from gmd.data.text_files import read_text_of_run
+from gmd.training.checkpoint import count_in, load_checkpoint
 
 CHECKPOINT_RECORD = "checkpoint.txt"  # in all results, written last: which checkpoint was scored
+
+MOST_RECORD = 1000  # bytes
 
 
 def describe_checkpoint(run: Path, which: str) -> str:
@@ -13,13 +16,17 @@ def describe_checkpoint(run: Path, which: str) -> str:
     which: "best" or "last"
     Raises UserError if the checkpoint cannot be read.
     """
-    return f"{which}.pt (epoch {load_checkpoint(Path(run) / f'{which}.pt')['epochs']})"
+    path = Path(run) / f"{which}.pt"
+    return f"{which}.pt (epoch {count_in(load_checkpoint(path), 'epochs', path)})"
 
 
 def scored_checkpoint(results: Path) -> str:
-    """Returns the scored checkpoint in the words of `describe_checkpoint`; empty for results without a record of it."""
+    """Returns the scored checkpoint in the words of `describe_checkpoint`; empty for results without a record of it.
+
+    Raises UserError if the record is no text.
+    """
     record = results / CHECKPOINT_RECORD
-    return record.read_text(encoding="utf-8").strip() if record.exists() else ""
+    return read_text_of_run(record, MOST_RECORD).strip() if record.exists() else ""
 
 
 def checkpoint_change(run: Path, results: Path) -> str:

@@ -30,8 +30,8 @@ def dominance_text(lines: Iterable[dict], modalities: Sequence[str]) -> str:
     steps = [line for line in lines if line["kind"] == "step" and line["finite"]]
     compared = [step for step in steps if rises(step, modalities)]
     sentences = _on_losses(compared, modalities) if compared else _not_compared(steps, modalities)
-    if steps:
-        sentences += _on_gradients(_quarters(steps)[1], modalities)
+    if told := [step for step in steps if step.get("dominance")]:  # which lines of earlier versions lack
+        sentences += _on_gradients(_quarters(told)[1], modalities)
     return "\n".join(sentences) + "\n"
 
 
@@ -132,7 +132,8 @@ def _mean_rises(steps: Sequence[dict], modalities: Sequence[str]) -> dict[str, f
 
 def mean_of_modality(steps: Sequence[dict], quantity: str, modalities: Sequence[str]) -> dict[str, float]:
     """Returns modality -> mean over the steps that have the quantity, without modalities of which no step has it."""
-    values = {m: [step["dominance"]["modality"].get(quantity, {}).get(m) for step in steps] for m in modalities}
+    told = [step["dominance"]["modality"] for step in steps if step.get("dominance")]  # lacking in earlier versions
+    values = {m: [quantities.get(quantity, {}).get(m) for quantities in told] for m in modalities}
     # NaN was written as null
     there = {m: [value for value in column if value is not None] for m, column in values.items()}
     return {m: fmean(column) for m, column in there.items() if column}

@@ -2,10 +2,13 @@
 
 import json
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
 from gmd.errors import UserError
+from gmd.monitor.checked_records import read_records
 
 METRICS = "metrics.jsonl"
 
@@ -28,36 +31,40 @@ def drop_metrics_after(run: Path, epochs: int, steps: int) -> list[dict]:
 
     Returns:
         The last line of a step that stays, and the lines after it.
+
+    Raises UserError as `read_records`; the file is as it was then.
     """
     path = run / METRICS
     path.touch()
     kept = 0
     last: list[dict] = []
-    with open(path, "rb+") as file:
-        for line in file:
-            record = _read_line(line)
-            if record is None or _is_after(record, epochs, steps):
-                break
-            kept += len(line)
-            last = [record] if record["kind"] == "step" else [*last, record]
-        # in one go, so that a kill leaves the file as it was or as it should be
-        file.truncate(kept)
+    for record, length in read_records(path):
+        if _is_after(record, epochs, steps):
+            break
+        kept += length
+        last = [record] if record["kind"] == "step" else [*last, record]
+    # in one go, so that a kill leaves the file as it was or as it should be
+    os.truncate(path, kept)
     return last
 
 
 def read_metrics(path: Path) -> tuple[list[dict], list[dict]]:
-    """Returns the lines of steps, and those of epochs. Raises UserError if no step has been recorded."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    lines = [json.loads(line) for line in text.splitlines()]
+    """Returns the lines of steps, and those of epochs.
+
+    Raises UserError if no step has been recorded, or as `read_records`.
+    """
+    lines = [record for record, _ in read_records(path)] if path.exists() else []
     steps = [line for line in lines if line["kind"] == "step"]
     if not steps:
         raise UserError(f"{path}: no step recorded, so there is nothing to draw; train the run first")
     return steps, [line for line in lines if line["kind"] == "epoch"]
 
 
-def _read_line(line: bytes) -> dict | None:
-    """Returns the record, or None of a line that a kill or a full disk has cut short; no checkpoint holds that one."""
-    return json.loads(line) if line.endswith(b"\n") else None
+def check_metrics(run: Path, modalities: Sequence[str]) -> None:
+    """Raises UserError for a line that no training of these modalities writes; a run may have none at all."""
+    if (run / METRICS).exists():
+        for _ in read_records(run / METRICS, modalities):
+            pass
 
 
 def _is_after(record: dict, epochs: int, steps: int) -> bool:

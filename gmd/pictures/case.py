@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from gmd.pictures.style import STYLE, save_figure
+from gmd.pictures.style import STYLE, drawn, save_figure
 from gmd.scoring.segmentation.tables import Score
 from gmd.subsets import Subset
 
@@ -49,20 +49,19 @@ def draw_case(
         for ax in (*above, *below):
             ax.axis("off")
         for ax, modality in zip(above, modalities, strict=False):
-            view.draw(ax, case[modality][0], modality)
+            view.draw(ax, case[modality][0], drawn(modality, 30))
         view.draw(above[-1], case[modalities[0]][0], "ground truth", case["target"])
         for ax, subset in zip(below, subsets, strict=False):
-            numbers = "  ".join(f"{region} {dice[subset, region]:.2f}" for region in regions)
+            numbers = "  ".join(f"{drawn(region, 20)} {dice[subset, region]:.2f}" for region in regions)
             view.draw(ax, case[subset[0]][0], f"{_origin(subset)}\n{numbers}", predictions[subset])
-        named = f"{case['name']}: {about}" if about else case["name"]
-        figure.suptitle(f"{named}\nDice of the whole volume")
-        patches = [Patch(color=c, label=r) for r, c in zip(regions, REGION_COLOURS, strict=False)]
+        figure.suptitle(f"{drawn(case['name'])}{about and f': {about}'}\nDice of the whole volume")
+        patches = [Patch(color=c, label=drawn(r)) for r, c in zip(regions, REGION_COLOURS, strict=False)]
         figure.legend(handles=patches, loc="outside lower center", ncols=len(regions), frameon=False)
         return save_figure(figure, path)
 
 
 def _origin(subset: Subset) -> str:
-    return f"from {subset[0]} alone" if len(subset) == 1 else f"from all {len(subset)}"
+    return f"from {drawn(subset[0], 30)} alone" if len(subset) == 1 else f"from all {len(subset)}"
 
 
 class _Slice:

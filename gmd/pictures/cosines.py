@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from gmd.pictures.style import STYLE, save_figure
+from gmd.pictures.style import STYLE, drawn, save_figure
 from gmd.subsets import all_subsets, subset_name
 
 
@@ -32,8 +32,9 @@ def draw_cosines(steps: Sequence[dict], modalities: Sequence[str], path: Path) -
         for (row, column), cosine in np.ndenumerate(mean):
             colour = "white" if abs(cosine) > 0.5 else "black"
             ax.text(column, row, f"{cosine:.2f}", ha="center", va="center", fontsize=10, color=colour)
-        ax.set_xticks(range(len(names)), names, rotation=55, ha="right", rotation_mode="anchor")
-        ax.set_yticks(range(len(names)), names)
+        labels = [drawn(name) for name in names]
+        ax.set_xticks(range(len(names)), labels, rotation=55, ha="right", rotation_mode="anchor")
+        ax.set_yticks(range(len(names)), labels)
         ax.set_title(
             f"Cosines between the gradients of the objectives, mean over epoch {steps[-1]['epoch']}\n"
             f"lowest {np.nanmin(off_diagonal):.2f}, mean {np.nanmean(off_diagonal):.2f} (red: in conflict)"
@@ -53,7 +54,7 @@ def mean_cosines(steps: Sequence[dict], modalities: Sequence[str]) -> tuple[list
     total, count = np.zeros((2, len(names), len(names)))
     for step in steps:
         where = np.ix_(*[[names.index(name) for name in step["losses"]]] * 2)
-        total[where] += np.array(step["cosines"])
+        total[where] += np.array(step["cosines"], dtype=float)  # null becomes NaN
         count[where] += 1
     with np.errstate(invalid="ignore"):
         return names, total / count

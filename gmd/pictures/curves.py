@@ -73,7 +73,7 @@ def _draw_losses(ax: Axes, steps: Sequence[dict], epochs: Sequence[dict]) -> Non
 
 def _draw_validation(ax: Axes, steps: Sequence[dict], epochs: Sequence[dict], words: ValidationPanel) -> None:
     last_step = {step["epoch"]: step["step"] for step in steps}
-    scored = [epoch for epoch in epochs if epoch["validation"] is not None]
+    scored = [epoch for epoch in epochs if epoch["validation"] is not None and epoch["epoch"] in last_step]
     ax.plot([last_step[e["epoch"]] for e in scored], [e["validation"] for e in scored], "o-", color=LINE)
     ax.set_title(f"Validation: {words.title}")
     ax.set_ylabel(words.label)

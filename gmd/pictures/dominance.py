@@ -14,7 +14,7 @@ from gmd.files import replacing
 from gmd.monitor.dominance import GRADIENT_NORM, NORM, RISE, TITLES, WITH_ALL, WITH_MERGED, rises
 from gmd.monitor.dominance_verdict import dominance_text
 from gmd.monitor.metrics_file import METRICS, read_metrics
-from gmd.pictures.style import STYLE, save_figure, thinned
+from gmd.pictures.style import STYLE, drawn, save_figure, thinned
 from gmd.subsets import subset_name
 
 # Okabe and Ito's, without the yellow, which is too light for a line; dashes tell them apart without any colour
@@ -88,8 +88,8 @@ def _draw_quantity(ax: Axes, x: np.ndarray, steps: Sequence[dict], quantity: str
     for modality, (colour, dashes) in zip(modalities, cycle(LINES), strict=False):
         values = [step["dominance"]["modality"].get(quantity, {}).get(modality) for step in steps]
         _draw_line(ax, x, values, modality, colour, dashes)
-    ax.set_title(TITLES.get(quantity, quantity.capitalize()))
-    ax.set_ylabel(quantity.split()[0] if quantity in (WITH_ALL, WITH_MERGED) else quantity)
+    ax.set_title(TITLES.get(quantity, drawn(quantity.capitalize())))
+    ax.set_ylabel(quantity.split()[0] if quantity in (WITH_ALL, WITH_MERGED) else drawn(quantity, 30))
     if quantity in (NORM, GRADIENT_NORM):
         ax.set_ylim(bottom=0)
     else:
@@ -102,7 +102,7 @@ def _draw_line(ax: Axes, x: np.ndarray, values: Sequence[float | None], label: s
     """Draws a line, unless no step has the value; that has no place in the legend either."""
     y = thinned(values, POINTS)
     if np.isfinite(y).any():
-        ax.plot(x, y, color=colour, linestyle=dashes, linewidth=1.8, label=label)
+        ax.plot(x, y, color=colour, linestyle=dashes, linewidth=1.8, label=drawn(label))
 
 
 def _together(steps: Sequence[dict], modalities: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
-"""What the pictures have in common: sizes of letters, how long series are thinned, how files are written."""
+"""What the pictures have in common: letters, names that may hold anything, thinned series, how files are written."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,12 +8,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from gmd.errors import shown_line
 from gmd.files import replacing
+from gmd.printing import WITH_PLAIN_CHARACTERS
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
-STYLE: "dict[RcKeyType, Any]" = {"font.size": 13, "axes.titlesize": 14, "figure.titlesize": 16, "savefig.dpi": 110}
+STYLE: "dict[RcKeyType, Any]" = {
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "figure.titlesize": 16,
+    "savefig.dpi": 110,
+    # a $ is a dollar, and no program is called to set letters, whatever a matplotlibrc says
+    "text.parse_math": False,
+    "text.usetex": False,
+    "axes.formatter.use_mathtext": False,
+}
+
+
+def drawn(name: str, most: int = 40) -> str:
+    """Returns a name from outside, of a case, a run or a modality, as a picture can have it: one line of letters.
+
+    Control characters, line ends and bytes that are in no encoding are shown as in Python, the middle of a name of more
+    than `most` letters is left out, and no first letter hides a name from a legend, as _ would.
+    """
+    text = shown_line(name, most).encode("utf-8", WITH_PLAIN_CHARACTERS).decode("utf-8")
+    return f" {text}" if text.startswith("_") else text
 
 
 def thinned(values: Sequence[float | None], points: int = 300) -> np.ndarray:
@@ -29,6 +51,8 @@ def thinned(values: Sequence[float | None], points: int = 300) -> np.ndarray:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Writes the picture and returns its path. If that fails, what was there before stays."""
-    with replacing(path) as unfinished:
+    with replacing(path) as unfinished, warnings.catch_warnings():
+        # of scripts that matplotlib's own font lacks: a box stands for the letter, a warning for each would be no help
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(unfinished)
     return path

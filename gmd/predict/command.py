@@ -14,7 +14,7 @@ from gmd.errors import UserError
 from gmd.evaluation.segmentation.failed_case import why_failed
 from gmd.evaluation.trained_network import check_segments, load_segmentation
 from gmd.models.precision import Precision
-from gmd.names import check_names
+from gmd.names import check_apart, check_names
 from gmd.predict.predictor import Prediction, Predictor
 from gmd.predict.request import Job, Request, make_request
 from gmd.predict.signature import is_done
@@ -40,8 +40,8 @@ def predict(
     """Segments cases of which any modalities may be missing, in the grid of their own files.
 
     The label map has the header of the case's first image, in the order of the run's modalities, and the label values
-    of the run's data. The file of a single case is replaced if gmd wrote it; in a folder, cases whose file is there are
-    left out. Nothing is written over that somebody else made, or that was corrected since.
+    of the run's data. The file of a single case is replaced if gmd wrote it and nobody has corrected it since; in a
+    folder, cases whose file is there are left out.
 
     Args:
         run: the folder of a training.
@@ -57,29 +57,31 @@ def predict(
         affine_tolerance: mm by which the affines of a case's files may differ; by default that of the training.
 
     returns the exit status: 0; 1 if a case of a folder failed; 130 if interrupted
-    Raises UserError: a run that does not segment, what `make_request` and `load_run` raise, what is wrong with a single
-        case, a disk that cannot be written to.
+    Raises UserError: a run that does not segment, what `make_request` and `load_run` raise, a single bad case.
     """
     run, out = Path(run), Path(out)
-    config = _read_config(run, channels, affine_tolerance)
-    replace(config, device=device).torch_device()  # before cases are looked for
+    config = _read_config(run, channels, affine_tolerance, device)
     request = make_request(config, source, images, out, probabilities)
     config, network = load_segmentation(run, which, precision, device)
     return _run_request(Predictor(run, config, network, zero_is_missing, show_scores=which == "best"), request)
 
 
-def _read_config(run: Path, channels: tuple[str, ...], affine_tolerance: float | None) -> TrainBrats:
+def _read_config(run: Path, channels: tuple[str, ...], affine_tolerance: float | None, device: str) -> TrainBrats:
     """Returns the run's configuration, with what is asked for otherwise.
 
-    Raises UserError for a cross-validation (many networks) or another task.
+    Raises UserError for a cross-validation (many networks) or another task, and for options that cannot be used.
     """
     if folds := fold_folders(run):
         raise UserError(f"{run}: holds {len(folds)} folds, each with a network of its own; give one, e.g. {folds[0]}")
     config = check_segments(run, read_config(run))
     tolerance = config.affine_tolerance if affine_tolerance is None else affine_tolerance
     check_option(0 <= tolerance < math.inf, "affine_tolerance", tolerance, "a distance in mm")
-    check_names("--channels", channels)
-    return replace(config, channels=channels or config.channels, affine_tolerance=tolerance)
+    check_apart("--channels", channels, ("seg", "mask"))
+    known = (*config.modalities, *config.channels)  # of a run made before, perhaps, whose names stay what they are
+    check_names("--channels", [channel for channel in channels if channel not in known])
+    asked = replace(config, channels=channels or config.channels, affine_tolerance=tolerance, device=device)
+    asked.torch_device()  # is it there?
+    return asked
 
 
 def _run_request(predictor: Predictor, request: Request) -> int:

@@ -11,7 +11,7 @@ from gmd.data.segmentation.nifti import from_ras
 from gmd.data.segmentation.opened_image import open_image, readable
 from gmd.errors import UserError
 from gmd.files import replacing
-from gmd.predict.signature import signed
+from gmd.predict.signature import check_replaceable, signed
 
 COMPRESSION = 4  # gzip's level: on MRI a third of the time of gzip's own 9, for files one per cent larger
 
@@ -60,9 +60,9 @@ def write_image(image: nibabel.Nifti1Image, path: Path) -> None:
     """Writes the whole image or nothing, signed, and compressed if the name ends in .gz.
 
     The same image gives the same bytes.
-
-    Raises UserError if it cannot be written.
+    Raises UserError if it cannot be written, or if something is there that only others can make again.
     """
+    check_replaceable([path])  # again: it may have come while the case was predicted
     content = signed(image.to_bytes())
     if path.suffix.lower() == ".gz":
         content = gzip.compress(content, COMPRESSION, mtime=0)

@@ -83,7 +83,8 @@ class Predictor:
         say(case_line(job, present, self.config.modalities, prediction.volumes))
         if self.show_scores and present not in self.scores_shown:
             self.scores_shown.add(present)
-            line = decoration("no score is told", lambda: score_line(self.run, present, self.network.regions))
+            modalities, regions = self.config.modalities, self.network.regions
+            line = decoration("no score is told", lambda: score_line(self.run, present, modalities, regions))
             if line is None:
                 self.show_scores = False  # once is enough
             else:

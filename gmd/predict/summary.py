@@ -1,6 +1,5 @@
 """Says of a prediction which modalities it lacked, how much it found, and how the run scores for such a case."""
 
-import csv
 import os
 import shlex
 from collections.abc import Sequence
@@ -11,11 +10,11 @@ from torch import Tensor
 
 from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.label_scheme import LabelScheme
-from gmd.errors import UserError
+from gmd.data.text_files import damaged
 from gmd.evaluation.outdated import scored_channels, why_outdated
 from gmd.evaluation.scored_checkpoint import scored_checkpoint
-from gmd.files import read_text
 from gmd.predict.request import Job
+from gmd.scoring.read_back import AGAIN, read_table
 from gmd.subsets import Subset, subset_name
 
 
@@ -46,12 +45,10 @@ def case_line(job: Job, present: Subset, modalities: Sequence[str], volumes: dic
     return f"{job.case.name}, {source}: {found}{warning}; written: {' and '.join(map(str, job.outputs))}"
 
 
-MOST_TEXT = 2**24  # bytes of a table.csv, which has some kB
-
-
-def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
+def score_line(run: Path, present: Subset, modalities: Sequence[str], regions: Sequence[str]) -> str:
     """Returns sentences on how the run scored for exactly this subset, if it has been evaluated; and if that holds.
 
+    modalities, regions: all that the network has, in its order
     Raises UserError for a table.csv that is damaged; OSError if it cannot be read.
     """
     results, again = run / "evaluation", f"gmd evaluate {shlex.quote(str(run))}"
@@ -59,7 +56,7 @@ def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
     these = f"With {', '.join(present)} {run.resolve().name}"
     if not os.path.lexists(table):
         return f"How good that is, {again} would tell; it has not been run."
-    tested, dice_of = _row_of(table, present, regions)
+    tested, dice_of = _row_of(table, present, modalities, regions)
     if not tested:
         return f"{these} was never tested: no case of its evaluation has these modalities."
     dice = ", ".join(f"{region} {value:.3f}" for region, value in dice_of.items())
@@ -70,23 +67,23 @@ def score_line(run: Path, present: Subset, regions: Sequence[str]) -> str:
     return f"{these} scored a mean Dice of {dice} in its evaluation{of}, over {cases}.{warning}"
 
 
-def _row_of(table: Path, present: Subset, regions: Sequence[str]) -> tuple[int, dict[str, float]]:
+def _row_of(
+    table: Path, present: Subset, modalities: Sequence[str], regions: Sequence[str]
+) -> tuple[int, dict[str, float]]:
     """Reads a subset's row of a table.csv: how many cases it is of, and each region's Dice; none for no case.
 
-    Raises UserError if there is no such row, or one with other values than scores.
+    Raises UserError if there is no such row, or a table that no evaluation has written.
     """
-    try:
-        lines = csv.DictReader(read_text(table, MOST_TEXT).splitlines())
-        [row] = [row for row in lines if row["subset"] == subset_name(present)]
-        tested = int(row["cases"])
-        dice = {region: float(row[region]) for region in regions} if tested else {}
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{table}: is damaged ({type(error).__name__}: {error}); evaluate the run again") from error
-    if tested < 0 or not all(0 <= value <= 1 for value in dice.values()):
-        raise UserError(f"{table}: has a Dice outside [0, 1], or fewer cases than none; evaluate the run again")
-    return tested, dice
+    _, columns, lines = read_table(table, modalities)
+    line = next((line for line in lines if line.subset == present), None)
+    if line is None or not set(regions) <= set(columns):
+        raise damaged(table, f"has no row of {subset_name(present)} with {', '.join(regions)}", AGAIN)
+    if not line.scored:
+        return 0, {}
+    dice = {region: line.cells[columns.index(region)] for region in regions}
+    if texts := [text for text in dice.values() if isinstance(text, str)]:
+        raise damaged(table, f"{subset_name(present)} has {texts[0]!r} where a Dice should be", AGAIN)
+    return line.scored, {region: float(value) for region, value in dice.items()}
 
 
 def _millilitres(volume: float) -> str:

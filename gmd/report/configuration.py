@@ -1,6 +1,7 @@
 """How a run was configured: all of its options, and the command that makes it again."""
 
 import shlex
+from collections.abc import Collection
 from dataclasses import MISSING, Field, fields
 from typing import Any, NamedTuple
 
@@ -26,12 +27,15 @@ def options(config: TrainConfig) -> list[Option]:
     return sorted(found, key=lambda option: not option.changed)
 
 
-def command(config: TrainConfig) -> str:
-    """Returns the command line that makes the run again, without the options that have their defaults."""
+def command(config: TrainConfig, names: Collection[str] | None = None) -> str:
+    """Returns the command line that makes the run again, without the options that have their defaults.
+
+    names: the options that it may have; by default all
+    """
     parts = ["gmd", "train", config.TASK]
     for field in fields(config):
         value = getattr(config, field.name)
-        if not _is_changed(config, field) or field.name == "resume":
+        if not _is_changed(config, field) or field.name == "resume" or (names is not None and field.name not in names):
             continue
         parts.append(f"--{field.name.replace('_', '-')}")
         parts += [] if value is True else map(str, value) if isinstance(value, tuple) else [str(value)]

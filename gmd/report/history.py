@@ -3,7 +3,6 @@
 The file can be gigabytes, of which a report shows some hundred points: what is kept does not grow with it.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gmd.errors import UserError
+from gmd.monitor.checked_records import read_records
 from gmd.monitor.dominance import NORM, RISE, rises
 from gmd.monitor.metrics_file import METRICS
 from gmd.report.downsampling import DownsampledSeries
@@ -114,10 +113,7 @@ class History:
         return steps, table[:, self.columns[key]]
 
     def add(self, line: dict) -> None:
-        """Takes in a line of metrics.jsonl, of any kind.
-
-        Raises KeyError, TypeError or ValueError if it is not one that a training writes.
-        """
+        """Takes in a line of metrics.jsonl, of any kind, as `read_records` has checked it."""
         if line["kind"] == "step":
             self._add_step(line)
         elif line["kind"] == "epoch":
@@ -146,8 +142,6 @@ class History:
         """
         self.objectives = self.objectives or [subset_name(subset) for subset in all_subsets(self.modalities)]
         names, matrix = list(line["losses"]), np.array(line["cosines"], dtype=float)
-        if matrix.shape != (len(names),) * 2:
-            raise ValueError(f"{len(names)} losses, but cosines {list(matrix.shape)}")
         if names != self.objectives:
             places = [self.objectives.index(name) for name in names]
             whole = np.full((len(self.objectives),) * 2, np.nan)
@@ -163,19 +157,9 @@ def read_history(run: Path, modalities: Sequence[str]) -> History:
     Raises UserError that names the line if another one is damaged.
     """
     history, path = History(modalities), run / METRICS
-    if not path.exists():
-        return history
-    with open(path, "rb") as file:
-        for number, text in enumerate(file, start=1):
-            try:
-                history.add(json.loads(text))
-            except (ValueError, KeyError, TypeError) as error:
-                if not text.endswith(b"\n"):
-                    break
-                raise UserError(
-                    f"{path}, line {number}: not a line that gmd train writes ({type(error).__name__}: {error}); "
-                    "restore the file from a copy, or take the line out"
-                ) from error
+    if path.exists():
+        for record, _ in read_records(path, modalities):
+            history.add(record)
     return history
 
 
@@ -193,7 +177,7 @@ def _epoch(line: dict, step: int) -> Epoch:
 
 
 def _number(value: float | None) -> float | None:
-    """Returns the value as a float; None stays None. Raises ValueError or TypeError if it is not a number."""
+    """Returns the value as a float; None stays None."""
     return None if value is None else float(value)
 
 

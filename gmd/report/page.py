@@ -8,8 +8,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gmd
 from gmd.config import TrainBrats, TrainConfig
+from gmd.data.text_files import read_text_of_run
 from gmd.files import replacing
+from gmd.output_paths import check_file
 from gmd.report import cross_validation
+from gmd.report.anonymous import anonymous_page
 from gmd.report.case_pictures import embed_case_pictures
 from gmd.report.configuration import command, options
 from gmd.report.conflicts import gradient_conflicts
@@ -22,6 +25,7 @@ from gmd.report.resources import resources
 from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
 from gmd.training.saved_run import SavedSplits, cross_validation_config, read_config, read_splits
 
+MOST_SENTENCES = 2**20  # bytes
 METHODS_WITH_SURGERY = ("gmd", "cggm-gmd")
 
 
@@ -55,7 +59,7 @@ OF_A_RUN = (
 OF_FOLDS = (SUBSETS, Section("folds", "Folds"), CONFIGURATION)
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, anonymous: bool = False) -> Path:
     """Writes report.html into a run's folder and returns its path: all that the folder tells of the run, in one file.
 
     The run may be trained to the end or not, evaluated or not. The report of a cross-validation has the folds side by
@@ -63,14 +67,17 @@ def write_report(run: Path) -> Path:
     internet, and whatever stands in the run's files is shown as text.
 
     run: the folder of a run or of a cross-validation
+    anonymous: whether to leave out who and where: names and pictures of cases, paths, machines, times
     Raises UserError: no run there, folds that are none, or one of the files is damaged.
     """
     run = Path(run)
+    path = run / "report.html"
+    check_file(path, "the report")
     folds = cross_validation.existing_folds(run)
     for fold in folds:
-        write_report(fold)
+        write_report(fold, anonymous)
     page = _cross_validation_page(run, folds) if folds else _run_page(run)
-    path = run / "report.html"
+    page = anonymous_page(page) if anonymous else page
     with replacing(path) as unfinished:
         unfinished.write_text(
             _environment().get_template("report.html.j2").render(page), encoding="utf-8", errors="backslashreplace"
@@ -122,14 +129,18 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
     validated: the tile of the best validation
     """
     table = read_table(run / "evaluation", config.modalities)
+    pictures, wrong = embed_case_pictures(run / "evaluation")
     return {
+        "anonymous": False,
         "run": run,
+        "name": run.resolve().name,
         "config": config,
         "headline": f"{config.TASK}, trained by {config.method} on {', '.join(config.modalities)}.",
         "tables": [*([table] if table else []), *_tables_of_other_data(run, config)],
         "tiles": [*(_tiles(table) if table else []), *validated],
         "segments": isinstance(config, TrainBrats),
-        "cases": embed_case_pictures(run / "evaluation"),
+        "cases": pictures,
+        "wrong_pictures": wrong,
         "options": options(config),
         "command": command(config),
         "version": gmd.__version__,
@@ -178,4 +189,4 @@ def _tables_of_other_data(run: Path, config: TrainConfig) -> list[SubsetTable]:
 
 def _sentences(path: Path) -> list[str]:
     """Returns the lines of a text file; none if there is no file."""
-    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
+    return read_text_of_run(path, MOST_SENTENCES, "surrogateescape").splitlines() if path.exists() else []

@@ -1,6 +1,5 @@
 """The table of all subsets of the modalities, read from an evaluation's `table.csv`, as a heat map."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +9,11 @@ from typing import NamedTuple
 import matplotlib
 from matplotlib.colors import to_hex
 
-from gmd.errors import UserError
+from gmd.data.text_files import read_text_of_run
+from gmd.scoring.read_back import read_table as read_lines
+from gmd.scoring.table_text import Line
 
+MOST_TABLE = 2**24  # bytes of a table for people
 LOWER_IS_BETTER = ("hd95", "MAE")
 MAIN = ("mean", "Acc-2 neg/non-neg", "accuracy")  # what a subset is judged by, if it is there; else the first column
 COLOURS = matplotlib.colormaps["viridis"]
@@ -87,52 +89,30 @@ def read_table(folder: Path, modalities: Sequence[str]) -> SubsetTable | None:
     """Reads the table of an evaluation; None if the folder has none.
 
     folder: of the results; modalities: those of the run, in its order
-    Raises UserError if the table is not one of these modalities.
+    Raises UserError if the table is not one of these modalities, or has numbers out of their range.
     """
     path = folder / "table.csv"
     if not path.exists():
         return None
-    header, lines = _read_lines(path, modalities)
-    first = 2 + len(modalities)  # the column of the first number, behind label, marks and count
-    columns = header[first:]
+    counted, columns, lines = read_lines(path, modalities)
     main = next((columns.index(name) for name in MAIN if name in columns), 0)
-    rows = _rows(lines, columns, first)
-    return SubsetTable(path, _about(folder / "table.md"), modalities, header[first - 1], columns, main, rows)
+    rows = _rows(lines, columns, modalities)
+    return SubsetTable(path, _about(folder / "table.md"), modalities, counted, columns, main, rows)
 
 
-def _read_lines(path: Path, modalities: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Returns the header of a `table.csv` and its lines. Raises UserError if it is not one of these modalities."""
-    lines = list(csv.reader(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()))
-    header = lines[0] if lines else []
-    if header[: 1 + len(modalities)] != ["subset", *modalities] or any(len(line) != len(header) for line in lines):
-        expected = ", ".join(["subset", *modalities])
-        raise UserError(
-            f"{path}: its columns are {', '.join(header)}, expected {expected} first; make it anew by gmd evaluate"
-        )
-    return header, lines[1:]
-
-
-def _rows(lines: Sequence[Sequence[str]], columns: Sequence[str], first: int) -> list[Row]:
-    """Returns the rows of the table: the lines' words, and their numbers in the colours of each column's scale.
-
-    first: the place of the first of the columns in a line, behind label, marks and count
-    """
-    numbers = [[_number(text) for text in line[first:]] for line in lines]
+def _rows(lines: Sequence[Line], columns: Sequence[str], modalities: Sequence[str]) -> list[Row]:
+    """Returns the rows of the table: the lines' words, and their numbers in the colours of each column's scale."""
+    numbers = [[_number(cell) for cell in line.cells] for line in lines]
     scales = [_scale(values, name) for values, name in zip(zip(*numbers, strict=True), columns, strict=False)]
     return [
         Row(
-            line[0],
-            _marks(line[1 : first - 1]),
-            line[first - 1],
-            [_cell(*parts) for parts in zip(values, line[first:], columns, scales, strict=True)],
+            line.label,
+            None if line.subset is None else [modality in line.subset for modality in modalities],
+            "" if line.scored is None else str(line.scored),
+            [_cell(*parts) for parts in zip(values, map(str, line.cells), columns, scales, strict=True)],
         )
         for line, values in zip(lines, numbers, strict=True)
     ]
-
-
-def _marks(cells: Sequence[str]) -> list[bool] | None:
-    """Returns whether a subset has each modality; None if the cells are empty, as on a line about something else."""
-    return [cell == "1" for cell in cells] if any(cells) else None
 
 
 def lower_is_better(column: str) -> bool:
@@ -147,17 +127,13 @@ def column_title(column: str) -> str:
 
 def _about(path: Path) -> str:
     """Returns what a `table.md` says around its tables: what was scored by which rules; empty without the file."""
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
+    lines = read_text_of_run(path, MOST_TABLE, "surrogateescape").splitlines() if path.exists() else []
     return " ".join(line for line in lines if line and not line.startswith("|"))
 
 
-def _number(text: str) -> float | None:
+def _number(cell: float | str) -> float | None:
     """Returns the number in a cell; None for words such as `absent`, and for NaN."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    return None if isinstance(cell, str) or math.isnan(cell) else cell
 
 
 def _scale(column: Sequence[float | None], name: str) -> tuple[float, float]:

@@ -1,11 +1,14 @@
 """Tables of the subsets of the modalities as Markdown and CSV: a line per subset, then lines such as the mean's."""
 
 import csv
-import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from types import SimpleNamespace
 from typing import NamedTuple
 
+from gmd.data.spreadsheet_cells import guarded
+from gmd.errors import shown_line
 from gmd.subsets import Subset
 
 ABSENT = "absent"  # where a number would be, if nothing has the subset
@@ -35,10 +38,11 @@ def lines_markdown(lines: Sequence[Line], modalities: Sequence[str], counted: st
     """
     with_counts = len({line.scored for line in lines if line.scored}) > 1
     counts = [counted] if with_counts else []
-    texts = [[*modalities, *counts, *columns]]
+    texts = [[*map(markdown_text, modalities), *counts, *map(markdown_text, columns)]]
     texts.append([":-:"] * len(modalities) + ["--:"] * (len(counts) + len(columns)))
     for line in lines:
-        marks = _marks(line.subset, modalities, "●○") if line.subset else [line.label, *[""] * (len(modalities) - 1)]
+        label = [markdown_text(line.label), *[""] * (len(modalities) - 1)]
+        marks = _marks(line.subset, modalities, "●○") if line.subset else label
         counts = ["" if line.scored is None else str(line.scored)] if with_counts else []
         texts.append([*marks, *counts, *(cell if isinstance(cell, str) else f"{cell:.3f}" for cell in line.cells)])
     return _aligned(texts)
@@ -53,16 +57,25 @@ def lines_csv(lines: Sequence[Line], modalities: Sequence[str], counted: str, co
     return csv_text(texts)
 
 
+def markdown_text(name: object, most: int = 200) -> str:
+    """Returns a name as Markdown has it within a line: nothing in it ends a line or a cell, or loads a picture.
+
+    most: letters; of longer names the middle is left out
+    """
+    return re.sub(r"([\\`|<\[*~])", r"\\\1", shown_line(name, most))
+
+
 def column_means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Returns the mean of each column over the rows, NaN if one of its numbers is; empty if there are no rows."""
     return {column: fmean(row[column] for row in rows) for column in (rows[0] if rows else ())}
 
 
 def csv_text(lines: Iterable[Iterable]) -> str:
-    """Returns the lines as CSV; floats have all their digits."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+    """Returns the lines as CSV; floats have all their digits, and no text is a formula, see `guarded`."""
+    rows: list[str] = []
+    # a carriage return in a name is put in quotation marks only if it is in the terminator too
+    csv.writer(SimpleNamespace(write=rows.append), lineterminator="\r\n").writerows(map(guarded, lines))
+    return "".join(row.removesuffix("\r\n") + "\n" for row in rows)
 
 
 def _marks(subset: Subset, modalities: Sequence[str], present_absent: str) -> list[str]:

@@ -3,7 +3,8 @@
 `train(config)` trains one run, `train_folds(config)` all runs of a cross-validation; both return folders. `loop` is
 what one reads first: epochs, steps, validations, checkpoints. Beside it `state` is all that a checkpoint holds, `step`
 one optimizer step, `methods` how its gradient comes about, `tasks` what is learnt from which data; `run_folder` opens
-the folder of a run and `saved_run` reads a run back.
+the folder of a run, which `run_mark` tells from other folders, `run_files` knows the files of, and `run_lock` keeps for
+one writer; `saved_run` reads a run back.
 """
 
 from typing import TYPE_CHECKING

@@ -7,6 +7,10 @@ from gmd.config import TrainBrats
 from gmd.errors import UserError
 from gmd.printing import say
 from gmd.training.loop import train
+from gmd.training.run_files import EVALUATION, OF_FOLDS, REPORT, remove_evaluation, remove_files
+from gmd.training.run_folder import check_beside_data, check_folder, check_nothing_there, tell_removed
+from gmd.training.run_lock import locked
+from gmd.training.run_mark import why_unknown, write_mark
 from gmd.training.tasks.segmentation import BratsTask
 
 
@@ -22,21 +26,49 @@ def train_folds(config: TrainBrats) -> list[Path]:
         config.check_new()
     if config.folds is None:
         raise UserError("--folds: got None, expected the number of runs, at least 2; to train one run call train")
-    _check_folder(config)
     runs = [replace(config, fold=fold, out=config.out / f"fold{fold}") for fold in range(config.folds)]
+    _check_folders(config, runs)
+    with locked(config.out, config.force):
+        return _train_each(config, runs)
+
+
+def _train_each(config: TrainBrats, runs: list[TrainBrats]) -> list[Path]:
+    """Trains the runs in turn and returns their folders."""
     # all folds before the first: what is wrong with the last must not show after days
     tasks = [BratsTask(run) for run in runs]
     tasks[0].check()  # each fold has all cases
+    _open_folder(config, runs)
     tests = [task.splits.test for task in tasks]
     for number, (run, test) in enumerate(zip(runs, tests, strict=True), start=1):
         count = f"{len(test)} test case{'s' * (len(test) > 1)}"
         say(f"fold {number} of {config.folds}: {count}, {run.out}")
-        train(replace(run, resume=(run.out / "last.pt").exists()))
+        train(_begun_or_new(run))
     return [run.out for run in runs]
 
 
-def _check_folder(config: TrainBrats) -> None:
-    """Raises UserError unless there are folds to go on with if there should be, and no run at all otherwise."""
+def _begun_or_new(run: TrainBrats) -> TrainBrats:
+    """Returns the run as one to be resumed if it was begun, else as a new one."""
+    return replace(run, resume=(run.out / "last.pt").exists())
+
+
+def _open_folder(config: TrainBrats, runs: list[TrainBrats]) -> None:
+    """Marks the folder of the folds, and removes what the evaluation of old folds has left there."""
+    if _why_unknown(config, runs) is None and not config.resume:
+        removed = remove_evaluation(config.out / EVALUATION) + remove_files(config.out, [REPORT])
+        tell_removed(config.out, removed)
+    write_mark(config.out)
+
+
+def _check_folders(config: TrainBrats, runs: list[TrainBrats]) -> None:
+    """Raises UserError unless there are folds to go on with if there should be, and no run at all otherwise.
+
+    In folders that gmd does not know there may be nothing that it would overwrite.
+    """
+    if reason := _why_unknown(config, runs):
+        check_nothing_there(config.out, OF_FOLDS, reason)
+        check_beside_data(config)
+    for run in runs:
+        check_folder(_begun_or_new(run))
     if (config.out / "last.pt").exists():
         raise UserError(f"{config.out}: holds a run of its own; choose another --out for the folds")
     begun = sorted(config.out.glob("fold*/last.pt"))
@@ -44,3 +76,8 @@ def _check_folder(config: TrainBrats) -> None:
         raise UserError(f"{begun[0].parent}: already holds a run; go on with it by --resume, or choose another --out")
     if config.resume and not begun:
         raise UserError(f"{config.out}: no fold to resume; start without --resume, or give the folds' own --out")
+
+
+def _why_unknown(config: TrainBrats, runs: list[TrainBrats]) -> str | None:
+    """Returns why a folder is none that gmd has made for folds; None if it is one, if only by a fold that is there."""
+    return None if any(why_unknown(run.out) is None for run in runs) else why_unknown(config.out)

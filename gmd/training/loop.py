@@ -18,11 +18,13 @@ from gmd.monitor.records import Turn, bad_values, start_record, step_record
 from gmd.monitor.resources import peak_memory, reset_peak_memory
 from gmd.printing import say
 from gmd.training import messages
-from gmd.training.checkpoint import check_fits, save_checkpoint, save_weights
+from gmd.training.checked_state import check_state
+from gmd.training.checkpoint import save_checkpoint, save_weights
 from gmd.training.determinism import deterministic
 from gmd.training.interruption import Interruption
 from gmd.training.memory_advice import memory_advice
 from gmd.training.run_folder import check_folder, open_run, state_to_resume
+from gmd.training.run_lock import locked
 from gmd.training.state import Training
 from gmd.training.step import train_step
 from gmd.training.tasks import Task, Validation, open_task
@@ -43,19 +45,25 @@ def train(config: TrainConfig) -> Path:
         config.check()
         if not config.resume:
             config.check_new()
-        task = open_task(config)
-        config = task.config
         check_folder(config)
-        task.check()
-        described = task.described()
-        resumed = state_to_resume(config, described)
-        training = Training.prepare(task)
-        if resumed:
-            check_fits(training.network, resumed, config.out / "last.pt")
-            training.load_state_dict(resumed)
-        open_run(config, described)
-        say(*messages.before_training(task))
-        run_epochs(training, task)
+        with locked(config.out, config.force):
+            return _train(config)
+
+
+def _train(config: TrainConfig) -> Path:
+    """Trains as configured, in a folder that nobody else writes into meanwhile, and returns it."""
+    task = open_task(config)
+    config = task.config
+    task.check()
+    described = task.described()
+    resumed = state_to_resume(config, described)
+    training = Training.prepare(task)
+    if resumed:
+        check_state(resumed, training, task.steps_per_epoch, config.out / "last.pt")
+        training.load_state_dict(resumed)
+    open_run(config, described)
+    say(*messages.before_training(task))
+    run_epochs(training, task)
     if training.skipped == training.steps:
         raise UserError(messages.nothing_learnt(training, config))
     if told := draw_pictures(config.out, task):

@@ -1,14 +1,20 @@
 """Builds the networks of runs from their configurations."""
 
+import math
+
 import torch
 
-from gmd.config import TrainBrats, TrainSequences
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.config import TrainBrats, TrainConfig, TrainSequences
+from gmd.models.multimodal import MultimodalNetwork
+from gmd.models.segmentation.unet3d import CHANNELS, UNet3d
 from gmd.models.sequences.branch_network import BranchNetwork
+from gmd.models.sequences.encoder import EXPANSION
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.models.sequences.shared_transformer import SharedTransformer
 
+WEIGHTS = 13e6  # of the U-Net at width 1; they grow with the square of it
+BLOCK = 4 + 2 * EXPANSION  # matrices of width x width in a block of a transformer
 SEQUENCE_NETWORKS = {"ds": SharedTransformer, "late": LateFusionTransformer, "branches": BranchNetwork}
 
 
@@ -37,3 +43,24 @@ def build_sequence_network(config: TrainSequences, about: dict) -> SequenceNetwo
         heads=config.heads,
         dropout=config.dropout,
     )
+
+
+def network_of(config: TrainConfig, about: dict) -> MultimodalNetwork:
+    """Builds the network of a run of any task. about: as in `build_sequence_network`; segmentation needs none of it"""
+    if isinstance(config, TrainBrats):
+        return build_network(config)
+    assert isinstance(config, TrainSequences)  # all other tasks are on sequences
+    return build_sequence_network(config, about)
+
+
+def network_bytes(config: TrainConfig, about: dict) -> int:
+    """Returns about how many bytes the weights of a run's network take, of volumes the features of one patch besides.
+
+    config, about: as in `network_of`
+    """
+    if isinstance(config, TrainBrats):
+        features = math.prod(config.patch) * CHANNELS[0] * config.width
+        return int(4 * (WEIGHTS * config.width**2 + features))
+    assert isinstance(config, TrainSequences)
+    encoders = 1 if config.network == "ds" else len(config.modalities)
+    return 4 * config.width * (BLOCK * config.width * config.layers * encoders + sum(about["features"].values()))

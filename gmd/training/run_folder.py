@@ -1,30 +1,30 @@
 """Opens the folder of a run, for a new or a resumed one."""
 
 import json
-import shutil
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gmd.config import TrainConfig, config_from_dict, differences
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
-from gmd.files import replacing
-from gmd.monitor.metrics_file import METRICS
+from gmd.files import open_regular, replacing
+from gmd.monitor.metrics_file import METRICS, check_metrics
+from gmd.printing import say
 from gmd.training.checkpoint import load_checkpoint
+from gmd.training.run_files import OF_A_RUN, remove_results, remove_unfinished
+from gmd.training.run_mark import SPLITS, SPLITS_FILE, why_unknown, write_mark
 from gmd.training.saved_run import SavedSplits, read_splits
 
-SPLITS = ("train", "validation", "test")
-# files of a run whose last.pt was deleted
-LEFT_BEHIND = (
-    *("best.pt", "best.safetensors", "last.safetensors", METRICS, "report.html"),
-    *("curves.png", "cosines.png", "dominance.png", "dominance.txt"),
-)
+OWN = ".gmd-"  # what the names of locks and unfinished files begin with
 
 
 def state_to_resume(config: TrainConfig, described: dict) -> dict | None:
     """Returns the checkpoint to resume from, or None for a new run. Changes nothing.
 
     described: what `splits.json` says: of each split at least the names of its cases.
-    Raises UserError if a run is there already, or none to resume, or one with other settings or other cases.
+    Raises UserError if a run is there already, or none to resume, or one with other settings, other cases or damaged
+    files.
     """
     check_folder(config)
     if not config.resume:
@@ -33,40 +33,79 @@ def state_to_resume(config: TrainConfig, described: dict) -> dict | None:
     state = load_checkpoint(last)
     _check_same_run(config, config_from_dict(state["config"], last))
     _check_same_cases(read_splits(config.out), described)
+    check_metrics(config.out, config.modalities)
     return state
 
 
 def open_run(config: TrainConfig, described: dict) -> None:
-    """Makes the folder with `config.yaml` and `splits.json`, without what an old run has left there.
+    """Makes the folder with its mark, `config.yaml` and `splits.json`, without what an old run has left there.
 
     described: what `splits.json` says.
     """
+    known = why_unknown(config.out) is None
+    write_mark(config.out)  # first: if all else fails, a new start knows the folder
+    if known:
+        remove_unfinished(config.out)
     if config.resume:
         described = _with_checksums(described, read_splits(config.out))
-    else:
-        _remove_left_behind(config.out)
+        _make_own(config.out / METRICS)
+    elif known:
+        tell_removed(config.out, remove_results(config.out))
     write_config(config.out / CONFIG, config)
-    write_json(config.out / "splits.json", described)
+    write_json(config.out / SPLITS_FILE, described)
 
 
 def check_folder(config: TrainConfig) -> None:
-    """Raises UserError unless there is a run to resume if one should be, and none otherwise."""
-    last = config.out / "last.pt"
-    if config.out.exists() and not config.out.is_dir():
-        raise UserError(f"--out: {config.out} is a file; give a folder for the run")
-    if last.exists() and not config.resume:
-        raise UserError(f"{config.out}: already holds a run; go on with it by --resume, or choose another --out")
-    if not last.exists() and config.resume:
-        raise UserError(f"{config.out}: no last.pt to resume from; start without --resume, or give the run's own --out")
+    """Raises UserError unless the run may have its folder. Changes nothing.
+
+    There has to be a run if it is to be resumed, and none otherwise. In a folder that gmd has not made for a run there
+    may be other things, such as the data, but none of the names that a run writes or removes.
+    """
+    out, last = config.out, config.out / "last.pt"
+    if config.resume and not last.exists():
+        raise UserError(f"{out}: no last.pt to resume from; start without --resume, or give the run's own --out")
+    if reason := why_unknown(out):
+        check_nothing_there(out, OF_A_RUN, reason)
+        check_beside_data(config)
+    elif last.exists() and not config.resume:
+        raise UserError(f"{out}: already holds a run; go on with it by --resume, or choose another --out")
+    elif not config.resume and (fold := next(out.glob("fold*/last.pt"), None)):
+        raise UserError(f"{out}: holds folds, as {fold.parent.name}; choose another --out for a run by itself")
 
 
-def _remove_left_behind(run: Path) -> None:
-    """Removes the results of an old run, which the new one would show as its own."""
-    for name in LEFT_BEHIND:
-        (run / name).unlink(missing_ok=True)
-    # not what somebody else may keep under this name in a folder that has never been a run's
-    if (run / CONFIG).exists() and (run / "evaluation").exists():
-        shutil.rmtree(run / "evaluation")
+def check_nothing_there(out: Path, names: Iterable[str], reason: str) -> None:
+    """Raises UserError if some of the names are in a folder that gmd does not know as its own. reason: why not"""
+    if there := [name for name in names if os.path.lexists(out / name)]:
+        raise UserError(
+            f"{out}: holds {', '.join(there)}, which training would overwrite or remove, but it is not the folder of a "
+            f"run ({reason}); move them away, or choose another --out"
+        )
+
+
+def check_beside_data(config: TrainConfig) -> None:
+    """Raises UserError if the run would be written among the data: into their folder, or that of a case."""
+    out = config.out.resolve()
+    for data in config.data if isinstance(config.data, tuple) else [config.data]:
+        root = data.resolve()
+        filled = out.is_dir() and any(not name.startswith(OWN) for name in os.listdir(out))
+        if root == out or (root in out.parents and filled):
+            raise UserError(f"--out: {config.out} is among the data of {data}; give a folder for the run alone")
+
+
+def tell_removed(folder: Path, removed: Sequence[Path]) -> None:
+    """Prints which files of an earlier run were removed from a folder."""
+    if removed:
+        names = ", ".join(str(path.relative_to(folder)) for path in removed)
+        say(f"{folder}: removed what an earlier run has left there: {names}")
+
+
+def _make_own(metrics: Path) -> None:
+    """Replaces a metrics.jsonl that is, or may be, a link by a copy: a resumed run cuts its file and appends to it."""
+    if not metrics.exists():
+        metrics.unlink(missing_ok=True)  # a link to nothing
+    elif metrics.is_symlink() or metrics.stat().st_nlink > 1:
+        with open_regular(metrics) as file, replacing(metrics) as unfinished:
+            unfinished.write_bytes(file.read())
 
 
 def write_json(path: Path, values: dict) -> None:

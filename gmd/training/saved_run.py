@@ -1,17 +1,21 @@
 """Reads a run back from its folder: its configuration, its splits, its trained network."""
 
-import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from gmd.config import TrainBrats, TrainConfig, TrainSequences, config_from_dict, differences
 from gmd.config.file import CONFIG, read_yaml
-from gmd.data.file_kind import other_kind
+from gmd.data.text_files import read_json
 from gmd.errors import UserError
+from gmd.memory_limit import check_claim
 from gmd.models.multimodal import MultimodalNetwork
+from gmd.training.checked_splits import check_splits
 from gmd.training.checkpoint import check_fits, load_checkpoint
-from gmd.training.networks import build_network, build_sequence_network
+from gmd.training.networks import network_bytes, network_of
+
+_FOLD = re.compile(r"fold(0|[1-9][0-9]{0,8})")
 
 
 def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainConfig, MultimodalNetwork]:
@@ -19,8 +23,9 @@ def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainC
 
     which: the checkpoint: of the best validation, or the latest one.
     returns, of a segmentation run, a TrainBrats and a SegmentationNetwork; else a TrainSequences and a SequenceNetwork.
-    Raises UserError if no run is there, or if the checkpoint is damaged, belongs to another configuration, or holds
-    another network than this gmd builds.
+    Raises UserError if no run is there, if one of its files is damaged, and if the checkpoint belongs to another
+    configuration, or holds another network than this gmd builds. What is built is of a configuration that was checked,
+    and within what `check_claim` allows.
     """
     config = read_config(run)
     path = Path(run) / f"{which}.pt"
@@ -31,18 +36,16 @@ def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainC
             f"{path}: of another configuration than {run}/{CONFIG} ('here'): {'; '.join(differing)}. "
             "Put the run's own checkpoint back"
         )
-    network = _network_of(run, config)
+    check_claim(Path(run) / CONFIG, network_bytes(config, _about(run, config)), "the network that it asks for")
+    network = network_of(config, _about(run, config))
     check_fits(network, state, path)
     network.load_state_dict(state["network"])
     return config, network
 
 
-def _network_of(run: Path, config: TrainConfig) -> MultimodalNetwork:
-    """Builds the run's network, untrained."""
-    if isinstance(config, TrainBrats):
-        return build_network(config)
-    assert isinstance(config, TrainSequences)  # all other tasks are on sequences
-    return build_sequence_network(config, read_splits(run)["about"])
+def _about(run: Path, config: TrainConfig) -> dict:
+    """Returns what building the run's network takes besides its configuration; empty for segmentation."""
+    return read_splits(run)["about"] if isinstance(config, TrainSequences) else {}
 
 
 def read_config(run: Path) -> TrainConfig:
@@ -74,37 +77,28 @@ class SavedSplits(dict):
 
         Raises UserError if the file does not list them.
         """
-        listed = self[split]
-        if not isinstance(listed, list) or not all(
-            isinstance(c, dict) and isinstance(c.get("name"), str) for c in listed
-        ):
-            raise UserError(
-                f"{self.path}: expected a list of cases, each with its name, for {split!r}; damaged? "
-                "Restore it from a copy"
-            )
+        listed: list[dict] = self[split]
         return listed
 
 
 def read_splits(run: Path) -> SavedSplits:
-    """Reads `splits.json` of a run. Raises UserError if it is not there or not readable."""
+    """Reads `splits.json` of a run.
+
+    Raises UserError if it is not there, not readable, or not what a training of the run's configuration writes.
+    """
     path = Path(run) / "splits.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{run}: no {path.name}, so this is not the folder of a run; give what --out was") from error
-    except ValueError as error:  # also of bytes that are no UTF-8
-        raise UserError(
-            f"{path}: not valid JSON ({error}){other_kind(path, own=('JSON',))}; restore it from a copy"
-        ) from error
-    return SavedSplits(path, values if isinstance(values, dict) else {})
+    if not path.exists():
+        raise UserError(f"{run}: no {path.name}, so this is not the folder of a run; give what --out was")
+    config = read_config(run) if (Path(run) / CONFIG).exists() else None
+    return SavedSplits(path, check_splits(path, read_json(path), config))
 
 
 def fold_folders(folder: Path) -> list[Path]:
     """Returns the runs of a cross-validation, in order; none if the folder is a run itself, or holds none."""
     if (folder / CONFIG).exists():
         return []
-    folders = [path for path in folder.glob("fold*") if path.name[4:].isdigit() and (path / CONFIG).exists()]
-    return sorted(folders, key=lambda path: int(path.name[4:]))
+    folders = {path: match for path in folder.glob("fold*") if (match := _FOLD.fullmatch(path.name))}
+    return sorted((path for path in folders if (path / CONFIG).exists()), key=lambda path: int(folders[path][1]))
 
 
 def cross_validation_config(config: TrainConfig, out: Path) -> TrainBrats:

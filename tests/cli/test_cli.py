@@ -214,7 +214,7 @@ def test_a_file_of_ones_own_with_a_few_options(tmp_path: Path):
         ("task: digits", "options of another task; expected task: brats"),
         ('"l\\e[2J": 1', r"l\x1b[2J: no option has such a name; take it out"),
         ("lr: {a: 1}", "lr: expected a value or a list of values"),
-        (b"lr: \xff", "not YAML"),
+        (b"lr: \xff", "is no text in UTF-8"),
         (None, "cannot be read (No such file or directory)"),
     ],
 )
@@ -291,20 +291,6 @@ def test_an_interrupted_training_says_how_to_go_on(
     (tmp_path / "last.pt").touch()
     assert gmd.cli.main(command) == 130
     assert capsys.readouterr().err == f"\ngmd: interrupted; what is saved goes on with: {again} --resume\n"
-
-
-@pytest.mark.parametrize("missing", ["tyro", "monai"])
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, missing: str):
-    def without(config: TrainBrats) -> Path:
-        raise ModuleNotFoundError("No module named 'monai'", name="monai")
-
-    if missing == "tyro":
-        monkeypatch.setitem(sys.modules, "tyro", None)
-        for module in [name for name in sys.modules if name.startswith("gmd.cli.")]:
-            monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setattr(gmd.training.loop, "train", without)
-    assert gmd.cli.main(["train", "brats", "--data", "d"]) == 2
-    assert f'gmd: error: {missing} is not installed; pip install "gmd[train]"' in capsys.readouterr().err
 
 
 def test_doctor_needs_torch_alone():

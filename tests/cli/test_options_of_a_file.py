@@ -76,7 +76,8 @@ def test_a_value_that_begins_with_a_dash_is_a_value(
         ("modalities: [flair, null]", "modalities: got None in a list"),
         ("data: [[a]]", "data: expected a value or a list of values"),
         ("out: ''", "out: got '', expected a text that is not empty"),
-        ('out: "a\\0b"', "out: got 'a\\x00b', expected a text that is not empty, without NUL bytes"),
+        ('method: "\\e]0;owned\\a"', r"method: got '\x1b]0;owned\x07', expected a text that is not empty, without"),
+        ('out: "a\\0b"', "out: got 'a\\x00b', expected a text that is not empty, without control characters"),
     ],
 )
 def test_what_would_become_an_option_is_refused(
@@ -108,3 +109,10 @@ def test_the_line_still_overrides_the_file(tmp_path: Path, trained: list[TrainBr
     assert gmd.cli.main(line) == 0
     [config] = trained
     assert (config.out, config.modalities, config.lr) == (Path("y"), ("t2",), 1)
+
+
+def test_the_next_command_takes_such_a_folder_for_one(
+    tmp_path: Path, trained: list[TrainBrats], capsys: pytest.CaptureFixture
+):
+    assert train_with(tmp_path, "out: --resume") == 0
+    assert "trained: --resume; next: gmd evaluate ./--resume\n" in capsys.readouterr().out

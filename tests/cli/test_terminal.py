@@ -197,7 +197,7 @@ def test_what_another_stream_has_begun_is_not_lost(streams):
 
 
 def test_an_error_with_what_a_file_held_is_one_plain_line(monkeypatch: pytest.MonkeyPatch, streams):
-    def broken(run: Path) -> None:
+    def broken(run: Path, anonymous: bool) -> None:
         raise UserError("mosi.pkl: asks for os\r.system\n\x1b[2J\u202e●")
 
     monkeypatch.setattr(gmd.report, "write_report", broken)
@@ -273,3 +273,29 @@ def test_an_error_may_have_lines_of_its_own_and_none_of_a_files(monkeypatch: pyt
 
 def raise_(error: Exception) -> None:
     raise error
+
+
+ODD = "--\x1b]0;owned\x07\u202e\x9b2J"
+
+
+@pytest.mark.parametrize("words", [[ODD], ["train", ODD], ["train", "brats", ODD], ["report", "a", ODD]])
+def test_words_that_no_command_knows_are_shown(streams, words: list[str]):
+    """A * of the shell stands for names of files, whoever has chosen them; tyro prints what it does not know."""
+    _, err = streams()
+    with pytest.raises(SystemExit):
+        gmd.cli.main(words)
+    told = err.content.decode("utf-8")
+    assert r"\x1b]0;owned\x07\u202e\x9b2J" in told
+    assert not any(letter in told for letter in "\x1b\x07\u202e\x9b")
+
+
+def test_colours_and_moves_of_bars_stay(streams):
+    out, _ = streams()
+    text = "\x1b[1;31mred\x1b[0m\r\x1b[A\tx\n"
+    assert command(text)([]) == 0
+    assert out.content.decode("utf-8") == text + "\n"
+
+
+def test_both_streams_full(streams):
+    streams(out=Raw(errno.ENOSPC), err=Raw(errno.ENOSPC))
+    assert command("a", error="b")([]) == 2

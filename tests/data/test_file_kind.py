@@ -3,9 +3,11 @@
 import gzip
 import io
 import json
+import os
 import pickle
 import tarfile
 import zipfile
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -15,7 +17,7 @@ from safetensors.torch import save as safetensors
 from scipy.io import savemat
 
 from gmd.config.file import read_yaml
-from gmd.data.file_kind import changed_as_text, is_gzip, kind_of, unreadable
+from gmd.data.file_kind import changed_as_text, is_gzip, kind_of, other_kind, unreadable
 from gmd.data.segmentation.nifti import read_volume
 from gmd.data.sequences.sequence_files import read_sequences
 from gmd.training.checkpoint import load_checkpoint
@@ -184,3 +186,15 @@ def test_a_file_that_cannot_be_read_at_all(tmp_path):
     for path, error in ((tmp_path / "none", FileNotFoundError("gone")), (tmp_path, IsADirectoryError("a folder"))):
         message = unreadable(path, "a pickle", error)
         assert message == f"{path}: cannot be read as a pickle ({type(error).__name__}: {error})"
+
+
+def test_no_look_at_a_pipe_or_a_device(tmp_path):
+    """Whoever opened a pipe that nobody writes to would wait for ever."""
+    os.mkfifo(tmp_path / "a.nii")
+    for path in (tmp_path / "a.nii", Path("/dev/zero")):
+        for look in (kind_of, is_gzip, changed_as_text):
+            assert "expected a file with content" in error_of(look, path)
+        assert other_kind(path) == ""
+        assert (
+            unreadable(path, "a pickle", ValueError("why")) == f"{path}: cannot be read as a pickle (ValueError: why)"
+        )

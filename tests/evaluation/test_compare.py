@@ -1,6 +1,7 @@
 """`gmd compare`: which cases and subsets are paired, what is written and drawn, what is refused."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -136,6 +137,7 @@ def test_a_run_of_more_modalities_is_compared_on_the_subsets_of_both(tmp_path: P
     lines = (b / "evaluation/cases.csv").read_text().splitlines()
     more = [line.replace(",flair,", f",{name},") for line in lines if ",flair," in line for name in ("t2", "flair+t2")]
     (b / "evaluation/cases.csv").write_text("\n".join([*lines, *more]) + "\n")
+    write_config(b / CONFIG, replace(read_config(b), modalities=(*TWO, "t2")))
     compare([a, b], tmp_path / "out")
     text = (tmp_path / "out/compare.md").read_text(encoding="utf-8")
     assert "Note: 2 of b's subsets left out, which not every run has: flair+t2, t2.\n" in text
@@ -146,6 +148,7 @@ def test_the_order_of_the_modalities_means_nothing(tmp_path: Path):
     a, b = evaluated(tmp_path / "a"), evaluated(tmp_path / "b", 0.01)
     path = b / "evaluation/cases.csv"
     path.write_text(path.read_text().replace("flair+t1ce", "t1ce+flair"))
+    write_config(b / CONFIG, replace(read_config(b), modalities=TWO[::-1]))
     compare([a, b], tmp_path / "out")
     assert {line["subset"] for line in lines_of(tmp_path / "out/compare.csv")} == {*map(subset_name, SUBSETS), "mean"}
     assert "Note" not in (tmp_path / "out/compare.md").read_text(encoding="utf-8")
@@ -223,7 +226,8 @@ def sequences(run: Path, kind: type, header: str, rows: list[str]) -> Path:
     classes = None if kind is TrainSentiment else ["zero", "one"]
     run.mkdir(parents=True)
     write_config(run / CONFIG, kind(data=run, out=run))
-    write_json(run / "splits.json", {"about": {"classes": classes}})
+    about = {"features": dict.fromkeys(read_config(run).modalities, 1), "classes": classes, "per_step": False}
+    write_json(run / "splits.json", {"about": about})
     (run / "evaluation").mkdir()
     (run / "evaluation/predictions.csv").write_text("\n".join([header, *rows]) + "\n")
     return run
@@ -271,7 +275,8 @@ def test_digits_are_compared_by_how_many_are_right(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("row", "told"), [("a,0,1.0,x,1,1,1,1,1,1", "line 2 .*could not convert"), ("a,0,1.0,1,1", "line 2 .*TypeError")]
+    ("row", "told"),
+    [("a,0,1.0,x,1,1,1,1,1,1", "line 2: text is 'x', expected a number"), ("a,0,1.0,1,1", "line 2 has 5 cells")],
 )
 def test_damaged_predictions_are_refused(row: str, told: str, tmp_path: Path):
     header = f"sample,step,target,{','.join(map(subset_name, all_subsets(('text', 'audio', 'vision'))))}"
@@ -280,10 +285,53 @@ def test_damaged_predictions_are_refused(row: str, told: str, tmp_path: Path):
         compare([whole, sequences(tmp_path / "damaged", TrainSentiment, header, [row])])
 
 
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("a,0,nan,1,1,1,1,1,1,1", "target is 'nan'"),
+        ("a,0,1,inf,1,1,1,1,1,1", "text is 'inf'"),
+        ("a,x,1,1,1,1,1,1,1,1", "step is 'x'"),
+        ("b,0,1,1,1,1,1,1,1,1", "'b' has a prediction of step 0 before it already"),
+    ],
+)
+def test_predictions_that_are_no_numbers_are_refused(row: str, told: str, tmp_path: Path):
+    header = f"sample,step,target,{','.join(map(subset_name, all_subsets(('text', 'audio', 'vision'))))}"
+    run = sequences(tmp_path / "run", TrainSentiment, header, ["b,0,1.0,1,1,1,1,1,1,1", row])
+    with pytest.raises(UserError, match=f"predictions.csv: line 3: {told}"):
+        read_run_scores(run)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("a,0,two" + ",one,0.1,0.9" * 3, "target is 'two', expected one of"),
+        ("a,0,one" + ",two,0.1,0.9" * 3, "audio is 'two', expected one of"),
+        ("a,0,one" + ",one,0.1,1.5" * 3, r"audio p\(one\) is '1.5', expected a number in \[0, 1\]"),
+        ("a,0,one" + ",one,0.1," * 3, r"audio p\(one\) is ''"),
+    ],
+)
+def test_classes_that_the_run_has_not_are_refused(row: str, told: str, tmp_path: Path):
+    names = [subset_name(subset) for subset in all_subsets(("audio", "image"))]
+    header = ",".join(["sample,step,target", *(f"{name},{name} p(zero),{name} p(one)" for name in names)])
+    with pytest.raises(UserError, match=f"predictions.csv: line 2: {told}"):
+        read_run_scores(sequences(tmp_path / "run", TrainDigits, header, [row]))
+
+
+def test_the_order_of_the_regions_means_nothing(tmp_path: Path):
+    a, b = evaluated(tmp_path / "a"), evaluated(tmp_path / "b", 0.02)
+    path = b / "evaluation/cases.csv"
+    header, *lines = path.read_text().splitlines()
+    swapped = [line for pair in zip(lines[1::2], lines[::2], strict=True) for line in pair]
+    path.write_text("\n".join([header, *swapped]) + "\n")
+    compare([a, b], tmp_path / "out")
+    for line in lines_of(tmp_path / "out/compare.csv"):
+        assert float(line["difference"]) == pytest.approx({"Dice": 0.02, "HD95": -2}[line["metric"]])
+
+
 def test_predictions_that_are_no_text_are_refused(tmp_path: Path):
     run = sequences(tmp_path / "run", TrainSentiment, "", [])
     (run / "evaluation/predictions.csv").write_bytes(b"sample,\xff\n")
-    with pytest.raises(UserError, match=r"predictions\.csv: line 0 is damaged .*utf-8.*; evaluate"):
+    with pytest.raises(UserError, match=r"predictions\.csv: has the columns .*, expected sample, .*Evaluate"):
         read_run_scores(run)
 
 
@@ -330,7 +378,7 @@ def test_a_place_to_write_to_that_is_a_file_is_found_before_the_work(
     )
     (tmp_path / "file").touch()
     runs = [evaluated(tmp_path / name) for name in "ab"]
-    with pytest.raises(UserError, match=f"--out: {tmp_path / 'file'} is a file; give a folder"):
+    with pytest.raises(UserError, match=f"--out: {tmp_path / 'file'} is a file; expected a folder"):
         compare(runs, tmp_path / f"file{below}")
 
 
@@ -355,3 +403,47 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path):
     ):
         compare([run, other])
     assert not list((run / "evaluation").glob("compare*"))
+
+
+@pytest.mark.parametrize("name", ["compare.md", "compare.csv", "compare.png"])
+def test_files_of_others_are_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    runs = [evaluated(tmp_path / "a"), evaluated(tmp_path / "b", 0.01)]
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("my thesis\nrun,metric,region", encoding="utf-8")
+    for place, folder in ((out, out), (None, runs[0] / "evaluation" / "compare_b")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text("my thesis", encoding="utf-8")
+        with pytest.raises(UserError, match=f"{folder / name}: is there already, and gmd compare has not written it"):
+            compare(runs, place)
+        assert [path.name for path in folder.iterdir()] == [name]
+        assert (folder / name).read_text(encoding="utf-8") == "my thesis"
+
+
+def test_a_comparison_is_written_over_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    runs, out = [evaluated(tmp_path / "a"), evaluated(tmp_path / "b", 0.01)], tmp_path / "out"
+    compare(runs, out)
+    (out / "mine.txt").touch()
+
+    def accepted(*_):
+        raise InterruptedError
+
+    monkeypatch.setattr(gmd.evaluation.compare.command, "compare_scores", accepted)
+    for name in ("mine.txt", "compare.png", "compare.csv", "compare.md"):  # as after a kill, which leaves the first
+        with pytest.raises(InterruptedError):
+            compare(runs, out)
+        (out / name).unlink()
+
+
+def test_a_picture_without_the_tables_of_its_comparison_is_somebody_elses(tmp_path: Path):
+    runs, out = [evaluated(tmp_path / "a"), evaluated(tmp_path / "b", 0.01)], tmp_path / "out"
+    compare(runs, out)
+    (out / "compare.csv").unlink()
+    with pytest.raises(UserError, match=r"compare\.png: is there already, and gmd compare has not written it"):
+        compare(runs, out)
+
+
+def test_names_of_runs_that_add_up_to_more_than_a_name_may_have(tmp_path: Path):
+    runs = [tmp_path / "first", *(tmp_path / (letter * 100) for letter in "abc")]
+    with pytest.raises(UserError, match=r"--out: a name of 310 bytes, of which 255 are possible; shorten"):
+        compare(runs)

@@ -10,7 +10,7 @@ import pytest
 
 from gmd import files
 from gmd.errors import UserError
-from gmd.files import ABANDONED, check_regular, open_regular, read_text, replacing
+from gmd.files import ABANDONED, check_regular, making_folder, open_regular, read_text, replacing
 from gmd.processes import Process
 
 
@@ -130,6 +130,50 @@ def test_only_what_nobody_will_finish_is_removed(tmp_path: Path, name: str, age:
     os.utime(tmp_path / name, (time.time() - age,) * 2)
     write(tmp_path / "a.txt", "whole")
     assert (tmp_path / name).exists() == stays
+
+
+# ---- folders ----
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path):
+    def fail() -> None:
+        with making_folder(tmp_path / "a") as unfinished:
+            (unfinished / "half.txt").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert names(tmp_path) == []
+    with making_folder(tmp_path / "deep" / "a") as unfinished:
+        assert names(tmp_path / "deep") == [unfinished.name]
+        (unfinished / "whole.txt").touch()
+    assert names(tmp_path / "deep" / "a") == ["whole.txt"]
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "link"])
+def test_a_folder_takes_nobodys_place(tmp_path: Path, there: str):
+    path = tmp_path / "a"
+    if there == "folder":
+        write(path / "b.txt", "one")
+    elif there == "file":
+        write(path, "one")
+    else:
+        path.symlink_to(tmp_path)
+    with pytest.raises(FileExistsError), making_folder(path) as unfinished:
+        (unfinished / "c.txt").touch()
+    assert names(tmp_path) == ["a"]
+
+
+def test_folders_that_killed_processes_left_are_removed_with_all_in_them_and_links_as_such(tmp_path: Path):
+    victims, left = tmp_path / "victims", tmp_path / "out" / unfinished(Process(US.host, US.space, US.pid, 1))
+    write(victims / "precious.txt", "one")
+    write(left / "half.txt", "half")
+    (left / "link").symlink_to(victims)
+    left.with_name(unfinished(Process(US.host, US.space, US.pid, 2))).symlink_to(victims)
+    with making_folder(tmp_path / "out" / "a"):
+        pass
+    assert names(tmp_path / "out") == ["a"]
+    assert names(victims) == ["precious.txt"]
 
 
 # ---- reading ----

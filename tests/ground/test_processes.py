@@ -56,7 +56,11 @@ def test_where_the_system_tells_no_start_the_number_has_to_do():
 
 @pytest.mark.parametrize(
     "values",
-    [None, [], {}, {"host": "a"}, US.to_dict() | {"pid": "7"}, US.to_dict() | {"pid": True}],
+    [
+        *(None, [], {}, {"host": "a"}),
+        *(US.to_dict() | {"pid": pid} for pid in ("7", True, 0, -1, 2**31, 10**30)),
+        US.to_dict() | {"start": -1},
+    ],
 )
 def test_what_describes_no_process_is_none(values: object):
     assert Process.from_dict(values) is None

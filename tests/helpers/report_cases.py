@@ -33,7 +33,8 @@ def step(number: int, epoch: int = 1, cosine: float | None = 0.25, names: tuple[
     """With the dominance that a method with surgery reports."""
     names = names or ("flair", "t1", "flair+t1")
     norms = {name: 1.0 for name in names}
-    modality = {"objective norm": {"flair": 0.5, "t1": 1.5}, "cosine with all": {"flair": 0.1, "t1": -0.1}}
+    first, second = sorted({modality for name in names for modality in name.split("+")})[:2]
+    modality = {"objective norm": {first: 0.5, second: 1.5}, "cosine with all": {first: 0.1, second: -0.1}}
     dominance = {"norms": norms, "weights": None, "projected": 0.0, "modality": modality}
     return step_line(number, list(names), cosine, epoch) | {"dominance": dominance}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-import gmd.training.checkpoint
+import gmd.files
 from gmd.config import TrainSentiment
 from gmd.training.checkpoint import load_checkpoint
 from helpers.tensorboard import shown
@@ -61,7 +61,7 @@ def kill_before(monkeypatch: pytest.MonkeyPatch, file: str, time: int) -> None:
             raise Killed
         put(source, target)
 
-    monkeypatch.setattr(gmd.training.checkpoint.os, "replace", killed)
+    monkeypatch.setattr(gmd.files.os, "replace", killed)
 
 
 def assert_same_run(straight: Path, resumed: Path) -> None:
@@ -75,4 +75,4 @@ def assert_same_run(straight: Path, resumed: Path) -> None:
     for found in (a, b):
         del found["training/seconds of an epoch"]
     assert a == b
-    assert not (left := [path.name for path in resumed.iterdir() if path.name.endswith(".tmp")]), left
+    assert not (left := [path.name for path in resumed.iterdir() if path.name.startswith(".gmd-")]), left

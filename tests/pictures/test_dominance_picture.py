@@ -17,7 +17,8 @@ MODULE = "gmd.pictures.dominance"
 def step_line(step: int, dominance: dict | None) -> dict:
     losses = {"text": 0.5, "audio": 1.0, "text+audio": 0.25}
     finite = dominance is not None
-    return {"kind": "step", "epoch": 1, "step": step, "finite": finite, "losses": losses, "dominance": dominance}
+    record = {"kind": "step", "epoch": 1, "step": step, "loss": 0.5, "losses": losses, "conflicts": None}
+    return record | {"finite": finite, "dominance": dominance}
 
 
 def several(text: float, audio: float | None = 0.25) -> dict:

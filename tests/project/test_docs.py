@@ -31,7 +31,10 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 LINKED = [*PAGES, *sorted(ROOT.glob("*.md"))]
 LANGUAGES = ("python", "sh", "yaml", "text", "math")
 # of pip, tensorboard and python -m bench.*
-OTHERS_OPTIONS = ("--no-build-isolation", "--index-url", "--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--part")
+OTHERS_OPTIONS = (
+    *("--no-build-isolation", "--no-deps", "--reinstall-package", "--sdist", "--index-url"),
+    *("--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--part"),
+)
 OTHER_PROGRAMS = ("make", "pip", "python", "python3")  # which are asked whether they would
 OPTION = r"(?<![\w-])--[a-z][a-z-]+"
 CODE = re.compile(r"^(\$ |gmd |pip |make |python |import |from \w+ import)", re.MULTILINE)
@@ -137,7 +140,8 @@ def what_python_misses(words, monkeypatch, capsys):
 def test_every_command_and_option_that_prose_names_is_there(capsys):
     """Of blocks too that nothing can run, such as those on data that nobody here has."""
     told = ""
-    for command in ("", "phantom", "convert", *(f"train {task}" for task in TASKS), "evaluate", "predict", "compare"):
+    on_runs = ("evaluate", "predict", "compare", "report")
+    for command in ("", "phantom", "convert", *(f"train {task}" for task in TASKS), *on_runs):
         with pytest.raises(SystemExit, match="0"):
             cli.main([*command.split(), "--help"])
         told += capsys.readouterr().out

@@ -12,7 +12,9 @@ from gmd.predict.summary import score_line
 from gmd.report import write_report
 from gmd.scoring.segmentation.tables import Score, cases_csv, read_cases
 from gmd.training.checkpoint import save_checkpoint
-from gmd.training.run_folder import LEFT_BEHIND, open_run
+from gmd.training.run_files import RESULTS
+from gmd.training.run_folder import open_run
+from gmd.training.run_mark import MARK, write_mark
 from helpers.report_cases import Page, brats, write_run, write_table
 
 MODALITIES = ("flair", "t1")
@@ -38,11 +40,11 @@ def told_by_report(run: Path) -> str:
 
 def test_report_and_prediction_tell_that_scores_are_of_other_weights(tmp_path: Path):
     run = evaluated(tmp_path / "my run")
-    line = score_line(run, MODALITIES, ("WT",))
+    line = score_line(run, MODALITIES, MODALITIES, ("WT",))
     assert line.endswith(" in its evaluation of best.pt (epoch 3), over the label maps of 5 cases.")
     assert "outdated" not in told_by_report(run)
     set_epoch(run, 30)
-    assert score_line(run, MODALITIES, ("WT",)) == (
+    assert score_line(run, MODALITIES, MODALITIES, ("WT",)) == (
         f"{line} That is outdated: scored was best.pt (epoch 3), the run has best.pt (epoch 30) now; "
         f"gmd evaluate '{run}' again."
     )
@@ -116,7 +118,7 @@ def test_scores_of_channels_are_outdated(tmp_path: Path):
     what = "an earlier gmd scored the network's channels, not the label maps"
     assert why_outdated(run, run / "evaluation") == what
     assert f"evaluation is outdated: {what}. Score anew by: gmd evaluate {run}" in told_by_report(run)
-    told = score_line(run, MODALITIES, ("WT",))
+    told = score_line(run, MODALITIES, MODALITIES, ("WT",))
     assert told.endswith(f", over 5 cases. That is outdated: {what}; gmd evaluate {run} again.")
     folder = scored_together(tmp_path / "cv")
     (folder / "fold1" / "evaluation" / SCORED_RECORD).unlink()
@@ -134,11 +136,12 @@ def test_what_has_no_label_maps_is_not_outdated_for_that(tmp_path: Path):
 def test_a_new_run_does_not_show_what_an_old_one_has_left(tmp_path: Path):
     """A bug: with its last.pt deleted, a run began anew and showed the scores and pictures of the old weights."""
     run = evaluated(tmp_path)
-    for name in LEFT_BEHIND:
+    write_mark(run)
+    for name in RESULTS:
         (run / name).touch()
-    assert set(LEFT_BEHIND) >= {"report.html", "curves.png", "cosines.png", "dominance.png", "dominance.txt"}
+    assert set(RESULTS) >= {"report.html", "curves.png", "cosines.png", "dominance.png", "dominance.txt"}
     open_run(brats(out=run), {"data": "phantoms"})
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "splits.json"}
+    assert {path.name for path in run.iterdir()} == {MARK, "config.yaml", "splits.json"}
 
 
 def test_what_is_no_run_keeps_its_evaluation(tmp_path: Path):

@@ -1,6 +1,8 @@
 """The report shows what a run's folder holds, of every kind of run, and shows as text whatever stands there."""
 
+import io
 import json
+import os
 import re
 import tracemalloc
 from dataclasses import replace
@@ -12,6 +14,8 @@ import pytest
 import tyro
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from gmd.config import TrainBrats, TrainConfig, TrainDigits, TrainSentiment
 from gmd.errors import UserError
@@ -86,7 +90,7 @@ def test_what_stands_in_the_files_is_shown_as_text(tmp_path: Path):
     modalities = (f"t1{EVIL}", "<b>flair")
     config = TrainBrats(data=Path(f"<img src=x>{EVIL}"), modalities=modalities, epochs=1)
     names = tuple(map(subset_name, all_subsets(modalities)))
-    lines = [step(1, names=names), epoch(1, metrics={EVIL: 0.5}), {"kind": EVIL}]
+    lines = [step(1, names=names), epoch(1, metrics={EVIL: 0.5}), START | {"device": EVIL}]
     run = write_run(tmp_path / "<i>run", config, lines, {"train": [{"name": EVIL, "patient": EVIL}]})
     write_table(run, modalities)
     (run / "evaluation" / "table.md").write_text(EVIL)
@@ -123,7 +127,7 @@ def test_a_damaged_line_is_named(tmp_path: Path):
         run = write_run(tmp_path, brats(), [step(1), step(2)])
         lines = (run / "metrics.jsonl").read_text().splitlines()
         (run / "metrics.jsonl").write_text("\n".join([lines[0], damage, lines[1]]) + "\n")
-        with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: not a line that gmd train writes"):
+        with pytest.raises(UserError, match=r"metrics\.jsonl: line 2: not a line that gmd train writes"):
             write_report(run)
         assert not (run / "report.html").exists()
 
@@ -147,16 +151,29 @@ def test_other_data_have_tables_of_their_own(tmp_path: Path):
     assert "Not evaluated yet" not in text
 
 
-def test_a_damaged_picture_is_an_error(tmp_path: Path):
+def test_a_damaged_picture_is_left_out_and_told(tmp_path: Path):
     run = write_run(tmp_path, brats(), trained())
     path = run / "evaluation" / "case_best.png"
     path.parent.mkdir()
     matplotlib.image.imsave(path, np.random.default_rng(0).random((40, 60, 3)))
     whole = path.read_bytes()
-    for damaged in (b"", whole[:3000], whole[:2000] + b"damage" + whole[2006:]):
+    jpeg, bomb = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (8, 8)).save(jpeg, "jpeg")
+    Image.new("1", (14_000, 14_000)).save(bomb, "png")
+    texts = PngInfo()
+    texts.add_text("bomb", "0" * 10**7, zip=True)
+    text = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(text, "png", pnginfo=texts)
+    cut = (b"", whole[:3000], whole[:2000] + b"damage" + whole[2006:])
+    for damaged in (*cut, jpeg.getvalue(), bomb.getvalue(), text.getvalue(), b"%!PS-Adobe-3.0 EPSF-3.0\n"):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"case_best\.png: not a picture, or damaged"):
-            write_report(run)
+        page = page_of(run)
+        assert "case_best.png cannot be shown: not a picture, or damaged" in page.text()
+        assert not any(attributes.get("src", "").startswith("data:image/webp") for _, attributes in page.elements)
+        assert "There are no pictures of cases" not in page.text()
+    path.unlink()
+    os.mkfifo(path)
+    assert "case_best.png is a named pipe" in page_of(run).text().replace(f"{path}:", path.name)
 
 
 def test_a_table_of_something_else_is_an_error(tmp_path: Path):

@@ -94,7 +94,7 @@ NAME = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="
 SCORE = st.builds(Score, NAME, st.lists(NAME, min_size=1).map(tuple), NAME, st.floats(0, 1), st.floats(0, 1e3))
 
 
-@given(scores=st.lists(SCORE, max_size=5))
+@given(scores=st.lists(SCORE, max_size=5, unique_by=lambda score: score[:3]))
 @settings(max_examples=25, deadline=None)
 def test_cases_are_read_back_to_the_last_digit(scores: list[Score], tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("cases") / "cases.csv"
@@ -106,10 +106,10 @@ def test_cases_are_read_back_to_the_last_digit(scores: list[Score], tmp_path_fac
     ("text", "told"),
     [
         ("case,subset,region,dice\na,x,WT,0.5\n", "has the columns case, subset, region, dice, expected .*, hd95"),
-        ("", "has the columns , expected case"),
-        ("case,subset,region,dice,hd95\na,x,WT,0.5,1\nb,x,WT,0.\n", "line 3 is damaged"),
-        ("case,subset,region,dice,hd95\na,x,WT,half,1\n", "line 2 is damaged .*half"),
-        (b"\xff\xfe\x00", "line 1 is damaged .*has the columns .*, expected case"),
+        ("", "has no columns, expected case"),
+        ("case,subset,region,dice,hd95\na,x,WT,0.5,1\nb,x,WT,0.\n", "line 3 has 4 cells, expected 5"),
+        ("case,subset,region,dice,hd95\na,x,WT,half,1\n", "line 2: dice is 'half', expected a number in"),
+        (b"\xff\xfe\x00", "has the columns .*, expected case"),
     ],
 )
 def test_what_are_no_cases_is_refused(text: str | bytes, told: str, tmp_path: Path):

@@ -2,24 +2,30 @@
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 import gmd.training.checkpoint
-from gmd.config import TrainBrats
+import gmd.training.networks
+from gmd.config import TrainBrats, TrainSentiment
 from gmd.config.file import write_config
 from gmd.errors import UserError
+from gmd.evaluation.scored_checkpoint import describe_checkpoint
 from gmd.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint, save_weights
 from gmd.training.networks import build_network
 from gmd.training.run_folder import write_json
@@ -97,7 +103,7 @@ def test_kill_9_halfway_through_a_file_leaves_the_previous_checkpoint(tmp_path: 
     assert process.stdout.readline() == "half\n"
     process.kill()
     process.communicate()
-    assert (tmp_path / "last.pt.tmp").exists()
+    assert [path.name for path in tmp_path.glob(".gmd-unfinished.*.pt")]
     assert load_checkpoint(tmp_path / "last.pt")["number"] == 1.0
 
 
@@ -106,6 +112,7 @@ import resource, signal, sys, torch
 from pathlib import Path
 from gmd.training.checkpoint import save_checkpoint
 from gmd.errors import UserError
+from gmd.evaluation.scored_checkpoint import describe_checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # to write beyond the limit is then an error, EFBIG
 for limit in (0, 1000, 500_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -127,7 +134,10 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(tmp_path: Path):
 
 
 def test_a_folder_that_is_gone_is_a_user_error(tmp_path: Path):
-    with pytest.raises(UserError, match=r"cannot be written .*there is none from before"):
+    (tmp_path / "gone").touch()
+    with pytest.raises(
+        UserError, match=r"cannot be written .*there is none from before.*start again, without --resume"
+    ):
         save_checkpoint(tmp_path / "gone" / "last.pt", state_of(1.0))
 
 
@@ -176,11 +186,180 @@ def test_a_program_in_a_checkpoint_is_refused_and_not_executed(tmp_path: Path):
     executed = tmp_path / "executed"
     torch.save(state_of(1.0) | {"format": FORMAT, "network": Program(executed)}, tmp_path / "best.pt")
     for read in (lambda: load_checkpoint(tmp_path / "best.pt"), lambda: load_run(tmp_path)):
-        with pytest.raises(UserError, match=r"best\.pt: not a checkpoint, or damaged \(UnpicklingError"):
+        with pytest.raises(UserError, match=r"best\.pt: holds code.*; refused, and nothing of it was executed") as said:
             read()
+        assert not re.search(r"weights_only|damaged", str(said.value)), "torch's advice would execute it"
     assert not executed.exists()
     torch.load(tmp_path / "best.pt", weights_only=False)
     assert executed.exists(), "it was a program"
+
+
+def test_a_bare_pickle_is_said_to_be_one(tmp_path: Path):
+    """As torch wrote checkpoints before 1.6, and as anything else that can hold a program."""
+    executed, path = tmp_path / "executed", tmp_path / "best.pt"
+    for content in (pickle.dumps(Program(executed)), pickle.dumps({"a": 1}, 0), pickle.dumps([Program(executed)], 4)):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"best\.pt: is a bare pickle, which may hold code; refused, and nothing"):
+            load_checkpoint(path)
+    torch.save(state_of(1.0), path, _use_new_zipfile_serialization=False)
+    with pytest.raises(UserError, match=r"best\.pt: is a bare pickle"):
+        load_checkpoint(path)
+    archive(path, {"best/data.pkl": b"", "best/code/__torch__.py": b"", "best/constants.pkl": b""})
+    with pytest.raises(UserError, match=r"best\.pt: holds code, a program of TorchScript; refused"):
+        load_checkpoint(path)
+    assert not executed.exists()
+
+
+def archive(path: Path, entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+
+
+def overlapping(path: Path) -> None:
+    """40 entries that are one and the same 200 kB."""
+    archive(path, {"best/data.pkl": bytes(200_000)})
+    with zipfile.ZipFile(path, "a") as file:
+        [first] = file.infolist()
+        for number in range(40):
+            other = copy(first)
+            other.filename = f"best/data/{number}"
+            file.filelist.append(other)
+        file._didModify = True
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (overlapping, "its entries are compressed or overlap"),
+        (lambda p: archive(p, {"best/data.pkl": bytes(10**7)}, zipfile.ZIP_DEFLATED), "its entries are compressed"),
+        (lambda p: archive(p, {"best/data.pkl": bytes(10**7)}, zipfile.ZIP_LZMA), "its entries are compressed"),
+        (lambda p: archive(p, {"best/data.pkl": b"\x80\x02}."}), "while torch reads it"),
+        (lambda p: archive(p, {"best/data.pkl": b"\x80\x02h\x05.", "best/version": b"3\n"}), "while torch reads it"),
+        (lambda p: archive(p, {}), "it has no data.pkl"),
+        (lambda p: archive(p, {"x.npy": b"x"}), "it is a .npz of arrays"),
+        (lambda p: p.write_bytes(b"PK\x05\x06" + bytes(18)), "it has no data.pkl"),
+        (lambda p: p.write_bytes(b"<html>log in</html>"), "it is a web page"),
+        (os.mkfifo, "is a named pipe"),
+        (Path.mkdir, "is a folder"),
+        (lambda p: p.symlink_to("/dev/zero"), "is a device"),
+        (lambda p: p.symlink_to("/nowhere"), "no such checkpoint"),
+    ],
+    ids=[
+        *("overlapping", "deflated", "lzma", "no records", "stack", "nothing in it", "npz", "bare end", "page"),
+        *("pipe", "folder", "zeros", "nowhere"),
+    ],
+)
+def test_files_that_are_no_checkpoints(tmp_path: Path, make: Callable[[Path], object], said: str):
+    make(path := tmp_path / "best.pt")
+    with pytest.raises(UserError, match=rf"best\.pt: .*{said}") as error:
+        load_checkpoint(path)
+    assert "weights_only" not in str(error.value)
+
+
+def test_nothing_is_inflated_to_see_that_it_is_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda self: pytest.fail("was inflated"))
+    for make in (overlapping, lambda path: archive(path, {"best/data.pkl": bytes(10**7)}, zipfile.ZIP_DEFLATED)):
+        make(tmp_path / "best.pt")
+        with pytest.raises(UserError, match="compressed or overlap"):
+            load_checkpoint(tmp_path / "best.pt")
+
+
+def test_a_checkpoint_larger_than_the_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_checkpoint(tmp_path / "best.pt", state_of(1.0))
+    monkeypatch.setenv("GMD_MAX_GB", "0.0001")
+    with pytest.raises(UserError, match=r"best\.pt: a checkpoint of its size would take .* set GMD_MAX_GB"):
+        load_checkpoint(tmp_path / "best.pt")
+
+
+def test_a_checkpoint_of_somebody_else_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(gmd.training.checkpoint, "open_regular", refused)
+    with pytest.raises(UserError, match=r"best\.pt: cannot be read \(Permission denied\); ask its owner") as error:
+        load_checkpoint(tmp_path / "best.pt")
+    assert "damaged" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", ["2", torch.tensor([2, 2]), [[]], True], ids=str)
+def test_a_format_that_is_no_number(tmp_path: Path, number: object):
+    torch.save(state_of(1.0) | {"format": number, "version": "\x1b[2J" * 100}, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=r"last\.pt: written by gmd .* in format .*; use it with") as error:
+        load_checkpoint(tmp_path / "last.pt")
+    assert "\x1b" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("epochs", [None, -1, 1.0, True, "3", torch.tensor(3), 2**70])
+def test_epochs_that_are_none_are_named(tmp_path: Path, epochs: object):
+    state = write_run(tmp_path, CONFIG)
+    save_checkpoint(tmp_path / "best.pt", state | {"epochs": epochs})
+    with pytest.raises(UserError, match=r"best\.pt: epochs: got .*, expected a number from 0 on; restore it"):
+        describe_checkpoint(tmp_path, "best")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": ["nonsense"]}, "--labels: got nonsense"),
+        ({"patch": [0, 0, 0]}, "--patch: got 0 0 0"),
+        ({"patch": [16, 16, 16 * 10**9]}, "would take .* GB of memory"),
+        ({"width": 300}, "--width: got 300, expected at most 100"),
+        ({"width": 90.0}, "the network that it asks for would take"),
+        ({"width": -1.0}, "--width: got -1.0"),
+        ({"width": float("nan")}, "--width: got nan"),
+        ({"modalities": []}, "--modalities"),
+        ({"modalities": ["flair", 5]}, "modalities: got"),
+        ({"modalities": [f"m{number}" for number in range(10**4)], "method": "joint"}, "--modalities: got 10000"),
+        ({"epochs": True}, "epochs: got True"),
+        ({"folds": 10**9, "fold": 0}, "--folds: got 1000000000"),
+        ({"data": []}, "--data: got nothing"),
+        ({"seed": 10**30}, "beyond 64 bits"),
+        ({"task": ["brats"]}, "its task is"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_no_network_is_built_of_a_configuration_that_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, said: str
+):
+    """Even where the checkpoint agrees with it."""
+    state = write_run(tmp_path, CONFIG)
+    values = CONFIG.to_dict() | change
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    save_checkpoint(tmp_path / "best.pt", state | {"config": values})
+    monkeypatch.setattr(gmd.training.networks, "UNet3d", lambda *_: pytest.fail("was built"))
+    with pytest.raises(UserError, match=rf"config\.yaml: .*{said}"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"heads": 0}, "--heads: got 0"),
+        ({"heads": 3}, "--width: got 16, expected a multiple of --heads 3"),
+        ({"layers": 10**9}, "--layers: got 1000000000, expected at most 100"),
+        ({"width": 2**40}, "--width: got 1099511627776"),
+        ({"width": 2**16, "layers": 100}, "the network that it asks for would take"),
+        ({"dropout": 7.5}, "--dropout: got 7.5"),
+    ],
+    ids=str,
+)
+def test_no_transformer_is_built_of_a_configuration_that_cannot_be(tmp_path: Path, change: dict, said: str):
+    config = TrainSentiment(data=Path("x.npz"), width=16, heads=2, layers=1)
+    about = {"features": {"text": 5, "audio": 4, "vision": 3}, "classes": None, "per_step": False}
+    write_json(tmp_path / "splits.json", {"data": "x", "about": about})
+    values = config.to_dict() | change
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    save_checkpoint(tmp_path / "best.pt", {"config": values, "network": {}})
+    with pytest.raises(UserError, match=rf"config\.yaml: .*{said}"):
+        load_run(tmp_path)
+
+
+def test_a_run_from_a_machine_with_another_device_is_read(tmp_path: Path):
+    config = replace(CONFIG, device="cuda:5")
+    write_run(tmp_path, config)
+    assert load_run(tmp_path)[0] == config
 
 
 def test_nothing_else_in_the_package_unpickles():
@@ -224,8 +403,9 @@ def test_weights_are_read_without_gmd(tmp_path: Path):
 
 
 def test_weights_that_cannot_be_written_are_a_user_error(tmp_path: Path):
-    with pytest.raises(UserError, match=r"best\.safetensors: cannot be written .*there is none from before"):
-        save_weights(tmp_path / "gone" / "best.safetensors", build_network(CONFIG), CONFIG)
+    (tmp_path / "best.safetensors").mkdir()
+    with pytest.raises(UserError, match=r"best\.safetensors: cannot be written \(Is a directory"):
+        save_weights(tmp_path / "best.safetensors", build_network(CONFIG), CONFIG)
 
 
 def write_run(run: Path, config: TrainBrats) -> dict:

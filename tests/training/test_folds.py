@@ -11,6 +11,7 @@ from gmd.data.segmentation.cross_validation import fold_cases
 from gmd.data.segmentation.data_sets import DataSet
 from gmd.training.folds import train_folds
 from gmd.training.loop import train
+from gmd.training.run_mark import write_mark
 from gmd.training.saved_run import cross_validation_config, read_config, read_splits
 from helpers.nifti_cases import error_of, names
 
@@ -29,7 +30,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainBrats]:
 
     def begin(config: TrainBrats) -> Path:
         configs.append(config)
-        config.out.mkdir(parents=True, exist_ok=True)
+        write_mark(config.out)
         (config.out / "last.pt").touch()
         return config.out
 
@@ -98,7 +99,7 @@ def test_errors_come_before_anything_is_trained(folds: TrainBrats, trained: list
     assert "--folds: got 7" in error_of(train_folds, replace(folds, folds=7))
     assert "--lr: got -1" in error_of(train_folds, replace(folds, lr=-1))
     # a fold that this cross-validation would not write over, but whose scores would be counted with it
-    (folds.out / "fold6").mkdir(parents=True)
+    write_mark(folds.out / "fold6")
     (folds.out / "fold6" / "last.pt").touch()
     assert f"{folds.out / 'fold6'}: already holds a run" in error_of(train_folds, folds)
     (folds.out / "last.pt").touch()

@@ -218,9 +218,8 @@ class Disk:
         self.file, self.instead, self.opened = file, instead, 0
         monkeypatch.setattr(gmd.training.checkpoint, "open", self.open, raising=False)
 
-    def open(self, path: Path, mode: str):
-        if mode != "wb":
-            return open(path, mode)
+    def open(self, path: Path, mode: str, buffering: int):
+        assert (mode, buffering) == ("wb", 0)
         self.opened += 1
         disk, chosen = self, self.opened == self.file
 
@@ -229,7 +228,7 @@ class Disk:
 
             def write(self, data) -> int:
                 self.written += 1
-                if chosen and self.written == 3:
+                if chosen and self.written == 1:
                     disk.instead()
                 return super().write(data)
 
@@ -268,13 +267,35 @@ def test_a_disk_that_is_full_at_the_last_save_is_told(sentiment: Path, tmp_path:
     """Though that save is because of an interruption."""
 
     def full() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     config = tiny_sentiment(sentiment, tmp_path / "run")
     monkeypatch.setattr(gmd.training.loop, "train_step", interrupting(2, gmd.training.loop.train_step))
     Disk(monkeypatch, 2, full)
-    with pytest.raises(UserError, match=r"cannot be written .*the checkpoint from before is intact"):
+    reason = r"cannot be written \(No space left on device\); the checkpoint from before is intact.*go on with --resume"
+    with pytest.raises(UserError, match=reason):
         train(config)
+
+
+def test_a_disk_that_is_full_at_the_first_save_is_told_with_advice_that_helps(
+    sentiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A bug: the advice was --resume, for which there was no last.pt, and the reason torch's "unexpected pos"."""
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    config = tiny_sentiment(sentiment, tmp_path / "run")
+    with monkeypatch.context() as patched:
+        Disk(patched, 1, full)
+        with pytest.raises(UserError) as stopped:
+            train(config)
+    assert str(stopped.value) == (
+        f"{config.out / 'last.pt'}: cannot be written (No space left on device); there is none from before. "
+        "Mend that (room on the disk?), then start again, without --resume"
+    )
+    train(config)
+    assert load_checkpoint(config.out / "last.pt")["epochs"] == 2
 
 
 def test_the_time_of_an_epoch_goes_on_too(sentiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -106,7 +106,7 @@ def test_a_run_made_before_is_not_asked_for_names_that_worked(tmp_path: Path, na
     config = TrainBrats(tmp_path, tmp_path / "run", modalities=(name, "t2"), device="cpu")
     config = replace(config, patterns=(f"{name}=*a*",), labels=("binary",))
     config.check()
-    assert "no case found" in error_of(train, replace(config, resume=True))  # it comes as far as looking for them
+    assert "no last.pt to resume from" in error_of(train, replace(config, resume=True))  # it comes as far as that
 
 
 @pytest.mark.parametrize("name", ["a+b", "name", "allow_pickle", "", "x\n", "a/b"])

@@ -284,7 +284,7 @@ def test_numbers_that_are_none_are_refused(config: TrainSentiment, name: str, va
 
 def test_a_run_needs_a_folder(config: TrainSentiment):
     config.out.touch()
-    with pytest.raises(UserError, match=r"--out: .*run is a file; give a folder"):
+    with pytest.raises(UserError, match=r"--out: .*run is a file; expected a folder"):
         train(config)
 
 

@@ -20,6 +20,7 @@ from gmd.errors import UserError
 from gmd.monitor.records import bad_values
 from gmd.training.checkpoint import load_checkpoint, save_checkpoint
 from gmd.training.loop import train
+from gmd.training.run_mark import write_mark
 from gmd.training.saved_run import load_run
 from gmd.training.state import Training
 from gmd.training.step import train_step
@@ -48,7 +49,7 @@ def test_each_method_trains(config: TrainBrats, method: str, objectives: int):
     assert files >= {"config.yaml", "splits.json", "metrics.jsonl", "last.pt", "best.pt", "curves.png"}
     assert files >= {"last.safetensors", "best.safetensors"}
     assert ("cosines.png" in files) == (method.endswith("gmd"))
-    assert not any("tmp" in name for name in files)
+    assert not any("unfinished" in name or "lock" in name for name in files)
 
     steps = read_metrics(run, "step")
     assert [(step["epoch"], step["step"]) for step in steps] == [(1, 1), (1, 2), (2, 3), (2, 4)]
@@ -182,7 +183,7 @@ def test_trap_the_best_score_survives_a_resume(config: TrainBrats, monkeypatch: 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_new_run_leaves_no_best_checkpoint_of_an_old_one(config: TrainBrats):
     """Else a kill before the first validation would leave the old network beside the new run's test cases."""
-    config.out.mkdir(parents=True)
+    write_mark(config.out)
     (config.out / "best.pt").write_bytes(b"old")
     train(replace(config, epochs=2, validate_every=2))
     assert load_checkpoint(config.out / "best.pt")["epochs"] == 2

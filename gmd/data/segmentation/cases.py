@@ -1,7 +1,6 @@
 """Finding the cases of a data set on disk, and what their labels mean."""
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.scan import Scan, doubts, scan_cases
 from gmd.errors import UserError
+from gmd.printing import warn
 
 LABEL_NAMES = "*_seg.nii.gz or *-seg.nii.gz, or as the image in labelsTr"
 
@@ -108,7 +108,7 @@ def _with_scheme(
 ) -> list[Case]:
     """Returns the cases, with what their label values mean, and warns of doubts."""
     for doubt in doubts(scan):
-        warnings.warn(doubt, stacklevel=3)
+        warn(doubt, stacklevel=3)
     if not patterns:
         scheme = scheme or told_scheme(root, _labels_of(scan) if require_label else [])
     return [replace(case, scheme=scheme) for case in scan.cases]

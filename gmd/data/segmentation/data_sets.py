@@ -1,6 +1,5 @@
 """Data sets to learn from: where each lies, what its files are called, what its labels mean; several as one."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
@@ -14,6 +13,7 @@ from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES, listed
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.errors import UserError
+from gmd.printing import warn
 
 SPLITS = ("train", "validation", "test")
 WHOLE = ""  # instead of a split's folder: the data set itself, where it has none
@@ -89,7 +89,7 @@ def _cases_by_split(data_set: DataSet) -> Found:
     if data_set.scheme and not data_set.patterns:
         labels = [case.label for case in chain(*found.values()) if case.label]
         if denied := denied_by_names(data_set.root, labels, data_set.scheme):
-            warnings.warn(denied, stacklevel=2)
+            warn(denied, stacklevel=2)
     scheme = _widest(data_set.root, {name: cases[0].scheme for name, cases in found.items()})
     return Found({name: [replace(case, scheme=scheme) for case in cases] for name, cases in found.items()}, scheme)
 

@@ -8,8 +8,8 @@ import yaml
 
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES
-from gmd.errors import UserError
-from gmd.files import read_text
+from gmd.data.text_files import brief, parse_yaml, read_text_of_run
+from gmd.errors import UserError, shown
 
 MOST_TEXT = 2**16  # bytes of a file of label values
 MOST_REGIONS = 6  # pictures have colours for so many
@@ -32,8 +32,8 @@ def read_scheme(option: str) -> LabelScheme:
         return _scheme_of(option, "--labels", "own")
     if path.suffix.lower() in (".yaml", ".yml"):
         try:
-            return _scheme_of(read_text(path, MOST_TEXT), option, path.stem)
-        except (OSError, UnicodeDecodeError) as error:
+            return _scheme_of(read_text_of_run(path, MOST_TEXT), option, path.stem)
+        except FileNotFoundError as error:
             raise UserError(f"--labels: {option} cannot be read ({error}); give a YAML file of label values") from error
     raise UserError(f"--labels: got {option}, expected one of {', '.join(SCHEMES)}, or a YAML file of your own")
 
@@ -55,13 +55,9 @@ def option_of(scheme: LabelScheme) -> str:
 def _scheme_of(text: str, where: str, name: str) -> LabelScheme:
     """Reads the text of a file. where: for messages; name: of the scheme, if the text does not say"""
     try:
-        if twice := _key_given_twice(yaml.compose(text, yaml.SafeLoader)):
-            raise UserError(f"{where}: key {twice} is given twice; give it once")
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: of dates that are none
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{where}: not YAML ({' '.join(str(error).split())}); mend it") from error
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"{where}: not YAML ({shown(' '.join(str(error).split()), 300)}); mend it") from error
     _expect(isinstance(content, dict), where, "content", content, "the keys values and regions")
     if unknown := [key for key in content if key not in _KEYS]:
         raise UserError(f"{where}: key {unknown[0]!r} is not known; the keys are {', '.join(_KEYS)}")
@@ -69,22 +65,6 @@ def _scheme_of(text: str, where: str, name: str) -> LabelScheme:
     _expect(isinstance(name, str) and name not in SCHEMES, where, "name", name, "a name that no known scheme has")
     meanings = {0: "background"} | _values(content.get("values"), where)
     return LabelScheme(name, meanings, _regions(content.get("regions"), meanings, where))
-
-
-def _key_given_twice(node: yaml.Node | None, seen: set[int] | None = None) -> str:
-    """Returns a key that is twice in the file or in one of its mappings, of which YAML would take the last in silence.
-
-    node: the content of the file; seen: ids of nodes that were looked at, as an alias may stand for a node in many
-        places, or in itself
-    returns "" if there is no such key
-    """
-    seen = set() if seen is None else seen
-    if not isinstance(node, yaml.MappingNode) or id(node) in seen:
-        return ""
-    seen.add(id(node))
-    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-    below = [_key_given_twice(value, seen) for _, value in node.value]
-    return next((key for key in keys if keys.count(key) > 1), "") or next(filter(None, below), "")
 
 
 def _values(values: object, where: str) -> dict[int, str]:
@@ -131,4 +111,4 @@ def _check_values(values: object, meanings: Mapping[int, str], where: str, key: 
 def _expect(good: bool, where: str, key: str, got: object, expected: str) -> None:
     """Raises UserError, which names the key, if its value is not good."""
     if not good:
-        raise UserError(f"{where}: {key}: got {got!r}, expected {expected}")
+        raise UserError(f"{where}: {key}: got {brief(got)}, expected {expected}")

@@ -5,8 +5,8 @@ tumour of oedema, enhancing rim and necrosis. What matters is that each modality
 """
 
 import gzip
+import math
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,9 +28,15 @@ from gmd.data.segmentation.phantom_anatomy import (
 )
 from gmd.data.segmentation.phantom_scan import LOOKS, Kind, scan
 from gmd.errors import UserError
+from gmd.files import making_folder
+from gmd.memory_limit import most_bytes
+from gmd.output_paths import check_folder, free_bytes
 
 # as in BraTS 2018-2021, where a solid core that does not enhance counts as 1 too
 LABEL_OF = {OEDEMA: 2, ENHANCING: 4, NECROSIS: 1, SOLID: 1}
+
+MEMORY = 80  # bytes for each voxel of a phantom while it is made: a little less than measured
+DISK = 1  # byte for each voxel of its files, at least
 
 
 def write_phantoms(out: str | Path, cases: int, shape: Sequence[int], seed: int, kind: Kind = "plain") -> None:
@@ -45,16 +51,21 @@ def write_phantoms(out: str | Path, cases: int, shape: Sequence[int], seed: int,
     second set can serve to evaluate a network that was trained on the first.
     """
     out = Path(out)
-    if cases < 1 or seed < 0:
-        raise UserError(f"{cases} cases with seed {seed}: at least 1 case and a seed of 0 or more are needed")
+    if cases < 1 or not 0 <= seed < 2**32:
+        raise UserError(
+            f"{cases} cases with seed {seed}: at least 1 case and a seed of 0 or more are needed, below 2^32"
+        )
     if len(shape) != 3 or min(shape) < 16:
         raise UserError(f"shape {tuple(shape)}: a phantom needs three axes of at least 16 voxels each")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; give a folder to write to")
-    if any(".nii" in name for _, names in walk_folders(out) for name in names):
-        raise UserError(f"{out}: already holds cases; give another folder, or delete this one first")
-    for index in tqdm(range(cases), desc="phantoms", unit="case"):
-        _write_case(out, f"Phantom_{seed:03d}_{index:05d}", *make_phantom(shape, seed, index, kind))
+    check_folder(out, "out")
+    _check_size(out, cases, shape)
+    names = [f"Phantom_{seed:03d}_{index:05d}" for index in range(cases)]
+    _check_free(out, names)
+    for index, name in enumerate(tqdm(names, desc="phantoms", unit="case")):
+        try:
+            _write_case(out, name, *make_phantom(shape, seed, index, kind))
+        except FileExistsError as error:
+            raise UserError(f"{error.filename}: there already, by another process; give another folder") from error
 
 
 def make_phantom(
@@ -73,13 +84,34 @@ def make_phantom(
     return {modality: scan(modality, tissue, brain, look, rng) for modality in BRATS_MODALITIES}, labels
 
 
+def _check_free(out: Path, names: Sequence[str]) -> None:
+    """Raises UserError if the folder holds images, or anything that is called like one of the cases."""
+    if any(".nii" in name for _, those in walk_folders(out) for name in those):
+        raise UserError(f"{out}: already holds cases; give another folder, or delete this one first")
+    if taken := next((out / name for name in names if os.path.lexists(out / name)), None):
+        raise UserError(f"{taken}: is there already; give another folder, or delete it first")
+
+
+def _check_size(out: Path, cases: int, shape: Sequence[int]) -> None:
+    """Raises UserError for phantoms that memory or disk have no room for."""
+    voxels, axes = math.prod(shape), " x ".join(map(str, shape))
+    if (memory := MEMORY * voxels) > most_bytes():
+        raise UserError(
+            f"shape: a phantom of {axes} voxels takes {memory / 1e9:.3g} GB of memory, more than the "
+            f"{most_bytes() / 1e9:.3g} GB that it may take here; give a smaller shape"
+        )
+    if (disk := DISK * voxels * cases) > (free := free_bytes(out)):
+        raise UserError(
+            f"{out}: {cases} cases of {axes} voxels take {disk / 1e9:.3g} GB or more, where {free / 1e9:.3g} GB are "
+            "free; give fewer cases, a smaller shape or another disk"
+        )
+
+
 def _write_case(out: Path, name: str, images: dict[str, np.ndarray], labels: np.ndarray) -> None:
-    """Writes a case to a hidden folder and renames that: a kill leaves none behind that seems to lack modalities."""
-    unfinished = out / f".{name}"
+    """Writes a case so that its folder appears with all of its files: a kill leaves none that seems to lack any."""
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     affine[1, 3] = labels.shape[1] - 1
-    try:
-        unfinished.mkdir(parents=True, exist_ok=True)
+    with making_folder(out / name) as unfinished:
         for key, data in {**images, "seg": labels}.items():
             image = nibabel.Nifti1Image(data, affine)
             image.header.set_xyzt_units("mm")
@@ -88,7 +120,3 @@ def _write_case(out: Path, name: str, images: dict[str, np.ndarray], labels: np.
             # no time stamp, so that the same case is the same bytes
             content = gzip.compress(image.to_bytes(), compresslevel=4, mtime=0)
             (unfinished / f"{name}_{key}.nii.gz").write_bytes(content)
-        os.replace(unfinished, out / name)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise

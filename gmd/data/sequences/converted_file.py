@@ -15,18 +15,21 @@ With n samples, those of all splits one after the other:
     <m>_length      int64 [n]       0: the sample does not have this modality
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gmd.data.sequences.checks import check_splits, checked_scores, finite
+from gmd.data.sequences.checks import check_features, check_name, check_splits, checked_scores, finite
 from gmd.data.sequences.npz import Arrays, check_arrays
 from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
-from gmd.errors import UserError
+from gmd.errors import UserError, shown
 from gmd.files import replacing
 from gmd.names import check_names
+from gmd.output_paths import check_file
 
 VERSION = 1
 
@@ -40,6 +43,7 @@ def check_new(out: Path) -> None:
     """Raises UserError for a file that must not be written: of another kind, or there already."""
     if out.suffix != ".npz":
         raise UserError(f"{out}: expected a name that ends in .npz")
+    check_file(out, "out")
     if out.exists():
         raise UserError(f"{out}: is there already; give another name, or delete it first")
 
@@ -85,10 +89,12 @@ def read_converted(path: Path, arrays: Arrays) -> SequenceData:
     per_step = bool(arrays["per_step"])
     names = [str(name) for name in arrays["name"]]
     if unknown := set(map(str, arrays["split"])) - set(SPLITS):
-        raise UserError(f"{path}: split {unknown.pop()!r} is unknown, expected one of {', '.join(SPLITS)}")
+        raise UserError(f"{path}: split {shown(unknown.pop(), 80)!r} is unknown, expected one of {', '.join(SPLITS)}")
     counts = arrays["target_length"] if per_step else np.ones(len(names), np.int64)
     targets = _pieces(path, "target", arrays["target"], counts)
-    _check_targets(path, arrays["target"], np.repeat(names, counts).tolist(), classes)
+    _check_targets(path, arrays["target"], _repeated(names, counts), classes)
+    features = {m: arrays[m].shape[1] for m in modalities}
+    check_features(features, path)
     values = {m: _pieces(path, m, arrays[m], arrays[f"{m}_length"]) for m in modalities}
 
     splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
@@ -98,7 +104,6 @@ def read_converted(path: Path, arrays: Arrays) -> SequenceData:
         _check_sample(path, name, present, target)
         splits[str(arrays["split"][i])].append(Sample(name, present, target))
     check_splits(splits, path)
-    features = {m: arrays[m].shape[1] for m in modalities}
     return SequenceData(features, classes, per_step, splits, tuple(str(note) for note in arrays["notes"]))
 
 
@@ -111,9 +116,7 @@ def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | Non
     if arrays["version"] != VERSION:
         raise UserError(f"{path}: is of version {arrays['version']}, expected {VERSION}; convert it anew")
     modalities = [str(m) for m in arrays["modalities"]]
-    check_names(f"{path}: modalities", modalities)
-    if both := [m for m in modalities if f"{m}_length" in modalities]:
-        raise UserError(f"{path}: modalities: got {both[0]}_length, which says how long {both[0]} is; rename one")
+    _check_modalities(path, modalities)
     each = {"name": ("U", 1), "split": ("U", 1)} | {f"{m}_length": ("i", 1) for m in modalities}
     if arrays["per_step"]:
         each["target_length"] = ("i", 1)
@@ -122,7 +125,23 @@ def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | Non
     texts = {"notes": ("U", 1)} | ({"classes": ("U", 1)} if "classes" in arrays else {})
     check_arrays(path, arrays, each | targets | sequences | texts, tuple(each))
     classes = tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else None
+    _check_classes(path, classes or ())
     return modalities, classes
+
+
+def _check_classes(path: Path, names: Sequence[str]) -> None:
+    """Raises UserError for a name of a class that is none, or that is given to two."""
+    for name in names:
+        check_name(name, path)
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"{path}: two are called class {shown(twice[0], 80)}, expected a name for each")
+
+
+def _check_modalities(path: Path, modalities: list[str]) -> None:
+    """Raises UserError for the name of a modality that cannot be used, or is that of another array."""
+    check_names(f"{path}: modalities", modalities)
+    if both := [m for m in modalities if f"{m}_length" in modalities]:
+        raise UserError(f"{path}: modalities: got {both[0]}_length, which says how long {both[0]} is; rename one")
 
 
 def _pieces(path: Path, key: str, array: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, ...]:
@@ -130,12 +149,21 @@ def _pieces(path: Path, key: str, array: np.ndarray, lengths: np.ndarray) -> tup
 
     Raises UserError if the lengths do not add up to the array's, or if a modality has values that are not finite.
     """
-    if (lengths < 0).any() or lengths.sum() != len(array):
-        raise UserError(f"{path}: {key} has {len(array)} entries, but its lengths add up to {lengths.sum()}")
+    each = lengths.tolist()  # Python's numbers, whose sum cannot wrap
+    if min(each, default=0) < 0 or sum(each) != len(array):
+        wrong = f"one is {min(each)}" if min(each, default=0) < 0 else f"its lengths add up to {sum(each)}"
+        raise UserError(f"{path}: {key} has {len(array)} entries, but {wrong}")
     array, replaced = finite(array) if array.dtype.kind == "f" else (array.astype(np.int64), 0)
     if replaced and key != "target":
-        raise UserError(f"{path}: {key} has {replaced} values that are NaN or infinite; convert its source anew")
-    return torch.from_numpy(array).split(lengths.tolist())
+        raise UserError(
+            f"{path}: {key} has {replaced} values that are NaN, infinite or beyond 1e18; convert its source anew"
+        )
+    return torch.from_numpy(array).split(each)
+
+
+def _repeated(names: list[str], counts: np.ndarray) -> list[str]:
+    """Returns each name as often as its count says. numpy's repeat would give every name the room of the longest."""
+    return [name for name, count in zip(names, counts.tolist(), strict=True) for _ in range(count)]
 
 
 def _check_targets(path: Path, targets: np.ndarray, names: list[str], classes: tuple[str, ...] | None) -> None:
@@ -144,14 +172,18 @@ def _check_targets(path: Path, targets: np.ndarray, names: list[str], classes: t
         checked_scores(targets, names, path)
     elif len(wrong := np.flatnonzero((targets < 0) | (targets >= len(classes)))):
         first = wrong[0]
-        raise UserError(f"{path}: the class of {names[first]} is {targets[first]}, expected 0 to {len(classes) - 1}")
+        raise UserError(
+            f"{path}: the class of {shown(names[first], 80)} is {targets[first]}, expected 0 to {len(classes) - 1}"
+        )
 
 
 def _check_sample(path: Path, name: str, values: dict[str, Tensor], target: Tensor) -> None:
     """Raises UserError for a sample without a modality, or one whose targets are not as many as its steps."""
     if not values:
-        raise UserError(f"{path}: {name} has no modality, expected at least one")
+        raise UserError(f"{path}: {shown(name, 80)} has no modality, expected at least one")
     lengths = {m: len(sequence) for m, sequence in values.items()}
     if target.ndim and set(lengths.values()) != {len(target)}:
         listed = ", ".join(f"{m}: {length}" for m, length in lengths.items())
-        raise UserError(f"{path}: {name} has {len(target)} targets, expected as many as it has steps ({listed})")
+        raise UserError(
+            f"{path}: {shown(name, 80)} has {len(target)} targets, expected as many as it has steps ({listed})"
+        )

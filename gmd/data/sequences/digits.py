@@ -5,14 +5,15 @@ UCI's optical digits, Alpaydin and Kaynak, 1998). Nobody wrote what they said he
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gmd.data.sequences.checks import check_splits
+from gmd.data.sequences.checks import check_file, check_splits
 from gmd.data.sequences.log_mel import log_mel
-from gmd.data.sequences.npz import Arrays, check_arrays, read_npz
+from gmd.data.sequences.npz import Arrays, check_arrays, open_npz
 from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
 from gmd.errors import UserError
 
@@ -39,13 +40,16 @@ def read_digits(path: str | Path, seed: int = 0) -> SequenceData:
     from sklearn.datasets import load_digits
 
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected a .npz of spoken digits")
-    arrays = read_npz(path)
-    _check(path, arrays)
+    check_file(path, "a .npz of spoken digits")
+    with open_npz(path) as arrays:
+        _check(path, arrays)
+        return _paired(path, arrays, load_digits(), seed)
+
+
+def _paired(path: Path, arrays: Arrays, images: Any, seed: int) -> SequenceData:
+    """Pairs recordings that are checked with scikit-learn's images."""
     rng = np.random.default_rng(seed)
     parts = _split_recordings(arrays["digit"], arrays["index"], rng)
-    images = load_digits()
     chosen = _choose_images(arrays["digit"], parts, images.target, rng)
 
     rows = torch.from_numpy(images.images.astype(np.float32) / 16)
@@ -61,7 +65,7 @@ def read_digits(path: str | Path, seed: int = 0) -> SequenceData:
 def _check(path: Path, arrays: Arrays) -> None:
     """Raises UserError for arrays that are missing, of another kind, or that do not belong together."""
     check_arrays(path, arrays, _ARRAYS, ("digit", "speaker", "index"))
-    offset, waveform = arrays["offset"].astype(np.int64), arrays["waveform"]
+    offset, waveform = arrays["offset"], arrays["waveform"]
     if waveform.dtype != np.int16:
         raise UserError(f"{path}: waveform is {waveform.dtype}, expected int16")
     if len(offset) != len(arrays["digit"]) + 1 or offset[0] != 0 or offset[-1] != len(waveform):
@@ -69,7 +73,12 @@ def _check(path: Path, arrays: Arrays) -> None:
             f"{path}: offset has {len(offset)} entries for {len(arrays['digit'])} recordings and {len(waveform)} "
             "samples of sound, expected one more than recordings, from 0 to the end of the sound"
         )
-    names = _names(arrays)
+    # before any is made an int64 or taken from another, by which it could wrap
+    if (offset < 0).any() or (offset > len(waveform)).any():
+        raise UserError(f"{path}: offset goes from {offset.min()} to {offset.max()}, expected 0 to {len(waveform)}")
+    if (arrays["index"] < 0).any():
+        raise UserError(f"{path}: index has {arrays['index'].min()}, expected 0 or more")
+    offset, names = offset.astype(np.int64), _names(arrays)
     if len(short := np.flatnonzero(np.diff(offset) < 1)):
         raise UserError(f"{path}: recording {names[short[0]]} has no sound, its length is {np.diff(offset)[short[0]]}")
     if len(wrong := np.flatnonzero((arrays["digit"] < 0) | (arrays["digit"] > 9))):

@@ -1,39 +1,142 @@
-"""Reading arrays from `.npz` files, never through pickle, and checking them."""
+"""Reading arrays from `.npz` files, never through pickle, and checking them.
 
+An array is read when it is asked for, and others are not, whatever they hold. What its header claims has to be what the
+archive says it holds, to the byte, and what all that is read takes is limited, before any room is made for it.
+"""
+
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from gmd.data.file_kind import unreadable
 from gmd.errors import UserError, shown
+from gmd.files import open_regular
+from gmd.memory_limit import check_claim
 
-Arrays = dict[str, np.ndarray]
+Arrays = Mapping[str, np.ndarray]
 
 # what numpy and zipfile raise for files that are cut off, damaged, or something else (found by flipping bits)
 _UNREADABLE = (
-    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError),
+    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, struct.error),
     *(ValueError, KeyError, TypeError, IndexError, SyntaxError, OverflowError, MemoryError, RuntimeError),
+    *(RecursionError, tokenize.TokenError),  # of headers, which are Python's text
 )
+_LONGEST_HEADER = 10_000  # letters of what stands before an array's numbers: numpy's own limit
+_HEADERS = {(1, 0): ("<H", np.lib.format.read_array_header_1_0), (2, 0): ("<I", np.lib.format.read_array_header_2_0)}
 
 
-def read_npz(path: Path) -> Arrays:
-    """Reads all arrays of a file. Raises UserError if one cannot be read, such as one of Python objects."""
-    try:
-        # given a path, numpy leaves a damaged file open
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except _UNREADABLE as error:
-        if "allow_pickle=False" in str(error):  # numpy's only word for it
-            raise UserError(
-                f"{path}: holds Python objects, which are never loaded from a .npz; save arrays of numbers and str"
-            ) from error
-        raise UserError(unreadable(path, "a .npz", error, own=("a .npz of arrays",))) from error
-    if others := [key for key, value in arrays.items() if not isinstance(value, np.ndarray)]:
-        raise UserError(f"{path}: {shown(others[0], 80)} is no array; it is an archive, but not one of arrays")
-    return arrays
+@contextmanager
+def open_npz(path: Path) -> Iterator[Arrays]:
+    """Opens a file of arrays and yields these by their names; each is read when it is looked up, and then kept.
+
+    Raises UserError if it is no such file, here or where an array is looked up: one that cannot be read, is one of
+    Python objects, is there twice, claims another size than it has, or takes more than `gmd.memory_limit` allows.
+    """
+    with open_regular(path) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except _UNREADABLE as error:
+            raise _not_read(path, error) from error
+        with archive:
+            yield _Npz(path, archive)
+
+
+class _Npz(Mapping[str, np.ndarray]):
+    """The arrays of an archive that is open."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile):
+        self._path, self._archive = path, archive
+        self._read: dict[str, np.ndarray] = {}
+        self._claimed = 0
+        members = archive.infolist()
+        self._members = {m.filename.removesuffix(".npy"): m for m in members if m.filename.endswith(".npy")}
+        if members and not self._members:
+            name = shown(members[0].filename, 80)
+            raise UserError(f"{path}: {name} is no array; it is an archive, but not one of arrays")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._members
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self._read:
+            member = self._members[key]
+            try:
+                self._read[key] = self._array(key, member)
+            except UserError:  # which is a ValueError
+                raise
+            except _UNREADABLE as error:
+                raise _not_read(self._path, error) from error
+        return self._read[key]
+
+    def _array(self, key: str, member: zipfile.ZipInfo) -> np.ndarray:
+        """Reads an array, once what it claims is found to be what it has. Raises UserError, or any of _UNREADABLE."""
+        if sum(other.filename == member.filename for other in self._archive.infolist()) > 1:
+            raise UserError(f"{self._path}: {shown(key, 80)} is there twice, expected one array of each name")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # of others all is unpacked at once
+            raise NotImplementedError(f"compression {member.compress_type}, expected what numpy.savez writes")
+        with self._archive.open(member) as content:
+            shape, dtype = _header(content)
+            if dtype.hasobject:
+                raise UserError(
+                    f"{self._path}: {shown(key, 80)} holds Python objects, which are never loaded from a .npz; save "
+                    "arrays of numbers and str"
+                )
+            claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - content.tell()
+            if claimed != held:
+                raise UserError(
+                    f"{self._path}: {shown(key, 80)} claims to be {dtype} {list(shape)}, of {claimed} bytes, and has "
+                    f"{held}; it is damaged: copy or download it anew"
+                )
+            self._claimed += claimed
+            check_claim(self._path, self._claimed, f"{shown(key, 80)} and what else is read of it")
+            content.seek(0)
+            array = np.lib.format.read_array(content, allow_pickle=False)
+        _check_text(array)
+        return array
+
+
+def _header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Reads what stands before an array's numbers: its shape and type. Raises ValueError."""
+    version = np.lib.format.read_magic(content)
+    if version not in _HEADERS:
+        raise ValueError(f"format {version}, in which arrays with fields are written")
+    kind, read = _HEADERS[version]
+    # numpy reads all that is announced, and looks at its length then
+    start = content.tell()
+    [length] = struct.unpack(kind, content.read(struct.calcsize(kind)))
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"a header of {length} letters")
+    content.seek(start)
+    shape, _, dtype = read(content)
+    if any(size < 0 for size in shape):
+        raise ValueError(f"a shape of {list(shape)}")
+    return shape, dtype
+
+
+def _check_text(array: np.ndarray) -> None:
+    """Raises ValueError for str with numbers that are no characters, of which numpy would make no Python str later."""
+    if array.dtype.kind == "U" and array.nbytes:
+        numbers = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if ((numbers > 0x10FFFF) | ((numbers >= 0xD800) & (numbers < 0xE000))).any():
+            raise ValueError(f"{array.dtype} with numbers that are no characters")
+
+
+def _not_read(path: Path, error: BaseException) -> UserError:
+    return UserError(unreadable(path, "a .npz", error, own=("a .npz of arrays",)))
 
 
 def check_arrays(path: Path, arrays: Arrays, expected: dict[str, tuple[str, int]], same_length: Sequence[str]) -> None:
@@ -44,16 +147,24 @@ def check_arrays(path: Path, arrays: Arrays, expected: dict[str, tuple[str, int]
     """
     if missing := [key for key in expected if key not in arrays]:
         there = ", ".join(shown(key, 40) for key in list(arrays)[:12]) or "nothing"
-        raise UserError(f"{path}: has no {', '.join(missing)}; there is {there}")
+        raise UserError(f"{path}: has no {', '.join(shown(key, 40) for key in missing[:12])}; there is {there}")
     for key, (kinds, axes) in expected.items():
-        value = arrays[key]
-        if value.dtype.kind not in kinds or value.ndim != axes:
-            kind = " or ".join(_KINDS[letter] for letter in kinds)
-            raise UserError(f"{path}: {key} is {value.dtype} {list(value.shape)}, expected {kind} with {axes} axes")
+        _check_array(f"{path}: {shown(key, 80)}", arrays[key], kinds, axes)
     lengths = {key: len(arrays[key]) for key in same_length}
     if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{key}: {length}" for key, length in lengths.items())
+        listed = ", ".join(f"{shown(key, 40)}: {length}" for key, length in lengths.items())
         raise UserError(f"{path}: the arrays are not of one length ({listed})")
+
+
+def _check_array(what: str, value: np.ndarray, kinds: str, axes: int) -> None:
+    """Raises UserError for an array of another kind or number of axes, or of entries that have nothing in them."""
+    found = f"{value.dtype} {list(value.shape)}"
+    if value.dtype.kind not in kinds or value.ndim != axes:
+        kind = " or ".join(_KINDS[letter] for letter in kinds)
+        raise UserError(f"{what} is {found}, expected {kind} with {axes} axes")
+    # such an array takes no room, however many entries it claims to have
+    if value.ndim and len(value) and not value.nbytes:
+        raise UserError(f"{what} is {found}, with nothing in its entries; expected something in each")
 
 
 _KINDS = {"f": "float", "i": "signed integers", "u": "unsigned integers", "U": "str", "b": "bool"}

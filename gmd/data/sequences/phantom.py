@@ -26,11 +26,14 @@ import torch
 from gmd.data.sequences.converted_file import check_new, write_converted
 from gmd.data.sequences.samples import LARGEST_SCORE, SENTIMENT_MODALITIES, Sample, SequenceData
 from gmd.errors import UserError
+from gmd.memory_limit import most_bytes
+from gmd.output_paths import free_bytes
 
 PARTS = {"text": 1.0, "audio": 1.0, "vision": 0.35}  # standard deviation of what each modality adds to the score
 FEATURES = {"text": 16, "audio": 12, "vision": 10}
 LENGTHS = (5, 40)  # shortest and longest sequence
 FEWEST = 10
+BYTES = 3000  # of a sample, in memory and in the file, at least
 TRAINING, VALIDATION = 0.7, 0.15  # parts of the samples; the rest tests
 _SIGN_NOISE, _PRODUCT_NOISE = 0.5, 0.5  # of audio's features
 
@@ -42,9 +45,17 @@ def write_sentiment_phantom(out: str | Path, samples: int = 600, seed: int = 0) 
     seed: sample i depends on the seed and i alone, and the file's bytes on the seed and the number of samples
     Raises UserError: numbers that cannot be used, a file that exists already, a name that does not end in .npz.
     """
-    if samples < FEWEST or seed < 0:
-        raise UserError(f"{samples} samples with seed {seed}: at least {FEWEST} and a seed of 0 or more are needed")
+    if samples < FEWEST or not 0 <= seed < 2**32:
+        raise UserError(
+            f"{samples} samples with seed {seed}: at least {FEWEST} and a seed of 0 or more are needed, below 2^32"
+        )
     check_new(Path(out))
+    size = BYTES * samples
+    if size > (most := min(most_bytes(), free_bytes(Path(out).parent))):
+        raise UserError(
+            f"{samples} samples take {size / 1e9:.3g} GB, more than the {most / 1e9:.3g} GB that there are for them in "
+            "memory and on the disk; give fewer"
+        )
     made = [make_sample(seed, index) for index in range(samples)]
     ends = round(TRAINING * samples), round((TRAINING + VALIDATION) * samples)
     splits = {"train": made[: ends[0]], "validation": made[ends[0] : ends[1]], "test": made[ends[1] :]}

@@ -14,13 +14,17 @@ import re
 import struct
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from gmd.data.file_kind import changed_as_text, kind_of, unreadable
-from gmd.errors import UserError, shown
+from gmd.data.sequences.bounded_unpickler import BoundedUnpickler, Refused
+from gmd.data.sequences.not_read import NotRead, told
+from gmd.errors import UserError
+from gmd.files import open_regular
 
 # what unpickling garbage raises (found by flipping bits)
 _UNREADABLE = (
@@ -34,78 +38,25 @@ def read_pickle(path: Path) -> Any:
 
     Pickles of Python 2 and 3, of numpy 1 and 2, protocols 0 to 5; the bytes that Python 2 called `str` are read as
     Latin-1. Arrays may hold numbers, truth values, str, bytes, or (with object arrays) again any of all this.
-    Any other object is a `NotRead`. An array of another type is one of no axes that holds a `NotRead`.
-    Raises UserError: a file that names functions of Python's library, that is one object itself, that was changed as
-        text, or is damaged. Nothing of it has been executed then.
+    Any other object is a `NotRead`. An array of another type is one of no axes that holds a `NotRead`. Entries of
+    dictionaries and sets are left out if their keys could cost much: long ones, nested ones, thousands of numbers.
+    Raises UserError: no regular file, one that names functions of Python's library, that is one object itself, that was
+        changed as text, that would take more memory than a file may, or is damaged. Nothing of it has been executed.
     """
     try:
         if kind_of(path) in ("a pickle", None) and (changed := changed_as_text(path)):
-            raise _Refused(f"cannot be read as a pickle: {changed}")
-        with path.open("rb") as file:
-            content = _DataUnpickler(file, encoding="latin1").load()
+            raise Refused(f"cannot be read as a pickle: {changed}")
+        with open_regular(path) as file:
+            content = _DataUnpickler(file, path).load()
         if isinstance(content, NotRead):
-            raise _Refused(f"refused, since it {content.asks}")
+            raise Refused(f"refused, since it {content.asks}")
         return content
-    except _Refused as refused:
+    except UserError:  # which is a ValueError
+        raise
+    except Refused as refused:
         raise UserError(f"{path}: {refused}") from None
     except _UNREADABLE as error:
         raise UserError(unreadable(path, "a pickle", error, own=("a pickle",))) from error
-
-
-class NotRead:
-    """Stands for an object of a pickle that is not made, as that would be to execute what the file says.
-
-    Whatever the pickle does to it, to call it or to fill it, has no effect.
-
-    Attributes:
-        asks: what the file asks for and what to do about it, to go behind "it".
-    """
-
-    __slots__ = ("asks",)
-
-    asks: str
-
-    def __new__(cls, *arguments: Any, **named: Any) -> "NotRead":
-        # a pickle calls __new__ of what it takes for a class, with that in the place of cls
-        return cls if isinstance(cls, NotRead) else super().__new__(cls)
-
-    def __init__(self, name: str):
-        advice = (
-            "only arrays of numbers or str, lists, dictionaries, str and numbers are read: anything else may be code"
-        )
-        if name.startswith("torch."):
-            advice = "it holds tensors: save them as arrays, tensor.numpy()"
-        self.asks = f"asks for {shown(name, 80)}, and nothing was executed; {advice}"
-
-    def __call__(self, *arguments: Any, **named: Any) -> "NotRead":
-        return self
-
-    def __setstate__(self, state: Any) -> None:
-        """Takes the state of an object."""
-
-    def append(self, item: Any) -> None:
-        """Takes an item of a list."""
-
-    def extend(self, items: Any) -> None:
-        """Takes items of a list."""
-
-    def add(self, item: Any) -> None:
-        """Takes an item of a set."""
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Takes an entry of a dictionary."""
-
-
-def first_not_read(array: np.ndarray) -> NotRead | None:
-    """Returns the first object in an array that was not read; None if there is none."""
-    return next((item for item in array.flat if isinstance(item, NotRead)), None) if array.dtype.hasobject else None
-
-
-class _Refused(Exception):
-    """A pickle asks for what no pickle of data asks for.
-
-    This is no ValueError, so that nothing on the way takes it for an ordinary mishap.
-    """
 
 
 class _StandIn:
@@ -120,31 +71,31 @@ class _StandIn:
         return self._function(*arguments)
 
     def __setstate__(self, state: Any) -> NoReturn:
-        raise _Refused("wants to change the functions it is read with; that is an attack, or a damaged file")
+        raise Refused("wants to change the functions it is read with; that is an attack, or a damaged file")
 
 
-class _DataUnpickler(pickle._Unpickler):
-    """An unpickler that gives out stand-ins for names, and refuses the rest.
-
-    It is Python's, as joblib's is: the one in C makes room for any place that a damaged file numbers, up to 60 GB.
-    """
+class _DataUnpickler(BoundedUnpickler):
+    """An unpickler that gives out stand-ins for names, and refuses the rest."""
 
     def find_class(self, module: str, name: str) -> "_StandIn | NotRead":
-        """Returns what stands for a name, whatever opcode asks. Raises _Refused for functions of Python's library."""
+        """Returns what stands for a name, whatever opcode asks. Raises Refused for functions of Python's library."""
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
-        stands_for = NotRead(f"{module}.{name}")
-        if module.partition(".")[0] in _LIBRARY and name not in _PLAIN_TYPES.get(module, ()):
-            raise _Refused(f"refused, since it {stands_for.asks}")
+        if (module, name) in _COLLECTIONS:
+            return _StandIn(partial(_COLLECTIONS[module, name], self))
+        # cut, as a file may name what is long over and over
+        stands_for = NotRead(f"{module[:_LONGEST_NAME]}.{name[:_LONGEST_NAME]}")
+        if module[:_LONGEST_NAME].partition(".")[0] in _LIBRARY and name not in _PLAIN_TYPES.get(module, ()):
+            raise Refused(f"refused, since it {stands_for.asks}")
         return stands_for
 
     def get_extension(self, code: int) -> NoReturn:
         """Refuses numbers that stand for names, which Python would not ask for by name if they were resolved before."""
-        raise _Refused(f"refused, since it asks for extension code {code}, and nothing was executed")
+        raise Refused(f"refused, since it asks for extension code {code}, and nothing was executed")
 
     def persistent_load(self, pid: Any) -> NoReturn:
         """Refuses references to something outside of the pickle."""
-        raise _Refused(f"refused, since it refers to something outside of it ({pid!r:.80}), as torch.save does")
+        raise Refused(f"refused, since it refers to something outside of it ({told(pid)}), as torch.save does")
 
 
 class _Dtype:
@@ -158,9 +109,9 @@ class _Dtype:
     def __setstate__(self, state: tuple) -> None:
         # (version, byte order, subdtype, names, fields, size, alignment, flags, metadata): most are implied by the name
         if any(part is not None for part in (*state[2:5], *state[8:])):
-            raise _Refused("refused, since it holds an array with fields or metadata, expected plain numbers or str")
+            raise Refused("refused, since it holds an array with fields or metadata, expected plain numbers or str")
         if state[1] not in ("<", ">", "=", "|"):
-            raise ValueError(f"byte order {state[1]!r:.80}")
+            raise ValueError(f"byte order {told(state[1])}")
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
@@ -169,7 +120,7 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: tuple) -> None:
         if self.size:  # numpy would free the content under whoever looks at it
-            raise _Refused("refused, since it fills an array twice; that is an attack, or a damaged file")
+            raise Refused("refused, since it fills an array twice; that is an attack, or a damaged file")
         _, shape, dtype, fortran, content = state
         if isinstance(dtype, NotRead):
             super().__setstate__((1, (), np.dtype(object), False, [dtype]))  # type: ignore[arg-type]
@@ -191,16 +142,18 @@ _NDARRAY = _StandIn(lambda *arguments: _refuse_call("numpy.ndarray"))
 
 
 def _refuse_call(name: str) -> NoReturn:
-    raise _Refused(f"refused, since it calls {name}, which no pickle of data does")
+    raise Refused(f"refused, since it calls {name}, which no pickle of data does")
 
 
+_MOST_AXES = 64  # numpy's limit
+_LONGEST_NAME = 256
 _PLAIN_DTYPE = re.compile(r"\?|b1|[iu][1248]|f(2|4|8|12|16)|[SU][0-9]{1,6}|O8?")
 
 
 def _dtype(name: Any, align: Any = False, copy: Any = True) -> _Dtype | NotRead:
     """Makes a dtype of its name: of numbers, str, bytes or objects; complex numbers, dates and records are not read."""
     plain = isinstance(name, str) and _PLAIN_DTYPE.fullmatch(name)
-    return _Dtype(name) if plain else NotRead(f"numpy.dtype {name!r:.40}")
+    return _Dtype(name) if plain else NotRead(f"numpy.dtype {told(name)}")
 
 
 def _reconstruct(kind: Any, shape: Any, typecode: Any) -> np.ndarray | NotRead:
@@ -208,7 +161,7 @@ def _reconstruct(kind: Any, shape: Any, typecode: Any) -> np.ndarray | NotRead:
     if isinstance(kind, NotRead):
         return kind
     if kind is not _NDARRAY:
-        raise TypeError(f"an array of the kind {kind!r:.80}")
+        raise TypeError(f"an array of the kind {told(kind)}")
     return np.ndarray.__new__(_Array, (0,), np.int8)
 
 
@@ -238,8 +191,12 @@ def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray
 
 
 def _check_shape(shape: Any) -> None:
-    if not (isinstance(shape, tuple) and all(isinstance(size, int) and size >= 0 for size in shape)):
-        raise ValueError(f"an array of shape {shape!r:.80}")
+    # few axes of few digits, as their product may have no more than the file can pay for
+    if type(shape) is not tuple or len(shape) > _MOST_AXES:
+        raise ValueError(f"an array whose shape is {told(shape)}")
+    for size in shape:
+        if not isinstance(size, int) or not 0 <= size < 2**63:
+            raise ValueError(f"an array with an axis of {told(size)} entries")
 
 
 def _check_text(dtype: np.dtype, content: Any) -> None:
@@ -251,14 +208,14 @@ def _check_text(dtype: np.dtype, content: Any) -> None:
 
 def _checked_dtype(dtype: Any) -> np.dtype:
     if not isinstance(dtype, _Dtype):
-        raise TypeError(f"an array of dtype {dtype!r:.80}")
+        raise TypeError(f"an array of dtype {told(dtype)}")
     return dtype.dtype
 
 
 def _encode(text: Any, encoding: Any = None) -> bytes:
     """Returns the bytes that Python 3 writes as text in the protocols of Python 2."""
     if encoding not in ("latin1", "latin-1"):
-        raise _Refused(f"refused, since it encodes as {encoding!r:.80}, expected latin1")
+        raise Refused(f"refused, since it encodes as {told(encoding)}, expected latin1")
     return text.encode("latin1")
 
 
@@ -270,8 +227,6 @@ def _no_bytes() -> bytes:
 _ALLOWED: dict[tuple[str, str], _StandIn] = {
     ("numpy", "dtype"): _StandIn(_dtype),
     ("numpy", "ndarray"): _NDARRAY,
-    ("collections", "OrderedDict"): _StandIn(dict),
-    ("collections", "Counter"): _StandIn(dict),
     ("collections", "defaultdict"): _StandIn(lambda factory=None: {}),
     ("_codecs", "encode"): _StandIn(_encode),
 }
@@ -280,9 +235,16 @@ for _core in ("numpy.core", "numpy._core"):
     _ALLOWED[f"{_core}.multiarray", "scalar"] = _StandIn(_scalar)
     _ALLOWED[f"{_core}.numeric", "_frombuffer"] = _StandIn(_from_buffer)
 for _builtins in ("builtins", "__builtin__"):
-    _ALLOWED[_builtins, "set"] = _StandIn(set)
-    _ALLOWED[_builtins, "frozenset"] = _StandIn(frozenset)
     _ALLOWED[_builtins, "bytes"] = _StandIn(_no_bytes)  # of none, as protocols 0 to 2 write them
+
+# what is made of entries, whose keys have to be looked at
+_COLLECTIONS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("collections", "OrderedDict"): BoundedUnpickler.make_dict,
+    ("collections", "Counter"): BoundedUnpickler.make_dict,
+}
+for _builtins in ("builtins", "__builtin__"):
+    _COLLECTIONS[_builtins, "set"] = BoundedUnpickler.make_set
+    _COLLECTIONS[_builtins, "frozenset"] = BoundedUnpickler.make_frozenset
 
 _LIBRARY = sys.stdlib_module_names | {"__builtin__", "copy_reg", "commands", "cPickle"}  # these are Python 2's
 # types of Python's library that can do nothing, and what protocols 0 and 1 make objects by

@@ -13,8 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmd.data.sequences.checks import check_splits, checked_scores, clipped_notes, finite
-from gmd.data.sequences.safe_pickle import NotRead, first_not_read
+from gmd.data.sequences.checks import (
+    LONGEST_NAME,
+    check_features,
+    check_splits,
+    checked_scores,
+    clipped_notes,
+    finite,
+)
+from gmd.data.sequences.nested_lists import array_of
+from gmd.data.sequences.not_read import NotRead, first_not_read, told
 from gmd.data.sequences.samples import SENTIMENT_MODALITIES, SPLITS, Sample, SequenceData
 from gmd.data.sequences.unpadding import padded_in_front, unpadded
 from gmd.errors import UserError, shown
@@ -22,8 +30,9 @@ from gmd.errors import UserError, shown
 _KEYS = dict(zip(SPLITS, ("train", "valid", "test"), strict=True))
 _LABELS = ("regression_labels", "labels")  # MMSA's and MulT's; MMSA's files have other labels as well
 _KINDS = {"biuf": "numbers", "iu": "whole numbers", "USOiu": "str or whole numbers"}
+_MOST_PARTS = 16  # of an id: MulT's have three
 
-
+_Ids = np.ndarray | None
 _Values = dict[str, Tensor]  # a sample's sequences: modality -> float32 [L, F]
 
 
@@ -93,8 +102,10 @@ def _part(source: str, content: dict, clip_scores: bool) -> _Part:
     scores = _scores(source, content)
     given = {m: content[f"{m}_lengths"] for m in arrays if f"{m}_lengths" in content}
     lengths = {m: _array(f"{source} {m}_lengths", value, "iu", (1,)) for m, value in given.items()}
-    part = _Part(_names(source, content, len(scores)), scores, 0, arrays, lengths)
-    _check_sizes(source, part)
+    ids = _array(f"{source} id", content["id"], "USOiu", (1, 2)) if "id" in content else None
+    _check_sizes(source, scores, arrays, lengths, ids)  # before any is gone through: what is empty may claim any size
+    part = _Part(_names(source, ids, len(scores)), scores, 0, arrays, lengths)
+    _check_lengths(source, part)
     scores, clipped = checked_scores(scores, part.names, source, clip_scores)
     return part._replace(scores=scores, clipped=clipped)
 
@@ -108,13 +119,26 @@ def _check_entries(source: str, content: dict) -> None:
         raise UserError(f"{source} has no {', '.join(missing)}; there is {_listed(content)}{hint}")
 
 
-def _check_sizes(source: str, part: _Part) -> None:
-    """Raises UserError if the arrays have not an entry each for every sample, or if a stated length is negative."""
-    sizes = {m: len(array) for m, array in part.arrays.items()} | {"labels": len(part.scores), "id": len(part.names)}
-    sizes |= {f"{m}_lengths": len(array) for m, array in part.lengths.items()}
+def _check_sizes(
+    source: str, scores: np.ndarray, arrays: dict[str, np.ndarray], lengths: dict[str, np.ndarray], ids: _Ids
+) -> None:
+    """Raises UserError if the arrays have not an entry each for every sample, or entries with nothing in them."""
+    sizes = {m: len(array) for m, array in arrays.items()} | {"labels": len(scores)}
+    sizes |= {"id": len(scores) if ids is None else len(ids)}
+    sizes |= {f"{m}_lengths": len(array) for m, array in lengths.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{key}: {size}" for key, size in sizes.items())
         raise UserError(f"{source} has arrays of different lengths ({listed}), expected an entry for each sample")
+    for m, array in arrays.items():
+        if not all(array.shape[1:]):
+            raise UserError(f"{source} {m} is {array.dtype} {list(array.shape)}, expected steps and features in it")
+    check_features({m: array.shape[2] for m, array in arrays.items()}, source)
+    if ids is not None and ids.ndim == 2 and not 1 <= ids.shape[1] <= _MOST_PARTS:
+        raise UserError(f"{source} id is {ids.dtype} {list(ids.shape)}, expected 1 to {_MOST_PARTS} parts of a name")
+
+
+def _check_lengths(source: str, part: _Part) -> None:
+    """Raises UserError if a stated length is negative."""
     for m, array in part.lengths.items():
         if (array < 0).any():
             name = shown(part.names[array.argmin()], 80)
@@ -126,17 +150,13 @@ def _array(what: str, value: Any, kinds: str, axes: tuple[int, ...]) -> np.ndarr
 
     what: the entry, for error messages
     """
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # lists of different lengths
-        raise UserError(f"{what} is no array: {error}") from error
+    array = array_of(what, value)
     if unread := first_not_read(array):
         raise UserError(f"{what}: refused, since it {unread.asks}")
     if array.dtype.kind not in kinds or array.ndim not in axes:
         listed = " or ".join(map(str, axes))
-        such_as = (
-            f", such as {array.reshape(-1)[:1].tolist()[0]!r:.40}" if array.size and array.dtype.kind in "USO" else ""
-        )
+        first = array.reshape(-1)[:1].tolist()
+        such_as = f", such as {told(first[0])}" if first and array.dtype.kind in "USO" else ""
         raise UserError(
             f"{what} is {array.dtype} {list(array.shape)}{such_as}, expected {_KINDS[kinds]} with {listed} axes"
         )
@@ -152,19 +172,31 @@ def _scores(source: str, content: dict) -> np.ndarray:
     return labels.reshape(-1)
 
 
-def _names(source: str, content: dict, samples: int) -> list[str]:
+def _names(source: str, ids: _Ids, samples: int) -> list[str]:
     """Returns the file's ids, with #2 behind the second of a kind; without ids the split's samples are numbered."""
-    if "id" not in content:
+    if ids is None:
         split = source.rpartition(" ")[2]
         return [f"{split}_{row}" for row in range(samples)]
-    ids = _array(f"{source} id", content["id"], "USOiu", (1, 2))
     names: list[str] = []
     times: Counter[str] = Counter()
     for row in ids if ids.ndim == 2 else ids[:, None]:
-        name = "_".join(item.decode("latin1") if isinstance(item, bytes) else str(item) for item in row)
+        name = "_".join(_part_of_name(source, item) for item in row)
         times[name] += 1
         names.append(name if times[name] == 1 else f"{name}#{times[name]}")
     return names
+
+
+def _part_of_name(source: str, item: Any) -> str:
+    """Returns an id, or a part of it, as text. Raises UserError if it is no str, bytes or number, or too long."""
+    if isinstance(item, bytes):
+        item = item.decode("latin1")
+    if isinstance(item, str):
+        if len(item) > LONGEST_NAME:
+            raise UserError(f"{source} id has one of {len(item)} letters, expected at most {LONGEST_NAME}")
+        return str(item)
+    if isinstance(item, float | np.number) or (isinstance(item, int) and item.bit_length() <= 64):
+        return str(item)
+    raise UserError(f"{source} id has {told(item)}, expected str or whole numbers")
 
 
 def _num_features(path: Path, modality: str, parts: dict[str, _Part]) -> int:
@@ -191,7 +223,7 @@ def _fill(values: dict[str, list[_Values]], modality: str, parts: dict[str, _Par
             if (sequence := unpadded(steps, length, in_front, counts)) is not None:
                 sample[modality] = sequence
     texts = {
-        "replaced": "{} values that are NaN or infinite are replaced by 0",
+        "replaced": "{} values that are NaN, infinite or beyond 1e18 are replaced by 0",
         "absent": "{} samples do not have it: their sequence is empty or all zeros",
         "disagree": "{} samples have a stated length that is beyond the array, or leaves out steps that are not zeros",
     }

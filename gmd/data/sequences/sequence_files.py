@@ -3,14 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-from gmd.data.sequences.checks import score_scale_notes
+from gmd.data.sequences.checks import check_file, score_scale_notes
 from gmd.data.sequences.converted_file import check_new, is_converted, read_converted, write_converted
-from gmd.data.sequences.npz import read_npz
+from gmd.data.sequences.npz import open_npz
 from gmd.data.sequences.safe_pickle import read_pickle
 from gmd.data.sequences.samples import Sample, SequenceData, as_classes
 from gmd.data.sequences.sentiment_pickles import sentiment_from
 from gmd.data.sequences.utterance_table import is_utterances, read_utterances
 from gmd.errors import UserError, shown
+from gmd.files import open_regular
 
 __all__ = ["Sample", "SequenceData", "as_classes", "convert", "read_sequences"]
 
@@ -22,12 +23,11 @@ def read_sequences(path: str | Path, seed: int = 0, clip_scores: bool = False) -
 
     seed: draws what is held out for validation, where the file has no such split (utterance tables)
     clip_scores: whether to clip labels beyond [-3, 3] instead of to refuse them
-    Raises UserError: no such file, none of these, scores of which none is negative, or as `read_utterances`,
-        `read_converted`, `read_pickle` and `sentiment_from` say.
+    Raises UserError: no such file, no regular one, none of these, scores of which none is negative, or as
+        `read_utterances`, `read_converted`, `read_pickle` and `sentiment_from` say.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected a .npz or a pickle")
+    check_file(path, "a .npz or a pickle")
     data = _read(path, seed, clip_scores)
     if data.classes is not None:
         return data
@@ -37,16 +37,16 @@ def read_sequences(path: str | Path, seed: int = 0, clip_scores: bool = False) -
 
 def _read(path: Path, seed: int, clip_scores: bool) -> SequenceData:
     """Reads a file by the reader of its kind. Arguments and errors are those of `read_sequences`."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         zipped = file.read(len(_ZIP)) == _ZIP
     if not zipped:
         return sentiment_from(path, read_pickle(path), clip_scores)
-    arrays = read_npz(path)
-    if is_converted(arrays):
-        return read_converted(path, arrays)
-    if is_utterances(arrays):
-        return read_utterances(path, arrays, seed, clip_scores)
-    there = ", ".join(shown(key, 40) for key in list(arrays)[:12]) or "nothing"
+    with open_npz(path) as arrays:
+        if is_converted(arrays):
+            return read_converted(path, arrays)
+        if is_utterances(arrays):
+            return read_utterances(path, arrays, seed, clip_scores)
+        there = ", ".join(shown(key, 40) for key in list(arrays)[:12]) or "nothing"
     raise UserError(
         f"{path}: holds {there}, expected an utterance table (video, utt, label, ...) or what `gmd convert` writes"
     )

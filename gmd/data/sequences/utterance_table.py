@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gmd.data.sequences.checks import check_splits, checked_scores, clipped_notes, finite, replaced_notes
+from gmd.data.sequences.checks import (
+    check_features,
+    check_splits,
+    checked_scores,
+    clipped_notes,
+    finite,
+    replaced_notes,
+)
 from gmd.data.sequences.npz import Arrays, check_arrays
 from gmd.data.sequences.samples import SENTIMENT_MODALITIES, Sample, SequenceData
 from gmd.errors import UserError
@@ -46,6 +53,7 @@ def read_utterances(path: Path, arrays: Arrays, seed: int, clip_scores: bool = F
     labels, clipped = checked_scores(arrays["label"], names, path, clip_scores)
     _check_videos(path, videos, numbers, split, names)
 
+    check_features({m: arrays[m].shape[1] for m in SENTIMENT_MODALITIES}, path)
     values, replaced = {}, {}
     for m in SENTIMENT_MODALITIES:
         values[m], replaced[m] = finite(arrays[m])

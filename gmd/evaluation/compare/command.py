@@ -1,5 +1,6 @@
 """`gmd compare`: compares runs with the first of them, on the cases that all have scored, and writes the result."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,14 @@ from gmd.evaluation.compare.forest_plot import draw_comparison
 from gmd.evaluation.compare.run_scores import read_run_scores
 from gmd.evaluation.compare.text import comparison_csv, comparison_markdown
 from gmd.evaluation.results_folder import write_texts
+from gmd.files import open_regular
+from gmd.output_paths import check_file, check_folder
 from gmd.printing import say
+
+# what the files of a comparison hold and nobody else's: by that they are known as such before they are replaced
+SIGNS = {"compare.md": b"bootstrap interval of the paired difference (", "compare.csv": b"baseline,run,metric,region,"}
+PICTURE = "compare.png"
+MOST = 2**26  # bytes
 
 
 def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> None:
@@ -24,26 +32,42 @@ def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> Non
         seed: of the bootstrap.
 
     Raises UserError: fewer than two runs, a run twice, one that has not been evaluated, nothing in common, an `out`
-        that is a file or in one.
+        that is a file or in one, or holds files of these names that are none of a comparison.
     """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed: got {seed}, expected 0 or more, and less than 2^32")
     runs = [Path(run) for run in runs]
     names = distinct_names(runs)
     if out is None:
         out = runs[0] / "evaluation" / f"compare_{'_'.join(name.replace('/', '-') for name in names[1:])}"
     out = Path(out)
-    _check_folder(out)  # before the bootstraps, which take a while
+    _check_outputs(out)  # before the bootstraps, which take a while
     comparison = compare_scores(names, [read_run_scores(run) for run in runs], seed)
     text = comparison_markdown(comparison)
     written = write_texts(out, {"compare.md": text, "compare.csv": comparison_csv(comparison)})
-    written.append(draw_comparison(comparison, out / "compare.png"))
+    written.append(draw_comparison(comparison, out / PICTURE))
     say(*text.split("\n"), *written)
 
 
-def _check_folder(out: Path) -> None:
-    """Raises UserError if `out` is a file or lies in one."""
-    nearest = next(path for path in (out, *out.parents) if path.exists())
-    if not nearest.is_dir():
-        raise UserError(f"--out: {nearest} is a file; give a folder for the comparison")
+def _check_outputs(out: Path) -> None:
+    """Raises UserError if the comparison cannot be written to `out`, or would be written over somebody else's file."""
+    check_folder(out, "--out")
+    there = [out / name for name in (*SIGNS, PICTURE) if os.path.lexists(out / name)]
+    for path in there:
+        check_file(path, "--out")
+    ours = [name for name, sign in SIGNS.items() if out / name in there and sign in _beginning(out / name)]
+    # the picture has no sign of its own: it is written after the other two
+    ours += [PICTURE] if len(ours) == len(SIGNS) else []
+    if others := [path for path in there if path.name not in ours]:
+        raise UserError(f"{others[0]}: is there already, and gmd compare has not written it; give another --out")
+
+
+def _beginning(path: Path) -> bytes:
+    """Returns the beginning of a file, more than any table and its legend take; nothing of a link to nothing."""
+    if not path.exists():
+        return b""
+    with open_regular(path) as file:
+        return file.read(MOST)
 
 
 def distinct_names(runs: Sequence[Path]) -> list[str]:

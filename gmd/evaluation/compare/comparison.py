@@ -64,7 +64,7 @@ def compare_scores(names: list[str], scores: list[RunScores], seed: int) -> Comp
     names: what the runs are called; scores: their scores, in the same order
     Raises UserError if the runs have different metrics or targets, or no item in common.
     """
-    scores = [_in_order(run, scores[0].modalities) for run in scores]
+    scores = [_in_order(run, scores[0].modalities, scores[0].columns) for run in scores]
     first = scores[0]
     _check_comparable(names, scores)
     common = _common_items(names, scores)
@@ -86,15 +86,23 @@ def compare_scores(names: list[str], scores: list[RunScores], seed: int) -> Comp
     return Comparison(names, first.modalities, first.columns, *nouns, subsets, rows, notes, seed)
 
 
-def _in_order(run: RunScores, modalities: Sequence[str]) -> RunScores:
-    """Writes the run's subsets in the order of the baseline's modalities: the order of --modalities means nothing."""
+def _in_order(run: RunScores, modalities: Sequence[str], columns: list[Column]) -> RunScores:
+    """Writes the run's subsets in the order of the baseline's modalities, and its columns in that of the baseline's.
+
+    The orders of --modalities and of regions mean nothing. Columns that are others stay as they are.
+    """
     place = {modality: number for number, modality in enumerate(modalities)}
 
     def in_order(subset: Subset) -> Subset:
         return tuple(sorted(subset, key=lambda modality: place.get(modality, len(place))))
 
-    values = {item: {in_order(subset): of[subset] for subset in of} for item, of in run.values.items()}
-    return replace(run, values=values)
+    same = sorted(run.columns) == sorted(columns)
+    places = [run.columns.index(column) for column in columns] if same else list(range(len(run.columns)))
+    values = {
+        item: {in_order(subset): [numbers[p] for p in places] for subset, numbers in of.items()}
+        for item, of in run.values.items()
+    }
+    return replace(run, values=values, columns=[run.columns[p] for p in places])
 
 
 def _check_comparable(names: list[str], scores: list[RunScores]) -> None:

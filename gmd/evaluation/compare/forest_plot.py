@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from gmd.evaluation.compare.comparison import Comparison
 from gmd.evaluation.compare.run_scores import METRICS, Column
-from gmd.pictures.style import STYLE, save_figure
+from gmd.pictures.style import STYLE, drawn, save_figure
 from gmd.subsets import subset_name
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's
@@ -26,13 +26,13 @@ def draw_comparison(comparison: Comparison, path: Path) -> Path:
         axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for ax, column in zip(axes, columns, strict=True):
             _draw_differences(ax, comparison, column)
-        names = [subset_name(subset) if subset else f"mean of {len(comparison.subsets)}" for subset in rows]
+        names = [drawn(subset_name(subset)) if subset else f"mean of {len(comparison.subsets)}" for subset in rows]
         axes[0].set_yticks(_heights(len(rows)), names)
         axes[0].set_ylim(len(rows), -0.8)
         if len(comparison.names) > 2:
             figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=3)
-        others = comparison.names[1] if len(comparison.names) == 2 else "each run"
-        figure.suptitle(f"{others} - {comparison.names[0]}, paired, with 95 % bootstrap intervals")
+        others = drawn(comparison.names[1]) if len(comparison.names) == 2 else "each run"
+        figure.suptitle(f"{others} - {drawn(comparison.names[0])}\npaired, with 95 % bootstrap intervals")
         return save_figure(figure, path)
 
 
@@ -51,7 +51,7 @@ def _draw_differences(ax: Axes, comparison: Comparison, column: Column) -> None:
         x, low, high = ([metric.scale * getattr(d, end) for d in differences] for end in ("difference", "low", "high"))
         colour = COLOURS[k % len(COLOURS)]
         ax.hlines(y, low, high, color=colour, linewidth=2)  # nothing where there is no interval: NaN
-        ax.plot(x, y, "o", color=colour, markersize=6, label=run)
+        ax.plot(x, y, "o", color=colour, markersize=6, label=drawn(run, 30))
     ax.axvline(0, color="0.4", linewidth=1)
     ax.axhline(len(comparison.subsets) - 0.25, color="0.8", linewidth=1)
     ax.grid(axis="x", alpha=0.3)

@@ -1,6 +1,5 @@
 """The scores of one run, case by case or prediction by prediction, read back from the files of its evaluation."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -11,10 +10,11 @@ from gmd.config import TrainConfig, TrainSequences
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
+from gmd.evaluation.compare.predictions import read_predictions
 from gmd.evaluation.outdated import scored_channels
 from gmd.evaluation.segmentation.listed_cases import ListedCase, listed_cases
 from gmd.scoring.segmentation.tables import Score, read_cases
-from gmd.subsets import Subset, all_subsets, subset_name
+from gmd.subsets import Subset, subset_name
 from gmd.training.saved_run import fold_folders, read_config, read_splits
 
 Column = tuple[str, str]  # metric and region: ("Dice", "WT"), ("HD95", "mean"), ("MAE", "")
@@ -82,7 +82,7 @@ def read_run_scores(run: Path) -> RunScores:
     config = read_config(runs[0])
     if isinstance(config, TrainSequences):
         path = _evaluation_file(run, "predictions.csv")
-        return _sequence_scores(path, config, regression=read_splits(run)["about"]["classes"] is None)
+        return _sequence_scores(path, config, read_splits(run)["about"]["classes"])
     path = _evaluation_file(run, "cases.csv")
     listed: dict[Item, ListedCase] = {(case.name,): case for each in runs for case in listed_cases(each, "test")}
     return _case_scores(path, config, listed)
@@ -91,7 +91,7 @@ def read_run_scores(run: Path) -> RunScores:
 def _evaluation_file(run: Path, name: str) -> Path:
     """Returns the path of a file of the run's evaluation. Raises UserError if the run has not been evaluated."""
     path = run / "evaluation" / name
-    if not path.is_file():
+    if not path.exists():
         raise UserError(
             f"{run}: not evaluated yet, there is no {path.relative_to(run)}; first: gmd evaluate {quote(str(run))}"
         )
@@ -100,7 +100,7 @@ def _evaluation_file(run: Path, name: str) -> Path:
 
 def _case_scores(path: Path, config: TrainConfig, listed: dict[Item, ListedCase]) -> RunScores:
     """Returns the scores of a `cases.csv`: Dice and HD95 in each region, and their means over the regions."""
-    scores = read_cases(path)
+    scores = read_cases(path, config.modalities)
     regions = list(dict.fromkeys(score.region for score in scores))
     by_subset: dict[Item, dict[Subset, list[Score]]] = {}
     for score in scores:
@@ -135,29 +135,9 @@ def _numbers(scores: list[Score]) -> list[float]:
     return [*dice, fmean(dice), *hd95, fmean(hd95)]
 
 
-def _sequence_scores(path: Path, config: TrainConfig, regression: bool) -> RunScores:
+def _sequence_scores(path: Path, config: TrainConfig, classes: list[str] | None) -> RunScores:
     """Returns the scores of a `predictions.csv`: absolute errors of regression; of classes 1 if right, 0 if wrong."""
-    names = {subset: subset_name(subset) for subset in all_subsets(config.modalities)}
-    values: dict[Item, dict[Subset, list[float]]] = {}
-    targets: dict[Item, str] = {}
-    with open(path, newline="", encoding="utf-8") as file:
-        lines = csv.DictReader(file)
-        try:
-            for line in lines:
-                item = (line["sample"], line["step"])
-                values[item], targets[item] = _prediction_scores(line, names, regression), line["target"]
-        except (KeyError, ValueError, TypeError, csv.Error) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise UserError(f"{path}: line {lines.line_num} is damaged ({reason}); evaluate the run again") from error
+    values, targets = read_predictions(path, config.modalities, classes)
     units = {item: item[0] for item in values}
-    column = ("MAE" if regression else "accuracy", "")
+    column = ("MAE" if classes is None else "accuracy", "")
     return RunScores(config.modalities, [column], "prediction", "sample", values, units, targets, {}, False)
-
-
-def _prediction_scores(line: dict[str, str], names: dict[Subset, str], regression: bool) -> dict[Subset, list[float]]:
-    """Returns each subset's score on one line, without the subsets that the sample lacks: their cells are empty."""
-    target = line["target"]
-    predicted = {subset: line[name] for subset, name in names.items() if line[name] != ""}
-    if regression:
-        return {subset: [abs(float(text) - float(target))] for subset, text in predicted.items()}
-    return {subset: [float(text == target)] for subset, text in predicted.items()}

@@ -2,10 +2,11 @@
 
 import math
 
+from gmd.errors import MOST_OF_A_LINE
 from gmd.evaluation.compare.comparison import Comparison, ComparisonRow
 from gmd.evaluation.compare.paired import LEVEL, RESAMPLES, Difference
 from gmd.evaluation.compare.run_scores import METRICS, Metric
-from gmd.scoring.table_text import Line, csv_text, lines_markdown
+from gmd.scoring.table_text import Line, csv_text, lines_markdown, markdown_text
 from gmd.subsets import subset_name
 
 
@@ -16,7 +17,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         for metric in dict.fromkeys(metric for metric, _ in comparison.columns):
             rows = [row for row in comparison.rows if row.run == run and row.column[0] == metric]
             parts.append(f"{_title(comparison, run, metric)}\n\n{_table(comparison, run, rows)}")
-    notes = [f"Note: {note}." for note in comparison.notes]
+    notes = [f"Note: {markdown_text(note, MOST_OF_A_LINE)}." for note in comparison.notes]
     sentences = [_sentence(comparison, row) for row in mean_rows(comparison)]
     return "\n".join([*parts, _legend(comparison), "", *(f"{text}\n" for text in (*notes, *sentences))])
 
@@ -46,7 +47,12 @@ def _title(comparison: Comparison, run: str, metric: str) -> str:
     """Returns the line above a table: which run minus which, in which metric and unit, and which sign is good."""
     unit = METRICS[metric].unit
     better = "higher" if METRICS[metric].higher_is_better else "lower"
-    return f"{run} - {comparison.names[0]}: {metric}{f' in {unit}' if unit else ''}, {better} is better"
+    return f"{_minus(comparison, run)}: {metric}{f' in {unit}' if unit else ''}, {better} is better"
+
+
+def _minus(comparison: Comparison, run: str) -> str:
+    """Returns which run minus which, in Markdown."""
+    return f"{markdown_text(run)} - {markdown_text(comparison.names[0])}"
 
 
 def _table(comparison: Comparison, run: str, rows: list[ComparisonRow]) -> str:
@@ -87,7 +93,7 @@ def _sentence(comparison: Comparison, row: ComparisonRow) -> str:
         count += f" of {found.units} {comparison.unit_noun}{'s' * (found.units > 1)}"
     subsets = f"mean of the {len(comparison.subsets)} subsets" if len(comparison.subsets) > 1 else "the one subset"
     where = " ".join([f"{value}{unit}", *interval])
-    return f"{row.run} - {comparison.names[0]}: {row.column[0]}, {subsets} {where}, {count}"
+    return f"{_minus(comparison, row.run)}: {row.column[0]}, {subsets} {where}, {count}"
 
 
 def _legend(comparison: Comparison) -> str:

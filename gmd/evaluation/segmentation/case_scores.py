@@ -19,7 +19,8 @@ from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Score, cases_csv
 
 CASES = "cases.csv"
-OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, "case_*.png")  # what is written once all cases are scored
+# what is written once all cases are scored
+OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, "case_best.png", "case_median.png", "case_worst.png")
 
 
 def score_cases(
@@ -60,9 +61,8 @@ def tell_failed(failed: dict[str, str]) -> None:
 
 def _begin(folder: Path, data: Path | None) -> None:
     """Makes the folder ready for new scores: what would pass for a table of them is removed."""
-    for pattern in OF_ALL_CASES:
-        for path in folder.glob(pattern):
-            path.unlink()
+    for name in OF_ALL_CASES:
+        (folder / name).unlink(missing_ok=True)
     write_texts(folder, {CASES: cases_csv([]), SCORED_RECORD: f"{LABEL_MAPS}\n"}, data)
 
 
@@ -70,4 +70,4 @@ def _append(path: Path, scores: Sequence[Score]) -> None:
     """Appends the lines of a case by one write, which a kill leaves done or not done."""
     _, lines = cases_csv(scores).split("\n", 1)
     with open(path, "ab", buffering=0) as file:
-        file.write(lines.encode())
+        file.write(lines.encode("utf-8", "surrogateescape"))

@@ -14,7 +14,9 @@ from gmd.evaluation.trained_network import check_segments
 from gmd.models.precision import Precision
 from gmd.printing import say
 from gmd.scoring.segmentation.tables import Row, Score, read_cases, subset_table
-from gmd.training.checkpoint import load_checkpoint
+from gmd.scoring.table_text import markdown_text
+from gmd.training.checkpoint import count_in, load_checkpoint
+from gmd.training.run_lock import locked
 from gmd.training.saved_run import fold_folders, read_config
 
 
@@ -40,14 +42,24 @@ def score_folds(
         data: where the data of the folds are now; by default where they were in training.
 
     Raises UserError: a fold that is missing or belongs to another cross-validation, a patient who is tested twice or
-        never, data that are not the folds' own, what `score_run` raises of a run. Raises NothingScored if no case
-        could be scored.
+        never, data that are not the folds' own, another evaluation of them that is at work, what `score_run` raises of
+        a run. Raises NothingScored if no case could be scored.
     """
     folder = Path(folder)
     runs = find_folds(folder)
     check_tested_once(runs)
     if data is not None:
         _check_own(runs, Path(data))
+    together = results_folder(folder, None)
+    with locked(together):
+        return _score_into(together, runs, which, precision, data)
+
+
+def _score_into(
+    together: Path, runs: list[Path], which: Literal["best", "last"], precision: Precision | None, data: Path | None
+) -> Evaluation:
+    """Evaluates every fold, and writes the results of all of them into the folder `together`, which is ours alone."""
+    folder = runs[0].parent
     scores, failed = _score_each(runs, which, precision, data)
     if not scores:
         raise NothingScored(
@@ -59,10 +71,10 @@ def score_folds(
     regions = tuple(dict.fromkeys(score.region for score in scores))
     rows = subset_table(scores, config.modalities, regions)
     total = len({score.case for score in scores}) + len(failed)
-    network = f"{which}.pt of {folder.resolve().name}, {precision or config.precision}"
+    network = f"{which}.pt of {markdown_text(folder.resolve().name)}, {precision or config.precision}"
     about = _about(runs, counted(total, failed), network) + (f"\n{failures(failed, total)}" if failed else "")
     texts = score_texts(scores, rows, config.modalities, regions, about)
-    say(*texts["table.md"].split("\n"), *write_texts(results_folder(folder, None), texts))
+    say(*texts["table.md"].split("\n"), *write_texts(together, texts))
     return Evaluation(rows, failed)
 
 
@@ -139,10 +151,12 @@ def unfinished_folds(runs: list[Path]) -> list[str]:
         if not (run / "last.pt").exists():
             unfinished.append(f"{run.name} (no last.pt)")
             continue
-        config, state = read_config(run), load_checkpoint(run / "last.pt")
-        out_of_patience = config.patience is not None and state["not_better"] >= config.patience
-        if state["epochs"] < config.epochs and not out_of_patience:
-            unfinished.append(f"{run.name} ({state['epochs']} of {config.epochs} epochs)")
+        config, last = read_config(run), run / "last.pt"
+        state = load_checkpoint(last)
+        epochs, not_better = (count_in(state, name, last) for name in ("epochs", "not_better"))
+        out_of_patience = config.patience is not None and not_better >= config.patience
+        if epochs < config.epochs and not out_of_patience:
+            unfinished.append(f"{run.name} ({epochs} of {config.epochs} epochs)")
     return unfinished
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from gmd.config import TrainBrats
+from gmd.errors import MOST_OF_A_LINE
 from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpoint
@@ -12,6 +14,7 @@ from gmd.evaluation.segmentation.case_scores import score_cases, tell_failed
 from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_test_cases, unseen_cases
 from gmd.evaluation.trained_network import load_segmentation
 from gmd.models.precision import Precision
+from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.printing import say
 from gmd.scoring.segmentation.tables import (
     Row,
@@ -22,6 +25,8 @@ from gmd.scoring.segmentation.tables import (
     table_csv,
     table_markdown,
 )
+from gmd.scoring.table_text import markdown_text
+from gmd.training.run_lock import locked
 
 SHOWN = 10  # cases that could not be scored of which a table says why
 ABOUT_LABEL_MAPS = (
@@ -74,7 +79,7 @@ def score_run(
         precision: what the network computes in; by default that of the training.
 
     Raises UserError: a run of another task, what `load_run` and `find_cases` raise, cases that training or model
-        selection has seen. Raises NothingScored if no case could be scored.
+        selection has seen, another evaluation that is writing there. Raises NothingScored if no case could be scored.
     """
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
@@ -82,12 +87,20 @@ def score_run(
     held_out = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
     tell_failed(held_out.failed)
     folder = results_folder(run, held_out.data)
+    with locked(folder):
+        return _score_into(folder, run, checkpoint, config, network, held_out)
+
+
+def _score_into(
+    folder: Path, run: Path, checkpoint: str, config: TrainBrats, network: SegmentationNetwork, held_out: HeldOut
+) -> Evaluation:
+    """Scores the cases and writes the results, as `score_run` does, into a folder that is ours alone meanwhile."""
     scores, failed = score_cases(network, held_out.cases, config, folder, held_out.data)
     failed = held_out.failed | failed
     if not scores:
         raise NothingScored(f"{run}: nothing was scored. {failures(failed, len(failed))}", failed)
     rows = subset_table(scores, config.modalities, network.regions)
-    about = _about(held_out, failed, f"{checkpoint} of {run.resolve().name}, {config.precision}")
+    about = _about(held_out, failed, f"{checkpoint} of {markdown_text(run.resolve().name)}, {config.precision}")
     texts = score_texts(scores, rows, config.modalities, network.regions, about)
     written = write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
     scored = [case for case in held_out.cases if case.name not in failed]
@@ -102,8 +115,9 @@ def _about(held_out: HeldOut, failed: dict[str, str], network: str) -> str:
     network: which one, in words
     """
     total = len(held_out.cases) + len(held_out.failed)
-    count = f"{counted(total, failed)} of {held_out.data or 'the test split'}"
-    lines = [f"Hard Dice, mean over {count}; {network}.", *(f"Note: {note}." for note in held_out.notes)]
+    place = "the test split" if held_out.data is None else markdown_text(held_out.data)
+    notes = [f"Note: {markdown_text(note, MOST_OF_A_LINE)}." for note in held_out.notes]
+    lines = [f"Hard Dice, mean over {counted(total, failed)} of {place}; {network}.", *notes]
     return "\n".join([*lines, *([failures(failed, total)] if failed else [])])
 
 
@@ -115,7 +129,8 @@ def counted(total: int, failed: Mapping[str, str]) -> str:
 
 def failures(failed: Mapping[str, str], total: int) -> str:
     """Returns the sentence on cases that could not be scored, with why. failed: name -> why"""
-    reasons = [f"{name}: {' '.join(reason.split())}" for name, reason in failed.items()]
+    told = {markdown_text(name): markdown_text(" ".join(reason.split()), 500) for name, reason in failed.items()}
+    reasons = [f"{name}: {reason}" for name, reason in told.items()]
     more = [f"and {len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else []
     return f"{len(failed)} of {total} cases could not be scored: {'; '.join([*reasons[:SHOWN], *more])}."
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from gmd.config import TrainSequences
+from gmd.config.train_config import check_option
 from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError
@@ -12,10 +13,13 @@ from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpoint
 from gmd.evaluation.trained_network import load_sequence_network
 from gmd.models.precision import Precision
+from gmd.models.sequences.network import SequenceNetwork
 from gmd.printing import say
 from gmd.scoring.sequences.prediction import predict_samples
 from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
+from gmd.scoring.table_text import markdown_text
 from gmd.subsets import all_subsets
+from gmd.training.run_lock import locked
 from gmd.training.saved_run import read_splits
 from gmd.training.tasks.sequences import checksum, read_data
 
@@ -39,13 +43,31 @@ def evaluate_run(
             their predictions go to `predictions_absent.csv`.
 
     returns a row for each subset of the run's modalities, small subsets first
-    Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on.
+    Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on;
+        another evaluation that is writing there.
     """
+    check_option(missing is None or 0 <= missing < 1, "missing", missing, "a probability of 0 or more, and below 1")
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_sequence_network(run, which, precision)
     found, data = _read(run, config, data)
     samples = _test_samples(run, found, data)
+    folder = results_folder(run, data)
+    with locked(folder):
+        rows, texts = _score(network, samples, found, config, missing)
+        place = "the test split" if data is None else markdown_text(data)
+        about = f"{len(samples)} samples of {place}; {checkpoint} of {markdown_text(run.resolve().name)}"
+        texts["table.md"] = f"{about}, {config.precision}.\n\n{texts['table.md']}"
+        texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
+        written = write_texts(folder, texts, data)
+    say(*texts["table.md"].split("\n"), *written)
+    return rows
+
+
+def _score(
+    network: SequenceNetwork, samples: list[Sample], found: SequenceData, config: TrainSequences, missing: float | None
+) -> tuple[list[Row], dict[str, str]]:
+    """Predicts and scores the samples. Returns a row for each subset, and the text files: name -> content."""
     classes, largest = found.classes, found.largest_score
     predictions = predict_samples(network, samples, all_subsets(config.modalities), config)
     rows = subset_table(predictions, config.modalities, classes, largest)
@@ -54,12 +76,9 @@ def evaluate_run(
         lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config)
         extra[f"{100 * missing:g} % absent, seed {config.seed}"] = table_row(lessened, None, classes, largest).metrics
         texts["predictions_absent.csv"] = predictions_csv(lessened, classes)
-    about = f"{len(samples)} samples of {data or 'the test split'}; {checkpoint} of {run.resolve().name}"
-    texts["table.md"] = f"{about}, {config.precision}.\n\n{table_markdown(rows, config.modalities, classes, extra)}"
+    texts["table.md"] = table_markdown(rows, config.modalities, classes, extra)
     texts["table.csv"] = table_csv(rows, config.modalities, classes, extra)
-    texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
-    say(*texts["table.md"].split("\n"), *write_texts(results_folder(run, data), texts, data))
-    return rows
+    return rows, texts
 
 
 def _read(run: Path, config: TrainSequences, data: Path | None) -> tuple[SequenceData, Path | None]:

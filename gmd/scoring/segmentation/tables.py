@@ -1,13 +1,13 @@
 """The tables of the missing-modality literature: a row per subset of the modalities, a column per region."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
 from typing import NamedTuple
 
-from gmd.errors import UserError
+from gmd.data.text_files import brief, damaged, read_csv
+from gmd.scoring.read_back import AGAIN, LARGEST, number, one_of
 from gmd.scoring.table_text import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 
@@ -83,22 +83,29 @@ def cases_csv(scores: Iterable[Score]) -> str:
     return csv_text([Score._fields, *((s.case, subset_name(s.subset), s.region, s.dice, s.hd95) for s in scores)])
 
 
-def read_cases(path: Path) -> list[Score]:
-    """Reads the scores of a `cases.csv`. Raises UserError if it is not one, or if a line is damaged."""
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        lines = csv.reader(file)
+def read_cases(path: Path, modalities: Sequence[str] | None = None) -> list[Score]:
+    """Reads the scores of a `cases.csv`.
+
+    modalities: those of the run, whose subsets the lines must be about; None: any
+    Raises UserError, which names the line, if it is not one, for numbers out of their range, and for a score that is
+    there twice.
+    """
+    known = None if modalities is None else {subset_name(subset) for subset in all_subsets(modalities)}
+    lines = read_csv(path, Score._fields)
+    next(lines)
+    scores: dict[tuple[str, str, str], Score] = {}
+    for line, cells in lines:
+        case, subset, region, dice, hd95 = cells
         try:
-            if tuple(header := next(lines, [])) != Score._fields:
-                raise UserError(
-                    f"{path}: has the columns {', '.join(header)}, expected {', '.join(Score._fields)}; "
-                    "written by another version of gmd? Evaluate the run again"
-                )
-            return [
-                Score(case, tuple(subset.split("+")), region, float(dice), float(hd95))
-                for case, subset, region, dice, hd95 in lines
-            ]
-        except (ValueError, csv.Error) as error:  # of numbers that are none
-            raise UserError(f"{path}: line {lines.line_num} is damaged ({error}); evaluate the run again") from error
+            if known is not None:
+                one_of(subset, "subset", known)
+            if (case, subset, region) in scores:
+                raise ValueError(f"{brief(case)} with {subset} has a score of {brief(region)} before it already")
+            numbers = number(dice, "dice", 0, 1), number(hd95, "hd95", 0, LARGEST)
+        except ValueError as error:
+            raise damaged(path, f"line {line}: {error}", AGAIN) from error
+        scores[case, subset, region] = Score(case, tuple(subset.split("+")), region, *numbers)
+    return list(scores.values())
 
 
 def _row(subset: Subset, scores: list[Score], regions: Sequence[str]) -> Row:

@@ -14,6 +14,8 @@ from gmd.subsets import Subset, all_subsets, subset_name
 Classes = Sequence[str] | None  # their names; None: the predictions are scores
 Metrics = Mapping[str, float]  # name -> value
 
+BEFORE_PREDICTIONS = 3  # columns of a file of predictions
+
 
 class Predictions(NamedTuple):
     """Predictions in R rows, one for each sample, or for each of its steps.
@@ -109,12 +111,17 @@ def predictions_csv(predictions: Predictions, classes: Classes) -> str:
     Columns: sample, step, target; then for each subset its score, or else its class and the probability of each. The
     subset None is called `present`. Floats have all digits; cells are empty where a sample does not have the subset.
     """
-    header = ["sample", "step", "target", *(name for subset in predictions.subsets for name in _names(subset, classes))]
+    header = prediction_columns(predictions.subsets, classes)
     targets = predictions.targets.tolist()
     targets = targets if classes is None else [classes[target] for target in targets]
     blocks = [_block(values, classes) for values in predictions.subsets.values()]
     beginnings = zip(predictions.names, predictions.steps, targets, strict=True)
     return csv_text([header, *(chain(*parts) for parts in zip(beginnings, *blocks, strict=True))])
+
+
+def prediction_columns(subsets: Iterable[Subset | None], classes: Classes) -> list[str]:
+    """Returns the header of `predictions_csv`; the columns of the subsets begin at BEFORE_PREDICTIONS."""
+    return ["sample", "step", "target", *(name for subset in subsets for name in _names(subset, classes))]
 
 
 def _lines(rows: Sequence[Row], label_of_mean: str, names: Sequence[str], extra: Mapping[str, Metrics]) -> list[Line]:

@@ -54,7 +54,7 @@ class Task(ABC, Generic[Network, Values]):
     def check(self) -> None:
         """Reads whatever of the data has not been read yet, and raises UserError if some of it cannot be used.
 
-        A run has no folder before this has returned.
+        A run has nothing in its folder before this has returned, but its lock.
         """
 
     @abstractmethod

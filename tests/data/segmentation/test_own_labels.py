@@ -80,10 +80,16 @@ def test_zero_needs_no_mention_and_a_name_may_be_given(file: Path):
             "values: {1: a}\nregions: {hd95_A: [1]}",
             "regions: got 'hd95_A', expected names other than subset, cases, mea",
         ),
-        ("values: {1: a, 2: b, 2: c}\nregions: {A: [1]}", "key 2 is given twice; give it once"),
-        ("values: {1: a}\nregions: {A: [1]}\nvalues: {2: b}", "key values is given twice; give it once"),
-        ("values: {1: a, 2: b}\nregions:\n  A: [1, 2]\n  A: [1]", "key A is given twice; give it once"),
-        ("values: &a {1: a, 2: *a}\nregions: {A: [1]}", "values: 2: got {"),
+        ("values: {1: a, 2: b, 2: c}\nregions: {A: [1]}", "not YAML (key '2' is given twice; give it once); mend it"),
+        (
+            "values: {1: a}\nregions: {A: [1]}\nvalues: {2: b}",
+            "not YAML (key 'values' is given twice; give it once); mend it",
+        ),
+        (
+            "values: {1: a, 2: b}\nregions:\n  A: [1, 2]\n  A: [1]",
+            "not YAML (key 'A' is given twice; give it once); mend it",
+        ),
+        ("values: &a {1: a, 2: *a}\nregions: {A: [1]}", "not YAML (an alias (*name) is not read here"),
         ("name: brats2018\nvalues: {1: a}\nregions: {A: [1]}", "name: got 'brats2018', expected a name that no"),
     ],
 )

@@ -10,6 +10,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.ndimage import label as components
 from scipy.stats import mannwhitneyu
 
+from gmd import files
 from gmd.cli import main
 from gmd.data.segmentation import phantom
 from gmd.data.segmentation.cases import find_cases
@@ -18,6 +19,7 @@ from gmd.data.segmentation.phantom import make_phantom, write_phantoms
 from gmd.data.segmentation.phantom_scan import LOOKS
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
+from gmd.processes import Process
 
 SHAPE = (48, 48, 48)  # that of the demo
 
@@ -302,6 +304,29 @@ def test_an_interrupted_case_leaves_nothing_behind(tmp_path, monkeypatch):
     assert len(list((tmp_path / "Phantom_000_00000").iterdir())) == 5
 
 
+def test_a_case_that_another_process_has_just_made_is_left_alone(tmp_path, monkeypatch):
+    make = phantom.make_phantom
+
+    def make_late(*given):
+        (tmp_path / "Phantom_000_00000").mkdir()
+        (tmp_path / "Phantom_000_00000" / "seg.nii.gz").touch()
+        return make(*given)
+
+    monkeypatch.setattr(phantom, "make_phantom", make_late)
+    with pytest.raises(UserError, match="Phantom_000_00000: there already, by another process"):
+        write_phantoms(tmp_path, 1, (16, 16, 16), seed=0)
+    assert [path.name for path in tmp_path.rglob("*")] == ["Phantom_000_00000", "seg.nii.gz"]
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path):
+    us = Process.this()
+    left = tmp_path / files._unfinished_name(Process(us.host, us.space, us.pid, us.start + 1), "")
+    left.mkdir()
+    (left / "Phantom_000_00000_t1.nii.gz").touch()
+    write_phantoms(tmp_path, 1, (16, 16, 16), seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["Phantom_000_00000"]
+
+
 def test_existing_cases_are_not_overwritten(tmp_path):
     write_phantoms(tmp_path, cases=1, shape=(16, 16, 16), seed=0)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.nii.gz")}
@@ -328,7 +353,7 @@ def test_impossible_requests_are_refused_before_anything_is_written(tmp_path, ar
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     (tmp_path / "out").touch()
-    with pytest.raises(UserError, match="is a file; give a folder"):
+    with pytest.raises(UserError, match="is a file; expected a folder"):
         write_phantoms(tmp_path / "out", cases=1, shape=(16, 16, 16), seed=0)
 
 

@@ -188,6 +188,43 @@ def test_bad_recordings(changes, message, tmp_path):
     assert message in error_of(read_digits, write_npz(tmp_path / "a.npz", arrays))
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "dtype"),
+    [
+        (3, -5, np.int64),
+        (3, 2**64 - 1, np.uint64),
+        (3, 2**63 + 7, np.uint64),
+        (7, 2**62, np.int64),
+        (7, 2**40, np.int64),
+    ],
+)
+def test_offsets_beyond_the_sound_do_not_wrap(place, value, dtype, tmp_path):
+    arrays = recordings()
+    arrays["offset"] = arrays["offset"].astype(dtype)
+    arrays["offset"][place] = value
+    message = error_of(read_digits, write_npz(tmp_path / "a.npz", arrays))
+    assert "offset goes from" in message
+    assert str(value) in message
+    assert f"expected 0 to {len(arrays['waveform'])}" in message
+
+
+def test_offsets_that_go_back(tmp_path):
+    arrays = recordings()
+    arrays["offset"][5] = arrays["offset"][3]
+    assert "has no sound, its length is -" in error_of(read_digits, write_npz(tmp_path / "a.npz", arrays))
+
+
+def test_numbers_of_recordings_below_0(tmp_path):
+    arrays = recordings()
+    arrays["index"][4] = -7
+    assert "index has -7, expected 0 or more" in error_of(read_digits, write_npz(tmp_path / "a.npz", arrays))
+    arrays = recordings()
+    arrays["digit"] = arrays["digit"].astype(np.uint64)
+    arrays["digit"][4] = 2**64 - 1
+    message = error_of(read_digits, write_npz(tmp_path / "a.npz", arrays))
+    assert "is of digit 18446744073709551615, expected 0 to 9" in message
+
+
 def test_a_recording_of_length_0(tmp_path):
     arrays = recordings()
     arrays["offset"][3] = arrays["offset"][2]

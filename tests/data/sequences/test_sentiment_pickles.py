@@ -105,8 +105,8 @@ def test_trap_minus_infinity_in_audio(tmp_path):
     content["valid"]["audio"][1, 0, :2] = np.nan, np.inf
     content["test"]["text"][2, 0, 0] = np.nan
     data = read(tmp_path, content)
-    assert "audio: 3 values that are NaN or infinite are replaced by 0" in data.notes
-    assert "text: 1 values that are NaN or infinite are replaced by 0" in data.notes
+    assert "audio: 3 values that are NaN, infinite or beyond 1e18 are replaced by 0" in data.notes
+    assert "text: 1 values that are NaN, infinite or beyond 1e18 are replaced by 0" in data.notes
     sequences["train"]["audio"][0][0, 1] = 0
     sequences["valid"]["audio"][1][0, :2] = 0
     sequences["test"]["text"][2][0, 0] = 0
@@ -117,13 +117,13 @@ def test_numbers_that_no_computation_gives_are_replaced_without_a_warning(tmp_pa
     """Signalling NaN, as damage leaves them: numpy warns of them, and warnings are errors here."""
     content = mmsa()[0]
     content["train"]["audio"].view(np.uint32)[0, 0, :2] = 0x7FA00000
-    assert "audio: 2 values that are NaN or infinite are replaced by 0" in read(tmp_path, content).notes
+    assert "audio: 2 values that are NaN, infinite or beyond 1e18 are replaced by 0" in read(tmp_path, content).notes
 
 
 def test_float64_beyond_float32_counts_as_infinite(tmp_path):
     content = mult()[0]
     content["train"]["text"][0, -1, 0] = 1e300
-    assert "text: 1 values that are NaN or infinite are replaced by 0" in read(tmp_path, content).notes
+    assert "text: 1 values that are NaN, infinite or beyond 1e18 are replaced by 0" in read(tmp_path, content).notes
 
 
 def test_zeros_on_the_other_side_are_no_padding(tmp_path):
@@ -343,6 +343,84 @@ def test_objects_in_entries_that_are_not_read(tmp_path):
     assert_sequences(read(tmp_path, content), sequences)
     content["train"]["text"] = content["train"]["masked"]
     assert "train text: refused, since it asks for numpy.ma" in error_of(read, tmp_path, content)
+
+
+def bomb(depth=60):
+    inner = ["x"]
+    for _ in range(depth):
+        inner = [inner, inner]
+    return inner
+
+
+def objects(*items):
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("text", bomb(), "train text is no array: its "),
+        ("regression_labels", bomb(), "train regression_labels is no array: its "),
+        ("audio_lengths", bomb(), "train audio_lengths is no array: its "),
+        ("id", bomb(), "train id is no array: its "),
+        ("text", objects(*[bomb()] * 5), "train text is object [5], such as a list, expected numbers with 3 axes"),
+        ("regression_labels", objects(*[bomb()] * 5), "is object [5], such as a list, expected numbers"),
+        ("id", objects("a", bomb(), "b", "c", "d"), "train id has a list, expected str or whole numbers"),
+        ("id", objects("a", 10**5000, "b", "c", "d"), "train id has a int, expected str or whole numbers"),
+        ("id", objects("a", None, "b", "c", "d"), "train id has None, expected str or whole numbers"),
+        ("id", ["x" * 2000, "b", "c", "d", "e"], "train id has one of 2000 letters, expected at most 1024"),
+        ("id", ["", "b", "c", "d", "e"], "the name '' has 0 letters"),
+        ("id", ["\ud800", "b", "c", "d", "e"], "holds halves of letters, which are no text"),
+        ("id", np.zeros((5, 0), int), "train id is int64 [5, 0], expected 1 to 16 parts of a name"),
+        ("id", np.zeros((5, 17), int), "train id is int64 [5, 17], expected 1 to 16 parts of a name"),
+        ("id", np.zeros((10**12, 0), int), "id: 1000000000000"),
+        ("id", np.zeros((10**12, 0), "U3"), "id: 1000000000000"),
+        ("text", np.zeros((5, 7, 0)), "train text is float64 [5, 7, 0], expected steps and features in it"),
+        ("text", np.zeros((5, 0, 6)), "train text is float64 [5, 0, 6], expected steps and features in it"),
+        ("text", np.zeros((10**12, 0, 6)), "(text: 1000000000000, audio: 5"),
+        ("text", np.zeros((5, 0, 2**40)), "expected steps and features in it"),
+        ("regression_labels", np.zeros((10**12, 0)), "is [1000000000000, 0], expected one score for each sample"),
+        ("regression_labels", np.array([-(2**63), 1, 2, 0, 0]), "is -9.22337e+18, expected one in [-3, 3]"),
+        ("regression_labels", np.array([2**64 - 1, 1, 2, 0, 0], np.uint64), "is 1.84467e+19, expected one in"),
+        ("regression_labels", [2**70, 1, 2, 0, 0], "is object [5], such as 1180591620717411303424, expected numbers"),
+        ("audio_lengths", [2**70, 1, 2, 0, 0], "audio_lengths is object [5], such as 1180591620717411303424"),
+        ("audio_lengths", [-(2**63), 1, 2, 0, 0], "audio_lengths has -9223372036854775808 for train$_$0"),
+    ],
+)
+def test_entries_that_are_no_data_and_cost_nothing(key, value, message, tmp_path):
+    said = error_of(read, tmp_path, changed("train", key, value))
+    assert message in said
+    assert len(said) < 600 + len(str(tmp_path))
+
+
+def test_lengths_of_every_size_end_with_the_array(tmp_path):
+    content, sequences = mmsa()
+    content["train"]["audio"][:] = 1
+    content["train"]["audio_lengths"] = np.array([2**64 - 1, 2**63, 2**32, 21, 20], np.uint64)
+    sequences["train"]["audio"] = [np.ones((20, 3), np.float32)] * 5
+    assert_sequences(read(tmp_path, content), sequences)
+
+
+def test_features_beyond_what_float32_computes_with_are_replaced(tmp_path):
+    content = mmsa()[0]
+    content["train"]["audio"][0, 0, :2] = 3e38, -2e18
+    content["train"]["audio"][1, 0, 0] = 1e18
+    assert "audio: 2 values that are NaN, infinite or beyond 1e18 are replaced by 0" in read(tmp_path, content).notes
+
+
+def test_entries_that_nobody_reads_may_be_anything(tmp_path):
+    """Costly keys and lists that hold themselves lie beside the data, and the data are read."""
+    content, sequences = mmsa()
+    key = ()
+    for _ in range(12):
+        key = (key, key)
+    circle = []
+    circle.append(circle)
+    content["train"] |= {key: 1, "x" * 5000: 2, "bomb": bomb(), "circle": circle, "nest": objects(bomb(), bomb())}
+    content |= {key: bomb(), "by number": {k: 0 for k in range(20_000)}, "frozen": {frozenset([1]): frozenset([key])}}
+    assert_sequences(read(tmp_path, content), sequences)
 
 
 def with_scores(scores):

@@ -1,5 +1,7 @@
 """Sequences from whatever file there is, and their conversion to one without pickles."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from helpers.sequence_cases import assert_same, mmsa, mult, table, write_npz, wr
 
 def classes_data():
     """Targets are classes; samples lack modalities; awkward numbers."""
-    text = torch.tensor([[0.0, -0.0], [1e-45, 3.4e38]])
+    text = torch.tensor([[0.0, -0.0], [1e-45, 1e18]])
     samples = {
         "train": [
             Sample("a", {"audio": torch.ones(3, 1), "image": text}, torch.tensor(1)),
@@ -114,8 +116,8 @@ def test_what_is_no_data_at_all(content, message, tmp_path):
 def test_an_archive_of_something_else(tmp_path):
     path = write_npz(tmp_path / "a.npz", {"waveform": np.zeros(3), "digit": np.zeros(3)})
     assert "holds waveform, digit, expected an utterance table" in error_of(read_sequences, path)
-    path = write_npz(tmp_path / "b.npz", {"x": np.array([{}], object)})
-    assert "Python objects, which are never loaded" in error_of(read_sequences, path)
+    path = write_npz(tmp_path / "b.npz", table() | {"video": np.array([{}], object)})
+    assert "video holds Python objects, which are never loaded from a .npz" in error_of(read_sequences, path)
 
 
 def test_an_archive_of_other_files(tmp_path):
@@ -169,9 +171,9 @@ def changed(tmp_path, **changes):
         ({"name": np.array(["a", "b", "c", "a"])}, "two samples are called a, in train and in test"),
         ({"name": np.array(["a", "b", "c"])}, "the arrays are not of one length (name: 3, split: 4"),
         ({"audio_length": np.array([3, 0, 0, 1])}, "é has no modality, expected at least one"),
-        ({"audio_length": np.array([5, 0, -1, 0])}, "audio has 4 entries, but its lengths add up to 4"),
+        ({"audio_length": np.array([5, 0, -1, 0])}, "audio has 4 entries, but one is -1"),
         ({"audio_length": np.array([3, 0, 2, 0])}, "audio has 4 entries, but its lengths add up to 5"),
-        ({"audio": np.full((4, 1), np.inf)}, "audio has 4 values that are NaN or infinite"),
+        ({"audio": np.full((4, 1), np.inf)}, "audio has 4 values that are NaN, infinite or beyond 1e18"),
         ({"audio": np.ones(4)}, "audio is float64 [4], expected float with 2 axes"),
         ({"per_step": np.array(True)}, "has no target_length"),
         (
@@ -182,6 +184,85 @@ def changed(tmp_path, **changes):
 )
 def test_arrays_that_do_not_belong_together(changes, message, tmp_path):
     assert message in error_of(read_sequences, changed(tmp_path, **changes))
+
+
+def lengths_that_wrap(total, samples):
+    """Five numbers that add up to `total` modulo 2^64, and zeros."""
+    return np.array([2**62] * 4 + [total] + [0] * (samples - 5))
+
+
+def test_lengths_whose_sum_wraps_give_no_sample_the_steps_of_others(tmp_path):
+    """The first sample, which is trained on, would get all steps, those of the test too."""
+    convert(write_pickle(tmp_path / "in.pkl", mult()[0]), tmp_path / "good.npz")
+    with np.load(tmp_path / "good.npz") as file:
+        arrays = dict(file)
+    samples = len(arrays["name"])
+    for m in ("text", "audio", "vision"):
+        lengths = lengths_that_wrap(len(arrays[m]), samples)
+        assert lengths.sum() == len(arrays[m])
+        message = error_of(read_sequences, write_npz(tmp_path / "a.npz", arrays | {f"{m}_length": lengths}))
+        assert f"{m} has {len(arrays[m])} entries, but its lengths add up to 18446744073709551" in message
+    convert(write_npz(tmp_path / "table.npz", table()), tmp_path / "steps.npz")
+    with np.load(tmp_path / "steps.npz") as file:
+        arrays = dict(file)
+    lengths = lengths_that_wrap(29, len(arrays["name"]))
+    for key in ("target_length", "text_length"):
+        assert "its lengths add up to 184467" in error_of(
+            read_sequences, write_npz(tmp_path / "a.npz", arrays | {key: lengths})
+        )
+
+
+@pytest.mark.parametrize("lengths", [[-1, 2, 1, 2], [-(2**63), 2**62, 2**62, 4], [2**63 - 1, 1, 1, 1], [5, 0, 0, 0]])
+def test_lengths_below_0_or_beyond_what_there_is(lengths, tmp_path):
+    assert "audio has 4 entries, but" in error_of(read_sequences, changed(tmp_path, audio_length=np.array(lengths)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"audio": np.zeros((4, 0))}, "audio is float64 [4, 0], with nothing in its entries"),
+        (
+            {"audio": np.zeros((0, 2**40)), "audio_length": np.zeros(4, int)},
+            "audio has 1099511627776 features for each step, expected 1 to 1048576",
+        ),
+        ({"audio": np.zeros((0, 0)), "audio_length": np.zeros(4, int)}, "audio has 0 features for each step"),
+        ({"audio": np.full((4, 1), 2e18)}, "audio has 4 values that are NaN, infinite or beyond 1e18; convert"),
+        ({"audio": np.full((4, 1), 1e300)}, "audio has 4 values that are NaN, infinite or beyond 1e18; convert"),
+        ({"modalities": np.array(["audio", "image", "audio"])}, "two are called modality audio"),
+        ({"modalities": np.array(["audio", ""])}, "the name '' has 0 letters, expected 1 to 1024"),
+        ({"modalities": np.array(["audio", "target"])}, "target is no name for a modality"),
+        ({"modalities": np.array([], str)}, "a has no modality, expected at least one"),
+        ({"classes": np.array(["no", "yes", "no"])}, "two are called class no"),
+        ({"classes": np.array(["x" * 2000, "yes", "no"])}, "has 2000 letters, expected 1 to 1024"),
+        ({"name": np.array(["a", "", "c", "d"])}, "the name '' has 0 letters"),
+        ({"name": np.array(["a", "b" * 2000, "c", "d"])}, "has 2000 letters, expected 1 to 1024"),
+        ({"name": np.array(["a\ud800", "b", "c", "d"])}, "with numbers that are no characters"),
+        ({"target": np.array([2**63 - 1, 0, 1, 1])}, "the class of a is 9223372036854775807, expected 0 to 2"),
+        ({"target": np.array([-(2**63), 0, 1, 1])}, "the class of a is -9223372036854775808, expected 0 to 2"),
+        ({"classes": None, "target": np.array([0, 1, -np.inf, 2])}, "the label of é is -inf, expected one in"),
+        ({"classes": None, "target": np.array([0, 1, 1e300, -1])}, "the label of é is 1e+300, expected one in"),
+    ],
+)
+def test_numbers_and_names_that_nothing_can_be_done_with(changes, message, tmp_path):
+    assert message in error_of(read_sequences, changed(tmp_path, **changes))
+
+
+def test_a_long_name_of_a_sample_with_many_steps_takes_no_room_for_each(tmp_path):
+    steps = 20_000
+    arrays = {
+        "version": np.array(1), "modalities": np.array(["a"]), "per_step": np.array(True), "notes": np.array([], str),
+        "name": np.array(["x" * 1000, "y", "z"]), "split": np.array(["train", "validation", "test"]),
+        "target": np.ones(steps + 2, "f4"), "target_length": np.array([steps, 1, 1]),
+        "a": np.ones((steps + 2, 1), "f4"), "a_length": np.array([steps, 1, 1]),
+    }  # fmt: skip
+    arrays["target"][0] = -1
+    path = write_npz(tmp_path / "a.npz", arrays)
+    tracemalloc.start()
+    try:
+        assert len(read_sequences(path).splits["train"][0].target) == steps
+        assert tracemalloc.get_traced_memory()[1] < 2e7
+    finally:
+        tracemalloc.stop()
 
 
 WRONG = [np.array(value) for value in (0, -1.5, "x", True, 1j, [], ["x"] * 4, [-1] * 4, [2**62] * 4, [1e300] * 4)]

@@ -72,7 +72,7 @@ def test_values_that_are_not_finite_are_replaced_and_counted(tmp_path):
     arrays = table()
     arrays["audio"][3, :2] = np.nan, -np.inf
     data = read(tmp_path, arrays)
-    assert "audio: 2 values that are NaN or infinite are replaced by 0" in data.notes
+    assert "audio: 2 values that are NaN, infinite or beyond 1e18 are replaced by 0" in data.notes
     assert all(value.isfinite().all() for s in all_samples(data) for value in s.values.values())
     assert not any("replaced" in note for note in read(tmp_path, table()).notes)
 
