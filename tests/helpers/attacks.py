@@ -62,6 +62,12 @@ def content(folder: Path) -> dict[str, str]:
     return found
 
 
+def huge(path: Path) -> None:
+    """Makes a file of 16 GB that takes no place on the disk."""
+    path.touch()
+    os.truncate(path, 2**34)
+
+
 def left_over(*folders: Path) -> list[str]:
     """Returns what only a process that runs has in a folder: unfinished files, locks, whatever is hidden."""
     paths = (path for folder in folders for path in folder.rglob("*"))

@@ -140,7 +140,8 @@ def what_python_misses(words, monkeypatch, capsys):
 def test_every_command_and_option_that_prose_names_is_there(capsys):
     """Of blocks too that nothing can run, such as those on data that nobody here has."""
     told = ""
-    for command in ("", "phantom", "convert", *(f"train {task}" for task in TASKS), "evaluate", "predict", "compare"):
+    on_runs = ("evaluate", "predict", "compare", "report")
+    for command in ("", "phantom", "convert", *(f"train {task}" for task in TASKS), *on_runs):
         with pytest.raises(SystemExit, match="0"):
             cli.main([*command.split(), "--help"])
         told += capsys.readouterr().out

@@ -257,7 +257,6 @@ WHERE = {
     "below a device": "/dev/null/x",
     "a circle of links": "circle/x",
     "too long a path": "/".join(["d" * 200] * 25),
-    "a name with a zero in it": "a\0b",
 }
 
 
@@ -295,7 +294,7 @@ def test_long_names_that_the_disk_takes_are_written_and_others_refused(gmd, made
     outcome = ended_well(gmd("predict", made / "brats", case, "-o", tmp_path / stem))
     assert outcome.status == (0 if length <= 255 else 2), outcome.told
     outcome = ended_well(gmd("predict", made / "brats", case, "-o", tmp_path / ("z" + stem[1:]), "--probabilities"))
-    both = (tmp_path / ("z" + stem[1:])).exists()
+    both = os.path.exists(tmp_path / ("z" + stem[1:]))
     assert outcome.status in (0, 2), outcome.told
     assert both == (outcome.status == 0), "a label map was written before its probabilities could not be"
     assert not left_over(tmp_path)

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from helpers.attacks import BRATS, SENTIMENT, done, ended_well, refused
+from helpers.attacks import BRATS, SENTIMENT, done, ended_well, huge, refused
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ RUBBISH: dict[str, Callable[[Path], object]] = {
     "folder": lambda path: path.mkdir(),
     "deep": lambda path: path.write_bytes(b"[" * 100_000),
     "bytes": lambda path: path.write_bytes(b"\xff\xfe\x00\x81" * 50),
-    "huge": lambda path: os.truncate(path.open("wb").fileno(), 2**34),
+    "huge": huge,
     "circle": lambda path: path.symlink_to(path.name),
     "empty": lambda path: path.write_bytes(b""),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.attacks import SENTIMENT, done, ended_well, refused
+from helpers.attacks import SENTIMENT, done, ended_well, huge, refused
 from helpers.sequence_cases import mmsa, write_pickle
 
 pytestmark = pytest.mark.slow
@@ -275,7 +275,7 @@ def test_a_pickle_that_is_no_file(gmd, tmp_path, kind):
         "folder": lambda: path.mkdir(),
         "empty": lambda: path.write_bytes(b""),
         "circle": lambda: path.symlink_to(path.name),
-        "huge": lambda: os.truncate(path.open("wb").fileno(), 2**34),
+        "huge": lambda: huge(path),
     }[kind]()
     outcome = refused(gmd("convert", path, tmp_path / "x.npz", seconds=QUICK), "x.pkl")
     assert outcome.peak < MOST

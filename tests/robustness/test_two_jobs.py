@@ -154,7 +154,6 @@ def of_another_host(lock: Path) -> None:
     "changed",
     [
         of_another_host,
-        lambda lock: lock.write_bytes(b""),
         lambda lock: lock.write_bytes(b"\xff\xfe{"),
         lambda lock: lock.write_bytes(b"[" * 100_000),
         lambda lock: lock.write_text('{"process": 5}'),
@@ -281,6 +280,7 @@ def test_two_files_of_one_name(gmd, made, tmp_path):
             [("phantom", place / "x.npz", "--task", "sentiment", "--cases", 200, "--seed", seed) for seed in (0, 1)],
             [("convert", tmp_path / f"{seed}.npz", place / "x.npz") for seed in (0, 1)],
         ):
+            (place / "x.npz").unlink(missing_ok=True)
             outcomes = both(*[lambda words=words: gmd.start(*words) for words in commands], offset)
             assert 0 in {outcome.status for outcome in outcomes}
             assert result(place)["x.npz"]["target"] in [one["target"] for one in expected]

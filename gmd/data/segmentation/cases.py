@@ -1,7 +1,7 @@
 """Finding the cases of a data set on disk, and what their labels mean."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,8 @@ from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.scan import Scan, doubts, scan_cases
 from gmd.errors import UserError
 from gmd.printing import warn
+
+LABEL_NAMES = "*_seg.nii.gz or *-seg.nii.gz, or as the image in labelsTr"
 
 
 class Usable(NamedTuple):
@@ -88,12 +90,17 @@ def _sorted(
         if patterns and "seg" not in patterns:
             raise UserError("labels are needed, but there is no pattern for them; add seg=GLOB")
         scan = _without_kept_back(scan)
-        wanted = patterns["seg"] if patterns else "*_seg.nii.gz or *-seg.nii.gz, or as the image in labelsTr"
-        wrong |= {case.name: _lacking(case, "label map", wanted) for case in scan.cases if case.label is None}
-    if patterns and "mask" in patterns:  # to take another brain mask in some of the cases would be silent
-        lacking = [case for case in scan.cases if case.mask is None]
-        wrong |= {case.name: _lacking(case, "brain mask", patterns["mask"]) for case in lacking}
-    return scan._replace(cases=[case for case in scan.cases if case.name not in wrong]), wrong
+    lacking = {case.name: why for case in scan.cases if (why := _lacks(case, patterns or {}, require_label))}
+    return scan._replace(cases=[case for case in scan.cases if case.name not in lacking]), wrong | lacking
+
+
+def _lacks(case: Case, patterns: Mapping[str, str], require_label: bool) -> str:
+    """Returns the sentence for a case that lacks a file which is needed; "" if it has what it needs."""
+    if require_label and case.label is None:
+        return _lacking(case, "label map", patterns.get("seg", LABEL_NAMES))
+    if "mask" in patterns and case.mask is None:  # to take another brain mask in some of the cases would be silent
+        return _lacking(case, "brain mask", patterns["mask"])
+    return ""
 
 
 def _with_scheme(
