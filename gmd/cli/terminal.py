@@ -1,8 +1,8 @@
 """Output that no terminal, pipe or full disk can break: a command's results never depend on who reads its text.
 
 A character that a stream's encoding lacks is replaced by a plain one. A stream that can no longer be written to is
-given up, and the command goes on; that stdout was, its exit status and a line on stderr say in the end. Warnings are one
-line each.
+given up, and the command goes on; if it was stdout, the exit status and a line on stderr say so in the end. Warnings
+are one line each.
 """
 
 import errno
