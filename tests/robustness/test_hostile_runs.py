@@ -60,6 +60,10 @@ NEEDED = {
     "gmd_run.json": None,
 }
 
+# a last line without an end is what a kill leaves; and a link that leads nowhere is no file
+AS_IF_ABSENT = {("metrics.jsonl", rubbish) for rubbish in ("deep", "bytes", "empty", "circle")}
+AS_IF_ABSENT |= {("evaluation/table.csv", "circle")}
+
 
 @pytest.mark.parametrize("rubbish", RUBBISH)
 @pytest.mark.parametrize("name", NEEDED)
@@ -70,7 +74,7 @@ def test_rubbish_in_the_place_of_a_file(gmd, made, copied, name, rubbish):
     RUBBISH[rubbish](path)
     outcome = ended_well(gmd(*commands(made, run, made / "brats", "brats")[needed or "report"]))
     assert outcome.peak < MOST, outcome.peak
-    if needed is not None:
+    if needed is not None and (name, rubbish) not in AS_IF_ABSENT:
         refused(outcome, path.name)
 
 
@@ -137,7 +141,8 @@ def test_edited_splits(gmd, made, copied, edit, task):
     found = commands(made, run, made / task, task)
     called = ("evaluate", "report", "resume") if task == "brats" else ("evaluate",)
     statuses = [ended_well(gmd(*found[command])).status for command in called]
-    assert 2 in statuses or "checksums" in path.read_text()
+    # sequences are found in their file, and named for people only
+    assert 2 in statuses or task == "sentiment" or "checksums" in path.read_text()
 
 
 LINE = (

@@ -244,7 +244,7 @@ COSTLY = {
     "a long of 10^7 digits": b"L" + b"9" * 10**7 + b"L\n.",
     "a memo of 2^32": b"\x80\x02N" + b"r" + b"\xff\xff\xff\xff" + b".",
     "a hundred memos": b"\x80\x02N" + b"".join(b"r" + struct.pack("<I", 2**32 - 1 - i) for i in range(100)) + b".",
-    "a depth of 3 million": b"\x80\x02" + b"(" * 3_000_000 + b"t" * 3_000_000 + b".",
+    "a depth of 300 000": b"\x80\x02" + b"(" * 300_000 + b"t" * 300_000 + b".",
     "a bytearray through a call": b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x80\x01\x85R.",
     "an array of 2^40": b"\x80\x02cnumpy\nndarray\n\x8a\x06\x00\x00\x00\x00\x00\x01\x85\x85R.",
 }
