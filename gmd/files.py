@@ -126,7 +126,7 @@ def check_regular(path: Path, mode: int | None = None) -> None:
     raise UserError(f"{path}: is {kind}, expected a file with content; take it away or give another")
 
 
-def read_text(path: Path, most: int = MOST_TEXT) -> str:
+def read_utf8(path: Path, most: int = MOST_TEXT) -> str:
     """Reads a text file, in UTF-8.
 
     most: bytes that it may have

@@ -16,7 +16,7 @@ def without_encoding(path: str, source: str) -> list[str]:
     for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         texts = [word.value for word in (*call.args, *(word.value for word in call.keywords)) if is_text(word)]
-        opens = name == "open" and ast.unparse(call.func) not in ("os.open", "Image.open")
+        opens = name == "open" and ast.unparse(call.func) not in ("os.open", "Image.open", "self._archive.open")
         binary = any("b" in text and set(text) <= set("rwabx+") for text in texts)
         if (name in TEXT or (opens and not binary)) and "encoding" not in {word.arg for word in call.keywords}:
             found.append(f"{path}:{call.lineno}: {ast.unparse(call)}")
