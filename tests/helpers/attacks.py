@@ -68,6 +68,27 @@ def huge(path: Path) -> None:
     os.truncate(path, 2**34)
 
 
+def commands(made: Path, run: Path, other: Path, task: str) -> dict[str, tuple[object, ...]]:
+    """Returns the words of each command that reads a run; `other` is one of the same kind to compare it with."""
+    data, small = ("cases", BRATS) if task == "brats" else ("sequences.npz", SENTIMENT)
+    found: dict[str, tuple[object, ...]] = {
+        "report": ("report", run),
+        "compare": ("compare", other, run, "--out", run.parent / "compared"),
+        "resume": ("train", task, "--data", made / data, "--out", run, *small, "--resume"),
+        "evaluate": ("evaluate", run),
+    }
+    if task == "brats":
+        found["predict"] = ("predict", run, made / "cases", "-o", run.parent / "o")
+    return found
+
+
+def rewrite(path: Path, change: Callable[[dict], object]) -> None:
+    """Changes what a checkpoint holds."""
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+
+
 def left_over(*folders: Path) -> list[str]:
     """Returns what only a process that runs has in a folder: unfinished files, locks, whatever is hidden."""
     paths = (path for folder in folders for path in folder.rglob("*"))
