@@ -91,6 +91,11 @@ def remove_left_behind(folder: Path) -> None:
                 _remove(folder / name)
 
 
+def real_path(path: Path) -> Path:
+    """Returns the absolute path without links. Links in a circle stay, where `Path.resolve` raises RuntimeError."""
+    return Path(os.path.realpath(path))
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Opens a file to read its bytes, and nothing that could block or never end: no pipe, no device, no folder.
 

@@ -13,6 +13,7 @@ from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.scan import Scan, doubts, scan_cases
 from gmd.errors import UserError
+from gmd.files import real_path
 from gmd.printing import warn
 
 LABEL_NAMES = "*_seg.nii.gz or *-seg.nii.gz, or as the image in labelsTr"
@@ -121,7 +122,7 @@ def _labels_of(scan: Scan) -> list[Path]:
 def _without_kept_back(scan: Scan) -> Scan:
     """Returns the scan without the cases of folders such as imagesTs, whose labels a challenge keeps to itself."""
     with_labels = {case.folder for case in scan.cases if case.label}
-    folders = {case.folder for case in scan.cases if is_images_folder(case.folder.resolve().name)} - with_labels
+    folders = {case.folder for case in scan.cases if is_images_folder(real_path(case.folder).name)} - with_labels
     if not with_labels or not folders:
         return scan
     back = {path for case in scan.cases if case.folder in folders for path in case.images.values()}
