@@ -124,7 +124,8 @@ def test_scores_that_are_damaged_are_not_told(scored: Path, kind: str, capsys: p
             file.truncate(2**40)
     else:
         BAD_IMAGES[kind][0](table)
-    assert decoration("no score is told", lambda: score_line(scored, ("flair", "t1"), ("WT", "TC", "ET"))) is None
+    both = ("flair", "t1")
+    assert decoration("no score is told", lambda: score_line(scored, both, both, ("WT", "TC", "ET"))) is None
     told = capsys.readouterr().err
     assert told.startswith("gmd: no score is told: ")
     assert str(table) in told
