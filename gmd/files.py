@@ -91,6 +91,11 @@ def remove_left_behind(folder: Path) -> None:
                 _remove(folder / name)
 
 
+def real_path(path: Path) -> Path:
+    """Returns the absolute path without links. Links in a circle stay, where `Path.resolve` raises RuntimeError."""
+    return Path(os.path.realpath(path))
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Opens a file to read its bytes, and nothing that could block or never end: no pipe, no device, no folder.
 
@@ -126,7 +131,7 @@ def check_regular(path: Path, mode: int | None = None) -> None:
     raise UserError(f"{path}: is {kind}, expected a file with content; take it away or give another")
 
 
-def read_text(path: Path, most: int = MOST_TEXT) -> str:
+def read_utf8(path: Path, most: int = MOST_TEXT) -> str:
     """Reads a text file, in UTF-8.
 
     most: bytes that it may have

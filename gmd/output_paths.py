@@ -59,10 +59,12 @@ def _check_lengths(path: Path, nearest: Path, option: str) -> None:
     most, most_of_path = (os.pathconf(nearest, name) for name in ("PC_NAME_MAX", "PC_PATH_MAX"))
     longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
     if longest > most:
-        raise UserError(f"{option}: {path}: has a name of {longest} bytes, of which {most} are possible; shorten it")
+        raise UserError(f"{option}: a name of {longest} bytes, of which {most} are possible; shorten {path}")
     length = len(os.fsencode(os.path.abspath(path)))
     if length >= most_of_path:
-        raise UserError(f"{option}: {path}: is {length} bytes long, of which {most_of_path - 1} are possible")
+        raise UserError(
+            f"{option}: a path {length} bytes long, of which {most_of_path - 1} are possible; shorten {path}"
+        )
 
 
 def _nearest_folder(folder: Path, option: str) -> Path:

@@ -2,6 +2,7 @@
 
 import codecs
 import sys
+import warnings
 
 from gmd.errors import shown_line
 
@@ -27,6 +28,14 @@ def say(*lines: object, error: bool = False) -> None:
     else:
         stream.write(text)
     stream.flush()
+
+
+def warn(text: object, stacklevel: int) -> None:
+    """Warns with a text in which names from outside may stand, shown as `say` shows them.
+
+    stacklevel: as in `warnings.warn`: 1 is the caller's own line, 2 the line that called it
+    """
+    warnings.warn(shown_line(text), stacklevel=stacklevel + 1)
 
 
 def _plain_characters(error: UnicodeError) -> tuple[str, int]:

@@ -171,12 +171,22 @@ def _find_triton() -> Backend:
     """Looks for Triton without loading it, which takes a while."""
     if util.find_spec("triton") is None:
         return Backend(False, "triton is not installed; torch's packages for GPUs bring it")
-    version = f"Triton {metadata.version('triton')}"
+    version = f"Triton {_version_of('triton', 'pytorch-triton')}"
     if os.environ.get("TRITON_INTERPRET") == "1":
         return Backend(True, f"{version} in its interpreter, for tests on the CPU with GMD_BACKEND=triton")
     if not torch.cuda.is_available():
         return Backend(False, f"no GPU in this machine ({version} is installed)")
     return Backend(True, f"{version} for GPUs")
+
+
+def _version_of(*names: str) -> str:
+    """Returns the version of a package that is there, whatever it was installed as: nightly builds have other names."""
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "of unknown version"
 
 
 @functools.cache

@@ -64,16 +64,25 @@ def _report_extras() -> bool:
             say(f"  MISSING {extra}: {extras.advice(absent)}")
         else:
             names = [package.partition(">")[0] for package in packages.values()]
-            say(f"  ok      {extra}: {', '.join(f'{name} {metadata.version(name)}' for name in names)}")
+            say(f"  ok      {extra}: {', '.join(f'{name} {_version(name)}' for name in names)}")
     if other := other_gmd():
         say(f"  {other}")
     say("")
     return not extras.missing("train")
 
 
+def _version(package: str) -> str:
+    """Returns the version of a package that can be imported, whether or not it was installed under its usual name."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
 def other_gmd() -> str | None:
     """Says what to do if pip has installed a distribution `gmd` too; None if not. Ours is called gmd-surgery."""
-    found = [d for d in metadata.distributions(name="gmd") if d.files is not None]
+    # what pip installs has a list of files, RECORD; what a build leaves in a source tree has none
+    found = [d for d in metadata.distributions(name="gmd") if any(file.name == "RECORD" for file in d.files or ())]
     if not found:
         return None
     return (

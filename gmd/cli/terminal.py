@@ -1,7 +1,8 @@
 """Output that no terminal, pipe or full disk can break: a command's results never depend on who reads its text.
 
 A character that a stream's encoding lacks is replaced by a plain one. A stream that can no longer be written to is
-given up, the command goes on, and its exit status and a line on stderr say so in the end. Warnings are one line each.
+given up, and the command goes on; if it was stdout, the exit status and a line on stderr say so in the end. Warnings
+are one line each.
 """
 
 import errno
@@ -150,15 +151,13 @@ def _told(streams: dict[str, _LastingStream], status: int) -> int:
     for name in streams:
         getattr(sys, name).flush()
     troubles = {name: stream.trouble for name, stream in streams.items() if stream.trouble is not None}
-    if not troubles:
-        return status
-    if all(isinstance(trouble, BrokenPipeError) for trouble in troubles.values()):
+    if (trouble := troubles.get("stdout")) is None:
+        return status  # an error has one of its own, and bars and warnings are no results
+    if isinstance(trouble, BrokenPipeError):
         return status or READER_GONE
-    if "stderr" in troubles:  # there is nobody to tell
-        return status or UNWRITABLE
-    for name, trouble in troubles.items():
+    if "stderr" not in troubles:
         reason = trouble.strerror or trouble
-        say(f"gmd: error: {name}: {reason}; what it should have shown is lost, files are written", error=True)
+        say(f"gmd: error: stdout: {reason}; what it should have shown is lost, files are written", error=True)
     return status or UNWRITABLE
 
 

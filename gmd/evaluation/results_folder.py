@@ -5,7 +5,7 @@ from itertools import count
 from pathlib import Path
 
 from gmd.errors import UserError
-from gmd.files import replacing
+from gmd.files import real_path, replacing
 from gmd.training.run_files import DATA_RECORD, EVALUATION
 from gmd.training.run_lock import LOCK
 
@@ -23,7 +23,7 @@ def results_folder(run: Path, data: Path | None) -> Path:
         raise UserError(f"{folder}: is a file or a link to nothing, expected the folder of results; move it away")
     if data is None:
         return folder
-    data = Path(data).resolve()
+    data = real_path(data)
     name = data.stem if data.is_file() else data.name
     numbered = (folder / (name if number == 1 else f"{name}-{number}") for number in count(1))
     return next(place for place in numbered if _is_free(place) or _is_about(place, data))
@@ -37,7 +37,7 @@ def write_texts(folder: Path, texts: dict[str, str], data: Path | None = None) -
     texts: name of the file -> content
     data: what the results are about, recorded in DATA_RECORD; None: the run's own test split, without a record
     """
-    texts = texts if data is None else {DATA_RECORD: f"{Path(data).resolve()}\n"} | texts
+    texts = texts if data is None else {DATA_RECORD: f"{real_path(data)}\n"} | texts
     for name, text in texts.items():
         with replacing(folder / name) as unfinished:
             unfinished.write_text(text, encoding="utf-8", errors="surrogateescape")

@@ -10,6 +10,7 @@ from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.names import parse_patterns
 from gmd.data.segmentation.scan import Scan, doubts, scan_cases
 from gmd.errors import UserError
+from gmd.files import real_path
 
 
 class FoundCases(NamedTuple):
@@ -33,7 +34,7 @@ def search_cases(config: TrainBrats, source: Path, out: Path) -> FoundCases:
     out: where the segmentations go; those that are there already are no cases, so it is not looked into
     Raises UserError if there is no such folder, or no case in it.
     """
-    inside = source.resolve() in out.resolve().parents
+    inside = real_path(source) in real_path(out).parents
     try:
         scan = _scan(config, source, out if inside else None)
     except UserError as error:
@@ -64,7 +65,7 @@ def check_apart(config: TrainBrats, source: Path, out: Path, outputs: Sequence[P
 
     outputs: the files that are going to be written
     """
-    if source.resolve() not in out.resolve().parents or not out.is_dir():
+    if real_path(source) not in real_path(out).parents or not out.is_dir():
         return
     try:
         cases = [case for case in _scan(config, out, None).cases if case.folder == out]

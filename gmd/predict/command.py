@@ -14,7 +14,7 @@ from gmd.errors import UserError
 from gmd.evaluation.segmentation.failed_case import why_failed
 from gmd.evaluation.trained_network import check_segments, load_segmentation
 from gmd.models.precision import Precision
-from gmd.names import check_names
+from gmd.names import check_apart, check_names
 from gmd.predict.predictor import Prediction, Predictor
 from gmd.predict.request import Job, Request, make_request
 from gmd.predict.signature import is_done
@@ -76,7 +76,9 @@ def _read_config(run: Path, channels: tuple[str, ...], affine_tolerance: float |
     config = check_segments(run, read_config(run))
     tolerance = config.affine_tolerance if affine_tolerance is None else affine_tolerance
     check_option(0 <= tolerance < math.inf, "affine_tolerance", tolerance, "a distance in mm")
-    check_names("--channels", channels)
+    check_apart("--channels", channels, ("seg", "mask"))
+    known = (*config.modalities, *config.channels)  # of a run made before, perhaps, whose names stay what they are
+    check_names("--channels", [channel for channel in channels if channel not in known])
     asked = replace(config, channels=channels or config.channels, affine_tolerance=tolerance, device=device)
     asked.torch_device()  # is it there?
     return asked

@@ -10,7 +10,7 @@ from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.image_files import is_image, stem
 from gmd.data.segmentation.names import parse_patterns
 from gmd.errors import UserError
-from gmd.files import check_regular
+from gmd.files import check_regular, real_path
 from gmd.output_paths import check_file, check_folder
 from gmd.predict.case_folders import check_apart, search_cases
 from gmd.predict.signature import check_replaceable
@@ -92,7 +92,7 @@ def _request_of_folder(config: TrainBrats, source: Path, out: Path, probabilitie
         return Request([_job(cases[0], out, probabilities)], False, wrong, doubts)
     if is_image(out.name) or out.is_file():
         raise UserError(f"{out}: {source} holds {len(cases)} case(s), expected a folder to write one file for each to")
-    if out.resolve() == source.resolve():
+    if real_path(out) == real_path(source):
         raise UserError(f"{out}: is the folder of the cases itself; give another, e.g. {out / 'segmentations'}")
     jobs = [_job(case, out / f"{case.name}.nii.gz", probabilities) for case in cases]
     check_apart(config, source, out, [path for job in jobs for path in job.outputs])
@@ -105,7 +105,7 @@ def _case_of_files(config: TrainBrats, images: dict[str, Path], out: Path) -> Ca
     ordered = {modality: images[modality] for modality in config.modalities if modality in images}
     if not ordered:
         raise UserError(f"expected at least one of {', '.join(config.modalities)}, got none")
-    if len({path.resolve() for path in images.values()}) < len(images):
+    if len({real_path(path) for path in images.values()}) < len(images):
         raise UserError(f"{' and '.join(images)}: one file is given twice; give each its own")
     return Case(stem(out.name), ordered, mask=images.get("mask"), affine_tolerance=config.affine_tolerance)
 

@@ -13,6 +13,7 @@ from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.text_files import damaged
 from gmd.evaluation.outdated import scored_channels, why_outdated
 from gmd.evaluation.scored_checkpoint import scored_checkpoint
+from gmd.files import real_path
 from gmd.predict.request import Job
 from gmd.scoring.read_back import AGAIN, read_table
 from gmd.subsets import Subset, subset_name
@@ -53,7 +54,7 @@ def score_line(run: Path, present: Subset, modalities: Sequence[str], regions: S
     """
     results, again = run / "evaluation", f"gmd evaluate {shlex.quote(str(run))}"
     table = results / "table.csv"
-    these = f"With {', '.join(present)} {run.resolve().name}"
+    these = f"With {', '.join(present)} {real_path(run).name}"
     if not os.path.lexists(table):
         return f"How good that is, {again} would tell; it has not been run."
     tested, dice_of = _row_of(table, present, modalities, regions)

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import gmd
 from gmd.config import TrainBrats, TrainConfig
 from gmd.data.text_files import read_text_of_run
-from gmd.files import replacing
+from gmd.files import real_path, replacing
 from gmd.output_paths import check_file
 from gmd.report import cross_validation
 from gmd.report.anonymous import anonymous_page
@@ -133,7 +133,7 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
     return {
         "anonymous": False,
         "run": run,
-        "name": run.resolve().name,
+        "name": real_path(run).name,
         "config": config,
         "headline": f"{config.TASK}, trained by {config.method} on {', '.join(config.modalities)}.",
         "tables": [*([table] if table else []), *_tables_of_other_data(run, config)],

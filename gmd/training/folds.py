@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from gmd.config import TrainBrats
+from gmd.config.file import CONFIG
 from gmd.errors import UserError
 from gmd.printing import say
 from gmd.training.loop import train
-from gmd.training.run_files import EVALUATION, OF_FOLDS, REPORT, remove_evaluation, remove_files
+from gmd.training.run_files import EVALUATION, OF_A_RUN, REPORT, remove_evaluation, remove_files
 from gmd.training.run_folder import check_beside_data, check_folder, check_nothing_there, tell_removed
 from gmd.training.run_lock import locked
 from gmd.training.run_mark import why_unknown, write_mark
@@ -37,7 +38,7 @@ def _train_each(config: TrainBrats, runs: list[TrainBrats]) -> list[Path]:
     # all folds before the first: what is wrong with the last must not show after days
     tasks = [BratsTask(run) for run in runs]
     tasks[0].check()  # each fold has all cases
-    _open_folder(config, runs)
+    _open_folder(config)
     tests = [task.splits.test for task in tasks]
     for number, (run, test) in enumerate(zip(runs, tests, strict=True), start=1):
         count = f"{len(test)} test case{'s' * (len(test) > 1)}"
@@ -51,9 +52,9 @@ def _begun_or_new(run: TrainBrats) -> TrainBrats:
     return replace(run, resume=(run.out / "last.pt").exists())
 
 
-def _open_folder(config: TrainBrats, runs: list[TrainBrats]) -> None:
+def _open_folder(config: TrainBrats) -> None:
     """Marks the folder of the folds, and removes what the evaluation of old folds has left there."""
-    if _why_unknown(config, runs) is None and not config.resume:
+    if why_unknown(config.out) is None and not config.resume:
         removed = remove_evaluation(config.out / EVALUATION) + remove_files(config.out, [REPORT])
         tell_removed(config.out, removed)
     write_mark(config.out)
@@ -65,11 +66,11 @@ def _check_folders(config: TrainBrats, runs: list[TrainBrats]) -> None:
     In folders that gmd does not know there may be nothing that it would overwrite.
     """
     if reason := _why_unknown(config, runs):
-        check_nothing_there(config.out, OF_FOLDS, reason)
+        check_nothing_there(config.out, OF_A_RUN, reason)
         check_beside_data(config)
     for run in runs:
         check_folder(_begun_or_new(run))
-    if (config.out / "last.pt").exists():
+    if any((config.out / name).exists() for name in (CONFIG, "last.pt")):
         raise UserError(f"{config.out}: holds a run of its own; choose another --out for the folds")
     begun = sorted(config.out.glob("fold*/last.pt"))
     if begun and not config.resume:
@@ -79,5 +80,9 @@ def _check_folders(config: TrainBrats, runs: list[TrainBrats]) -> None:
 
 
 def _why_unknown(config: TrainBrats, runs: list[TrainBrats]) -> str | None:
-    """Returns why a folder is none that gmd has made for folds; None if it is one, if only by a fold that is there."""
-    return None if any(why_unknown(run.out) is None for run in runs) else why_unknown(config.out)
+    """Returns why a folder is none that gmd has made for folds; None if it is one.
+
+    That of an earlier gmd, which marked none, is known by a fold in it that goes on.
+    """
+    known_by_fold = config.resume and any(why_unknown(run.out) is None for run in runs)
+    return None if known_by_fold else why_unknown(config.out)

@@ -16,7 +16,6 @@ CHECKPOINTS = ("best.pt", "best.safetensors", "last.pt", "last.safetensors")
 REPORT, EVALUATION = "report.html", "evaluation"
 PICTURES = ("curves.png", "cosines.png", "dominance.png", "dominance.txt")
 OF_A_RUN = (MARK, CONFIG, SPLITS_FILE, METRICS, *CHECKPOINTS, *PICTURES, TENSORBOARD, EVALUATION, REPORT)
-OF_FOLDS = (MARK, EVALUATION, REPORT)  # beside the folders of the folds
 # results of a run, which would pass for those of the next one in its folder
 RESULTS = (*CHECKPOINTS, METRICS, *PICTURES, REPORT)
 # in `evaluation/`, and in the folders of other data there, each of which has a DATA_RECORD: the path of these data

@@ -8,12 +8,13 @@ from pathlib import Path
 from gmd.config import TrainConfig, config_from_dict, differences
 from gmd.config.file import CONFIG, write_config
 from gmd.errors import UserError
-from gmd.files import open_regular, replacing
+from gmd.files import open_regular, real_path, replacing
 from gmd.monitor.metrics_file import METRICS, check_metrics
 from gmd.printing import say
+from gmd.training.checked_splits import SPLITS
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.run_files import OF_A_RUN, remove_results, remove_unfinished
-from gmd.training.run_mark import SPLITS, SPLITS_FILE, why_unknown, write_mark
+from gmd.training.run_mark import SPLITS_FILE, why_unknown, write_mark
 from gmd.training.saved_run import SavedSplits, read_splits
 
 OWN = ".gmd-"  # what the names of locks and unfinished files begin with
@@ -84,9 +85,9 @@ def check_nothing_there(out: Path, names: Iterable[str], reason: str) -> None:
 
 def check_beside_data(config: TrainConfig) -> None:
     """Raises UserError if the run would be written among the data: into their folder, or that of a case."""
-    out = config.out.resolve()
+    out = real_path(config.out)
     for data in config.data if isinstance(config.data, tuple) else [config.data]:
-        root = data.resolve()
+        root = real_path(data)
         filled = out.is_dir() and any(not name.startswith(OWN) for name in os.listdir(out))
         if root == out or (root in out.parents and filled):
             raise UserError(f"--out: {config.out} is among the data of {data}; give a folder for the run alone")

@@ -10,14 +10,14 @@ from pathlib import Path
 from gmd import __version__
 from gmd.config.file import CONFIG
 from gmd.errors import UserError
-from gmd.files import read_text, replacing
+from gmd.files import read_utf8, replacing
 from gmd.monitor.metrics_file import METRICS, check_metrics
 from gmd.training.saved_run import read_config, read_splits
 
 MARK = "gmd_run.json"
 FORMAT = 1
 MOST_BYTES = 4096  # of a mark
-SPLITS_FILE, SPLITS = "splits.json", ("train", "validation", "test")
+SPLITS_FILE = "splits.json"
 
 
 def write_mark(folder: Path) -> None:
@@ -45,7 +45,7 @@ def why_unknown(folder: Path) -> str | None:
 
 def _why_no_mark(path: Path) -> str | None:
     try:
-        mark = json.loads(read_text(path, MOST_BYTES))
+        mark = json.loads(read_utf8(path, MOST_BYTES))
     except (OSError, ValueError, RecursionError):  # among the ValueErrors are UserErrors of what is no file
         mark = None
     mark = mark if isinstance(mark, dict) else {}

@@ -214,7 +214,7 @@ def test_a_file_of_ones_own_with_a_few_options(tmp_path: Path):
         ("task: digits", "options of another task; expected task: brats"),
         ('"l\\e[2J": 1', r"l\x1b[2J: no option has such a name; take it out"),
         ("lr: {a: 1}", "lr: expected a value or a list of values"),
-        (b"lr: \xff", "not YAML"),
+        (b"lr: \xff", "is no text in UTF-8"),
         (None, "cannot be read (No such file or directory)"),
     ],
 )

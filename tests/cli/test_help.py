@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import gmd.training.loop
 from gmd.cli import data, doctor, extras, overview, parse, runs
 from gmd.cli.prediction import Predict
 from gmd.config import TrainBrats
+from gmd_kernels import dispatch
 from helpers.places import ROOT
 
 
@@ -121,19 +123,46 @@ def test_torch_says_nothing_of_a_missing_numpy(monkeypatch: pytest.MonkeyPatch):
     assert [str(warning.message) for warning in shown] == [torchs, "something else"]
 
 
+def test_the_doctor_and_the_kernels_take_packages_that_were_installed_under_other_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """A bug: such as pytorch-triton and pillow-simd, or a folder on PYTHONPATH, gmd itself among them."""
+
+    def unknown(name: str) -> str:
+        if name == "pytorch-triton":
+            return "3.9"
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", unknown)
+    gmd.cli.main(["doctor"])
+    text = capsys.readouterr().out
+    assert f"gmd {gmd.__version__}, Python" in text
+    assert "numpy of unknown version, " in text
+    assert dispatch._version_of("triton", "pytorch-triton") == "3.9"
+    assert dispatch._version_of("triton") == "of unknown version"
+
+
+def install(site: Path, name: str, version: str) -> None:
+    """Leaves what pip leaves of a package."""
+    folder = site / f"{name}-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    (folder / "RECORD").write_text(f"{folder.name}/METADATA,,\n{folder.name}/RECORD,,\n")
+
+
 def test_the_doctor_tells_of_another_distribution_with_our_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     """This package was called gmd once, and both names may be installed side by side."""
     monkeypatch.syspath_prepend(tmp_path)
-    for name, version in {"gmd": "9.9", "gmd_surgery": "0.1.0", "gmd_tools": "1.0"}.items():
-        folder = tmp_path / f"{name}-{version}.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
-        if name != "gmd":
-            (folder / "RECORD").write_text("gmd/__init__.py,,\n")
-    assert "gmd 9.9" not in str(doctor.other_gmd()), "pip did not install it: what a build leaves in a source tree"
-    (tmp_path / "gmd-9.9.dist-info" / "RECORD").write_text("gmd/__init__.py,,\n")
+    left_by_a_build = tmp_path / "gmd.egg-info"
+    left_by_a_build.mkdir()
+    (left_by_a_build / "PKG-INFO").write_text("Name: gmd\nVersion: 9.8\n")
+    (left_by_a_build / "SOURCES.txt").write_text("gmd/__init__.py\n")
+    for name, version in {"gmd_surgery": "0.1.0", "gmd_tools": "1.0"}.items():
+        install(tmp_path, name, version)
+    assert "gmd 9." not in str(doctor.other_gmd())
+    install(tmp_path, "gmd", "9.9")
     gmd.cli.main(["doctor"])
     said = "also installed: gmd 9.9, an earlier name of this package, or somebody else's with the same folder gmd/"
     assert f"  {said}; take it away: pip uninstall gmd, then install this one again\n" in capsys.readouterr().out

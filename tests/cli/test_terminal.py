@@ -137,7 +137,7 @@ def test_an_evaluation_whose_reader_has_gone_writes_its_report(
         return Evaluation([], {})
 
     monkeypatch.setattr(gmd.evaluation.segmentation.single_run, "score_run", score_run)
-    monkeypatch.setattr(gmd.report, "write_report", written.append)
+    monkeypatch.setattr(gmd.report, "write_report", lambda run: written.append(run) or run)
     write_config(tmp_path / CONFIG, TrainBrats(Path("d")))
     streams("latin-1", out=Raw(errno.EPIPE))
     assert gmd.cli.main(["evaluate", str(tmp_path)]) == 141
@@ -299,3 +299,12 @@ def test_colours_and_moves_of_bars_stay(streams):
 def test_both_streams_full(streams):
     streams(out=Raw(errno.ENOSPC), err=Raw(errno.ENOSPC))
     assert command("a", error="b")([]) == 2
+
+
+@pytest.mark.parametrize("trouble", [errno.ENOSPC, errno.EPIPE, errno.EBADF])
+def test_who_does_not_see_the_bars_has_the_results(streams, trouble: int):
+    """As with the shell's 2>&-, in a service or on a full disk."""
+    out, _ = streams(err=Raw(trouble))
+    assert command("a", error="50 %")([]) == 0
+    assert out.content == b"a\n"
+    assert command("a", error="what was wrong", status=2)([]) == 2

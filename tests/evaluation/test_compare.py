@@ -285,6 +285,49 @@ def test_damaged_predictions_are_refused(row: str, told: str, tmp_path: Path):
         compare([whole, sequences(tmp_path / "damaged", TrainSentiment, header, [row])])
 
 
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("a,0,nan,1,1,1,1,1,1,1", "target is 'nan'"),
+        ("a,0,1,inf,1,1,1,1,1,1", "text is 'inf'"),
+        ("a,x,1,1,1,1,1,1,1,1", "step is 'x'"),
+        ("b,0,1,1,1,1,1,1,1,1", "'b' has a prediction of step 0 before it already"),
+    ],
+)
+def test_predictions_that_are_no_numbers_are_refused(row: str, told: str, tmp_path: Path):
+    header = f"sample,step,target,{','.join(map(subset_name, all_subsets(('text', 'audio', 'vision'))))}"
+    run = sequences(tmp_path / "run", TrainSentiment, header, ["b,0,1.0,1,1,1,1,1,1,1", row])
+    with pytest.raises(UserError, match=f"predictions.csv: line 3: {told}"):
+        read_run_scores(run)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("a,0,two" + ",one,0.1,0.9" * 3, "target is 'two', expected one of"),
+        ("a,0,one" + ",two,0.1,0.9" * 3, "audio is 'two', expected one of"),
+        ("a,0,one" + ",one,0.1,1.5" * 3, r"audio p\(one\) is '1.5', expected a number in \[0, 1\]"),
+        ("a,0,one" + ",one,0.1," * 3, r"audio p\(one\) is ''"),
+    ],
+)
+def test_classes_that_the_run_has_not_are_refused(row: str, told: str, tmp_path: Path):
+    names = [subset_name(subset) for subset in all_subsets(("audio", "image"))]
+    header = ",".join(["sample,step,target", *(f"{name},{name} p(zero),{name} p(one)" for name in names)])
+    with pytest.raises(UserError, match=f"predictions.csv: line 2: {told}"):
+        read_run_scores(sequences(tmp_path / "run", TrainDigits, header, [row]))
+
+
+def test_the_order_of_the_regions_means_nothing(tmp_path: Path):
+    a, b = evaluated(tmp_path / "a"), evaluated(tmp_path / "b", 0.02)
+    path = b / "evaluation/cases.csv"
+    header, *lines = path.read_text().splitlines()
+    swapped = [line for pair in zip(lines[1::2], lines[::2], strict=True) for line in pair]
+    path.write_text("\n".join([header, *swapped]) + "\n")
+    compare([a, b], tmp_path / "out")
+    for line in lines_of(tmp_path / "out/compare.csv"):
+        assert float(line["difference"]) == pytest.approx({"Dice": 0.02, "HD95": -2}[line["metric"]])
+
+
 def test_predictions_that_are_no_text_are_refused(tmp_path: Path):
     run = sequences(tmp_path / "run", TrainSentiment, "", [])
     (run / "evaluation/predictions.csv").write_bytes(b"sample,\xff\n")
@@ -402,5 +445,5 @@ def test_a_picture_without_the_tables_of_its_comparison_is_somebody_elses(tmp_pa
 
 def test_names_of_runs_that_add_up_to_more_than_a_name_may_have(tmp_path: Path):
     runs = [tmp_path / "first", *(tmp_path / (letter * 100) for letter in "abc")]
-    with pytest.raises(UserError, match=r"--out: .*: has a name of 310 bytes, of which 255 are possible"):
+    with pytest.raises(UserError, match=r"--out: a name of 310 bytes, of which 255 are possible; shorten"):
         compare(runs)

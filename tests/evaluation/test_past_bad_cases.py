@@ -10,13 +10,16 @@ import pytest
 import torch
 
 import gmd.cli
+import gmd.evaluation.segmentation.case_pictures as case_pictures
 import gmd.evaluation.segmentation.case_scores as case_scores
+import gmd.report
 from gmd.errors import UserError
 from gmd.evaluation.compare.command import compare
 from gmd.evaluation.segmentation.cross_validation import score_folds
 from gmd.evaluation.segmentation.held_out import NothingScored
 from gmd.evaluation.segmentation.single_run import evaluate_run, score_run
 from gmd.scoring.segmentation.tables import read_cases
+from helpers.bad_images import BAD_IMAGES, spoil
 from helpers.evaluation_cases import names, untrained_run
 from helpers.report_cases import Page
 
@@ -223,3 +226,50 @@ def test_if_no_fold_has_a_case_it_is_an_error(folds: Path):
     with pytest.raises(UserError, match=r"cv: nothing was scored\. 6 of 6 cases .*--data NEWPLACE"):
         score_folds(folds)
     assert not (folds / "evaluation").exists()
+
+
+def test_other_data_are_scored_past_what_no_name_explains(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    """A case without labels, one of two images of one modality, one whose image is a pipe."""
+    for name, source in zip(("bare", "good", "pipe", "twice"), sorted(names(run, "test")), strict=True):
+        shutil.copytree(run.parent / "data/test" / source, tmp_path / "clinic" / name)
+    [path] = (tmp_path / "clinic/bare").glob("*_seg.nii.gz")
+    path.unlink()
+    [path] = (tmp_path / "clinic/pipe").glob("*_flair.nii.gz")
+    spoil(path, "a pipe")
+    [path] = (tmp_path / "clinic/twice").glob("*_t1ce.nii.gz")
+    shutil.copy(path, path.with_name("twice_t1ce.nii.gz"))
+    failed = score_run(run, tmp_path / "clinic").failed
+    assert scored(run / "evaluation/clinic") == {"good"}
+    assert "no label map (" in failed["bare"]
+    assert "_flair.nii.gz: is a named pipe" in failed["pipe"]
+    assert "both match 't1ce'" in failed["twice"]
+    assert "mean over 1 of 4 cases" in (run / "evaluation/clinic/table.md").read_text("utf-8")
+    for name in ("bare", "good", "pipe"):
+        shutil.rmtree(tmp_path / "clinic" / name)
+    with pytest.raises(UserError, match="both match 't1ce'"):
+        score_run(run, tmp_path / "clinic")
+
+
+def test_each_kind_of_bad_image_is_told_and_the_others_are_scored(run: Path, capsys: pytest.CaptureFixture):
+    kinds = ("claims 32767 voxels along each axis", "a socket", "bomb")
+    *bad, good = sorted(names(run, "test"))
+    for case, key, kind in zip(bad, ("seg", "flair", "t1ce"), kinds, strict=True):
+        spoil(file_of(run, case, key), kind)
+    failed = score_run(run).failed
+    assert scored(run / "evaluation") == {good}
+    for case, kind in zip(bad, kinds, strict=True):
+        assert BAD_IMAGES[kind][1] in failed[case]
+
+
+def test_pictures_and_reports_that_cannot_be_made_leave_the_tables(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(gmd.evaluation.segmentation.single_run, "draw_cases", case_pictures.draw_cases)
+    for where, name in ((case_pictures, "draw_case"), (gmd.report, "write_report")):
+        monkeypatch.setattr(where, name, lambda *_, name=name: (_ for _ in ()).throw(ZeroDivisionError(name)))
+    assert gmd.cli.main(["evaluate", str(run)]) == 1
+    assert scored(run / "evaluation") == names(run, "test")
+    assert (run / "evaluation/table.md").exists()
+    told = capsys.readouterr().err
+    assert told.count("gmd: no picture of ") == 3
+    assert "gmd: no report is written: ZeroDivisionError: write_report" in told

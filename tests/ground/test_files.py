@@ -10,8 +10,10 @@ import pytest
 
 from gmd import files
 from gmd.errors import UserError
-from gmd.files import ABANDONED, check_regular, making_folder, open_regular, read_text, replacing
+from gmd.files import ABANDONED, check_regular, making_folder, open_regular, read_utf8, replacing
 from gmd.processes import Process
+from helpers.architecture import sources_of
+from helpers.places import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +185,7 @@ def test_nothing_but_files_is_read_and_nothing_blocks(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name, kind in {"pipe": "a named pipe", "zero": "a device", ".": "a folder"}.items():
-        for read in (open_regular, read_text, check_regular):
+        for read in (open_regular, read_utf8, check_regular):
             with pytest.raises(UserError, match=f"is {kind}, expected a file"):
                 read(tmp_path / name)
     with pytest.raises(FileNotFoundError):
@@ -193,6 +195,18 @@ def test_nothing_but_files_is_read_and_nothing_blocks(tmp_path: Path):
 def test_text_is_read_up_to_a_size(tmp_path: Path):
     path = tmp_path / "a.txt"
     path.write_text("größer", encoding="utf-8")
-    assert read_text(path, most=8) == "größer"
+    assert read_utf8(path, most=8) == "größer"
     with pytest.raises(UserError, match="more than 7 bytes"):
-        read_text(path, most=7)
+        read_utf8(path, most=7)
+
+
+def test_links_in_a_circle_have_a_path(tmp_path: Path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert real_path(tmp_path / "a" / "x").name == "x"
+    (tmp_path / "c").symlink_to(tmp_path)
+    assert real_path(tmp_path / "c" / "x") == tmp_path.resolve() / "x"
+
+
+def test_no_path_is_resolved_in_a_way_that_circles_break():
+    assert not [path for path, source in sources_of(ROOT).items() if path.startswith("gmd/") and ".resolve()" in source]

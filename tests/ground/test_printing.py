@@ -7,7 +7,7 @@ import pytest
 from tqdm import tqdm
 
 from gmd.errors import MOST_OF_A_LINE, UserError, shown_line
-from gmd.printing import say
+from gmd.printing import say, warn
 
 HOSTILE = {
     "a line end": ("x\nline: 1 done, 0 failed", r"x\nline: 1 done, 0 failed"),
@@ -90,3 +90,10 @@ def test_lines_below_a_message_are_bounded_one_by_one():
     first, second, third = str(error).split("\n")
     assert (first, third) == ("choose:", r"b\nc")
     assert len(second) == MOST_OF_A_LINE
+
+
+def test_a_warning_shows_what_stands_in_it_and_where_it_comes_from():
+    with pytest.warns(UserWarning, match="x") as caught:
+        warn("x\n\x1b[2J", stacklevel=1)
+    assert str(caught[0].message) == r"x\n\x1b[2J"
+    assert caught[0].filename == __file__

@@ -72,7 +72,7 @@ def test_of_both_byte_orders_with_extensions_and_four_axes(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"x", b"\x1f\x8b", gzip.compress(b""), gzip.compress(b"x" * 600), b"gmd " * 200]
+    "content", [b"", b"x", b"\x1f\x8b", gzip.compress(b"", mtime=0), gzip.compress(b"x" * 600, mtime=0), b"gmd " * 200]
 )
 def test_rubbish_is_somebody_elses(tmp_path: Path, content: bytes):
     (tmp_path / "a.nii.gz").write_bytes(content)
@@ -179,3 +179,9 @@ def test_a_link_is_replaced_and_not_what_it_leads_to(run: Path, cases: list[Path
 )
 def test_options_are_checked_before_cases_are_looked_for(run: Path, tmp_path: Path, options: dict, said: str):
     assert said in error_of(predict, run, tmp_path / "gone", {}, tmp_path / "seg.nii.gz", **options)
+
+
+def test_a_run_made_before_keeps_the_names_of_its_channels(tmp_path: Path):
+    run = write_run(tmp_path / "run", modalities=("flair", "b=1000"), channels=("flair", "b=1000"))
+    asked = {"channels": ("b=1000", "flair")}
+    assert "there is no such folder" in error_of(predict, run, tmp_path / "gone", {}, tmp_path / "seg.nii.gz", **asked)

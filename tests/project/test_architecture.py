@@ -21,8 +21,8 @@ from helpers.places import ROOT
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
 FLOW, MEETING_PLACES, SOURCES = flow_of(TEXT), meeting_places_of(TEXT), sources_of(ROOT)
 GROUND = {
-    *("errors.py", "files.py", "memory_limit.py", "names.py", "output_paths.py", "printing.py", "processes.py"),
-    *("subsets.py", "threads.py"),
+    *("decoration.py", "errors.py", "files.py", "memory_limit.py", "names.py", "output_paths.py", "printing.py"),
+    *("processes.py", "subsets.py", "threads.py"),
 }
 
 
@@ -194,7 +194,7 @@ class Hides:
 
 sys.meta_path[:] = map(Hides, sys.meta_path)
 import torch
-import gmd, gmd_kernels, gmd.errors, gmd.files, gmd.memory_limit, gmd.printing, gmd.subsets, gmd.threads
+import gmd, gmd_kernels, gmd.decoration, gmd.errors, gmd.files, gmd.memory_limit, gmd.printing, gmd.subsets, gmd.threads
 
 head, encoders = torch.nn.Linear(4, 1), torch.nn.ModuleDict({m: torch.nn.Linear(3, 4) for m in "ab"})
 optimizer = torch.optim.SGD([*head.parameters(), *encoders.parameters()], lr=0.1)

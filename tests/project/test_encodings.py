@@ -8,6 +8,7 @@ from helpers.architecture import sources_of
 from helpers.places import ROOT
 
 TEXT = {"read_text", "write_text"}
+BYTES = {"os.open", "Image.open", "self._archive.open"}  # the last is of a zip, whose members are bytes
 
 
 def without_encoding(path: str, source: str) -> list[str]:
@@ -16,7 +17,7 @@ def without_encoding(path: str, source: str) -> list[str]:
     for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         texts = [word.value for word in (*call.args, *(word.value for word in call.keywords)) if is_text(word)]
-        opens = name == "open" and ast.unparse(call.func) not in ("os.open", "Image.open")
+        opens = name == "open" and ast.unparse(call.func) not in BYTES
         binary = any("b" in text and set(text) <= set("rwabx+") for text in texts)
         if (name in TEXT or (opens and not binary)) and "encoding" not in {word.arg for word in call.keywords}:
             found.append(f"{path}:{call.lineno}: {ast.unparse(call)}")
@@ -43,6 +44,7 @@ def test_every_text_file_has_an_encoding():
         ("path.open(mode='wb')", 0),
         ("path.read_text(encoding='utf-8')", 0),
         ("os.open(folder, flags)", 0),
+        ("self._archive.open(member)", 0),
     ],
 )
 def test_a_call_without_one_is_found(source: str, count: int):

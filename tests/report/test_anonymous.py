@@ -107,3 +107,14 @@ def test_by_the_command(tmp_path: Path):
     run = secret_run(tmp_path, brats())
     assert gmd.cli.main(["report", str(run), "--anonymous"]) == 0
     assert SECRET not in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_cross_validation_and_its_folds(tmp_path: Path):
+    whole = tmp_path / SECRET
+    for fold in range(2):
+        secret_run(whole, brats(folds=2, fold=fold), train=CASES, folds=2, fold=fold).rename(whole / f"fold{fold}")
+    for page in (write_report(whole, anonymous=True), whole / "fold0" / "report.html", whole / "fold1" / "report.html"):
+        text = page.read_text(encoding="utf-8")
+        assert SECRET not in text
+        assert "Anonymous: without names" in text
+    assert "2 of 2 folds are here" in (whole / "report.html").read_text(encoding="utf-8")

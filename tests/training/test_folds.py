@@ -102,8 +102,11 @@ def test_errors_come_before_anything_is_trained(folds: TrainBrats, trained: list
     write_mark(folds.out / "fold6")
     (folds.out / "fold6" / "last.pt").touch()
     assert f"{folds.out / 'fold6'}: already holds a run" in error_of(train_folds, folds)
-    (folds.out / "last.pt").touch()
-    assert "holds a run of its own" in error_of(train_folds, folds)
+    write_mark(folds.out)
+    for name in ("last.pt", "config.yaml"):  # the latter alone is that of a run that was stopped early
+        (folds.out / name).touch()
+        assert "holds a run of its own" in error_of(train_folds, folds)
+        (folds.out / name).unlink()
     assert not trained
 
 

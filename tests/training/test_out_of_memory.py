@@ -11,6 +11,7 @@ import torch
 import gmd.training.loop
 import gmd.training.tasks.segmentation
 from gmd.config import TrainBrats
+from gmd.data.segmentation.opened_image import NoRoom
 from gmd.errors import UserError
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.loop import train
@@ -51,6 +52,16 @@ def test_a_step_without_memory_says_what_to_try(config: TrainBrats, monkeypatch:
     assert f"GB: {config.out / 'last.pt'} is intact. Go on by --resume with --cache 2, so that" in said
     assert "needs another --out; try --batch 1, --patch 16 16 16, --precision bf16, --tol 0.1. Said was: " in said
     assert load_checkpoint(config.out / "last.pt")["steps"] == 0
+
+
+def test_a_case_that_cannot_be_read_for_memory_is_named(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
+    """Fewer cases in memory may help; what a step takes has nothing to do with it."""
+    monkeypatch.setattr(gmd.training.loop, "train_step", raising(NoRoom("a_t1.nii.gz: no memory is left to read it")))
+    with pytest.raises(UserError) as raised:
+        train(replace(config, cache=9))
+    said = str(raised.value)
+    assert "--cache 2, so that cases are read, not kept. Said was: a_t1.nii.gz: no memory is left" in said
+    assert "--precision" not in said
 
 
 def test_a_gpu_without_memory(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):

@@ -447,7 +447,9 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gmd.training.folds, "train", begin)
 
 
-@pytest.mark.parametrize("name", ["report.html", "evaluation/thesis.csv", "fold1/config.yaml", "fold0/last.pt", MARK])
+@pytest.mark.parametrize(
+    "name", ["report.html", "evaluation/thesis.csv", "config.yaml", "fold1/config.yaml", "fold0/last.pt", MARK]
+)
 def test_folds_spare_what_somebody_has_there(unread: TrainBrats, name: str):
     write(unread.out / name)
     before = tree(unread.out)
@@ -476,9 +478,14 @@ def test_folds_of_before_are_known_by_one_that_is(config: TrainBrats, begun: Non
     folds = replace(config, folds=2)
     train_folds(folds)
     (config.out / MARK).unlink()
-    write(config.out / "report.html")
+    report = write(config.out / "report.html")
     train_folds(replace(folds, resume=True))
     assert (config.out / MARK).exists()
+    (config.out / MARK).unlink()
+    for fold in range(2):
+        (config.out / f"fold{fold}/last.pt").unlink()
+    assert f"{config.out}: holds report.html, which" in error_of(train_folds, folds)
+    assert report.exists()
 
 
 def test_two_do_not_train_the_same_folds(unread: TrainBrats):

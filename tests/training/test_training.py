@@ -349,3 +349,16 @@ def test_real_cases_without_t1_and_t2(config: TrainBrats):
     labels, absent = task.notes()
     assert labels.startswith("labels are read as brats2015: 1 necrosis, 2 oedema, 3 non-enhancing tumour, 4 enhancing")
     assert absent == "no training case has t1 or t2: subsets with it are left out"
+
+
+def test_pictures_that_cannot_be_drawn_cost_no_training(
+    config: TrainBrats, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def fail(*_: object) -> None:
+        raise OverflowError("cells of a picture")
+
+    monkeypatch.setattr("gmd.pictures.training.draw_training", fail)
+    assert train(config) == config.out
+    assert (config.out / "best.pt").exists()
+    told = capsys.readouterr().err
+    assert "gmd: not all pictures of the training are drawn: OverflowError: cells of a picture" in told

@@ -1,8 +1,7 @@
 """Finding the cases of a data set on disk, and what their labels mean."""
 
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,10 @@ from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.scan import Scan, doubts, scan_cases
 from gmd.errors import UserError
+from gmd.files import real_path
+from gmd.printing import warn
+
+LABEL_NAMES = "*_seg.nii.gz or *-seg.nii.gz, or as the image in labelsTr"
 
 
 class Usable(NamedTuple):
@@ -88,12 +91,17 @@ def _sorted(
         if patterns and "seg" not in patterns:
             raise UserError("labels are needed, but there is no pattern for them; add seg=GLOB")
         scan = _without_kept_back(scan)
-        wanted = patterns["seg"] if patterns else "*_seg.nii.gz or *-seg.nii.gz, or as the image in labelsTr"
-        wrong |= {case.name: _lacking(case, "label map", wanted) for case in scan.cases if case.label is None}
-    if patterns and "mask" in patterns:  # to take another brain mask in some of the cases would be silent
-        lacking = [case for case in scan.cases if case.mask is None]
-        wrong |= {case.name: _lacking(case, "brain mask", patterns["mask"]) for case in lacking}
-    return scan._replace(cases=[case for case in scan.cases if case.name not in wrong]), wrong
+    lacking = {case.name: why for case in scan.cases if (why := _lacks(case, patterns or {}, require_label))}
+    return scan._replace(cases=[case for case in scan.cases if case.name not in lacking]), wrong | lacking
+
+
+def _lacks(case: Case, patterns: Mapping[str, str], require_label: bool) -> str:
+    """Returns the sentence for a case that lacks a file which is needed; "" if it has what it needs."""
+    if require_label and case.label is None:
+        return _lacking(case, "label map", patterns.get("seg", LABEL_NAMES))
+    if "mask" in patterns and case.mask is None:  # to take another brain mask in some of the cases would be silent
+        return _lacking(case, "brain mask", patterns["mask"])
+    return ""
 
 
 def _with_scheme(
@@ -101,7 +109,7 @@ def _with_scheme(
 ) -> list[Case]:
     """Returns the cases, with what their label values mean, and warns of doubts."""
     for doubt in doubts(scan):
-        warnings.warn(doubt, stacklevel=3)
+        warn(doubt, stacklevel=3)
     if not patterns:
         scheme = scheme or told_scheme(root, _labels_of(scan) if require_label else [])
     return [replace(case, scheme=scheme) for case in scan.cases]
@@ -114,7 +122,7 @@ def _labels_of(scan: Scan) -> list[Path]:
 def _without_kept_back(scan: Scan) -> Scan:
     """Returns the scan without the cases of folders such as imagesTs, whose labels a challenge keeps to itself."""
     with_labels = {case.folder for case in scan.cases if case.label}
-    folders = {case.folder for case in scan.cases if is_images_folder(case.folder.resolve().name)} - with_labels
+    folders = {case.folder for case in scan.cases if is_images_folder(real_path(case.folder).name)} - with_labels
     if not with_labels or not folders:
         return scan
     back = {path for case in scan.cases if case.folder in folders for path in case.images.values()}

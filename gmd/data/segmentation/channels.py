@@ -14,7 +14,7 @@ from pathlib import Path
 from gmd.data.segmentation.image_files import ENDINGS, ImageFile, is_image, stem
 from gmd.data.segmentation.layouts import Group, Sorted
 from gmd.errors import UserError
-from gmd.files import read_text
+from gmd.files import read_utf8, real_path
 
 MOST_TEXT = 2**26  # bytes of a dataset.json, which lists the files of all cases
 _NUMBERED = re.compile(r"(.+)_(\d{4})$")
@@ -29,7 +29,7 @@ _WORDS = {
 
 def in_images_folder(file: ImageFile, root: Path) -> bool:
     """Returns whether a file is an image in a folder called as both layouts have it."""
-    return is_image(file.name) and is_images_folder(file.folders[-1] if file.folders else root.resolve().name)
+    return is_image(file.name) and is_images_folder(file.folders[-1] if file.folders else real_path(root).name)
 
 
 def is_images_folder(name: str) -> bool:
@@ -79,7 +79,7 @@ def _add_numbered(result: Sorted, inside: list[ImageFile], channels: Sequence[st
 def _label(image: ImageFile, name: str) -> dict[str, Path]:
     """Returns the label map of a case, as "seg", if there is one: in labelsTr for an image in imagesTr."""
     images = image.path.parent
-    labels = images.with_name(_IMAGES.sub("labels", images.resolve().name))
+    labels = images.with_name(_IMAGES.sub("labels", real_path(images).name))
     there = [path for ending in ENDINGS if os.path.lexists(path := labels / f"{name}{ending}")]
     return {"seg": there[0]} if there and labels != images else {}
 
@@ -89,11 +89,11 @@ def read_channels(root: Path, given: Sequence[str]) -> tuple[str, ...]:
 
     Raises UserError if both are there and differ, or for a `dataset.json` that cannot be read.
     """
-    for path in (root / "dataset.json", root.resolve().parent / "dataset.json"):
+    for path in (root / "dataset.json", real_path(root).parent / "dataset.json"):
         if not os.path.lexists(path):
             continue
         try:
-            content = json.loads(read_text(path, MOST_TEXT))
+            content = json.loads(read_utf8(path, MOST_TEXT))
             named = content.get("channel_names") or content.get("modality") or {}
             told = [str(named[number]) for number in sorted(named, key=int)]
         except UserError:

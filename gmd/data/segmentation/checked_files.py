@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gmd.data.segmentation.case import Case
-from gmd.files import read_text, replacing
+from gmd.files import read_utf8, replacing
 
 VERSION = 1  # of what is checked and summed: another one makes the results from before void
 
@@ -67,7 +67,7 @@ def recall(case: Case) -> Checksums | None:
     if state is None or folder is None:
         return None
     try:
-        found = json.loads(read_text(folder / f"{state}.json", MOST_TEXT))
+        found = json.loads(read_utf8(folder / f"{state}.json", MOST_TEXT))
     except (OSError, ValueError, RecursionError):  # a UserError is a ValueError too
         return None
     whole = isinstance(found, dict) and found.keys() == files_of(case).keys()

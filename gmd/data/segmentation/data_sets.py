@@ -1,6 +1,5 @@
 """Data sets to learn from: where each lies, what its files are called, what its labels mean; several as one."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
@@ -14,6 +13,8 @@ from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES, listed
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.errors import UserError
+from gmd.files import real_path
+from gmd.printing import warn
 
 SPLITS = ("train", "validation", "test")
 WHOLE = ""  # instead of a split's folder: the data set itself, where it has none
@@ -80,7 +81,7 @@ def find_all(data_sets: Sequence[DataSet]) -> list[Found]:
     _check_apart(data_sets)
     found = [_cases_by_split(data_set) for data_set in data_sets]
     _check_same_regions({data_set.root: each.scheme for data_set, each in zip(data_sets, found, strict=True)})
-    return _named_apart([data_set.root.resolve() for data_set in data_sets], found)
+    return _named_apart([real_path(data_set.root) for data_set in data_sets], found)
 
 
 def _cases_by_split(data_set: DataSet) -> Found:
@@ -89,7 +90,7 @@ def _cases_by_split(data_set: DataSet) -> Found:
     if data_set.scheme and not data_set.patterns:
         labels = [case.label for case in chain(*found.values()) if case.label]
         if denied := denied_by_names(data_set.root, labels, data_set.scheme):
-            warnings.warn(denied, stacklevel=2)
+            warn(denied, stacklevel=2)
     scheme = _widest(data_set.root, {name: cases[0].scheme for name, cases in found.items()})
     return Found({name: [replace(case, scheme=scheme) for case in cases] for name, cases in found.items()}, scheme)
 
@@ -113,7 +114,7 @@ def _widest(root: Path, told: Mapping[str, LabelScheme | None]) -> LabelScheme:
 
 def _check_apart(data_sets: Sequence[DataSet]) -> None:
     """Raises UserError if a data set is given twice, or lies in another: its cases would count twice."""
-    for one, other in combinations([data_set.root.resolve() for data_set in data_sets], 2):
+    for one, other in combinations([real_path(data_set.root) for data_set in data_sets], 2):
         if one == other:
             raise UserError(f"--data: {one} is given twice; give each data set once")
         if one in other.parents or other in one.parents:

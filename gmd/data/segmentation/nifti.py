@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from nibabel.spatialimages import SpatialImage
 
 from gmd.data.segmentation.opened_image import open_image, read_voxels, readable
 from gmd.errors import UserError
+from gmd.printing import warn
 
 RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's: input axis i goes along output axis [i, 0], flipped if [i, 1] < 0
 
@@ -122,7 +122,7 @@ def _check_header(path: Path, image: SpatialImage, volumes: int = 1) -> None:
         raise UserError(f"{path}: holds {image.get_data_dtype()}, expected one real number for each voxel")
     _check_affine(path, image)
     if isinstance(image, nibabel.Nifti1Pair) and not (image.header["qform_code"] or image.header["sform_code"]):
-        warnings.warn(
+        warn(
             f"{path}: its header does not say how the volume lies in space (qform and sform codes are 0); the axes are "
             "taken to point left, to the front and up, which is a guess: if it is wrong, set the sform",
             stacklevel=3,

@@ -8,9 +8,10 @@ import yaml
 
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES
-from gmd.data.text_files import MOST_YAML, brief, parse_yaml, read_text_of_run
+from gmd.data.text_files import brief, parse_yaml, read_text_of_run
 from gmd.errors import UserError, shown
 
+MOST_TEXT = 2**16  # bytes of a file of label values
 MOST_REGIONS = 6  # pictures have colours for so many
 _KEYS = ("name", "values", "regions")
 _COLUMNS = ("subset", "cases", "mean")  # of tables that have a column for each region, too, and one for its HD95
@@ -31,7 +32,7 @@ def read_scheme(option: str) -> LabelScheme:
         return _scheme_of(option, "--labels", "own")
     if path.suffix.lower() in (".yaml", ".yml"):
         try:
-            return _scheme_of(read_text_of_run(path, MOST_YAML), option, path.stem)
+            return _scheme_of(read_text_of_run(path, MOST_TEXT), option, path.stem)
         except FileNotFoundError as error:
             raise UserError(f"--labels: {option} cannot be read ({error}); give a YAML file of label values") from error
     raise UserError(f"--labels: got {option}, expected one of {', '.join(SCHEMES)}, or a YAML file of your own")

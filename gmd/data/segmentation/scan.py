@@ -13,6 +13,7 @@ from gmd.data.segmentation.image_files import ImageFile, files_below, is_image, 
 from gmd.data.segmentation.layouts import Group, Sorted, by_names, by_patterns
 from gmd.data.segmentation.names import BRATS_MODALITIES, check_keys, examples, of_file
 from gmd.errors import UserError
+from gmd.files import real_path
 
 
 class Scan(NamedTuple):
@@ -99,7 +100,7 @@ def _perhaps_one(cases: list[Case]) -> list[tuple[Path, Path]]:
 
 
 def _lies_in(file: ImageFile, folder: Path) -> bool:
-    return file.path.parent.resolve() == folder.resolve()
+    return real_path(file.path.parent) == real_path(folder)
 
 
 def _by_names_or_numbers(files: list[ImageFile], root: Path, modalities: Sequence[str], given: Sequence[str]) -> Sorted:
@@ -107,7 +108,7 @@ def _by_names_or_numbers(files: list[ImageFile], root: Path, modalities: Sequenc
 
     given: what the numbers mean, if the user says it
     """
-    named = by_names(files, root.resolve().name)
+    named = by_names(files, real_path(root).name)
     with_images = [group for group in named.groups if group.files.keys() - {"seg"}]
     numbered = [file for file in named.unused if in_images_folder(file, root)]
     if not numbered and not with_images and given:

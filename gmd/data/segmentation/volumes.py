@@ -1,6 +1,5 @@
 """Reading one case: its files brought to one orientation, checked against each other, normalised, as tensors."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from gmd.data.segmentation.nifti import Volume, read_channels, read_volume
 from gmd.data.segmentation.opened_image import check_memory, open_image
 from gmd.errors import UserError
 from gmd.memory_limit import check_claim
+from gmd.printing import warn
 
 MOST_BRAIN = 0.9  # more than that of a volume is hardly brain
 ROUNDED = 0.1  # mm by which affines may differ that were one before a tool rounded them; more is another place
@@ -135,7 +135,7 @@ def _brain(case: Case, volumes: dict[str, Volume]) -> np.ndarray:
         reason = f"{case.mask} is empty" if case.mask else "every voxel of every modality is 0"
         raise UserError(f"case {case.name}: no brain, since {reason}; mend or remove the case")
     if not case.mask and brain.mean() > MOST_BRAIN:
-        warnings.warn(
+        warn(
             f"case {case.name}: {brain.mean():.0%} of the voxels are not 0, so all of them count as brain; if the "
             "background has another value, give a brain mask: --patterns ... mask=GLOB to train, --image mask=FILE to "
             "predict",

@@ -32,12 +32,11 @@ def array_of(what: str, value: Any) -> np.ndarray:
 
 def _check_size(what: str, lists: list | tuple) -> None:
     """Raises UserError if the array of these lists would be out of all proportion to them."""
-    entries: dict[int, int] = {}  # id of a list -> entries of the array it becomes
-    held, widest = 0, 8  # entries that there are, each counted once; bytes of the largest
+    entries: dict[int, int] = {}  # id of a list -> how often numpy looks at a list or an entry of it
+    held, widest = 0, 8  # entries that the file has, each counted once; bytes of the largest
     for item in _inner_first(what, lists):
-        sizes = [entries[id(each)] if _is_list(each) else _entries(each) for each in item]
-        entries[id(item)] = sum(sizes)
-        held += len(sizes) + sum(map(_entries, {id(each): each for each in item}.values()))
+        entries[id(item)] = 1 + sum(entries[id(each)] if _is_list(each) else _entries(each) for each in item)
+        held += 1 + len(item) + sum(map(_held, {id(each): each for each in item}.values()))
         widest = max(widest, *map(_width, item), 0)
     if (size := entries[id(lists)] * widest) > min(_AT_MOST * held + _FREE, most_bytes()):
         raise UserError(f"{what} is no array: its {held} entries would become one of {size / 1e9:.3g} GB")
@@ -64,12 +63,17 @@ def _is_list(value: Any) -> bool:
 
 
 def _entries(value: Any) -> int:
-    """Returns the entries of an array, or of what stands for one entry; none for lists, which are counted by theirs."""
+    """Returns the entries of an array, or of what stands for one entry."""
     if isinstance(value, np.ndarray):
-        return value.size
-    if isinstance(value, bytearray | memoryview):  # numpy takes these for arrays, too
-        return len(value)
-    return 0 if _is_list(value) else 1
+        return max(value.size, 1)
+    return len(value) if isinstance(value, bytearray | memoryview) else 1  # numpy takes these for arrays, too
+
+
+def _held(value: Any) -> int:
+    """Returns how many numbers an array's memory has room for; 0 for what is no array."""
+    if isinstance(value, np.ndarray | memoryview):
+        return value.nbytes // 8
+    return len(value) // 8 if isinstance(value, bytearray) else 0
 
 
 def _width(value: Any) -> int:

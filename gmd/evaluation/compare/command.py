@@ -10,7 +10,7 @@ from gmd.evaluation.compare.forest_plot import draw_comparison
 from gmd.evaluation.compare.run_scores import read_run_scores
 from gmd.evaluation.compare.text import comparison_csv, comparison_markdown
 from gmd.evaluation.results_folder import write_texts
-from gmd.files import open_regular
+from gmd.files import open_regular, real_path
 from gmd.output_paths import check_file, check_folder
 from gmd.printing import say
 
@@ -79,7 +79,7 @@ def distinct_names(runs: Sequence[Path]) -> list[str]:
         raise UserError(
             f"got {len(runs)} run(s), expected at least two: the first is what the others are compared with"
         )
-    paths = [run.resolve() for run in runs]
+    paths = [real_path(run) for run in runs]
     if twice := [str(run) for run, path in zip(runs, paths, strict=True) if paths.count(path) > 1]:
         raise UserError(f"{' and '.join(twice)} are one run; give each once")
     names, length = [""] * len(paths), 0

@@ -9,14 +9,12 @@ from typing import NamedTuple
 from gmd.config import TrainConfig, TrainSequences
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.patients import patient_of
-from gmd.data.text_files import brief, damaged, read_csv
 from gmd.errors import UserError
+from gmd.evaluation.compare.predictions import read_predictions
 from gmd.evaluation.outdated import scored_channels
 from gmd.evaluation.segmentation.listed_cases import ListedCase, listed_cases
-from gmd.scoring.read_back import AGAIN, LARGEST, number, one_of, whole_number
 from gmd.scoring.segmentation.tables import Score, read_cases
-from gmd.scoring.sequences.tables import BEFORE_PREDICTIONS, prediction_columns
-from gmd.subsets import Subset, all_subsets, subset_name
+from gmd.subsets import Subset, subset_name
 from gmd.training.saved_run import fold_folders, read_config, read_splits
 
 Column = tuple[str, str]  # metric and region: ("Dice", "WT"), ("HD95", "mean"), ("MAE", "")
@@ -139,45 +137,7 @@ def _numbers(scores: list[Score]) -> list[float]:
 
 def _sequence_scores(path: Path, config: TrainConfig, classes: list[str] | None) -> RunScores:
     """Returns the scores of a `predictions.csv`: absolute errors of regression; of classes 1 if right, 0 if wrong."""
-    subsets = all_subsets(config.modalities)
-    columns = prediction_columns(subsets, classes)
-    values: dict[Item, dict[Subset, list[float]]] = {}
-    targets: dict[Item, str] = {}
-    lines = read_csv(path, columns)
-    next(lines)
-    for line, cells in lines:
-        named = dict(zip(columns, cells, strict=True))
-        item = (named["sample"], named["step"])
-        try:
-            whole_number(item[1], "step")
-            if item in values:
-                raise ValueError(f"{brief(item[0])} has a prediction of step {item[1]} before it already")
-            values[item] = _prediction_scores(named, subsets, classes)
-        except ValueError as error:
-            raise damaged(path, f"line {line}: {error}", AGAIN) from error
-        targets[item] = named["target"]
+    values, targets = read_predictions(path, config.modalities, classes)
     units = {item: item[0] for item in values}
     column = ("MAE" if classes is None else "accuracy", "")
     return RunScores(config.modalities, [column], "prediction", "sample", values, units, targets, {}, False)
-
-
-def _prediction_scores(
-    cells: dict[str, str], subsets: list[Subset], classes: list[str] | None
-) -> dict[Subset, list[float]]:
-    """Returns each subset's score on one line, without the subsets that the sample lacks: their cells are empty.
-
-    cells: column -> what the line has there
-    Raises ValueError for a number that is none, and a class that is not one of the run's.
-    """
-    present = [subset for subset in subsets if cells[subset_name(subset)] != ""]
-    if classes is None:
-        target = number(cells["target"], "target", -LARGEST, LARGEST)
-        names = [(subset, subset_name(subset)) for subset in present]
-        return {subset: [abs(number(cells[name], name, -LARGEST, LARGEST) - target)] for subset, name in names}
-    one_of(cells["target"], "target", classes)
-    for subset in present:
-        predicted, *probabilities = prediction_columns([subset], classes)[BEFORE_PREDICTIONS:]
-        one_of(cells[predicted], predicted, classes)
-        for name in probabilities:
-            number(cells[name], name, 0, 1)
-    return {subset: [float(cells[subset_name(subset)] == cells["target"])] for subset in present}

@@ -11,6 +11,7 @@ from gmd.evaluation.segmentation.held_out import NothingScored, unseen_cases
 from gmd.evaluation.segmentation.listed_cases import listed_cases
 from gmd.evaluation.segmentation.single_run import Evaluation, counted, failures, score_run, score_texts
 from gmd.evaluation.trained_network import check_segments
+from gmd.files import real_path
 from gmd.models.precision import Precision
 from gmd.printing import say
 from gmd.scoring.segmentation.tables import Row, Score, read_cases, subset_table
@@ -71,7 +72,7 @@ def _score_into(
     regions = tuple(dict.fromkeys(score.region for score in scores))
     rows = subset_table(scores, config.modalities, regions)
     total = len({score.case for score in scores}) + len(failed)
-    network = f"{which}.pt of {markdown_text(folder.resolve().name)}, {precision or config.precision}"
+    network = f"{which}.pt of {markdown_text(real_path(folder).name)}, {precision or config.precision}"
     about = _about(runs, counted(total, failed), network) + (f"\n{failures(failed, total)}" if failed else "")
     texts = score_texts(scores, rows, config.modalities, regions, about)
     say(*texts["table.md"].split("\n"), *write_texts(together, texts))

@@ -13,6 +13,7 @@ from gmd.evaluation.segmentation.case_pictures import draw_cases
 from gmd.evaluation.segmentation.case_scores import score_cases, tell_failed
 from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_test_cases, unseen_cases
 from gmd.evaluation.trained_network import load_segmentation
+from gmd.files import real_path
 from gmd.models.precision import Precision
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.printing import say
@@ -100,7 +101,7 @@ def _score_into(
     if not scores:
         raise NothingScored(f"{run}: nothing was scored. {failures(failed, len(failed))}", failed)
     rows = subset_table(scores, config.modalities, network.regions)
-    about = _about(held_out, failed, f"{checkpoint} of {markdown_text(run.resolve().name)}, {config.precision}")
+    about = _about(held_out, failed, f"{checkpoint} of {markdown_text(real_path(run).name)}, {config.precision}")
     texts = score_texts(scores, rows, config.modalities, network.regions, about)
     written = write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
     scored = [case for case in held_out.cases if case.name not in failed]

@@ -12,6 +12,7 @@ from gmd.errors import UserError
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpoint
 from gmd.evaluation.trained_network import load_sequence_network
+from gmd.files import real_path
 from gmd.models.precision import Precision
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.printing import say
@@ -56,7 +57,7 @@ def evaluate_run(
     with locked(folder):
         rows, texts = _score(network, samples, found, config, missing)
         place = "the test split" if data is None else markdown_text(data)
-        about = f"{len(samples)} samples of {place}; {checkpoint} of {markdown_text(run.resolve().name)}"
+        about = f"{len(samples)} samples of {place}; {checkpoint} of {markdown_text(real_path(run).name)}"
         texts["table.md"] = f"{about}, {config.precision}.\n\n{texts['table.md']}"
         texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
         written = write_texts(folder, texts, data)

@@ -29,6 +29,7 @@ from gmd.data.segmentation.patients import patient_of
 from gmd.data.segmentation.splits import Splits, split_cases
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
+from gmd.files import real_path
 from gmd.models.multimodal import mean_fusion, run_modalities
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.scoring.segmentation.scores import evaluate_cases
@@ -51,7 +52,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         self.splits = _split(config)
         self._roots = config.data
         self._checksums: dict[str, Checksums] = {}
-        self.config = replace(config, labels=_labels(self.splits), data=tuple(root.resolve() for root in config.data))
+        self.config = replace(config, labels=_labels(self.splits), data=tuple(real_path(root) for root in config.data))
         self.steps_per_epoch = config.steps_per_epoch or math.ceil(len(self.splits.train) / config.batch)
         # cggm guides the last layer, which the mean of the logits hides
         self.cut_before_head = config.method.startswith("cggm")
@@ -112,10 +113,10 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         checksums = self._checksums.get(case.name)
         return {
             "name": case.name,
-            "folder": str(case.folder.resolve()),
+            "folder": str(real_path(case.folder)),
             "patient": patient_of(case),
             "labels": option_of(case.scheme),
-            "root": str(root.resolve()),
+            "root": str(real_path(root)),
             "files": {key: os.path.relpath(path, root) for key, path in files_of(case).items()},
             "channels": case.channels,
         } | ({"checksums": checksums} if checksums else {})

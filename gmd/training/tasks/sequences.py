@@ -15,6 +15,7 @@ from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import SPLITS, Sample, SequenceData, as_classes
 from gmd.data.sequences.sequence_files import read_sequences
 from gmd.errors import UserError
+from gmd.files import real_path
 from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.input_statistics import input_statistics
 from gmd.models.sequences.network import SequenceNetwork
@@ -42,7 +43,7 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
 
     def __init__(self, config: TrainSequences):
         self.data = read_data(config)
-        self.config = replace(config, data=config.data.resolve())
+        self.config = replace(config, data=real_path(config.data))
         self.criterion, self.metric, self.score = CLASSES if self.data.classes else REGRESSION
         self.score_name = "accuracy" if self.data.classes else "Acc-2 neg/non-neg"
         self.score_title = f"{self.score_name}, mean over the subsets of the modalities"

@@ -42,3 +42,8 @@ def test_a_tolerance_for_affines_that_were_rounded(tmp_path, off):
     assert f"differ in {off}" in message
     assert "--affine-tolerance" in message
     assert set(load_case(Case("a", case.images, affine_tolerance=0.02))) >= {"flair", "t1"}
+    moved[0, 3] += 5
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), moved), tmp_path / "a/a_t1.nii.gz")
+    message = error_of(load_case, case)
+    assert "resample them to one grid" in message
+    assert "--affine-tolerance" not in message  # that is another place

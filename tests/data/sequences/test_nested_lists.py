@@ -46,6 +46,9 @@ def test_an_array_stays_what_it_is():
     [
         bomb(60),
         bomb(26),
+        bomb(60, []),  # an array of no entries, at which numpy looks 2^60 times
+        [bomb(40, ()), 1],
+        [np.ndarray(10**10, "S0")],  # of no bytes, which becomes one of 10^10
         bomb(30, np.ones(3)),
         (bomb(60), 1),
         [[ROW * 100] * 1000] * 1000,
@@ -56,7 +59,7 @@ def test_an_array_stays_what_it_is():
         [bytearray(10**6)] * 10**5,
         [np.zeros(1, "S100000")] * 10**6,
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_few_lists_that_would_become_a_large_array(value):
     assert "text is no array: its " in error_of(array_of, "text", value)
