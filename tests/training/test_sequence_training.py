@@ -278,7 +278,7 @@ def test_numbers_that_are_none_are_refused(config: TrainSentiment, name: str, va
     method = "mla" if name == "alpha" else "cggm"
     with pytest.raises(UserError, match=rf"--{name.replace('_', '-')}: got {value}, expected"):
         train(replace(config, method=method, **{name: value}))
-    with pytest.raises(UserError, match=r"--seed: got 4294967296, expected less than 2\^32"):
+    with pytest.raises(UserError, match=r"--seed: got 4294967296, expected 0 or more, and less than 2\^32"):
         train(replace(config, seed=2**32))
 
 
