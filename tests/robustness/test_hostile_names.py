@@ -72,7 +72,6 @@ def test_a_case_of_any_name(gmd, made, copied, tmp_path, name):
         ]
     page = done(gmd("report", run)) and (run / "report.html").read_bytes()
     assert b"<img src=x" not in page
-    assert b"49" not in page or name != NAMES["a template"] or b"{{ 7" in page
 
 
 @pytest.mark.parametrize("name", ["mathtext, worse", "a forged line", "not UTF-8", "a page"])
@@ -82,8 +81,6 @@ def test_a_run_of_any_name(gmd, made, copied, tmp_path, name):
     done(gmd("compare", run, second))
     done(gmd("evaluate", run))
     done(gmd("predict", run, made / "other", "-o", tmp_path / f"o{named}"))
-    if name == "not UTF-8":
-        done(gmd("train", "sentiment", "--data", made / "sequences.npz", *SENTIMENT, "--out", tmp_path / f"t{named}"))
     assert not half_written(tmp_path)
 
 
