@@ -10,7 +10,7 @@ import pytest
 
 from gmd import files
 from gmd.errors import UserError
-from gmd.files import ABANDONED, check_regular, making_folder, open_regular, read_utf8, replacing
+from gmd.files import ABANDONED, check_regular, making_folder, open_regular, read_utf8, real_path, replacing
 from gmd.processes import Process
 from helpers.architecture import sources_of
 from helpers.places import ROOT
