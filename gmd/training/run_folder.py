@@ -6,12 +6,12 @@ from pathlib import Path
 
 from gmd.config import TrainConfig, config_from_dict, differences
 from gmd.config.file import CONFIG, write_config
+from gmd.data import SPLITS
 from gmd.data.text_files import write_json
 from gmd.errors import UserError
 from gmd.files import open_regular, real_path, replacing
 from gmd.monitor.metrics_file import METRICS, check_metrics
 from gmd.printing import say
-from gmd.training.checked_splits import SPLITS
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.run_files import OF_A_RUN, remove_results, remove_unfinished
 from gmd.training.run_mark import why_unknown, write_mark
