@@ -23,6 +23,7 @@ from gmd.files import open_regular, replacing
 
 MOST_TEXT = 2**28  # bytes of a text file; no table or list that gmd writes comes near
 MOST_YAML = 2**20  # bytes of a file of YAML: the parser is slow, and options have some thousand
+LARGEST = 1e50  # of a number that is measured, more than any norm or distance; sums and squares of less are finite
 _MOST_INTEGER = 2**63
 
 
@@ -37,6 +38,12 @@ def damaged(path: Path, what: str, advice: str = "Restore it from a copy") -> Us
 def brief(value: object) -> str:
     """Returns a value from a file for a message: of long or deep ones the beginning."""
     return shown(reprlib.repr(value), 100)
+
+
+def expect(good: bool, name: str, got: object, expected: str) -> None:
+    """Raises ValueError if a value from a file is not good: its name, what it is, and what was expected."""
+    if not good:
+        raise ValueError(f"{name}: got {brief(got)}, expected {expected}")
 
 
 def read_json(path: Path, most: int = MOST_TEXT) -> object:
