@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -151,9 +152,11 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
 
 def _unpickled(path: Path, file: BinaryIO) -> object:
     """Lets torch read a file with right checksums. Raises UserError for whatever it is besides plain values."""
+    # torch's words, its warnings too, are not passed on: they tell how to execute what is in the file
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    # torch's words are not passed on: they tell how to execute what is in the file
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _holds_code(path, "holds code, or objects that only code can make") from error
     except MemoryError as error:
