@@ -170,7 +170,7 @@ def test_training_names_the_file_and_gives_no_advice_on_memory(gmd, copied, tmp_
         assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("attack", "kind"), zip(QUICK, ["flair", "seg", "flair", "seg", "seg"], strict=True))
+@pytest.mark.parametrize(("attack", "kind"), [*zip(QUICK, ["flair", "seg", "flair", "seg", "seg"], strict=True)])
 def test_evaluation_of_other_data_names_the_case_and_scores_the_others(gmd, copied, attack, kind):
     cases, run, bad = copied("other"), copied("brats"), "Phantom_001_00002"
     ATTACKS[attack](cases / bad / f"{bad}_{kind}.nii.gz")
