@@ -1,6 +1,5 @@
 """A run's options as a YAML file: written with the run, and accepted back by `gmd train TASK --config FILE`."""
 
-import os
 import re
 import unicodedata
 from pathlib import Path
@@ -28,8 +27,6 @@ def write_config(path: Path, config: TrainConfig) -> None:
         file.write(
             f"# The options of this run. The same again: gmd train {config.TASK} --config THIS --out ANOTHER\n{text}"
         )
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read_yaml(path: Path) -> dict:
