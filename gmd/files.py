@@ -16,7 +16,6 @@ from typing import BinaryIO
 from gmd.errors import UserError
 from gmd.processes import Process
 
-MOST_TEXT = 2**28  # bytes of a text file that gmd reads; the longest, metrics.jsonl, has some MB
 # what file systems say that cannot be asked to write to the disk: folders on many shared disks, files on some
 NO_SYNC_HERE = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EISDIR)
 ABANDONED = 24 * 3600  # seconds after which an unfinished file of another machine counts as left behind
@@ -132,19 +131,6 @@ def check_regular(path: Path, mode: int | None = None) -> None:
     }
     kind = kinds.get(stat.S_IFMT(mode), "something else")
     raise UserError(f"{path}: is {kind}, expected a file with content; take it away or give another")
-
-
-def read_utf8(path: Path, most: int = MOST_TEXT) -> str:
-    """Reads a text file, in UTF-8.
-
-    most: bytes that it may have
-    Raises UserError if it is no regular file, or a larger one; UnicodeDecodeError; OSError as `open` does.
-    """
-    with open_regular(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise UserError(f"{path}: has more than {most} bytes, far more than gmd ever writes there; is it another file?")
-    return content.decode("utf-8")
 
 
 def _unfinished_name(process: Process, suffix: str) -> str:

@@ -1,4 +1,4 @@
-"""How much memory a single file may ask for: what a file claims is believed only up to that."""
+"""How much memory there is, and how much of it a single file may ask for: its claims are believed only up to that."""
 
 import math
 import os
@@ -17,7 +17,7 @@ def most_bytes() -> int:
     """
     given = os.environ.get(VARIABLE, "")
     if not given:
-        return _memory() // 2
+        return memory_of_machine() // 2
     try:
         limit = float(given)
     except ValueError:
@@ -40,7 +40,7 @@ def check_claim(path: Path, claimed: int, what: str) -> None:
         )
 
 
-def _memory() -> int:
+def memory_of_machine() -> int:
     """Returns the bytes of memory of this machine, or of the limit that `ulimit -v` or a control group has set."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [machine]

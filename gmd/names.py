@@ -10,7 +10,11 @@ LONGEST = 64  # characters
 # what a case that is read holds beside its modalities: a modality of such a name would take its place
 KEYS_OF_A_CASE = ("affine", "brain", "centres", "mask", "name", "scheme", "seg", "target")
 # what tables and logs have in the places of modalities and regions
-COLUMNS = ("case", "cases", "dice", "hd95", "mean", "present", "region", "sample", "score", "scored", "step", "subset")
+COLUMNS_OF_TABLES = ("subset", "cases", "mean")  # beside regions; no run of any version has a region of these names
+COLUMNS = (
+    *COLUMNS_OF_TABLES,
+    *("case", "dice", "hd95", "present", "region", "sample", "score", "scored", "step"),
+)
 # the arrays of a file of sequences, and what numpy takes for an option of its own when it writes one
 ARRAYS = ("allow_pickle", "classes", "file", "modalities", "notes", "per_step", "split", "target_length", "version")
 

@@ -23,8 +23,8 @@ from tqdm import tqdm
 from bench.measure.host import ROOT, host_columns
 from gmd import threads
 from gmd.cli import main as main_of_gmd
+from gmd.data.text_files import write_json
 from gmd.files import replacing
-from gmd.training.run_folder import write_json
 
 RESULTS, WORK = ROOT / "bench" / "results", ROOT / "runs" / "real"
 SEEDS = 5

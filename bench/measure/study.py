@@ -24,6 +24,7 @@ from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.phantom import write_phantoms
 from gmd.data.segmentation.volumes import load_case
+from gmd.data.text_files import write_json
 from gmd.files import replacing
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.models.segmentation.unet3d import UNet3d
@@ -32,7 +33,6 @@ from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Row, mean_over_subsets, subset_table
 from gmd.subsets import subset_name
 from gmd.training.loop import train
-from gmd.training.run_folder import write_json
 from gmd.training.saved_run import load_run
 
 CSV, WORK = ROOT / "bench" / "results" / "study.csv", ROOT / "runs" / "study"

@@ -53,9 +53,9 @@ def train(config: TrainConfig, arguments: Sequence[str]) -> int:
 
 def _is_without_tests(run: Path) -> bool:
     """Returns whether a run says that it has no test cases."""
-    from gmd.training.saved_run import read_splits
+    from gmd.training.saved_run import SPLITS_FILE, read_splits
 
-    return (run / "splits.json").exists() and not read_splits(run).cases("test")
+    return (run / SPLITS_FILE).exists() and not read_splits(run).cases("test")
 
 
 def _train(config: TrainConfig) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Variables of the environment that narrow what computes, checked before there is anything to compute."""
+"""Variables of the environment that narrow what computes or is read, checked before there is anything to compute."""
 
 import os
 
@@ -6,6 +6,7 @@ import torch
 
 import gmd_kernels
 from gmd.errors import UserError
+from gmd.memory_limit import most_bytes
 
 INSTRUCTION_SETS = ("generic", "avx2", "avx512")
 
@@ -13,8 +14,10 @@ INSTRUCTION_SETS = ("generic", "avx2", "avx512")
 def check_environment(device: torch.device) -> None:
     """Raises UserError if GMD_BACKEND or GMD_CPU_ISA ask for what there is not, or not for this device.
 
+    And if GMD_MAX_GB is no number that it could be.
     Without it the first call of a kernel would raise ValueError or RuntimeError, in the middle of a training.
     """
+    most_bytes()
     isa = os.environ.get("GMD_CPU_ISA")
     if isa is not None and isa not in INSTRUCTION_SETS:
         raise UserError(f"GMD_CPU_ISA: got {isa!r}, expected {_or(INSTRUCTION_SETS)}, or that it is not set")

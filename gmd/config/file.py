@@ -9,7 +9,7 @@ import yaml
 
 from gmd.config.train_config import NOT_KEPT, TrainConfig
 from gmd.data.file_kind import other_kind
-from gmd.data.text_files import MOST_YAML, parse_yaml, read_text_of_run
+from gmd.data.text_files import MOST_YAML, parse_yaml, read_text
 from gmd.errors import UserError, shown
 from gmd.files import replacing
 
@@ -22,11 +22,10 @@ _NOT_AGAIN = ("resume", *NOT_KEPT)
 
 def write_config(path: Path, config: TrainConfig) -> None:
     """Writes a run's options. Raises OSError if it cannot be written; what was there before is intact then."""
+    about = f"# The options of this run. The same again: gmd train {config.TASK} --config THIS --out ANOTHER"
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None)
-    with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
-        file.write(
-            f"# The options of this run. The same again: gmd train {config.TASK} --config THIS --out ANOTHER\n{text}"
-        )
+    with replacing(path) as unfinished:
+        unfinished.write_text(f"{about}\n{text}", encoding="utf-8")
 
 
 def read_yaml(path: Path) -> dict:
@@ -35,7 +34,7 @@ def read_yaml(path: Path) -> dict:
     Raises UserError: no such file, no file at all, no YAML, or something else than options.
     """
     try:
-        values = parse_yaml(read_text_of_run(path, MOST_YAML))
+        values = parse_yaml(read_text(path, MOST_YAML))
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); give a run's {CONFIG} or one of your own"
@@ -43,8 +42,8 @@ def read_yaml(path: Path) -> dict:
     except UserError:
         raise
     except ValueError as error:
-        reason = shown(" ".join(str(error).split()), 300)
-        raise UserError(f"{path}: not YAML ({reason}){other_kind(path)}; mend it or restore it from a copy") from error
+        reason = f"{shown(error, 300)}){other_kind(path)}"
+        raise UserError(f"{path}: not YAML ({reason}; mend it or restore it from a copy") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         got = f"{type(values).__name__}{other_kind(path, own=('empty',))}"
         raise UserError(f"{path}: expected lines of the form `option: value`, got {got}")

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import math
+import os
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,9 +19,11 @@ import yaml
 from gmd.data.file_kind import other_kind
 from gmd.data.spreadsheet_cells import unguarded
 from gmd.errors import UserError, shown
-from gmd.files import MOST_TEXT, open_regular
+from gmd.files import open_regular, replacing
 
+MOST_TEXT = 2**28  # bytes of a text file; no table or list that gmd writes comes near
 MOST_YAML = 2**20  # bytes of a file of YAML: the parser is slow, and options have some thousand
+LARGEST = 1e50  # of a number that is measured, more than any norm or distance; sums and squares of less are finite
 _MOST_INTEGER = 2**63
 
 
@@ -37,17 +40,30 @@ def brief(value: object) -> str:
     return shown(reprlib.repr(value), 100)
 
 
-def read_json(path: Path) -> object:
+def expect(good: bool, name: str, got: object, expected: str) -> None:
+    """Raises ValueError if a value from a file is not good: its name, what it is, and what was expected."""
+    if not good:
+        raise ValueError(f"{name}: got {brief(got)}, expected {expected}")
+
+
+def read_json(path: Path, most: int = MOST_TEXT) -> object:
     """Reads a file of JSON.
 
+    most: bytes that it may have
     Raises UserError if it is no regular file, cannot be read, or does not hold JSON; FileNotFoundError.
     """
     try:
-        return parse_json(read_text_of_run(path))
+        return parse_json(read_text(path, most))
     except ValueError as error:
         if isinstance(error, UserError):
             raise
         raise damaged(path, f"not valid JSON ({shown(error, 200)}){other_kind(path, own=('JSON',))}") from error
+
+
+def write_json(path: Path, values: object) -> None:
+    """Writes a file of JSON, whole or not at all, see `replacing`. Raises OSError if it cannot be written."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def parse_json(text: str | bytes) -> object:
@@ -66,8 +82,8 @@ def parse_json(text: str | bytes) -> object:
 def parse_yaml(text: str) -> Any:
     """Returns the value of a text in YAML.
 
-    Raises ValueError for anything else, for aliases, which make a short text a huge value, for a key that is given
-    twice, numbers beyond 64 bits and nesting that the parser cannot follow.
+    Raises ValueError, of one line, for anything else, for aliases, which make a short text a huge value, for a key that
+    is given twice, numbers beyond 64 bits and nesting that the parser cannot follow.
     """
     try:
         return yaml.load(text, _Loader)
@@ -75,7 +91,7 @@ def parse_yaml(text: str) -> Any:
         raise ValueError("nested too deep") from error
     # what PyYAML's own constructors raise for tags whose text is none: !!int "", !!bool x, a month 13
     except (yaml.YAMLError, IndexError, KeyError, AttributeError, TypeError, OverflowError) as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, list[str]]]:
@@ -86,7 +102,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
     FileNotFoundError.
     """
     again = "Evaluate the run again"
-    text = io.StringIO(read_text_of_run(path, errors="surrogateescape"), newline="")
+    text = io.StringIO(read_text(path, errors="surrogateescape"), newline="")
     lines = csv.reader(text, strict=True)
     header: list[str] = []
     try:
@@ -106,7 +122,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
         raise damaged(path, f"has no columns{expected}", again)
 
 
-def read_text_of_run(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:
+def read_text(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:
     """Reads a text in UTF-8.
 
     most: bytes that it may have; errors: what to do with others, as in `bytes.decode`
@@ -114,13 +130,14 @@ def read_text_of_run(path: Path, most: int = MOST_TEXT, errors: str = "strict") 
     """
     try:
         with open_regular(path) as file:
-            content = file.read(most + 1)
+            # by its size first: what is far too long is not read at all
+            content = None if os.fstat(file.fileno()).st_size > most else file.read(most + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); mend that, or restore it from a copy") from error
-    if len(content) > most:
-        raise damaged(path, f"has more than {most} bytes, far more than gmd writes there{other_kind(path)}")
+    if content is None or len(content) > most:
+        raise damaged(path, f"has more than {most} bytes, far more than such a file has{other_kind(path)}")
     try:
         return content.decode("utf-8", errors)
     except UnicodeDecodeError as error:

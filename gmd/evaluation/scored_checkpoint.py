@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gmd.data.text_files import read_text_of_run
+from gmd.data.text_files import read_text
 from gmd.training.checkpoint import count_in, load_checkpoint
 
 CHECKPOINT_RECORD = "checkpoint.txt"  # in all results, written last: which checkpoint was scored
@@ -26,7 +26,7 @@ def scored_checkpoint(results: Path) -> str:
     Raises UserError if the record is no text.
     """
     record = results / CHECKPOINT_RECORD
-    return read_text_of_run(record, MOST_RECORD).strip() if record.exists() else ""
+    return read_text(record, MOST_RECORD).strip() if record.exists() else ""
 
 
 def checkpoint_change(run: Path, results: Path) -> str:

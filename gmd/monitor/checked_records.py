@@ -4,13 +4,12 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from gmd.data.text_files import brief, damaged, parse_json
+from gmd.data.text_files import LARGEST, brief, damaged, expect, parse_json
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
 from gmd.subsets import all_subsets, subset_name
 
 MOST_LINE = 2**24  # bytes; a step with the cosines of 63 objectives has 40,000
-LARGEST = 1e50  # more than any norm of float32 numbers; sums and squares of what is less are finite
 
 
 def read_records(path: Path, modalities: Sequence[str] | None = None) -> Iterator[tuple[dict, int]]:
@@ -61,7 +60,7 @@ class RecordCheck:
         """Returns the record of a line. Raises ValueError, which says what is wrong with it."""
         record = parse_json(line)
         kind = str(record.get("kind")) if isinstance(record, dict) else ""
-        _expect(kind in ("start", "step", "epoch"), "line", record, "a start, a step or an epoch")
+        expect(kind in ("start", "step", "epoch"), "line", record, "a start, a step or an epoch")
         assert isinstance(record, dict)
         if kind == "start":
             _check_start(record)
@@ -73,20 +72,20 @@ class RecordCheck:
     def _check_order(self, record: dict, kind: str) -> None:
         """Steps and epochs are counted: those of two trainings that write into one file are not."""
         for name in {"epoch", kind}:
-            _expect(_is_count(record.get(name)) and record[name] > 0, name, record.get(name), "a number from 1 on")
+            expect(_is_count(record.get(name)) and record[name] > 0, name, record.get(name), "a number from 1 on")
         number, before = record[kind], self._last[kind]
-        _expect(number > before, kind, number, f"more than {before}, which is before it")
+        expect(number > before, kind, number, f"more than {before}, which is before it")
         self._last[kind] = number
 
     def _check_step(self, record: dict) -> None:
         losses, finite = record.get("losses"), record.get("finite")
-        _expect(isinstance(finite, bool), "finite", finite, "true or false")
+        expect(isinstance(finite, bool), "finite", finite, "true or false")
         self._check_numbers(losses, "losses", self._names)
         assert isinstance(losses, dict)
         known = [*losses.values(), record.get("loss")]
-        _expect(len(losses) > 0 and not (finite and None in known), "losses", losses, "numbers, as it is finite")
+        expect(len(losses) > 0 and not (finite and None in known), "losses", losses, "numbers, as it is finite")
         for name in ("loss", "conflicts"):
-            _expect(name in record, name, "nothing", "a number or null")
+            expect(name in record, name, "nothing", "a number or null")
         for name in ("loss", "conflicts", "lr", "scale"):
             _check_number(record.get(name), name)
         _check_cosines(record.get("cosines"), len(losses))
@@ -96,41 +95,41 @@ class RecordCheck:
     def _check_dominance(self, dominance: object) -> None:
         keys = ("norms", "weights", "projected", "modality")
         whole = isinstance(dominance, dict) and all(key in dominance for key in keys)
-        _expect(whole, "dominance", dominance, ", ".join(keys))
+        expect(whole, "dominance", dominance, ", ".join(keys))
         assert isinstance(dominance, dict)
         self._check_numbers(dominance["norms"], "dominance, norms", self._names)
         if dominance["weights"] is not None:
             self._check_numbers(dominance["weights"], "dominance, weights", self._names)
         _check_number(dominance["projected"], "dominance, projected")
         quantities = dominance["modality"]
-        _expect(isinstance(quantities, dict), "dominance, modality", quantities, "quantities of modalities")
+        expect(isinstance(quantities, dict), "dominance, modality", quantities, "quantities of modalities")
         for name, values in quantities.items():
             self._check_numbers(values, f"dominance, {brief(name)}", self._modalities)
 
     @staticmethod
     def _check_numbers(values: object, name: str, known: Collection[str] | None) -> None:
-        _expect(isinstance(values, dict), name, values, "numbers by name")
+        expect(isinstance(values, dict), name, values, "numbers by name")
         assert isinstance(values, dict)
         if known is not None and (odd := [key for key in values if key not in known]):
-            _expect(False, name, odd[0], f"names of the run's modalities, {brief(sorted(known, key=len))}")
-        _expect(_are_numbers(values.values()), name, values, "numbers")
+            expect(False, name, odd[0], f"names of the run's modalities, {brief(sorted(known, key=len))}")
+        expect(_are_numbers(values.values()), name, values, "numbers")
 
 
 def _check_start(record: dict) -> None:
     for name in ("device", "torch", "gmd", "time"):
-        _expect(isinstance(record.get(name), str), name, record.get(name), "a text")
+        expect(isinstance(record.get(name), str), name, record.get(name), "a text")
     for name in ("epoch", "step", "threads", "parameters"):
-        _expect(_is_count(record.get(name)), name, record.get(name), "a number from 0 on")
+        expect(_is_count(record.get(name)), name, record.get(name), "a number from 0 on")
 
 
 def _check_epoch(record: dict) -> None:
-    _expect("validation" in record, "validation", "nothing", "a number or null")
+    expect("validation" in record, "validation", "nothing", "a number or null")
     for name in ("validation", "seconds", "memory_MB"):
         _check_number(record.get(name), name)
     for name in ("metrics", "per_region"):  # as older runs call them
         if record.get(name) is not None:
             RecordCheck._check_numbers(record[name], name, None)
-    _expect(_is_count(record.get("skipped", 0)), "skipped", record.get("skipped"), "a number from 0 on")
+    expect(_is_count(record.get("skipped", 0)), "skipped", record.get("skipped"), "a number from 0 on")
 
 
 def _check_cosines(cosines: object, count: int) -> None:
@@ -139,11 +138,11 @@ def _check_cosines(cosines: object, count: int) -> None:
         return
     square = isinstance(cosines, list) and all(isinstance(row, list) and len(row) == count for row in cosines)
     good = square and len(cosines) == count and _are_numbers(chain.from_iterable(cosines))  # type: ignore[arg-type]
-    _expect(good, "cosines", cosines, f"{count} x {count} numbers, as there are losses")
+    expect(good, "cosines", cosines, f"{count} x {count} numbers, as there are losses")
 
 
 def _check_number(value: object, name: str) -> None:
-    _expect(_are_numbers([value]), name, value, "a number")
+    expect(_are_numbers([value]), name, value, "a number")
 
 
 def _are_numbers(values: Collection[object] | Iterator[object]) -> bool:
@@ -153,8 +152,3 @@ def _are_numbers(values: Collection[object] | Iterator[object]) -> bool:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
-
-
-def _expect(good: bool, name: str, got: object, expected: str) -> None:
-    if not good:
-        raise ValueError(f"{name}: got {brief(got)}, expected {expected}")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from gmd.memory_limit import memory_of_machine
+
 MB = 1e6
 
 
@@ -44,12 +46,7 @@ def peak_memory(device: torch.device) -> float:
 
 
 def total_memory(device: torch.device) -> float:
-    """Returns how much memory there is, in MB (10^6 bytes): the GPU's, or the machine's or this process's limit of it.
-
-    The limit is that of `ulimit -v`.
-    """
+    """Returns how much memory there is, in MB (10^6 bytes): the GPU's, or what `memory_of_machine` says."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / MB
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return (machine if limit == resource.RLIM_INFINITY else min(machine, limit)) / MB
+    return memory_of_machine() / MB

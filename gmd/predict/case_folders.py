@@ -60,7 +60,7 @@ def _without_strange_folders(scan: Scan) -> Scan:
     return scan._replace(wrong=wrong, unused=[path for path in scan.unused if path.parent in with_cases])
 
 
-def check_apart(config: TrainBrats, source: Path, out: Path, outputs: Sequence[Path]) -> None:
+def check_is_no_case(config: TrainBrats, source: Path, out: Path, outputs: Sequence[Path]) -> None:
     """Raises UserError if `out` is a case of `source`: it has not been looked at, and would be left out in silence.
 
     outputs: the files that are going to be written

@@ -12,7 +12,7 @@ from gmd.data.segmentation.names import parse_patterns
 from gmd.errors import UserError
 from gmd.files import check_regular, real_path
 from gmd.output_paths import check_file, check_folder
-from gmd.predict.case_folders import check_apart, search_cases
+from gmd.predict.case_folders import check_is_no_case, search_cases
 from gmd.predict.signature import check_replaceable
 
 
@@ -95,7 +95,7 @@ def _request_of_folder(config: TrainBrats, source: Path, out: Path, probabilitie
     if real_path(out) == real_path(source):
         raise UserError(f"{out}: is the folder of the cases itself; give another, e.g. {out / 'segmentations'}")
     jobs = [_job(case, out / f"{case.name}.nii.gz", probabilities) for case in cases]
-    check_apart(config, source, out, [path for job in jobs for path in job.outputs])
+    check_is_no_case(config, source, out, [path for job in jobs for path in job.outputs])
     return Request(jobs, True, wrong, doubts)
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gmd.data import SPLITS
 from gmd.report.facts import Fact
 from gmd.training.saved_run import SavedSplits
-
-SPLITS = ("train", "validation", "test")
 
 
 class Split(NamedTuple):

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmd.data.text_files import read_text_of_run
+from gmd.data.text_files import read_text
 from gmd.evaluation.outdated import why_outdated
 from gmd.evaluation.results_folder import DATA_RECORD
 
@@ -18,7 +18,7 @@ def outdated_results(run: Path) -> list[str]:
         if changed := why_outdated(run, table.parent):
             command = ["gmd", "evaluate", str(run)]
             if (data := table.with_name(DATA_RECORD)).exists():
-                command += ["--data", read_text_of_run(data, MOST_PATH, "surrogateescape").strip()]
+                command += ["--data", read_text(data, MOST_PATH, "surrogateescape").strip()]
             sentences.append(
                 f"{table.parent.relative_to(run)} is outdated: {changed}. Score anew by: {shlex.join(command)}"
             )
@@ -47,4 +47,4 @@ def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
 
 def _scores(path: Path) -> list[str]:
     """Returns the lines of a `cases.csv` below its header; none if there is no file."""
-    return read_text_of_run(path, errors="surrogateescape").splitlines()[1:] if path.exists() else []
+    return read_text(path, errors="surrogateescape").splitlines()[1:] if path.exists() else []

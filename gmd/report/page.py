@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gmd
 from gmd.config import TrainBrats, TrainConfig
-from gmd.data.text_files import read_text_of_run
+from gmd.data.text_files import read_text
 from gmd.files import real_path, replacing
 from gmd.output_paths import check_file
 from gmd.report import cross_validation
@@ -189,4 +189,4 @@ def _tables_of_other_data(run: Path, config: TrainConfig) -> list[SubsetTable]:
 
 def _sentences(path: Path) -> list[str]:
     """Returns the lines of a text file; none if there is no file."""
-    return read_text_of_run(path, MOST_SENTENCES, "surrogateescape").splitlines() if path.exists() else []
+    return read_text(path, MOST_SENTENCES, "surrogateescape").splitlines() if path.exists() else []

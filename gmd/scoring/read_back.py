@@ -4,12 +4,11 @@ import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from gmd.data.text_files import brief, damaged, read_csv
+from gmd.data.text_files import LARGEST, brief, damaged, read_csv
 from gmd.errors import shown
 from gmd.scoring.table_text import ABSENT, Line
 from gmd.subsets import subset_name
 
-LARGEST = 1e50  # more than any distance or error; sums and squares of what is less are finite
 ROUNDING = 1e-6  # beyond the ends of a range, as a correlation may be
 AGAIN = "Evaluate the run again"
 

@@ -7,11 +7,10 @@ from typing import Any, TypedDict
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from gmd.config import TrainBrats, TrainConfig
+from gmd.data import SPLITS
 from gmd.data.segmentation.own_labels import read_scheme
 from gmd.data.text_files import brief, damaged
 from gmd.errors import UserError, shown
-
-SPLITS = ("train", "validation", "test")
 
 
 class _Splits(TypedDict, total=False):

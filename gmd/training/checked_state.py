@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gmd.data.text_files import brief, damaged
+from gmd.data.text_files import brief, damaged, expect
 from gmd.surgery.cggm import CGGM
 from gmd.training.checkpoint import check_fits
 from gmd.training.state import Training
@@ -48,15 +48,15 @@ def check_state(state: dict, training: Training, steps_per_epoch: int, path: Pat
 def _check_counts(state: Mapping[str, Any], steps_per_epoch: int) -> None:
     """Raises ValueError unless the counts of a training are counts, and go together."""
     for name in COUNTS:
-        _expect(type(state[name]) is int and 0 <= state[name] < 2**63, name, state[name], "a number from 0 on")
+        expect(type(state[name]) is int and 0 <= state[name] < 2**63, name, state[name], "a number from 0 on")
     for name, low in (("best_score", -math.inf), ("seconds", 0)):
         good = type(state[name]) in (int, float) and low <= state[name] < math.inf
-        _expect(good, name, state[name], "a score" if name == "best_score" else "0 or more")
+        expect(good, name, state[name], "a score" if name == "best_score" else "0 or more")
     epochs, steps, skipped = (state[name] for name in ("epochs", "steps", "skipped"))
     of_unfinished = steps - epochs * steps_per_epoch
-    _expect(0 <= of_unfinished <= steps_per_epoch, "steps", steps, f"those of {epochs} epochs of {steps_per_epoch}")
+    expect(0 <= of_unfinished <= steps_per_epoch, "steps", steps, f"those of {epochs} epochs of {steps_per_epoch}")
     together = state["skipped_in_a_row"] <= skipped <= steps and state["best_epoch"] <= epochs
-    _expect(together, "its counts", {name: state[name] for name in COUNTS}, "counts that go together")
+    expect(together, "its counts", {name: state[name] for name in COUNTS}, "counts that go together")
 
 
 def _check_surgeon(saved: object, fresh: Mapping[str, Any], training: Training) -> None:
@@ -122,11 +122,11 @@ def _check_optimizer(saved: object, optimizer: torch.optim.Optimizer, name: str)
     check_like(saved["param_groups"], fresh["param_groups"], f"{name}, param_groups")
     for ours, theirs in zip(saved["param_groups"], fresh["param_groups"], strict=True):
         for key in theirs.keys() - set(_CHANGING):
-            _expect(ours[key] == theirs[key], f"{name}, {key}", ours[key], brief(theirs[key]))
-        _expect(ours["lr"] >= 0, f"{name}, lr", ours["lr"], "0 or more")
+            expect(ours[key] == theirs[key], f"{name}, {key}", ours[key], brief(theirs[key]))
+        expect(ours["lr"] >= 0, f"{name}, lr", ours["lr"], "0 or more")
     of_each = saved["state"]
     known = isinstance(of_each, Mapping) and all(type(key) is int and 0 <= key < len(params) for key in of_each)
-    _expect(known, f"{name}, state", of_each, f"that of parameters 0 to {len(params) - 1}")
+    expect(known, f"{name}, state", of_each, f"that of parameters 0 to {len(params) - 1}")
     for key, of_one in of_each.items():
         like = torch.empty_like(params[key], device="cpu", memory_format=torch.contiguous_format)
         check_like(of_one, {"step": torch.zeros(()), "exp_avg": like, "exp_avg_sq": like}, f"{name}, state, {key}")
@@ -154,8 +154,3 @@ def _check_value(saved: object, fresh: object, name: str) -> None:
     fits = type(saved) is type(fresh) or (type(saved) is int and type(fresh) is float)
     if not fits or (isinstance(saved, (int, float)) and not -math.inf < saved < math.inf):
         raise ValueError(f"{name}: got {brief(saved)}, expected one like {brief(fresh)}")
-
-
-def _expect(good: bool, name: str, got: object, expected: str) -> None:
-    if not good:
-        raise ValueError(f"{name}: got {brief(got)}, expected {expected}")

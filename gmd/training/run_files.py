@@ -10,7 +10,8 @@ from gmd.config.file import CONFIG
 from gmd.monitor.metrics_file import METRICS
 from gmd.monitor.tensorboard import FOLDER as TENSORBOARD
 from gmd.training.run_lock import locked
-from gmd.training.run_mark import MARK, SPLITS_FILE
+from gmd.training.run_mark import MARK
+from gmd.training.saved_run import SPLITS_FILE
 
 CHECKPOINTS = ("best.pt", "best.safetensors", "last.pt", "last.safetensors")
 REPORT, EVALUATION = "report.html", "evaluation"

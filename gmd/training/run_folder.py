@@ -1,21 +1,21 @@
 """Opens the folder of a run, for a new or a resumed one."""
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gmd.config import TrainConfig, config_from_dict, differences
 from gmd.config.file import CONFIG, write_config
+from gmd.data import SPLITS
+from gmd.data.text_files import write_json
 from gmd.errors import UserError
 from gmd.files import open_regular, real_path, replacing
 from gmd.monitor.metrics_file import METRICS, check_metrics
 from gmd.printing import say
-from gmd.training.checked_splits import SPLITS
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.run_files import OF_A_RUN, remove_results, remove_unfinished
-from gmd.training.run_mark import SPLITS_FILE, why_unknown, write_mark
-from gmd.training.saved_run import SavedSplits, read_splits
+from gmd.training.run_mark import why_unknown, write_mark
+from gmd.training.saved_run import SPLITS_FILE, SavedSplits, read_splits
 
 OWN = ".gmd-"  # what the names of locks and unfinished files begin with
 
@@ -107,12 +107,6 @@ def _make_own(metrics: Path) -> None:
     elif metrics.is_symlink() or metrics.stat().st_nlink > 1:
         with open_regular(metrics) as file, replacing(metrics) as unfinished:
             unfinished.write_bytes(file.read())
-
-
-def write_json(path: Path, values: dict) -> None:
-    """Writes the values so that the previous file or the new one is there, whole. Makes the folder if need be."""
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_same_run(config: TrainConfig, saved: TrainConfig) -> None:

@@ -1,6 +1,5 @@
 """The mark of a run's folder, by which gmd knows what it may overwrite: names such as config.yaml are everybody's."""
 
-import json
 import os
 import re
 import secrets
@@ -9,15 +8,14 @@ from pathlib import Path
 
 from gmd import __version__
 from gmd.config.file import CONFIG
+from gmd.data.text_files import read_json, write_json
 from gmd.errors import UserError
-from gmd.files import read_utf8, replacing
 from gmd.monitor.metrics_file import METRICS, check_metrics
-from gmd.training.saved_run import read_config, read_splits
+from gmd.training.saved_run import SPLITS_FILE, read_config, read_splits
 
 MARK = "gmd_run.json"
 FORMAT = 1
 MOST_BYTES = 4096  # of a mark
-SPLITS_FILE = "splits.json"
 
 
 def write_mark(folder: Path) -> None:
@@ -30,8 +28,7 @@ def write_mark(folder: Path) -> None:
         "gmd": __version__,
         "made": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    with replacing(folder / MARK) as unfinished:
-        unfinished.write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / MARK, mark)
 
 
 def why_unknown(folder: Path) -> str | None:
@@ -45,8 +42,8 @@ def why_unknown(folder: Path) -> str | None:
 
 def _why_no_mark(path: Path) -> str | None:
     try:
-        mark = json.loads(read_utf8(path, MOST_BYTES))
-    except (OSError, ValueError, RecursionError):  # among the ValueErrors are UserErrors of what is no file
+        mark = read_json(path, MOST_BYTES)
+    except (UserError, FileNotFoundError):
         mark = None
     mark = mark if isinstance(mark, dict) else {}
     number, name = mark.get("format"), mark.get("id")

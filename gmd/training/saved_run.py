@@ -15,6 +15,8 @@ from gmd.training.checked_splits import check_splits
 from gmd.training.checkpoint import check_fits, load_checkpoint
 from gmd.training.networks import network_bytes, network_of
 
+SPLITS_FILE = "splits.json"
+
 _FOLD = re.compile(r"fold(0|[1-9][0-9]{0,8})")
 
 
@@ -86,7 +88,7 @@ def read_splits(run: Path) -> SavedSplits:
 
     Raises UserError if it is not there, not readable, or not what a training of the run's configuration writes.
     """
-    path = Path(run) / "splits.json"
+    path = Path(run) / SPLITS_FILE
     if not path.exists():
         raise UserError(f"{run}: no {path.name}, so this is not the folder of a run; give what --out was")
     config = read_config(run) if (Path(run) / CONFIG).exists() else None

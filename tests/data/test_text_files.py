@@ -8,7 +8,7 @@ import pytest
 
 from gmd.config.file import read_yaml
 from gmd.data.segmentation.own_labels import read_scheme
-from gmd.data.text_files import parse_json, parse_yaml, read_csv, read_json
+from gmd.data.text_files import parse_json, parse_yaml, read_csv, read_json, read_text, write_json
 from gmd.errors import UserError
 
 
@@ -126,3 +126,20 @@ def test_a_cell_may_hold_any_separator_of_lines(tmp_path: Path):
     (tmp_path / "table.csv").write_bytes('a,b\n"x\ny",\u2028z\x0b\n\udcff,é\n'.encode("utf-8", "surrogateescape"))
     lines = list(read_csv(tmp_path / "table.csv"))
     assert lines == [(1, ["a", "b"]), (3, ["x\ny", "\u2028z\x0b"]), (4, ["\udcff", "é"])]
+
+
+def test_text_is_read_up_to_a_size(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_text("größer", encoding="utf-8")
+    assert read_text(path, most=8) == "größer"
+    with pytest.raises(UserError, match="more than 7 bytes"):
+        read_text(path, most=7)
+
+
+def test_json_is_written_whole_and_read_back(tmp_path: Path):
+    path = tmp_path / "new" / "a.json"
+    write_json(path, {"größer": [1, 2.5, None, True]})
+    assert read_json(path) == {"größer": [1, 2.5, None, True]}
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert read_json(path) == {"größer": [1, 2.5, None, True]}

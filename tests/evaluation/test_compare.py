@@ -11,6 +11,7 @@ import pytest
 import gmd.evaluation.compare.command
 from gmd.config import TrainBrats, TrainDigits, TrainSentiment
 from gmd.config.file import CONFIG, write_config
+from gmd.data.text_files import write_json
 from gmd.errors import UserError
 from gmd.evaluation.compare.command import compare, distinct_names
 from gmd.evaluation.compare.run_scores import read_run_scores
@@ -18,7 +19,6 @@ from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
 from gmd.evaluation.results_folder import write_texts
 from gmd.scoring.segmentation.tables import Score, cases_csv
 from gmd.subsets import Subset, all_subsets, subset_name
-from gmd.training.run_folder import write_json
 from gmd.training.saved_run import read_config
 
 TWO = ("flair", "t1ce")

@@ -12,7 +12,7 @@ import pytest
 
 from gmd import files
 from gmd.errors import UserError
-from gmd.files import ABANDONED, check_regular, making_folder, open_regular, read_utf8, real_path, replacing
+from gmd.files import ABANDONED, check_regular, making_folder, open_regular, real_path, replacing
 from gmd.processes import Process
 from helpers.architecture import sources_of
 from helpers.places import ROOT
@@ -228,19 +228,11 @@ def test_nothing_but_files_is_read_and_nothing_blocks(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name, kind in {"pipe": "a named pipe", "zero": "a device", ".": "a folder"}.items():
-        for read in (open_regular, read_utf8, check_regular):
+        for read in (open_regular, check_regular):
             with pytest.raises(UserError, match=f"is {kind}, expected a file"):
                 read(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / "absent")
-
-
-def test_text_is_read_up_to_a_size(tmp_path: Path):
-    path = tmp_path / "a.txt"
-    path.write_text("größer", encoding="utf-8")
-    assert read_utf8(path, most=8) == "größer"
-    with pytest.raises(UserError, match="more than 7 bytes"):
-        read_utf8(path, most=7)
 
 
 def test_links_in_a_circle_have_a_path(tmp_path: Path):

@@ -24,11 +24,11 @@ import gmd.training.checkpoint
 import gmd.training.networks
 from gmd.config import TrainBrats, TrainSentiment
 from gmd.config.file import write_config
+from gmd.data.text_files import write_json
 from gmd.errors import UserError
 from gmd.evaluation.scored_checkpoint import describe_checkpoint
 from gmd.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint, save_weights
 from gmd.training.networks import build_network
-from gmd.training.run_folder import write_json
 from gmd.training.saved_run import load_run, read_config
 
 CONFIG = TrainBrats(data=Path("somewhere"), labels="brats2018", width=0.125, modalities=("flair", "t1"))

@@ -14,6 +14,7 @@ WRONG = {
     "no GPU": ("GMD_BACKEND", "cuda", "GMD_BACKEND: got 'cuda', which cannot be used: "),
     "no instruction set": ("GMD_CPU_ISA", "sse9", "GMD_CPU_ISA: got 'sse9', expected generic, avx2 or avx512"),
     "nothing": ("GMD_CPU_ISA", "", "GMD_CPU_ISA: got '', expected generic"),
+    "no number": ("GMD_MAX_GB", "much", "GMD_MAX_GB: got 'much', expected the most that a file may take"),
 }
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from gmd.data.segmentation.image_files import ENDINGS, ImageFile, is_image, stem
 from gmd.data.segmentation.layouts import Group, Sorted
+from gmd.data.text_files import read_text
 from gmd.errors import UserError
-from gmd.files import read_utf8, real_path
+from gmd.files import real_path
 
-MOST_TEXT = 2**26  # bytes of a dataset.json, which lists the files of all cases
+MOST = 2**26  # bytes of a dataset.json, which lists the files of all cases
 _NUMBERED = re.compile(r"(.+)_(\d{4})$")
 _IMAGES = re.compile(r"images(?=[A-Z]|$)")
 _WORDS = {
@@ -93,7 +94,7 @@ def read_channels(root: Path, given: Sequence[str]) -> tuple[str, ...]:
         if not os.path.lexists(path):
             continue
         try:
-            content = json.loads(read_utf8(path, MOST_TEXT))
+            content = json.loads(read_text(path, MOST))
             named = content.get("channel_names") or content.get("modality") or {}
             told = [str(named[number]) for number in sorted(named, key=int)]
         except UserError:

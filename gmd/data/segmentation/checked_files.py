@@ -7,7 +7,6 @@ each other's way. Only good results are kept; one that is damaged counts as none
 
 import contextlib
 import hashlib
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -15,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from gmd.data.segmentation.case import Case
-from gmd.files import read_utf8, replacing
+from gmd.data.text_files import read_json, write_json
+from gmd.errors import UserError
 
 VERSION = 1  # of what is checked and summed: another one makes the results from before void
 
-MOST_TEXT = 2**20  # bytes of a result, which has some hundreds
+MOST = 2**20  # bytes of a result, which has some hundreds
 KEPT = 90 * 24 * 3600  # seconds that a result is kept
 
 Checksums = dict[str, str]  # modality, "seg" or "mask" -> checksum of the voxels in its file
@@ -67,11 +67,12 @@ def recall(case: Case) -> Checksums | None:
     if state is None or folder is None:
         return None
     try:
-        found = json.loads(read_utf8(folder / f"{state}.json", MOST_TEXT))
-    except (OSError, ValueError, RecursionError):  # a UserError is a ValueError too
+        found = read_json(folder / f"{state}.json", MOST)
+    except (UserError, FileNotFoundError):
         return None
-    whole = isinstance(found, dict) and found.keys() == files_of(case).keys()
-    return found if whole and all(isinstance(checksum, str) for checksum in found.values()) else None
+    if not isinstance(found, dict) or found.keys() != files_of(case).keys():
+        return None
+    return found if all(isinstance(checksum, str) for checksum in found.values()) else None
 
 
 def remember(state: str | None, checksums: Checksums) -> None:
@@ -80,8 +81,8 @@ def remember(state: str | None, checksums: Checksums) -> None:
     if state is None or folder is None:
         return
     # without a cache, on a home that is read-only or full, each start reads everything: slower, and right
-    with contextlib.suppress(OSError), replacing(folder / f"{state}.json") as unfinished:
-        unfinished.write_text(json.dumps(checksums), encoding="utf-8")
+    with contextlib.suppress(OSError):
+        write_json(folder / f"{state}.json", checksums)
 
 
 def forget_old() -> None:

@@ -6,6 +6,7 @@ from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
 
+from gmd.data import SPLITS
 from gmd.data.segmentation.case import SAME_PLACE, Case
 from gmd.data.segmentation.cases import Usable, find_cases, usable_cases
 from gmd.data.segmentation.label_names import denied_by_names
@@ -16,7 +17,6 @@ from gmd.errors import UserError
 from gmd.files import real_path
 from gmd.printing import warn
 
-SPLITS = ("train", "validation", "test")
 WHOLE = ""  # instead of a split's folder: the data set itself, where it has none
 
 

@@ -8,13 +8,14 @@ import yaml
 
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES
-from gmd.data.text_files import brief, parse_yaml, read_text_of_run
+from gmd.data.text_files import brief, parse_yaml, read_text
 from gmd.errors import UserError, shown
+from gmd.names import COLUMNS_OF_TABLES
 
-MOST_TEXT = 2**16  # bytes of a file of label values
+MOST = 2**16  # bytes of a file of label values
 MOST_REGIONS = 6  # pictures have colours for so many
 _KEYS = ("name", "values", "regions")
-_COLUMNS = ("subset", "cases", "mean")  # of tables that have a column for each region, too, and one for its HD95
+_HD95 = "hd95_"  # what the columns of tables begin with that have the HD95 of a region
 
 
 def read_scheme(option: str) -> LabelScheme:
@@ -32,7 +33,7 @@ def read_scheme(option: str) -> LabelScheme:
         return _scheme_of(option, "--labels", "own")
     if path.suffix.lower() in (".yaml", ".yml"):
         try:
-            return _scheme_of(read_text_of_run(path, MOST_TEXT), option, path.stem)
+            return _scheme_of(read_text(path, MOST), option, path.stem)
         except FileNotFoundError as error:
             raise UserError(f"--labels: {option} cannot be read ({error}); give a YAML file of label values") from error
     raise UserError(f"--labels: got {option}, expected one of {', '.join(SCHEMES)}, or a YAML file of your own")
@@ -57,7 +58,7 @@ def _scheme_of(text: str, where: str, name: str) -> LabelScheme:
     try:
         content = parse_yaml(text)
     except ValueError as error:
-        raise UserError(f"{where}: not YAML ({shown(' '.join(str(error).split()), 300)}); mend it") from error
+        raise UserError(f"{where}: not YAML ({shown(error, 300)}); mend it") from error
     _expect(isinstance(content, dict), where, "content", content, "the keys values and regions")
     if unknown := [key for key in content if key not in _KEYS]:
         raise UserError(f"{where}: key {unknown[0]!r} is not known; the keys are {', '.join(_KEYS)}")
@@ -87,10 +88,9 @@ def _regions(regions: object, meanings: Mapping[int, str], where: str) -> dict[s
     for region, values in regions.items():
         named = isinstance(region, str) and region.isidentifier()
         _expect(named, where, "regions", region, "names of letters and digits")
-        free = region not in _COLUMNS and not region.startswith("hd95_")
-        _expect(
-            free, where, "regions", region, f"names other than {', '.join(_COLUMNS)} and hd95_..., which tables use"
-        )
+        free = region not in COLUMNS_OF_TABLES and not region.startswith(_HD95)
+        others = f"names other than {', '.join(COLUMNS_OF_TABLES)} and {_HD95}..., which tables use"
+        _expect(free, where, "regions", region, others)
         _check_values(values, meanings, where, f"regions: {region}")
     for (outer, ours), (inner, theirs) in combinations(regions.items(), 2):
         if set(ours) < set(theirs):

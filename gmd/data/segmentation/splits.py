@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmd.data import SPLITS
 from gmd.data.segmentation.case import Case
-from gmd.data.segmentation.data_sets import SPLITS, WHOLE, DataSet, find_all, split_folders
+from gmd.data.segmentation.data_sets import WHOLE, DataSet, find_all, split_folders
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.patients import check_disjoint, hold_out, patient_of, shuffled
 from gmd.errors import UserError

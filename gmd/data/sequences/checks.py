@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gmd.data.sequences.samples import LARGEST_SCORE, SPLITS, Sample, SequenceData
+from gmd.data import SPLITS
+from gmd.data.sequences.samples import LARGEST_SCORE, Sample, SequenceData
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
 

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmd.data import SPLITS
 from gmd.data.sequences.checks import check_features, check_name, check_splits, checked_scores, finite
 from gmd.data.sequences.npz import Arrays, check_arrays
-from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
+from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError, shown
 from gmd.files import replacing
 from gmd.names import check_names

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmd.data import SPLITS
 from gmd.data.sequences.checks import check_file, check_splits
 from gmd.data.sequences.log_mel import log_mel
 from gmd.data.sequences.npz import Arrays, check_arrays, open_npz
-from gmd.data.sequences.samples import SPLITS, Sample, SequenceData
+from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError
 
 RATE = 8000  # samples per second

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from gmd.errors import UserError
 
-SPLITS = ("train", "validation", "test")
 SENTIMENT_MODALITIES = ("text", "audio", "vision")
 LARGEST_SCORE = 3.0  # MOSI and MOSEI: from strongly negative, -3, to strongly positive, 3
 CH_SIMS_LARGEST = 1.0  # CH-SIMS: from -1 to 1 in steps of 0.2

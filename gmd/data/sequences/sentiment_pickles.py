@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmd.data import SPLITS
 from gmd.data.sequences.checks import (
     LONGEST_NAME,
     check_features,
@@ -23,7 +24,7 @@ from gmd.data.sequences.checks import (
 )
 from gmd.data.sequences.nested_lists import array_of
 from gmd.data.sequences.not_read import NotRead, first_not_read, told
-from gmd.data.sequences.samples import SENTIMENT_MODALITIES, SPLITS, Sample, SequenceData
+from gmd.data.sequences.samples import SENTIMENT_MODALITIES, Sample, SequenceData
 from gmd.data.sequences.unpadding import padded_in_front, unpadded
 from gmd.errors import UserError, shown
 

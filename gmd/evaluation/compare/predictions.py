@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmd.data.text_files import brief, damaged, read_csv
-from gmd.scoring.read_back import AGAIN, LARGEST, number, one_of, whole_number
+from gmd.data.text_files import LARGEST, brief, damaged, read_csv
+from gmd.scoring.read_back import AGAIN, number, one_of, whole_number
 from gmd.scoring.sequences.tables import BEFORE_PREDICTIONS, prediction_columns
 from gmd.subsets import Subset, all_subsets, subset_name
 

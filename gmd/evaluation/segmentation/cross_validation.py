@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from gmd.config import TrainBrats, differences
+from gmd.data import SPLITS
 from gmd.errors import UserError
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.segmentation.held_out import NothingScored, unseen_cases
@@ -165,7 +166,7 @@ def check_tested_once(runs: list[Path]) -> None:
     """Raises UserError unless each patient of the folds is in exactly one test split; it names the first who is not."""
     tested_by: dict[str, list[str]] = {}
     for run in runs:
-        splits = {name: {case.patient for case in listed_cases(run, name)} for name in ("train", "validation", "test")}
+        splits = {name: {case.patient for case in listed_cases(run, name)} for name in SPLITS}
         for patient in set().union(*splits.values()):
             tested_by.setdefault(patient, [])
         for patient in splits["test"]:

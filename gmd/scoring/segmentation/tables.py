@@ -6,8 +6,8 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import NamedTuple
 
-from gmd.data.text_files import brief, damaged, read_csv
-from gmd.scoring.read_back import AGAIN, LARGEST, number, one_of
+from gmd.data.text_files import LARGEST, brief, damaged, read_csv
+from gmd.scoring.read_back import AGAIN, number, one_of
 from gmd.scoring.table_text import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from gmd.config import TrainBrats
+from gmd.data import SPLITS
 from gmd.data.pairs import Pairs
 from gmd.data.segmentation.batches import collate
 from gmd.data.segmentation.case import Case
@@ -67,7 +68,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
             self._checksums = check_cases([*splits.train, *splits.validation, *splits.test])
 
     def described(self) -> dict:
-        splits = {split: getattr(self.splits, split) for split in ("train", "validation", "test")}
+        splits = {split: getattr(self.splits, split) for split in SPLITS}
         named = {split: [self._case_dict(case) for case in cases] for split, cases in splits.items()}
         return {
             "data": ", ".join(map(str, self.config.data)),

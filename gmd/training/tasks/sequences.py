@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from gmd.config import TrainDigits, TrainSentiment, TrainSequences
+from gmd.data import SPLITS
 from gmd.data.padded import Padded
 from gmd.data.pairs import Pairs
 from gmd.data.sequences.batches import SequenceBatches
 from gmd.data.sequences.missing_modalities import make_absent
-from gmd.data.sequences.samples import SPLITS, Sample, SequenceData, as_classes
+from gmd.data.sequences.samples import Sample, SequenceData, as_classes
 from gmd.data.sequences.sequence_files import read_sequences
 from gmd.errors import UserError
 from gmd.files import real_path
