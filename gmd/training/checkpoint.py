@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 FORMAT = 2  # of the state; files without a number are of format 1, which lacks the steps of an unfinished epoch
-# what zipfile raises for single flipped bits: a name that is no text, a size that is too large, an entry that would need
+# what zipfile raises for single flipped bits: a name that is no text, a size that is too large, an entry that needs
 # a password, and more
 _OF_DAMAGE = (OSError, EOFError, RuntimeError, ValueError, LookupError, zipfile.BadZipFile, zlib.error, struct.error)
 
