@@ -13,7 +13,6 @@ from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.pictures.case import draw_case
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
 from gmd.scoring.segmentation.tables import Score
-from gmd.training.run_files import remove_files
 
 
 def draw_cases(
@@ -33,7 +32,8 @@ def draw_cases(
     """
     by_name = {case.name: case for case in cases}
     chosen = choose_cases(scores)
-    remove_files(folder, [f"case_{place}.png" for place in {"best", "median", "worst"} - chosen.keys()])
+    for place in {"best", "median", "worst"} - chosen.keys():
+        (folder / f"case_{place}.png").unlink(missing_ok=True)
     written = []
     for place, (name, dice) in chosen.items():
         about = f"{place} of {len(cases)} cases, mean Dice {dice:.2f}" if len(cases) > 1 else ""
