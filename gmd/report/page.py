@@ -1,6 +1,7 @@
 """The page of a run, or of a cross-validation: gathers what its folder holds and fills in the templates."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import gmd
 from gmd.config import TrainBrats, TrainConfig
 from gmd.data.text_files import read_text
+from gmd.decoration import decoration
 from gmd.files import real_path, replacing
 from gmd.output_paths import check_file
 from gmd.report import cross_validation
@@ -188,5 +190,8 @@ def _tables_of_other_data(run: Path, config: TrainConfig) -> list[SubsetTable]:
 
 
 def _sentences(path: Path) -> list[str]:
-    """Returns the lines of a text file; none if there is no file."""
-    return read_text(path, MOST_SENTENCES, "surrogateescape").splitlines() if path.exists() else []
+    """Returns the lines of a text file; none if there is no file. One that cannot be read is told on stderr."""
+    if not path.exists():
+        return []
+    read = partial(read_text, path, MOST_SENTENCES, "surrogateescape")
+    return (decoration("the report lacks a sentence", read) or "").splitlines()

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def page_of(run: Path) -> Page:
 def embedded(run: Path) -> dict:
     text = (run / "report.html").read_text(encoding="utf-8")
     return json.loads(re.search(r'id="conflict-data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_sentences_that_cannot_be_read_cost_no_report(tmp_path: Path, make: Callable, capsys: pytest.CaptureFixture):
+    run = write_run(tmp_path, brats(), trained())
+    make(run / "dominance.txt")
+    assert page_of(run).text()
+    assert "gmd: the report lacks a sentence: " in capsys.readouterr().err
 
 
 def test_a_trained_and_evaluated_run_has_everything(tmp_path: Path):
