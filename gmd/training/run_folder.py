@@ -9,11 +9,12 @@ from gmd.config.file import CONFIG, write_config
 from gmd.data import SPLITS
 from gmd.data.text_files import write_json
 from gmd.errors import UserError
-from gmd.files import open_regular, real_path, replacing
+from gmd.files import check_regular, open_regular, real_path, replacing
 from gmd.monitor.metrics_file import METRICS, check_metrics
+from gmd.monitor.tensorboard import FOLDER as TENSORBOARD
 from gmd.printing import say
 from gmd.training.checkpoint import load_checkpoint
-from gmd.training.run_files import OF_A_RUN, remove_results, remove_unfinished
+from gmd.training.run_files import CHECKPOINTS, OF_A_RUN, remove_results, remove_unfinished
 from gmd.training.run_mark import why_unknown, write_mark
 from gmd.training.saved_run import SPLITS_FILE, SavedSplits, read_splits
 
@@ -72,6 +73,17 @@ def check_folder(config: TrainConfig) -> None:
         raise UserError(f"{out}: already holds a run; go on with it by --resume, or choose another --out")
     elif not config.resume and (fold := next(out.glob("fold*/last.pt"), None)):
         raise UserError(f"{out}: holds folds, as {fold.parent.name}; choose another --out for a run by itself")
+    _check_kinds(out)
+
+
+def _check_kinds(out: Path) -> None:
+    """Raises UserError for what is no file, or no folder, in the place of one that a training cannot do without."""
+    for path in (out / name for name in (CONFIG, SPLITS_FILE, METRICS, *CHECKPOINTS)):
+        if os.path.lexists(path) and not path.is_symlink():  # links are replaced
+            check_regular(path)
+    scalars = out / TENSORBOARD
+    if os.path.lexists(scalars) and not scalars.is_dir():
+        raise UserError(f"{scalars}: is no folder, which training writes into; take it away, or choose another --out")
 
 
 def check_nothing_there(out: Path, names: Iterable[str], reason: str) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -250,6 +251,27 @@ def test_nothing_is_removed_before_the_data_are_read(trained: TrainSentiment, tm
     for data in (tmp_path / "absent.npz", write(tmp_path / "damaged.npz")):
         error_of(train, replace(trained, data=data))
         assert tree(trained.out) == before
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.touch(), lambda path: path.symlink_to("nowhere")])
+def test_what_cannot_hold_the_scalars_is_told_before_anything_is_removed(trained: TrainSentiment, make: Callable):
+    shutil.rmtree(trained.out / "tensorboard")
+    make(trained.out / "tensorboard")
+    (trained.out / "last.pt").unlink()
+    before = sorted(os.listdir(trained.out))
+    assert error_of(train, trained).endswith("take it away, or choose another --out")
+    assert sorted(os.listdir(trained.out)) == before
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "splits.json", "metrics.jsonl", "best.pt", "last.safetensors"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_cannot_be_replaced_is_told_before_anything_is_removed(trained: TrainSentiment, name: str, make: Callable):
+    (trained.out / name).unlink()
+    make(trained.out / name)
+    (trained.out / "last.pt").unlink()
+    before = sorted(os.listdir(trained.out))
+    assert f"{name}: is a " in error_of(train, trained)
+    assert sorted(os.listdir(trained.out)) == before
 
 
 def test_nothing_is_removed_while_an_evaluation_writes_there(trained: TrainSentiment):
