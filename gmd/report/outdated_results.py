@@ -6,9 +6,7 @@ from pathlib import Path
 
 from gmd.data.text_files import read_text
 from gmd.evaluation.outdated import why_outdated
-from gmd.evaluation.results_folder import DATA_RECORD
-
-MOST_PATH = 10_000  # bytes
+from gmd.evaluation.results_folder import recorded_data
 
 
 def outdated_results(run: Path) -> list[str]:
@@ -17,8 +15,8 @@ def outdated_results(run: Path) -> list[str]:
     for table in sorted((run / "evaluation").rglob("table.csv")):
         if changed := why_outdated(run, table.parent):
             command = ["gmd", "evaluate", str(run)]
-            if (data := table.with_name(DATA_RECORD)).exists():
-                command += ["--data", read_text(data, MOST_PATH, "surrogateescape").strip()]
+            if data := recorded_data(table.parent):
+                command += ["--data", data]
             sentences.append(
                 f"{table.parent.relative_to(run)} is outdated: {changed}. Score anew by: {shlex.join(command)}"
             )

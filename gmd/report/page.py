@@ -68,7 +68,7 @@ def write_report(run: Path, anonymous: bool = False) -> Path:
 
     run: the folder of a run or of a cross-validation
     anonymous: whether to leave out who and where: names and pictures of cases, paths, machines, times
-    Raises UserError: no run there, folds that are none, or one of the files is damaged.
+    Raises UserError: no run there, folds that are none, one of the files is damaged, or no page can be written there.
     """
     run = Path(run)
     path = run / "report.html"
