@@ -116,8 +116,11 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list:
         ("compare", gmd.evaluation.compare.command, "compare"),
         ("report", gmd.report, "write_report"),
     ):
-        result = Evaluation([], {"gone": "cut off"} if name == "evaluate folds" else {})
-        result = result if name.startswith("evaluate") else None
+        result: object = None
+        if name.startswith("evaluate"):
+            result = Evaluation([], {"gone": "cut off"} if name == "evaluate folds" else {})
+        elif name == "report":
+            result = Path("report.html")
         call = lambda *given, name=name, result=result, **named: (  # noqa: E731
             calls.append((name, *given, *named.values())) or result
         )
@@ -154,7 +157,7 @@ def test_predict_compare_and_report_are_handed_what_stands_on_the_line(handed: l
         ("predict", Path("r"), None, images, Path("seg.nii.gz"), "best", False, True, None, "auto", (), None),
         ("predict", Path("r"), Path("cases"), {}, Path("segs"), "last", True, False, "bf16", "cpu", *numbered),
         ("compare", (Path("a"), Path("b"), Path("c")), Path("d"), 3),
-        ("report", Path("r")),
+        ("report", Path("r"), False),
     ]
     assert run("predict r --image c.nii -o seg.nii.gz") == 2
     assert "--image: got c.nii, expected NAME=FILE" in capsys.readouterr().err

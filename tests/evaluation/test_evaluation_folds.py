@@ -101,8 +101,9 @@ def test_a_patient_tested_twice_or_never_is_an_error(copy: Path):
         evaluate_folds(copy)
 
     def put_back_in_two(splits: dict) -> None:
+        trained = [case for split in ("train", "validation") for case in splits[split]]
+        splits["test"] += [case for case in trained if case["name"] == moved]
         for split in ("train", "validation"):
-            splits["test"] += [case for case in splits[split] if case["name"] == moved]
             splits[split] = [case for case in splits[split] if case["name"] != moved]
 
     for run in runs[1:]:

@@ -73,10 +73,18 @@ def test_a_store_that_all_data_are_links_to_does_not_make_them_one(phantoms: Pat
         names_in(run, tmp_path / "new_train")
 
 
-@pytest.mark.parametrize("splits", [{}, {"train": None}, {"test": [{"name": "a"}]}, []])
-def test_splits_that_do_not_say_which_cases_they_hold_are_an_error(run: Path, splits: dict | list):
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        ({}, "does not name the {} cases, their folders and"),
+        ({"train": None}, "its content: value of key 'train' of dict is not a list"),
+        ({"test": [{"name": "a"}]}, "does not name the {} cases, their folders and"),
+        ([], "expected its content to be keys and values"),
+    ],
+)
+def test_splits_that_do_not_say_which_cases_they_hold_are_an_error(run: Path, splits: dict | list, told: str):
     (run / "splits.json").write_text(json.dumps(splits))
-    with pytest.raises(UserError, match=r"splits\.json: does not name the test cases, their folders and"):
+    with pytest.raises(UserError, match=rf"splits\.json: {told.format('test')}"):
         own_test_cases(run, read_config(run))
-    with pytest.raises(UserError, match=r"splits\.json: does not name the train cases, their folders and"):
+    with pytest.raises(UserError, match=rf"splits\.json: {told.format('train')}"):
         unseen_cases(run, read_config(run), run.parent / "data")

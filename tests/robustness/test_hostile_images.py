@@ -315,17 +315,18 @@ def test_a_damaged_cache_stops_nothing(gmd, made, tmp_path, damage):
     done(gmd(*words, "--out", tmp_path / "run", environment=environment))
 
 
-def test_pictures_that_cannot_be_drawn_cost_no_scores(gmd, made, copied):
-    """The pictures' place is taken; tables and the page are there."""
+@pytest.mark.parametrize("name", ["case_median.png", "table.md", "checkpoint.txt"])
+def test_a_place_of_results_that_is_taken_costs_no_scores(gmd, copied, name):
+    """Those from before stay, where the new ones cannot be written."""
     run = copied("brats")
-    picture = run / "evaluation" / "case_median.png"
-    picture.unlink(missing_ok=True)
-    picture.mkdir()
-    (run / "evaluation" / "table.csv").unlink()
-    (run / "report.html").unlink()
-    ended_well(gmd("evaluate", run))
+    (run / "evaluation" / name).unlink(missing_ok=True)
+    (run / "evaluation" / name).mkdir()
+    before = content(run)
+    outcome = ended_well(gmd("evaluate", run))
+    if outcome.status:
+        refused(outcome, name)
+        assert content(run) == before
     assert (run / "evaluation" / "table.csv").exists()
-    assert (run / "report.html").exists()
 
 
 def test_a_run_in_which_nothing_can_be_drawn_is_trained(gmd, made, tmp_path):

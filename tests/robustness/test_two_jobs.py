@@ -247,7 +247,7 @@ def test_two_evaluations_with_other_options_are_not_mixed(gmd, copied):
     """--missing adds a row: the table and the predictions are of one of them."""
     run = copied("sentiment")
     results = {}
-    for missing in (None, 0.5):
+    for missing in (0.5, None):
         done(gmd("evaluate", run, *([] if missing is None else ["--missing", missing])))
         results[missing] = result(run)
     for offset in OFFSETS:

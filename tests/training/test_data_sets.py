@@ -93,7 +93,7 @@ def test_a_run_does_not_need_the_file_of_its_label_scheme(config: TrainBrats, tm
     assert saved.label_scheme().meanings[9] == "vessel"
     assert saved == TrainBrats.from_dict(read_yaml(run / CONFIG), run)
     # and its configuration is accepted back from the command line
-    arguments = as_arguments(run / CONFIG, "brats")
+    arguments = as_arguments(run / CONFIG, TrainBrats)
     [given] = [arguments[place + 1] for place, word in enumerate(arguments) if word == "--labels"]
     assert replace(config, labels=given).label_scheme() == saved.label_scheme()
     replace(config, labels=given).check()

@@ -311,7 +311,7 @@ def test_what_must_not_be_scored(config: TrainSentiment, generated: Path, tmp_pa
     write_sentiment_phantom(larger, samples=30, seed=0)
     with pytest.raises(UserError, match=r"test samples have trained or selected this model"):
         evaluate_run(run, larger)
-    with pytest.raises(UserError, match=r"missing rate 1: "):
+    with pytest.raises(UserError, match=r"--missing: got 1\.0, expected a probability"):
         evaluate_run(run, missing=1.0)
 
 

@@ -12,6 +12,7 @@ from gmd.errors import UserError
 from gmd.evaluation.outdated import LABEL_MAPS
 from gmd.evaluation.results_folder import write_texts
 from gmd.evaluation.segmentation.failed_case import why_failed
+from gmd.files import check_regular
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.printing import say
 from gmd.scoring.segmentation.scores import evaluate_cases
@@ -61,8 +62,12 @@ def tell_failed(failed: dict[str, str]) -> None:
 
 def _begin(folder: Path, data: Path | None) -> None:
     """Makes the folder ready for new scores: what would pass for a table of them is removed."""
-    for name in OF_ALL_CASES:
-        (folder / name).unlink(missing_ok=True)
+    places = [folder / name for name in OF_ALL_CASES]
+    for path in places:
+        if path.is_dir():
+            check_regular(path)  # says so, before the scores from before are gone
+    for path in places:
+        path.unlink(missing_ok=True)
     write_texts(folder, {CASES: cases_csv([]), SCORED_RECORD: f"{LABEL_MAPS}\n"}, data)
 
 
