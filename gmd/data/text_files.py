@@ -25,6 +25,7 @@ MOST_TEXT = 2**28  # bytes of a text file; no table or list that gmd writes come
 MOST_YAML = 2**20  # bytes of a file of YAML: the parser is slow, and options have some thousand
 LARGEST = 1e50  # of a number that is measured, more than any norm or distance; sums and squares of less are finite
 _MOST_INTEGER = 2**63
+_OF_TABLES = ("a table of text (CSV)", "empty")
 
 
 def damaged(path: Path, what: str, advice: str = "Restore it from a copy") -> UserError:
@@ -101,7 +102,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
     Raises UserError as `read_json`, if the header is another one, or if a line has more or fewer cells than it;
     FileNotFoundError.
     """
-    again = "Evaluate the run again"
+    again, expected = "Evaluate the run again", f", expected {', '.join(columns)}" if columns is not None else ""
     text = io.StringIO(read_text(path, errors="surrogateescape"), newline="")
     lines = csv.reader(text, strict=True)
     header: list[str] = []
@@ -109,7 +110,6 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
         for cells in map(unguarded, lines):
             if not header and (not cells or (columns is not None and cells != list(columns))):
                 got = shown(", ".join(cells), 200)
-                expected = f", expected {', '.join(columns)}" if columns is not None else ""
                 raise damaged(path, f"has the columns {got}{expected}{other_kind(path, _OF_TABLES)}", again)
             header = header or cells
             if len(cells) != len(header):
@@ -118,7 +118,6 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
     except csv.Error as error:
         raise damaged(path, f"line {lines.line_num} is no line of a table ({error})", again) from error
     if not header:
-        expected = f", expected {', '.join(columns)}" if columns is not None else ""
         raise damaged(path, f"has no columns{expected}", again)
 
 
@@ -142,9 +141,6 @@ def read_text(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:
         return content.decode("utf-8", errors)
     except UnicodeDecodeError as error:
         raise damaged(path, f"is no text in UTF-8 ({error}){other_kind(path)}") from error
-
-
-_OF_TABLES = ("a table of text (CSV)", "empty")
 
 
 def _integer(text: str) -> int:
