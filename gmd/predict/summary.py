@@ -17,6 +17,7 @@ from gmd.files import real_path
 from gmd.predict.request import Job
 from gmd.scoring.read_back import read_table
 from gmd.subsets import Subset, subset_name
+from gmd.training.run_files import EVALUATION
 
 
 def region_volumes(labels: Tensor, affine: np.ndarray, scheme: LabelScheme) -> dict[str, float]:
@@ -52,7 +53,7 @@ def score_line(run: Path, present: Subset, modalities: Sequence[str], regions: S
     modalities, regions: all that the network has, in its order
     Raises UserError for a table.csv that is damaged; OSError if it cannot be read.
     """
-    results, again = run / "evaluation", f"gmd evaluate {shlex.quote(str(run))}"
+    results, again = run / EVALUATION, f"gmd evaluate {shlex.quote(str(run))}"
     table = results / "table.csv"
     these = f"With {', '.join(present)} {real_path(run).name}"
     if not os.path.lexists(table):
