@@ -16,6 +16,8 @@ from typing import BinaryIO
 from gmd.errors import UserError
 from gmd.processes import Process
 
+# what file systems say that cannot be asked to write to the disk: folders on many shared disks, files on some
+NO_SYNC_HERE = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EISDIR)
 ABANDONED = 24 * 3600  # seconds after which an unfinished file of another machine counts as left behind
 
 # .gmd-unfinished.MACHINE.PID-START.RANDOM.SUFFIX: short, so that any name of a file leaves room for it
@@ -41,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield unfinished
         _sync(unfinished)
         os.replace(unfinished, path)
-        _sync(path.parent)
+        _sync_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -61,15 +63,16 @@ def making_folder(path: Path) -> Iterator[Path]:
     unfinished.mkdir()
     try:
         yield unfinished
-        for written in (*unfinished.iterdir(), unfinished):
+        for written in unfinished.iterdir():
             _sync(written)
+        _sync_folder(unfinished)
         try:
             os.rename(unfinished, path)
         except OSError as error:
             if os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
             raise
-        _sync(path.parent)
+        _sync_folder(path.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -161,9 +164,24 @@ def _remove(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Makes a file, or what was renamed in a folder, survive a crash of the system."""
+    """Makes what was written into a file survive a crash of the system."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(handle)
+        sync(handle)
     finally:
         os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes what was renamed in a folder survive a crash of the system; not in one that may be written to, not read."""
+    with suppress(PermissionError):
+        _sync(folder)
+
+
+def sync(handle: int) -> None:
+    """Writes an open file or folder to the disk; on file systems that offer no such thing, nothing can be done."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC_HERE:
+            raise

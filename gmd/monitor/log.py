@@ -1,8 +1,8 @@
 """The log of a training: each record becomes a line of `metrics.jsonl`, and its numbers TensorBoard's scalars."""
 
-import os
 from pathlib import Path
 
+from gmd.files import sync
 from gmd.monitor.metrics_file import METRICS, drop_metrics_after, write_record
 from gmd.monitor.tensorboard import Scalars
 
@@ -37,7 +37,7 @@ class Log:
     def sync(self) -> None:
         """Makes what was written survive a kill and a power cut."""
         self._scalars.flush()
-        os.fsync(self._metrics.fileno())
+        sync(self._metrics.fileno())
 
     def __enter__(self) -> "Log":
         return self

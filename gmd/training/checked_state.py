@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gmd.data.text_files import brief, damaged, expect
 from gmd.surgery.cggm import CGGM
-from gmd.training.checkpoint import check_fits
+from gmd.training.checkpoint import check_fits, kind_of_tensor
 from gmd.training.state import Training
 
 COUNTS = ("epochs", "steps", "skipped", "skipped_in_a_row", "best_epoch", "not_better")
@@ -144,9 +144,9 @@ def _check_random(saved: object, fresh: Tensor, name: str) -> None:
 def _check_tensor(saved: object, fresh: Tensor, name: str) -> None:
     if not isinstance(saved, Tensor):
         raise ValueError(f"{name}: got {brief(saved)}, expected a tensor")
-    if saved.shape != fresh.shape or saved.dtype != fresh.dtype or saved.layout != fresh.layout or saved.is_meta:
-        kinds = [f"{tensor.dtype} {list(tensor.shape)}".replace("torch.", "") for tensor in (saved, fresh)]
-        raise ValueError(f"{name}: got a tensor {kinds[0]}, expected {kinds[1]}")
+    got, expected = kind_of_tensor(saved), kind_of_tensor(fresh)
+    if got != expected:
+        raise ValueError(f"{name}: got a tensor {got}, expected {expected}")
 
 
 def _check_value(saved: object, fresh: object, name: str) -> None:

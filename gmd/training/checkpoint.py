@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 FORMAT = 2  # of the state; files without a number are of format 1, which lacks the steps of an unfinished epoch
+# what zipfile raises for single flipped bits: a name that is no text, a size that is too large, an entry that needs
+# a password, and more
+_OF_DAMAGE = (OSError, EOFError, RuntimeError, ValueError, LookupError, zipfile.BadZipFile, zlib.error, struct.error)
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -110,7 +113,9 @@ def load_checkpoint(path: Path) -> dict:
         ) from error
     except PermissionError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); ask its owner for the right to") from error
-    except (OSError, NotImplementedError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+    except UserError:
+        raise
+    except _OF_DAMAGE as error:
         raise _damaged(path, f"{type(error).__name__}: {_first_line(error)}") from error
     if not (isinstance(state, dict) and "config" in state):
         raise UserError(f"{path}: written by torch.save, but not by gmd train; give the folder of a run")
@@ -197,8 +202,8 @@ def check_fits(network: nn.Module, state: dict, path: Path) -> None:
     weights = state.get("network")
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"{path}: holds no weights of a network; restore it from a copy, or train anew")
-    here = {name: _kind(value) for name, value in network.state_dict().items()}
-    there = {name: _kind(value) for name, value in weights.items()}
+    here = {name: kind_of_tensor(value) for name, value in network.state_dict().items()}
+    there = {name: kind_of_tensor(value) for name, value in weights.items()}
     names = [name for name in here | there if here.get(name) != there.get(name)]
     if not names:
         return
@@ -210,8 +215,10 @@ def check_fits(network: nn.Module, state: dict, path: Path) -> None:
     )
 
 
-def _kind(value: Tensor) -> str:
+def kind_of_tensor(value: Tensor) -> str:
     """Returns the shape of a tensor in words, with whatever makes it another one than a plain tensor of float32."""
+    if value.is_nested:
+        return "nested"  # it has no shape
     odd = [] if value.dtype == torch.float32 else [str(value.dtype)]
     odd += [] if value.layout == torch.strided else [str(value.layout)]
     odd += ["without values"] if value.is_meta else []

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gmd.errors import UserError, shown
-from gmd.files import check_regular
+from gmd.files import check_regular, sync
 from gmd.printing import say
 from gmd.processes import Process
 
@@ -139,7 +139,7 @@ def _write(path: Path, handle: int) -> None:
     }
     try:
         os.write(handle, json.dumps(about).encode("ascii"))
-        os.fsync(handle)  # for other machines to see it, too
+        sync(handle)  # for other machines to see it, too
     except BaseException:
         os.unlink(path)
         raise

@@ -1,6 +1,8 @@
 """Files are whole or absent, under no name that can be guessed, and read only if they are files."""
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -31,6 +33,47 @@ def names(folder: Path) -> list[str]:
 
 
 # ---- writing ----
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
+def test_a_file_system_that_cannot_sync_folders_holds_files_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(tmp_path / "a.txt", "one")
+    with making_folder(tmp_path / "case") as unfinished:
+        (unfinished / "b").touch()
+    assert names(tmp_path) == ["a.txt", "case"]
+
+
+def test_an_error_of_the_disk_is_never_taken_for_a_lack_of_syncing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fsync(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        write(tmp_path / "a.txt", "one")
+    assert names(tmp_path) == []
+
+
+def test_files_go_into_a_folder_that_nobody_may_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    real = os.open
+
+    def opened(path: str | Path, flags: int, *rest: int) -> int:
+        if os.path.isdir(path):  # as for anybody but root in a folder with the rights -wx
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", opened)
+    write(tmp_path / "a.txt", "one")
+    assert names(tmp_path) == ["a.txt"]
 
 
 def test_a_file_is_replaced_whole_and_keeps_the_rights_of_the_umask(tmp_path: Path):

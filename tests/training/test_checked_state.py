@@ -77,6 +77,8 @@ WRONG = [
     ("optimizer/state/0", {}),
     ("optimizer/state/0/exp_avg", torch.zeros(3)),
     ("optimizer/state/0/exp_avg", 1.0),
+    ("optimizer/state/0/exp_avg", torch.nested.nested_tensor([torch.zeros(2), torch.zeros(1)], layout=torch.jagged)),
+    ("random", torch.zeros(5056, dtype=torch.uint8).to_sparse()),
     ("optimizer/state/0/step", torch.tensor([1.0, 2.0])),
     ("surgeon", {}),
     ("surgeon/balance", torch.zeros(1)),

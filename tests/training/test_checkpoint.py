@@ -1,5 +1,6 @@
 """Checkpoints survive kills, full disks and flipped bits, or say so."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -161,6 +162,17 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path):
     assert not torch.equal(torch.load(path, weights_only=True)["tensor"], torch.full((200_000,), 1.0))
     with pytest.raises(UserError, match=r"last\.pt: not a checkpoint, or damaged .*checksum"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("flipped", [0x01, 0x80], ids=["a password, sizes", "names that are no text"])
+def test_flipped_bits_in_the_list_of_entries_are_named(tmp_path: Path, flipped: int):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"config": {}, "tensor": torch.ones(2)})
+    whole = path.read_bytes()
+    for place in range(whole.index(b"PK\x01\x02"), len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ flipped]) + whole[place + 1 :])
+        with contextlib.suppress(UserError):  # anything else is a traceback
+            load_checkpoint(path)
 
 
 def test_what_is_no_checkpoint(tmp_path: Path):
@@ -446,6 +458,7 @@ def former(weights: dict) -> dict:
     return kept | {"encoder.4.conv1.weight": torch.zeros(64, 32, 3, 3, 3)}
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -457,8 +470,12 @@ def former(weights: dict) -> dict:
         (lambda w: w | {"head.scale": torch.ones(1)}, r"head\.scale: \[1\] there, absent here\)"),
         (lambda w: {"module." + name: value for name, value in w.items()}, r": absent there, .* and \d+ more\)"),
         (lambda w: {}, r": absent there, .* and \d+ more\)"),
+        (
+            lambda w: w | {"head.bias": torch.nested.nested_tensor([torch.ones(2), torch.ones(1)])},
+            r"head\.bias: nested there, \[3\] here\)",
+        ),
     ],
-    ids=["former", "fewer outputs", "a tensor more", "other names", "empty"],
+    ids=["former", "fewer outputs", "a tensor more", "other names", "empty", "nested"],
 )
 def test_a_network_that_this_gmd_does_not_build_is_a_user_error(tmp_path: Path, change: Callable, says: str):
     """It was torch's error, of all names and sizes that do not match."""

@@ -272,6 +272,15 @@ def die_inside(folder: Path) -> None:
         time.sleep(60)
 
 
+def test_it_is_held_on_a_disk_that_cannot_be_asked_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fsync(handle: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with locked(tmp_path):
+        assert "in use by" in refusal(tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [None, errno.ENOLCK], ids=["kernel", "no kernel"])
 def test_of_many_processes_one_is_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None):
