@@ -32,11 +32,12 @@ def evaluate(
         missing: sentiment and digits: a row more, of test samples that lack each modality with this probability.
     """
     from gmd.report import write_report
+    from gmd.training.run_files import EVALUATION, REPORT
     from gmd.training.saved_run import fold_folders
 
     # what is written last must not fail after all cases are scored
-    check_folder(run / "evaluation", "the results")
-    check_file(run / "report.html", "the report")
+    check_folder(run / EVALUATION, "the results")
+    check_file(run / REPORT, "the report")
     failed = (
         _evaluate_folds(run, data, precision, missing)
         if fold_folders(run)

@@ -22,9 +22,11 @@ from gmd.errors import UserError, shown
 from gmd.files import open_regular, replacing
 
 MOST_TEXT = 2**28  # bytes of a text file; no table or list that gmd writes comes near
+EVALUATE_AGAIN = "Evaluate the run again"  # advice on a damaged file of an evaluation
 MOST_YAML = 2**20  # bytes of a file of YAML: the parser is slow, and options have some thousand
 LARGEST = 1e50  # of a number that is measured, more than any norm or distance; sums and squares of less are finite
 _MOST_INTEGER = 2**63
+_OF_TABLES = ("a table of text (CSV)", "empty")
 
 
 def damaged(path: Path, what: str, advice: str = "Restore it from a copy") -> UserError:
@@ -101,7 +103,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
     Raises UserError as `read_json`, if the header is another one, or if a line has more or fewer cells than it;
     FileNotFoundError.
     """
-    again = "Evaluate the run again"
+    expected = f", expected {', '.join(columns)}" if columns is not None else ""
     text = io.StringIO(read_text(path, errors="surrogateescape"), newline="")
     lines = csv.reader(text, strict=True)
     header: list[str] = []
@@ -109,17 +111,17 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
         for cells in map(unguarded, lines):
             if not header and (not cells or (columns is not None and cells != list(columns))):
                 got = shown(", ".join(cells), 200)
-                expected = f", expected {', '.join(columns)}" if columns is not None else ""
-                raise damaged(path, f"has the columns {got}{expected}{other_kind(path, _OF_TABLES)}", again)
+                raise damaged(path, f"has the columns {got}{expected}{other_kind(path, _OF_TABLES)}", EVALUATE_AGAIN)
             header = header or cells
             if len(cells) != len(header):
-                raise damaged(path, f"line {lines.line_num} has {len(cells)} cells, expected {len(header)}", again)
+                raise damaged(
+                    path, f"line {lines.line_num} has {len(cells)} cells, expected {len(header)}", EVALUATE_AGAIN
+                )
             yield lines.line_num, cells
     except csv.Error as error:
-        raise damaged(path, f"line {lines.line_num} is no line of a table ({error})", again) from error
+        raise damaged(path, f"line {lines.line_num} is no line of a table ({error})", EVALUATE_AGAIN) from error
     if not header:
-        expected = f", expected {', '.join(columns)}" if columns is not None else ""
-        raise damaged(path, f"has no columns{expected}", again)
+        raise damaged(path, f"has no columns{expected}", EVALUATE_AGAIN)
 
 
 def read_text(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:
@@ -142,9 +144,6 @@ def read_text(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:
         return content.decode("utf-8", errors)
     except UnicodeDecodeError as error:
         raise damaged(path, f"is no text in UTF-8 ({error}){other_kind(path)}") from error
-
-
-_OF_TABLES = ("a table of text (CSV)", "empty")
 
 
 def _integer(text: str) -> int:

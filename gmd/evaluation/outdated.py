@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from gmd.evaluation.scored_checkpoint import checkpoint_change
+from gmd.training.run_files import SCORED_RECORD
 
-SCORED_RECORD = "scored.txt"  # in results of segmentation: what was scored
 LABEL_MAPS = "label maps"
 
 

@@ -4,10 +4,13 @@ import os
 from itertools import count
 from pathlib import Path
 
+from gmd.data.text_files import read_text
 from gmd.errors import UserError
 from gmd.files import real_path, replacing
 from gmd.training.run_files import DATA_RECORD, EVALUATION
 from gmd.training.run_lock import LOCK
+
+MOST_PATH = 10_000  # bytes
 
 
 def results_folder(run: Path, data: Path | None) -> Path:
@@ -27,6 +30,15 @@ def results_folder(run: Path, data: Path | None) -> Path:
     name = data.stem if data.is_file() else data.name
     numbered = (folder / (name if number == 1 else f"{name}-{number}") for number in count(1))
     return next(place for place in numbered if _is_free(place) or _is_about(place, data))
+
+
+def recorded_data(results: Path) -> str:
+    """Returns the path of the data that results are about; empty if they are about the run's own test split.
+
+    Raises UserError if the record of it cannot be read, or holds more than a path.
+    """
+    record = results / DATA_RECORD
+    return read_text(record, MOST_PATH, "surrogateescape").removesuffix("\n") if record.exists() else ""
 
 
 def write_texts(folder: Path, texts: dict[str, str], data: Path | None = None) -> list[Path]:
@@ -51,5 +63,4 @@ def _is_free(folder: Path) -> bool:
 
 def _is_about(folder: Path, data: Path) -> bool:
     """Returns whether the results in the folder are about these data, a resolved path."""
-    record = folder / DATA_RECORD
-    return record.is_file() and record.read_text(encoding="utf-8", errors="surrogateescape") == f"{data}\n"
+    return (folder / DATA_RECORD).is_file() and recorded_data(folder) == str(data)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from gmd.data.text_files import read_text
 from gmd.training.checkpoint import count_in, load_checkpoint
-
-CHECKPOINT_RECORD = "checkpoint.txt"  # in all results, written last: which checkpoint was scored
+from gmd.training.run_files import CHECKPOINT_RECORD
 
 MOST_RECORD = 1000  # bytes
 

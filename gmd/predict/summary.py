@@ -10,13 +10,14 @@ from torch import Tensor
 
 from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.label_scheme import LabelScheme
-from gmd.data.text_files import damaged
+from gmd.data.text_files import EVALUATE_AGAIN, damaged
 from gmd.evaluation.outdated import scored_channels, why_outdated
 from gmd.evaluation.scored_checkpoint import scored_checkpoint
 from gmd.files import real_path
 from gmd.predict.request import Job
-from gmd.scoring.read_back import AGAIN, read_table
+from gmd.scoring.read_back import read_table
 from gmd.subsets import Subset, subset_name
+from gmd.training.run_files import EVALUATION
 
 
 def region_volumes(labels: Tensor, affine: np.ndarray, scheme: LabelScheme) -> dict[str, float]:
@@ -52,7 +53,7 @@ def score_line(run: Path, present: Subset, modalities: Sequence[str], regions: S
     modalities, regions: all that the network has, in its order
     Raises UserError for a table.csv that is damaged; OSError if it cannot be read.
     """
-    results, again = run / "evaluation", f"gmd evaluate {shlex.quote(str(run))}"
+    results, again = run / EVALUATION, f"gmd evaluate {shlex.quote(str(run))}"
     table = results / "table.csv"
     these = f"With {', '.join(present)} {real_path(run).name}"
     if not os.path.lexists(table):
@@ -78,12 +79,12 @@ def _row_of(
     _, columns, lines = read_table(table, modalities)
     line = next((line for line in lines if line.subset == present), None)
     if line is None or not set(regions) <= set(columns):
-        raise damaged(table, f"has no row of {subset_name(present)} with {', '.join(regions)}", AGAIN)
+        raise damaged(table, f"has no row of {subset_name(present)} with {', '.join(regions)}", EVALUATE_AGAIN)
     if not line.scored:
         return 0, {}
     dice = {region: line.cells[columns.index(region)] for region in regions}
     if texts := [text for text in dice.values() if isinstance(text, str)]:
-        raise damaged(table, f"{subset_name(present)} has {texts[0]!r} where a Dice should be", AGAIN)
+        raise damaged(table, f"{subset_name(present)} has {texts[0]!r} where a Dice should be", EVALUATE_AGAIN)
     return line.scored, {region: float(value) for region, value in dice.items()}
 
 

@@ -14,6 +14,7 @@ from gmd.report.configuration import Option, command
 from gmd.report.data_splits import Split
 from gmd.report.facts import Fact
 from gmd.report.subset_table import SubsetTable
+from gmd.training.run_files import EVALUATION
 
 LEFT_OUT = "left out"
 RUN = Path("RUN")  # in the place of the run's folder
@@ -63,7 +64,7 @@ def _table(table: SubsetTable, number: int) -> SubsetTable:
     counts = {row.count for row in table.rows if row.count not in ("", "0")}
     count = f"{counts.pop()} " if len(counts) == 1 else ""
     about = f"Means over {count}{table.counted}{f' of other data ({number})' if number else ''}."
-    folder = RUN / "evaluation" / (f"other data {number}" if number else "")
+    folder = RUN / EVALUATION / (f"other data {number}" if number else "")
     return replace(table, about=about, path=folder / "table.csv")
 
 

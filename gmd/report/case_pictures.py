@@ -11,8 +11,7 @@ from PIL import Image
 
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
-
-WHICH = ("best", "median", "worst")
+from gmd.training.run_files import PICTURES_OF_CASES
 
 
 def embed_case_pictures(evaluation: Path) -> tuple[dict[str, str], list[str]]:
@@ -23,7 +22,8 @@ def embed_case_pictures(evaluation: Path) -> tuple[dict[str, str], list[str]]:
     evaluation: the folder of the results
     """
     pictures, wrong = {}, []
-    for path, which in ((evaluation / f"case_{which}.png", which) for which in WHICH):
+    for which, name in PICTURES_OF_CASES.items():
+        path = evaluation / name
         try:
             pictures[which] = _as_url(path)
         except FileNotFoundError:  # fewer than three cases have fewer pictures

@@ -6,19 +6,18 @@ from pathlib import Path
 
 from gmd.data.text_files import read_text
 from gmd.evaluation.outdated import why_outdated
-from gmd.evaluation.results_folder import DATA_RECORD
-
-MOST_PATH = 10_000  # bytes
+from gmd.evaluation.results_folder import recorded_data
+from gmd.training.run_files import EVALUATION
 
 
 def outdated_results(run: Path) -> list[str]:
     """Returns a sentence for each outdated evaluation of a run, on its own test cases or on other data."""
     sentences = []
-    for table in sorted((run / "evaluation").rglob("table.csv")):
+    for table in sorted((run / EVALUATION).rglob("table.csv")):
         if changed := why_outdated(run, table.parent):
             command = ["gmd", "evaluate", str(run)]
-            if (data := table.with_name(DATA_RECORD)).exists():
-                command += ["--data", read_text(data, MOST_PATH, "surrogateescape").strip()]
+            if data := recorded_data(table.parent):
+                command += ["--data", data]
             sentences.append(
                 f"{table.parent.relative_to(run)} is outdated: {changed}. Score anew by: {shlex.join(command)}"
             )
@@ -32,11 +31,11 @@ def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
     gmd has scored them.
     folder: the --out of the training; folds: the runs in it
     """
-    together = folder / "evaluation" / "cases.csv"
+    together = folder / EVALUATION / "cases.csv"
     if not together.exists():
         return []
-    found = [f"of {fold.name} {changed}" for fold in folds if (changed := why_outdated(fold, fold / "evaluation"))]
-    if _scores(together) != [score for fold in folds for score in _scores(fold / "evaluation" / "cases.csv")]:
+    found = [f"of {fold.name} {changed}" for fold in folds if (changed := why_outdated(fold, fold / EVALUATION))]
+    if _scores(together) != [score for fold in folds for score in _scores(fold / EVALUATION / "cases.csv")]:
         found.append("it is not what the folds' own evaluations say now")
     if not found:
         return []

@@ -25,6 +25,7 @@ from gmd.report.outdated_results import outdated_folds, outdated_results
 from gmd.report.progress import progress
 from gmd.report.resources import resources
 from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
+from gmd.training.run_files import EVALUATION, REPORT
 from gmd.training.saved_run import SavedSplits, cross_validation_config, read_config, read_splits
 
 MOST_SENTENCES = 2**20  # bytes
@@ -70,10 +71,10 @@ def write_report(run: Path, anonymous: bool = False) -> Path:
 
     run: the folder of a run or of a cross-validation
     anonymous: whether to leave out who and where: names and pictures of cases, paths, machines, times
-    Raises UserError: no run there, folds that are none, or one of the files is damaged.
+    Raises UserError: no run there, folds that are none, one of the files is damaged, or no page can be written there.
     """
     run = Path(run)
-    path = run / "report.html"
+    path = run / REPORT
     check_file(path, "the report")
     folds = cross_validation.existing_folds(run)
     for fold in folds:
@@ -130,8 +131,8 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
 
     validated: the tile of the best validation
     """
-    table = read_table(run / "evaluation", config.modalities)
-    pictures, wrong = embed_case_pictures(run / "evaluation")
+    table = read_table(run / EVALUATION, config.modalities)
+    pictures, wrong = embed_case_pictures(run / EVALUATION)
     return {
         "anonymous": False,
         "run": run,
@@ -185,7 +186,7 @@ def _tiles(table: SubsetTable) -> list[Tile]:
 
 def _tables_of_other_data(run: Path, config: TrainConfig) -> list[SubsetTable]:
     """Returns the tables that `gmd evaluate RUN --data OTHER` has written, each into a folder of its own."""
-    folders = sorted(path.parent for path in (run / "evaluation").glob("*/table.csv"))
+    folders = sorted(path.parent for path in (run / EVALUATION).glob("*/table.csv"))
     return [table for folder in folders if (table := read_table(folder, config.modalities))]
 
 

@@ -4,13 +4,12 @@ import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from gmd.data.text_files import LARGEST, brief, damaged, read_csv
+from gmd.data.text_files import EVALUATE_AGAIN, LARGEST, brief, damaged, read_csv
 from gmd.errors import shown
 from gmd.scoring.table_text import ABSENT, Line
 from gmd.subsets import subset_name
 
 ROUNDING = 1e-6  # beyond the ends of a range, as a correlation may be
-AGAIN = "Evaluate the run again"
 
 
 def read_table(path: Path, modalities: Sequence[str]) -> tuple[str, list[str], list[Line]]:
@@ -27,7 +26,9 @@ def read_table(path: Path, modalities: Sequence[str]) -> tuple[str, list[str], l
     counted, columns = header[first - 1 : first], header[first:]
     if header[: first - 1] != ["subset", *modalities] or not columns or len(set(columns)) < len(columns):
         expected = ", ".join(["subset", *modalities])
-        raise damaged(path, f"its columns are {shown(', '.join(header), 200)}, expected {expected} first", AGAIN)
+        raise damaged(
+            path, f"its columns are {shown(', '.join(header), 200)}, expected {expected} first", EVALUATE_AGAIN
+        )
     table: list[Line] = []
     for number, cells in lines:
         try:
@@ -35,7 +36,7 @@ def read_table(path: Path, modalities: Sequence[str]) -> tuple[str, list[str], l
             if any(line.label == other.label for other in table):
                 raise ValueError(f"{brief(line.label)} has a line before it already")
         except ValueError as error:
-            raise damaged(path, f"line {number}: {error}", AGAIN) from error
+            raise damaged(path, f"line {number}: {error}", EVALUATE_AGAIN) from error
         table.append(line)
     return counted[0], columns, table
 

@@ -39,7 +39,8 @@ def train(config: TrainConfig) -> Path:
     """Trains as configured and returns the run's folder.
 
     The first SIGINT or SIGTERM raises KeyboardInterrupt after the running step, once last.pt holds all steps.
-    Raises UserError for whatever the user can mend.
+    Raises UserError for whatever the user can mend, another process that trains in the folder among it; OSError if the
+    run's folder cannot be written to.
     """
     with deterministic(config.deterministic), memory_advice(config):
         config.check()

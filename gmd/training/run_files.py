@@ -19,11 +19,14 @@ PICTURES = ("curves.png", "cosines.png", "dominance.png", "dominance.txt")
 OF_A_RUN = (MARK, CONFIG, SPLITS_FILE, METRICS, *CHECKPOINTS, *PICTURES, TENSORBOARD, EVALUATION, REPORT)
 # results of a run, which would pass for those of the next one in its folder
 RESULTS = (*CHECKPOINTS, METRICS, *PICTURES, REPORT)
-# in `evaluation/`, and in the folders of other data there, each of which has a DATA_RECORD: the path of these data
-DATA_RECORD = "data.txt"
+# in `evaluation/`, and in the folders of other data there
+DATA_RECORD = "data.txt"  # in results on other data: the path of these
+CHECKPOINT_RECORD = "checkpoint.txt"  # in all results, written last: which checkpoint was scored
+SCORED_RECORD = "scored.txt"  # in results of segmentation: what was scored
+PICTURES_OF_CASES = {which: f"case_{which}.png" for which in ("best", "median", "worst")}
 OF_AN_EVALUATION = (
     *("table.md", "table.csv", "cases.csv", "predictions.csv", "predictions_absent.csv"),
-    *("scored.txt", "checkpoint.txt", DATA_RECORD, "case_best.png", "case_median.png", "case_worst.png"),
+    *(SCORED_RECORD, CHECKPOINT_RECORD, DATA_RECORD, *PICTURES_OF_CASES.values()),
 )
 COMPARISON = "compare_"  # what the folders of comparisons begin with
 OF_A_COMPARISON = ("compare.md", "compare.csv", "compare.png")

@@ -15,10 +15,11 @@ from gmd.data.text_files import write_json
 from gmd.errors import UserError
 from gmd.evaluation.compare.command import compare, distinct_names
 from gmd.evaluation.compare.run_scores import read_run_scores
-from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
+from gmd.evaluation.outdated import LABEL_MAPS
 from gmd.evaluation.results_folder import write_texts
 from gmd.scoring.segmentation.tables import Score, cases_csv
 from gmd.subsets import Subset, all_subsets, subset_name
+from gmd.training.run_files import SCORED_RECORD
 from gmd.training.saved_run import read_config
 
 TWO = ("flair", "t1ce")

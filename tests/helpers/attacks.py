@@ -132,7 +132,7 @@ def _picture(path: Path) -> None:
 def _arrays(path: Path) -> None:
     with np.load(path, allow_pickle=False) as arrays:
         for name in arrays:
-            arrays[name].sum if arrays[name].dtype.kind in "fiu" else arrays[name]
+            assert arrays[name].size >= 0
 
 
 _READ: dict[str, Callable[[Path], object]] = {

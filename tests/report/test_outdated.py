@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD, why_outdated
+from gmd.evaluation.outdated import LABEL_MAPS, why_outdated
 from gmd.evaluation.results_folder import write_texts
 from gmd.evaluation.scored_checkpoint import checkpoint_change, describe_checkpoint
 from gmd.predict.summary import score_line
 from gmd.report import write_report
 from gmd.scoring.segmentation.tables import Score, cases_csv, read_cases
 from gmd.training.checkpoint import save_checkpoint
-from gmd.training.run_files import RESULTS
+from gmd.training.run_files import RESULTS, SCORED_RECORD
 from gmd.training.run_folder import open_run
 from gmd.training.run_mark import MARK, write_mark
 from helpers.report_cases import Page, brats, write_run, write_table

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.attacks import commands, ended_well, refused, rewrite
+from helpers.attacks import commands, refused, rewrite
 
 pytestmark = pytest.mark.slow
 
@@ -148,14 +148,13 @@ CHECKPOINTS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("attack", CHECKPOINTS.values(), ids=CHECKPOINTS)
-def test_odd_checkpoints(gmd, made, copied, attack):
+@pytest.mark.parametrize("what", CHECKPOINTS)
+def test_odd_checkpoints(gmd, copied, what):
     run = copied("brats")
-    attack(run / "best.pt")
-    outcome = ended_well(gmd("evaluate", run))
+    CHECKPOINTS[what](run / "best.pt")
+    refused(outcome := gmd("evaluate", run), "NaN" if what == "NaN for weights" else "best.pt")
     assert outcome.peak < MOST, outcome.peak
     assert len(outcome.err) < 10_000
-    assert outcome.status == 0 or "best.pt" in outcome.err or "NaN" in outcome.err + outcome.out
 
 
 STATES: dict[str, Callable[[Path], object]] = {

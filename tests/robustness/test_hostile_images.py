@@ -184,14 +184,16 @@ def test_evaluation_of_other_data_names_the_case_and_scores_the_others(gmd, copi
         assert bad not in named
 
 
-@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_a_single_image_is_refused_by_its_name(gmd, made, copied, tmp_path, attack):
+@pytest.mark.parametrize("what", ATTACKS)
+def test_a_single_image_is_refused_by_its_name(gmd, made, copied, tmp_path, what):
     cases = copied("cases")
     image = cases / BAD / f"{BAD}_flair.nii.gz"
-    attack(image)
-    outcome = ended_well(gmd("predict", made / "brats", "--flair", image, "-o", tmp_path / "o.nii.gz"))
+    ATTACKS[what](image)
+    outcome = gmd("predict", made / "brats", "--flair", image, "-o", tmp_path / "o.nii.gz")
     assert outcome.peak < MOST, outcome.peak
-    if outcome.status:
+    if what == "a slope of infinity":  # which counts as none, as NIfTI has it of 0
+        done(outcome)
+    else:
         refused(outcome, image.name)
         assert not (tmp_path / "o.nii.gz").exists()
 

@@ -13,10 +13,11 @@ from gmd.evaluation.results_folder import write_texts
 from gmd.files import open_regular, real_path
 from gmd.output_paths import check_file, check_folder
 from gmd.printing import say
+from gmd.training.run_files import COMPARISON, EVALUATION, OF_A_COMPARISON
 
 # what the files of a comparison hold and nobody else's: by that they are known as such before they are replaced
-SIGNS = {"compare.md": b"bootstrap interval of the paired difference (", "compare.csv": b"baseline,run,metric,region,"}
-PICTURE = "compare.png"
+TABLE, NUMBERS, PICTURE = OF_A_COMPARISON
+SIGNS = {TABLE: b"bootstrap interval of the paired difference (", NUMBERS: b"baseline,run,metric,region,"}
 MOST = 2**26  # bytes
 
 
@@ -39,12 +40,12 @@ def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> Non
     runs = [Path(run) for run in runs]
     names = distinct_names(runs)
     if out is None:
-        out = runs[0] / "evaluation" / f"compare_{'_'.join(name.replace('/', '-') for name in names[1:])}"
+        out = runs[0] / EVALUATION / f"{COMPARISON}{'_'.join(name.replace('/', '-') for name in names[1:])}"
     out = Path(out)
     _check_outputs(out)  # before the bootstraps, which take a while
     comparison = compare_scores(names, [read_run_scores(run) for run in runs], seed)
     text = comparison_markdown(comparison)
-    written = write_texts(out, {"compare.md": text, "compare.csv": comparison_csv(comparison)})
+    written = write_texts(out, {TABLE: text, NUMBERS: comparison_csv(comparison)})
     written.append(draw_comparison(comparison, out / PICTURE))
     say(*text.split("\n"), *written)
 

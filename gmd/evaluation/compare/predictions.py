@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmd.data.text_files import LARGEST, brief, damaged, read_csv
-from gmd.scoring.read_back import AGAIN, number, one_of, whole_number
+from gmd.data.text_files import EVALUATE_AGAIN, LARGEST, brief, damaged, read_csv
+from gmd.scoring.read_back import number, one_of, whole_number
 from gmd.scoring.sequences.tables import BEFORE_PREDICTIONS, prediction_columns
 from gmd.subsets import Subset, all_subsets, subset_name
 
@@ -41,7 +41,7 @@ def read_predictions(
                 raise ValueError(f"{brief(item[0])} has a prediction of step {item[1]} before it already")
             values[item] = _scores(named, subsets, classes)
         except ValueError as error:
-            raise damaged(path, f"line {line}: {error}", AGAIN) from error
+            raise damaged(path, f"line {line}: {error}", EVALUATE_AGAIN) from error
         targets[item] = named["target"]
     return values, targets
 

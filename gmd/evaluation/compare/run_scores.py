@@ -15,6 +15,7 @@ from gmd.evaluation.outdated import scored_channels
 from gmd.evaluation.segmentation.listed_cases import ListedCase, listed_cases
 from gmd.scoring.segmentation.tables import Score, read_cases
 from gmd.subsets import Subset, subset_name
+from gmd.training.run_files import EVALUATION
 from gmd.training.saved_run import fold_folders, read_config, read_splits
 
 Column = tuple[str, str]  # metric and region: ("Dice", "WT"), ("HD95", "mean"), ("MAE", "")
@@ -90,7 +91,7 @@ def read_run_scores(run: Path) -> RunScores:
 
 def _evaluation_file(run: Path, name: str) -> Path:
     """Returns the path of a file of the run's evaluation. Raises UserError if the run has not been evaluated."""
-    path = run / "evaluation" / name
+    path = run / EVALUATION / name
     if not path.exists():
         raise UserError(
             f"{run}: not evaluated yet, there is no {path.relative_to(run)}; first: gmd evaluate {quote(str(run))}"

@@ -13,6 +13,7 @@ from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.pictures.case import draw_case
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
 from gmd.scoring.segmentation.tables import Score
+from gmd.training.run_files import PICTURES_OF_CASES, remove_files
 
 
 def draw_cases(
@@ -32,12 +33,11 @@ def draw_cases(
     """
     by_name = {case.name: case for case in cases}
     chosen = choose_cases(scores)
-    for place in {"best", "median", "worst"} - chosen.keys():
-        (folder / f"case_{place}.png").unlink(missing_ok=True)
+    remove_files(folder, [name for place, name in PICTURES_OF_CASES.items() if place not in chosen])
     written = []
     for place, (name, dice) in chosen.items():
         about = f"{place} of {len(cases)} cases, mean Dice {dice:.2f}" if len(cases) > 1 else ""
-        draw = partial(_draw, network, by_name[name], scores, config, folder / f"case_{place}.png", about)
+        draw = partial(_draw, network, by_name[name], scores, config, folder / PICTURES_OF_CASES[place], about)
         if path := decoration(f"no picture of {name}", draw):
             written.append(path)
     return written

@@ -9,19 +9,19 @@ from gmd.config import TrainBrats
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
-from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
+from gmd.evaluation.outdated import LABEL_MAPS
 from gmd.evaluation.results_folder import write_texts
-from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD
 from gmd.evaluation.segmentation.failed_case import why_failed
 from gmd.files import check_regular
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.printing import say
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Score, cases_csv
+from gmd.training.run_files import CHECKPOINT_RECORD, PICTURES_OF_CASES, SCORED_RECORD
 
 CASES = "cases.csv"
 # what is written once all cases are scored
-OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, "case_best.png", "case_median.png", "case_worst.png")
+OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, *PICTURES_OF_CASES.values())
 
 
 def score_cases(

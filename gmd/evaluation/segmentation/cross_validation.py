@@ -18,6 +18,7 @@ from gmd.printing import say
 from gmd.scoring.segmentation.tables import Row, Score, read_cases, subset_table
 from gmd.scoring.table_text import markdown_text
 from gmd.training.checkpoint import count_in, load_checkpoint
+from gmd.training.run_files import EVALUATION
 from gmd.training.run_lock import locked
 from gmd.training.saved_run import fold_folders, read_config
 
@@ -104,7 +105,7 @@ def _score_each(
             failed |= error.failed
             say(*f"gmd: {error}".split("\n"), error=True)
         else:
-            scores += read_cases(run / "evaluation" / "cases.csv")
+            scores += read_cases(run / EVALUATION / "cases.csv")
     return scores, failed
 
 

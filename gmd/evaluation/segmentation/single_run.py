@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 from gmd.config import TrainBrats
 from gmd.errors import MOST_OF_A_LINE
-from gmd.evaluation.outdated import LABEL_MAPS, SCORED_RECORD
+from gmd.evaluation.outdated import LABEL_MAPS
 from gmd.evaluation.results_folder import results_folder, write_texts
-from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpoint
+from gmd.evaluation.scored_checkpoint import describe_checkpoint
 from gmd.evaluation.segmentation.case_pictures import draw_cases
 from gmd.evaluation.segmentation.case_scores import score_cases, tell_failed
 from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_test_cases, unseen_cases
@@ -27,6 +27,7 @@ from gmd.scoring.segmentation.tables import (
     table_markdown,
 )
 from gmd.scoring.table_text import markdown_text
+from gmd.training.run_files import CHECKPOINT_RECORD, SCORED_RECORD
 from gmd.training.run_lock import locked
 
 SHOWN = 10  # cases that could not be scored of which a table says why
@@ -80,7 +81,8 @@ def score_run(
         precision: what the network computes in; by default that of the training.
 
     Raises UserError: a run of another task, what `load_run` and `find_cases` raise, cases that training or model
-        selection has seen, another evaluation that is writing there. Raises NothingScored if no case could be scored.
+        selection has seen, another evaluation that is writing there. Raises NothingScored if no case could be scored,
+        OSError if a result cannot be written.
     """
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then

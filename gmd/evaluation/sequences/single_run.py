@@ -10,7 +10,7 @@ from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError
 from gmd.evaluation.results_folder import results_folder, write_texts
-from gmd.evaluation.scored_checkpoint import CHECKPOINT_RECORD, describe_checkpoint
+from gmd.evaluation.scored_checkpoint import describe_checkpoint
 from gmd.evaluation.trained_network import load_sequence_network
 from gmd.files import real_path
 from gmd.models.precision import Precision
@@ -20,6 +20,7 @@ from gmd.scoring.sequences.prediction import predict_samples
 from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
 from gmd.scoring.table_text import markdown_text
 from gmd.subsets import all_subsets
+from gmd.training.run_files import CHECKPOINT_RECORD
 from gmd.training.run_lock import locked
 from gmd.training.saved_run import read_splits
 from gmd.training.tasks.sequences import checksum, read_data
@@ -45,7 +46,7 @@ def evaluate_run(
 
     returns a row for each subset of the run's modalities, small subsets first
     Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on;
-        another evaluation that is writing there.
+        another evaluation that is writing there. Raises OSError if a result cannot be written.
     """
     check_option(missing is None or 0 <= missing < 1, "missing", missing, "a probability of 0 or more, and below 1")
     run = Path(run)

@@ -6,8 +6,8 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import NamedTuple
 
-from gmd.data.text_files import LARGEST, brief, damaged, read_csv
-from gmd.scoring.read_back import AGAIN, number, one_of
+from gmd.data.text_files import EVALUATE_AGAIN, LARGEST, brief, damaged, read_csv
+from gmd.scoring.read_back import number, one_of
 from gmd.scoring.table_text import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 
@@ -103,7 +103,7 @@ def read_cases(path: Path, modalities: Sequence[str] | None = None) -> list[Scor
                 raise ValueError(f"{brief(case)} with {subset} has a score of {brief(region)} before it already")
             numbers = number(dice, "dice", 0, 1), number(hd95, "hd95", 0, LARGEST)
         except ValueError as error:
-            raise damaged(path, f"line {line}: {error}", AGAIN) from error
+            raise damaged(path, f"line {line}: {error}", EVALUATE_AGAIN) from error
         scores[case, subset, region] = Score(case, tuple(subset.split("+")), region, *numbers)
     return list(scores.values())
 
