@@ -9,7 +9,7 @@ import yaml
 
 from gmd.config.train_config import NOT_KEPT, TrainConfig
 from gmd.data.file_kind import other_kind
-from gmd.data.text_files import MOST_YAML, parse_yaml, read_text
+from gmd.data.text_files import MOST_YAML, parse_yaml, read_utf8
 from gmd.errors import UserError, shown
 from gmd.files import replacing
 
@@ -34,7 +34,7 @@ def read_yaml(path: Path) -> dict:
     Raises UserError: no such file, no file at all, no YAML, or something else than options.
     """
     try:
-        values = parse_yaml(read_text(path, MOST_YAML))
+        values = parse_yaml(read_utf8(path, MOST_YAML))
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); give a run's {CONFIG} or one of your own"

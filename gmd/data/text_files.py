@@ -55,7 +55,7 @@ def read_json(path: Path, most: int = MOST_TEXT) -> object:
     Raises UserError if it is no regular file, cannot be read, or does not hold JSON; FileNotFoundError.
     """
     try:
-        return parse_json(read_text(path, most))
+        return parse_json(read_utf8(path, most))
     except ValueError as error:
         if isinstance(error, UserError):
             raise
@@ -104,7 +104,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
     FileNotFoundError.
     """
     expected = f", expected {', '.join(columns)}" if columns is not None else ""
-    text = io.StringIO(read_text(path, errors="surrogateescape"), newline="")
+    text = io.StringIO(read_utf8(path, errors="surrogateescape"), newline="")
     lines = csv.reader(text, strict=True)
     header: list[str] = []
     try:
@@ -124,7 +124,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
         raise damaged(path, f"has no columns{expected}", EVALUATE_AGAIN)
 
 
-def read_text(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:
+def read_utf8(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:
     """Reads a text in UTF-8.
 
     most: bytes that it may have; errors: what to do with others, as in `bytes.decode`

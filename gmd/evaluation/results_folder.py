@@ -4,7 +4,7 @@ import os
 from itertools import count
 from pathlib import Path
 
-from gmd.data.text_files import read_text
+from gmd.data.text_files import read_utf8
 from gmd.errors import UserError
 from gmd.files import real_path, replacing
 from gmd.training.run_files import DATA_RECORD, EVALUATION
@@ -38,7 +38,7 @@ def recorded_data(results: Path) -> str:
     Raises UserError if the record of it cannot be read, or holds more than a path.
     """
     record = results / DATA_RECORD
-    return read_text(record, MOST_PATH, "surrogateescape").removesuffix("\n") if record.exists() else ""
+    return read_utf8(record, MOST_PATH, "surrogateescape").removesuffix("\n") if record.exists() else ""
 
 
 def write_texts(folder: Path, texts: dict[str, str], data: Path | None = None) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gmd.data.text_files import read_text
+from gmd.data.text_files import read_utf8
 from gmd.training.checkpoint import count_in, load_checkpoint
 from gmd.training.run_files import CHECKPOINT_RECORD
 
@@ -25,7 +25,7 @@ def scored_checkpoint(results: Path) -> str:
     Raises UserError if the record is no text.
     """
     record = results / CHECKPOINT_RECORD
-    return read_text(record, MOST_RECORD).strip() if record.exists() else ""
+    return read_utf8(record, MOST_RECORD).strip() if record.exists() else ""
 
 
 def checkpoint_change(run: Path, results: Path) -> str:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmd.data.text_files import read_text
+from gmd.data.text_files import read_utf8
 from gmd.evaluation.outdated import why_outdated
 from gmd.evaluation.results_folder import recorded_data
 from gmd.training.run_files import EVALUATION
@@ -46,4 +46,4 @@ def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
 
 def _scores(path: Path) -> list[str]:
     """Returns the lines of a `cases.csv` below its header; none if there is no file."""
-    return read_text(path, errors="surrogateescape").splitlines()[1:] if path.exists() else []
+    return read_utf8(path, errors="surrogateescape").splitlines()[1:] if path.exists() else []

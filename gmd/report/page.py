@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gmd
 from gmd.config import TrainBrats, TrainConfig
-from gmd.data.text_files import read_text
+from gmd.data.text_files import read_utf8
 from gmd.decoration import decoration
 from gmd.files import real_path, replacing
 from gmd.output_paths import check_file
@@ -194,5 +194,5 @@ def _sentences(path: Path) -> list[str]:
     """Returns the lines of a text file; none if there is no file. One that cannot be read is told on stderr."""
     if not path.exists():
         return []
-    read = partial(read_text, path, MOST_SENTENCES, "surrogateescape")
+    read = partial(read_utf8, path, MOST_SENTENCES, "surrogateescape")
     return (decoration("the report lacks a sentence", read) or "").splitlines()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import matplotlib
 from matplotlib.colors import to_hex
 
-from gmd.data.text_files import read_text
+from gmd.data.text_files import read_utf8
 from gmd.scoring.read_back import read_table as read_lines
 from gmd.scoring.table_text import Line
 
@@ -127,7 +127,7 @@ def column_title(column: str) -> str:
 
 def _about(path: Path) -> str:
     """Returns what a `table.md` says around its tables: what was scored by which rules; empty without the file."""
-    lines = read_text(path, MOST_TABLE, "surrogateescape").splitlines() if path.exists() else []
+    lines = read_utf8(path, MOST_TABLE, "surrogateescape").splitlines() if path.exists() else []
     return " ".join(line for line in lines if line and not line.startswith("|"))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gmd.config.file import read_yaml
 from gmd.data.segmentation.own_labels import read_scheme
-from gmd.data.text_files import parse_json, parse_yaml, read_csv, read_json, read_text, write_json
+from gmd.data.text_files import parse_json, parse_yaml, read_csv, read_json, read_utf8, write_json
 from gmd.errors import UserError
 
 
@@ -131,9 +131,9 @@ def test_a_cell_may_hold_any_separator_of_lines(tmp_path: Path):
 def test_text_is_read_up_to_a_size(tmp_path: Path):
     path = tmp_path / "a.txt"
     path.write_text("größer", encoding="utf-8")
-    assert read_text(path, most=8) == "größer"
+    assert read_utf8(path, most=8) == "größer"
     with pytest.raises(UserError, match="more than 7 bytes"):
-        read_text(path, most=7)
+        read_utf8(path, most=7)
 
 
 def test_json_is_written_whole_and_read_back(tmp_path: Path):

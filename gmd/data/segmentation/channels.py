@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gmd.data.segmentation.image_files import ENDINGS, ImageFile, is_image, stem
 from gmd.data.segmentation.layouts import Group, Sorted
-from gmd.data.text_files import read_text
+from gmd.data.text_files import read_utf8
 from gmd.errors import UserError
 from gmd.files import real_path
 
@@ -94,7 +94,7 @@ def read_channels(root: Path, given: Sequence[str]) -> tuple[str, ...]:
         if not os.path.lexists(path):
             continue
         try:
-            content = json.loads(read_text(path, MOST))
+            content = json.loads(read_utf8(path, MOST))
             named = content.get("channel_names") or content.get("modality") or {}
             told = [str(named[number]) for number in sorted(named, key=int)]
         except UserError:

@@ -8,7 +8,7 @@ import yaml
 
 from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES
-from gmd.data.text_files import brief, parse_yaml, read_text
+from gmd.data.text_files import brief, parse_yaml, read_utf8
 from gmd.errors import UserError, shown
 from gmd.names import COLUMNS_OF_TABLES
 
@@ -33,7 +33,7 @@ def read_scheme(option: str) -> LabelScheme:
         return _scheme_of(option, "--labels", "own")
     if path.suffix.lower() in (".yaml", ".yml"):
         try:
-            return _scheme_of(read_text(path, MOST), option, path.stem)
+            return _scheme_of(read_utf8(path, MOST), option, path.stem)
         except FileNotFoundError as error:
             raise UserError(f"--labels: {option} cannot be read ({error}); give a YAML file of label values") from error
     raise UserError(f"--labels: got {option}, expected one of {', '.join(SCHEMES)}, or a YAML file of your own")
