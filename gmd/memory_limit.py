@@ -3,6 +3,7 @@
 import math
 import os
 import resource
+from functools import cache
 from pathlib import Path
 
 from gmd.errors import UserError
@@ -43,11 +44,17 @@ def check_claim(path: Path, claimed: int, what: str) -> None:
 def memory_of_machine() -> int:
     """Returns the bytes of memory of this machine, or of the limit that `ulimit -v` or a control group has set."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [machine]
     of_process, _ = resource.getrlimit(resource.RLIMIT_AS)
-    limits += [of_process] if of_process != resource.RLIM_INFINITY else []
+    own = [of_process] if of_process != resource.RLIM_INFINITY else []
+    return min([machine, *own, *_of_control_groups()])
+
+
+@cache  # it is asked for every file, and these limits hardly change while a process runs
+def _of_control_groups() -> list[int]:
+    """Returns the limits in bytes that control groups have set for this process, as those of containers."""
+    limits = []
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         file = Path("/sys/fs/cgroup") / name
         text = file.read_text(encoding="ascii").strip() if file.exists() else "max"
         limits += [int(text)] if text.isdigit() else []
-    return min(limits)
+    return limits

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+_MACHINE = Path("/etc/machine-id")
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class Process:
 
     Attributes:
         host: the name of its machine.
-        space: the start of the system and the container that its number counts in; "" where none is known.
+        space: the start of the system, the container that its number counts in, and the machine's id; "" where none is
+            known.
         pid: its number there.
         start: when it began, in ticks since the start of the system, as Linux counts; 0 where that is not known.
     """
@@ -51,8 +53,10 @@ class Process:
         """Returns whether the process still runs; None if that cannot be told from here: on another machine, say."""
         if self.host != socket.gethostname():
             return None
-        boot, _, container = self.space.partition(" ")
-        our_boot, _, our_container = _space().partition(" ")
+        boot, container, machine = _parts(self.space)
+        our_boot, our_container, our_machine = _parts(_space())
+        if machine != our_machine:
+            return None  # of the same name, as every machine that is called localhost
         if boot != our_boot:
             return False  # the system was started anew
         if container != our_container:
@@ -64,12 +68,26 @@ class Process:
 
 
 def _space() -> str:
-    """Returns the id of this start of the system, and that of the container which numbers processes; Linux has both."""
+    """Returns the ids of this start of the system, of the container which numbers processes, and of the machine.
+
+    Linux has the first two; the third is not everywhere, in containers least of all.
+    """
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink(_PROC / 'self/ns/pid')}"
+        container = os.readlink(_PROC / "self/ns/pid")
     except OSError:
         return ""
+    try:
+        machine = _MACHINE.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = ""
+    return f"{boot} {container} {machine}".strip()
+
+
+def _parts(space: str) -> tuple[str, str, str]:
+    boot, _, rest = space.partition(" ")
+    container, _, machine = rest.partition(" ")
+    return boot, container, machine
 
 
 def _start(pid: int) -> int:

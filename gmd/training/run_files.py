@@ -24,8 +24,9 @@ DATA_RECORD = "data.txt"  # in results on other data: the path of these
 CHECKPOINT_RECORD = "checkpoint.txt"  # in all results, written last: which checkpoint was scored
 SCORED_RECORD = "scored.txt"  # in results of segmentation: what was scored
 PICTURES_OF_CASES = {which: f"case_{which}.png" for which in ("best", "median", "worst")}
+PREDICTIONS_ABSENT = "predictions_absent.csv"  # in results on sequences, where --missing asked for it
 OF_AN_EVALUATION = (
-    *("table.md", "table.csv", "cases.csv", "predictions.csv", "predictions_absent.csv"),
+    *("table.md", "table.csv", "cases.csv", "predictions.csv", PREDICTIONS_ABSENT),
     *(SCORED_RECORD, CHECKPOINT_RECORD, DATA_RECORD, *PICTURES_OF_CASES.values()),
 )
 COMPARISON = "compare_"  # what the folders of comparisons begin with

@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from gmd import processes
 from gmd.processes import Process
 
 US = Process.this()
@@ -46,7 +48,19 @@ def test_of_another_machine_or_container_nothing_is_known():
 
 
 def test_no_process_outlives_its_system():
-    assert replace(US, space="another-start pid:[1]").runs() is False
+    assert replace(US, space=" ".join(["another-start", *US.space.split(" ")[1:]])).runs() is False
+
+
+def test_of_another_machine_of_the_same_name_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A second machine called localhost has another start, too, and its processes may well run."""
+    for number in ("1", "2"):
+        (tmp_path / number).write_text(number * 32 + "\n", encoding="ascii")
+    monkeypatch.setattr(processes, "_MACHINE", tmp_path / "1")
+    there = Process.this()
+    assert there.runs() is True
+    monkeypatch.setattr(processes, "_MACHINE", tmp_path / "2")
+    assert there.runs() is None
+    assert replace(there, space=f"another-start {there.space.partition(' ')[2]}").runs() is None
 
 
 def test_where_the_system_tells_no_start_the_number_has_to_do():

@@ -20,6 +20,7 @@ from gmd.training.run_lock import LOCK, NO_LOCKS_HERE, locked
 US = Process.this()
 DEAD = Process(US.host, US.space, US.pid, US.start + 1)  # had our number
 ELSEWHERE = Process("elsewhere", US.space, 7, 7)
+EARLIER = " ".join(["an-earlier-start", *US.space.split(" ")[1:]])
 
 
 def content(process: Process, /, **changed: object) -> str:
@@ -110,7 +111,7 @@ def test_a_lock_that_cannot_be_written_is_not_left_half(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize(
     "process",
-    [DEAD, Process(US.host, US.space, 2**22 + 1, 1), Process(US.host, "an-earlier-start pid:[1]", US.pid, US.start)],
+    [DEAD, Process(US.host, US.space, 2**22 + 1, 1), Process(US.host, EARLIER, US.pid, US.start)],
     ids=["another has its number", "gone", "before the system was started anew"],
 )
 def test_the_lock_of_a_dead_process_is_taken_over_and_told(

@@ -383,6 +383,8 @@ def test_from_nothing_to_a_table_by_commands(tmp_path: Path, capsys: pytest.Capt
     assert "--shape and --kind belong to brats" in capsys.readouterr().err
     assert gmd.cli.main(["train", "sentiment", "--data", str(data), "--out", str(run), *small]) == 2
     assert "already holds a run" in capsys.readouterr().err
+    evaluate_run(run)
+    assert not (run / "evaluation" / "predictions_absent.csv").exists(), "of another table than the one beside it"
 
 
 # ---- real data ----

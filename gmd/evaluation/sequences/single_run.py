@@ -20,7 +20,7 @@ from gmd.scoring.sequences.prediction import predict_samples
 from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
 from gmd.scoring.table_text import markdown_text
 from gmd.subsets import all_subsets
-from gmd.training.run_files import CHECKPOINT_RECORD
+from gmd.training.run_files import CHECKPOINT_RECORD, PREDICTIONS_ABSENT, remove_files
 from gmd.training.run_lock import locked
 from gmd.training.saved_run import read_splits
 from gmd.training.tasks.sequences import checksum, read_data
@@ -57,13 +57,19 @@ def evaluate_run(
     folder = results_folder(run, data)
     with locked(folder):
         rows, texts = _score(network, samples, found, config, missing)
-        place = "the test split" if data is None else markdown_text(data)
-        about = f"{len(samples)} samples of {place}; {checkpoint} of {markdown_text(real_path(run).name)}"
+        about = _about(run, data, samples, checkpoint)
         texts["table.md"] = f"{about}, {config.precision}.\n\n{texts['table.md']}"
         texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
+        remove_files(folder, {PREDICTIONS_ABSENT} - texts.keys())  # of an evaluation before, with --missing
         written = write_texts(folder, texts, data)
     say(*texts["table.md"].split("\n"), *written)
     return rows
+
+
+def _about(run: Path, data: Path | None, samples: list[Sample], checkpoint: str) -> str:
+    """Returns what was scored, in words that Markdown shows as they are."""
+    place = "the test split" if data is None else markdown_text(data)
+    return f"{len(samples)} samples of {place}; {checkpoint} of {markdown_text(real_path(run).name)}"
 
 
 def _score(
@@ -77,7 +83,7 @@ def _score(
     if missing is not None:
         lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config)
         extra[f"{100 * missing:g} % absent, seed {config.seed}"] = table_row(lessened, None, classes, largest).metrics
-        texts["predictions_absent.csv"] = predictions_csv(lessened, classes)
+        texts[PREDICTIONS_ABSENT] = predictions_csv(lessened, classes)
     texts["table.md"] = table_markdown(rows, config.modalities, classes, extra)
     texts["table.csv"] = table_csv(rows, config.modalities, classes, extra)
     return rows, texts
