@@ -3,11 +3,10 @@
 import errno
 import fcntl
 import json
-import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -242,35 +241,44 @@ def test_who_comes_second_to_a_dead_lock_leaves_the_first_alone(
     assert os.listdir(tmp_path) == [LOCK]
 
 
-@contextmanager
-def forked(count: int, work, *given: object):
-    """Processes that have loaded all that this one has."""
-    context = multiprocessing.get_context("fork")
-    children = [context.Process(target=work, args=given) for _ in range(count)]
-    for child in children:
-        child.start()
-    yield children
-    for child in children:
-        child.join(60)
+PREPARED = """
+import fcntl, os, sys, time
+from pathlib import Path
+from gmd.errors import UserError
+from gmd.training.run_lock import locked
 
+folder, number = Path(sys.argv[1]), int(sys.argv[2])
 
-def contend(folder: Path, rounds: int) -> None:
-    done = 0
-    while done < rounds:
-        try:
-            with locked(folder / "run"):
-                os.mkdir(folder / "inside")  # an error if another is inside
-                time.sleep(0.0005)
-                os.rmdir(folder / "inside")
-            done += 1
-        except UserError:
+def refuse(handle, operation):
+    raise OSError(number, os.strerror(number))
+
+if number:
+    fcntl.flock = refuse
+"""
+CONTEND = """
+done = 0
+while done < 40:
+    try:
+        with locked(folder / "run"):
+            os.mkdir(folder / "inside")  # an error if another is inside
             time.sleep(0.0005)
+            os.rmdir(folder / "inside")
+        done += 1
+    except UserError:
+        time.sleep(0.0005)
+"""
+DIE_INSIDE = """
+with locked(folder / "run"):
+    (folder / "inside").touch()
+    time.sleep(60)
+"""
 
 
-def die_inside(folder: Path) -> None:
-    with locked(folder / "run"):
-        (folder / "inside").touch()
-        time.sleep(60)
+def start(script: str, folder: Path, number: int = 0) -> subprocess.Popen:
+    """Starts a process that knows the lock, and no kernel's lock where `flock` is to raise an error of this number."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", PREPARED + script, str(folder), str(number)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
 
 def test_it_is_held_on_a_disk_that_cannot_be_asked_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -283,21 +291,20 @@ def test_it_is_held_on_a_disk_that_cannot_be_asked_to_write(tmp_path: Path, monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [None, errno.ENOLCK], ids=["kernel", "no kernel"])
-def test_of_many_processes_one_is_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None):
-    if number:
-        without_kernel(monkeypatch, number)
-    with forked(6, contend, tmp_path, 40) as children:
-        pass
-    assert [child.exitcode for child in children] == [0] * 6
+@pytest.mark.parametrize("number", [0, errno.ENOLCK], ids=["kernel", "no kernel"])
+def test_of_many_processes_one_is_inside(tmp_path: Path, number: int):
+    children = [start(CONTEND, tmp_path, number) for _ in range(6)]
+    assert [child.wait(60) for child in children] == [0] * 6
     assert [path for path in tmp_path.rglob("*") if path.name != "run"] == []
 
 
 def test_after_a_kill_it_is_free(tmp_path: Path, capsys: pytest.CaptureFixture):
-    with forked(1, die_inside, tmp_path) as [child]:
-        while not (tmp_path / "inside").exists():
-            time.sleep(0.002)
-        assert f"in use by process {child.pid} on" in refusal(tmp_path / "run")
-        os.kill(child.pid, signal.SIGKILL)
+    child = start(DIE_INSIDE, tmp_path)
+    while not (tmp_path / "inside").exists():
+        assert child.poll() is None
+        time.sleep(0.002)
+    assert f"in use by process {child.pid} on" in refusal(tmp_path / "run")
+    child.kill()
+    child.wait(60)
     take(tmp_path / "run")
     assert f"taken over from process {child.pid} on" in capsys.readouterr().out
