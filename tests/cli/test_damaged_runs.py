@@ -65,8 +65,10 @@ def commands(config: TrainConfig, run: Path, work: Path) -> dict[str, list]:
     return found
 
 
-def try_all(config: TrainConfig, name: str, what: str, work: Path) -> None:
-    for command in commands(config, work / "run", work):
+def try_some(config: TrainConfig, name: str, what: str, work: Path, start: int) -> None:
+    """Tries every third command on a run with a file that is replaced, from the one at `start` on."""
+    every = list(commands(config, work / "run", work))
+    for command in every[start % 3 :: 3]:
         run = copy_of(config.out, work / "run")
         RUBBISH[what](run / name)
         status, said = call(*commands(config, run, work)[command])
@@ -117,9 +119,10 @@ def test_every_file_replaced(
 ):
     monkeypatch.chdir(tmp_path)
     config = runs[task]
-    for name in files_of(config.out):
+    # one after the other, so that each file meets each command with a third of the rubbish
+    for number, name in enumerate(files_of(config.out), start=sorted(RUBBISH).index(what)):
         if name not in NOT_READ:
-            try_all(config, name, what, tmp_path)
+            try_some(config, name, what, tmp_path, number)
 
 
 def test_options_of_a_run_are_of_its_task(runs: dict[str, TrainConfig], tmp_path: Path):

@@ -108,5 +108,8 @@ def call(*words: object, seconds: int = 60) -> tuple[int, str]:
     out = io.StringIO()
     streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(out)
     with _time_limit(seconds), warnings.catch_warnings(), streams[0], streams[1]:
-        status = gmd.cli.main([str(word) for word in words])
+        try:
+            status = gmd.cli.main([str(word) for word in words])
+        except SystemExit as left:  # options that the parser refuses, such as those of a file for --config
+            status = int(left.code or 0)
     return status, out.getvalue()

@@ -16,6 +16,7 @@ from gmd.monitor.tensorboard import FOLDER, Scalars
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.loop import train
 from gmd.training.tasks import Validation
+from helpers import report_cases as lines_of
 from helpers.run_cases import Killed, assert_same_run, kill_before, start_gmd, tiny_sentiment, wait_for_steps
 from helpers.tensorboard import shown
 
@@ -93,14 +94,8 @@ def test_what_goes_on_in_the_same_second_is_read_as_the_later(tmp_path: Path):
 
 def test_lines_that_no_checkpoint_holds_are_cut_off(tmp_path: Path):
     lines = [
-        {"kind": "start", "epoch": 0, "step": 0},
-        {"kind": "step", "epoch": 1, "step": 1},
-        {"kind": "step", "epoch": 1, "step": 2},
-        {"kind": "epoch", "epoch": 1},
-        {"kind": "start", "epoch": 1, "step": 2},
-        {"kind": "step", "epoch": 2, "step": 3},
-        {"kind": "step", "epoch": 2, "step": 4},
-        {"kind": "epoch", "epoch": 2},
+        *(lines_of.START, lines_of.step(1, 1), lines_of.step(2, 1), lines_of.epoch(1)),
+        *(lines_of.START | {"epoch": 1, "step": 2}, lines_of.step(3, 2), lines_of.step(4, 2), lines_of.epoch(2)),
     ]
     for finished, kept, since in [((0, 0), 1, 0), ((0, 1), 2, 1), ((0, 2), 3, 2), ((1, 2), 5, 2), ((1, 3), 6, 5)]:
         with open(tmp_path / METRICS, "w") as metrics:
