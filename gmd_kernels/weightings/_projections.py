@@ -1,0 +1,87 @@
+"""Weightings that meet the gradients pair by pair in a random order: PCGrad and Gradient Vaccine."""
+
+import torch
+from torch import Tensor
+
+from gmd_kernels.checks import check_gram
+from gmd_kernels.ops import project
+from gmd_kernels.order import projection_order
+from gmd_kernels.quadratic import NOISE
+from gmd_kernels.weightings._gramians import batched, cosines_of
+
+
+@batched
+def pcgrad(gram: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Sums the projected gradients, in a random order (PCGrad, Yu et al., NeurIPS 2020).
+
+    Args:
+        gram: [T, T] float64, or [K, T, T]: an order of its own for each.
+        generator: source of the order; torch's default generator otherwise.
+
+    Raises ValueError: a Gramian of another type or shape.
+    """
+    check_gram(gram)
+    num_groups = None if gram.ndim == 2 else len(gram)
+    order = projection_order(gram.shape[-1], generator, gram.device, num_groups)
+    return project(gram, order).sum(dim=-2)
+
+
+@batched
+def gradvac(gram: Tensor, cosines: Tensor, beta: float = 0.01, generator: torch.Generator | None = None) -> Tensor:
+    """Sums the gradients, each turned to its usual cosines with others (Gradient Vaccine, Wang et al., ICLR 2021).
+
+    Gradient i meets the others in a random order. Where the cosine of what is left of it and g_j is below the moving
+    average of that cosine, as much of g_j is added as makes it equal. PCGrad is the case of an average of zero.
+
+    Args:
+        gram: [..., T, T] float64.
+        cosines: [..., T, T] float64, the moving averages, zeros at first. The caller keeps them; each call updates them
+            in place, cosines += beta (cosine met - cosines), but for gradients that are zero or not finite.
+            `functools.partial(gradvac, cosines=cosines)` is a weighting.
+        beta: 0 < beta <= 1.
+        generator: source of the order; torch's default generator otherwise.
+
+    Raises ValueError: a Gramian of another type or shape, averages that are not alike, another `beta`.
+    """
+    if not 0 < beta <= 1:
+        raise ValueError(f"beta: expected above 0 and at most 1, got {beta}")
+    units, lengths, undefined = cosines_of(gram)
+    _check_averages(cosines, gram)
+    size = gram.shape[-1]
+    order = projection_order(size, generator, gram.device, gram.shape[:-2].numel()).reshape(*gram.shape[:-1], size - 1)
+    there, met = (lengths > 0) & (undefined == 0), cosines.clone()
+    # row i: what gradient i has become, in units of |g_i|, as a combination of unit gradients; products with those
+    turned = torch.eye(size, dtype=gram.dtype, device=gram.device).expand_as(gram).clone()
+    products = units
+    for j in order.unbind(dim=-1):
+        j = j.unsqueeze(-1)
+        target = cosines.gather(-1, j)
+        square = (turned * products).sum(dim=-1, keepdim=True)
+        # a gradient of which only rounding is left has no direction
+        both = (square > NOISE) & there.unsqueeze(-1) & there.gather(-1, j.squeeze(-1)).unsqueeze(-1)
+        length = square.clamp(min=NOISE).sqrt()
+        cosine = (products.gather(-1, j) / length).clamp(-1, 1)
+        added = torch.where(both & (cosine < target), _amount(length, cosine, target), 0.0)
+        turned = turned.scatter_add(-1, j, added)
+        products = products + added * units.take_along_dim(j, dim=-2)
+        met = met.scatter(-1, j, torch.where(both, cosine, target))
+    cosines.lerp_(met, beta)
+    return torch.where(lengths > 0, (turned * lengths.unsqueeze(-1)).sum(dim=-2) / lengths, 1.0) + undefined
+
+
+def _check_averages(cosines: Tensor, gram: Tensor) -> None:
+    if cosines.shape != gram.shape or cosines.dtype != torch.float64 or cosines.device != gram.device:
+        expected = f"float64 {list(gram.shape)} on {gram.device}"
+        raise ValueError(f"cosines: expected {expected}, got {cosines.dtype} {list(cosines.shape)} on {cosines.device}")
+
+
+def _amount(length: Tensor, cosine: Tensor, target: Tensor) -> Tensor:
+    """Returns how much of a unit vector to add to a vector of this length so that their cosine becomes the target."""
+    sine, target_sine = (1 - cosine * cosine).sqrt(), (1 - target * target).clamp(min=0).sqrt()
+    return length * (target * sine - cosine * target_sine) / target_sine.clamp(min=1e-8)
+
+
+def check_reduction(reduction: str) -> None:
+    """Raises a ValueError for a way of merging shared parameters' gradients that GMD does not have."""
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
