@@ -238,7 +238,7 @@ def test_what_finds_blocks_links_and_anchors_finds_them(tmp_path):
 
 def test_the_page_of_methods_names_every_method_and_every_weighting():
     page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    weightings = [name for name, value in vars(gk.weightings).items() if getattr(value, "batched", False)]
+    weightings = [name for name, value in vars(gk.weightings).items() if getattr(value, "batched", False) is True]
     assert len(weightings) > 10, "this test would see nothing"
     missing = [name for name in (*get_args(Method), *weightings) if f"`{name}`" not in page]
     assert not missing
@@ -275,7 +275,7 @@ def test_the_figure_of_the_idea_is_what_its_script_draws(tmp_path):
 
 
 FUNCTIONS = {name: getattr(gk, name) for name in gk.__all__ if inspect.isfunction(getattr(gk, name))}
-WEIGHTINGS = {name: value for name, value in vars(gk.weightings).items() if getattr(value, "batched", False)}
+WEIGHTINGS = {name: value for name, value in vars(gk.weightings).items() if getattr(value, "batched", False) is True}
 
 
 @pytest.mark.parametrize("name", sorted({*FUNCTIONS, *WEIGHTINGS} - {"backends"}))
