@@ -156,14 +156,7 @@ class Surgeon:
         that are to be taken are not finite, those of before stay, the report counts it, and the next step takes them
         again.
         """
-        named = named_losses(losses)
-        self._check_objectives(losses, named)
-        params = [param for param in parameters_of(self.optimizers) if param.requires_grad]
-        check_no_param_hooks(params)
-        check_factors(factors, outputs)
-        given = list(named.values())
-        scale = self._scaling.scale(given)
-        step = Step(tuple(named), given, outputs, factors, retain_graph, part, params, scale)
+        step = self._checked_step(losses, outputs, factors, retain_graph, part)
         if self.every == 1 and part is None:
             return self._operated(step)
         all_params = parameters_of(self.optimizers)
@@ -172,6 +165,18 @@ class Surgeon:
         if taken is not None and not self._schedule.is_due(taken):
             return self._between(step, taken)
         return self._from_gramian(step) if part is not None or self.tol > 0 else self._refreshed(step)
+
+    def _checked_step(
+        self, losses: Losses, outputs: Outputs | None, factors: Tensor | None, retain_graph: bool, part: Part | None
+    ) -> Step:
+        """Returns what `backward` was given; raises an error for what cannot be worked with."""
+        named = named_losses(losses)
+        self._check_objectives(losses, named)
+        params = [param for param in parameters_of(self.optimizers) if param.requires_grad]
+        check_no_param_hooks(params)
+        check_factors(factors, outputs)
+        given = list(named.values())
+        return Step(tuple(named), given, outputs, factors, retain_graph, part, params, self._scaling.scale(given))
 
     def _check_objectives(self, losses: Losses, named: Mapping[Hashable, Tensor]) -> None:
         """Raises a ValueError for too many objectives, and for names where there were none before, or none now."""
