@@ -61,7 +61,7 @@ _NO_OPTIONS = ("gram", "losses", "generator", "cosines", "state")
 
 
 def named(name: str) -> Callable[..., Tensor]:
-    """Returns the weighting of a name, a function from [..., T, T] to [..., T]; raises a ValueError for no such name."""
+    """Returns the weighting of a name, from [..., T, T] to [..., T]; raises a ValueError for no such name."""
     if name not in _BY_NAME:
         raise ValueError(f"weighting: expected one of {', '.join(NAMES)}, got {name!r}")
     return _BY_NAME[name]

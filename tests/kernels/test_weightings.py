@@ -360,7 +360,7 @@ def test_the_options_of_a_name_are_those_that_stay_from_step_to_step():
     assert list(weightings.options_of("gradvac")) == ["beta"]
     assert list(weightings.options_of("upgrad")) == ["preference"]
     assert not weightings.options_of("pcgrad")
-    with pytest.raises(ValueError, match="weighting: expected one of mean, sum, .*, got 'sgd'"):
+    with pytest.raises(ValueError, match=r"weighting: expected one of mean, sum, .*, got 'sgd'"):
         weightings.options_of("sgd")
 
 
