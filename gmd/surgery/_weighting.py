@@ -185,7 +185,7 @@ def _position(primary: Hashable, names: Names) -> int:
     return len(names) - 1
 
 
-def in_loop(weighting: str | Callable[[Tensor], Tensor] | LoopWeighting, **options: Any) -> LoopWeighting:
+def in_loop(weighting: str | Callable[[Tensor], Tensor] | Weighting, **options: Any) -> LoopWeighting:
     """Returns a weighting for a loop, from a name or a function, see Weighting; one for a loop as it is."""
     if isinstance(weighting, Weighting):
         check_options("weighting: a gmd.Weighting", options, {})
