@@ -1,6 +1,6 @@
 """The methods that turn a step's losses into `.grad`; the optimizer stays the user's own. Needs torch alone.
 
-`gmd` exports the methods for users (GMD, CGGM, OGMGE, MLA), their Report, and Weighting, which a surgeon takes.
+`gmd` exports the methods for users (GMD, Surgeon, CGGM, OGMGE, MLA), their Report, and Weighting, which Surgeon takes.
 MeanGradient is the baseline behind the same interface, and Criterion and Metric are the types of the functions of
 predictions and targets that CGGM and OGMGE take. Modules whose names start with an underscore are parts of these.
 """
@@ -13,5 +13,6 @@ from gmd.surgery.mean import MeanGradient
 from gmd.surgery.mla import MLA
 from gmd.surgery.ogm_ge import OGMGE
 from gmd.surgery.report import Report
+from gmd.surgery.surgeon import Surgeon
 
-__all__ = ["CGGM", "GMD", "MLA", "OGMGE", "Criterion", "MeanGradient", "Metric", "Report", "Weighting"]
+__all__ = ["CGGM", "GMD", "MLA", "OGMGE", "Criterion", "MeanGradient", "Metric", "Report", "Surgeon", "Weighting"]
