@@ -20,7 +20,7 @@ from gmd.surgery._passes import gradients_of
 from gmd.surgery._paths import Basis, Checked, path_gradients
 from gmd.surgery._scaling import Scaling
 from gmd.surgery._schedule import Schedule, Taken
-from gmd.surgery._weighting import LoopWeighting, in_loop
+from gmd.surgery._weighting import LoopWeighting, Weighting, in_loop
 from gmd.surgery.report import Report
 
 Part = Callable[[], tuple[Losses, Outputs | None]]
@@ -72,8 +72,8 @@ class Surgeon:
         optimizer: any torch optimizer but LBFGS, or a list of them, each with parameters of its own, which you step one
             by one; the parameters that require grad take part in one surgery. Where the network is in a
             DistributedDataParallel, that averages what each process has merged.
-        weighting: the name of one of `gmd_kernels.weightings`, or a function from a Gramian, [T, T] float64, to
-            weights, [T] float64.
+        weighting: the name of one of `gmd_kernels.weightings`; or a function from a Gramian, [T, T] float64, to
+            weights, [T] float64; or one of them with options and smoothing, a `gmd.Weighting`.
         every: how often weights are taken: at every step (1), at every so many steps, or "auto": at every 4th step to
             begin with, and half as often each time that they have moved by less than a tenth, down to every 64th
             (`gmd.surgery._schedule`). They are kept for each set of objectives by itself, and taken at once for a set
@@ -93,7 +93,7 @@ class Surgeon:
     def __init__(
         self,
         optimizer: Optimizers,
-        weighting: str | Callable[[Tensor], Tensor] = "upgrad",
+        weighting: str | Callable[[Tensor], Tensor] | Weighting = "upgrad",
         *,
         every: int | str = 1,
         granularity: str = "model",
