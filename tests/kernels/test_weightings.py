@@ -345,6 +345,25 @@ def test_every_weighting_looks_at_its_gramian():
             weighting(torch.ones(3, 2))
 
 
+# By name
+
+
+def test_every_weighting_has_a_name():
+    there = {name for name, value in vars(weightings).items() if getattr(value, "batched", False) is True}
+    assert set(weightings.NAMES) == there
+    assert all(weightings.named(name) is getattr(weightings, name) for name in weightings.NAMES)
+
+
+def test_the_options_of_a_name_are_those_that_stay_from_step_to_step():
+    [(name, option)] = weightings.options_of("cagrad").items()
+    assert (name, option.annotation, option.default) == ("c", float, 0.4)
+    assert list(weightings.options_of("gradvac")) == ["beta"]
+    assert list(weightings.options_of("upgrad")) == ["preference"]
+    assert not weightings.options_of("pcgrad")
+    with pytest.raises(ValueError, match=r"weighting: expected one of mean, sum, .*, got 'sgd'"):
+        weightings.options_of("sgd")
+
+
 # Where they run
 
 
