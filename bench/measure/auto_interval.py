@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import torch
 
-import gmd
 from bench.measure.blobs import MODALITIES, REGIONS, make_case
 from bench.measure.step import region_loss
 from gmd.data.pairs import Pairs
 from gmd.models.multimodal import run_modalities
 from gmd.models.segmentation.unet3d import UNet3d
-from gmd.surgery import MeanGradient
+from gmd.surgery import GMD, MeanGradient
 from gmd.training.objectives import subset_objectives
 
 WIDTH, SIZE = 0.125, 16
@@ -58,7 +57,7 @@ def count_refreshes(training: Training) -> Counted:
     network = UNet3d(MODALITIES, REGIONS, WIDTH).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.lr)
     before = MeanGradient(optimizer)
-    surgeon = gmd.GMD(optimizer, generator=torch.Generator().manual_seed(0), every="auto")
+    surgeon = GMD(optimizer, generator=torch.Generator().manual_seed(0), every="auto")
     conflicts = []
     for turn in range(training.before + training.steps):
         volumes, target = make_case(SIZE, seed=turn)

@@ -3,6 +3,7 @@
 Rey and Quinton, "Jacobian Descent for Multi-Objective Optimization" (2024), algorithm 3, as torchjd 0.18 has it.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -43,7 +44,10 @@ class Autogram:
     def backward(self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor] | None = None) -> Report:
         """Adds the combined gradient to `.grad`; the outputs do not help."""
         stacked = torch.stack(list(losses))
-        gram = self._engine.compute_gramian(stacked)
+        with warnings.catch_warnings():
+            # of an operator that torch.vmap runs row by row
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            gram = self._engine.compute_gramian(stacked)
         weights = self._weigh(gram)
         stacked.backward(weights)
         return Report(stacked.detach(), gram.double(), weights.double())

@@ -20,21 +20,30 @@ from bench.measure.autogram import Autogram
 from bench.measure.memory import allocated_peak
 from bench.measure.step import PUBLISHED, Stopwatch
 from bench.measure.step import Step as PublishedStep
+from bench.measure.step_names import (
+    AUTO_CONFLICTING,
+    AUTO_QUIET,
+    AUTOGRAM,
+    BOTH,
+    COMPRESSED,
+    DROPOUT,
+    ENUMERATE,
+    EVERY4,
+    EVERY8,
+    EXACT,
+    JOINT,
+    TOL,
+)
 from bench.measure.step_networks import Objectives, Setup
 from gmd.data.pairs import Pairs
 from gmd.surgery import GMD, MeanGradient, Report
 from gmd.surgery._passes import Row, gradients_of
 from gmd.training.objectives import full_objective, subset_objectives
 
-TOL = 1e-3**0.5  # of the compressed ways
 EVERY = 8
 SEED = 0
 MOVED = 1.01  # parameters are multiplied with it, so that a step that keeps weights has gradients of its own
 
-JOINT, DROPOUT, ENUMERATE, EXACT = "joint", "dropout", "enumerate", "gmd, exact"
-EVERY4, EVERY8 = "gmd, every=4", "gmd, every=8"
-AUTO_QUIET, AUTO_CONFLICTING = "gmd, auto, no conflicts", "gmd, auto, 10 % conflicts"
-COMPRESSED, BOTH, AUTOGRAM = f"gmd, tol={TOL:.2g}", f"gmd, every=8, tol={TOL:.2g}", "TorchJD's autogram"
 TRAININGS = {AUTO_QUIET: QUIET, AUTO_CONFLICTING: CONFLICTING}
 
 Surgeon = GMD | MeanGradient | Autogram
@@ -151,17 +160,24 @@ def measure_step_methods(
     """
     runs = {name: Run(setup, way) for name, way in WAYS.items()}
     rows = _check(setup, runs)
-    times: dict[str, Times] = {name: ([], []) for name in runs if not rows[name]["error"] + rows[name]["cannot"]}
-    for turn in range(rounds):
-        for name in times:
-            for _ in range(runs[name].way.steps if turn == 0 or not runs[name].way.once else 0):
-                taken, refreshed = runs[name].step()
-                times[name][refreshed].append(taken)
-        on_round()
+    right = {name: run for name, run in runs.items() if not rows[name]["error"] + rows[name]["cannot"]}
+    times = _times(right, rounds, on_round)
     if setup.published is not None:
         rows[PUBLISHED], times[PUBLISHED] = _published(setup.published, rows[JOINT])
     timed = [rows[of] | _costs(name, times[of], counted.get(name)) for name, of in MEASURED.items() if of in times]
     return [*_compared(timed), *(row for name, row in rows.items() if name not in times)]
+
+
+def _times(runs: Mapping[str, Run], rounds: int, on_round: Callable[[], object]) -> dict[str, Times]:
+    """Takes the steps of all ways, in turns: drift of the machine hits all alike."""
+    times: dict[str, Times] = {name: ([], []) for name in runs}
+    for turn in range(rounds):
+        for name, run in runs.items():
+            for _ in range(run.way.steps if turn == 0 or not run.way.once else 0):
+                taken, refreshed = run.step()
+                times[name][refreshed].append(taken)
+        on_round()
+    return times
 
 
 def _costs(name: str, times: Times, counted: Counted | None) -> dict:

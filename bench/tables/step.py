@@ -3,7 +3,7 @@
 import pandas as pd
 
 from bench.measure.step import PHASES, WAYS
-from bench.measure.step_methods import AUTO_CONFLICTING, AUTO_QUIET, JOINT
+from bench.measure.step_names import AUTO_CONFLICTING, AUTO_QUIET, JOINT
 from bench.tables.markdown import head, line, megabytes, significant
 from bench.tables.results import footnote
 

@@ -15,7 +15,7 @@ from bench.measure.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLIS
 from bench.measure.norm import PYTORCH as PYTORCH_NORM
 from bench.measure.owm import CLASSES as OWM_CLASSES
 from bench.measure.owm import PYTORCH as PYTORCH_OWM
-from bench.measure.step_methods import AUTO_CONFLICTING, AUTO_QUIET, EVERY8
+from bench.measure.step_names import AUTO_CONFLICTING, AUTO_QUIET, EVERY8
 from bench.tables.norm import totals
 
 LARGE = tuple(name for name, case in CASES.items() if case.dtype == torch.float32 and case.num_elements > 5e6)
