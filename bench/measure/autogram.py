@@ -17,8 +17,8 @@ class Autogram:
     """Makes the gradient of the losses by TorchJD, behind the interface of `gmd.GMD`.
 
     The losses have no batch dimension, as each is one of the whole batch: `batch_dim=None`. Each layer is handed over
-    once and by itself. Handed over whole, a network with a module in two places (MONAI's DynUNet has all of its levels
-    twice) counts that twice.
+    once and by itself: handed over whole, a network that has modules in two places of its tree, as MONAI's DynUNet has
+    its levels, gets hooks twice there, and a wrong Gramian.
 
     Args:
         network: changed so that the engine can run: it computes under `torch.vmap`, for which our convolution of single
