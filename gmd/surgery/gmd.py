@@ -9,9 +9,7 @@ from torch.amp.grad_scaler import GradScaler
 import gmd_kernels as gk
 from gmd.surgery._optimizers import Optimizers
 from gmd.surgery._paths import Basis
-from gmd.surgery.surgeon import Step, Surgeon
-
-ORDERS = 16  # of projection, over which weights are averaged that last for several steps
+from gmd.surgery.surgeon import ORDERS, Step, Surgeon
 
 
 class GMD(Surgeon):
