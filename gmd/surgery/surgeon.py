@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
-from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, several_processes
+from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, in_a_group, several_processes
 from gmd.surgery._granularity import GRANULARITIES, groups_of, module_names
 from gmd.surgery._graph import check_graph, has_compiled_parts
 from gmd.surgery._losses import Losses, Outputs, check_factors, check_no_hooks, check_outputs, named_losses
@@ -282,6 +282,7 @@ class Surgeon:
             self._factors(taken.private, len(step.names)),
             step.scale,
             step.retain_graph,
+            alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
             again=taken.compiled,
         )
         gram = self._gram_of_grad(step)

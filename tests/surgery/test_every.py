@@ -200,6 +200,32 @@ def test_the_interval_grows_while_weights_stay_and_falls_back_when_they_move(mon
     assert (taken_at, intervals) == ([0, 4, 12, 28, 44, 60], [first, 8, 16, 16, 16, first])
 
 
+def test_parameters_of_no_optimizer_get_nothing_at_any_step():
+    network, _ = problem()
+    kept_out = [*network.stems["a"].parameters(), *network.head.parameters()]
+    optimizer = torch.optim.SGD([*network.shared.parameters(), *network.stems["b"].parameters()], lr=0.1)
+    surgeon = gmd.GMD(optimizer, every=3)
+    for step in range(3):
+        losses, outputs = losses_of(network, *batch(step))
+        report = surgeon.backward(losses, outputs if step == 2 else None, retain_graph=True)
+        assert report.refreshed == (step == 0)
+        assert all(param.grad is None for param in kept_out)
+        assert network.shared.weight.grad is not None
+
+
+def test_optimizers_of_parts_of_a_network():
+    network, _ = problem()
+    parts = [torch.optim.SGD(part.parameters(), lr=0.1) for part in (network.stems, network.shared, network.head)]
+    surgeon = gmd.GMD(parts, generator=torch.Generator().manual_seed(0), every=3)
+    for step in range(4):
+        losses, outputs = losses_of(network, *batch(step))
+        network.zero_grad()
+        report = surgeon.backward(losses, outputs, retain_graph=True)
+        assert close(grads(network), combined(network, losses, report.weights, len(losses)))
+        for optimizer in parts:
+            optimizer.step()
+
+
 def test_a_network_that_is_unfrozen_is_taken_anew():
     network, optimizer = problem()
     network.stems["a"].requires_grad_(False)
