@@ -122,7 +122,7 @@ def test_compression_under_attention_keeps_its_bound():
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32 - 1), st.floats(0.0, 0.9))
 def test_any_linear_fusion(num_objectives, num_outputs, seed, tol):
-    """Random weights, many of them zero: the error stays within what was discarded of the cotangents."""
+    """Random weights, many of them zero: each objective's error stays within tol of its own cotangents."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=generator)  # noqa: E731
     param = draw(6).requires_grad_()
@@ -142,11 +142,11 @@ def test_any_linear_fusion(num_objectives, num_outputs, seed, tol):
     basis = path_gradients(losses(outputs), outputs, [param], tol)
     rows = torch.stack([row[0] for row in basis.rows])
     got = rows if basis.mixing is None else basis.mixing @ rows
-    assert (basis.discarded <= tol**2 + 1e-12).all()
-    reach = sum(torch.linalg.matrix_norm(mixer, 2) for mixer in mixers)
-    lengths = fusion.abs().amax() * directions.norm(dim=1).amax()
-    allowed = reach * lengths * (basis.discarded.amax() * num_objectives).sqrt() + 1e-9 * reach * lengths
-    assert (got - torch.stack(plain)).norm(dim=1).amax() <= allowed
+    assert (basis.discarded <= tol**2).all()
+    stretch = torch.stack([torch.linalg.matrix_norm(mixer, 2) for mixer in mixers])
+    there = fusion.any(dim=1)
+    reach = (fusion[there].abs() @ stretch) * directions[there].norm(dim=1)  # [T], how long its gradient may be
+    assert ((got - torch.stack(plain)).norm(dim=1) <= (tol + 1e-7) * reach).all()
 
 
 def test_as_many_passes_as_there_are_directions():
