@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 import gmd_kernels as gk
 from gmd_kernels import quadratic, weightings
+from gmd_kernels.weightings import _spectral
 from helpers.gramians import (
     KINDS,
     WEIGHTINGS,
@@ -345,6 +346,25 @@ def test_every_weighting_looks_at_its_gramian():
             weighting(torch.ones(3, 2))
 
 
+# By name
+
+
+def test_every_weighting_has_a_name():
+    there = {name for name, value in vars(weightings).items() if getattr(value, "batched", False) is True}
+    assert set(weightings.NAMES) == there
+    assert all(weightings.named(name) is getattr(weightings, name) for name in weightings.NAMES)
+
+
+def test_the_options_of_a_name_are_those_that_stay_from_step_to_step():
+    [(name, option)] = weightings.options_of("cagrad").items()
+    assert (name, option.annotation, option.default) == ("c", float, 0.4)
+    assert list(weightings.options_of("gradvac")) == ["beta"]
+    assert list(weightings.options_of("upgrad")) == ["preference"]
+    assert not weightings.options_of("pcgrad")
+    with pytest.raises(ValueError, match=r"weighting: expected one of mean, sum, .*, got 'sgd'"):
+        weightings.options_of("sgd")
+
+
 # Where they run
 
 
@@ -385,7 +405,7 @@ def test_jacobi_gives_eigenvectors(num_objectives):
 def test_weightings_from_jacobis_eigenvectors(monkeypatch):
     grams = [make_gram(7, kind) for kind in ("conflicting", "dependent")]
     expected = [(weightings.imtl_g(gram), weightings.aligned_mtl(gram)) for gram in grams]
-    monkeypatch.setattr(weightings, "eigh", quadratic._jacobi)
+    monkeypatch.setattr(_spectral, "eigh", quadratic._jacobi)
     for gram, (imtl_g, aligned_mtl) in zip(grams, expected, strict=True):
         assert torch.allclose(weightings.imtl_g(gram), imtl_g, rtol=1e-8)
         assert torch.allclose(weightings.aligned_mtl(gram), aligned_mtl, rtol=1e-8)
