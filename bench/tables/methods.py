@@ -26,6 +26,7 @@ class MethodRow(NamedTuple):
 
 METHODS = (
     MethodRow("joint", "one loss, on all modalities that are there", ""),
+    MethodRow("dropout", "as `joint`, on a random subset of them for each sample and step", ""),
     MethodRow("enumerate", "the mean of the losses of all subsets", "", "enumerate", "enumerate"),
     MethodRow("gmd", "a loss for each subset, surgery on their gradients", "Wang et al., AAAI 2024", "gmd", "gmd"),
     MethodRow(

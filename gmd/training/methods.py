@@ -70,12 +70,14 @@ class Method(NamedTuple):
         make: (parts) -> the surgeon.
         given: (parts, outputs, targets) -> what the surgeon's `backward` is given besides the losses.
         alternating: whether each modality has a step of its own.
+        dropout: whether each sample keeps a random subset of its modalities only, another one in each step.
     """
 
     objectives: Callable[[Pairs[Tensor], Tensor, Criterion, Predict], dict[Subset, Tensor]]
     make: Callable[[Parts], Surgeon]
     given: Callable[[Parts, Pairs[Tensor], Tensor], dict] = _outputs
     alternating: bool = False
+    dropout: bool = False
 
 
 def _mean(parts: Parts) -> MeanGradient:
@@ -155,6 +157,7 @@ def _targets_of_each(outputs: Pairs[Tensor], targets: Tensor) -> dict[str, Tenso
 
 METHODS = {
     "joint": Method(full_objective, _mean),  # loss on the full set of modalities
+    "dropout": Method(full_objective, _mean, dropout=True),  # the same of a random subset for each sample
     "enumerate": Method(subset_objectives, _mean),  # mean of the losses of all subsets
     "gmd": Method(subset_objectives, _gmd),  # surgery on the losses of all subsets
     "cggm": Method(full_objective, lambda parts: _cggm(parts, _mean(parts)), _with_targets),

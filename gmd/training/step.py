@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from gmd.data.modality_dropout import drop_modalities
 from gmd.data.pairs import Pairs, Values
 from gmd.models.precision import autocast
 from gmd.monitor.records import Turn
@@ -30,6 +31,8 @@ def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -
         The turns that were made: one, or one for each modality of the batch.
     """
     method = METHODS[task.config.method]
+    if method.dropout:
+        inputs = drop_modalities(inputs, training.generator)
     inputs, targets = task.to_device(inputs, targets, training.device)
     turns = _each_alone(inputs) if method.alternating else [inputs]
     done = [_turn(training, task, method, turn, targets) for turn in turns]
