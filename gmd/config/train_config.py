@@ -65,7 +65,7 @@ class TrainConfig(Optimisation, Subject):
     over the model show in its parts; the time is the same."""
     tol: float = 0.0
     """Error, relative to each objective's own gradient, up to which gmd may compress the gradients before it
-    back-propagates them. 0: exact. At 0.1 a step takes about half of the backward passes, and fewer early on."""
+    back-propagates them. 0: exact. At 0.1 a step takes about half of the backward passes, early on less."""
     rho: float = 1.3
     """cggm: strength of the modulation of the gradient's magnitude; 0 leaves it out."""
     lam: float = 0.1
