@@ -9,11 +9,13 @@ from gmd.surgery.report import Report
 
 def on_host(report: Report) -> Report:
     """Returns the report with its tensors on the host, in float64. Reading them there waits for nothing."""
-    tensors = [report.losses, report.grams, report.weights, *report.modality.values()]
+    known = [] if report.squared_norm is None else [report.squared_norm]
+    tensors = [report.losses, report.grams, report.weights, *known, *report.modality.values()]
     flat = torch.cat([tensor.detach().flatten().double() for tensor in tensors]).cpu()
-    parts = [
+    losses, grams, weights, *rest = (
         part.view(tensor.shape)
         for part, tensor in zip(flat.split([tensor.numel() for tensor in tensors]), tensors, strict=True)
-    ]
-    modality = dict(zip(report.modality, parts[3:], strict=True))
-    return replace(report, losses=parts[0], grams=parts[1], weights=parts[2], modality=modality)
+    )
+    modality = dict(zip(report.modality, rest[len(known) :], strict=True))
+    squared_norm = rest[0] if known else None
+    return replace(report, losses=losses, grams=grams, weights=weights, modality=modality, squared_norm=squared_norm)
