@@ -22,6 +22,10 @@ NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not 
 
 Method = Literal["joint", "dropout", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
 
+EVERY: int | Literal["auto"] = 1  # how often gmd takes weights, if nobody says
+# options that runs of earlier versions lack, and what they were trained with
+ADDED: dict[str, object] = {"every": 1, "fraction": 1.0}
+
 LARGEST = 2**32  # no option is a number from there on
 MOST_MODALITIES = 12  # of which there are 4095 subsets; each is scored at every validation
 
@@ -63,6 +67,12 @@ class TrainConfig:
     tol: float = 0.0
     """Error, relative in norm, up to which gmd may compress the objectives' gradients before it back-propagates them.
     0: exact. From 0.01 on a step takes a fraction of the backward passes."""
+    every: int | Literal["auto"] = EVERY
+    """How often gmd takes the weights of the objectives: at every step (1), at every so many, or auto: the interval
+    grows as long as they hardly move. The steps between are one backward pass, at the price of enumerate's."""
+    fraction: float = 1.0
+    """With --every, where batches are large: the part of a batch that weights are taken from. The samples with the most
+    modalities come first, and as many more as it takes for every subset to be there."""
     rho: float = 1.3
     """cggm: strength of the modulation of the gradient's magnitude; 0 leaves it out."""
     lam: float = 0.1
@@ -98,6 +108,8 @@ class TrainConfig:
     FOR: ClassVar[dict[str, tuple[str, ...]]] = {
         "granularity": ("gmd", "cggm-gmd"),
         "tol": ("gmd", "cggm-gmd"),
+        "every": ("gmd", "cggm-gmd"),
+        "fraction": ("gmd",),
         "rho": ("cggm", "cggm-gmd"),
         "lam": ("cggm", "cggm-gmd"),
         "direction": ("cggm", "cggm-gmd"),
@@ -117,6 +129,7 @@ class TrainConfig:
         self._check_modalities()
         self._check_encoding()
         check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
+        self._check_every()
         for name, ones in self.FOR.items():
             given, ordinary = getattr(self, name), getattr(type(self), name)
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
@@ -138,6 +151,16 @@ class TrainConfig:
         for name in self.NOT_NEGATIVE:
             value = getattr(self, name)
             check_option(0 <= value < LARGEST, name, value, "0 or more, and less than 2^32")
+
+    def _check_every(self) -> None:
+        """Raises UserError unless weights can be taken as often as that, from such a part of a batch."""
+        some = self.every == "auto" or 0 < self.every < LARGEST
+        check_option(some, "every", self.every, "a number of steps, 1 or more, or auto")
+        expected = f"1 with --granularity {self.granularity}: between, each loss has one weight for the whole model"
+        check_option(self.every == 1 or self.granularity == "model", "every", self.every, expected)
+        check_option(0 < self.fraction <= 1, "fraction", self.fraction, "more than 0, and at most 1, the whole batch")
+        expected = "--every with it, a number above 1 or auto: between, a step is of the whole batch anyway"
+        check_option(self.every != 1 or self.fraction == 1, "fraction", self.fraction, expected)
 
     def _check_encoding(self) -> None:
         """Raises UserError for a path that is no text: config.yaml could not hold it, nor TensorBoard write there."""
@@ -196,11 +219,11 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls: type[Config], values: dict, source: str | Path) -> Config:
-        """Makes a configuration of the values that `to_dict` returned.
+        """Makes a configuration of the values that `to_dict` returned, or that of an earlier version did.
 
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
-        values = {key: value for key, value in values.items() if key != "task"}
+        values = ADDED | {key: value for key, value in values.items() if key != "task"}
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
         if odd := sorted(expected.symmetric_difference(values), key=str):
             listed = shown(", ".join(map(str, odd)), 200)

@@ -23,7 +23,7 @@ from gmd.surgery.report import Report
 from gmd.training.objectives import Predict, full_objective, subset_objectives
 
 
-class Surgeon(Protocol):
+class Merger(Protocol):
     """Makes one gradient of a step's losses. One with a state of its own has `state_dict` and `load_state_dict` too."""
 
     @property
@@ -69,13 +69,15 @@ class Method(NamedTuple):
         objectives: (outputs, targets, criterion, predict) -> {subset: loss}.
         make: (parts) -> the surgeon.
         given: (parts, outputs, targets) -> what the surgeon's `backward` is given besides the losses.
+        named: whether the surgeon knows the losses by the names of their subsets, as it remembers what they were.
         alternating: whether each modality has a step of its own.
         dropout: whether each sample keeps a random subset of its modalities only, another one in each step.
     """
 
     objectives: Callable[[Pairs[Tensor], Tensor, Criterion, Predict], dict[Subset, Tensor]]
-    make: Callable[[Parts], Surgeon]
+    make: Callable[[Parts], Merger]
     given: Callable[[Parts, Pairs[Tensor], Tensor], dict] = _outputs
+    named: bool = False
     alternating: bool = False
     dropout: bool = False
 
@@ -94,6 +96,7 @@ def _gmd(parts: Parts) -> GMD:
         tol=config.tol,
         scaler=parts.scaler,
         by_sample=isinstance(parts.network, SequenceNetwork),
+        every=config.every,
     )
 
 
@@ -159,9 +162,9 @@ METHODS = {
     "joint": Method(full_objective, _mean),  # loss on the full set of modalities
     "dropout": Method(full_objective, _mean, dropout=True),  # the same of a random subset for each sample
     "enumerate": Method(subset_objectives, _mean),  # mean of the losses of all subsets
-    "gmd": Method(subset_objectives, _gmd),  # surgery on the losses of all subsets
+    "gmd": Method(subset_objectives, _gmd, named=True),  # surgery on the losses of all subsets
     "cggm": Method(full_objective, lambda parts: _cggm(parts, _mean(parts)), _with_targets),
-    "cggm-gmd": Method(subset_objectives, lambda parts: _cggm(parts, _gmd(parts)), _with_targets),
+    "cggm-gmd": Method(subset_objectives, lambda parts: _cggm(parts, _gmd(parts)), _with_targets, named=True),
     "ogm-ge": Method(full_objective, _ogm_ge, _with_predictions),
     "mla": Method(subset_objectives, _mla, _with_head_rows, alternating=True),
 }

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import PolynomialLR
 from gmd.config import TrainConfig
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.precision import make_scaler
-from gmd.training.methods import METHODS, Parts, Surgeon
+from gmd.training.methods import METHODS, Merger, Parts
 from gmd.training.tasks import Task
 
 
@@ -22,7 +22,7 @@ class Training:
         network: on the run's device.
         optimizer: AdamW.
         scheduler: of the learning rate, which decays to 0 over all epochs.
-        generator: of the orders in which GMD projects, and of OGM-GE's noise.
+        generator: of the orders in which GMD projects, of OGM-GE's noise, and of the modalities that are dropped.
         surgeon: makes the gradient of a step.
         scaler: of the losses, in fp16.
         epochs: how many are finished.
@@ -39,7 +39,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     scheduler: PolynomialLR
     generator: torch.Generator
-    surgeon: Surgeon
+    surgeon: Merger
     scaler: torch.amp.GradScaler | None
     epochs: int = 0
     steps: int = 0
