@@ -16,7 +16,13 @@ _KEPT: dict[str, tuple[tuple[int, ...], bool]] = {"state": ((2,), False), "cosin
 
 
 class LoopWeighting(Protocol):
-    """From the Gramian of a step to weights."""
+    """From the Gramian of a step to weights.
+
+    Attributes:
+        in_random_order: whether the weights depend on a random order in which the objectives meet.
+    """
+
+    in_random_order: bool
 
     def __call__(self, gram: Tensor, names: Names, losses: Tensor) -> Tensor:
         """Returns the weights of T objectives, [T] or [K, T], from their Gramian, [T, T] or [K, T, T] float64.
@@ -79,6 +85,7 @@ class Weighting:
             raise ValueError(f"smooth: expected at least 0 and below 1, got {smooth!r}")
         if generator is not None and "generator" not in self._arguments:
             raise ValueError(f"generator: weighting {self.name or 'a function'!r} takes none")
+        self.in_random_order = self.name in ("pcgrad", "gradvac")
         self.smooth = smooth
         self.generator = generator
         self.options = options

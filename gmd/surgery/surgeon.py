@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
-from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, several_processes
+from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, in_a_group, several_processes
 from gmd.surgery._granularity import GRANULARITIES, groups_of, module_names
 from gmd.surgery._graph import check_graph, has_compiled_parts
 from gmd.surgery._losses import Losses, Outputs, check_factors, check_no_hooks, check_outputs, named_losses
@@ -22,6 +22,8 @@ from gmd.surgery._scaling import Scaling
 from gmd.surgery._schedule import Schedule, Taken
 from gmd.surgery._weighting import LoopWeighting, Weighting, in_loop
 from gmd.surgery.report import Report
+
+ORDERS = 16  # random ones, over which weights are averaged that last for several steps
 
 Part = Callable[[], tuple[Losses, Outputs | None]]
 
@@ -76,8 +78,9 @@ class Surgeon:
             weights, [T] float64; or one of them with options and smoothing, a `gmd.Weighting`.
         every: how often weights are taken: at every step (1), at every so many steps, or "auto": at every 4th step to
             begin with, and half as often each time that they have moved by less than a tenth, down to every 64th
-            (`gmd.surgery._schedule`). They are kept for each set of objectives by itself, and taken at once for a set
-            that is new. Taking them waits for the device.
+            (`gmd.surgery._schedule`). Weights that depend on a random order are then the mean over several, so that one
+            order does not rule over many steps. They are kept for each set of objectives by itself, and taken at once
+            for a set that is new. Taking them waits for the device.
         granularity: what is one gradient: that of the whole "model", of each "module" by itself (the one that holds the
             parameter as its own, a layer as a rule), or of each "tensor". With `every` it has to be the whole model, as
             one backward pass has one weight for each loss.
@@ -279,6 +282,7 @@ class Surgeon:
             self._factors(taken.private, len(step.names)),
             step.scale,
             step.retain_graph,
+            alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
             again=taken.compiled,
         )
         gram = self._gram_of_grad(step)
@@ -297,8 +301,10 @@ class Surgeon:
         return self._schedule.take(Taken(step.names, weights, gram, private, self._schedule.steps, compiled=compiled))
 
     def _weights(self, gram: Tensor, names: tuple[Hashable, ...], losses: Tensor) -> Tensor:
-        """Returns the weights that shared parameters get, [T]."""
-        return self._weighting(gram, names, losses)
+        """Returns the weights that shared parameters get over several steps, [T]."""
+        if not self._weighting.in_random_order:
+            return self._weighting(gram, names, losses)
+        return self._weighting(gram.expand(ORDERS, *gram.shape), names, losses).mean(dim=0)
 
     def _private_factor(self, num_objectives: int) -> float:
         """Returns what the weights are multiplied with for a private parameter."""
