@@ -65,7 +65,7 @@ def maximin_in_ball(matrix: Tensor, offset: Tensor, normal: Tensor, radius: floa
 
     Args:
         matrix: [..., T, T] float64, M, with a diagonal of about one, as a Gramian of unit gradients has. LARGEST^-2 is
-            added to that (a larger `ridge` where it takes one), so that |x| is at most LARGEST * radius. Where gradients
+            added to that, or a larger `ridge`, so that |x| is at most LARGEST * radius. Where gradients
             are linearly dependent this costs up to radius / LARGEST of the level, elsewhere the square of that.
         offset: [..., T], entries of about one.
         normal: [..., T], not negative, the largest entry about one.
