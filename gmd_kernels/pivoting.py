@@ -38,12 +38,9 @@ def pivoted(
     for _ in range(rounds):
         if len(todo) == 0:
             break
-        all_left = len(todo) == len(offset)
-        parts = [matrix, offset, free] if all_left else [part[todo] for part in (matrix, offset, free)]
-        toward = None if normal is None else normal if all_left else normal[todo]
-        found, wrong = _solved(*parts, toward, radius)
-        z[todo] = found
-        free[todo] = parts[2] ^ wrong
+        toward = None if normal is None else normal[todo]
+        z[todo], wrong = _solved(matrix[todo], offset[todo], free[todo], toward, radius)
+        free[todo] ^= wrong
         todo = todo[wrong.any(dim=-1)]
     solved = torch.ones(len(offset), dtype=torch.bool)
     solved[todo] = False

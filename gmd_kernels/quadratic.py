@@ -77,22 +77,23 @@ def maximin_in_ball(matrix: Tensor, offset: Tensor, normal: Tensor, radius: floa
 
 
 def _pivoted_or_interior(
-    interior: Callable[..., Tensor], matrix: Tensor, offset: Tensor, normal: Tensor | None, *radius: float
+    interior: Callable[..., Tensor], matrix: Tensor, offset: Tensor, normal: Tensor | None, radius: float | None = None
 ) -> Tensor:
     """Returns the solutions by pivoting where it can be done and succeeds, elsewhere those of an interior-point method.
 
-    The method takes the same arguments.
+    The method takes the same arguments, the radius only if there is one.
     """
+    options = {} if radius is None else {"radius": radius}
     if not is_readable(matrix) or not is_readable(offset):
-        return interior(matrix, offset, normal, *radius)
+        return interior(matrix, offset, normal, **options)
     shape = torch.broadcast_shapes(matrix.shape[:-1], offset.shape)
     matrix = matrix.expand(*shape, shape[-1]).reshape(-1, shape[-1], shape[-1])
     offset = offset.expand(shape).reshape(-1, shape[-1])
     normal = None if normal is None else normal.expand(shape).reshape(-1, shape[-1])
-    z, solved = pivoted(matrix, offset, normal, *radius)
+    z, solved = pivoted(matrix, offset, normal, radius)
     if not solved.all():
         left = ~solved
-        z[left] = interior(matrix[left], offset[left], None if normal is None else normal[left], *radius)
+        z[left] = interior(matrix[left], offset[left], None if normal is None else normal[left], **options)
     return z.reshape(shape)
 
 
