@@ -40,7 +40,7 @@ NOTHING = 1e-13  # of an eigenvalue or a squared norm, relative to the largest
 class Found(NamedTuple):
     """How many directions one output takes, and the largest error of an objective, relative to its own norm."""
 
-    count: int
+    directions: int
     error: float
 
 
@@ -56,7 +56,7 @@ def principal(gram: Tensor, tol: float) -> Found:
     cosines = _cosines(gram)
     values, vectors = _principal(cosines)
     found = (_judged(cosines, vectors[:, :count], values[:count]) for count in range(1, len(values) + 1))
-    return next(one for one in found if one.error <= tol or one.count == len(values))
+    return next(one for one in found if one.error <= tol or one.directions == len(values))
 
 
 def subset(gram: Tensor, tol: float) -> Found:
@@ -228,7 +228,10 @@ def rows_of(case: str, grams: Sequence[Tensor]) -> list[dict]:
     for tol in TOLS:
         for name, rule in RULES.items():
             found = [rule(gram, tol) for gram in of_outputs]
-            columns = {"directions": fmean(one.count for one in found), "worst_error": max(one.error for one in found)}
+            columns = {
+                "directions": fmean(one.directions for one in found),
+                "worst_error": max(one.error for one in found),
+            }
             sizes = {"T": grams[0].shape[-1], "outputs": len(grams[0]), "steps": len(grams)}
             rows.append({"case": case} | sizes | {"own": own, "tol": tol, "rule": name} | columns)
     return rows
