@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from bench.measure import directions
-from bench.measure.directions import RULES, Setting, rows_of
+from bench.measure.directions import RULES, rows_of
+from bench.measure.phantom_cotangents import Setting, phantom_grams
 from bench.tables.directions import directions_markdown
 
 BOUNDED = ("subset of the objectives", "principal directions", "reweighted (gmd)")
@@ -60,7 +61,7 @@ def test_rows_and_their_table():
 
 @pytest.mark.slow
 def test_the_gramians_of_a_training():
-    grams = directions.phantom_grams(Setting(steps=2, width=0.125, shape=16, batch=1, train_cases=2))
+    grams = phantom_grams(Setting(steps=2, width=0.125, shape=16, batch=1, train_cases=2))
     assert [tuple(gram.shape) for gram in grams] == [(4, 15, 15)] * 2
     reached = (grams[0].diagonal(dim1=1, dim2=2) > 0).sum(dim=1)
     assert reached.tolist() == [8] * 4, "each modality is in 8 of the 15 subsets"
