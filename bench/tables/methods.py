@@ -26,8 +26,10 @@ class MethodRow(NamedTuple):
 
 METHODS = (
     MethodRow("joint", "one loss, on all modalities that are there", ""),
+    MethodRow("dropout", "as `joint`, on a random subset of them for each sample and step", ""),
     MethodRow("enumerate", "the mean of the losses of all subsets", "", "enumerate", "enumerate"),
     MethodRow("gmd", "a loss for each subset, surgery on their gradients", "Wang et al., AAAI 2024", "gmd", "gmd"),
+    MethodRow("surgery", "as `gmd`, with another weighting (`--weighting`)", ""),
     MethodRow(
         "cggm",
         "slows down modalities that are ahead, and turns the head's gradient",

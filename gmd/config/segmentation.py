@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from gmd.config.train_config import TrainConfig, check_option, option_text
+from gmd.config.checks import check_option, option_text
+from gmd.config.train_config import TrainConfig
 from gmd.data.segmentation.case import SAME_PLACE
 from gmd.data.segmentation.data_sets import DataSet
 from gmd.data.segmentation.label_scheme import LabelScheme
@@ -34,11 +35,15 @@ class TrainBrats(TrainConfig):
     """Folders of cases, one for each data set; folders `train`, `test` (and `validation`) in one are its splits."""
     out: Path = Path("runs/brats")
     """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
-    method: Literal["joint", "enumerate", "gmd", "cggm", "cggm-gmd"] = "gmd"
-    """joint: loss on all modalities; enumerate: mean of the losses of all subsets; gmd: surgery on these. cggm: joint,
-    the modalities balanced by how fast each improves; cggm-gmd: the same around gmd."""
+    method: Literal["joint", "dropout", "enumerate", "gmd", "surgery", "cggm", "cggm-gmd"] = "gmd"
+    """joint: loss on all modalities; dropout: on a random subset of them for each case and step; enumerate: mean of the
+    losses of all subsets; gmd: surgery on these; surgery: the same with another --weighting. cggm: joint, the
+    modalities balanced by how fast each improves; cggm-gmd: the same around gmd."""
     modalities: tuple[str, ...] = BRATS_MODALITIES
     """The modalities that the network has; a case may lack any of them, but not all."""
+    preset: Literal["gmd-brats"] | None = None
+    """A published recipe's options, which others on the line, and in a file, override; what it sets and what differs
+    from the publication is told before the training."""
     patterns: tuple[str, ...] = ()
     """For other file names than BraTS's: KEY=GLOB for each modality, seg (labels), mask (brain; optional)."""
     channels: tuple[str, ...] = ()

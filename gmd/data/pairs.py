@@ -73,6 +73,19 @@ class Pairs(Generic[Values]):
             raise ValueError(f"sample {int(some.int().argmin())} of this batch has no modality")
         return present
 
+    def only(self, samples: dict[str, list[int]]) -> "Pairs[Values]":
+        """Returns the pairs of these samples alone: modality -> some of those that have it, ascending."""
+        values = {m: _rows(self.values[m], self.samples[m], members) for m, members in samples.items()}
+        return Pairs(self.num_samples, samples, values)
+
+    def of(self, samples: list[int]) -> "Pairs[Values]":
+        """Returns a batch of these samples alone, ascending, which are counted anew; a modality needs one of them."""
+        number = {sample: place for place, sample in enumerate(samples)}
+        kept = {m: [s for s in having if s in number] for m, having in self.samples.items()}
+        pairs = self.only({m: having for m, having in kept.items() if having})
+        counted = {m: [number[s] for s in having] for m, having in pairs.samples.items()}
+        return Pairs(len(samples), counted, pairs.values)
+
     def for_every_sample(self: "Pairs[Tensor]", modality: str) -> Tensor:
         """Returns the modality's values, [num_samples, ...], with zeros for the samples that do not have it."""
         values, samples = self.values[modality], self.samples[modality]
@@ -91,9 +104,11 @@ def samples_having(samples: Sequence[Collection[str]], modalities: Sequence[str]
     return {m: members for m, members in having.items() if members}
 
 
-def _rows(values: Tensor, samples: list[int], members: list[int]) -> Tensor:
-    """Returns the rows of `members` in a tensor whose rows belong to `samples`, of which they are some."""
+def _rows(values: Values, samples: list[int], members: list[int]) -> Values:
+    """Returns the rows of `members` in values whose rows belong to `samples`, of which they are some."""
     if samples == members:
         return values
+    if isinstance(values, Padded):
+        return Padded(*(_rows(part, samples, members) for part in values))
     row_of = {sample: row for row, sample in enumerate(samples)}
     return values.index_select(0, torch.tensor([row_of[s] for s in members], device=values.device))

@@ -62,15 +62,15 @@ def _verdict(missed: dict[str, float], loss: float) -> str:
 def _not_compared(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
     """Returns which modality is ahead by itself, if that is known, and why it cannot be told which one dominates."""
     ahead = _ahead(_quarters(steps)[1], modalities) if steps else []
-    losses = {name for step in steps for name in step["losses"]}
+    several = any(len(step["losses"]) > 1 for step in steps)
     if not steps:
         why = "no finite step was recorded"
-    elif not ahead and len(losses) > 1:
+    elif not ahead and several:
         why = "no step had the losses of all modalities and of all but one, as no sample of its batch has all of them"
     else:
         why = (
-            "the method has no losses of subsets to compare; `gmd evaluate` shows what is lost without each modality, "
-            "and `--method enumerate` or `--method gmd` compares while it trains"
+            "no step has losses of several subsets to compare; `gmd evaluate` shows what is lost without each "
+            "modality, and `--method enumerate` or `--method gmd` compares while it trains"
         )
     return [*ahead, f"Whether a modality dominates cannot be told from training: {why}."]
 

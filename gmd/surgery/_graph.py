@@ -71,7 +71,7 @@ def find_paths(losses: Sequence[Tensor], outputs: Sequence[Tensor], retain_graph
         retain_graph or any(_is_freed(node) for later in paths[m + 1 :] for node in path & later)
         for m, path in enumerate(paths)
     ]
-    compiled = [any(node.name() == "CompiledFunctionBackward" for node in path) for path in paths]
+    compiled = [any(map(_is_compiled, path)) for path in paths]
     return Paths(head, kept, compiled, paths)
 
 
@@ -103,6 +103,16 @@ def leaves_of(tensors: Iterable[Tensor], stops: Iterable[Tensor] = ()) -> list[T
 def check_graph(losses: Iterable[Tensor]) -> None:
     """Raises a ValueError if a pass by torch.autograd.grad from the losses would get gradients wrong without a word."""
     _visited([get_gradient_edge(loss) for loss in losses], {})
+
+
+def has_compiled_parts(losses: Iterable[Tensor]) -> bool:
+    """Returns whether torch.compile made parts of the losses' graph."""
+    nodes, _ = _visited([get_gradient_edge(loss) for loss in losses], {})
+    return any(map(_is_compiled, nodes))
+
+
+def _is_compiled(node: Node) -> bool:
+    return node.name() == "CompiledFunctionBackward"
 
 
 def _places(edges: Sequence[GradientEdge]) -> Places:

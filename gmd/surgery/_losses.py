@@ -1,6 +1,6 @@
 """Checks of the losses and the outputs that the methods are given, and of what functions of the user's return."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import SupportsFloat
 
 import torch
@@ -10,22 +10,35 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # (predictions [b, ...], targets
 Metric = Callable[[Tensor, Tensor], SupportsFloat]  # of the same, a scalar tensor or a number
 
 
-def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
-    """Returns the losses as scalars; raises an error that says which one is not a scalar tensor that requires grad."""
-    losses = list(losses)
-    if not losses:
+Losses = Mapping[Hashable, Tensor] | Sequence[Tensor]  # of the objectives, by name or in a fixed order
+
+
+def named_losses(losses: Losses) -> dict[Hashable, Tensor]:
+    """Returns name -> loss, a scalar; the objectives of a list are called by their positions.
+
+    Raises an error that says which loss is not a scalar tensor that requires grad.
+    """
+    named = dict(losses if isinstance(losses, Mapping) else enumerate(losses))
+    if not named:
         raise ValueError("losses: expected at least one objective, got none")
-    for k, loss in enumerate(losses):
+    for name, loss in named.items():
         if not isinstance(loss, Tensor):
-            raise TypeError(f"losses[{k}]: expected a scalar tensor, got {type(loss).__name__}")
+            raise TypeError(f"losses[{name!r}]: expected a scalar tensor, got {type(loss).__name__}")
         if loss.numel() != 1:
-            raise ValueError(f"losses[{k}]: expected a scalar tensor, got shape {list(loss.shape)}; reduce it first")
+            raise ValueError(
+                f"losses[{name!r}]: expected a scalar tensor, got shape {list(loss.shape)}; reduce it first"
+            )
         if not loss.requires_grad:
             raise ValueError(
-                f"losses[{k}] does not require grad: it was computed from detached tensors, under torch.no_grad() or "
-                "torch.inference_mode(), or from none of the parameters"
+                f"losses[{name!r}] does not require grad: it was computed from detached tensors, under torch.no_grad() "
+                "or torch.inference_mode(), or from none of the parameters"
             )
-    return [loss.reshape(()) for loss in losses]
+    return {name: loss.reshape(()) for name, loss in named.items()}
+
+
+def check_losses(losses: Losses) -> list[Tensor]:
+    """Returns the losses as scalars, without their names; raises what `named_losses` does."""
+    return list(named_losses(losses).values())
 
 
 def checked_loss(value: Tensor, what: str) -> Tensor:

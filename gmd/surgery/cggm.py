@@ -11,7 +11,7 @@ from gmd.surgery._balance import RULES
 from gmd.surgery._classifiers import Classifiers
 from gmd.surgery._delivery import check_one_process
 from gmd.surgery._direction_loss import gradient_losses, weight_losses
-from gmd.surgery._losses import Criterion, Metric, check_losses, check_outputs, check_rows
+from gmd.surgery._losses import Criterion, Losses, Metric, check_outputs, check_rows, named_losses
 from gmd.surgery._modes import ordinary_modes
 from gmd.surgery._optimizers import Optimizers, check_same, optimizers_of
 from gmd.surgery.gmd import GMD
@@ -92,7 +92,7 @@ class CGGM:
     @ordinary_modes()
     def backward(
         self,
-        losses: Sequence[Tensor],
+        losses: Losses,
         outputs: Mapping[str, Tensor],
         targets: Mapping[str, Tensor],
         retain_graph: bool = False,
@@ -100,7 +100,7 @@ class CGGM:
         """Adds the modulated gradient to `.grad`, and lets the classifiers learn from the batch.
 
         Args:
-            losses: T scalars.
+            losses: T scalars, as in GMD.
             outputs: of the modalities that the batch has, [n_m, ...] each, the tensors that the losses came from.
             targets: of the same modalities, [n_m, ...] each: row i is what row i of the output should tell.
             retain_graph: as in `Tensor.backward`: whether the graph is kept for another backward pass, or freed.
@@ -109,7 +109,7 @@ class CGGM:
         norm", that of the losses together with lam * L_gm. Nothing waits for the device. If a loss or gradient is not
         finite, nothing is learnt here, and nothing should be from `.grad`: look at `report.finite`.
         """
-        losses = check_losses(losses)
+        given = list((named := named_losses(losses)).values())
         self._check(outputs, targets)
         verdicts = self.classifiers.judge(outputs, targets)
         state = self.balance.after(self._of_all(verdicts.metrics))
@@ -117,18 +117,18 @@ class CGGM:
         balance = torch.stack([of_each[m] for m in outputs])
         factors = None if self.rho is None else self.rho * balance
 
-        guided = losses
+        guided = given
         if self.lam is not None:
-            terms = self._direction_losses(losses, verdicts.gradients, balance)
-            guided = [loss + self.lam * term for loss, term in zip(losses, terms, strict=True)]
-        report = self.surgeon.backward(guided, outputs=outputs, factors=factors, retain_graph=retain_graph)
-        finite = report.finite
-        self.classifiers.learn(verdicts.gradients, finite)
-        self.balance.state = torch.where(finite, state, self.balance.state)
+            terms = self._direction_losses(given, verdicts.gradients, balance)
+            guided = [loss + self.lam * term for loss, term in zip(given, terms, strict=True)]
+        as_given = dict(zip(named, guided, strict=True)) if isinstance(losses, Mapping) else guided
+        report = self.surgeon.backward(as_given, outputs=outputs, factors=factors, retain_graph=retain_graph)
+        self.classifiers.learn(verdicts.gradients, report.finite)
+        self.balance.state = torch.where(report.finite, state, self.balance.state)
 
         modality = {"metric": torch.stack(list(verdicts.metrics.values())), "balance": balance}
         modality |= {} if factors is None else {"factor": factors}
-        values = torch.stack([loss.detach() for loss in losses])
+        values = torch.stack([loss.detach() for loss in given])
         return replace(report, losses=values, modality=report.modality | modality)
 
     def _check(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
@@ -151,10 +151,13 @@ class CGGM:
         return weight_losses(losses, self.head, [self.classifiers.models[m] for m in gradients], balance)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the classifiers, their optimizer, and what the balance remembers."""
-        return {"classifiers": self.classifiers.state_dict(), "balance": self.balance.state}
+        """Returns the classifiers, their optimizer, what the balance remembers, and the state of a GMD inside."""
+        kept = {"classifiers": self.classifiers.state_dict(), "balance": self.balance.state}
+        return kept | ({"surgeon": self.surgeon.state_dict()} if isinstance(self.surgeon, GMD) else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` has returned."""
+        if isinstance(self.surgeon, GMD):
+            self.surgeon.load_state_dict(state["surgeon"])
         self.classifiers.load_state_dict(state["classifiers"])
         self.balance.state = torch.empty_like(self.balance.state).copy_(state["balance"])

@@ -1,16 +1,13 @@
 """The baseline without surgery: the gradient of the mean loss, behind the same interface as GMD."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-
 import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
-from gmd.surgery._losses import Outputs, check_factors, check_losses, check_outputs
+from gmd.surgery._losses import Losses, Outputs, check_factors, check_losses, check_outputs
 from gmd.surgery._modes import ordinary_modes
+from gmd.surgery._one_pass import one_pass
 from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
 from gmd.surgery._scaling import Scaling
 from gmd.surgery.report import Report
@@ -35,7 +32,7 @@ class MeanGradient:
     @ordinary_modes()
     def backward(
         self,
-        losses: Sequence[Tensor],
+        losses: Losses,
         outputs: Outputs | None = None,
         factors: Tensor | None = None,
         retain_graph: bool = False,
@@ -45,33 +42,18 @@ class MeanGradient:
         All arguments are as in `GMD.backward`. The one pass goes through each modality's path once,
         and on its way tells the norm of the gradient at each output.
         """
-        stacked = torch.stack(check_losses(losses))
+        given = check_losses(losses)
         check_factors(factors, outputs)
         found = [] if outputs is None else check_outputs(outputs)
-        scale = self._scaling.scale(list(stacked))
-        with _watched(found, factors) as norms:
-            mean = stacked.mean() if scale is None else stacked.mean() * scale
-            mean.backward(retain_graph=retain_graph)
+        scale = self._scaling.scale(given)
+        values = torch.stack([loss.detach() for loss in given])
+        weights = torch.full_like(values, 1 / len(given), dtype=torch.float64)
+        norms = one_pass(
+            given, weights if scale is None else weights * scale, (), found, factors, retain_graph=retain_graph
+        )
         if scale is not None:
             self._scaling.unscale()
-            norms = [norm / scale for norm in norms]
+            norms = None if norms is None else norms / scale
         gram = gk.gram([[param.grad for param in parameters_of(self.optimizers)]])
-        modality = {"gradient norm": torch.stack(norms)} if norms else {}
-        return Report(stacked.detach(), gram, gram.new_ones(1), modality=modality)
-
-
-@contextmanager
-def _watched(outputs: list[Tensor], factors: Tensor | None) -> Iterator[list[Tensor]]:
-    """Yields M float64 norms that a backward pass fills in, of the gradients at the outputs before their factors."""
-    norms = list(torch.zeros(len(outputs), dtype=torch.float64, device=outputs[0].device)) if outputs else []
-
-    def watch(gradient: Tensor, m: int) -> Tensor | None:
-        norms[m] = torch.linalg.vector_norm(gradient, dtype=torch.float64)
-        return None if factors is None else gradient * factors[m]
-
-    handles = [output.register_hook(partial(watch, m=m)) for m, output in enumerate(outputs)]
-    try:
-        yield norms
-    finally:
-        for handle in handles:
-            handle.remove()
+        modality = {} if norms is None else {"gradient norm": norms}
+        return Report(values, gram, gram.new_ones(1), modality=modality, squared_norm=gram[0, 0])

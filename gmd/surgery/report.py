@@ -12,6 +12,9 @@ class Report:
 
     All tensors but `discarded` are on the device: reading one on the host waits for it, when the caller wants that.
 
+    Where weights are taken now and then (`every` in Surgeon), Gramian and weights of a step between are those that were
+    taken `age` steps ago.
+
     Attributes:
         losses: [T], detached.
         grams: [T, T] float64, inner products of the objectives' gradients over all parameters; [K, T, T] where the
@@ -21,7 +24,13 @@ class Report:
         discarded: [M] float64, the largest share of the energy (squared norm) of one objective's gradient at each
             output that was left out, at most tol^2; on the host; None without outputs.
         modality: [M] float64 each, in the order of the outputs: "gradient norm", of the mean loss at each output and
-            before any factor; and what the method adds. Empty without outputs.
+            before any factor; and what the method adds. Empty without outputs. In a step with one backward pass it is
+            the norm of the weighted loss.
+        squared_norm: [] float64, of what is in `.grad` afterwards; None where that is not known without a pass over it.
+        refreshed: whether the weights were taken at this step.
+        age: how many steps ago they were.
+        interval: how many steps after that they are taken anew.
+        failures: how many times so far the weights that should have been taken were not finite.
     """
 
     losses: Tensor
@@ -30,6 +39,11 @@ class Report:
     directions: tuple[int, ...] | None = None
     discarded: Tensor | None = None
     modality: dict[str, Tensor] = field(default_factory=dict)
+    squared_norm: Tensor | None = None
+    refreshed: bool = True
+    age: int = 0
+    interval: int = 1
+    failures: int = 0
 
     @property
     def gram(self) -> Tensor:
@@ -56,5 +70,6 @@ class Report:
     @property
     def finite(self) -> Tensor:
         """Returns a bool scalar, False if a loss or an entry of a gradient is NaN or infinite: do not step then."""
-        diagonals = self.grams.diagonal(dim1=-2, dim2=-1)
-        return torch.stack([value.isfinite().all() for value in (self.losses, diagonals, self.weights)]).all()
+        values = [self.losses, self.grams.diagonal(dim1=-2, dim2=-1), self.weights]
+        values += [] if self.squared_norm is None else [self.squared_norm]
+        return torch.stack([value.isfinite().all() for value in values]).all()

@@ -142,7 +142,7 @@ def test_segmentation_goes_on_in_the_middle_of_an_epoch(
     assert_same_run(straight, config.out)
 
 
-METHODS = {"gmd": "ds", "cggm-gmd": "late", "ogm-ge": "late", "mla": "branches"}
+METHODS = {"dropout": "ds", "gmd": "ds", "cggm-gmd": "late", "ogm-ge": "late", "mla": "branches"}
 
 
 @pytest.mark.slow

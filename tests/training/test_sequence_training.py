@@ -31,7 +31,7 @@ from gmd.training.tasks.criteria import absolute_error, accuracy, closeness, cro
 from helpers.places import REAL_DATA
 from helpers.training_cases import equal, read_metrics
 
-METHODS = ["joint", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
+METHODS = ["joint", "dropout", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
 NETWORK_OF = {"cggm": "late", "ogm-ge": "late", "mla": "branches"}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -121,14 +121,14 @@ def test_a_bad_step_leaves_parameters_and_optimizer_untouched(config: TrainSenti
     training, task, (inputs, targets) = one_step(with_method(config, method))
     state = lambda: deepcopy([training.network.state_dict(), training.optimizer.state_dict()["state"]])  # noqa: E731
     before = state()
-    inputs.values["audio"].values[0, 0, 0] = math.nan
+    inputs.values["audio"].values[:, 0, 0] = math.nan
     turns = train_step(training, task, inputs, targets)
     assert training.skipped == 1
     if method != "mla":  # whose other modalities have had their steps
         assert equal(before, state())
     bad = [turn for turn in turns if not turn.report.finite]
     assert len(bad) == 1
-    inputs.values["audio"].values[0, 0, 0] = 0
+    inputs.values["audio"].values[:, 0, 0] = 0
     assert all(turn.report.finite for turn in train_step(training, task, inputs, targets))
     assert all(value.isfinite().all() for value in training.network.state_dict().values())
     if hasattr(training.surgeon, "state_dict"):
@@ -289,7 +289,7 @@ def test_a_run_needs_a_folder(config: TrainSentiment):
 
 
 def test_brats_does_not_offer_mla(tmp_path: Path):
-    with pytest.raises(UserError, match=r"--method: got mla, expected one of joint, enumerate, gmd, cggm, cggm-gmd"):
+    with pytest.raises(UserError, match=r"--method: got mla, expected one of joint, dropout, enumerate, gmd, cggm, "):
         train(TrainBrats(tmp_path, tmp_path / "run", method="mla"))
 
 

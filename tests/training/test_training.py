@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # ---- end to end ----
 
 
-OBJECTIVES = {"joint": 1, "enumerate": 3, "gmd": 3, "cggm": 1, "cggm-gmd": 3}
+OBJECTIVES = {"joint": 1, "dropout": 1, "enumerate": 3, "gmd": 3, "cggm": 1, "cggm-gmd": 3}
 
 
 @pytest.mark.parametrize(("method", "objectives"), OBJECTIVES.items())

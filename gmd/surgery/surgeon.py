@@ -1,0 +1,370 @@
+"""Gradient surgery with any weighting of the Gramian around any torch optimizer, at every step or now and then."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+import gmd_kernels as gk
+from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, in_a_group, several_processes
+from gmd.surgery._granularity import GRANULARITIES, groups_of, module_names
+from gmd.surgery._graph import check_graph, has_compiled_parts
+from gmd.surgery._losses import Losses, Outputs, check_factors, check_no_hooks, check_outputs, named_losses
+from gmd.surgery._modes import ordinary_modes
+from gmd.surgery._one_pass import one_pass
+from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
+from gmd.surgery._passes import gradients_of
+from gmd.surgery._paths import Basis, Checked, path_gradients
+from gmd.surgery._scaling import Scaling
+from gmd.surgery._schedule import Schedule, Taken
+from gmd.surgery._weighting import LoopWeighting, Weighting, in_loop
+from gmd.surgery.report import Report
+
+ORDERS = 16  # random ones, over which weights are averaged that last for several steps
+
+Part = Callable[[], tuple[Losses, Outputs | None]]
+
+
+class Step(NamedTuple):
+    """What one call of `backward` was given.
+
+    Attributes:
+        names: of the T objectives.
+        losses: [T] scalars.
+        outputs, factors, retain_graph, part: as given.
+        params: [P], those that require grad.
+        scale: the scaler's, or None.
+    """
+
+    names: tuple[Hashable, ...]
+    losses: list[Tensor]
+    outputs: Outputs | None
+    factors: Tensor | None
+    retain_graph: bool
+    part: Part | None
+    params: list[nn.Parameter]
+    scale: Tensor | None
+
+    @property
+    def values(self) -> Tensor:
+        """Returns the losses' values, [T], detached."""
+        return torch.stack([loss.detach() for loss in self.losses])
+
+
+class Surgeon:
+    """Replaces `loss.backward()` when there are several losses, by a combination of their gradients.
+
+        surgeon = gmd.Surgeon(optimizer, "upgrad")
+        ...
+        optimizer.zero_grad()
+        report = surgeon.backward(losses)  # instead of sum(losses).backward()
+        optimizer.step()
+
+    The weights of the combination are a function of the gradients' inner products (their Gramian), and the same for
+    every parameter. `gmd.GMD` is the surgeon whose weights are PCGrad's, and differ for private parameters.
+
+    With `every` a step costs about what an ordinary one does: Gramian and weights are taken at some steps only. The
+    steps between make one ordinary backward pass, of the losses' weighted sum, which is the exact combination of that
+    step's gradients with the weights kept. (Nash-MTL, Navon et al., ICML 2022, does so too.)
+
+    Args:
+        optimizer: any torch optimizer but LBFGS, or a list of them, each with parameters of its own, which you step one
+            by one; the parameters that require grad take part in one surgery. Where the network is in a
+            DistributedDataParallel, that averages what each process has merged.
+        weighting: the name of one of `gmd_kernels.weightings`; or a function from a Gramian, [T, T] float64, to
+            weights, [T] float64; or one of them with options and smoothing, a `gmd.Weighting`.
+        every: how often weights are taken: at every step (1), at every so many steps, or "auto": at every 4th step to
+            begin with, and half as often each time that they have moved by less than a tenth, down to every 64th
+            (`gmd.surgery._schedule`). Weights that depend on a random order are then the mean over several, so that one
+            order does not rule over many steps. They are kept for each set of objectives by itself, and taken at once
+            for a set that is new. Taking them waits for the device.
+        granularity: what is one gradient: that of the whole "model", of each "module" by itself (the one that holds the
+            parameter as its own, a layer as a rule), or of each "tensor". With `every` it has to be the whole model, as
+            one backward pass has one weight for each loss.
+        model: whose modules `granularity="module"` means; not needed if the optimizer was made from
+            `model.named_parameters()`.
+        tol: with outputs, the relative error up to which the objectives' gradients at an output may be compressed to
+            their leading directions. 0 is exact. With `every` the directions serve the Gramian alone, and what is
+            merged is exact.
+        scaler: the one of mixed precision in float16, as in GMD.
+        by_sample: as in GMD.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizers,
+        weighting: str | Callable[[Tensor], Tensor] | Weighting = "upgrad",
+        *,
+        every: int | str = 1,
+        granularity: str = "model",
+        model: nn.Module | None = None,
+        tol: float = 0.0,
+        scaler: GradScaler | None = None,
+        by_sample: bool = False,
+    ):
+        if granularity not in GRANULARITIES:
+            raise ValueError(f"granularity: expected 'model', 'module' or 'tensor', got {granularity!r}")
+        if not 0 <= tol < 1:
+            raise ValueError(f"tol: expected a relative error, at least 0 and below 1, got {tol}")
+        self._schedule = Schedule(every)
+        if every != 1 and granularity != "model":
+            raise ValueError(
+                f"every: expected 1 with granularity={granularity!r}, got {every!r}: between, a step is one backward "
+                "pass, in which each loss has one weight for the whole model"
+            )
+        self._weighting: LoopWeighting = in_loop(weighting)
+        self.optimizer = optimizer
+        self.optimizers = optimizers_of(optimizer)
+        self.every = every
+        self.granularity = granularity
+        self.model = model
+        self.tol = tol
+        self.scaler = scaler
+        self._scaling = Scaling(scaler, self.optimizers)
+        # the paths that have been compared with whole passes
+        self._checked: set[Checked] | None = set() if by_sample else None
+        self._modules = module_names(self.optimizers, model) if granularity == "module" else {}
+        self._by_name: bool | None = None  # whether losses come by name; None before the first
+
+    @ordinary_modes()
+    def backward(
+        self,
+        losses: Losses,
+        outputs: Outputs | None = None,
+        factors: Tensor | None = None,
+        retain_graph: bool = False,
+        part: Part | None = None,
+    ) -> Report:
+        """Adds the merged gradient to `.grad` of every parameter, as `Tensor.backward` does.
+
+        Args:
+            losses: T scalar tensors, each requiring grad, of the same objectives in the same order at every step; or
+                name -> scalar tensor, where some may be absent from a step.
+            outputs: the M outputs, one of each modality (a list or a dict of tensors), through which alone the losses
+                depend on the parameters before them, in any way. Parameters behind them, a head's, get their exact
+                gradients.
+            factors: [M], any float type, on the device of the outputs, which have to be given: the gradient that comes
+                in at output m is multiplied by factors[m], so that everything before it gets its gradient times that.
+            retain_graph: as in `Tensor.backward`: whether the graph is kept for another backward pass, or freed.
+            part: where batches are large: a function that returns (losses, outputs or None) of a part of the batch, the
+                same objectives by the same names. It is called when weights are to be taken, which then are those of
+                the part's Gramian. Inside a DistributedDataParallel it has to run the network under `no_sync()`.
+
+        A parameter that no loss reaches keeps its `.grad` as it is. With `every=1` the device is waited for once with
+        `tol`, once with `by_sample`, and once more for each path that is compared with a whole pass; without the two
+        it never is. If a loss or gradient may be NaN, look at `report.finite` before `optimizer.step()`. Where weights
+        that are to be taken are not finite, those of before stay, the report counts it, and the next step takes them
+        again.
+        """
+        step = self._checked_step(losses, outputs, factors, retain_graph, part)
+        if self.every == 1 and part is None:
+            return self._operated(step)
+        all_params = parameters_of(self.optimizers)
+        self._schedule.begin([p for p, param in enumerate(all_params) if param.requires_grad])
+        taken = self._schedule.taken(step.names)
+        if taken is not None and not self._schedule.is_due(taken):
+            return self._between(step, taken)
+        return self._from_gramian(step) if part is not None or self.tol > 0 else self._refreshed(step)
+
+    def _checked_step(
+        self, losses: Losses, outputs: Outputs | None, factors: Tensor | None, retain_graph: bool, part: Part | None
+    ) -> Step:
+        """Returns what `backward` was given; raises an error for what cannot be worked with."""
+        named = named_losses(losses)
+        self._check_objectives(losses, named)
+        params = [param for param in parameters_of(self.optimizers) if param.requires_grad]
+        check_no_param_hooks(params)
+        check_factors(factors, outputs)
+        given = list(named.values())
+        return Step(tuple(named), given, outputs, factors, retain_graph, part, params, self._scaling.scale(given))
+
+    def _check_objectives(self, losses: Losses, named: Mapping[Hashable, Tensor]) -> None:
+        """Raises a ValueError for too many objectives, and for names where there were none before, or none now."""
+        if len(named) > gk.MAX_OBJECTIVES:
+            raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(named)}")
+        by_name = isinstance(losses, Mapping)
+        if self._by_name not in (None, by_name):
+            kinds = ("a list", "a dict")
+            raise ValueError(
+                f"losses: expected {kinds[not by_name]}, as in the calls before, got {kinds[by_name]}: an objective is "
+                "known by its name, or else by its position"
+            )
+        self._by_name = by_name
+
+    # ---- a step with a pass for each objective ----
+
+    def _operated(self, step: Step) -> Report:
+        """Merges by weights of this step's own gradients, whatever the granularity."""
+        basis = self._basis(step.losses, step.outputs, step)
+        surgery = self._surgery(basis, step)
+        return self._merged(step, basis, surgery.merged, surgery.gram, surgery.weights)
+
+    def _surgery(self, basis: Basis, step: Step) -> gk.Surgery:
+        """Returns the surgery on the gradients; here by a weighting."""
+        weigh = gk.weightings.batched(lambda gram: self._weighting(gram, step.names, step.values))
+        groups = self._groups(step.params)
+        return gk.surgery(basis.rows, weigh, groups=groups, mixing=basis.mixing, scale=step.scale)
+
+    def _refreshed(self, step: Step) -> Report:
+        """Takes weights anew, and merges this step's gradients, which are there, by them."""
+        basis = self._basis(step.losses, step.outputs, step)
+        private = self._private(basis)
+        taken: list[Taken] = []
+
+        def weigh(gram: Tensor) -> Tensor:
+            taken.append(self._take(step, gram, private))
+            return self._of_params(taken[0].weights, private, step.params)
+
+        surgery = gk.surgery(basis.rows, weigh, mixing=basis.mixing, scale=step.scale)
+        report = self._merged(step, basis, surgery.merged, surgery.gram, taken[0].weights)
+        return self._told(report, taken[0])
+
+    def _merged(self, step: Step, basis: Basis, merged: list[Tensor | None], gram: Tensor, weights: Tensor) -> Report:
+        """Brings what was merged into `.grad`."""
+        add_to_grad(step.params, merged, step.losses)
+        if step.scale is not None:
+            # an overflow in another process shows in what they have averaged, and nowhere else
+            self._scaling.note_unscaled(self._gram_of_grad(step) if several_processes() else gram)
+        modality = {} if basis.norms is None else {"gradient norm": basis.norms}
+        return Report(step.values, gram, weights, basis.directions, basis.discarded, modality)
+
+    # ---- a step with one pass ----
+
+    def _from_gramian(self, step: Step) -> Report:
+        """Takes weights anew from a Gramian of compressed gradients, or of a part of the batch, then makes one pass."""
+        if step.part is None:
+            basis = self._basis(step.losses, step.outputs, step._replace(retain_graph=True))
+        else:
+            losses, outputs = self._of_part(step)
+            basis = self._basis(losses, outputs, step._replace(retain_graph=False))
+        grams = gk.gram(basis.rows)
+        if basis.mixing is not None:
+            mixing = basis.mixing.to(grams.device)
+            grams = mixing @ grams @ mixing.T
+            grams = (grams + grams.mT) / 2
+        gram = grams if step.scale is None else grams / step.scale / step.scale
+        private = self._private(basis)
+        directions, discarded = basis.directions, basis.discarded
+        del basis  # whose memory the pass may use
+        return self._between(step, self._take(step, gram, private), directions, discarded)
+
+    def _of_part(self, step: Step) -> tuple[list[Tensor], Outputs | None]:
+        """Returns the losses, in the batch's order, and the outputs of a part of the batch."""
+        assert step.part is not None
+        losses, outputs = step.part()
+        named = named_losses(losses)
+        if isinstance(losses, Mapping) is not self._by_name or set(named) != set(step.names):
+            lacking = [name for name in step.names if name not in named]
+            told = f"lacks {lacking[0]!r}" if lacking else f"got {', '.join(map(repr, named))}"
+            raise ValueError(
+                f"part: expected the {len(step.names)} objectives of the batch, {told}; take a larger part"
+            )
+        return [named[name] for name in step.names], outputs
+
+    def _between(
+        self,
+        step: Step,
+        taken: Taken,
+        directions: tuple[int, ...] | None = None,
+        discarded: Tensor | None = None,
+    ) -> Report:
+        """Makes one ordinary backward pass of the losses' sum, weighted as they were when weights were taken."""
+        outputs = [] if step.outputs is None else check_outputs(step.outputs)
+        norms = one_pass(
+            step.losses,
+            taken.weights,
+            step.params,
+            outputs,
+            step.factors,
+            self._factors(taken.private, len(step.names)),
+            step.scale,
+            step.retain_graph,
+            alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
+            again=taken.compiled,
+        )
+        gram = self._gram_of_grad(step)
+        if step.scale is not None:
+            self._scaling.note_unscaled(gram)
+        modality = {} if norms is None else {"gradient norm": norms}
+        report = Report(step.values, taken.gram, taken.weights, directions, discarded, modality, gram[0, 0])
+        return self._told(report, taken)
+
+    # ---- parts of both ----
+
+    def _take(self, step: Step, gram: Tensor, private: tuple[int, ...]) -> Taken:
+        """Takes weights from a Gramian, and returns what is to be used from now on."""
+        weights = self._weights(gram, step.names, step.values)
+        compiled = has_compiled_parts(step.losses)
+        return self._schedule.take(Taken(step.names, weights, gram, private, self._schedule.steps, compiled=compiled))
+
+    def _weights(self, gram: Tensor, names: tuple[Hashable, ...], losses: Tensor) -> Tensor:
+        """Returns the weights that shared parameters get over several steps, [T]."""
+        if not self._weighting.in_random_order:
+            return self._weighting(gram, names, losses)
+        return self._weighting(gram.expand(ORDERS, *gram.shape), names, losses).mean(dim=0)
+
+    def _private_factor(self, num_objectives: int) -> float:
+        """Returns what the weights are multiplied with for a private parameter."""
+        return 1.0
+
+    def _factors(self, private: Sequence[int], num_objectives: int) -> dict[nn.Parameter, float]:
+        """Returns what the gradients of single parameters are multiplied with besides the weights."""
+        factor = self._private_factor(num_objectives)
+        params = parameters_of(self.optimizers)
+        return {} if factor == 1 else {params[p]: factor for p in private}
+
+    def _of_params(self, weights: Tensor, private: Sequence[int], params: Sequence[nn.Parameter]) -> Tensor:
+        """Returns the weights for each of the parameters, [P, T], or [T] if they are all alike."""
+        factors = self._factors(private, len(weights))
+        if not factors:
+            return weights
+        of_each = torch.tensor([factors.get(param, 1.0) for param in params], dtype=weights.dtype, device="cpu")
+        return of_each.to(weights.device).unsqueeze(-1) * weights
+
+    def _private(self, basis: Basis) -> tuple[int, ...]:
+        """Returns the numbers, among all parameters, of those that some objectives reach, but not all."""
+        numbers = [p for p, param in enumerate(parameters_of(self.optimizers)) if param.requires_grad]
+        reached = [sum(gradient is not None for gradient in column) for column in zip(*basis.rows, strict=True)]
+        whole = [count == len(basis.rows) for count in reached] if basis.shared is None else basis.shared.tolist()
+        each = zip(numbers, reached, whole, strict=True)
+        return tuple(number for number, count, shared in each if count and not shared)
+
+    def _told(self, report: Report, taken: Taken) -> Report:
+        """Adds to a report when the weights were taken."""
+        age, failures = self._schedule.age(taken), self._schedule.failures
+        return replace(report, refreshed=age == 0, age=age, interval=taken.interval, failures=failures)
+
+    def _gram_of_grad(self, step: Step) -> Tensor:
+        return gk.gram([[param.grad for param in step.params]])
+
+    def _groups(self, params: list[nn.Parameter]) -> list[int] | None:
+        if self.granularity == "module" and not self._modules.keys() >= set(params):  # added since
+            self._modules = module_names(self.optimizers, self.model)
+        return groups_of(params, self.granularity, self._modules)
+
+    def _basis(self, losses: list[Tensor], outputs: Outputs | None, step: Step) -> Basis:
+        """Returns the gradients of losses, of a batch or of a part of it."""
+        if outputs is None:
+            check_graph(losses)
+            return Basis(gradients_of(losses, step.params, step.scale, step.retain_graph))
+        found = check_outputs(outputs)
+        check_no_hooks(outputs)
+        return path_gradients(
+            losses, found, step.params, self.tol, step.scale, step.factors, self._checked, step.retain_graph
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what is kept from step to step, as tensors and plain values; names stay what they are."""
+        return {"schedule": self._schedule.state_dict(), "weighting": self._weighting.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` has returned; the device of its tensors becomes that of the parameters.
+
+        Raises ValueError for the state of a surgeon with another `every`.
+        """
+        device = parameters_of(self.optimizers)[0].device
+        self._schedule.load_state_dict(state["schedule"], device)
+        self._weighting.load_state_dict(state["weighting"])
