@@ -29,6 +29,7 @@ METHODS = (
     MethodRow("dropout", "as `joint`, on a random subset of them for each sample and step", ""),
     MethodRow("enumerate", "the mean of the losses of all subsets", "", "enumerate", "enumerate"),
     MethodRow("gmd", "a loss for each subset, surgery on their gradients", "Wang et al., AAAI 2024", "gmd", "gmd"),
+    MethodRow("surgery", "as `gmd`, with another weighting (`--weighting`)", ""),
     MethodRow(
         "cggm",
         "slows down modalities that are ahead, and turns the head's gradient",

@@ -9,13 +9,13 @@ from gmd.surgery.report import Report
 
 def on_host(report: Report) -> Report:
     """Returns the report with its tensors on the host, in float64. Reading them there waits for nothing."""
-    known = [] if report.squared_norm is None else [report.squared_norm]
-    tensors = [report.losses, report.grams, report.weights, *known, *report.modality.values()]
+    known = {name: getattr(report, name) for name in ("losses", "grams", "weights", "squared_norm")}
+    known = {name: tensor for name, tensor in known.items() if tensor is not None}
+    tensors = [*known.values(), *report.modality.values()]
     flat = torch.cat([tensor.detach().flatten().double() for tensor in tensors]).cpu()
-    losses, grams, weights, *rest = (
+    parts = [
         part.view(tensor.shape)
         for part, tensor in zip(flat.split([tensor.numel() for tensor in tensors]), tensors, strict=True)
-    )
-    modality = dict(zip(report.modality, rest[len(known) :], strict=True))
-    squared_norm = rest[0] if known else None
-    return replace(report, losses=losses, grams=grams, weights=weights, modality=modality, squared_norm=squared_norm)
+    ]
+    modality = dict(zip(report.modality, parts[len(known) :], strict=True))
+    return replace(report, modality=modality, **dict(zip(known, parts, strict=False)))

@@ -1,16 +1,18 @@
 """One step of a training: forward, backward, and an optimizer step if all is finite."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
 
+from gmd.data.batch_part import representative_samples
 from gmd.data.modality_dropout import drop_modalities
 from gmd.data.pairs import Pairs
 from gmd.models.precision import autocast
 from gmd.monitor.records import Turn
 from gmd.monitor.transfer import on_host
+from gmd.subsets import Subset, subset_name
 from gmd.surgery import Report
 from gmd.surgery.clip import clip_
 from gmd.training.accumulation import collect, shares
@@ -19,6 +21,8 @@ from gmd.training.methods import METHODS, Method
 from gmd.training.state import Training
 from gmd.training.tasks import Task
 from gmd.training.tasks.task import Batch
+
+Part = Callable[[], tuple[dict[str, Tensor], dict[str, Tensor]]]  # (losses by name, outputs of the modalities)
 
 
 def train_step(
@@ -83,13 +87,13 @@ def _accumulated(training: Training, task: Task, method: Method, batches: list[B
 def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: float | None = None) -> Turn:
     """Goes forward and backward through a batch, and leaves its gradient in `.grad`, clipped if it is to be."""
     inputs, targets = task.to_device(*batch, training.device)
-    parts = training.parts_for(task)
-    with autocast(task.config.precision, training.device):
-        outputs = task.outputs(training.network, inputs)
-    losses = method.objectives(outputs, targets, task.criterion, parts.predict)
+    losses, outputs = _forward(training, task, method, inputs, targets)
+    given = method.given(training.parts_for(task), outputs, targets)
+    if part := _part(training, task, method, inputs, targets):
+        given["part"] = part
 
     training.optimizer.zero_grad(set_to_none=True)
-    report = training.surgeon.backward(list(losses.values()), **method.given(parts, outputs, targets))
+    report = training.surgeon.backward(_named(losses) if method.named else list(losses.values()), **given)
     if clip is not None:
         report = replace(report, squared_norm=clip_(training.network.parameters(), clip, report.squared_norm))
     # whether to step has to be known on the host; all else that is recorded comes along
@@ -99,6 +103,34 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
         # `.grad` is unscaled, and whether it has overflown is in the report: the scaler need not step the optimizer
         training.scaler.update()
     return Turn(list(losses), report, searching)
+
+
+def _forward(
+    training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor
+) -> tuple[dict[Subset, Tensor], Pairs[Tensor]]:
+    """Returns the losses of a batch, by their subsets of the modalities, and the outputs that they come from."""
+    with autocast(task.config.precision, training.device):
+        outputs = task.outputs(training.network, inputs)
+    return method.objectives(outputs, targets, task.criterion, training.parts_for(task).predict), outputs
+
+
+def _part(training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor) -> Part | None:
+    """Returns what runs the part of the batch that weights are taken from; None if that is the whole batch."""
+    if task.config.fraction == 1:
+        return None
+    samples = representative_samples(inputs, task.config.fraction)
+    if len(samples) == inputs.num_samples:
+        return None
+
+    def run() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        losses, outputs = _forward(training, task, method, inputs.of(samples), targets[samples])
+        return _named(losses), outputs.values
+
+    return run
+
+
+def _named(losses: dict[Subset, Tensor]) -> dict[str, Tensor]:
+    return {subset_name(subset): loss for subset, loss in losses.items()}
 
 
 def _each_alone(batches: Sequence[Batch], modalities: Sequence[str]) -> list[list[Batch]]:
