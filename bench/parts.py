@@ -17,6 +17,7 @@ from bench.measure.step_methods import TRAININGS, measure_step_methods
 from bench.measure.step_networks import dynunet, segresnet, transformer, unet
 from bench.measure.surgery import measure_surgery, warm_up, with_ratio_to_float32
 from bench.measure.timing import ROUNDS
+from bench.measure.weightings import SIZES, measure_weightings, names
 from bench.tables import targets
 from bench.tables.evaluation import evaluation_markdown
 from bench.tables.norm import norm_markdown
@@ -24,6 +25,7 @@ from bench.tables.owm import owm_markdown
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
 from bench.tables.step import step_markdown, step_methods_markdown
 from bench.tables.surgery import kernels_markdown, memory_markdown, surgery_markdown
+from bench.tables.weightings import weightings_markdown
 
 QUICK_CASES = ("small-0.3M-T7", "transformer-5.6M-T4", "transformer-5.6M-T4-bf16")
 STEPS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
@@ -106,6 +108,13 @@ def owms(quick: bool) -> list[dict]:
         return owm.measure_owm(1 if quick else ROUNDS, partial(bar.update, 1))
 
 
+def weightings(quick: bool) -> list[dict]:
+    """Measures the weightings, from Gramian to weights."""
+    sizes = SIZES[:2] if quick else SIZES
+    with tqdm(total=len(sizes) * len(names()), unit="case", desc="weightings") as bar:
+        return measure_weightings(sizes, partial(bar.update, 1))
+
+
 def evaluations(quick: bool) -> list[dict]:
     """Measures the evaluation with all subsets of the modalities."""
     from bench.measure.evaluation import measure_evaluation  # brings MONAI, which a machine with a GPU may lack
@@ -140,6 +149,7 @@ PARTS = (
     Part("step_methods", step_methods, (step_methods_markdown,), targets.step_methods_verdicts),
     Part("norm", norms, (norm_markdown,), targets.norm_verdicts),
     Part("owm", owms, (owm_markdown,), targets.owm_verdicts),
+    Part("weightings", weightings, (weightings_markdown,), targets.weightings_verdicts),
     Part("evaluation", evaluations, (evaluation_markdown,), targets.evaluation_verdicts),
     Part("sequence_step", sequence_steps, (sequence_step_markdown,), targets.sequence_step_verdicts),
     Part("cggm", cggm_steps, (cggm_markdown,), targets.cggm_verdicts),

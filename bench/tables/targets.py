@@ -16,6 +16,7 @@ from bench.measure.norm import PYTORCH as PYTORCH_NORM
 from bench.measure.owm import CLASSES as OWM_CLASSES
 from bench.measure.owm import PYTORCH as PYTORCH_OWM
 from bench.measure.step_names import AUTO_CONFLICTING, AUTO_QUIET, EVERY8
+from bench.measure.weightings import OURS as OUR_WEIGHTING
 from bench.tables.norm import totals
 
 LARGE = tuple(name for name, case in CASES.items() if case.dtype == torch.float32 and case.num_elements > 5e6)
@@ -130,6 +131,22 @@ def owm_verdicts(owm: pd.DataFrame) -> list[str]:
         chosen = owm[(owm["C"] == classes) & (owm["kept"] == kept)]
         found += verdicts(
             chosen, (Target(PYTORCH_OWM, "ratio_to_ours", "at least", 2.5, tuple(chosen["case"].unique())),)
+        )
+    return found
+
+
+SLOWER_WEIGHTINGS = ("nash_mtl", "fairgrad")
+
+
+def weightings_verdicts(weightings: pd.DataFrame) -> list[str]:
+    """Returns sentences on the weightings of 15 and of 63 objectives; two solve an equation that is not quadratic."""
+    slower = weightings["weighting"].isin(SLOWER_WEIGHTINGS)
+    expected = ((15, ~slower, 1.0), (15, slower, 3.0), (63, slower | ~slower, 25.0))
+    found = []
+    for size, which, most in expected:
+        chosen = weightings[(weightings["T"] == size) & which]
+        found += verdicts(
+            chosen, (Target(OUR_WEIGHTING, "median_ms", "at most", most, tuple(chosen["case"].unique())),)
         )
     return found
 
