@@ -10,11 +10,12 @@ while a GPU would be waited for.
 import torch
 from torch import Tensor
 
+AT_ONCE = 2**16  # numbers in the matrices that are factored together: they shall stay in the cache
 TOLERANCE = 1e-12  # what may be negative, of entries of about one
 
 
 def pivoted(
-    matrix: Tensor, offset: Tensor, normal: Tensor | None = None, radius: float | None = None, rounds: int = 12
+    matrix: Tensor, offset: Tensor, normal: Tensor | None = None, radius: float | None = None, rounds: int = 10
 ) -> tuple[Tensor, Tensor]:
     """Returns z >= 0 with matrix @ z + offset >= 0, only one of the two positive, and which of B problems are solved.
 
@@ -38,10 +39,13 @@ def pivoted(
     for _ in range(rounds):
         if len(todo) == 0:
             break
-        toward = None if normal is None else normal[todo]
-        z[todo], wrong = _solved(matrix[todo], offset[todo], free[todo], toward, radius)
-        free[todo] ^= wrong
-        todo = todo[wrong.any(dim=-1)]
+        again = []
+        for part in todo.split(max(1, AT_ONCE // offset.shape[-1] ** 2)):
+            toward = None if normal is None else normal[part]
+            z[part], wrong = _solved(matrix[part], offset[part], free[part], toward, radius)
+            free[part] ^= wrong
+            again.append(part[wrong.any(dim=-1)])
+        todo = torch.cat(again)
     solved = torch.ones(len(offset), dtype=torch.bool)
     solved[todo] = False
     return z.clamp(min=0), solved
