@@ -94,8 +94,8 @@ class Surgeon:
             one backward pass has one weight for each loss.
         model: whose modules `granularity="module"` means; not needed if the optimizer was made from
             `model.named_parameters()`.
-        tol: with outputs, the relative error up to which the objectives' gradients at an output may be compressed to
-            their leading directions. 0 is exact. With `every` the directions serve the Gramian alone, and what is
+        tol: with outputs, the relative error, of each objective's own gradient at an output, up to which these may be
+            compressed to few directions. 0 is exact. With `every` the directions serve the Gramian alone, and what is
             merged is exact.
         scaler: the one of mixed precision in float16, as in GMD.
         by_sample: as in GMD.
