@@ -368,3 +368,16 @@ def test_a_surgeon_combines_by_these_weights_and_goes_on_from_its_state(name, op
     got += second.steps(BATCHES[3:], first=3, given=given)
     for ours, theirs in zip(got, expected, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_parts_of_a_batch_serve_a_weighting_with_a_memory(every):
+    surgery = Surgery("gradvac", every)
+    for x, target in batches(3):
+        losses = lambda rows, x=x, target=target: {  # noqa: E731
+            m: (output - target[rows]).square().mean()
+            for m, output in surgery.model({m: value[rows] for m, value in x.items()}).items()
+        }
+        surgery.surgeon.backward(losses(slice(None)))
+        report = surgery.surgeon.backward(losses(slice(None)), part=lambda losses=losses: (losses(slice(4)), None))
+        assert report.weights.isfinite().all()
