@@ -118,7 +118,6 @@ class Scalarised:
         modality = {} if norms is None else {"gradient norm": norms}
         return Report(values, gram, weights, modality=modality, squared_norm=gram[0, 0])
 
-    @ordinary_modes()
     def update(self, losses: Losses) -> None:
         """Lets FAMO's weights follow from the losses of the same batch after the optimizer's step.
 
