@@ -33,7 +33,7 @@ def pivoted(
     """
     # first guess: whose dual would be negative if all were zero; in a ball, whose offset is below the mean
     free = offset < 0 if normal is None else (normal > 0) & (offset <= offset.mean(dim=-1, keepdim=True))
-    z, todo = torch.zeros_like(offset), torch.arange(len(offset))
+    z, todo = torch.zeros_like(offset), torch.arange(len(offset), device=offset.device)
     if normal is None:
         todo = todo[free.any(dim=-1)]  # elsewhere zero it is
     for _ in range(rounds):
@@ -47,7 +47,7 @@ def pivoted(
             free[at] ^= wrong
             again.append(part[wrong.any(dim=-1)])
         todo = torch.cat(again)
-    solved = torch.ones(len(offset), dtype=torch.bool)
+    solved = torch.ones(len(offset), dtype=torch.bool, device=offset.device)
     solved[todo] = False
     return z.clamp(min=0), solved
 
