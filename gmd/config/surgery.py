@@ -1,11 +1,13 @@
 """The options of gradient surgery: which weights the objectives get, of what, how often."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from gmd.config.checks import check_option
 from gmd.config.weighting_options import weighting_options
 from gmd.errors import UserError
+from gmd.subsets import all_subsets, subset_name
 from gmd.surgery import Weighting
 from gmd_kernels import weightings
 
@@ -48,7 +50,7 @@ class Surgery:
         "fraction": ("gmd", "surgery"),
     }
 
-    def check_surgery(self, method: str) -> None:
+    def check_surgery(self, method: str, modalities: Sequence[str]) -> None:
         """Raises UserError for a value that cannot work, or that means nothing with the others."""
         check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
         some = self.every == "auto" or 0 < self.every < 2**32
@@ -59,19 +61,34 @@ class Surgery:
         expected = "--every with it, a number above 1 or auto: between, a step is of the whole batch anyway"
         check_option(self.every != 1 or self.fraction == 1, "fraction", self.fraction, expected)
         if method == "surgery":
-            self._check_weighting()
+            self._check_weighting([subset_name(subset) for subset in all_subsets(modalities)])
 
-    def _check_weighting(self) -> None:
-        """Raises UserError unless there is such a weighting, with such options."""
+    def _check_weighting(self, objectives: Sequence[str]) -> None:
+        """Raises UserError unless there is such a weighting, with such options. objectives: their names"""
         known = self.weighting in weightings.NAMES
         expected = f"one of {', '.join(weightings.NAMES)} for --method surgery"
         check_option(known, "weighting", self.weighting or "nothing", expected)
-        options = weighting_options(self.weighting_options)
+        options: dict[str, Any] = dict(weighting_options(self.weighting_options))
+        options_known = (*weightings.options_of(str(self.weighting)), "smooth")
+        for name, value in options.items():
+            check_option(name in options_known, "weighting_options", name, f"some of {', '.join(options_known)}")
+            if isinstance(value, dict):
+                check_option(set(value) == set(objectives), "weighting_options", name, _each(name, objectives))
+            if name == "primary":
+                check_option(value in objectives, "weighting_options", f"primary={value}", _one(objectives))
         try:
             Weighting(str(self.weighting), **options)
         except (TypeError, ValueError) as error:
             raise UserError(f"--weighting-options: {error}") from error
 
 
+def _each(name: str, objectives: Sequence[str]) -> str:
+    return f"{name}=OBJECTIVE:NUMBER,... with a number for each of {', '.join(objectives)}"
+
+
+def _one(objectives: Sequence[str]) -> str:
+    return f"an objective, one of {', '.join(objectives)}"
+
+
 # what runs of earlier versions, whose files lack it, were trained with
-ADDED = {"weighting": None, "weighting_options": [], "every": 1, "fraction": 1.0}
+ADDED: dict[str, object] = {"weighting": None, "weighting_options": [], "every": 1, "fraction": 1.0}

@@ -126,7 +126,7 @@ class TrainConfig(Surgery, Optimisation, Subject):
             given, ordinary = getattr(self, name), getattr(type(self), name)
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
-        self.check_surgery(self.method)
+        self.check_surgery(self.method, self.modalities)
         self.check_optimisation()
         if self.schedule == "plateau" and self.patience is not None:
             late = self.patience > self.plateau_patience
@@ -211,12 +211,8 @@ class TrainConfig(Surgery, Optimisation, Subject):
 
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
-        values = (
-            optimisation.ADDED
-            | surgery.ADDED
-            | {"preset": None}
-            | {key: value for key, value in values.items() if key != "task"}
-        )
+        added = optimisation.ADDED | surgery.ADDED | {"preset": None}
+        values = added | {key: value for key, value in values.items() if key != "task"}
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
         if odd := sorted(expected.symmetric_difference(values), key=str):
             listed = shown(", ".join(map(str, odd)), 200)
