@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from gmd.data.text_files import brief, damaged, expect
-from gmd.surgery.cggm import CGGM
-from gmd.training.checked_surgeon import check_schedule, check_weighting
+from gmd.surgery import CGGM, Scalarised
+from gmd.training.checked_surgeon import check_rule, check_schedule, check_weighting
 from gmd.training.checkpoint import check_fits, kind_of_tensor
 from gmd.training.state import Training
 
@@ -95,6 +95,10 @@ def _check_surgeon(saved: object, fresh: Mapping[str, Any], training: Training) 
         elif name == "weighting":
             check_weighting(saved[name], value, training, f"surgeon, {name}")
             if value["generator"] is not None:
+                _check_random(saved[name]["generator"], value["generator"], f"surgeon, {name}, generator")
+        elif name == "state" and isinstance(training.surgeon, Scalarised):
+            check_rule(saved[name], value, training, f"surgeon, {name}")
+            if value.get("generator") is not None:
                 _check_random(saved[name]["generator"], value["generator"], f"surgeon, {name}, generator")
         elif name == "surgeon":  # the one inside cggm
             _check_surgeon(saved[name], value, training)

@@ -15,6 +15,7 @@ from gmd.training.state import Training
 from gmd_kernels import weightings
 
 _KEYS = {"every", "steps", "failures", "params", "sets"}
+_OF_RULES: dict[str, tuple[int, ...]] = {"sums": (2,), "means": (2,), "logits": (4,), "before": ()}
 _KEYS_OF_A_SET = {"names", "weights", "gram", "private", "step", "interval", "compiled", "failed"}
 
 
@@ -55,6 +56,22 @@ def check_weighting(saved: object, fresh: Mapping[str, Any], training: Training,
     kept = (*groups, 2) if "state" in arguments else groups if pairs else None
     _check_by_name(state["kept"], kept, pairs, objectives, f"{name}, kept")
     _check_by_name(state["smoothed"], groups, False, objectives, f"{name}, smoothed")
+
+
+def check_rule(saved: object, fresh: Mapping[str, Any], training: Training, name: str) -> None:
+    """Raises ValueError unless a saved state is one of a rule that weighs losses by their values, after some steps.
+
+    saved, fresh, name: as for `check_weighting`
+    """
+    if "names" in fresh:
+        _check_by_name(saved, (4,), False, _objectives(training), name)  # what `uw` learns
+        return
+    state = _with_keys(saved, set(fresh), name)
+    for key, value in state.items():
+        if key in _OF_RULES:
+            _check_by_name(value, _OF_RULES[key], False, _objectives(training), f"{name}, {key}")
+        elif key == "step":
+            _check_count(value, f"{name}, step", least=0)
 
 
 def _groups(training: Training) -> tuple[int, ...]:

@@ -35,6 +35,8 @@ PACED: list[dict[str, Any]] = [
     {"every": 3, "method": "surgery", "weighting": "gradvac", "weighting_options": ("smooth=0.5",)},
     {"method": "surgery", "weighting": "gradvac", "granularity": "module", "weighting_options": ("smooth=0.5",)},
     {"method": "dropout"},
+    {"every": 3, "accumulate": 2},
+    *({"method": "scalarised", "weighting": rule} for rule in ("stch", "famo", "dwa", "uw", "rlw", "gls")),
 ]
 
 
@@ -246,9 +248,18 @@ def test_a_run_from_before_these_options_took_weights_at_every_step(kind: type):
         ({"fraction": 0.5}, r"--fraction: got 0\.5, expected --every with it"),
         ({"fraction": 0.0, "every": 4}, r"--fraction: got 0\.0, expected more than 0, and at most 1"),
         ({"fraction": 1.5, "every": 4}, r"--fraction: got 1\.5, expected more than 0, and at most 1"),
-        ({"weighting": "mgda"}, r"--weighting: got mgda, expected --method surgery with it"),
-        ({"weighting_options": ("c=1",)}, r"--weighting-options: got c=1, expected --method surgery with it"),
+        ({"weighting": "mgda"}, r"--weighting: got mgda, expected --method surgery or scalarised with it"),
+        ({"weighting_options": ("c=1",)}, r"--weighting-options: got c=1, expected --method surgery or scalarised"),
         ({"method": "surgery"}, r"--weighting: got nothing, expected one of mean, .*for --method surgery"),
+        ({"method": "scalarised", "weighting": "mgda"}, r"--weighting: got mgda, expected one of stch, famo, "),
+        (
+            {"method": "scalarised", "weighting": "dwa", "weighting_options": ("steps=3",)},
+            r"--weighting-options: got steps, expected some of temperature",
+        ),
+        (
+            {"method": "scalarised", "weighting": "dwa", "weighting_options": ("temperature=0",)},
+            r"--weighting-options: temperature: expected a finite number above 0",
+        ),
         ({"method": "surgery", "weighting": "x"}, r"--weighting: got x, expected one of mean, "),
     ],
 )
