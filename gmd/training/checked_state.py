@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from gmd.data.text_files import brief, damaged, expect
-from gmd.surgery.cggm import CGGM
-from gmd.training.checked_schedule import check_schedule
+from gmd.surgery import CGGM, Scalarised
+from gmd.training.checked_surgeon import check_rule, check_schedule, check_weighting
 from gmd.training.checkpoint import check_fits, kind_of_tensor
 from gmd.training.state import Training
 
@@ -92,6 +92,14 @@ def _check_surgeon(saved: object, fresh: Mapping[str, Any], training: Training) 
             _check_owners(saved[name], training)
         elif name == "schedule":
             check_schedule(saved[name], value["every"], training, f"surgeon, {name}")
+        elif name == "weighting":
+            check_weighting(saved[name], value, training, f"surgeon, {name}")
+            if value["generator"] is not None:
+                _check_random(saved[name]["generator"], value["generator"], f"surgeon, {name}, generator")
+        elif name == "state" and isinstance(training.surgeon, Scalarised):
+            check_rule(saved[name], value, training, f"surgeon, {name}")
+            if value.get("generator") is not None:
+                _check_random(saved[name]["generator"], value["generator"], f"surgeon, {name}, generator")
         elif name == "surgeon":  # the one inside cggm
             _check_surgeon(saved[name], value, training)
         elif name == "classifiers" and isinstance(training.surgeon, CGGM):
