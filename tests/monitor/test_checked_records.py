@@ -64,6 +64,7 @@ WRONG = [
             {"loss": float("inf")},
             {"loss": [1]},
             {"lr": {}},
+            {"norm": "long"},
             {"finite": 1},
             {"cosines": [[1.0]]},
             {"cosines": [[1.0] * 3] * 2},
