@@ -33,7 +33,7 @@ def pivoted(
     """
     # first guess: whose dual would be negative if all were zero; in a ball, whose offset is below the mean
     free = offset < 0 if normal is None else (normal > 0) & (offset <= offset.mean(dim=-1, keepdim=True))
-    z, todo = torch.zeros_like(offset), torch.arange(len(offset))
+    z, todo = torch.zeros_like(offset), torch.arange(len(offset), device=offset.device)
     if normal is None:
         todo = todo[free.any(dim=-1)]  # elsewhere zero it is
     for _ in range(rounds):
@@ -41,12 +41,13 @@ def pivoted(
             break
         again = []
         for part in todo.split(max(1, AT_ONCE // offset.shape[-1] ** 2)):
-            toward = None if normal is None else normal[part]
-            z[part], wrong = _solved(matrix[part], offset[part], free[part], toward, radius)
-            free[part] ^= wrong
+            at = slice(None) if len(part) == len(offset) else part  # a slice copies nothing
+            toward = None if normal is None else normal[at]
+            z[at], wrong = _solved(matrix[at], offset[at], free[at], toward, radius)
+            free[at] ^= wrong
             again.append(part[wrong.any(dim=-1)])
         todo = torch.cat(again)
-    solved = torch.ones(len(offset), dtype=torch.bool)
+    solved = torch.ones(len(offset), dtype=torch.bool, device=offset.device)
     solved[todo] = False
     return z.clamp(min=0), solved
 
@@ -57,7 +58,7 @@ def _solved(
     """Returns the z with zeros where it is not free, and where z or its dual is negative."""
     kept = free.to(matrix.dtype)
     system = matrix * kept.unsqueeze(-1) * kept.unsqueeze(-2)
-    system.diagonal(dim1=-2, dim2=-1).add_(1 - kept)
+    system.diagonal(dim1=-2, dim2=-1).add_(~free)
     factor, failed = torch.linalg.cholesky_ex(system)
     if failed.any():
         factor[failed > 0] = torch.nan

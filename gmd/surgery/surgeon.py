@@ -306,8 +306,8 @@ class Surgeon:
         return self._schedule.take(Taken(step.names, weights, gram, private, self._schedule.steps, compiled=compiled))
 
     def _weights(self, gram: Tensor, names: tuple[Hashable, ...], losses: Tensor) -> Tensor:
-        """Returns the weights that shared parameters get over several steps, [T]."""
-        if not self._weighting.in_random_order:
+        """Returns the weights that shared parameters get until they are taken anew, [T]."""
+        if self.every == 1 or not self._weighting.in_random_order:  # they last for this step only, or are the same
             return self._weighting(gram, names, losses)
         return self._weighting(gram.expand(ORDERS, *gram.shape), names, losses).mean(dim=0)
 

@@ -72,7 +72,7 @@ def _turned(units: Tensor, order: Tensor, both: Tensor, targets: Tensor) -> tupl
     slopes = targets / (1 - targets * targets).clamp(min=0).sqrt().clamp(min=1e-8)
     rows = units.unsqueeze(-3).expand(*units.shape, size).gather(-2, order.unsqueeze(-1).expand(*order.shape, size))
     turned = torch.eye(size, dtype=units.dtype, device=units.device).expand_as(units).clone()
-    products, met = units, [targets[..., :0]]
+    products, met, one = units, [targets[..., :0]], torch.ones_like(units[..., :1])
     steps = (part.unsqueeze(-1).unbind(dim=-2) for part in (order, both, targets, slopes))
     for j, pair, target, slope, row in zip(*steps, rows.unbind(dim=-2), strict=True):
         square = torch.linalg.vecdot(turned, products).unsqueeze(-1)
@@ -80,7 +80,8 @@ def _turned(units: Tensor, order: Tensor, both: Tensor, targets: Tensor) -> tupl
         # a gradient of which only rounding is left has no direction
         cosine = torch.where((square > NOISE) & pair, (products.gather(-1, j) / length).clamp(-1, 1), target)
         # as much of a unit vector as makes the cosine of the sum with it the target
-        added = length * (slope * (1 - cosine * cosine).sqrt() - cosine) * (cosine < target)
+        sine = torch.addcmul(one, cosine, cosine, value=-1).sqrt()
+        added = length * (slope * sine - cosine) * (cosine < target)
         turned = turned.scatter_add(-1, j, added)
         products = torch.addcmul(products, added, row)
         met.append(cosine)

@@ -207,3 +207,11 @@ def test_weights_are_those_of_the_interior_point_methods(name, monkeypatch):
     for gram, weights in zip(grams, found, strict=True):
         difference = (ALL[name](gram) - weights) * gram.diagonal().sqrt()
         assert difference.abs().max() <= 1e-6 * (weights * gram.diagonal().sqrt()).abs().max()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_another_default_device_changes_nothing(name):
+    gram = make_gram(4, "conflicting")
+    expected = ALL[name](gram)
+    with torch.device("meta"):
+        assert torch.equal(ALL[name](gram), expected)
