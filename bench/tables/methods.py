@@ -30,6 +30,7 @@ METHODS = (
     MethodRow("enumerate", "the mean of the losses of all subsets", "", "enumerate", "enumerate"),
     MethodRow("gmd", "a loss for each subset, surgery on their gradients", "Wang et al., AAAI 2024", "gmd", "gmd"),
     MethodRow("surgery", "as `gmd`, with another weighting (`--weighting`)", ""),
+    MethodRow("scalarised", "the losses of all subsets, weighed by their values (`--weighting`)", ""),
     MethodRow(
         "cggm",
         "slows down modalities that are ahead, and turns the head's gradient",

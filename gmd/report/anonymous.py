@@ -56,7 +56,7 @@ def _names_nothing(config: TrainConfig, field: Field[Any]) -> bool:
     value = getattr(config, field.name)
     values = value if isinstance(value, tuple) else (value,)
     chosen = get_origin(get_type_hints(type(config))[field.name]) is Literal
-    return chosen or field.name == "modalities" or all(isinstance(v, int | float | None) for v in values)
+    return chosen or field.name in ("modalities", "preset") or all(isinstance(v, int | float | None) for v in values)
 
 
 def _table(table: SubsetTable, number: int) -> SubsetTable:

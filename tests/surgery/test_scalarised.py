@@ -342,6 +342,21 @@ def test_a_loss_that_a_rule_cannot_take_changes_nothing(rule, value, message):
     assert str(surgeon.state_dict()) == state
 
 
+@pytest.mark.parametrize(("rule", "value"), [("gls", 0.0), ("famo", -1.0), ("uw", -1.0), ("dwa", -1.0)])
+def test_where_values_cannot_be_read_such_a_loss_makes_the_weights_nan(rule, value, monkeypatch):
+    """As on a GPU, where a look at them would wait."""
+    monkeypatch.setattr(gmd.Scalarised, "_check_values", lambda *_: None)
+    problem = Problem()
+    surgeon = surgeon_of(rule, problem.optimizer)
+    losses = problem.losses(0)
+    losses["b"] = losses["b"] * 0 + value
+    report = surgeon.backward(losses)
+    assert report.weights.isnan().all()
+    assert not report.finite
+    problem.optimizer.zero_grad()
+    assert surgeon.backward(problem.losses(1)).finite, "it has learnt from that"
+
+
 @pytest.mark.parametrize("rule", ["stch", "rlw", "famo", "uw", "dwa"])
 def test_losses_of_zero_are_taken_where_they_can_be(rule):
     problem = Problem()
@@ -401,3 +416,19 @@ def test_the_state_of_another_rule_is_refused():
     state = surgeon_of("uw", problem.optimizer).state_dict()
     with pytest.raises(ValueError, match="rule: expected the state of 'famo', got one of 'uw'"):
         surgeon_of("famo", problem.optimizer).load_state_dict(state)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_losses_after_the_step_may_come_without_gradients(mode):
+    found = []
+    for context in (mode, torch.enable_grad):
+        problem = Problem()
+        surgeon = surgeon_of("famo", problem.optimizer)
+        for step in range(3):
+            problem.optimizer.zero_grad()
+            surgeon.backward(problem.losses(step))
+            problem.optimizer.step()
+            with context():
+                surgeon.update(problem.losses(step))
+        found.append(problem.params())
+    assert torch.equal(*found)
