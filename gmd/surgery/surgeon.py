@@ -1,6 +1,7 @@
 """Gradient surgery with any weighting of the Gramian around any torch optimizer, at every step or now and then."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ class Step(NamedTuple):
 
     Attributes:
         names: of the T objectives.
+        by_name: whether the losses came by name, or else by position.
         losses: [T] scalars.
         outputs, factors, retain_graph, part: as given.
         params: [P], those that require grad.
@@ -48,6 +50,7 @@ class Step(NamedTuple):
     """
 
     names: tuple[Hashable, ...]
+    by_name: bool
     losses: list[Tensor]
     outputs: Outputs | None
     factors: Tensor | None
@@ -168,8 +171,24 @@ class Surgeon:
         again.
         """
         step = self._checked_step(losses, outputs, factors, retain_graph, part)
-        if self.every == 1 and part is None:
-            return self._operated(step)
+        with self._undone_on_error():
+            report = self._operated(step) if self.every == 1 and part is None else self._by_schedule(step)
+        self._by_name = step.by_name
+        return report
+
+    @contextmanager
+    def _undone_on_error(self) -> Iterator[None]:
+        """Opens a context that an exception leaves with what was remembered before; `.grad` and graph are not."""
+        schedule, weighting = self._schedule.copy(), self._weighting.state_dict()
+        try:
+            yield
+        except BaseException:
+            self._schedule = schedule
+            self._weighting.load_state_dict(weighting)
+            raise
+
+    def _by_schedule(self, step: Step) -> Report:
+        """Takes weights if it is time to, and merges by those."""
         all_params = parameters_of(self.optimizers)
         self._schedule.begin([p for p, param in enumerate(all_params) if param.requires_grad])
         taken = self._schedule.taken(step.names)
@@ -182,18 +201,20 @@ class Surgeon:
     ) -> Step:
         """Returns what `backward` was given; raises an error for what cannot be worked with."""
         named = named_losses(losses)
-        self._check_objectives(losses, named)
+        if len(named) > gk.MAX_OBJECTIVES:
+            raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(named)}")
+        by_name = check_same_kind(losses, self._by_name)
+        if part is not None and self.granularity != "model":
+            raise ValueError(
+                f"part: expected granularity='model' with it, got {self.granularity!r}: what is merged is one backward "
+                "pass, in which each loss has one weight for the whole model"
+            )
         params = [param for param in parameters_of(self.optimizers) if param.requires_grad]
         check_no_param_hooks(params)
         check_factors(factors, outputs)
         given = list(named.values())
-        return Step(tuple(named), given, outputs, factors, retain_graph, part, params, self._scaling.scale(given))
-
-    def _check_objectives(self, losses: Losses, named: Mapping[Hashable, Tensor]) -> None:
-        """Raises a ValueError for too many objectives, and for names where there were none before, or none now."""
-        if len(named) > gk.MAX_OBJECTIVES:
-            raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(named)}")
-        self._by_name = check_same_kind(losses, self._by_name)
+        scale = self._scaling.scale(given)
+        return Step(tuple(named), by_name, given, outputs, factors, retain_graph, part, params, scale)
 
     # ---- a step with a pass for each objective ----
 
@@ -259,9 +280,13 @@ class Surgeon:
     def _of_part(self, step: Step) -> tuple[list[Tensor], Outputs | None]:
         """Returns the losses, in the batch's order, and the outputs of a part of the batch."""
         assert step.part is not None
-        losses, outputs = step.part()
+        found = step.part()
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError(f"part: expected it to return (losses, outputs or None), got {type(found).__name__}")
+        losses, outputs = found
         named = named_losses(losses)
-        if isinstance(losses, Mapping) is not self._by_name or set(named) != set(step.names):
+        _check_factors_of_part(step, outputs)
+        if isinstance(losses, Mapping) is not step.by_name or set(named) != set(step.names):
             lacking = [name for name in step.names if name not in named]
             told = f"lacks {lacking[0]!r}" if lacking else f"got {', '.join(map(repr, named))}"
             raise ValueError(
@@ -301,7 +326,7 @@ class Surgeon:
 
     def _take(self, step: Step, gram: Tensor, private: tuple[int, ...]) -> Taken:
         """Takes weights from a Gramian, and returns what is to be used from now on."""
-        weights = self._weights(gram, step.names, step.values)
+        weights = _checked_weights(self._weights(gram, step.names, step.values), gram)
         compiled = has_compiled_parts(step.losses)
         return self._schedule.take(Taken(step.names, weights, gram, private, self._schedule.steps, compiled=compiled))
 
@@ -338,9 +363,10 @@ class Surgeon:
         return tuple(number for number, count, shared in each if count and not shared)
 
     def _told(self, report: Report, taken: Taken) -> Report:
-        """Adds to a report when the weights were taken."""
+        """Adds to a report when the weights were taken, and gives it tensors of its own."""
         age, failures = self._schedule.age(taken), self._schedule.failures
-        return replace(report, refreshed=age == 0, age=age, interval=taken.interval, failures=failures)
+        ours = {"grams": report.grams.clone(), "weights": report.weights.clone()}  # what a user writes into is not kept
+        return replace(report, **ours, refreshed=age == 0, age=age, interval=taken.interval, failures=failures)
 
     def _gram_of_grad(self, step: Step) -> Tensor:
         return gk.gram([[param.grad for param in step.params]])
@@ -368,8 +394,34 @@ class Surgeon:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` has returned; the device of its tensors becomes that of the parameters.
 
-        Raises ValueError for the state of a surgeon with another `every`.
+        Raises ValueError for the state of a surgeon with another `every` or weighting, or of other parameters, and
+        changes nothing then.
         """
-        device = parameters_of(self.optimizers)[0].device
-        self._schedule.load_state_dict(state["schedule"], device)
+        if lacking := {"schedule", "weighting"} - state.keys():
+            raise ValueError(f"state: expected that of a surgeon, lacks {min(lacking)}")
+        params = parameters_of(self.optimizers)
+        schedule = self._schedule.copy()
+        schedule.load_state_dict(state["schedule"], params[0].device, len(params))
         self._weighting.load_state_dict(state["weighting"])
+        self._schedule = schedule
+
+
+def _checked_weights(weights: Any, gram: Tensor) -> Tensor:
+    """Returns a copy of what a weighting has returned, [T] float64; raises a ValueError unless it is weights."""
+    good = isinstance(weights, Tensor) and weights.is_floating_point() and weights.shape == gram.shape[:1]
+    if not good or weights.device != gram.device:
+        got = f"{weights.dtype} {list(weights.shape)}" if isinstance(weights, Tensor) else type(weights).__name__
+        raise ValueError(f"weighting: expected weights, float64 [{len(gram)}] on {gram.device}, got {got}")
+    return weights.detach().to(torch.float64, copy=True)
+
+
+def _check_factors_of_part(step: Step, outputs: Outputs | None) -> None:
+    """Raises a ValueError unless factors of the batch's outputs are those of a part's outputs too."""
+    if step.factors is None:
+        return
+    expected = list(step.outputs) if isinstance(step.outputs, Mapping) else len(step.outputs or ())
+    got = list(outputs) if isinstance(outputs, Mapping) else len(outputs or ())
+    if got != expected:
+        raise ValueError(
+            f"part: expected the outputs of the batch, as there are factors for them, {expected}, got {got}"
+        )
