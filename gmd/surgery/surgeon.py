@@ -45,7 +45,8 @@ class Step(NamedTuple):
         by_name: whether the losses came by name, or else by position.
         losses: [T] scalars.
         outputs, factors, retain_graph, part: as given.
-        params: [P], those that require grad.
+        everyone: all parameters of the optimizers.
+        params: [P], those of them that require grad.
         scale: the scaler's, or None.
     """
 
@@ -56,6 +57,7 @@ class Step(NamedTuple):
     factors: Tensor | None
     retain_graph: bool
     part: Part | None
+    everyone: list[nn.Parameter]
     params: list[nn.Parameter]
     scale: Tensor | None
 
@@ -162,7 +164,9 @@ class Surgeon:
             retain_graph: as in `Tensor.backward`: whether the graph is kept for another backward pass, or freed.
             part: where batches are large: a function that returns (losses, outputs or None) of a part of the batch, the
                 same objectives by the same names. It is called when weights are to be taken, which then are those of
-                the part's Gramian. Inside a DistributedDataParallel it has to run the network under `no_sync()`.
+                the part's Gramian. It has to run the network anew, as its graph is freed; what it runs is outside
+                autocast, unless it opens that itself; and inside a DistributedDataParallel it has to be under
+                `no_sync()`.
 
         A parameter that no loss reaches keeps its `.grad` as it is. With `every=1` the device is waited for once with
         `tol`, once with `by_sample`, and once more for each path that is compared with a whole pass; without the two
@@ -189,8 +193,7 @@ class Surgeon:
 
     def _by_schedule(self, step: Step) -> Report:
         """Takes weights if it is time to, and merges by those."""
-        all_params = parameters_of(self.optimizers)
-        self._schedule.begin([p for p, param in enumerate(all_params) if param.requires_grad])
+        self._schedule.begin([p for p, param in enumerate(step.everyone) if param.requires_grad])
         taken = self._schedule.taken(step.names)
         if taken is not None and not self._schedule.is_due(taken):
             return self._between(step, taken)
@@ -209,12 +212,13 @@ class Surgeon:
                 f"part: expected granularity='model' with it, got {self.granularity!r}: what is merged is one backward "
                 "pass, in which each loss has one weight for the whole model"
             )
-        params = [param for param in parameters_of(self.optimizers) if param.requires_grad]
+        everyone = parameters_of(self.optimizers)
+        params = [param for param in everyone if param.requires_grad]
         check_no_param_hooks(params)
         check_factors(factors, outputs)
         given = list(named.values())
         scale = self._scaling.scale(given)
-        return Step(tuple(named), by_name, given, outputs, factors, retain_graph, part, params, scale)
+        return Step(tuple(named), by_name, given, outputs, factors, retain_graph, part, everyone, params, scale)
 
     # ---- a step with a pass for each objective ----
 
@@ -239,19 +243,19 @@ class Surgeon:
             basis = self._basis(step.losses, step.outputs, step._replace(retain_graph=step.retain_graph or compressed))
             if basis.mixing is None:
                 return self._by_new_weights(basis, step)
-        taken = self._take(step, self._gramian(basis, step), self._private(basis))
+        taken = self._take(step, self._gramian(basis, step), self._private(basis, step))
         directions, discarded = basis.directions, basis.discarded
         del basis  # whose memory the pass may use
         return self._between(step, taken, directions, discarded)
 
     def _by_new_weights(self, basis: Basis, step: Step) -> Report:
         """Takes weights anew, and merges this step's gradients by them."""
-        private = self._private(basis)
+        private = self._private(basis, step)
         taken: list[Taken] = []
 
         def weigh(gram: Tensor) -> Tensor:
             taken.append(self._take(step, gram, private))
-            return self._of_params(taken[0].weights, private, step.params)
+            return self._of_params(taken[0].weights, private, step)
 
         surgery = gk.surgery(basis.rows, weigh, scale=step.scale)
         report = self._merged(step, basis, surgery.merged, surgery.gram, taken[0].weights)
@@ -309,7 +313,7 @@ class Surgeon:
             step.params,
             outputs,
             step.factors,
-            self._factors(taken.private, len(step.names)),
+            self._factors(taken.private, step),
             step.scale,
             step.retain_graph,
             alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
@@ -340,23 +344,22 @@ class Surgeon:
         """Returns what the weights are multiplied with for a private parameter."""
         return 1.0
 
-    def _factors(self, private: Sequence[int], num_objectives: int) -> dict[nn.Parameter, float]:
+    def _factors(self, private: Sequence[int], step: Step) -> dict[nn.Parameter, float]:
         """Returns what the gradients of single parameters are multiplied with besides the weights."""
-        factor = self._private_factor(num_objectives)
-        params = parameters_of(self.optimizers)
-        return {} if factor == 1 else {params[p]: factor for p in private}
+        factor = self._private_factor(len(step.names))
+        return {} if factor == 1 else {step.everyone[p]: factor for p in private}
 
-    def _of_params(self, weights: Tensor, private: Sequence[int], params: Sequence[nn.Parameter]) -> Tensor:
+    def _of_params(self, weights: Tensor, private: Sequence[int], step: Step) -> Tensor:
         """Returns the weights for each of the parameters, [P, T], or [T] if they are all alike."""
-        factors = self._factors(private, len(weights))
+        factors = self._factors(private, step)
         if not factors:
             return weights
-        of_each = torch.tensor([factors.get(param, 1.0) for param in params], dtype=weights.dtype, device="cpu")
+        of_each = torch.tensor([factors.get(param, 1.0) for param in step.params], dtype=weights.dtype, device="cpu")
         return of_each.to(weights.device).unsqueeze(-1) * weights
 
-    def _private(self, basis: Basis) -> tuple[int, ...]:
+    def _private(self, basis: Basis, step: Step) -> tuple[int, ...]:
         """Returns the numbers, among all parameters, of those that some objectives reach, but not all."""
-        numbers = [p for p, param in enumerate(parameters_of(self.optimizers)) if param.requires_grad]
+        numbers = [p for p, param in enumerate(step.everyone) if param.requires_grad]
         reached = [sum(gradient is not None for gradient in column) for column in zip(*basis.rows, strict=True)]
         whole = [count == len(basis.rows) for count in reached] if basis.shared is None else basis.shared.tolist()
         each = zip(numbers, reached, whole, strict=True)
