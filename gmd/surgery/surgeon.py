@@ -239,8 +239,7 @@ class Surgeon:
         if step.part is not None:
             basis = self._basis(*self._of_part(step), step._replace(retain_graph=False))
         else:
-            compressed = self.tol > 0 and step.outputs is not None
-            basis = self._basis(step.losses, step.outputs, step._replace(retain_graph=step.retain_graph or compressed))
+            basis = self._basis(step.losses, step.outputs, step, pass_after=self.tol > 0)
             if basis.mixing is None:
                 return self._by_new_weights(basis, step)
         taken = self._take(step, self._gramian(basis, step), self._private(basis, step))
@@ -379,16 +378,15 @@ class Surgeon:
             self._modules = module_names(self.optimizers, self.model)
         return groups_of(params, self.granularity, self._modules)
 
-    def _basis(self, losses: list[Tensor], outputs: Outputs | None, step: Step) -> Basis:
-        """Returns the gradients of losses, of a batch or of a part of it."""
+    def _basis(self, losses: list[Tensor], outputs: Outputs | None, step: Step, pass_after: bool = False) -> Basis:
+        """Returns the gradients of losses, of a batch or of a part of it; for `pass_after`, see `path_gradients`."""
         if outputs is None:
             check_graph(losses)
             return Basis(gradients_of(losses, step.params, step.scale, step.retain_graph))
         found = check_outputs(outputs)
         check_no_hooks(outputs)
-        return path_gradients(
-            losses, found, step.params, self.tol, step.scale, step.factors, self._checked, step.retain_graph
-        )
+        kept = (step.retain_graph, pass_after)
+        return path_gradients(losses, found, step.params, self.tol, step.scale, step.factors, self._checked, *kept)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what is kept from step to step, as tensors and plain values; names stay what they are."""

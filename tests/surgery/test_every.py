@@ -390,3 +390,15 @@ def test_an_overflow_between_makes_the_scaler_skip_the_step():
     assert not report.refreshed
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert scaler.get_scale() == 2.0**9
+
+
+@pytest.mark.parametrize(("tol", "saves_passes"), [(1e-6, False), (0.9, True)])
+def test_a_refresh_with_directions_frees_the_paths(tol, saves_passes):
+    """Where they save nothing, there is no pass after them that would; the losses outlive the call, as in any loop."""
+    network, optimizer = problem()
+    surgeon = gmd.GMD(optimizer, every=2, tol=tol)
+    losses, outputs = losses_of(network, *batch(0))
+    report = surgeon.backward(losses, outputs)
+    assert (report.squared_norm is not None) == saves_passes
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        outputs["a"].sum().backward()
