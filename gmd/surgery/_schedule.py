@@ -8,12 +8,15 @@ phantoms, two samples a batch, weights one step apart differed by 0.1 early and 
 """
 
 import copy
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from gmd.surgery._undone import check_keys
 
 FIRST, LONGEST, MOVED = 4, 32, 0.2
 MOST_SETS = 256  # of objectives, whose weights are kept; the one that was taken first goes
@@ -76,6 +79,16 @@ class Schedule:
         other = copy.copy(self)
         other._taken = dict(self._taken)
         return other
+
+    @contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Opens a context that any exception leaves with the state of before."""
+        before = self.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.update(before.__dict__)
+            raise
 
     def begin(self, params: Sequence[int]) -> None:
         """Counts a step. params: numbers of the parameters that require grad; where others do, nothing taken holds."""
@@ -151,8 +164,7 @@ class Schedule:
         Raises ValueError for the state of a surgeon with another `every`, of other parameters, or for what is no state
         at all, and changes nothing then.
         """
-        if lacking := self.state_dict().keys() - state.keys():
-            raise ValueError(f"schedule: expected {', '.join(self.state_dict())}, lacks {min(lacking)}")
+        check_keys("schedule", self.state_dict(), state)
         if state["every"] != self.every:
             raise ValueError(f"every: expected the state of every={self.every!r}, got one of every={state['every']!r}")
         if any(not 0 <= p < num_params for p in state["params"]):
@@ -169,8 +181,7 @@ class Schedule:
 
 def _checked_set(saved: Mapping[str, Any], params: Sequence[int], steps: int, device: torch.device) -> Taken:
     """Returns what was taken for a set of objectives; raises a ValueError for what cannot have been."""
-    if lacking := {field.name for field in fields(Taken)} - saved.keys():
-        raise ValueError(f"schedule: a set of objectives lacks {min(lacking)}")
+    check_keys("schedule: a set of objectives", {field.name: field for field in fields(Taken)}, saved)
     names = tuple(saved["names"])
     t = len(set(names))
     for key, shape in (("weights", (t,)), ("gram", (t, t))):

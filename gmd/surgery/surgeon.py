@@ -1,7 +1,6 @@
 """Gradient surgery with any weighting of the Gramian around any torch optimizer, at every step or now and then."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from gmd.surgery._passes import gradients_of
 from gmd.surgery._paths import Basis, Checked, path_gradients
 from gmd.surgery._scaling import Scaling
 from gmd.surgery._schedule import Schedule, Taken
+from gmd.surgery._undone import check_keys, undone_on_error
 from gmd.surgery._weighting import LoopWeighting, Weighting, in_loop
 from gmd.surgery.report import Report
 
@@ -175,21 +175,10 @@ class Surgeon:
         again.
         """
         step = self._checked_step(losses, outputs, factors, retain_graph, part)
-        with self._undone_on_error():
+        with self._schedule.undone_on_error(), undone_on_error(self._weighting):
             report = self._operated(step) if self.every == 1 and part is None else self._by_schedule(step)
         self._by_name = step.by_name
         return report
-
-    @contextmanager
-    def _undone_on_error(self) -> Iterator[None]:
-        """Opens a context that an exception leaves with what was remembered before; `.grad` and graph are not."""
-        schedule, weighting = self._schedule.copy(), self._weighting.state_dict()
-        try:
-            yield
-        except BaseException:
-            self._schedule = schedule
-            self._weighting.load_state_dict(weighting)
-            raise
 
     def _by_schedule(self, step: Step) -> Report:
         """Takes weights if it is time to, and merges by those."""
@@ -367,8 +356,8 @@ class Surgeon:
     def _told(self, report: Report, taken: Taken) -> Report:
         """Adds to a report when the weights were taken, and gives it tensors of its own."""
         age, failures = self._schedule.age(taken), self._schedule.failures
-        ours = {"grams": report.grams.clone(), "weights": report.weights.clone()}  # what a user writes into is not kept
-        return replace(report, **ours, refreshed=age == 0, age=age, interval=taken.interval, failures=failures)
+        report = replace(report, grams=report.grams.clone(), weights=report.weights.clone())
+        return replace(report, refreshed=age == 0, age=age, interval=taken.interval, failures=failures)
 
     def _gram_of_grad(self, step: Step) -> Tensor:
         return gk.gram([[param.grad for param in step.params]])
@@ -398,8 +387,7 @@ class Surgeon:
         Raises ValueError for the state of a surgeon with another `every` or weighting, or of other parameters, and
         changes nothing then.
         """
-        if lacking := {"schedule", "weighting"} - state.keys():
-            raise ValueError(f"state: expected that of a surgeon, lacks {min(lacking)}")
+        check_keys("state", self.state_dict(), state)
         params = parameters_of(self.optimizers)
         schedule = self._schedule.copy()
         schedule.load_state_dict(state["schedule"], params[0].device, len(params))
@@ -407,10 +395,10 @@ class Surgeon:
         self._schedule = schedule
 
 
-def _checked_weights(weights: Any, gram: Tensor) -> Tensor:
+def _checked_weights(weights: object, gram: Tensor) -> Tensor:
     """Returns a copy of what a weighting has returned, [T] float64; raises a ValueError unless it is weights."""
-    good = isinstance(weights, Tensor) and weights.is_floating_point() and weights.shape == gram.shape[:1]
-    if not good or weights.device != gram.device:
+    is_vector = isinstance(weights, Tensor) and weights.is_floating_point() and weights.shape == gram.shape[:1]
+    if not isinstance(weights, Tensor) or not is_vector or weights.device != gram.device:
         got = f"{weights.dtype} {list(weights.shape)}" if isinstance(weights, Tensor) else type(weights).__name__
         raise ValueError(f"weighting: expected weights, float64 [{len(gram)}] on {gram.device}, got {got}")
     return weights.detach().to(torch.float64, copy=True)
