@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from bench.measure.arms import ARMS, Arm
 from bench.measure.host import ROOT, host_columns
 from gmd import threads
 from gmd.cli import main as main_of_gmd
@@ -27,26 +28,25 @@ from gmd.data.text_files import write_json
 from gmd.files import replacing
 
 RESULTS, WORK = ROOT / "bench" / "results", ROOT / "runs" / "real"
-SEEDS = 5
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One of the trainings that are compared. base: the arm that it is measured against, on the same network."""
-
-    name: str
-    options: Mapping[str, object]
-    base: str | None = None
+SEEDS, MANY_SEEDS = 5, 10
 
 
 @dataclass(frozen=True)
 class Study:
-    """One data set: the command that trains, the options of all arms, and the arms."""
+    """One data set: the command that trains, the options of all arms, and the arms.
+
+    many: those of the arms that are run with MANY_SEEDS; the others are with SEEDS.
+    """
 
     task: str
     csv: str
     common: Mapping[str, object]
     arms: tuple[Arm, ...]
+    many: tuple[Arm, ...] = ()
+
+    def runs(self, seeds: Sequence[int]) -> list[tuple[Arm, int]]:
+        """Returns the arm and the seed of each run, a whole seed before the next."""
+        return [(arm, seed) for seed in seeds for arm in self.arms if seed < SEEDS or arm in self.many]
 
 
 LATE, LATE_JOINT = {"network": "late"}, "joint, late fusion"
@@ -65,9 +65,7 @@ MOSI = Study(
     "mosi.csv",
     {"epochs": 20, "batch": 8, "validate_every": 5},
     (
-        Arm("joint", {"method": "joint"}),
-        Arm("enumerate", {"method": "enumerate"}, "joint"),
-        Arm("gmd", {"method": "gmd"}, "joint"),
+        *ARMS,
         Arm("cggm, shared network", {"method": "cggm"}, "joint"),
         Arm("cggm-gmd", {"method": "cggm-gmd"}, "joint"),
         *ABLATION,
@@ -76,6 +74,7 @@ MOSI = Study(
         Arm("joint, branches, sign", {"network": "branches", "method": "joint", "target": "sign"}),
         Arm("mla, sign", {"network": "branches", "method": "mla", "target": "sign"}, "joint, branches, sign"),
     ),
+    many=ARMS,
 )
 DIGITS = Study(
     "digits",
@@ -95,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.measure.sentiment", description=__doc__)
     parser.add_argument("--mosi", type=Path, help="mosi_utterances.npz")
     parser.add_argument("--fsdd", type=Path, help="fsdd.npz")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(MANY_SEEDS)))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the runs and their rows")
     options = parser.parse_args()
@@ -109,7 +108,7 @@ def main() -> None:
 
 def measure(study: Study, data: Path, seeds: Sequence[int], out: Path, work: Path) -> None:
     """Does the runs that are not done yet, one on each core at a time, and writes all rows to `out`."""
-    runs = [(arm, seed) for seed in seeds for arm in study.arms]
+    runs = study.runs(seeds)
     host = host_columns() | {"threads": 1}
     start = time.monotonic()
     # processes that stay: libraries take longer to import than a small network to train
