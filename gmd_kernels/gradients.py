@@ -122,6 +122,11 @@ def is_traced(*tensors: Tensor) -> bool:
     return any(map(is_wrapped, tensors))
 
 
+def is_readable(tensor: Tensor) -> bool:
+    """Returns whether values of a tensor can be read without waiting: it is on the CPU, and torch is not tracing."""
+    return tensor.device.type == "cpu" and not is_traced(tensor)
+
+
 def is_wrapped(g: Tensor) -> bool:
     """Returns whether a tensor has no memory behind it, or something of torch's around it that has to see every op."""
     wrapped = type(g).__torch_dispatch__ is not Tensor.__torch_dispatch__

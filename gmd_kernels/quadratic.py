@@ -1,17 +1,27 @@
-"""Solves small quadratic programs in a Gramian, in a fixed number of torch calls, batched, without reading a value.
+"""Solves small quadratic programs in a Gramian, batched; off the CPU in a fixed number of torch calls, reading no value.
 
-Interior-point methods: z > 0 and its dual y > 0 move by Newton steps towards z * y = mu while mu goes to zero. No step
-goes further than to a hundredth of an entry, and mu falls the faster the longer the step was. Vectors are columns
-inside, [..., T, 1].
+On the CPU, where values can be read, pivoting comes first (gmd_kernels/pivoting.py). What it leaves unsolved, and all
+elsewhere, interior-point methods solve: z > 0 and its dual y > 0 move by Newton steps towards z * y = mu while mu goes
+to zero. No step goes further than to a hundredth of an entry, and mu falls the faster the longer the step was. Vectors
+are columns inside, [..., T, 1].
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from gmd_kernels.gradients import is_readable
+from gmd_kernels.pivoting import pivoted
 
 # A Gramian of float64 products is exact to about 1e-14 of |g_i| |g_j| in each entry (1e-13 where a library adds up 10^5
 # of them in one chain, as the reference's may), its eigenvalues to T <= 64 times that: what is smaller cannot be told
 # from zero.
 NOISE = 1e-12
+# Weights of unit gradients are kept to about this. A combination in float32 rounds 6e-8 of each term, so that even where
+# the terms cancel the rounding stays below 1e-3 of a gradient.
+LARGEST = 1e4
+CONVERGED = 1e-24  # of z * y, where both are about one: nothing changes any more
 
 
 def ridge(matrix: Tensor) -> Tensor:
@@ -22,34 +32,79 @@ def ridge(matrix: Tensor) -> Tensor:
     """
     levels = NOISE * 10.0 ** torch.arange(0, 10, 2, dtype=matrix.dtype, device=matrix.device)[:, None, None]
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    if is_readable(matrix) and not torch.linalg.cholesky_ex(matrix + levels[0] * identity).info.any():
+        return levels[0].expand(*matrix.shape[:-2], 1, 1)
     failed = torch.linalg.cholesky_ex(matrix.unsqueeze(-3) + levels * identity).info > 0
     steps = failed.sum(dim=-1)[..., None, None].to(matrix.dtype)
     return NOISE * torch.where(steps > 0, 10.0 ** (2 * steps + 1), 1.0)  # ten times the first that was enough
 
 
 def complementarity(
-    matrix: Tensor, offset: Tensor, normal: Tensor | None = None, product: float | None = None, steps: int = 22
+    matrix: Tensor, offset: Tensor, normal: Tensor | None = None, product: float | None = None
 ) -> Tensor:
     """Returns the z >= 0, [..., T], that minimises 1/2 z' M z + offset' z; with `normal` under normal' z = 1.
 
     Args:
-        matrix: [..., T, T] float64, M, positive semidefinite but for rounding, with entries of about one. A `ridge` is
-            added to its diagonal: of several solutions the one of about the least norm is taken, where there is none a
-            large z.
-        offset: [..., T].
+        matrix: [..., T, T] float64, M, positive semidefinite but for rounding, with a diagonal of about one. A `ridge`
+            is added to it: of several solutions the one of about the least norm is taken, where there is none a large
+            z.
+        offset: [..., T]; zeros with `normal`.
         normal: [..., T], not negative, the largest entry about one.
         product: z * (M z + offset) shall be this number, not zero.
-        steps: each costs one Cholesky factorisation.
     """
-    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    matrix = matrix + ridge(matrix) * identity
+    matrix = matrix + ridge(matrix) * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    if product is not None:
+        return _interior_point(matrix, offset, None, product)
+    z = _pivoted_or_interior(_interior_point, matrix, offset, normal)
+    return z if normal is None else z / (normal * z).sum(dim=-1, keepdim=True)
+
+
+def maximin_in_ball(matrix: Tensor, offset: Tensor, normal: Tensor, radius: float) -> Tensor:
+    """Returns the x >= 0, [..., T], that maximises the level in M x + offset >= level * normal, x' M x <= radius^2.
+
+    Args:
+        matrix: [..., T, T] float64, M, with a diagonal of about one, as a Gramian of unit gradients has. LARGEST^-2 is
+            added to that, so that |x| is at most LARGEST * radius. Where gradients are linearly dependent this costs up
+            to radius / LARGEST of the largest level * normal; where they are not, the square of that.
+        offset: [..., T], entries of about one.
+        normal: [..., T], not negative, the largest entry about one.
+        radius: > 0.
+    """
+    matrix = matrix + LARGEST**-2 * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return _pivoted_or_interior(_maximin_interior, matrix, offset, normal, radius)
+
+
+def _pivoted_or_interior(
+    interior: Callable[..., Tensor], matrix: Tensor, offset: Tensor, normal: Tensor | None, *radius: float
+) -> Tensor:
+    """Returns the solutions by pivoting where it can be done and succeeds, elsewhere those of an interior-point method.
+
+    The method takes the same arguments.
+    """
+    if not is_readable(matrix) or not is_readable(offset):
+        return interior(matrix, offset, normal, *radius)
+    shape = torch.broadcast_shapes(matrix.shape[:-1], offset.shape)
+    matrix = matrix.expand(*shape, shape[-1]).reshape(-1, shape[-1], shape[-1])
+    offset = offset.expand(shape).reshape(-1, shape[-1])
+    normal = None if normal is None else normal.expand(shape).reshape(-1, shape[-1])
+    z, solved = pivoted(matrix, offset, normal, *radius)
+    if not solved.all():
+        left = ~solved
+        z[left] = interior(matrix[left], offset[left], None if normal is None else normal[left], *radius)
+    return z.reshape(shape)
+
+
+def _interior_point(
+    matrix: Tensor, offset: Tensor, normal: Tensor | None = None, product: float | None = None
+) -> Tensor:
+    """Does what `complementarity` says, for a positive definite matrix; each step costs a Cholesky factorisation."""
     offset = offset.unsqueeze(-1)
     z = y = torch.ones_like(offset)
     if normal is not None:
         normal = normal.unsqueeze(-1)
         z = z / normal.sum(dim=-2, keepdim=True)
     centring: Tensor | float = 0.2
-    for _ in range(steps):
+    for _ in range(22 if product is None else 32):
         mu = product if product is not None else centring * (z * y).mean(dim=-2, keepdim=True)
         # M new_z + offset - multiplier * normal = new_y = total - ratio * new_z, the linear part of z * y = mu
         ratio, total = y / z, y + mu / z
@@ -62,57 +117,57 @@ def complementarity(
         step = _step(z, new_z, y, new_y)
         z, y = z.lerp(new_z, step), y.lerp(new_y, step)
         centring = (step - 1).square().clamp(min=1e-3)
+        if is_readable(z) and _has_converged(z, y, product):
+            break
     return z.squeeze(-1)
 
 
-def maximin_in_ball(gram: Tensor, offset: Tensor, radius: float, steps: int = 32) -> Tensor:
-    """Returns the x, [..., T], that maximises min_i (offset + G x)_i under x' G x <= radius^2.
+def _has_converged(z: Tensor, y: Tensor, product: float | None) -> bool:
+    """Returns whether all of z * y is zero, or the product, but for rounding. Reads a value."""
+    distance, least = ((z * y).abs(), CONVERGED) if product is None else ((z * y - product).abs(), 1e-14 * product)
+    return float(distance.amax()) <= least
 
-    x = w / s for the w in the simplex that minimises 1/2 w' G w + s * offset' w, with such an s that w' G w = (radius *
-    s)^2. Each step moves s to where this holds of the w it leads to, or towards it. Where w' G w is zero for some w of
-    the simplex, s ends at the root of what can be told from zero, and so does the error.
 
-    Args:
-        gram: [..., T, T] float64, G, positive semidefinite, the largest entry about one.
-        offset: [..., T], entries of at most about one.
-        radius: > 0.
-        steps: each costs one Cholesky factorisation.
+def _maximin_interior(matrix: Tensor, offset: Tensor, normal: Tensor, radius: float) -> Tensor:
+    """Does what `maximin_in_ball` says, for a positive definite matrix.
+
+    x = w / s for the w >= 0 with normal' w = 1 that minimises 1/2 w' M w + s * offset' w, with such an s that w' M w =
+    (radius * s)^2. Each step moves s to where this holds of the w it leads to, or towards it.
     """
-    matrix = gram + 1e-14 * torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1))
-    offset = offset.unsqueeze(-1)
-    fixed = torch.cat([torch.ones_like(offset), offset], dim=-1)
-    w = torch.full_like(offset, 1 / offset.shape[-2])
+    offset, normal = offset.unsqueeze(-1), normal.unsqueeze(-1)
+    fixed = torch.cat([normal, offset], dim=-1)
+    w = torch.ones_like(offset) / normal.sum(dim=-2, keepdim=True)
     s = torch.full_like(offset[..., :1, :], 0.3 / radius)
     y = matrix @ w + s * offset
     y = y - y.amin(dim=-2, keepdim=True) + 1
     centring: Tensor | float = 0.2
-    for _ in range(steps):
+    for _ in range(32):
         mu = (centring * (w * y).mean(dim=-2, keepdim=True)).clamp(min=1e-17)
         new_w, new_y, new_s = _newton_in_ball(matrix, fixed, radius, w, y, s, mu)
         step = _step(w, new_w, y, new_y)
         w, y, s = w.lerp(new_w, step), y.lerp(new_y, step), s.lerp(new_s, step)
         centring = (step - 1).square().clamp(min=0.1)
     x = w / s
-    length = _gramian(gram, x).clamp(min=0).sqrt()
+    length = _gramian(matrix, x).clamp(min=0).sqrt()
     x = (x * (radius / length.clamp(min=radius))).squeeze(-1)
-    return torch.where(x.isfinite().all(dim=-1, keepdim=True), x, 0.0)  # rounding has made gram indefinite
+    return torch.where(x.isfinite().all(dim=-1, keepdim=True), x, 0.0)  # rounding has made the matrix indefinite
 
 
 def _newton_in_ball(
     matrix: Tensor, fixed: Tensor, radius: float, w: Tensor, y: Tensor, s: Tensor, mu: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns where the Newton step of `maximin_in_ball` leads: new w and y, [..., T, 1], and new s, [..., 1, 1].
+    """Returns where the Newton step leads: new w and y, [..., T, 1], and new s, [..., 1, 1].
 
-    `fixed` has the columns 1 and offset, [..., T, 2].
+    `fixed` has the columns normal and offset, [..., T, 2].
     """
-    # matrix @ new_w + new_s * offset - multiplier = new_y = total - ratio * new_w
+    # matrix @ new_w + new_s * offset - multiplier * normal = new_y = total - ratio * new_w
     ratio, total = y / w, y + mu / w
     columns = _solve(_factor(matrix, ratio), torch.cat([total, fixed], dim=-1))
     free, across, shift = columns.split(1, dim=-1)
-    sum_free, scale, sum_shift = columns.sum(dim=-2, keepdim=True).split(1, dim=-1)
-    base, slope = free + across * ((1 - sum_free) / scale), across * (sum_shift / scale) - shift
-    # w' G w + 2 mu = (radius * new_s)^2 of w = base + new_s * slope, in 1 / new_s: its larger root. 2 mu, from the
-    # barrier of the cone that w' G w <= (radius * s)^2 is, keeps s from running ahead of w
+    along_free, scale, along_shift = (fixed[..., :1].mT @ columns).split(1, dim=-1)
+    base, slope = free + across * ((1 - along_free) / scale), across * (along_shift / scale) - shift
+    # w' M w + 2 mu = (radius * new_s)^2 of w = base + new_s * slope, in 1 / new_s: its larger root. 2 mu, from the
+    # barrier of the cone that w' M w <= (radius * s)^2 is, keeps s from running ahead of w
     c, b, _, a = _gramian(matrix, torch.cat([base, slope], dim=-1)).flatten(-2).unsqueeze(-2).split(1, dim=-1)
     a, c = a - radius**2, c + 2 * mu
     shrinkage = s * ((b * b - a * c).clamp(min=0).sqrt() - b) / c

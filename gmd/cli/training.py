@@ -2,10 +2,12 @@
 
 import shlex
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from gmd.config import TASKS, TrainBrats, TrainConfig
-from gmd.config.file import as_arguments
+from gmd.config.file import as_arguments, as_words
+from gmd.config.presets import preset_values
 from gmd.errors import UserError
 from gmd.printing import say
 
@@ -13,21 +15,35 @@ from gmd.printing import say
 def with_file(arguments: Sequence[str]) -> list[str]:
     """Replaces `--config FILE` among the arguments of `gmd train TASK` by the options that the file holds.
 
-    They come before all else on the line, so that the line overrides them. The arguments of other commands stay as they
-    are. Raises UserError: no file behind --config, and what `as_arguments` raises.
+    They come before all else on the line, so that the line overrides them. Before the other options of a line or a file
+    with `--preset` come those that the preset sets. The arguments of other commands stay as they are.
+    Raises UserError: no file behind --config, and what `as_arguments` raises.
     """
     arguments = list(arguments)
     if arguments[:1] != ["train"] or len(arguments) < 2 or arguments[1] not in TASKS:
         return arguments
     task, rest = arguments[1], arguments[2:]
-    options = []
+    kind, files = TASKS[task], []
     while index := next((i + 1 for i, word in enumerate(rest) if word.partition("=")[0] == "--config"), 0):
         _, joined, file = rest[index - 1].partition("=")
         if not joined and index == len(rest):
             raise UserError("--config: got nothing, expected a YAML file such as a run's config.yaml")
-        options += as_arguments(Path(file if joined else rest[index]), TASKS[task])
+        files.append(Path(file if joined else rest[index]))
         rest = rest[: index - 1] + rest[index + (not joined) :]
-    return ["train", task, *options, *rest]
+    line = _given(rest)
+    of_files = [word for file in files for word in as_arguments(file, kind, line)]
+    of_preset = preset_values(line.get("preset"), kind, line)
+    return ["train", task, *of_files, *as_words(of_preset), *rest]
+
+
+def _given(words: Sequence[str]) -> dict[str, object]:
+    """Returns the options that stand on a line, each with its first word."""
+    given: dict[str, object] = {}
+    for word, behind in pairwise([*words, ""]):
+        if word.startswith("--"):
+            name, joined, value = word[2:].partition("=")
+            given[name.replace("-", "_")] = value if joined else behind
+    return given
 
 
 def train(config: TrainConfig, arguments: Sequence[str]) -> int:

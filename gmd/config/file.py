@@ -2,11 +2,13 @@
 
 import re
 import unicodedata
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import get_type_hints
 
 import yaml
 
+from gmd.config.presets import preset_values
 from gmd.config.train_config import NOT_KEPT, TrainConfig
 from gmd.data.file_kind import other_kind
 from gmd.data.text_files import MOST_YAML, parse_yaml, read_utf8
@@ -50,32 +52,45 @@ def read_yaml(path: Path) -> dict:
     return values
 
 
-def as_arguments(path: Path, kind: type[TrainConfig]) -> list[str]:
+def as_arguments(path: Path, kind: type[TrainConfig], line: Mapping[str, object] | None = None) -> list[str]:
     """Reads options as one would type them, so that one parser reads file and command line and speaks of both alike.
 
-    A value stays a value, whatever it begins with: `--out=--resume` is a folder of that name.
+    A value stays a value, whatever it begins with: `--out=--resume` is a folder of that name. A preset in the file
+    comes first, for the others to override.
 
     kind: the options of the task
+    line: option -> value, what the command line overrides
     Raises UserError: as `read_yaml`; options of another task; a name that is none; a value that cannot be one.
     """
     values = read_yaml(path)
     if values.pop("task", kind.TASK) != kind.TASK:
         raise UserError(f"{path}: options of another task; expected task: {kind.TASK}, or none")
     flags = _flags(kind)
-    arguments = []
+    options = {written.replace("-", "_"): value for written, value in values.items()}
     for written, value in values.items():
-        name = written.replace("-", "_")
-        _check_option(path, written, value, name in flags)
-        # absent, no and nothing are what an option is that does not stand on the line; and to go on with a run is for
-        # the line to say, whatever the run was that the file is of
-        if value is None or value is False or value == [] or name in _NOT_AGAIN:
-            continue
+        _check_option(path, written, value, written.replace("-", "_") in flags)
+    # absent, no and nothing are what an option is that does not stand on the line; and to go on with a run is for
+    # the line to say, whatever the run was that the file is of
+    given = {
+        name: value
+        for name, value in options.items()
+        if not (value is None or value is False or value == [] or name in _NOT_AGAIN)
+    }
+    # what the file says is nothing, a preset does not bring
+    of_preset = preset_values(options.get("preset"), kind, options | dict(line or {}))
+    return as_words(of_preset | given, flags)
+
+
+def as_words(values: Mapping[str, object], flags: Collection[str] = ()) -> list[str]:
+    """Returns options as words of the command line. flags: the names of those that stand there without a value"""
+    words = []
+    for name, value in values.items():
         option = f"--{name.replace('_', '-')}"
-        if isinstance(value, list):
-            arguments += [option, *map(str, value)]
+        if isinstance(value, (list, tuple)):
+            words += [option, *map(str, value)]
         else:
-            arguments.append(option if name in flags else f"{option}={value}")
-    return arguments
+            words.append(option if name in flags else f"{option}={value}")
+    return words
 
 
 def _flags(kind: type[TrainConfig]) -> set[str]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from gmd.config.train_config import TrainConfig, check_option, option_text
+from gmd.config.checks import check_option, option_text
+from gmd.config.train_config import TrainConfig
 from gmd.data.segmentation.case import SAME_PLACE
 from gmd.data.segmentation.data_sets import DataSet
 from gmd.data.segmentation.label_scheme import LabelScheme
@@ -40,6 +41,9 @@ class TrainBrats(TrainConfig):
     cggm-gmd: the same around gmd."""
     modalities: tuple[str, ...] = BRATS_MODALITIES
     """The modalities that the network has; a case may lack any of them, but not all."""
+    preset: Literal["gmd-brats"] | None = None
+    """A published recipe's options, which others on the line, and in a file, override; what it sets and what differs
+    from the publication is told before the training."""
     patterns: tuple[str, ...] = ()
     """For other file names than BraTS's: KEY=GLOB for each modality, seg (labels), mask (brain; optional)."""
     channels: tuple[str, ...] = ()

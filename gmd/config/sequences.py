@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from gmd.config.train_config import TrainConfig, check_option
+from gmd.config.checks import check_option
+from gmd.config.train_config import TrainConfig
 
 WIDEST, DEEPEST = 2**16, 100  # some hundred GB each
 
@@ -33,11 +34,12 @@ class TrainSequences(TrainConfig):
     """ogm-ge: how much the modality that is ahead is slowed down (0.1 by default). mla: how slowly the head closes the
     directions it has seen, in units of their squared length (the head's width by default)."""
     epochs: int = 30
-    """Passes over the training samples; the learning rate decays to 0 over them."""
+    """Passes over the training samples; poly and cosine take the learning rate to 0 over them."""
     batch: int = 32
-    """Samples per step."""
+    """Samples per forward and backward pass."""
     weight_decay: float = 1e-2
-    """Weight decay of AdamW."""
+    """Weight decay: adamw's takes this share of the weights, times the learning rate, off in each step; adam and sgd
+    add it to the gradient (L2)."""
     validate_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
 
@@ -70,6 +72,9 @@ class TrainSentiment(TrainSequences):
     """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
     modalities: tuple[str, ...] = ("text", "audio", "vision")
     """The modalities that the network has; a sample may lack any of them, but not all."""
+    preset: Literal["cggm-mosi"] | None = None
+    """A published recipe's options, which others on the line, and in a file, override; what it sets and what differs
+    from the publication is told before the training."""
     target: Literal["score", "sign"] = "score"
     """score: regression of the sentiment, in [-3, 3] or [-1, 1]. sign: two classes, negative and not negative."""
 
@@ -93,5 +98,8 @@ class TrainDigits(TrainSequences):
     """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
     modalities: tuple[str, ...] = ("audio", "image")
     """The modalities that the network has."""
+    preset: Literal["mla-audio-visual"] | None = None
+    """A published recipe's options, which others on the line, and in a file, override; what it sets and what differs
+    from the publication is told before the training."""
 
     TASK: ClassVar = "digits"

@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 import torch
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
+from gmd.config.checks import check_option
 from gmd.config.environment import check_environment
+from gmd.config.optimisation import ADDED, Optimisation
 from gmd.data.text_files import brief
 from gmd.errors import UserError, shown
 from gmd.models.precision import Precision
@@ -17,7 +19,7 @@ from gmd.output_paths import check_folder
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
-MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "force", "no_check")
+MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "force", "no_check", "preset")
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
 Method = Literal["joint", "dropout", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
@@ -29,11 +31,8 @@ Config = TypeVar("Config", bound="TrainConfig")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """The options that all tasks share; each task has those of its data and its network besides.
-
-    The text below a field is its --help.
-    """
+class Subject:
+    """What is trained on what, by which method: the options that come first. The text below a field is its --help."""
 
     data: Path | tuple[Path, ...]
     """Where the data are."""
@@ -46,14 +45,18 @@ class TrainConfig:
     other."""
     modalities: tuple[str, ...] = ()
     """The modalities that the network has."""
-    epochs: int = 100
-    """Passes over the training cases; the learning rate decays to 0 over them."""
-    batch: int = 1
-    """Samples per step."""
-    lr: float = 1e-3
-    """Learning rate of AdamW at the start."""
-    weight_decay: float = 1e-5
-    """Weight decay of AdamW."""
+    preset: str | None = None
+    """A published recipe's options, which others on the line, and in a file, override; what it sets and what differs
+    from the publication is told before the training."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(Optimisation, Subject):
+    """The options that all tasks share; each task has those of its data and its network besides.
+
+    The text below a field is its --help. (The fields of the last base come first.)
+    """
+
     precision: Precision = "fp32"
     """Of the network; losses and parameters stay fp32. bf16: half the memory, and faster on GPUs since 2020 and CPUs
     with bf16 instructions (AMX, AVX-512 BF16). fp16: for older GPUs; losses are scaled, steps that overflow skipped."""
@@ -61,8 +64,8 @@ class TrainConfig:
     """What gmd projects as one gradient: the whole model's, each module's or each tensor's. Conflicts that cancel out
     over the model show in its parts; the time is the same."""
     tol: float = 0.0
-    """Error, relative in norm, up to which gmd may compress the objectives' gradients before it back-propagates them.
-    0: exact. From 0.01 on a step takes a fraction of the backward passes."""
+    """Error, relative to each objective's own gradient, up to which gmd may compress the gradients before it
+    back-propagates them. 0: exact. At 0.1 a step takes about half of the backward passes, and fewer early on."""
     rho: float = 1.3
     """cggm: strength of the modulation of the gradient's magnitude; 0 leaves it out."""
     lam: float = 0.1
@@ -92,8 +95,14 @@ class TrainConfig:
     machine, whose lock is left. It is for you to know that it has ended."""
 
     TASK: ClassVar[str]
-    POSITIVE: ClassVar[tuple[str, ...]] = ("epochs", "batch", "lr", "max_bad_steps", "validate_every", "patience")
-    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("weight_decay", "seed", "tol", "rho", "lam")
+    POSITIVE: ClassVar[tuple[str, ...]] = (
+        *("epochs", "batch", "accumulate", "lr", "decay", "clip"),
+        *("max_bad_steps", "validate_every", "patience"),
+    )
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = (
+        *("weight_decay", "momentum", "warmup", "plateau_patience"),
+        *("seed", "tol", "rho", "lam"),
+    )
     # options that mean something to some methods only, and these methods
     FOR: ClassVar[dict[str, tuple[str, ...]]] = {
         "granularity": ("gmd", "cggm-gmd"),
@@ -114,6 +123,8 @@ class TrainConfig:
         self._check_numbers()
         methods = self.methods()
         check_option(self.method in methods, "method", self.method, f"one of {', '.join(methods)} for this task")
+        presets = [name for kind in get_args(get_type_hints(type(self))["preset"]) for name in get_args(kind)]
+        check_option(self.preset in (None, *presets), "preset", self.preset, f"one of {', '.join(presets)}, or none")
         self._check_modalities()
         self._check_encoding()
         check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
@@ -121,6 +132,11 @@ class TrainConfig:
             given, ordinary = getattr(self, name), getattr(type(self), name)
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
+        self.check_optimisation()
+        if self.schedule == "plateau" and self.patience is not None:
+            late = self.patience > self.plateau_patience
+            expected = f"more than --plateau-patience ({self.plateau_patience}), or the learning rate never falls"
+            check_option(late, "patience", self.patience, expected)
 
     def check_new(self) -> None:
         """Raises UserError for what a run that begins now must not have, though one made before may.
@@ -196,11 +212,11 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls: type[Config], values: dict, source: str | Path) -> Config:
-        """Makes a configuration of the values that `to_dict` returned.
+        """Makes a configuration of the values that `to_dict` returned, or that of an earlier version did.
 
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
-        values = {key: value for key, value in values.items() if key != "task"}
+        values = ADDED | {"preset": None} | {key: value for key, value in values.items() if key != "task"}
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
         if odd := sorted(expected.symmetric_difference(values), key=str):
             listed = shown(", ".join(map(str, odd)), 200)
@@ -210,21 +226,14 @@ class TrainConfig:
 
 
 def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
-    """Says in which options two configurations differ, those of MAY_CHANGE left out: `"width: 0.5 here, 1.0 there"`."""
+    """Says in which options two configurations differ, those of MAY_CHANGE left out: `"width: 0.5 here, 1.0 there"`.
+
+    With the schedule that follows the validations, how often there is one decides what is computed.
+    """
     a, b = ours.to_dict(), theirs.to_dict()
-    fields = (key for key in a | b if key not in MAY_CHANGE)
+    deciding = ("validate_every",) if ours.schedule == "plateau" else ()
+    fields = (key for key in a | b if key not in MAY_CHANGE or key in deciding)
     return [f"{key}: {a.get(key)} here, {b.get(key)} there" for key in fields if a.get(key) != b.get(key)]
-
-
-def option_text(values: object) -> str:
-    """Returns the value of an option as one would type it on the command line."""
-    return " ".join(map(str, values)) if isinstance(values, tuple) else str(values)
-
-
-def check_option(good: bool, name: str, got: object, expected: str) -> None:
-    """Raises UserError if the value is not good: which option, what it got, and what was expected."""
-    if not good:
-        raise UserError(f"--{name.replace('_', '-')}: got {option_text(got)}, expected {expected}")
 
 
 def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:

@@ -8,7 +8,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from gmd.config import TrainBrats
-from gmd.config.train_config import check_option
+from gmd.config.checks import check_option
 from gmd.data.segmentation.grid_notes import grid_notes
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.failed_case import why_failed

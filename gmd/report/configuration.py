@@ -6,7 +6,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, NamedTuple
 
 from gmd.config import TrainConfig
-from gmd.config.train_config import option_text
+from gmd.config.checks import option_text
 
 
 class Option(NamedTuple):

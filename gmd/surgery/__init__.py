@@ -1,17 +1,32 @@
 """The methods that turn a step's losses into `.grad`; the optimizer stays the user's own. Needs torch alone.
 
-`gmd` exports the methods for users (GMD, Surgeon, CGGM, OGMGE, MLA) and their Report. MeanGradient is the baseline
-behind the same interface, and Criterion and Metric are the types of the functions of predictions and targets that CGGM
-and OGMGE take. Modules whose names start with an underscore are parts of these.
+`gmd` exports the methods for users (GMD, Surgeon, CGGM, MMPareto, OGMGE, MLA), their Report, and Weighting, which
+Surgeon takes. MeanGradient is the baseline behind the same interface, and Criterion and Metric are the types of the
+functions of predictions and targets that CGGM and OGMGE take. Modules whose names start with an underscore are parts of
+these.
 """
 
 from gmd.surgery._losses import Criterion, Metric
+from gmd.surgery._weighting import Weighting
 from gmd.surgery.cggm import CGGM
 from gmd.surgery.gmd import GMD
 from gmd.surgery.mean import MeanGradient
 from gmd.surgery.mla import MLA
+from gmd.surgery.mmpareto import MMPareto
 from gmd.surgery.ogm_ge import OGMGE
 from gmd.surgery.report import Report
 from gmd.surgery.surgeon import Surgeon
 
-__all__ = ["CGGM", "GMD", "MLA", "OGMGE", "Criterion", "MeanGradient", "Metric", "Report", "Surgeon"]
+__all__ = [
+    "CGGM",
+    "GMD",
+    "MLA",
+    "OGMGE",
+    "Criterion",
+    "MMPareto",
+    "MeanGradient",
+    "Metric",
+    "Report",
+    "Surgeon",
+    "Weighting",
+]

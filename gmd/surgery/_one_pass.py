@@ -23,6 +23,7 @@ def one_pass(
     of_params: Mapping[nn.Parameter, float] | None = None,
     scale: Tensor | None = None,
     retain_graph: bool = False,
+    alone: bool = False,
     again: bool = False,
 ) -> Tensor | None:
     """Adds the gradient of sum_k weights[k] * losses[k] to `.grad`, as `Tensor.backward` does.
@@ -35,6 +36,7 @@ def one_pass(
         of_params: what the gradients of single parameters are multiplied with besides, by hooks on these.
         scale: the losses are multiplied with it, and all gradients that reach `.grad` divided by it.
         retain_graph: whether the graph is kept.
+        alone: whether other leaves of the graph than `params` get nothing.
         again: whether torch.compile made parts of the graph, which are to allow several passes in a later step.
 
     Returns:
@@ -47,7 +49,7 @@ def one_pass(
         norms = stack.enter_context(_watched(outputs, factors))
         stack.enter_context(_multiplied(params, of_params or {}, scale))
         stack.enter_context(several_passes(2 if again or retain_graph else 1))
-        total.backward(retain_graph=retain_graph or again)
+        total.backward(retain_graph=retain_graph or again, inputs=params if alone else None)
     if not outputs:
         return None
     return torch.stack(norms) if scale is None else torch.stack(norms) / scale

@@ -76,8 +76,8 @@ def path_gradients(
     norms = grams.sum(dim=(1, 2)).clamp(min=0).sqrt() / (len(losses) if scale is None else len(losses) * scale)
     if factors is not None:
         cotangents = [[_times(c, f) for c, f in zip(row, factors, strict=True)] for row in cotangents]
-    # a factor leaves an output's directions, and their shares of its energy, as they are
-    directions = _compressed(cotangents, grams, tol, len(losses) if head else 0) if tol > 0 else None
+    # a factor leaves an output's directions, and what they leave out of each cotangent, as they are
+    directions = _compressed(cotangents, outputs, grams, tol, len(losses) if head else 0) if tol > 0 else None
     if directions is None:
         basis = _exact(cotangents, outputs, params, paths, rows, checked)
     else:
@@ -111,12 +111,14 @@ def _times(cotangent: Tensor | None, factor: Tensor) -> Tensor | None:
     return None if cotangent is None else cotangent * factor
 
 
-def _compressed(cotangents: Cotangents, grams: Tensor, tol: float, num_head_rows: int) -> Directions | None:
+def _compressed(
+    cotangents: Cotangents, outputs: Sequence[Tensor], grams: Tensor, tol: float, num_head_rows: int
+) -> Directions | None:
     """Returns the leading directions; None if the objectives' own passes are as few, or a gradient is not finite."""
     grams = grams.cpu()
     if not grams.isfinite().all():
         return None
-    directions = leading_directions(grams, tol)
+    directions = leading_directions(grams, tol, [output.dtype for output in outputs])
     passes = sum(cotangent is not None for row in cotangents for cotangent in row)
     fewer = sum(directions.counts) < passes and sum(directions.counts) + num_head_rows <= gk.MAX_OBJECTIVES
     return directions if fewer else None
@@ -193,13 +195,14 @@ def _by_directions(
     reach: list[Tensor] = []  # [B][T]
     counts = []  # [M]
     kept = KeptRows(sum(directions.counts), params)
-    vectors = directions.vectors.to(outputs[0].device)  # now, when nothing is under way that it would wait for
+    # now, when nothing is under way that it would wait for
+    combining = torch.cat(directions.combining, dim=1).to(outputs[0].device).split(directions.counts, dim=1)
     for m, output in enumerate(outputs):
         column = _take(cotangents, m)
-        combined = [gk.combine([[c] for c in column], vectors[m, :, j])[0] for j in range(directions.counts[m])]
+        combined = [gk.combine([[c] for c in column], weights)[0] for weights in combining[m].T]
         leading = [direction for direction in combined if direction is not None]  # an output may have no cotangents
         rows += map(kept.keep, _passes(output, params, leading, paths.kept[m], paths.compiled[m]))
-        mixing += directions.vectors[m, :, : len(leading)].T
+        mixing += directions.mixing[m].T[: len(leading)]
         reach += [torch.tensor([c is not None for c in column], device="cpu")] * len(leading)
         counts.append(len(leading))
     if head_rows:

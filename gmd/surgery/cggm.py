@@ -109,8 +109,7 @@ class CGGM:
         norm", that of the losses together with lam * L_gm. Nothing waits for the device. If a loss or gradient is not
         finite, nothing is learnt here, and nothing should be from `.grad`: look at `report.finite`.
         """
-        named = named_losses(losses)
-        given = list(named.values())
+        given = list((named := named_losses(losses)).values())
         self._check(outputs, targets)
         verdicts = self.classifiers.judge(outputs, targets)
         state = self.balance.after(self._of_all(verdicts.metrics))
@@ -124,9 +123,8 @@ class CGGM:
             guided = [loss + self.lam * term for loss, term in zip(given, terms, strict=True)]
         as_given = dict(zip(named, guided, strict=True)) if isinstance(losses, Mapping) else guided
         report = self.surgeon.backward(as_given, outputs=outputs, factors=factors, retain_graph=retain_graph)
-        finite = report.finite
-        self.classifiers.learn(verdicts.gradients, finite)
-        self.balance.state = torch.where(finite, state, self.balance.state)
+        self.classifiers.learn(verdicts.gradients, report.finite)
+        self.balance.state = torch.where(report.finite, state, self.balance.state)
 
         modality = {"metric": torch.stack(list(verdicts.metrics.values())), "balance": balance}
         modality |= {} if factors is None else {"factor": factors}

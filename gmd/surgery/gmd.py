@@ -9,9 +9,7 @@ from torch.amp.grad_scaler import GradScaler
 import gmd_kernels as gk
 from gmd.surgery._optimizers import Optimizers
 from gmd.surgery._paths import Basis
-from gmd.surgery.surgeon import Step, Surgeon
-
-ORDERS = 16  # of projection, over which weights are averaged that last for several steps
+from gmd.surgery.surgeon import ORDERS, Step, Surgeon
 
 
 class GMD(Surgeon):
@@ -54,8 +52,8 @@ class GMD(Surgeon):
         model: whose modules `granularity="module"` means; not needed if the optimizer was made from
             `model.named_parameters()`.
         tol: with outputs, the relative error up to which the objectives' gradients at an output may be compressed to
-            their leading directions: at most tol^2 of the energy of all of them together is left out. An objective
-            whose gradient is much smaller than the others' may be lost in that. 0 is exact.
+            few directions: of each of them at most `tol` times its own norm is left out, however small it is beside
+            the others. 0 is exact.
         by_sample: with outputs, that row i of each output comes from sample i alone, batch first in every layer. Where
             all objectives then send multiples of one vector back into a row, as behind a mean and a linear head for a
             score or two classes, and the path has parameters in linear layers and LayerNorms only, one pass through it

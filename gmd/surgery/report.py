@@ -21,8 +21,8 @@ class Report:
             surgery went module by module or tensor by tensor.
         weights: [T] float64, what each objective's gradient was multiplied with for a shared parameter; or [K, T].
         directions: [M], how many backward passes went through the path of each output; None without outputs.
-        discarded: [M] float64, the share of the energy of the objectives' gradients at each output that was left out,
-            at most tol^2; on the host; None without outputs.
+        discarded: [M] float64, the largest share of the energy (squared norm) of one objective's gradient at each
+            output that was left out, at most tol^2; on the host; None without outputs.
         modality: [M] float64 each, in the order of the outputs: "gradient norm", of the mean loss at each output and
             before any factor; and what the method adds. Empty without outputs. In a step with one backward pass it is
             the norm of the weighted loss.

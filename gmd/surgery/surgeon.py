@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
-from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, several_processes
+from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, in_a_group, several_processes
 from gmd.surgery._granularity import GRANULARITIES, groups_of, module_names
 from gmd.surgery._graph import check_graph, has_compiled_parts
 from gmd.surgery._losses import Losses, Outputs, check_factors, check_no_hooks, check_outputs, named_losses
@@ -20,8 +20,10 @@ from gmd.surgery._passes import gradients_of
 from gmd.surgery._paths import Basis, Checked, path_gradients
 from gmd.surgery._scaling import Scaling
 from gmd.surgery._schedule import Schedule, Taken
-from gmd.surgery._weighting import LoopWeighting, in_loop
+from gmd.surgery._weighting import LoopWeighting, Weighting, in_loop
 from gmd.surgery.report import Report
+
+ORDERS = 16  # random ones, over which weights are averaged that last for several steps
 
 Part = Callable[[], tuple[Losses, Outputs | None]]
 
@@ -72,12 +74,13 @@ class Surgeon:
         optimizer: any torch optimizer but LBFGS, or a list of them, each with parameters of its own, which you step one
             by one; the parameters that require grad take part in one surgery. Where the network is in a
             DistributedDataParallel, that averages what each process has merged.
-        weighting: the name of one of `gmd_kernels.weightings`, or a function from a Gramian, [T, T] float64, to
-            weights, [T] float64.
+        weighting: the name of one of `gmd_kernels.weightings`; or a function from a Gramian, [T, T] float64, to
+            weights, [T] float64; or one of them with options and smoothing, a `gmd.Weighting`.
         every: how often weights are taken: at every step (1), at every so many steps, or "auto": at every 4th step to
             begin with, and half as often each time that they have moved by less than a tenth, down to every 64th
-            (`gmd.surgery._schedule`). They are kept for each set of objectives by itself, and taken at once for a set
-            that is new. Taking them waits for the device.
+            (`gmd.surgery._schedule`). Weights that depend on a random order are then the mean over several, so that one
+            order does not rule over many steps. They are kept for each set of objectives by itself, and taken at once
+            for a set that is new. Taking them waits for the device.
         granularity: what is one gradient: that of the whole "model", of each "module" by itself (the one that holds the
             parameter as its own, a layer as a rule), or of each "tensor". With `every` it has to be the whole model, as
             one backward pass has one weight for each loss.
@@ -93,7 +96,7 @@ class Surgeon:
     def __init__(
         self,
         optimizer: Optimizers,
-        weighting: str | Callable[[Tensor], Tensor] = "upgrad",
+        weighting: str | Callable[[Tensor], Tensor] | Weighting = "upgrad",
         *,
         every: int | str = 1,
         granularity: str = "model",
@@ -156,14 +159,7 @@ class Surgeon:
         that are to be taken are not finite, those of before stay, the report counts it, and the next step takes them
         again.
         """
-        named = named_losses(losses)
-        self._check_objectives(losses, named)
-        params = [param for param in parameters_of(self.optimizers) if param.requires_grad]
-        check_no_param_hooks(params)
-        check_factors(factors, outputs)
-        given = list(named.values())
-        scale = self._scaling.scale(given)
-        step = Step(tuple(named), given, outputs, factors, retain_graph, part, params, scale)
+        step = self._checked_step(losses, outputs, factors, retain_graph, part)
         if self.every == 1 and part is None:
             return self._operated(step)
         all_params = parameters_of(self.optimizers)
@@ -172,6 +168,18 @@ class Surgeon:
         if taken is not None and not self._schedule.is_due(taken):
             return self._between(step, taken)
         return self._from_gramian(step) if part is not None or self.tol > 0 else self._refreshed(step)
+
+    def _checked_step(
+        self, losses: Losses, outputs: Outputs | None, factors: Tensor | None, retain_graph: bool, part: Part | None
+    ) -> Step:
+        """Returns what `backward` was given; raises an error for what cannot be worked with."""
+        named = named_losses(losses)
+        self._check_objectives(losses, named)
+        params = [param for param in parameters_of(self.optimizers) if param.requires_grad]
+        check_no_param_hooks(params)
+        check_factors(factors, outputs)
+        given = list(named.values())
+        return Step(tuple(named), given, outputs, factors, retain_graph, part, params, self._scaling.scale(given))
 
     def _check_objectives(self, losses: Losses, named: Mapping[Hashable, Tensor]) -> None:
         """Raises a ValueError for too many objectives, and for names where there were none before, or none now."""
@@ -274,6 +282,7 @@ class Surgeon:
             self._factors(taken.private, len(step.names)),
             step.scale,
             step.retain_graph,
+            alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
             again=taken.compiled,
         )
         gram = self._gram_of_grad(step)
@@ -292,8 +301,10 @@ class Surgeon:
         return self._schedule.take(Taken(step.names, weights, gram, private, self._schedule.steps, compiled=compiled))
 
     def _weights(self, gram: Tensor, names: tuple[Hashable, ...], losses: Tensor) -> Tensor:
-        """Returns the weights that shared parameters get, [T]."""
-        return self._weighting(gram, names, losses)
+        """Returns the weights that shared parameters get over several steps, [T]."""
+        if not self._weighting.in_random_order:
+            return self._weighting(gram, names, losses)
+        return self._weighting(gram.expand(ORDERS, *gram.shape), names, losses).mean(dim=0)
 
     def _private_factor(self, num_objectives: int) -> float:
         """Returns what the weights are multiplied with for a private parameter."""

@@ -16,6 +16,11 @@ from gmd.training.state import Training
 COUNTS = ("epochs", "steps", "skipped", "skipped_in_a_row", "best_epoch", "not_better")
 # what changes in an optimizer's groups: the scheduler sets it
 _CHANGING = ("lr", "initial_lr")
+# what changes in a scheduler, ReduceLROnPlateau's among it
+_OF_A_SCHEDULE = (
+    *("last_epoch", "_last_lr", "_step_count", "_is_initial", "_get_lr_called_within_step"),
+    *("best", "num_bad_epochs", "cooldown_counter"),
+)
 
 
 def check_state(state: dict, training: Training, steps_per_epoch: int, path: Path) -> None:
@@ -36,11 +41,15 @@ def check_state(state: dict, training: Training, steps_per_epoch: int, path: Pat
             _check_random(state[name], fresh[name], name)
         check_like(state.get("random_gpu"), fresh.get("random_gpu", state.get("random_gpu")), "random_gpu")
         _check_optimizer(state["optimizer"], training.optimizer, "optimizer")
-        for name in ("scheduler", "scaler"):
-            check_like(state.get(name), fresh.get(name, state.get(name)), name)
+        _check_schedule(state["scheduler"], fresh["scheduler"], "scheduler")
+        if "plateau" in fresh:
+            _check_schedule(state["plateau"], fresh["plateau"], "plateau")
+        check_like(state.get("scaler"), fresh.get("scaler", state.get("scaler")), "scaler")
         if "surgeon" in fresh:
             _check_surgeon(state["surgeon"], fresh["surgeon"], training)
         _check_counts(state, steps_per_epoch)
+        of_steps = state["scheduler"]["last_epoch"]
+        expect(of_steps == state["steps"], "scheduler, last_epoch", of_steps, f"the {state['steps']} steps")
     except ValueError as error:
         raise damaged(path, str(error)) from error
 
@@ -57,6 +66,20 @@ def _check_counts(state: Mapping[str, Any], steps_per_epoch: int) -> None:
     expect(0 <= of_unfinished <= steps_per_epoch, "steps", steps, f"those of {epochs} epochs of {steps_per_epoch}")
     together = state["skipped_in_a_row"] <= skipped <= steps and state["best_epoch"] <= epochs
     expect(together, "its counts", {name: state[name] for name in COUNTS}, "counts that go together")
+
+
+def _check_schedule(saved: object, fresh: object, name: str) -> None:
+    """Raises ValueError unless a saved state is one of this scheduler, and differs in what changes alone."""
+    check_like(saved, fresh, name)
+    assert isinstance(saved, Mapping)
+    assert isinstance(fresh, Mapping)
+    for key in fresh.keys() - set(_OF_A_SCHEDULE) - {"_schedulers"}:
+        expect(saved[key] == fresh[key], f"{name}, {key}", saved[key], brief(fresh[key]))
+    for key in ("last_epoch", "num_bad_epochs", "cooldown_counter"):
+        # -1: before its turn, behind a warm-up
+        expect(saved.get(key, 0) >= -1, f"{name}, {key}", saved.get(key), "a number of steps")
+    for number, theirs in enumerate(fresh.get("_schedulers", ())):
+        _check_schedule(saved["_schedulers"][number], theirs, f"{name}, {number}")
 
 
 def _check_surgeon(saved: object, fresh: Mapping[str, Any], training: Training) -> None:
@@ -115,7 +138,7 @@ def check_like(saved: object, fresh: object, name: str) -> None:
 
 
 def _check_optimizer(saved: object, optimizer: torch.optim.Optimizer, name: str) -> None:
-    """Raises ValueError unless a saved state is one of this optimizer, an Adam or AdamW, after some steps."""
+    """Raises ValueError unless a saved state is one of this optimizer after some steps."""
     fresh, params = optimizer.state_dict(), [param for group in optimizer.param_groups for param in group["params"]]
     if not isinstance(saved, Mapping) or set(saved) != {"state", "param_groups"}:
         raise ValueError(f"{name}: got {brief(saved)}, expected 'state' and 'param_groups'")
@@ -129,7 +152,14 @@ def _check_optimizer(saved: object, optimizer: torch.optim.Optimizer, name: str)
     expect(known, f"{name}, state", of_each, f"that of parameters 0 to {len(params) - 1}")
     for key, of_one in of_each.items():
         like = torch.empty_like(params[key], device="cpu", memory_format=torch.contiguous_format)
-        check_like(of_one, {"step": torch.zeros(()), "exp_avg": like, "exp_avg_sq": like}, f"{name}, state, {key}")
+        check_like(of_one, _state_of_one(optimizer, like), f"{name}, state, {key}")
+
+
+def _state_of_one(optimizer: torch.optim.Optimizer, like: Tensor) -> dict[str, Tensor]:
+    """Returns what an optimizer remembers of a parameter like this one once it has made a step."""
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer": like} if optimizer.defaults["momentum"] else {}
+    return {"step": torch.zeros(()), "exp_avg": like, "exp_avg_sq": like}  # of Adam, and AdamW, which is one
 
 
 def _check_random(saved: object, fresh: Tensor, name: str) -> None:
@@ -150,7 +180,10 @@ def _check_tensor(saved: object, fresh: Tensor, name: str) -> None:
 
 
 def _check_value(saved: object, fresh: object, name: str) -> None:
-    """Raises ValueError unless a plain value has the type of the fresh one, an int being a float too."""
+    """Raises ValueError unless a plain value has the type of the fresh one, an int being a float too.
+
+    Numbers are finite, unless it is the fresh one's value: what ReduceLROnPlateau begins with.
+    """
     fits = type(saved) is type(fresh) or (type(saved) is int and type(fresh) is float)
-    if not fits or (isinstance(saved, (int, float)) and not -math.inf < saved < math.inf):
+    if not fits or (isinstance(saved, (int, float)) and not (-math.inf < saved < math.inf or saved == fresh)):
         raise ValueError(f"{name}: got {brief(saved)}, expected one like {brief(fresh)}")

@@ -155,7 +155,7 @@ def batches_left(training: Training, task: Task) -> "tqdm[Batch]":
 
 def logged_step(training: Training, task: Task, batch: Batch, log: Log) -> tuple[list[Turn], dict]:
     """Makes a step and writes its line of metrics.jsonl. Returns its turns and its record."""
-    before = {"lr": training.scheduler.get_last_lr()[0]}
+    before = {"lr": training.optimizer.param_groups[0]["lr"]}
     before |= {} if training.scaler is None else {"scale": training.scaler.get_scale()}
     turns = train_step(training, task, *batch)
     record = step_record(turns, task.config.modalities)
@@ -174,6 +174,8 @@ def finish_epoch(
     log.write(record | {"skipped": training.skipped} | used)
     log.sync()
     best = score is not None and training.count_score(score, training.epochs)
+    if score is not None and training.plateau is not None:
+        training.plateau.step(score)
     for name in ("best", "last") if best else ("last",):
         save_weights(config.out / f"{name}.safetensors", training.network, config)
         save_training(name, training, config)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from gmd.config import TrainBrats, TrainConfig
-from gmd.config.train_config import option_text
+from gmd.config.checks import option_text
 from gmd.data.segmentation.opened_image import NoRoom
 from gmd.errors import UserError
 from gmd.models.segmentation.unet3d import UNet3d

@@ -3,6 +3,7 @@
 from statistics import fmean
 
 from gmd.config import TrainConfig
+from gmd.config.presets import told
 from gmd.errors import UserError
 from gmd.models.precision import slowness
 from gmd.monitor.metrics_file import METRICS
@@ -34,7 +35,7 @@ class EpochMeans:
 def before_training(task: Task) -> list[str]:
     """Returns sentences on what the user should know before a long run."""
     slow = slowness(task.config.precision, task.config.torch_device())
-    return task.notes() + ([slow] if slow else [])
+    return told(task.config) + task.notes() + ([slow] if slow else [])
 
 
 def after_epoch(task: Task, epoch: int, means: str, validation: Validation | None, seconds: float) -> str:

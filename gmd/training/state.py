@@ -5,12 +5,13 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from torch.optim.lr_scheduler import PolynomialLR
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gmd.config import TrainConfig
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.precision import make_scaler
 from gmd.training.methods import METHODS, Parts, Surgeon
+from gmd.training.schedule import make_optimizer, make_plateau, make_schedule
 from gmd.training.tasks import Task
 
 
@@ -20,13 +21,14 @@ class Training:
 
     Attributes:
         network: on the run's device.
-        optimizer: AdamW.
-        scheduler: of the learning rate, which decays to 0 over all epochs.
+        optimizer: of the network's weights.
+        scheduler: of the learning rate, step by step.
+        plateau: of the learning rate, validation by validation; None unless the schedule is `plateau`.
         generator: of the orders in which GMD projects, and of OGM-GE's noise.
         surgeon: makes the gradient of a step.
         scaler: of the losses, in fp16.
         epochs: how many are finished.
-        steps: how many were made, skipped ones too.
+        steps: how many the optimizer has made, skipped ones too.
         skipped: how many steps were skipped, because a loss or gradient was not finite.
         skipped_in_a_row: how many of the latest steps were skipped, without those in search of the losses' scale.
         best_score: the highest score of all validations so far.
@@ -37,7 +39,8 @@ class Training:
 
     network: MultimodalNetwork
     optimizer: torch.optim.Optimizer
-    scheduler: PolynomialLR
+    scheduler: LRScheduler
+    plateau: ReduceLROnPlateau | None
     generator: torch.Generator
     surgeon: Surgeon
     scaler: torch.amp.GradScaler | None
@@ -62,12 +65,13 @@ class Training:
         torch.manual_seed(config.seed)
         device = config.torch_device()
         network = task.build_network().to(device)
-        optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
-        scheduler = PolynomialLR(optimizer, total_iters=config.epochs * task.steps_per_epoch, power=0.9)
+        optimizer = make_optimizer(network.parameters(), config)
+        scheduler = make_schedule(optimizer, config, task.steps_per_epoch)
+        plateau = make_plateau(optimizer, config)
         generator = torch.Generator().manual_seed(config.seed)
         scaler = make_scaler(config.precision, device)
         surgeon = METHODS[config.method].make(_parts(task, network, optimizer, generator, scaler))
-        return cls(network, optimizer, scheduler, generator, surgeon, scaler)
+        return cls(network, optimizer, scheduler, plateau, generator, surgeon, scaler)
 
     def parts_for(self, task: Task) -> Parts:
         """Returns what the surgeon was made of, for its backward passes to draw on."""

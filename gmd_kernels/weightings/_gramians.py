@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.checks import check_gram
-from gmd_kernels.gradients import is_traced
+from gmd_kernels.gradients import is_readable
 from gmd_kernels.quadratic import NOISE
 
 _P = ParamSpec("_P")
@@ -47,8 +47,7 @@ def preference_of(preference: Tensor | None, gram: Tensor) -> Tensor:
     if preference.shape != (size,) or not preference.is_floating_point() or preference.device != gram.device:
         came = f"{preference.dtype} {list(preference.shape)} on {preference.device}"
         raise ValueError(f"preference: expected floating [T] = [{size}] on {gram.device}, got {came}")
-    readable = preference.device.type == "cpu" and not is_traced(preference)  # elsewhere this would wait
-    if readable and not (preference >= 0).all():
+    if is_readable(preference) and not (preference >= 0).all():
         raise ValueError(f"preference: expected at least 0, got {preference.tolist()}")
     return preference.detach().double()
 

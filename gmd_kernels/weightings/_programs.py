@@ -47,15 +47,17 @@ def cagrad(gram: Tensor, c: float = 0.4) -> Tensor:
     """
     if not 0 <= c < math.inf:
         raise ValueError(f"c: expected a finite number of at least 0, got {c}")
-    gram, undefined = finite(gram)
-    scale = gram.diagonal(dim1=-2, dim2=-1).amax(dim=-1)[..., None, None]
-    gram = gram / torch.where(scale > 0, scale, 1.0)
-    to_mean = gram.mean(dim=-1)
-    length = to_mean.mean(dim=-1, keepdim=True).clamp(min=0).sqrt()
+    cosines, lengths, undefined = cosines_of(gram)
     if c == 0:
-        return torch.full_like(to_mean, 1 / gram.shape[-1]) + undefined
-    toward = maximin_in_ball(gram, (to_mean / torch.where(length > 0, length, 1.0)).clamp(-1, 1), c)
-    return 1 / gram.shape[-1] + length * toward + undefined
+        return torch.full_like(lengths, 1 / gram.shape[-1]) + undefined
+    longest, there = lengths.amax(dim=-1, keepdim=True), lengths > 0
+    to_mean = (cosines * (lengths / torch.where(longest > 0, longest, 1.0)).unsqueeze(-2)).mean(dim=-1)
+    square = (lengths / torch.where(longest > 0, longest, 1.0) * to_mean).mean(dim=-1, keepdim=True)
+    length = square.clamp(min=0).sqrt()  # of the mean, in units of the longest
+    offset = torch.where(there, (to_mean / torch.where(length > 0, length, 1.0)).clamp(-1, 1), 2 + c)
+    shortest = torch.where(there, lengths, torch.inf).amin(dim=-1, keepdim=True)
+    toward = maximin_in_ball(cosines, offset, per_length(shortest, lengths), c)
+    return 1 / gram.shape[-1] + per_length(length * longest * toward, lengths) + undefined
 
 
 @batched
@@ -73,7 +75,7 @@ def nash_mtl(gram: Tensor) -> Tensor:
     Raises ValueError: a Gramian of another type or shape.
     """
     cosines, lengths, undefined = cosines_of(gram)
-    shares = complementarity(cosines, torch.zeros_like(lengths), product=1.0, steps=32)
+    shares = complementarity(cosines, torch.zeros_like(lengths), product=1.0)
     return per_length(shares, lengths) + undefined
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import gmd.training.loop
 from gmd.config import TrainBrats, TrainConfig, TrainSentiment
-from gmd.config.train_config import option_text
+from gmd.config.checks import option_text
 from gmd.training.tasks import Validation
 from helpers.damaged_runs import RUBBISH, call, copy_of, files_of
 from helpers.run_cases import tiny_sentiment

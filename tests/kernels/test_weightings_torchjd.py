@@ -7,6 +7,7 @@ from torchjd.linalg import QuadprogProjector
 
 import gmd_kernels as gk
 from gmd_kernels import weightings
+from gmd_kernels.weightings import _projections
 from helpers.gramians import KINDS, WEIGHTINGS, distance, magnitudes, make_gram, make_jacobian
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -85,7 +86,7 @@ def test_gradvac_is_torchjds(num_objectives, monkeypatch):
         order = torch.stack([row[torch.randperm(num_objectives - 1)] for row in others])
         torch.manual_seed(step)
         expected = theirs(gram)
-        monkeypatch.setattr(weightings, "projection_order", lambda *args, order=order: order[None])
+        monkeypatch.setattr(_projections, "projection_order", lambda *args, order=order: order[None])
         assert torch.allclose(weightings.gradvac(gram, cosines, beta=0.3), expected, rtol=1e-9)
         assert torch.allclose(cosines, theirs._phi_t, rtol=1e-9, atol=1e-15)
 

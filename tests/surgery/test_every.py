@@ -89,13 +89,18 @@ def test_every_step_is_the_exact_combination_with_the_weights_it_reports(with_ou
     assert not torch.allclose(report.weights, report.weights.mean()), "no pair conflicts: this test would see nothing"
 
 
-def test_weights_that_last_are_the_expectation_over_the_orders():
+@pytest.mark.parametrize("kind", ["GMD", "a surgeon with PCGrad"])
+def test_weights_that_last_are_the_expectation_over_the_orders(kind):
     network, optimizer = problem()
     losses, _ = losses_of(network, *batch(0))
-    surgeon = gmd.GMD(optimizer, generator=torch.Generator().manual_seed(0), every=5)
+    generator = torch.Generator().manual_seed(0)
+    if kind == "GMD":
+        surgeon = gmd.GMD(optimizer, "sum", generator, every=5)
+    else:
+        surgeon = gmd.Surgeon(optimizer, gmd.Weighting("pcgrad", generator=generator), every=5)
     report = surgeon.backward(losses)
     many = gk.weightings.pcgrad(report.gram.expand(20_000, *report.gram.shape), torch.Generator().manual_seed(1))
-    expected, deviation = many.mean(dim=0) / len(losses), many.std(dim=0) / len(losses)
+    expected, deviation = many.mean(dim=0), many.std(dim=0)
     assert ((report.weights - expected).abs() <= 5 * deviation / 16**0.5 + 1e-12).all()
 
 
@@ -193,6 +198,32 @@ def test_the_interval_grows_while_weights_stay_and_falls_back_when_they_move(mon
             intervals.append(report.interval)
     first = _schedule.FIRST
     assert (taken_at, intervals) == ([0, 4, 12, 28, 44, 60], [first, 8, 16, 16, 16, first])
+
+
+def test_parameters_of_no_optimizer_get_nothing_at_any_step():
+    network, _ = problem()
+    kept_out = [*network.stems["a"].parameters(), *network.head.parameters()]
+    optimizer = torch.optim.SGD([*network.shared.parameters(), *network.stems["b"].parameters()], lr=0.1)
+    surgeon = gmd.GMD(optimizer, every=3)
+    for step in range(3):
+        losses, outputs = losses_of(network, *batch(step))
+        report = surgeon.backward(losses, outputs if step == 2 else None, retain_graph=True)
+        assert report.refreshed == (step == 0)
+        assert all(param.grad is None for param in kept_out)
+        assert network.shared.weight.grad is not None
+
+
+def test_optimizers_of_parts_of_a_network():
+    network, _ = problem()
+    parts = [torch.optim.SGD(part.parameters(), lr=0.1) for part in (network.stems, network.shared, network.head)]
+    surgeon = gmd.GMD(parts, generator=torch.Generator().manual_seed(0), every=3)
+    for step in range(4):
+        losses, outputs = losses_of(network, *batch(step))
+        network.zero_grad()
+        report = surgeon.backward(losses, outputs, retain_graph=True)
+        assert close(grads(network), combined(network, losses, report.weights, len(losses)))
+        for optimizer in parts:
+            optimizer.step()
 
 
 def test_a_network_that_is_unfrozen_is_taken_anew():

@@ -146,6 +146,35 @@ def step_with_a_scaler(overflow: bool) -> tuple[float, list[torch.Tensor]]:
     return scaler.get_scale(), [param.detach() for param in model.parameters()]
 
 
+def now_and_then(given: bool) -> list[dict]:
+    """Four steps, of which each takes weights at every third; rank 1 lacks an objective in the second and the third.
+
+    What this rank would have by itself comes from autograd alone, with the weights that the surgeon says it has.
+    """
+    model = Multimodal()
+    network = DistributedDataParallel(model, find_unused_parameters=True)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    surgeon = surgeon_of(optimizer, every=3)
+    x, target = DATA[dist.get_rank()]
+    params, found = list(model.parameters()), []
+    for step in range(4):
+        optimizer.zero_grad()
+        outputs = network(x)
+        losses = dict(enumerate(losses_of(outputs, target)))
+        if dist.get_rank() == 1 and step in (1, 2):
+            del losses[4]
+        rows = [torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True) for loss in losses.values()]
+        report = surgeon.backward(losses, outputs if given else None)
+        alone = []
+        for column in zip(*rows, strict=True):
+            factor = 1 if all(g is not None for g in column) else len(losses)
+            products = [w * g for w, g in zip(report.weights.float(), column, strict=True) if g is not None]
+            alone.append(factor * sum(products))
+        found.append({"refreshed": report.refreshed, "alone": alone, "grads": [g.clone() for g in grads_of(model)]})
+        optimizer.step()
+    return found
+
+
 def message_of(function, *args, **options) -> str:
     try:
         function(*args, **options)
@@ -172,6 +201,7 @@ def work(rank: int, folder: Path) -> dict:
             for case in UNUSED
         },
         "part": [part_of_the_parameters(find) for find in (True, False)],
+        "now and then": {given: now_and_then(given) for given in (False, True)},
         "hooked": hooked_after_accumulation(),
         "static": message_of(averaged, given=False, static_graph=True),
     }
@@ -211,6 +241,20 @@ def test_distributed_data_parallel_averages_the_merged_gradients(results, way):
     assert_equal(results[0][way], results[1][way])
     for got, value in zip(results[0][way], expected, strict=True):
         torch.testing.assert_close(got, value, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["losses alone", "with outputs"])
+def test_steps_between_are_averaged_too_and_each_process_takes_weights_when_it_has_to(results, given):
+    of_rank = [result["now and then"][given] for result in results]
+    assert [[step["refreshed"] for step in steps] for steps in of_rank] == [
+        [True, False, False, True],
+        [True, True, False, True],
+    ]
+    for steps in zip(*of_rank, strict=True):
+        expected = [sum(of_one) / len(RANKS) for of_one in zip(*(step["alone"] for step in steps), strict=True)]
+        for step in steps:
+            for got, value in zip(step["grads"], expected, strict=True):
+                torch.testing.assert_close(got, value, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -275,3 +275,25 @@ def test_dynamic_shapes_with_donated_buffers_are_told_of(graphs):
     with pytest.raises(RuntimeError, match=r"as soon as its shapes are dynamic.*donated_buffer = False"):
         merged_of(model, batches(1, 5)[0])
     assert all(grad is None for grad in grads_of(model))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # dynamo asks what goes into a graph
+@pytest.mark.parametrize("make", [compiled_as_a_whole, compiled_by_modules])
+def test_a_compiled_model_between_two_refreshes(graphs, make):
+    """Sizes that are new in a step between compile a backward pass there, which the next refresh repeats."""
+    model, compiled = Multimodal(), make(graphs)
+    with functorch_config.patch(donated_buffer=False):
+        surgeons = [
+            gmd.GMD(torch.optim.SGD(net.parameters(), lr=0.1), "sum", torch.Generator().manual_seed(4), every=3)
+            for net in (model, compiled)
+        ]
+        for step, rows in enumerate((8, 8, 5, 5, 12, 8, 3)):
+            [(x, target)] = batches(1, rows)
+            reports = []
+            for net, surgeon in zip((model, compiled), surgeons, strict=True):
+                net.zero_grad()
+                outputs = net(x)
+                reports.append(surgeon.backward(losses_of(outputs, target), outputs=outputs if step % 2 else None))
+            assert [report.refreshed for report in reports] == [step % 3 == 0] * 2
+            for a, b in zip(grads_of(compiled), grads_of(model), strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)

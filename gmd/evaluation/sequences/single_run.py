@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from gmd.config import TrainSequences
-from gmd.config.train_config import check_option
+from gmd.config.checks import check_option
 from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError

@@ -1,0 +1,60 @@
+"""Checks of options that are given by name, against the signature of what they are for."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from torch import Tensor
+
+
+def check_options(what: str, given: Mapping[str, Any], known: Mapping[str, inspect.Parameter]) -> None:
+    """Raises an error that names the first option that is unknown, missing or of another type.
+
+    Where a tensor [T] is expected, a dict name -> number and a list of T numbers are taken too.
+
+    Raises:
+        ValueError: an option that is unknown, or that has to be given and is not.
+        TypeError: an option of another type.
+    """
+    for option, value in given.items():
+        if option not in known:
+            expected = f"some of {', '.join(known)}" if known else "no options"
+            raise ValueError(f"{what}: expected {expected}, got {option}")
+        kinds = _kinds(known[option].annotation)
+        if not any(_is_of(value, kind) for kind in kinds):
+            expected = " or ".join(map(_called, kinds))
+            raise TypeError(f"{what}: {option}: expected {expected}, got {value!r}")
+    for option, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and option not in given:
+            raise ValueError(f"{what}: expected {option}, which has no default")
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """Returns the members of a union of types, or the one type; the choices of a Literal as they are."""
+    if get_origin(annotation) is Literal:
+        return (annotation,)
+    arguments = get_args(annotation) if not isinstance(annotation, type) else ()
+    return arguments or (annotation,)
+
+
+def _is_of(value: object, kind: Any) -> bool:
+    if kind is None or kind is type(None):
+        return value is None
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind in (float, int):
+        return isinstance(value, float | int if kind is float else int) and not isinstance(value, bool)
+    if kind is Tensor:
+        return isinstance(value, Tensor | Mapping | list | tuple)
+    kind = get_origin(kind) or kind
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _called(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    if kind in (None, type(None)):
+        return "None"
+    return {float: "a number", int: "a whole number", str: "a word", Tensor: "a number for each objective"}.get(
+        kind, getattr(kind, "__name__", str(kind))
+    )
