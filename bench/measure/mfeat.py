@@ -159,7 +159,9 @@ def make_backward(
     if options["method"] == "gmd":
         surgeon: gmd.Surgeon = gmd.GMD(optimizer, generator=generator, **given)
     elif options["method"] == "surgery":
-        surgeon = gmd.Surgeon(optimizer, **given)
+        # the objective of all modalities, the last of the subsets, is the one that pcd does not let get worse
+        primary = {"primary": -1} if given["weighting"] == "pcd" else {}
+        surgeon = gmd.Surgeon(optimizer, gmd.Weighting(given.pop("weighting"), **primary), **given)
     else:
         mean = MeanGradient(optimizer)
         return lambda losses, outputs: mean.backward(list(losses.values()))

@@ -59,8 +59,8 @@ def whole_rows(mosi: pd.DataFrame) -> pd.DataFrame:
 
 def differences(rows: pd.DataFrame, score: str, base: str = EXACT) -> dict[str, pd.Series]:
     """Returns each arm's points (hundredths) above the base's, seed by seed, for the seeds that both have."""
-    table = 100 * rows.pivot(index="seed", columns="arm", values=score)
-    return {arm: (table[arm] - table[base]).dropna() for arm in rows["arm"].unique() if arm != base}
+    table = rows.pivot(index="seed", columns="arm", values=score)
+    return {arm: 100 * (table[arm] - table[base]).dropna() for arm in rows["arm"].unique() if arm != base}
 
 
 def sections(phantoms: pd.DataFrame, mfeat: pd.DataFrame, mosi: pd.DataFrame) -> dict[str, str]:
@@ -87,13 +87,17 @@ def verdict(gaps: pd.Series) -> str:
 
 def verdict_markdown(sets: tuple[DataSet, ...]) -> str:
     """Returns whether weights that are taken now and then are as good as exact GMD's, a row for each data set."""
-    lines = [["weights", "data", "seeds", "points more than exact", "interval", "within half a point, with its interval"]]
+    lines = [
+        ["weights", "data", "seeds", "points more than exact", "interval", "within half a point, with its interval"]
+    ]
     for arm in (EVERY_8, AUTO):
         for one in sets:
             gaps = differences(one.rows, "mean")[arm]
             mean, half = interval(gaps)
-            ends = f"{mean - half:+.2f} to {mean + half:+.2f}"
-            lines.append([arm, one.name, str(len(gaps)), f"{mean:+.2f}", ends, verdict(gaps)])
+            points = [
+                f"{round(value, 2) + 0:+.2f}" for value in (mean, mean - half, mean + half)
+            ]  # + 0: there is no -0
+            lines.append([arm, one.name, str(len(gaps)), points[0], f"{points[1]} to {points[2]}", verdict(gaps)])
     return markdown_table(lines)
 
 
