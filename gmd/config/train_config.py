@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 import torch
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
+from gmd.config import optimisation, surgery
 from gmd.config.checks import check_option
 from gmd.config.environment import check_environment
-from gmd.config.optimisation import ADDED, Optimisation
+from gmd.config.optimisation import Optimisation
+from gmd.config.surgery import Surgery
 from gmd.data.text_files import brief
 from gmd.errors import UserError, shown
 from gmd.models.precision import Precision
@@ -22,7 +24,7 @@ from gmd_kernels import MAX_OBJECTIVES
 MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "force", "no_check", "preset")
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
-Method = Literal["joint", "dropout", "enumerate", "gmd", "cggm", "cggm-gmd", "ogm-ge", "mla"]
+Method = Literal["joint", "dropout", "enumerate", "gmd", "surgery", "cggm", "cggm-gmd", "ogm-ge", "mla"]
 
 LARGEST = 2**32  # no option is a number from there on
 MOST_MODALITIES = 12  # of which there are 4095 subsets; each is scored at every validation
@@ -40,9 +42,9 @@ class Subject:
     """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
     method: Method = "gmd"
     """joint: loss on all modalities; dropout: on a random subset of them for each sample and step; enumerate: mean of
-    the losses of all subsets; gmd: surgery on these. cggm: joint, the modalities balanced by how fast each improves;
-    cggm-gmd: the same around gmd; ogm-ge: joint, the modality that is ahead slowed down; mla: one modality after the
-    other."""
+    the losses of all subsets; gmd: surgery on these; surgery: the same with another --weighting. cggm: joint, the
+    modalities balanced by how fast each improves; cggm-gmd: the same around gmd; ogm-ge: joint, the modality that is
+    ahead slowed down; mla: one modality after the other."""
     modalities: tuple[str, ...] = ()
     """The modalities that the network has."""
     preset: str | None = None
@@ -51,7 +53,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class TrainConfig(Optimisation, Subject):
+class TrainConfig(Surgery, Optimisation, Subject):
     """The options that all tasks share; each task has those of its data and its network besides.
 
     The text below a field is its --help. (The fields of the last base come first.)
@@ -60,12 +62,6 @@ class TrainConfig(Optimisation, Subject):
     precision: Precision = "fp32"
     """Of the network; losses and parameters stay fp32. bf16: half the memory, and faster on GPUs since 2020 and CPUs
     with bf16 instructions (AMX, AVX-512 BF16). fp16: for older GPUs; losses are scaled, steps that overflow skipped."""
-    granularity: Literal["model", "module", "tensor"] = "model"
-    """What gmd projects as one gradient: the whole model's, each module's or each tensor's. Conflicts that cancel out
-    over the model show in its parts; the time is the same."""
-    tol: float = 0.0
-    """Error, relative to each objective's own gradient, up to which gmd may compress the gradients before it
-    back-propagates them. 0: exact. At 0.1 a step takes about half of the backward passes, and fewer early on."""
     rho: float = 1.3
     """cggm: strength of the modulation of the gradient's magnitude; 0 leaves it out."""
     lam: float = 0.1
@@ -105,8 +101,7 @@ class TrainConfig(Optimisation, Subject):
     )
     # options that mean something to some methods only, and these methods
     FOR: ClassVar[dict[str, tuple[str, ...]]] = {
-        "granularity": ("gmd", "cggm-gmd"),
-        "tol": ("gmd", "cggm-gmd"),
+        **Surgery.FOR_SURGERY,
         "rho": ("cggm", "cggm-gmd"),
         "lam": ("cggm", "cggm-gmd"),
         "direction": ("cggm", "cggm-gmd"),
@@ -127,11 +122,11 @@ class TrainConfig(Optimisation, Subject):
         check_option(self.preset in (None, *presets), "preset", self.preset, f"one of {', '.join(presets)}, or none")
         self._check_modalities()
         self._check_encoding()
-        check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
         for name, ones in self.FOR.items():
             given, ordinary = getattr(self, name), getattr(type(self), name)
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
+        self.check_surgery(self.method)
         self.check_optimisation()
         if self.schedule == "plateau" and self.patience is not None:
             late = self.patience > self.plateau_patience
@@ -216,7 +211,12 @@ class TrainConfig(Optimisation, Subject):
 
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
-        values = ADDED | {"preset": None} | {key: value for key, value in values.items() if key != "task"}
+        values = (
+            optimisation.ADDED
+            | surgery.ADDED
+            | {"preset": None}
+            | {key: value for key, value in values.items() if key != "task"}
+        )
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
         if odd := sorted(expected.symmetric_difference(values), key=str):
             listed = shown(", ".join(map(str, odd)), 200)

@@ -78,6 +78,14 @@ class Pairs(Generic[Values]):
         values = {m: _rows(self.values[m], self.samples[m], members) for m, members in samples.items()}
         return Pairs(self.num_samples, samples, values)
 
+    def of(self, samples: list[int]) -> "Pairs[Values]":
+        """Returns a batch of these samples alone, ascending, which are counted anew; a modality needs one of them."""
+        number = {sample: place for place, sample in enumerate(samples)}
+        kept = {m: [s for s in having if s in number] for m, having in self.samples.items()}
+        pairs = self.only({m: having for m, having in kept.items() if having})
+        counted = {m: [number[s] for s in having] for m, having in pairs.samples.items()}
+        return Pairs(len(samples), counted, pairs.values)
+
     def for_every_sample(self: "Pairs[Tensor]", modality: str) -> Tensor:
         """Returns the modality's values, [num_samples, ...], with zeros for the samples that do not have it."""
         values, samples = self.values[modality], self.samples[modality]

@@ -89,6 +89,9 @@ class RecordCheck:
         for name in ("loss", "conflicts", "lr", "scale"):
             _check_number(record.get(name), name)
         _check_cosines(record.get("cosines"), len(losses))
+        expect(isinstance(record.get("refreshed", True), bool), "refreshed", record.get("refreshed"), "true or false")
+        for name in ("age", "failures"):
+            expect(_is_count(record.get(name, 0)), name, record.get(name), "a number from 0 on")
         if record.get("dominance") is not None:
             self._check_dominance(record["dominance"])
 

@@ -28,7 +28,7 @@ TITLES = {
     NORM: "Norms of the gradients of the objectives",
     WITH_ALL: "Cosine of each modality's own objective with that of all",
     WITH_MERGED: "Cosine of each modality's own objective with the merged gradient",
-    GRADIENT_NORM: "Norm of the mean loss's gradient at each modality's output",
+    GRADIENT_NORM: "Norm of the loss's gradient at each modality's output",
 }
 
 OfModalities = dict[str, dict[str, float]]  # quantity -> modality -> value
@@ -39,10 +39,11 @@ class DominanceRecord(TypedDict):
 
     Attributes:
         norms: objective -> norm of its gradient. A method with one gradient for several losses has one of their "mean".
+            Empty at a step whose weights were taken before it.
         weights: objective -> the factor that the surgery gave its gradient, 1/T where nothing was projected; at a finer
             granularity the mean over the groups of parameters. None where there is one gradient only.
         projected: the norm of what the surgery changed in the mean of the gradients, relative to the norm of that mean.
-            None where there is one gradient only.
+            None where there is one gradient only, and at a step whose weights were taken before it.
         modality: quantity -> modality -> value. The quantities are NORM, WITH_ALL and WITH_MERGED of the modality's own
             objective, private parameters counted as if shared, and what else the method reports.
     """
@@ -69,6 +70,9 @@ def dominance_record(subsets: Sequence[Subset], modalities: Sequence[str], repor
         return None
     present = [m for m in modalities if any(m in subset for subset in subsets)]
     reported = {name: dict(zip(present, values.tolist(), strict=True)) for name, values in report.modality.items()}
+    if not report.refreshed:  # its Gramian is that of another step
+        weights = dict(zip(map(subset_name, subsets), report.weights.tolist(), strict=True))
+        return {"norms": {}, "weights": weights, "projected": None, "modality": reported}
     norms = report.gram.diagonal().clamp(min=0).sqrt()  # that of a compressed gradient may round to below zero
     if len(norms) == 1:
         return _of_one_gradient(subsets, float(norms[0]), reported)

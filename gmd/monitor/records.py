@@ -51,13 +51,15 @@ def start_record(network: nn.Module, device: torch.device, epochs: int, steps: i
 def step_record(turns: Sequence[Turn], modalities: Sequence[str]) -> dict:
     """Returns the record of a step, without its number: losses, conflicts, and what they say of the modalities.
 
-    Conflicts and cosines are None if each turn has one gradient only, or if a loss or gradient is not finite.
+    Conflicts and cosines are None if each turn has one gradient only, or if a loss or gradient is not finite. Where the
+    surgeon takes weights now and then, they are None at the steps between too; whether it took them, and how many steps
+    ago, is recorded there.
     """
     losses = {name: value for turn in turns for name, value in _losses(turn).items()}
     finite = all(bool(turn.report.finite) for turn in turns)
     report = turns[0].report
-    several = finite and len(turns) == 1 and len(report.gram) > 1
-    return {
+    several = finite and len(turns) == 1 and len(report.gram) > 1 and report.refreshed
+    record = {
         "loss": fmean(losses.values()),
         "losses": losses,
         "conflicts": float(report.conflicts) if several else None,
@@ -67,6 +69,9 @@ def step_record(turns: Sequence[Turn], modalities: Sequence[str]) -> dict:
         "finite": finite,
         "dominance": _dominance(turns, modalities),
     }
+    if report.interval == 1 and report.refreshed:
+        return record
+    return record | {"refreshed": report.refreshed, "age": report.age, "failures": report.failures}
 
 
 def _dominance(turns: Sequence[Turn], modalities: Sequence[str]) -> DominanceRecord | None:
@@ -102,7 +107,8 @@ def _bad_gradients(report: Report, names: list[str]) -> str:
     squares = report.gram.diagonal().tolist()
     if len(squares) < len(names):
         return "the mean loss"
-    return ", ".join(name for name, square in zip(names, squares, strict=True) if not math.isfinite(square))
+    bad = [name for name, square in zip(names, squares, strict=True) if not math.isfinite(square)]
+    return ", ".join(bad) or "the weighted losses"  # whose weights were taken before, or are themselves not finite
 
 
 def _losses(turn: Turn) -> dict[str, float]:

@@ -9,11 +9,13 @@ from gmd.surgery.report import Report
 
 def on_host(report: Report) -> Report:
     """Returns the report with its tensors on the host, in float64. Reading them there waits for nothing."""
-    tensors = [report.losses, report.grams, report.weights, *report.modality.values()]
+    known = {name: getattr(report, name) for name in ("losses", "grams", "weights", "squared_norm")}
+    known = {name: tensor for name, tensor in known.items() if tensor is not None}
+    tensors = [*known.values(), *report.modality.values()]
     flat = torch.cat([tensor.detach().flatten().double() for tensor in tensors]).cpu()
     parts = [
         part.view(tensor.shape)
         for part, tensor in zip(flat.split([tensor.numel() for tensor in tensors]), tensors, strict=True)
     ]
-    modality = dict(zip(report.modality, parts[3:], strict=True))
-    return replace(report, losses=parts[0], grams=parts[1], weights=parts[2], modality=modality)
+    modality = dict(zip(report.modality, parts[len(known) :], strict=True))
+    return replace(report, modality=modality, **dict(zip(known, parts, strict=False)))

@@ -82,6 +82,8 @@ def _draw_validation(ax: Axes, steps: Sequence[dict], epochs: Sequence[dict], wo
 
 
 def _draw_conflicts(ax: Axes, steps: Sequence[dict], epochs: Sequence[dict]) -> None:
+    # a line from one step at which they were looked at to the next
+    steps = [step for step in steps if step.get("refreshed", True) or step["conflicts"] is not None]
     percent = 100 * thinned([step["conflicts"] for step in steps])
     ax.plot(thinned([step["step"] for step in steps]), percent, color=LINE)
     ax.set_title("Conflicts: pairs of objectives whose gradients have a negative inner product")

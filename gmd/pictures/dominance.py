@@ -51,16 +51,15 @@ def draw_dominance(steps: Sequence[dict], modalities: Sequence[str], path: Path)
     """
     steps = [step | {"dominance": _with_rises(step, modalities)} for step in steps]
     quantities = _quantities(steps)
-    projected = [step["dominance"]["projected"] for step in steps]
-    surgery = any(value is not None for value in projected)
-    x = thinned([step["step"] for step in steps], POINTS)
+    projected = [step for step in steps if step["dominance"]["projected"] is not None]
+    surgery = bool(projected)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 3.2 * (len(quantities) + surgery)), layout="constrained")
         axes = figure.subplots(len(quantities) + surgery, 1, sharex=True, squeeze=False)[:, 0]
         for quantity, ax in zip(quantities, axes, strict=False):
-            _draw_quantity(ax, x, steps, quantity, modalities)
+            _draw_quantity(ax, steps, quantity, modalities)
         if surgery:
-            _draw_projected(axes[-1], x, projected)
+            _draw_projected(axes[-1], projected)
         for ax in axes:
             ax.grid(alpha=0.3)
         axes[-1].set_xlabel("step")
@@ -81,7 +80,11 @@ def _with_rises(step: dict, modalities: Sequence[str]) -> dict:
     return step["dominance"] | {"modality": modality | ({RISE: missed} if missed else {})}
 
 
-def _draw_quantity(ax: Axes, x: np.ndarray, steps: Sequence[dict], quantity: str, modalities: Sequence[str]) -> None:
+def _draw_quantity(ax: Axes, steps: Sequence[dict], quantity: str, modalities: Sequence[str]) -> None:
+    # a line from one step at which it was looked at to the next
+    of_gradients = quantity in (NORM, WITH_ALL, WITH_MERGED)
+    steps = [step for step in steps if step["dominance"]["norms"] or not of_gradients] or steps
+    x = thinned([step["step"] for step in steps], POINTS)
     if quantity == NORM:
         name = _together(steps, modalities)
         _draw_line(ax, x, [step["dominance"]["norms"].get(name) for step in steps], name, TOGETHER, "-")
@@ -111,9 +114,9 @@ def _together(steps: Sequence[dict], modalities: Sequence[str]) -> str:
     return everything if any(everything in step["dominance"]["norms"] for step in steps) else "mean"
 
 
-def _draw_projected(ax: Axes, x: np.ndarray, projected: Sequence[float | None]) -> None:
-    percent = 100 * thinned(projected, POINTS)
-    ax.plot(x, percent, color=TOGETHER)
+def _draw_projected(ax: Axes, steps: Sequence[dict]) -> None:
+    percent = 100 * thinned([step["dominance"]["projected"] for step in steps], POINTS)
+    ax.plot(thinned([step["step"] for step in steps], POINTS), percent, color=TOGETHER)
     ax.set_title("Projected share: how much of the mean gradient the surgery changed, in norm")
     ax.set_ylabel("%")
     ax.set_ylim(0, max(1, 1.05 * np.nanmax(percent)))

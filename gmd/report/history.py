@@ -74,6 +74,9 @@ class History:
         starts: the start, and each time that the training was gone on with; empty if the file does not record them.
         steps: how many there are.
         skipped: how many of them have a loss or gradient that is not finite, and so changed nothing.
+        paced: how many are of a surgeon that takes weights now and then.
+        refreshed: at how many of these it took them.
+        failures: how many times the weights that it should have taken were not finite.
         last_step: the number of the latest step.
     """
 
@@ -86,6 +89,9 @@ class History:
     starts: list[Start] = field(default_factory=list)
     steps: int = 0
     skipped: int = 0
+    paced: int = 0
+    refreshed: int = 0
+    failures: int = 0
     last_step: int = 0
 
     @property
@@ -107,9 +113,15 @@ class History:
     def series(self, key: Key, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
         """Returns one curve as steps [n] and means [n], float64, NaN where there is nothing.
 
+        What is looked at only where weights are taken has no steps between.
+
         points: n is at most that
         """
         steps, table = self.curves.table(points)
+        if self.refreshed < self.paced and key[0] in ("conflicts", "projected", "modality", NORM):
+            alike = self.keys(*key[:-1]) if len(key) > 1 else [key]
+            looked_at = np.isfinite(table[:, [self.columns[other] for other in alike]]).any(axis=1)
+            steps, table = steps[looked_at], table[looked_at]
         return steps, table[:, self.columns[key]]
 
     def add(self, line: dict) -> None:
@@ -126,6 +138,10 @@ class History:
         self.steps += 1
         self.skipped += not line["finite"]
         self.last_step = int(line["step"])
+        if "refreshed" in line:
+            self.paced += 1
+            self.refreshed += line["refreshed"]
+            self.failures = line.get("failures", 0)
         found = _quantities(line, self.modalities)
         for key in found:
             self.columns.setdefault(key, len(self.columns))

@@ -22,14 +22,14 @@ from gmd.report.curves import dominance_plots, training_plots
 from gmd.report.data_splits import data_facts, splits
 from gmd.report.history import read_history
 from gmd.report.outdated_results import outdated_folds, outdated_results
-from gmd.report.progress import progress
+from gmd.report.progress import pace, progress
 from gmd.report.resources import resources
 from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
 from gmd.training.run_files import EVALUATION, REPORT
 from gmd.training.saved_run import SavedSplits, cross_validation_config, read_config, read_splits
 
 MOST_SENTENCES = 2**20  # bytes
-METHODS_WITH_SURGERY = ("gmd", "cggm-gmd")
+METHODS_WITH_SURGERY = ("gmd", "cggm-gmd", "surgery")
 
 
 class Section(NamedTuple):
@@ -101,6 +101,7 @@ def _run_page(run: Path) -> dict[str, object]:
         "outdated": outdated_results(run),
         "training": training_plots(history, score),
         "conflicts": gradient_conflicts(history),
+        "pace": pace(history),
         "surgical": config.method in METHODS_WITH_SURGERY,
         "dominance": _sentences(run / "dominance.txt"),
         "dominance_plots": dominance_plots(history),

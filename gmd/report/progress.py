@@ -18,6 +18,15 @@ def progress(history: History, config: TrainConfig) -> str:
     )
 
 
+def pace(history: History) -> str:
+    """Returns how often a surgeon that takes weights now and then has taken them; nothing of other methods."""
+    if not history.refreshed:
+        return ""
+    often = f"every {history.paced / history.refreshed:.1f} steps on average"
+    failed = f" {history.failures} times they were not finite, and those of before stayed." if history.failures else ""
+    return f"The weights were taken at {history.refreshed} of {history.paced} steps, {often}.{failed}"
+
+
 def _out_of_patience(history: History, config: TrainConfig) -> bool:
     """Returns whether --patience has ended the training: that many validations since the best one, or since the start.
 

@@ -151,10 +151,13 @@ class CGGM:
         return weight_losses(losses, self.head, [self.classifiers.models[m] for m in gradients], balance)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the classifiers, their optimizer, and what the balance remembers."""
-        return {"classifiers": self.classifiers.state_dict(), "balance": self.balance.state}
+        """Returns the classifiers, their optimizer, what the balance remembers, and the state of a GMD inside."""
+        kept = {"classifiers": self.classifiers.state_dict(), "balance": self.balance.state}
+        return kept | ({"surgeon": self.surgeon.state_dict()} if isinstance(self.surgeon, GMD) else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` has returned."""
+        if isinstance(self.surgeon, GMD):
+            self.surgeon.load_state_dict(state["surgeon"])
         self.classifiers.load_state_dict(state["classifiers"])
         self.balance.state = torch.empty_like(self.balance.state).copy_(state["balance"])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gmd.data.text_files import brief, damaged, expect
 from gmd.surgery.cggm import CGGM
+from gmd.training.checked_schedule import check_schedule
 from gmd.training.checkpoint import check_fits, kind_of_tensor
 from gmd.training.state import Training
 
@@ -89,6 +90,10 @@ def _check_surgeon(saved: object, fresh: Mapping[str, Any], training: Training) 
     for name, value in fresh.items():
         if name == "owners":
             _check_owners(saved[name], training)
+        elif name == "schedule":
+            check_schedule(saved[name], value["every"], training, f"surgeon, {name}")
+        elif name == "surgeon":  # the one inside cggm
+            _check_surgeon(saved[name], value, training)
         elif name == "classifiers" and isinstance(training.surgeon, CGGM):
             classifiers = training.surgeon.classifiers
             if not isinstance(saved[name], Mapping) or set(saved[name]) != set(value):

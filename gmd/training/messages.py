@@ -18,6 +18,7 @@ class EpochMeans:
         self.losses: list[float] = []
         self.conflicts: list[float] = []
         self.directions: list[int] = []  # backward passes through each modality's path
+        self.refreshed: int | None = None  # steps at which a surgeon that takes weights now and then took them
         self.text = ""
 
     def add(self, record: dict, config: TrainConfig, skipped: int) -> None:
@@ -25,10 +26,13 @@ class EpochMeans:
         if record["finite"]:
             self.losses.append(record["loss"])
             self.conflicts += [] if record["conflicts"] is None else [record["conflicts"]]
-            self.directions += record["directions"] if config.tol > 0 else []
+            self.directions += (record["directions"] or []) if config.tol > 0 else []
+        if "refreshed" in record:
+            self.refreshed = (self.refreshed or 0) + record["refreshed"]
         parts = [f"loss {fmean(self.losses):.3f}"] if self.losses else []
         parts += [f"conflicts {100 * fmean(self.conflicts):.0f} %"] if self.conflicts else []
         parts += [f"directions {fmean(self.directions):.1f}"] if self.directions else []
+        parts += [] if self.refreshed is None else [f"weights taken at {self.refreshed} steps"]
         self.text = ", ".join(parts + ([f"skipped {skipped}"] if skipped else []))
 
 

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from inspect import signature
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from gmd.config import TrainConfig, TrainSequences
+from gmd.config.weighting_options import weighting_options
 from gmd.data.pairs import Pairs
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.subsets import Subset
-from gmd.surgery import Criterion
+from gmd.surgery import Criterion, Surgeon, Weighting
 from gmd.surgery.cggm import CGGM
 from gmd.surgery.gmd import GMD
 from gmd.surgery.mean import MeanGradient
@@ -21,9 +23,10 @@ from gmd.surgery.mla import MLA
 from gmd.surgery.ogm_ge import OGMGE
 from gmd.surgery.report import Report
 from gmd.training.objectives import Predict, full_objective, subset_objectives
+from gmd_kernels import weightings
 
 
-class Surgeon(Protocol):
+class Merger(Protocol):
     """Makes one gradient of a step's losses. One with a state of its own has `state_dict` and `load_state_dict` too."""
 
     @property
@@ -69,13 +72,15 @@ class Method(NamedTuple):
         objectives: (outputs, targets, criterion, predict) -> {subset: loss}.
         make: (parts) -> the surgeon.
         given: (parts, outputs, targets) -> what the surgeon's `backward` is given besides the losses.
+        named: whether the surgeon knows the losses by the names of their subsets, as it remembers what they were.
         alternating: whether each modality has a step of its own.
         dropout: whether each sample keeps a random subset of its modalities only, another one in each step.
     """
 
     objectives: Callable[[Pairs[Tensor], Tensor, Criterion, Predict], dict[Subset, Tensor]]
-    make: Callable[[Parts], Surgeon]
+    make: Callable[[Parts], Merger]
     given: Callable[[Parts, Pairs[Tensor], Tensor], dict] = _outputs
+    named: bool = False
     alternating: bool = False
     dropout: bool = False
 
@@ -85,16 +90,29 @@ def _mean(parts: Parts) -> MeanGradient:
 
 
 def _gmd(parts: Parts) -> GMD:
+    return GMD(parts.optimizer, generator=parts.generator, **_surgical(parts))
+
+
+def _surgery(parts: Parts) -> Surgeon:
     config = parts.config
-    return GMD(
-        parts.optimizer,
-        generator=parts.generator,
-        granularity=config.granularity,
-        model=parts.network,
-        tol=config.tol,
-        scaler=parts.scaler,
-        by_sample=isinstance(parts.network, SequenceNetwork),
-    )
+    options: dict[str, Any] = dict(weighting_options(config.weighting_options))
+    name = str(config.weighting)  # which the configuration's check has seen to
+    if "generator" in signature(weightings.named(name)).parameters:
+        options["generator"] = parts.generator
+    return Surgeon(parts.optimizer, Weighting(name, **options), **_surgical(parts))
+
+
+def _surgical(parts: Parts) -> dict[str, Any]:
+    """Returns the arguments that GMD and Surgeon share."""
+    config = parts.config
+    return {
+        "every": config.every,
+        "granularity": config.granularity,
+        "model": parts.network,
+        "tol": config.tol,
+        "scaler": parts.scaler,
+        "by_sample": isinstance(parts.network, SequenceNetwork),
+    }
 
 
 def _cggm(parts: Parts, surgeon: MeanGradient | GMD) -> CGGM:
@@ -159,9 +177,10 @@ METHODS = {
     "joint": Method(full_objective, _mean),  # loss on the full set of modalities
     "dropout": Method(full_objective, _mean, dropout=True),  # the same of a random subset for each sample
     "enumerate": Method(subset_objectives, _mean),  # mean of the losses of all subsets
-    "gmd": Method(subset_objectives, _gmd),  # surgery on the losses of all subsets
+    "gmd": Method(subset_objectives, _gmd, named=True),  # surgery on the losses of all subsets
+    "surgery": Method(subset_objectives, _surgery, named=True),  # the same with another weighting
     "cggm": Method(full_objective, lambda parts: _cggm(parts, _mean(parts)), _with_targets),
-    "cggm-gmd": Method(subset_objectives, lambda parts: _cggm(parts, _gmd(parts)), _with_targets),
+    "cggm-gmd": Method(subset_objectives, lambda parts: _cggm(parts, _gmd(parts)), _with_targets, named=True),
     "ogm-ge": Method(full_objective, _ogm_ge, _with_predictions),
     "mla": Method(subset_objectives, _mla, _with_head_rows, alternating=True),
 }

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from gmd.config import TrainConfig
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.precision import make_scaler
-from gmd.training.methods import METHODS, Parts, Surgeon
+from gmd.training.methods import METHODS, Merger, Parts
 from gmd.training.schedule import make_optimizer, make_plateau, make_schedule
 from gmd.training.tasks import Task
 
@@ -24,7 +24,7 @@ class Training:
         optimizer: of the network's weights.
         scheduler: of the learning rate, step by step.
         plateau: of the learning rate, validation by validation; None unless the schedule is `plateau`.
-        generator: of the orders in which GMD projects, and of OGM-GE's noise.
+        generator: of the orders in which GMD projects, of OGM-GE's noise, and of the modalities that are dropped.
         surgeon: makes the gradient of a step.
         scaler: of the losses, in fp16.
         epochs: how many are finished.
@@ -42,7 +42,7 @@ class Training:
     scheduler: LRScheduler
     plateau: ReduceLROnPlateau | None
     generator: torch.Generator
-    surgeon: Surgeon
+    surgeon: Merger
     scaler: torch.amp.GradScaler | None
     epochs: int = 0
     steps: int = 0

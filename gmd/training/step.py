@@ -1,19 +1,24 @@
 """One step of a training: forward, backward, and an optimizer step if all is finite."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 from torch import Tensor
 
+from gmd.data.batch_part import representative_samples
 from gmd.data.modality_dropout import drop_modalities
 from gmd.data.pairs import Pairs, Values
 from gmd.models.precision import autocast
 from gmd.monitor.records import Turn
 from gmd.monitor.transfer import on_host
+from gmd.subsets import Subset, subset_name
 from gmd.surgery import Report
 from gmd.training.methods import METHODS, Method
 from gmd.training.state import Training
 from gmd.training.tasks import Task
+
+Part = Callable[[], tuple[dict[str, Tensor], dict[str, Tensor]]]  # (losses by name, outputs of the modalities)
 
 
 def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -> list[Turn]:
@@ -47,17 +52,45 @@ def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -
 
 def _turn(training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor) -> Turn:
     """Makes one backward pass of a batch on the network's device, and the optimizer's step on it."""
-    parts = training.parts_for(task)
-    with autocast(task.config.precision, training.device):
-        outputs = task.outputs(training.network, inputs)
-    losses = method.objectives(outputs, targets, task.criterion, parts.predict)
+    losses, outputs = _forward(training, task, method, inputs, targets)
+    given = method.given(training.parts_for(task), outputs, targets)
+    if part := _part(training, task, method, inputs, targets):
+        given["part"] = part
 
     training.optimizer.zero_grad(set_to_none=True)
     # whether to step has to be known on the host; all else that is recorded comes along
-    report = on_host(training.surgeon.backward(list(losses.values()), **method.given(parts, outputs, targets)))
+    report = on_host(training.surgeon.backward(_named(losses) if method.named else list(losses.values()), **given))
     searching = not report.finite and is_searching(training, report)
     step_if_finite(training, report)
     return Turn(list(losses), report, searching)
+
+
+def _forward(
+    training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor
+) -> tuple[dict[Subset, Tensor], Pairs[Tensor]]:
+    """Returns the losses of a batch, by their subsets of the modalities, and the outputs that they come from."""
+    with autocast(task.config.precision, training.device):
+        outputs = task.outputs(training.network, inputs)
+    return method.objectives(outputs, targets, task.criterion, training.parts_for(task).predict), outputs
+
+
+def _part(training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor) -> Part | None:
+    """Returns what runs the part of the batch that weights are taken from; None if that is the whole batch."""
+    if task.config.fraction == 1:
+        return None
+    samples = representative_samples(inputs, task.config.fraction)
+    if len(samples) == inputs.num_samples:
+        return None
+
+    def run() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        losses, outputs = _forward(training, task, method, inputs.of(samples), targets[samples])
+        return _named(losses), outputs.values
+
+    return run
+
+
+def _named(losses: dict[Subset, Tensor]) -> dict[str, Tensor]:
+    return {subset_name(subset): loss for subset, loss in losses.items()}
 
 
 def _each_alone(inputs: Pairs[Values]) -> list[Pairs[Values]]:
