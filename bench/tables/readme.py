@@ -11,6 +11,7 @@ from bench.measure.host import ROOT
 from bench.tables import sentiment as sentiment_tables
 from bench.tables import study as study_tables
 from bench.tables.contention import contention_markdown
+from bench.tables.directions import directions_markdown
 from bench.tables.evaluation import evaluation_markdown
 from bench.tables.methods import methods_markdown, which_markdown
 from bench.tables.norm import norm_markdown
@@ -51,6 +52,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "gpu": gpu_section(RESULTS),
         },
         STEP: {
+            "directions table": directions_markdown(read_results(RESULTS / "directions.csv")),
             "step table": step_markdown(steps),
             "norm table": norm_markdown(norm),
             "evaluation table": evaluation_markdown(evaluation),

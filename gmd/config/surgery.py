@@ -74,4 +74,4 @@ class Surgery:
 
 
 # what runs of earlier versions, whose files lack it, were trained with
-ADDED = {"weighting": None, "weighting_options": [], "every": 1, "fraction": 1.0}
+ADDED: dict[str, object] = {"weighting": None, "weighting_options": [], "every": 1, "fraction": 1.0}

@@ -86,7 +86,7 @@ class RecordCheck:
         expect(len(losses) > 0 and not (finite and None in known), "losses", losses, "numbers, as it is finite")
         for name in ("loss", "conflicts"):
             expect(name in record, name, "nothing", "a number or null")
-        for name in ("loss", "conflicts", "lr", "scale"):
+        for name in ("loss", "conflicts", "lr", "scale", "norm"):
             _check_number(record.get(name), name)
         _check_cosines(record.get("cosines"), len(losses))
         expect(isinstance(record.get("refreshed", True), bool), "refreshed", record.get("refreshed"), "true or false")

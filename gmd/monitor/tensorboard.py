@@ -81,7 +81,7 @@ def scalars_of(record: dict) -> dict[str, float]:
 def _of_step(record: dict) -> dict[str, float | None]:
     dominance = record.get("dominance") or {}
     tags = {"loss/mean": record["loss"], "gradient/conflicts": record["conflicts"], "training/finite": record["finite"]}
-    tags |= {f"training/{name}": record[name] for name in ("lr", "scale", "age") if name in record}
+    tags |= {f"training/{name}": record[name] for name in ("lr", "scale", "norm", "age") if name in record}
     tags |= {f"loss/{name}": value for name, value in record["losses"].items()}
     tags["gradient/projected"] = dominance.get("projected")
     for kind in ("norms", "weights"):

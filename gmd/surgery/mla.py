@@ -103,7 +103,7 @@ class MLA:
         add_to_grad(params, gradients, losses)
         if scale is not None:
             self._scaling.note_unscaled(gram)
-        return Report(stacked.detach(), gram, gram.new_ones(1))
+        return Report(stacked.detach(), gram, gram.new_ones(1), squared_norm=gram[0, 0])
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns a copy of the projector, {"projector": [d, d]}; training goes on from it as if it had not stopped."""

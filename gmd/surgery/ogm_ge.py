@@ -100,7 +100,8 @@ class OGMGE:
             for m, factor in zip(outputs, factors, strict=True):
                 # in the optimizer's order: the graph's is another in every process, and so would be the noise
                 self._add_noise([param for p, param in enumerate(self._params()) if owners.get(p) == m], factor)
-        return replace(report, modality=report.modality | {"score": scores, "factor": factors})
+        # the norm of what is in .grad is that without noise
+        return replace(report, modality=report.modality | {"score": scores, "factor": factors}, squared_norm=None)
 
     def _owners_after(self, losses: Sequence[Tensor], outputs: Mapping[str, Tensor]) -> dict[int, str | None]:
         """Returns the modality of each parameter after a batch; searches the graph once for each set of modalities."""

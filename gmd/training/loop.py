@@ -6,8 +6,11 @@ never stopped. That is on a CPU: some GPU kernels of PyTorch add in varying orde
 """
 
 import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from gmd.config import TrainConfig
@@ -122,9 +125,9 @@ def train_epoch(training: Training, task: Task, log: Log, interruption: Interrup
     training.network.train()
     bar = batches_left(training, task)
     saved = counted = time.monotonic()
-    for batch in bar:
+    for batches in bar:
         with interruption.held():
-            turns, record = logged_step(training, task, batch, log)
+            turns, record = logged_step(training, task, batches, log)
             now = time.monotonic()
             training.seconds, counted = training.seconds + now - counted, now
         if training.skipped_in_a_row >= config.max_bad_steps:
@@ -139,12 +142,12 @@ def train_epoch(training: Training, task: Task, log: Log, interruption: Interrup
     return means.text
 
 
-def batches_left(training: Training, task: Task) -> "tqdm[Batch]":
-    """Returns the batches of the running epoch that no step has seen, behind a bar."""
+def batches_left(training: Training, task: Task) -> "tqdm[list[Batch]]":
+    """Returns the batches of the running epoch that no step has seen, those of a step together, behind a bar."""
     epoch = training.epochs + 1
     done = training.steps - training.epochs * task.steps_per_epoch
     return tqdm(
-        task.batches(epoch, done),
+        batches_of_steps(task, epoch, done),
         desc=f"epoch {epoch}/{task.config.epochs}",
         initial=done,
         total=task.steps_per_epoch,
@@ -153,14 +156,31 @@ def batches_left(training: Training, task: Task) -> "tqdm[Batch]":
     )
 
 
-def logged_step(training: Training, task: Task, batch: Batch, log: Log) -> tuple[list[Turn], dict]:
+def batches_of_steps(task: Task, epoch: int, done: int = 0) -> Iterator[list[Batch]]:
+    """Yields the batches of each step of an epoch, but for the first `done` steps; the last step may have fewer."""
+    several = task.config.accumulate
+    left = iter(task.batches(epoch, done * several))
+    while batches := list(islice(left, several)):
+        yield batches
+
+
+def logged_step(training: Training, task: Task, batches: list[Batch], log: Log) -> tuple[list[Turn], dict]:
     """Makes a step and writes its line of metrics.jsonl. Returns its turns and its record."""
     before = {"lr": training.optimizer.param_groups[0]["lr"]}
     before |= {} if training.scaler is None else {"scale": training.scaler.get_scale()}
-    turns = train_step(training, task, *batch)
+    (inputs, targets), *more = batches
+    turns = train_step(training, task, inputs, targets, more) if more else train_step(training, task, inputs, targets)
     record = step_record(turns, task.config.modalities)
+    if task.config.clip is not None:
+        record["norm"] = longest(turns)
     log.write({"kind": "step", "epoch": training.epochs + 1, "step": training.steps} | before | record)
     return turns, record
+
+
+def longest(turns: Sequence[Turn]) -> float:
+    """Returns the largest norm of a turn's gradient before it was clipped; NaN if one is not a number."""
+    norms = [turn.report.squared_norm for turn in turns]
+    return float(torch.stack([norm for norm in norms if norm is not None]).sqrt().max())
 
 
 def finish_epoch(

@@ -1,28 +1,34 @@
 """One step of a training: forward, backward, and an optimizer step if all is finite."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from gmd.data.batch_part import representative_samples
 from gmd.data.modality_dropout import drop_modalities
-from gmd.data.pairs import Pairs, Values
+from gmd.data.pairs import Pairs
 from gmd.models.precision import autocast
 from gmd.monitor.records import Turn
 from gmd.monitor.transfer import on_host
 from gmd.subsets import Subset, subset_name
 from gmd.surgery import Report
+from gmd.surgery.clip import clip_
+from gmd.training.accumulation import collect, shares
+from gmd.training.merged_turns import merged
 from gmd.training.methods import METHODS, Method
 from gmd.training.state import Training
 from gmd.training.tasks import Task
+from gmd.training.tasks.task import Batch
 
 Part = Callable[[], tuple[dict[str, Tensor], dict[str, Tensor]]]  # (losses by name, outputs of the modalities)
 
 
-def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -> list[Turn]:
-    """Trains on a batch: a forward and a backward pass, and an optimizer step if all is finite.
+def train_step(
+    training: Training, task: Task, inputs: Pairs, targets: Tensor, more: Sequence[Batch] = ()
+) -> list[Turn]:
+    """Makes a step on a batch, or on several that add up: forward, backward, and the optimizer's step if all is finite.
 
     The methods that alternate, mla, do so for one modality after the other.
 
@@ -31,16 +37,17 @@ def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -
         task: what the run learns.
         inputs: the batch's pairs of sample and modality, on the CPU.
         targets: [n, ...], the batch's targets, on the CPU.
+        more: inputs and targets of the step's other batches, with `accumulate`.
 
     Returns:
-        The turns that were made: one, or one for each modality of the batch.
+        The turns that were made: one, or one for each modality of the batches.
     """
     method = METHODS[task.config.method]
+    batches = [(inputs, targets), *more]
     if method.dropout:
-        inputs = drop_modalities(inputs, training.generator)
-    inputs, targets = task.to_device(inputs, targets, training.device)
-    turns = _each_alone(inputs) if method.alternating else [inputs]
-    done = [_turn(training, task, method, turn, targets) for turn in turns]
+        batches = [(drop_modalities(pairs, training.generator), values) for pairs, values in batches]
+    turns = _each_alone(batches, task.config.modalities) if method.alternating else [batches]
+    done = [_turn(training, task, method, turn) for turn in turns]
     training.steps += 1
     count_skipped(training, done)
     with warnings.catch_warnings():
@@ -50,18 +57,51 @@ def train_step(training: Training, task: Task, inputs: Pairs, targets: Tensor) -
     return done
 
 
-def _turn(training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor) -> Turn:
-    """Makes one backward pass of a batch on the network's device, and the optimizer's step on it."""
+def _turn(training: Training, task: Task, method: Method, batches: list[Batch]) -> Turn:
+    """Makes the optimizer's step on the gradients of some batches, unless a loss or gradient is not finite."""
+    if len(batches) == 1:
+        turn = _passes(training, task, method, batches[0], task.config.clip)
+    else:
+        turn = _accumulated(training, task, method, batches)
+    if turn.report.finite:
+        training.optimizer.step()
+    return turn
+
+
+def _accumulated(training: Training, task: Task, method: Method, batches: list[Batch]) -> Turn:
+    """Leaves the mean gradient of several batches in `.grad`."""
+    params, turns = list(training.network.parameters()), []
+    total: dict[nn.Parameter, Tensor] = {}
+    weights = shares(inputs for inputs, _ in batches)
+    for batch, share in zip(batches, weights, strict=True):
+        turns.append(_passes(training, task, method, batch))
+        collect(total, params, share)
+    for param, gradient in total.items():
+        param.grad = gradient
+    turn = merged(turns, weights, task.config.modalities)
+    if task.config.clip is None:
+        return turn
+    return turn._replace(report=replace(turn.report, squared_norm=clip_(params, task.config.clip).cpu()))
+
+
+def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: float | None = None) -> Turn:
+    """Goes forward and backward through a batch, and leaves its gradient in `.grad`, clipped if it is to be."""
+    inputs, targets = task.to_device(*batch, training.device)
     losses, outputs = _forward(training, task, method, inputs, targets)
     given = method.given(training.parts_for(task), outputs, targets)
     if part := _part(training, task, method, inputs, targets):
         given["part"] = part
 
     training.optimizer.zero_grad(set_to_none=True)
+    report = training.surgeon.backward(_named(losses) if method.named else list(losses.values()), **given)
+    if clip is not None:
+        report = replace(report, squared_norm=clip_(training.network.parameters(), clip, report.squared_norm))
     # whether to step has to be known on the host; all else that is recorded comes along
-    report = on_host(training.surgeon.backward(_named(losses) if method.named else list(losses.values()), **given))
+    report = on_host(report)
     searching = not report.finite and is_searching(training, report)
-    step_if_finite(training, report)
+    if training.scaler is not None:
+        # `.grad` is unscaled, and whether it has overflown is in the report: the scaler need not step the optimizer
+        training.scaler.update()
     return Turn(list(losses), report, searching)
 
 
@@ -93,18 +133,17 @@ def _named(losses: dict[Subset, Tensor]) -> dict[str, Tensor]:
     return {subset_name(subset): loss for subset, loss in losses.items()}
 
 
-def _each_alone(inputs: Pairs[Values]) -> list[Pairs[Values]]:
-    """Returns the pairs of each modality by themselves."""
-    return [replace(inputs, samples={m: inputs.samples[m]}, values={m: values}) for m, values in inputs.values.items()]
-
-
-def step_if_finite(training: Training, report: Report) -> None:
-    """Makes the optimizer's step, unless a loss or gradient is not finite; and updates the scale of the losses."""
-    scaler = training.scaler
-    if report.finite:
-        training.optimizer.step() if scaler is None else scaler.step(training.optimizer)
-    if scaler is not None:
-        scaler.update()
+def _each_alone(batches: Sequence[Batch], modalities: Sequence[str]) -> list[list[Batch]]:
+    """Returns the batches of each modality by itself."""
+    alone = [
+        [
+            (replace(inputs, samples={m: inputs.samples[m]}, values={m: inputs.values[m]}), targets)
+            for inputs, targets in batches
+            if m in inputs.values
+        ]
+        for m in modalities
+    ]
+    return [turn for turn in alone if turn]
 
 
 def is_searching(training: Training, report: Report) -> bool:

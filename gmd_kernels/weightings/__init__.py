@@ -3,7 +3,8 @@
 Any callable of that kind is a weighting for `surgery`.
 
 Those here also take [..., T, T], many Gramians at once, for [..., T]. Nothing in them waits for the device. The
-weights of a Gramian that is not finite are NaN, but for those of `mean`, `sum` and `pcgrad`.
+weights of a Gramian that is not finite are NaN, but for those of `mean`, `sum`, `constant`, `random`
+and `pcgrad`.
 
 `NAMES` are the names of all of them, for whoever chooses one by name: `named` returns the function, `options_of` its
 options with their types and defaults.
@@ -14,8 +15,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from gmd_kernels.weightings._config import config
+from gmd_kernels.weightings._db_mtl import db_mtl
+from gmd_kernels.weightings._fairgrad import fairgrad
 from gmd_kernels.weightings._gramians import batched
-from gmd_kernels.weightings._plain import mean, sum
+from gmd_kernels.weightings._krum import krum
+from gmd_kernels.weightings._pcd import pcd
+from gmd_kernels.weightings._plain import constant, mean, random, sum
 from gmd_kernels.weightings._programs import cagrad, dualproj, mgda, nash_mtl, upgrad
 from gmd_kernels.weightings._projections import check_reduction, gradvac, pcgrad
 from gmd_kernels.weightings._spectral import aligned_mtl, imtl_g
@@ -26,15 +32,22 @@ __all__ = [
     "batched",
     "cagrad",
     "check_reduction",
+    "config",
+    "constant",
+    "db_mtl",
     "dualproj",
+    "fairgrad",
     "gradvac",
     "imtl_g",
+    "krum",
     "mean",
     "mgda",
     "named",
     "nash_mtl",
     "options_of",
+    "pcd",
     "pcgrad",
+    "random",
     "sum",
     "upgrad",
 ]
@@ -53,6 +66,13 @@ _BY_NAME: dict[str, Callable[..., Tensor]] = {
         aligned_mtl,
         upgrad,
         dualproj,
+        pcd,
+        config,
+        fairgrad,
+        db_mtl,
+        krum,
+        constant,
+        random,
     )
 }
 NAMES: tuple[str, ...] = tuple(_BY_NAME)

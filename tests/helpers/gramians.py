@@ -10,6 +10,10 @@ def fresh_gradvac(gram):
     return weightings.gradvac(gram, torch.zeros_like(gram), generator=torch.Generator().manual_seed(0))
 
 
+def db_mtl_of_equal_losses(gram):
+    return weightings.db_mtl(gram, torch.ones_like(gram[..., 0]))
+
+
 WEIGHTINGS = {
     "mean": weightings.mean,
     "sum": weightings.sum,
@@ -21,6 +25,10 @@ WEIGHTINGS = {
     "upgrad": weightings.upgrad,
     "dualproj": weightings.dualproj,
     "gradvac": fresh_gradvac,
+    "pcd": weightings.pcd,
+    "config": weightings.config,
+    "fairgrad": weightings.fairgrad,
+    "db_mtl": db_mtl_of_equal_losses,
 }
 every_weighting = pytest.mark.parametrize("weighting", WEIGHTINGS.values(), ids=WEIGHTINGS)
 KINDS = ["random", "conflicting", "collinear", "lengths"]

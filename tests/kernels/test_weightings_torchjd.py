@@ -107,6 +107,78 @@ def test_nash_mtl_solves_what_torchjds_approaches(kind, num_objectives):
         assert distance(jacobian, theirs, weights) <= 1e-3
 
 
+def pcds_case(seed):
+    """[T, N] of 1 to 8 gradients: of full rank, with something in common, or of rank two, which is often infeasible."""
+    generator = torch.Generator().manual_seed(seed)
+    num_objectives, kind = 1 + seed % 8, seed % 3
+    rows = torch.randn(num_objectives, (12, 12, 2)[kind], generator=generator, dtype=torch.float64)
+    return rows + torch.randn(rows.shape[1], generator=generator, dtype=torch.float64) if kind == 1 else rows
+
+
+def test_pcd_is_torchjds():
+    alone = 0
+    for seed in range(240):
+        jacobian = pcds_case(seed)
+        expected, weights = jd.PCDWeighting()(jacobian @ jacobian.T), weightings.pcd(jacobian @ jacobian.T)
+        assert distance(jacobian, weights, expected) <= 1e-9, seed
+        alone += seed % 3 == 2 and len(jacobian) > 2 and bool((expected[1:] == 0).all())
+    assert alone > 10, "no case without a solution"
+
+
+@pytest.mark.parametrize("num_objectives", [1, 2, 7, 15])
+def test_pcd_keeps_the_averages_of_torchjds(num_objectives):
+    tau = torch.linspace(0, 0.1, num_objectives, dtype=torch.float64)
+    theirs, state = jd.PCDWeighting(tau[1:]), torch.zeros(2, num_objectives, dtype=torch.float64)
+    for step in range(5):
+        jacobian = make_jacobian(num_objectives, "conflicting", seed=step) * 10.0 ** (step - 2)
+        gram = jacobian @ jacobian.T
+        assert distance(jacobian, weightings.pcd(gram, tau=tau, state=state), theirs(gram)) <= 1e-9
+    assert torch.allclose(state[0], theirs._sq_norm_ema, rtol=1e-12)
+
+
+@every_case
+def test_config_is_torchjds(kind, num_objectives):
+    jacobian = make_jacobian(num_objectives, kind)
+    expected = jd.ConFIG()(jacobian)
+    merged = weightings.config(jacobian @ jacobian.T) @ jacobian
+    assert (merged - expected).norm() <= (1e-9 if kind == "collinear" else 1e-12) * expected.norm()
+
+
+@pytest.mark.parametrize("num_objectives", [3, 8, 16])
+def test_config_of_dependent_gradients_is_torchjds(num_objectives):
+    jacobian = make_jacobian(num_objectives, "dependent")
+    expected = jd.ConFIG()(jacobian)
+    assert (weightings.config(jacobian @ jacobian.T) @ jacobian - expected).norm() <= 1e-12 * expected.norm()
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("num_objectives", [2, 5, 8])
+def test_fairgrad_is_torchjds(num_objectives, alpha):
+    jacobian = make_jacobian(num_objectives, "conflicting") / 4
+    gram = jacobian @ jacobian.T
+    weights, theirs = weightings.fairgrad(gram, alpha), jd.FairGradWeighting(alpha)(gram)
+    assert (gram @ weights - weights ** (-1 / alpha)).abs().max() <= 1e-10
+    assert distance(jacobian, theirs, weights) <= 1e-6
+
+
+@pytest.mark.parametrize(("num_objectives", "byzantine", "selected"), [(3, 0, 1), (8, 1, 1), (8, 3, 4), (15, 2, 15)])
+def test_krum_is_torchjds(num_objectives, byzantine, selected):
+    for kind in KINDS:
+        gram = make_gram(num_objectives, kind)
+        expected = jd.KrumWeighting(byzantine, selected)(gram)
+        assert torch.allclose(weightings.krum(gram, byzantine, selected), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("num_objectives", [1, 3, 15, 64])
+def test_given_and_random_weights_are_torchjds(num_objectives):
+    gram, given = make_gram(num_objectives), torch.linspace(-1, 1, num_objectives, dtype=torch.float64)
+    assert torch.equal(weightings.constant(gram, given), jd.ConstantWeighting(given)(gram))
+    torch.manual_seed(0)
+    expected = jd.RandomWeighting()(gram)
+    torch.manual_seed(0)
+    assert torch.equal(weightings.random(gram), expected)
+
+
 # What each method promises, for Jacobians of any rank and scale
 
 

@@ -171,6 +171,25 @@ def test_objectives_that_come_and_go():
     assert refreshed == [True, False, True, False, False, True, False]
 
 
+@pytest.mark.parametrize("by_sample", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_same_batch_gives_the_same_gradient_at_a_refresh_and_between(reduction, by_sample):
+    """With factors of the modalities' gradients, which the one pass applies at the outputs as the many do."""
+    network, optimizer = problem()
+    generator = torch.Generator().manual_seed(0)
+    surgeon = gmd.GMD(optimizer, reduction, generator, every=2, by_sample=by_sample)
+    factors, found, norms = torch.tensor([0.3, 2.0, 1.0]), [], []
+    for _ in range(2):
+        losses, outputs = losses_of(network, *batch(0))
+        optimizer.zero_grad()
+        report = surgeon.backward(losses, outputs, factors)
+        found.append(grads(network))
+        norms.append(report.modality["gradient norm"])
+    assert not report.refreshed
+    assert close(*found)
+    assert norms[1].shape == norms[0].shape == (3,)
+
+
 def test_weights_belong_to_names_in_whatever_order_these_come():
     network, optimizer = problem()
     surgeon = gmd.GMD(optimizer, generator=torch.Generator().manual_seed(0), every=10)

@@ -54,7 +54,10 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         self._roots = config.data
         self._checksums: dict[str, Checksums] = {}
         self.config = replace(config, labels=_labels(self.splits), data=tuple(real_path(root) for root in config.data))
-        self.steps_per_epoch = config.steps_per_epoch or math.ceil(len(self.splits.train) / config.batch)
+        # one patch of every case, or all steps whole
+        several = config.steps_per_epoch and config.steps_per_epoch * config.accumulate
+        self._batches = several or math.ceil(len(self.splits.train) / config.batch)
+        self.steps_per_epoch = math.ceil(self._batches / config.accumulate)
         # cggm guides the last layer, which the mean of the logits hides
         self.cut_before_head = config.method.startswith("cggm")
         self.score_name, self.score_title = "Dice", "hard Dice, mean over cases, subsets and regions"
@@ -138,7 +141,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
 
     def _random_patches(self) -> RandomPatches:
         config, cases = self.config, self.splits.train
-        length = self.steps_per_epoch * config.batch
+        length = self._batches * config.batch
         return RandomPatches(cases, config.modalities, config.patch, length, seed=config.seed, cache=config.cache)
 
     def to_device(self, inputs: Pairs[Tensor], targets: Tensor, device: torch.device) -> Batch[Tensor]:

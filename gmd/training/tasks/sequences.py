@@ -1,6 +1,7 @@
 """The tasks on sequences, sentiment and digits: transformers on sequences of text, audio, images."""
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -50,7 +51,7 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         self.score_title = f"{self.score_name}, mean over the subsets of the modalities"
         self._training = make_absent(self.data.splits["train"], config.missing, config.seed)
         self._batches = SequenceBatches(self._training, config.modalities, config.batch, config.seed)
-        self.steps_per_epoch = len(self._batches)
+        self.steps_per_epoch = math.ceil(len(self._batches) / config.accumulate)
 
     def check(self) -> None:
         """Does nothing: whoever has made this task has read and checked all splits."""
