@@ -24,6 +24,7 @@ from bench.measure.files import RESULTS
 from bench.measure.host import ROOT, host_columns
 from bench.measure.paired_runs import measure
 from bench.measure.sequences import predict
+from gmd.config.weighting_options import weighting_options
 from gmd.data.modality_dropout import drop_modalities
 from gmd.data.pairs import Pairs
 from gmd.models.multimodal import run_modalities
@@ -159,9 +160,9 @@ def make_backward(
     if options["method"] == "gmd":
         surgeon: gmd.Surgeon = gmd.GMD(optimizer, generator=generator, **given)
     elif options["method"] == "surgery":
-        # the objective of all modalities, the last of the subsets, is the one that pcd does not let get worse
-        primary = {"primary": -1} if given["weighting"] == "pcd" else {}
-        surgeon = gmd.Surgeon(optimizer, gmd.Weighting(given.pop("weighting"), **primary), **given)
+        chosen: dict[str, Any] = dict(weighting_options(given.pop("weighting_options", ())))
+        weighting = gmd.Weighting(given.pop("weighting"), **chosen)
+        surgeon = gmd.Surgeon(optimizer, weighting, **given)
     else:
         mean = MeanGradient(optimizer)
         return lambda losses, outputs: mean.backward(list(losses.values()))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from bench.measure.arms import ARMS, Arm
+from bench.measure.arms import ARMS, COMPARED, Arm
 from bench.measure.host import ROOT, host_columns
 from gmd import threads
 from gmd.cli import main as main_of_gmd
@@ -28,25 +28,25 @@ from gmd.data.text_files import write_json
 from gmd.files import replacing
 
 RESULTS, WORK = ROOT / "bench" / "results", ROOT / "runs" / "real"
-SEEDS, MANY_SEEDS = 5, 10
+SEEDS, MANY_SEEDS = 5, 30
 
 
 @dataclass(frozen=True)
 class Study:
     """One data set: the command that trains, the options of all arms, and the arms.
 
-    many: those of the arms that are run with MANY_SEEDS; the others are with SEEDS.
+    seeds: how many seeds an arm is run with, by its name; SEEDS where it is not there.
     """
 
     task: str
     csv: str
     common: Mapping[str, object]
     arms: tuple[Arm, ...]
-    many: tuple[Arm, ...] = ()
+    seeds: Mapping[str, int] = field(default_factory=dict)
 
     def runs(self, seeds: Sequence[int]) -> list[tuple[Arm, int]]:
         """Returns the arm and the seed of each run, a whole seed before the next."""
-        return [(arm, seed) for seed in seeds for arm in self.arms if seed < SEEDS or arm in self.many]
+        return [(arm, seed) for seed in seeds for arm in self.arms if seed < self.seeds.get(arm.name, SEEDS)]
 
 
 LATE, LATE_JOINT = {"network": "late"}, "joint, late fusion"
@@ -74,7 +74,7 @@ MOSI = Study(
         Arm("joint, branches, sign", {"network": "branches", "method": "joint", "target": "sign"}),
         Arm("mla, sign", {"network": "branches", "method": "mla", "target": "sign"}, "joint, branches, sign"),
     ),
-    many=ARMS,
+    seeds=dict.fromkeys((arm.name for arm in ARMS), 10) | dict.fromkeys(COMPARED, MANY_SEEDS),
 )
 DIGITS = Study(
     "digits",
@@ -129,7 +129,8 @@ def run_once(study: Study, arm: Arm, seed: int, *, data: Path, work: Path, host:
     but of other options is: rows of both would pass for one study.
     """
     run = work / study.task / f"{arm.name}, seed {seed}"
-    options = {**study.common, **arm.options, "seed": seed, "device": "cpu"}
+    given = {**study.common, **arm.options, "seed": seed, "device": "cpu"}
+    options = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}  # as in JSON
     kept = run / "rows.json"
     if kept.exists():
         found = json.loads(kept.read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from statistics import fmean
 
 import torch
 
-from bench.measure.arms import ARMS, AUTO, EVERY_8, EXACT, Arm
+from bench.measure.arms import ARMS, COMPARED, Arm
 from bench.measure.host import ROOT, host_columns
 from bench.measure.paired_runs import measure
 from gmd.config import TrainBrats
@@ -33,10 +33,7 @@ from gmd.training.loop import train
 from gmd.training.saved_run import load_run
 
 CSV, WORK = ROOT / "bench" / "results" / "study.csv", ROOT / "runs" / "study"
-
-
-SEEDS, MANY_SEEDS = 5, 10
-COMPARED = (EXACT, EVERY_8, AUTO)  # which differ so little that it takes many seeds to tell
+SEEDS, MANY_SEEDS = 5, 10  # the arms that are compared have many
 
 
 @dataclass(frozen=True)
