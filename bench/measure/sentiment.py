@@ -28,7 +28,7 @@ from gmd.data.text_files import write_json
 from gmd.files import replacing
 
 RESULTS, WORK = ROOT / "bench" / "results", ROOT / "runs" / "real"
-SEEDS, MANY_SEEDS = 5, 30
+SEEDS, MANY_SEEDS = 5, 20
 
 
 @dataclass(frozen=True)
