@@ -8,23 +8,37 @@ import pandas as pd
 from tqdm import tqdm
 
 from bench.measure import norm, owm
+from bench.measure.auto_interval import count_refreshes
 from bench.measure.cases import CASES, LAYOUTS, SUFFIXES, Case
 from bench.measure.cggm_step import measure_cggm
 from bench.measure.sequence_step import measure_sequence_step
 from bench.measure.step import measure_step
+from bench.measure.step_methods import TRAININGS, measure_step_methods
+from bench.measure.step_networks import dynunet, segresnet, transformer, unet
 from bench.measure.surgery import measure_surgery, warm_up, with_ratio_to_float32
 from bench.measure.timing import ROUNDS
+from bench.measure.weightings import SIZES, measure_weightings, names
 from bench.tables import targets
 from bench.tables.evaluation import evaluation_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
-from bench.tables.step import step_markdown
+from bench.tables.step import step_markdown, step_methods_markdown
 from bench.tables.surgery import kernels_markdown, memory_markdown, surgery_markdown
+from bench.tables.weightings import weightings_markdown
 
 QUICK_CASES = ("small-0.3M-T7", "transformer-5.6M-T4", "transformer-5.6M-T4-bf16")
 STEPS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
 QUICK_STEPS = ({"width": 0.125, "size": 16, "rounds": 2},)
+# networks, and in how many rounds each is measured
+STEP_NETWORKS = (
+    (partial(unet, 0.5, 32), 3),
+    (partial(unet, 0.5, 32, bfloat16=True), 3),
+    (partial(transformer, 64, 2), 15),
+    (partial(segresnet, 32), 1),
+    (partial(dynunet, 32), 1),
+)
+QUICK_STEP_NETWORKS = ((partial(unet, 0.125, 16), 1), (partial(transformer, 64, 2), 1))
 EVALUATIONS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
 SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 15}, {"width": 128, "layers": 4, "rounds": 7})
 QUICK_SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 2},)
@@ -65,6 +79,23 @@ def steps(quick: bool) -> list[dict]:
     return _each("whole step", measure_step, QUICK_STEPS if quick else STEPS)
 
 
+def step_methods(quick: bool) -> list[dict]:
+    """Measures a step of each method beside one of joint training, on several networks."""
+    networks = QUICK_STEP_NETWORKS if quick else STEP_NETWORKS
+    with tqdm(total=len(TRAININGS) + sum(rounds for _, rounds in networks), unit="round") as bar:
+        counted = {}
+        for name, training in TRAININGS.items():
+            bar.set_description(name)
+            counted[name] = count_refreshes(training.shortened() if quick else training)
+            bar.update()
+        rows = []
+        for make, rounds in networks:
+            setup = make()
+            bar.set_description(setup.case)
+            rows += measure_step_methods(setup, rounds, counted, partial(bar.update, 1))
+    return rows
+
+
 def norms(quick: bool) -> list[dict]:
     """Measures GroupNorm + ReLU at the shapes of the U-Net."""
     with tqdm(total=len(list(norm.cases())), unit="case", desc="norm") as bar:
@@ -75,6 +106,13 @@ def owms(quick: bool) -> list[dict]:
     """Measures the update of MLA's projector."""
     with tqdm(total=len(owm.cases()), unit="case", desc="owm") as bar:
         return owm.measure_owm(1 if quick else ROUNDS, partial(bar.update, 1))
+
+
+def weightings(quick: bool) -> list[dict]:
+    """Measures the weightings, from Gramian to weights."""
+    sizes = SIZES[:2] if quick else SIZES
+    with tqdm(total=len(sizes) * len(names()), unit="case", desc="weightings") as bar:
+        return measure_weightings(sizes, partial(bar.update, 1))
 
 
 def evaluations(quick: bool) -> list[dict]:
@@ -108,8 +146,10 @@ def _each(name: str, measure_one: Callable[..., list[dict]], settings: Sequence[
 PARTS = (
     Part("surgery", surgeries, (surgery_markdown, memory_markdown, kernels_markdown), targets.verdicts),
     Part("step", steps, (step_markdown,), targets.step_verdicts),
+    Part("step_methods", step_methods, (step_methods_markdown,), targets.step_methods_verdicts),
     Part("norm", norms, (norm_markdown,), targets.norm_verdicts),
     Part("owm", owms, (owm_markdown,), targets.owm_verdicts),
+    Part("weightings", weightings, (weightings_markdown,), targets.weightings_verdicts),
     Part("evaluation", evaluations, (evaluation_markdown,), targets.evaluation_verdicts),
     Part("sequence_step", sequence_steps, (sequence_step_markdown,), targets.sequence_step_verdicts),
     Part("cggm", cggm_steps, (cggm_markdown,), targets.cggm_verdicts),

@@ -2,14 +2,15 @@
 
 The public API is these classes; the methods are around a torch optimizer that stays the user's own:
 
-    GMD        merges the gradients of several objectives after clearing them of conflicts (Wang et al., AAAI 2024)
-    Surgeon    merges them by any weighting of their inner products (MGDA, Nash-MTL, UPGrad and others)
-    Weighting  is such a function with its options, which remembers what it has to, and can be smoothed
-    CGGM       slows down the modality that is learnt fastest, guided by classifiers (Guo et al., NeurIPS 2024)
-    MMPareto   lets a loss of each modality alone help its encoder, never against the joint one (Wei and Hu, ICML 2024)
-    OGMGE      slows down the modality that predicts best by itself, and adds noise (Peng et al., CVPR 2022)
-    MLA        lets the modalities take turns through one head that keeps what it was taught (Zhang et al., CVPR 2024)
-    Report     is what the `backward` of each of them returns: losses, Gramian, weights, conflicts
+    GMD         merges the gradients of several objectives after clearing them of conflicts (Wang et al., AAAI 2024)
+    Surgeon     merges them by any weighting of their inner products (MGDA, Nash-MTL, UPGrad and others)
+    Weighting   is such a function with its options, which remembers what it has to, and can be smoothed
+    CGGM        slows down the modality that is learnt fastest, guided by classifiers (Guo et al., NeurIPS 2024)
+    MMPareto    lets a loss of each modality alone help its encoder, not against the joint one (Wei and Hu, ICML 2024)
+    OGMGE       slows down the modality that predicts best by itself, and adds noise (Peng et al., CVPR 2022)
+    MLA         lets the modalities take turns through one head that keeps what it was taught (Zhang et al., CVPR 2024)
+    Scalarised  weighs losses by their values alone, the baselines STCH, FAMO, DWA, UW, RLW and GLS
+    Report      is what the `backward` of each of them returns: losses, Gramian, weights, conflicts
 
 They need torch alone. The operations below them, on lists of gradients, are in `gmd_kernels`. The command `gmd` (data,
 training, evaluation, prediction, reports) needs the packages of the extra `train`, and `bench/` those of `bench`. All
@@ -19,12 +20,12 @@ other modules of this package are internal: they may change without notice.
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["CGGM", "GMD", "MLA", "OGMGE", "MMPareto", "Report", "Surgeon", "Weighting"]
+__all__ = ["CGGM", "GMD", "MLA", "OGMGE", "MMPareto", "Report", "Scalarised", "Surgeon", "Weighting"]
 
 # Torch is loaded with the first of these names that is used, not before: the command `gmd` has first to choose how
 # torch's threads wait for each other (gmd/threads.py).
 if TYPE_CHECKING:
-    from gmd.surgery import CGGM, GMD, MLA, OGMGE, MMPareto, Report, Surgeon, Weighting
+    from gmd.surgery import CGGM, GMD, MLA, OGMGE, MMPareto, Report, Scalarised, Surgeon, Weighting
 else:
 
     def __getattr__(name):

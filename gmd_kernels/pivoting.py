@@ -30,19 +30,17 @@ def pivoted(
 
     Returns [B, T], of any value where it is not solved, and [B] bool.
     """
-    free = offset < 0 if normal is None else normal > 0
+    # first guess: whose dual would be negative if all were zero; in a ball, whose offset is below the mean
+    free = offset < 0 if normal is None else (normal > 0) & (offset <= offset.mean(dim=-1, keepdim=True))
     z, todo = torch.zeros_like(offset), torch.arange(len(offset))
     if normal is None:
         todo = todo[free.any(dim=-1)]  # elsewhere zero it is
     for _ in range(rounds):
         if len(todo) == 0:
             break
-        all_left = len(todo) == len(offset)
-        parts = [matrix, offset, free] if all_left else [part[todo] for part in (matrix, offset, free)]
-        toward = None if normal is None else normal if all_left else normal[todo]
-        found, wrong = _solved(*parts, toward, radius)
-        z[todo] = found
-        free[todo] = parts[2] ^ wrong
+        toward = None if normal is None else normal[todo]
+        z[todo], wrong = _solved(matrix[todo], offset[todo], free[todo], toward, radius)
+        free[todo] ^= wrong
         todo = todo[wrong.any(dim=-1)]
     solved = torch.ones(len(offset), dtype=torch.bool)
     solved[todo] = False
@@ -56,23 +54,34 @@ def _solved(
     kept = free.to(matrix.dtype)
     system = matrix * kept.unsqueeze(-1) * kept.unsqueeze(-2)
     system.diagonal(dim1=-2, dim2=-1).add_(1 - kept)
-    factor = torch.linalg.cholesky_ex(system)[0]
+    factor, failed = torch.linalg.cholesky_ex(system)
+    if failed.any():
+        factor[failed > 0] = torch.nan
     if normal is None:
         z = torch.cholesky_solve((-offset * kept).unsqueeze(-1), factor).squeeze(-1)
         return z, ~(torch.where(free, z, _times(matrix, z) + offset) >= -TOLERANCE)
     right = torch.stack([normal, offset], dim=-1) * kept.unsqueeze(-1)
-    across, back = torch.cholesky_solve(right, factor).unbind(dim=-1)
-    level = 1.0 if radius is None else _level(offset, normal, across, back, radius)
+    columns = torch.cholesky_solve(right, factor)
+    across, back = columns.unbind(dim=-1)
+    level, missed = (1.0, None) if radius is None else _level(right.mT @ columns, radius)
     z = level * across - back
     dual = _times(matrix, z) + offset - level * normal
-    return z, ~(torch.where(free, z, dual) >= -TOLERANCE * (1 + z.abs().sum(dim=-1, keepdim=True)))
+    wrong = ~(torch.where(free, z, dual) >= -TOLERANCE * (1 + z.abs().sum(dim=-1, keepdim=True)))
+    if missed is not None:  # a solution that is not within the ball is none
+        wrong = wrong | missed & ~wrong.any(dim=-1, keepdim=True)
+    return z, wrong
 
 
-def _level(offset: Tensor, normal: Tensor, across: Tensor, back: Tensor, radius: float) -> Tensor:
-    """Returns the level, [B, 1], at which z = level * across - back has z' M z = radius^2: the larger root of two."""
-    a, b = (normal * across).sum(dim=-1, keepdim=True), (normal * back).sum(dim=-1, keepdim=True)
-    c = (offset * back).sum(dim=-1, keepdim=True) - radius**2
-    return (b + (b * b - a * c).clamp(min=0).sqrt()) / a
+def _level(products: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Returns the level, [B, 1], at which z = level * across - back has z' M z = radius^2, and where there is none.
+
+    It is the larger root of a * level^2 - 2 b * level + c = 0, and where there is none that of the least z' M z.
+
+    products: [B, 2, 2], the Gramian in M of across and back
+    """
+    a, b, _, square = products.flatten(1).split(1, dim=-1)
+    root = b * b - a * (square - radius**2)
+    return (b + root.clamp(min=0).sqrt()) / a, ~(root >= -TOLERANCE * (1 + b * b))
 
 
 def _times(matrix: Tensor, z: Tensor) -> Tensor:

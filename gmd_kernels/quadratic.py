@@ -1,4 +1,4 @@
-"""Solves small quadratic programs in a Gramian, batched; off the CPU in a fixed number of torch calls, reading no value.
+"""Solves small quadratic programs in a Gramian, batched; off the CPU in a fixed number of calls, reading no value.
 
 On the CPU, where values can be read, pivoting comes first (gmd_kernels/pivoting.py). What it leaves unsolved, and all
 elsewhere, interior-point methods solve: z > 0 and its dual y > 0 move by Newton steps towards z * y = mu while mu goes
@@ -18,9 +18,10 @@ from gmd_kernels.pivoting import pivoted
 # of them in one chain, as the reference's may), its eigenvalues to T <= 64 times that: what is smaller cannot be told
 # from zero.
 NOISE = 1e-12
-# Weights of unit gradients are kept to about this. A combination in float32 rounds 6e-8 of each term, so that even where
+# Weights of unit gradients are kept to about this. Adding up in float32 rounds 6e-8 of each term, so that even where
 # the terms cancel the rounding stays below 1e-3 of a gradient.
 LARGEST = 1e4
+SMALLEST = 1e-17  # of w * y, in a ball
 CONVERGED = 1e-24  # of z * y, where both are about one: nothing changes any more
 
 
@@ -30,10 +31,10 @@ def ridge(matrix: Tensor) -> Tensor:
     It is NOISE, unless the matrix is indefinite beyond that: the Gramian then came out of float32 products, whose
     rounding (at most 4e-6, docs/numerics.md) has to be outweighed. A Cholesky factorisation that succeeds tells it.
     """
-    levels = NOISE * 10.0 ** torch.arange(0, 10, 2, dtype=matrix.dtype, device=matrix.device)[:, None, None]
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    if is_readable(matrix) and not torch.linalg.cholesky_ex(matrix + levels[0] * identity).info.any():
-        return levels[0].expand(*matrix.shape[:-2], 1, 1)
+    if is_readable(matrix) and not torch.linalg.cholesky_ex(matrix + NOISE * identity).info.any():
+        return torch.full((*matrix.shape[:-2], 1, 1), NOISE, dtype=matrix.dtype)
+    levels = NOISE * 10.0 ** torch.arange(0, 10, 2, dtype=matrix.dtype, device=matrix.device)[:, None, None]
     failed = torch.linalg.cholesky_ex(matrix.unsqueeze(-3) + levels * identity).info > 0
     steps = failed.sum(dim=-1)[..., None, None].to(matrix.dtype)
     return NOISE * torch.where(steps > 0, 10.0 ** (2 * steps + 1), 1.0)  # ten times the first that was enough
@@ -64,33 +65,35 @@ def maximin_in_ball(matrix: Tensor, offset: Tensor, normal: Tensor, radius: floa
 
     Args:
         matrix: [..., T, T] float64, M, with a diagonal of about one, as a Gramian of unit gradients has. LARGEST^-2 is
-            added to that, so that |x| is at most LARGEST * radius. Where gradients are linearly dependent this costs up
-            to radius / LARGEST of the largest level * normal; where they are not, the square of that.
+            added to that, or a larger `ridge`, so that |x| is at most LARGEST * radius. Where gradients
+            are linearly dependent this costs up to radius / LARGEST of the level, elsewhere the square of that.
         offset: [..., T], entries of about one.
         normal: [..., T], not negative, the largest entry about one.
         radius: > 0.
     """
-    matrix = matrix + LARGEST**-2 * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    matrix = matrix + ridge(matrix).clamp(min=LARGEST**-2) * identity
     return _pivoted_or_interior(_maximin_interior, matrix, offset, normal, radius)
 
 
 def _pivoted_or_interior(
-    interior: Callable[..., Tensor], matrix: Tensor, offset: Tensor, normal: Tensor | None, *radius: float
+    interior: Callable[..., Tensor], matrix: Tensor, offset: Tensor, normal: Tensor | None, radius: float | None = None
 ) -> Tensor:
     """Returns the solutions by pivoting where it can be done and succeeds, elsewhere those of an interior-point method.
 
-    The method takes the same arguments.
+    The method takes the same arguments, the radius only if there is one.
     """
+    options = {} if radius is None else {"radius": radius}
     if not is_readable(matrix) or not is_readable(offset):
-        return interior(matrix, offset, normal, *radius)
+        return interior(matrix, offset, normal, **options)
     shape = torch.broadcast_shapes(matrix.shape[:-1], offset.shape)
     matrix = matrix.expand(*shape, shape[-1]).reshape(-1, shape[-1], shape[-1])
     offset = offset.expand(shape).reshape(-1, shape[-1])
     normal = None if normal is None else normal.expand(shape).reshape(-1, shape[-1])
-    z, solved = pivoted(matrix, offset, normal, *radius)
+    z, solved = pivoted(matrix, offset, normal, radius)
     if not solved.all():
         left = ~solved
-        z[left] = interior(matrix[left], offset[left], None if normal is None else normal[left], *radius)
+        z[left] = interior(matrix[left], offset[left], None if normal is None else normal[left], **options)
     return z.reshape(shape)
 
 
@@ -142,11 +145,13 @@ def _maximin_interior(matrix: Tensor, offset: Tensor, normal: Tensor, radius: fl
     y = y - y.amin(dim=-2, keepdim=True) + 1
     centring: Tensor | float = 0.2
     for _ in range(32):
-        mu = (centring * (w * y).mean(dim=-2, keepdim=True)).clamp(min=1e-17)
+        mu = (centring * (w * y).mean(dim=-2, keepdim=True)).clamp(min=SMALLEST)
         new_w, new_y, new_s = _newton_in_ball(matrix, fixed, radius, w, y, s, mu)
         step = _step(w, new_w, y, new_y)
         w, y, s = w.lerp(new_w, step), y.lerp(new_y, step), s.lerp(new_s, step)
         centring = (step - 1).square().clamp(min=0.1)
+        if is_readable(w) and float((w * y).amax()) <= 2 * SMALLEST:
+            break
     x = w / s
     length = _gramian(matrix, x).clamp(min=0).sqrt()
     x = (x * (radius / length.clamp(min=radius))).squeeze(-1)

@@ -5,32 +5,19 @@ while. Each rule finds directions, and says how much of the worst objective they
 """
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import PolynomialLR
-from tqdm import tqdm
 
-import gmd_kernels as gk
-from bench.measure.blobs import MODALITIES
+from bench.measure.cotangents import transformer_gram, unet_gram
 from bench.measure.files import RESULTS, write_csv
 from bench.measure.host import host_columns
-from bench.measure.sequences import make_batch, make_network, subset_losses, tensors_of
-from bench.measure.step import Step, region_loss
-from gmd.config import TrainBrats
-from gmd.data.pairs import Pairs
-from gmd.data.segmentation.phantom import write_phantoms
-from gmd.models.multimodal import mean_fusion, run_modalities
-from gmd.models.sequences.shared_transformer import SharedTransformer
+from bench.measure.phantom_cotangents import Setting, phantom_grams
 from gmd.surgery._compression import leading_directions
-from gmd.training.objectives import subset_objectives
-from gmd.training.tasks import open_task
 
 CSV = RESULTS / "directions.csv"
 TOLS = (0.01, 0.03, 0.1)
@@ -40,7 +27,7 @@ NOTHING = 1e-13  # of an eigenvalue or a squared norm, relative to the largest
 class Found(NamedTuple):
     """How many directions one output takes, and the largest error of an objective, relative to its own norm."""
 
-    count: int
+    directions: int
     error: float
 
 
@@ -56,7 +43,7 @@ def principal(gram: Tensor, tol: float) -> Found:
     cosines = _cosines(gram)
     values, vectors = _principal(cosines)
     found = (_judged(cosines, vectors[:, :count], values[:count]) for count in range(1, len(values) + 1))
-    return next(one for one in found if one.error <= tol or one.count == len(values))
+    return next(one for one in found if one.error <= tol or one.directions == len(values))
 
 
 def subset(gram: Tensor, tol: float) -> Found:
@@ -116,20 +103,6 @@ def _judged(gram: Tensor, vectors: Tensor, values: Tensor) -> Found:
     return Found(vectors.shape[1], float(left.max().clamp(min=0).sqrt()))
 
 
-@dataclass(frozen=True)
-class Setting:
-    """The phantoms' training. The defaults are those of the committed figures, and of bench.measure.study."""
-
-    steps: int = 160
-    moment: int = 16  # steps that count as early, and as late
-    width: float = 0.25
-    shape: int = 32
-    patch: int = 16
-    batch: int = 2
-    train_cases: int = 16
-    lr: float = 0.01
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.measure.directions", description=__doc__)
     parser.add_argument("--out", type=Path, default=CSV)
@@ -152,69 +125,6 @@ def cases(setting: Setting) -> Iterator[tuple[str, list[Tensor]]]:
     yield "transformer after 40 steps", [transformer_gram()]
 
 
-def unet_gram() -> Tensor:
-    """Returns the Gramians of bench.measure.step's network at 32 voxels along each axis."""
-    step = Step("exact float32", 0.5, 32)
-    values = {m: step.volumes[i : i + 1] for i, m in enumerate(MODALITIES)}
-    outputs = run_modalities(step.network, Pairs(1, {m: [0] for m in MODALITIES}, values))
-    return cotangent_gram(list(subset_objectives(outputs, step.target, region_loss).values()), tensors_of(outputs))
-
-
-def transformer_gram() -> Tensor:
-    """Returns the Gramians of bench.measure.sequence_step's network of width 64."""
-    network = make_network(SharedTransformer, 64, 2)
-    inputs, scores = make_batch(seed=1)
-    outputs = run_modalities(network, inputs)
-    return cotangent_gram(subset_losses(network, outputs, scores), tensors_of(outputs))
-
-
-def phantom_grams(setting: Setting) -> list[Tensor]:
-    """Trains on hard phantoms, on the mean of the 15 objectives, and returns the Gramians of every step."""
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "phantoms"
-        for seed, (split, count) in enumerate({"train": setting.train_cases, "validation": 1, "test": 1}.items()):
-            write_phantoms(data / split, count, (setting.shape,) * 3, seed, "hard")
-        return _trained_on(data, setting)
-
-
-def _trained_on(data: Path, setting: Setting) -> list[Tensor]:
-    torch.manual_seed(0)
-    task = open_task(
-        TrainBrats(
-            (data,),
-            data / "run",
-            "enumerate",
-            width=setting.width,
-            patch=(setting.patch,) * 3,
-            epochs=1,
-            steps_per_epoch=setting.steps,
-            batch=setting.batch,
-            device="cpu",
-        )
-    )
-    network = task.build_network()
-    optimizer = torch.optim.AdamW(network.parameters(), setting.lr)
-    schedule = PolynomialLR(optimizer, total_iters=setting.steps, power=0.9)
-    grams = []
-    for batch in tqdm(task.batches(1), desc="phantoms", unit="step"):
-        inputs, targets = task.to_device(*batch, torch.device("cpu"))
-        outputs = task.outputs(network, inputs)
-        losses = list(subset_objectives(outputs, targets, task.criterion, mean_fusion).values())
-        grams.append(cotangent_gram(losses, tensors_of(outputs)))
-        optimizer.zero_grad()
-        torch.stack(losses).mean().backward()
-        optimizer.step()
-        schedule.step()
-    return grams
-
-
-def cotangent_gram(losses: Sequence[Tensor], outputs: dict[str, Tensor]) -> Tensor:
-    """Returns [M, T, T] float64, of the losses' gradients at each output, zeros where there is none."""
-    values = list(outputs.values())
-    rows = [torch.autograd.grad(loss, values, retain_graph=True, allow_unused=True) for loss in losses]
-    return gk.gram(rows, groups=range(len(values)))
-
-
 def rows_of(case: str, grams: Sequence[Tensor]) -> list[dict]:
     """Returns a row for each rule and tol.
 
@@ -228,7 +138,10 @@ def rows_of(case: str, grams: Sequence[Tensor]) -> list[dict]:
     for tol in TOLS:
         for name, rule in RULES.items():
             found = [rule(gram, tol) for gram in of_outputs]
-            columns = {"directions": fmean(one.count for one in found), "worst_error": max(one.error for one in found)}
+            columns = {
+                "directions": fmean(one.directions for one in found),
+                "worst_error": max(one.error for one in found),
+            }
             sizes = {"T": grams[0].shape[-1], "outputs": len(grams[0]), "steps": len(grams)}
             rows.append({"case": case} | sizes | {"own": own, "tol": tol, "rule": name} | columns)
     return rows

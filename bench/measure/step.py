@@ -33,7 +33,7 @@ from gmd.training.objectives import subset_objectives
 PHASES = ("forward", "backward", "surgery", "optimizer")
 SEED = 0
 TRAINED_STEPS, CASES = 40, 4  # before anything is measured, on so many cases
-ENERGY = 1e-3  # that compression discards at most
+ENERGY = 1e-3  # that compression discards at most of an objective's gradient at an output
 
 
 def region_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
 from bench.tables.results import read_results
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
-from bench.tables.step import step_markdown
+from bench.tables.step import step_markdown, step_methods_markdown
 from bench.tables.surgery import gpu_markdown, kernels_markdown, memory_markdown, surgery_markdown
+from bench.tables.weightings import weightings_markdown
 from gmd.files import replacing
 
 README = ROOT / "README.md"
@@ -48,12 +49,14 @@ def tables() -> dict[Path, dict[str, str]]:
         BENCHMARK: {
             "memory table": memory_markdown(surgery),
             "kernels table": kernels_markdown(surgery),
+            "weightings table": weightings_markdown(read_results(RESULTS / "weightings_cpu.csv")),
             "contention": contention_section(RESULTS),
             "gpu": gpu_section(RESULTS),
         },
         STEP: {
             "directions table": directions_markdown(read_results(RESULTS / "directions.csv")),
             "step table": step_markdown(steps),
+            "step of each method": step_methods_section(RESULTS),
             "norm table": norm_markdown(norm),
             "evaluation table": evaluation_markdown(evaluation),
         },
@@ -127,6 +130,14 @@ def contention_section(results: Path) -> str:
     if not csv.exists():
         return "Not measured yet: `python -m bench.contention` does it, on a machine that is otherwise idle."
     return contention_markdown(read_results(csv))
+
+
+def step_methods_section(results: Path) -> str:
+    """Returns the table of a step of each method, or plainly that there is none."""
+    csv = results / "step_methods_cpu.csv"
+    if not csv.exists():
+        return "Not measured yet: `python -m bench.run step_methods` does it, in five minutes on an idle machine."
+    return step_methods_markdown(read_results(csv))
 
 
 def filled(path: Path) -> str:

@@ -15,6 +15,8 @@ from bench.measure.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLIS
 from bench.measure.norm import PYTORCH as PYTORCH_NORM
 from bench.measure.owm import CLASSES as OWM_CLASSES
 from bench.measure.owm import PYTORCH as PYTORCH_OWM
+from bench.measure.step_names import AUTO_CONFLICTING, AUTO_QUIET, EVERY8
+from bench.measure.weightings import OURS as OUR_WEIGHTING
 from bench.tables.norm import totals
 
 LARGE = tuple(name for name, case in CASES.items() if case.dtype == torch.float32 and case.num_elements > 5e6)
@@ -67,6 +69,16 @@ STEP_TARGETS_BF16 = (
     Target("compressed bfloat16", "times_faster", "at least", 15.0, SIZES),
 )
 
+UNETS, NETWORKS = ("U-Net, float32", "U-Net, bfloat16"), ("transformer", "MONAI's SegResNet", "MONAI's DynUNet")
+# shares of one joint step; between refreshes, of the memory of enumerate
+STEP_METHOD_TARGETS = (
+    Target(EVERY8, "of_joint", "at most", 1.9, UNETS),
+    Target(AUTO_QUIET, "of_joint", "at most", 1.4, UNETS),
+    Target(AUTO_CONFLICTING, "of_joint", "at most", 2.2, UNETS),
+    Target(EVERY8, "of_joint", "at most", 1.5, ("transformer",)),
+    Target(EVERY8, "memory_of_enumerate", "at most", 1.01, (*UNETS, *NETWORKS)),
+)
+
 GPU_TARGETS = (
     Target(GRAM, "fraction_of_floor", "at least", 0.90, GPU_LARGE),
     Target(COMBINE, "fraction_of_floor", "at least", 0.90, GPU_LARGE),
@@ -95,6 +107,13 @@ def step_verdicts(steps: pd.DataFrame) -> list[str]:
     return verdicts(whole, STEP_TARGETS) + of_bf16
 
 
+def step_methods_verdicts(steps: pd.DataFrame) -> list[str]:
+    """Returns sentences on what a step of surgery costs beside one of joint training, now that weights last."""
+    if "of_joint" not in steps:
+        return ["a step of each method: not measured, wrong values"]
+    return verdicts(steps, STEP_METHOD_TARGETS)
+
+
 def norm_verdicts(norm: pd.DataFrame) -> list[str]:
     """Returns a sentence on all norms of one pass together, in bfloat16 and channels-last."""
     chosen = norm[(norm["dtype"] == "bfloat16") & (norm["layout"] == "channels-last")]
@@ -112,6 +131,22 @@ def owm_verdicts(owm: pd.DataFrame) -> list[str]:
         chosen = owm[(owm["C"] == classes) & (owm["kept"] == kept)]
         found += verdicts(
             chosen, (Target(PYTORCH_OWM, "ratio_to_ours", "at least", 2.5, tuple(chosen["case"].unique())),)
+        )
+    return found
+
+
+SLOWER_WEIGHTINGS = ("nash_mtl", "fairgrad")
+
+
+def weightings_verdicts(weightings: pd.DataFrame) -> list[str]:
+    """Returns sentences on the weightings of 15 and of 63 objectives; two solve an equation that is not quadratic."""
+    slower = weightings["weighting"].isin(SLOWER_WEIGHTINGS)
+    expected = ((15, ~slower, 1.0), (15, slower, 3.0), (63, slower | ~slower, 25.0))
+    found = []
+    for size, which, most in expected:
+        chosen = weightings[(weightings["T"] == size) & which]
+        found += verdicts(
+            chosen, (Target(OUR_WEIGHTING, "median_ms", "at most", most, tuple(chosen["case"].unique())),)
         )
     return found
 

@@ -41,6 +41,18 @@ def check_losses(losses: Losses) -> list[Tensor]:
     return list(named_losses(losses).values())
 
 
+def check_same_kind(losses: Losses, by_name: bool | None) -> bool:
+    """Returns whether losses come by name; raises a ValueError if that was otherwise before. None: nothing was."""
+    now = isinstance(losses, Mapping)
+    if by_name not in (None, now):
+        kinds = ("a list", "a dict")
+        raise ValueError(
+            f"losses: expected {kinds[not now]}, as in the calls before, got {kinds[now]}: an objective is known by "
+            "its name, or else by its position"
+        )
+    return now
+
+
 def checked_loss(value: Tensor, what: str) -> Tensor:
     """Returns what a criterion of the user's has returned, a scalar; raises an error unless it can be learnt from."""
     if not isinstance(value, Tensor):

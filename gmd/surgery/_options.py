@@ -55,6 +55,11 @@ def _called(kind: Any) -> str:
         return " or ".join(map(repr, get_args(kind)))
     if kind in (None, type(None)):
         return "None"
-    return {float: "a number", int: "a whole number", str: "a word", Tensor: "a number for each objective"}.get(
-        kind, getattr(kind, "__name__", str(kind))
-    )
+    names = {
+        float: "a number",
+        int: "a whole number",
+        str: "a word",
+        Tensor: "a number for each objective",
+        Mapping: "a dict",
+    }
+    return names.get(get_origin(kind) or kind, getattr(kind, "__name__", str(kind)))

@@ -27,7 +27,7 @@ class Rule(Protocol):
     drifts: bool
 
     def __call__(self, losses: Tensor, names: Names) -> Tensor:
-        """Returns weights, [T] float64, of losses, [T] float64. Losses that are not finite leave the state as it is."""
+        """Returns weights, [T] float64, of losses, [T] float64. Losses that are not finite are not learnt from."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class SmoothTchebycheff(Stateless):
 
 
 class Random(Stateless):
-    """RLW (Lin et al., TMLR 2022): weights drawn anew at each step, softmax of T standard normal numbers.
+    """RLW (Lin et al., TMLR 2022): weights drawn at each step, softmax of T standard normal numbers; they sum to 1.
 
     Args:
         generator: torch's default generator otherwise.
@@ -223,9 +223,10 @@ class Famo:
     """FAMO (Liu et al., NeurIPS 2023): all losses are to fall at the same rate, in the logarithm.
 
     F = c sum_k z_k log(L_k + 1e-8), z = softmax(xi), c such that the weights c z_k / (L_k + 1e-8) sum to 1. After a
-    step, xi follows by Adam from how much the logarithm of each loss has fallen. The paper computes the losses of the same
-    batch once more for that (give them to `Scalarised.update`); otherwise the losses of the next step serve, which
+    step, xi follows by Adam from how much the logarithm of each loss has fallen. The paper computes the losses of the
+    same batch once more for that (give them to `Scalarised.update`); otherwise the losses of the next step serve, which
     costs nothing and adds the noise between two batches. An objective that was absent is compared with its last loss.
+    A loss of exactly zero gets all the weight.
 
     Args:
         lr: above 0, of xi.

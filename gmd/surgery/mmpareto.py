@@ -108,12 +108,15 @@ class MMPareto:
         merged = gk.combine(basis.rows, of_params if scale is None else of_params / scale)
         add_to_grad(params, merged, given)
         if scale is not None:
-            # an overflow in another process shows in what they have averaged, and nowhere else
-            seen = gk.gram([[p.grad for p in params]]) if several_processes() else of_groups
-            self._scaling.note_unscaled(seen)
+            self._note(of_groups, params)
         values = torch.stack([loss.detach() for loss in given])
         modality = {} if basis.norms is None else {"gradient norm": basis.norms}
         return Report(values, of_groups, weights, basis.directions, basis.discarded, modality)
+
+    def _note(self, grams: Tensor, params: list[nn.Parameter]) -> None:
+        """Tells the scaler whether gradients have overflown."""
+        # an overflow in another process shows in what they have averaged, and nowhere else
+        self._scaling.note_unscaled(gk.gram([[p.grad for p in params]]) if several_processes() else grams)
 
 
 def _behind(losses: list[Tensor], outputs: Outputs | None) -> set[int]:

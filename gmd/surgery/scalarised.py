@@ -10,7 +10,7 @@ from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
 from gmd.surgery._delivery import check_one_process
-from gmd.surgery._losses import Losses, Outputs, check_factors, check_outputs, named_losses
+from gmd.surgery._losses import Losses, Outputs, check_factors, check_outputs, check_same_kind, named_losses
 from gmd.surgery._modes import ordinary_modes
 from gmd.surgery._one_pass import one_pass
 from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
@@ -74,6 +74,7 @@ class Scalarised:
         self.rule = rule
         self.scaler = scaler
         self._scaling = Scaling(scaler, self.optimizers)
+        self._by_name: bool | None = None  # whether losses come by name; None before the first
 
     @ordinary_modes()
     def backward(
@@ -92,13 +93,14 @@ class Scalarised:
                 output.
 
         The report's weights are [T], what the losses were multiplied with. As in MeanGradient, its Gramian has one
-        objective, [[squared norm of what is in `.grad` afterwards]]. Nothing waits for the device. Losses that are not
-        finite leave what the rule remembers as it is.
+        objective, [[squared norm of what is in `.grad` afterwards]]. Nothing waits for the device. From a step with a
+        loss that is not finite, the rule learns nothing.
 
         Raises ValueError: a loss that the rule cannot take (negative; with "gls", zero too); on a device other than the
             CPU, where a look at it would wait, the weights are NaN instead, or those of a geometric mean of zero.
         """
         named = named_losses(losses)
+        self._by_name = check_same_kind(losses, self._by_name)
         check_factors(factors, outputs)
         found = [] if outputs is None else check_outputs(outputs)
         given = list(named.values())
@@ -124,7 +126,8 @@ class Scalarised:
         """
         if not isinstance(self._rule, Famo):
             raise ValueError(f"update: expected with rule 'famo' alone, got it with {self.rule!r}")
-        named = dict(losses if isinstance(losses, Mapping) else enumerate(losses))
+        self._by_name = check_same_kind(losses, self._by_name)
+        named: dict[Hashable, Tensor] = dict(losses if isinstance(losses, Mapping) else enumerate(losses))
         values = torch.stack([torch.as_tensor(loss).detach().reshape(()) for loss in named.values()])
         self._check_values(named, values)
         self._rule.update(values.double(), tuple(named))

@@ -12,7 +12,15 @@ import gmd_kernels as gk
 from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, in_a_group, several_processes
 from gmd.surgery._granularity import GRANULARITIES, groups_of, module_names
 from gmd.surgery._graph import check_graph, has_compiled_parts
-from gmd.surgery._losses import Losses, Outputs, check_factors, check_no_hooks, check_outputs, named_losses
+from gmd.surgery._losses import (
+    Losses,
+    Outputs,
+    check_factors,
+    check_no_hooks,
+    check_outputs,
+    check_same_kind,
+    named_losses,
+)
 from gmd.surgery._modes import ordinary_modes
 from gmd.surgery._one_pass import one_pass
 from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
@@ -185,14 +193,7 @@ class Surgeon:
         """Raises a ValueError for too many objectives, and for names where there were none before, or none now."""
         if len(named) > gk.MAX_OBJECTIVES:
             raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(named)}")
-        by_name = isinstance(losses, Mapping)
-        if self._by_name not in (None, by_name):
-            kinds = ("a list", "a dict")
-            raise ValueError(
-                f"losses: expected {kinds[not by_name]}, as in the calls before, got {kinds[by_name]}: an objective is "
-                "known by its name, or else by its position"
-            )
-        self._by_name = by_name
+        self._by_name = check_same_kind(losses, self._by_name)
 
     # ---- a step with a pass for each objective ----
 

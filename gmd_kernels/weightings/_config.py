@@ -3,10 +3,8 @@
 import torch
 from torch import Tensor
 
-from gmd_kernels.quadratic import NOISE, eigh
+from gmd_kernels.quadratic import LARGEST, NOISE, eigh
 from gmd_kernels.weightings._gramians import batched, cosines_of, is_not_noise, per_length
-
-_DEPENDENT = 1e-10  # of the largest eigenvalue: below it directions are left out, or weights would cancel
 
 
 @batched
@@ -16,8 +14,8 @@ def config(gram: Tensor) -> Tensor:
     The direction u solves <g_i, u> / |g_i| = const for every i, and is followed for sum_i <g_i, u> (Liu et al.,
     "Conflict-free training of physics informed neural networks", eq. 2). As `imtl_g`'s, with another length. Where
     gradients are linearly dependent it is the same in the sense of least squares over the unit gradients, and an
-    objective may get worse; directions in which the unit gradients differ by less than 1e-5 of the most are left out,
-    so that no |weights_i g_i| exceeds 1e5 times the sum of the gradients' lengths. Weights may be negative.
+    objective may get worse; directions in which the unit gradients differ by less than 1e-4 of the most are left out,
+    so that no |weights_i g_i| exceeds 1e4 times the sum of the gradients' lengths. Weights may be negative.
 
     A gradient of zero has the weight zero; all are zero where no direction is better than another.
 
@@ -29,7 +27,7 @@ def config(gram: Tensor) -> Tensor:
     cosines, lengths, undefined = cosines_of(gram)
     wanted = (lengths > 0).to(gram.dtype).unsqueeze(-1)
     values, vectors = eigh(cosines)
-    kept = is_not_noise(values) & (values > _DEPENDENT * values.amax(dim=-1, keepdim=True))
+    kept = is_not_noise(values) & (values > values.amax(dim=-1, keepdim=True) / LARGEST**2)
     within = torch.where(kept, (vectors.mT @ wanted).squeeze(-1), 0.0)
     shares = (vectors @ (within / torch.where(kept, values, 1.0)).unsqueeze(-1)).squeeze(-1)  # pseudoinverse of cosines
     products = (cosines @ shares.unsqueeze(-1)).squeeze(-1)

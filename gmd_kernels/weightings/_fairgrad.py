@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from gmd_kernels.quadratic import ridge
+from gmd_kernels.gradients import is_readable
+from gmd_kernels.quadratic import LARGEST, ridge
 from gmd_kernels.weightings._gramians import batched, cosines_of, per_length
 from gmd_kernels.weightings._options import check_number
 
-_STEPS = 20  # half of them are enough where gradients are not nearly dependent
-_MOST = 1e5  # of |weights_i g_i| together: float32 gradients then leave 0.6 % of error
+_STEPS = 32  # five to eight are enough where gradients are neither nearly dependent nor of very different lengths
 
 
 @batched
@@ -21,7 +21,7 @@ def fairgrad(gram: Tensor, alpha: float = 1.0) -> Tensor:
     the length of the result does not follow that of the gradients: choose the learning rate for it.
 
     At a Pareto-stationary point there is no solution, and weights would grow until rounding stops them. So they are
-    scaled where sum_i |weights_i g_i| exceeds 1e5 times the length that the result of orthogonal gradients of these
+    scaled where sum_i |weights_i g_i| exceeds 1e4 times the length that the result of orthogonal gradients of these
     lengths would have; what is left of the result there is about zero. A gradient of zero has the weight zero.
 
     Args:
@@ -40,7 +40,7 @@ def fairgrad(gram: Tensor, alpha: float = 1.0) -> Tensor:
     power = (1 - alpha) / (1 + alpha)
     alone = relative**power  # what the solution is for orthogonal gradients
     shares = _solved(cosines, alone, alpha)
-    most = _MOST * torch.where(lengths > 0, alone, 0.0).norm(dim=-1, keepdim=True)
+    most = LARGEST * torch.where(lengths > 0, alone, 0.0).norm(dim=-1, keepdim=True)
     shares = shares * (most / shares.sum(dim=-1, keepdim=True)).clamp(max=1)
     return per_length(shares * longest**power, lengths) + undefined
 
@@ -59,5 +59,8 @@ def _solved(cosines: Tensor, alone: Tensor, alpha: float) -> Tensor:
         factor = torch.linalg.cholesky_ex(matrix + torch.diag_embed(y / (alpha * z)))[0]
         missing = y.unsqueeze(-1) - matrix @ z.unsqueeze(-1)
         growth = torch.cholesky_solve(missing, factor).squeeze(-1) / z
-        log_z = log_z + growth.clamp(min=0).log1p() - alpha * (-growth / alpha).clamp(min=0).log1p()
+        step = growth.clamp(min=0).log1p() - alpha * (-growth / alpha).clamp(min=0).log1p()
+        log_z = log_z + step
+        if is_readable(step) and float(step.abs().amax()) <= 1e-7:
+            break  # the next would be of the square of that
     return log_z.exp()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gmd_kernels.checks import check_gram
 from gmd_kernels.gradients import is_readable
-from gmd_kernels.quadratic import NOISE
+from gmd_kernels.quadratic import LARGEST, NOISE
 
 _P = ParamSpec("_P")
 
@@ -56,6 +56,15 @@ def is_not_noise(values: Tensor) -> Tensor:
     """Returns which eigenvalues of a Gramian, [..., N], are more than rounding, whose size a negative one tells."""
     least = torch.maximum(NOISE * values.amax(dim=-1, keepdim=True), -10 * values.amin(dim=-1, keepdim=True))
     return (values > least) & (values > 0)
+
+
+def bounded(weights: Tensor, lengths: Tensor | float, limit: Tensor | float) -> Tensor:
+    """Returns weights scaled down, where need be, so that none times its length, [..., T], is above LARGEST * limit.
+
+    What is added up in float32 then is wrong by less than about 1e-3 of the limit, [..., 1], however it cancels.
+    """
+    largest, limit = (weights.abs() * lengths).amax(dim=-1, keepdim=True), LARGEST * limit
+    return weights * torch.where(largest > limit, limit / largest, 1.0)
 
 
 def per_length(shares: Tensor, lengths: Tensor) -> Tensor:

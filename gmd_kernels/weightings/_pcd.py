@@ -3,14 +3,11 @@
 import torch
 from torch import Tensor
 
-from gmd_kernels.quadratic import complementarity, ridge
+from gmd_kernels.quadratic import LARGEST, complementarity, ridge
 from gmd_kernels.weightings._gramians import batched, cosines_of, per_length
 from gmd_kernels.weightings._options import check_count, check_number, check_state, check_values, per_objective
 
 _DECAY, _EPSILON = 0.999, 1e-8  # of the moving averages, as published
-# A sum that is shorter than this, by the lengths of its parts, is not told from rounding; what is longer comes out of
-# float32 gradients to 0.6 %.
-_CANCELLED = 1e-5
 
 
 @batched
@@ -88,7 +85,7 @@ def _nearest(cosines: Tensor, normed: Tensor, share: float | Tensor, first: Tens
     parts = ours / unit + added
     square = (parts * (cosines @ parts.unsqueeze(-1)).squeeze(-1)).sum(dim=-1, keepdim=True)
     noise = ridge(among).squeeze(-1)
-    longest = square.clamp(min=1).sqrt() / _CANCELLED
+    longest = square.clamp(min=1).sqrt() * LARGEST
     feasible = (slack.amin(dim=-1, keepdim=True) >= -(100 * noise).clamp(min=1e-5)) & (added.sum(-1, True) <= longest)
-    told = square > (10 * noise).clamp(min=_CANCELLED**2) * parts.sum(dim=-1, keepdim=True).square()
+    told = square > (10 * noise).clamp(min=LARGEST**-2) * parts.sum(dim=-1, keepdim=True).square()
     return torch.where(feasible, parts * torch.where(told, square, torch.inf).rsqrt(), first.to(parts.dtype))

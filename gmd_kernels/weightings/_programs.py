@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.quadratic import complementarity, maximin_in_ball
-from gmd_kernels.weightings._gramians import batched, cosines_of, finite, per_length, preference_of
+from gmd_kernels.weightings._gramians import batched, bounded, cosines_of, per_length, preference_of
 
 
 @batched
@@ -36,8 +36,11 @@ def cagrad(gram: Tensor, c: float = 0.4) -> Tensor:
 
     d = J' weights maximises min_i <g_i, d> under |d - g_0| <= c |g_0|, g_0 being the mean of the gradients. The paper's
     formula, weights = 1/T + c |g_0| w / |J' w| for a w in the simplex, is undefined where J' w = 0 (a Pareto-stationary
-    point); the problem has a solution there too, and that is what comes. A gradient of zero counts
-    in the mean but is none of the worst off, or nothing could be done for the others.
+    point), and near it the weights are large and cancel. So |J' w| is sqrt(|J' w|^2 + 1e-8 sum_k w_k^2 |g_k|^2)
+    here, which keeps |weights_k - 1/T| |g_k| below 1e4 c |g_0|. What the worst-off gains may be less than the best by
+    1e-4 c |g_0| max_k |g_k|, where gradients are linearly dependent, and by the square of the 1e-4 where they are far
+    from that; so with c >= 1 no objective gets worse by more. A gradient of zero counts in the mean but is none of the
+    worst off, or nothing could be done for the others.
 
     Args:
         gram: [..., T, T] float64.
@@ -61,21 +64,31 @@ def cagrad(gram: Tensor, c: float = 0.4) -> Tensor:
 
 
 @batched
-def nash_mtl(gram: Tensor) -> Tensor:
+def nash_mtl(gram: Tensor, max_norm: float | None = None) -> Tensor:
     """Finds the Nash bargaining solution, to which all objectives contribute alike (Nash-MTL, Navon et al., ICML 2022).
 
     The weights solve weights_i (G weights)_i = 1: weights > 0, every objective gets better, and |J' weights|^2 = T
     whatever the lengths of the gradients, the learning rate has to be chosen for that. There is no solution at a
-    Pareto-stationary point: the weights then are large, and their combination is about zero. A gradient of zero takes
-    no part and has the weight zero.
+    Pareto-stationary point, and towards one the weights grow without end while they cancel. Where one would be larger
+    than 1e4 / |g_i|, all are scaled down until none is: the result then is the shorter the nearer the point is, and
+    about zero there. A gradient of zero takes no part and has the weight zero.
 
     Args:
         gram: [..., T, T] float64.
+        max_norm: > 0: where the result J' weights would be longer, the weights are scaled so that it has this length
+            (as in the published code, where it is 1).
 
-    Raises ValueError: a Gramian of another type or shape.
+    Raises ValueError: a Gramian of another type or shape, a `max_norm` that is not above 0.
     """
+    if max_norm is not None and not max_norm > 0:
+        raise ValueError(f"max_norm: expected above 0, got {max_norm}")
     cosines, lengths, undefined = cosines_of(gram)
     shares = complementarity(cosines, torch.zeros_like(lengths), product=1.0)
+    shares = torch.where(lengths > 0, shares, 0.0)
+    shares = bounded(shares, 1.0, 1.0)
+    if max_norm is not None:
+        square = (shares.unsqueeze(-2) @ cosines @ shares.unsqueeze(-1)).squeeze(-1)
+        shares = shares * (max_norm / square.clamp(min=max_norm**2).sqrt())
     return per_length(shares, lengths) + undefined
 
 
@@ -84,7 +97,9 @@ def upgrad(gram: Tensor, preference: Tensor | None = None) -> Tensor:
     """Averages the gradients, each projected to where no objective gets worse (UPGrad, Quinton and Rey, 2024).
 
     weights = sum_i preference_i v_i, v_i minimising v' G v under v >= e_i: J' v_i is the vector nearest to g_i with
-    <g_j, .> >= 0 for every j. Thus G weights >= 0, and weights = preference where no two gradients conflict.
+    <g_j, .> >= 0 for every j. Thus G weights >= 0, and weights = preference where no two gradients conflict. Where some
+    conflict and are nearly dependent, weights may be large and cancel: where one times its |g_k| would be above 1e4
+    sum_i preference_i |g_i|, all are scaled down until none is.
 
     Args:
         gram: [..., T, T] float64.
@@ -95,8 +110,9 @@ def upgrad(gram: Tensor, preference: Tensor | None = None) -> Tensor:
     preference = preference_of(preference, gram)
     cosines, lengths, undefined = cosines_of(gram)
     shares = complementarity(cosines.unsqueeze(-3), cosines)  # row i is added to gradient i, in units of its length
-    added = ((preference * lengths).unsqueeze(-1) * shares).sum(dim=-2)
-    return preference + per_length(added, lengths) + undefined
+    parts = preference * lengths
+    added = (parts.unsqueeze(-1) * shares).sum(dim=-2)
+    return bounded(preference + per_length(added, lengths), lengths, parts.sum(dim=-1, keepdim=True)) + undefined
 
 
 @batched
@@ -104,7 +120,8 @@ def dualproj(gram: Tensor, preference: Tensor | None = None) -> Tensor:
     """Projects the mean gradient to where no objective gets worse (Lopez-Paz and Ranzato, NeurIPS 2017).
 
     weights minimise v' G v under v >= preference: J' weights is the vector nearest to J' preference with
-    <g_j, .> >= 0 for every j. Thus G weights >= 0. The problem is that of gradient episodic memory.
+    <g_j, .> >= 0 for every j. Thus G weights >= 0. The problem is that of gradient episodic memory. Large weights are
+    bounded as those of `upgrad`.
 
     Args:
         gram: [..., T, T] float64.
@@ -117,4 +134,5 @@ def dualproj(gram: Tensor, preference: Tensor | None = None) -> Tensor:
     parts = preference * lengths
     longest = parts.amax(dim=-1, keepdim=True)
     offset = (cosines * (parts / torch.where(longest > 0, longest, 1.0)).unsqueeze(-2)).sum(dim=-1)
-    return preference + per_length(longest * complementarity(cosines, offset), lengths) + undefined
+    weights = preference + per_length(longest * complementarity(cosines, offset), lengths)
+    return bounded(weights, lengths, parts.sum(dim=-1, keepdim=True)) + undefined

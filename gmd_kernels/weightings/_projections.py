@@ -49,23 +49,28 @@ def gradvac(gram: Tensor, cosines: Tensor, beta: float = 0.01, generator: torch.
     _check_averages(cosines, gram)
     size = gram.shape[-1]
     order = projection_order(size, generator, gram.device, gram.shape[:-2].numel()).reshape(*gram.shape[:-1], size - 1)
-    there, met = (lengths > 0) & (undefined == 0), cosines.clone()
+    there = (lengths > 0) & (undefined == 0)
+    both = there.unsqueeze(-1) & there.unsqueeze(-2).expand(gram.shape).gather(-1, order)
+    targets = cosines.gather(-1, order)
+    target_sines = (1 - targets * targets).clamp(min=0).sqrt().clamp(min=1e-8)
+    rows = units.unsqueeze(-3).expand(*gram.shape, size).gather(-2, order.unsqueeze(-1).expand(*order.shape, size))
     # row i: what gradient i has become, in units of |g_i|, as a combination of unit gradients; products with those
     turned = torch.eye(size, dtype=gram.dtype, device=gram.device).expand_as(gram).clone()
-    products = units
-    for j in order.unbind(dim=-1):
-        j = j.unsqueeze(-1)
-        target = cosines.gather(-1, j)
-        square = (turned * products).sum(dim=-1, keepdim=True)
-        # a gradient of which only rounding is left has no direction
-        both = (square > NOISE) & there.unsqueeze(-1) & there.gather(-1, j.squeeze(-1)).unsqueeze(-1)
+    products, met = units, [targets[..., :0]]
+    steps = zip(
+        *(part.unsqueeze(-1).unbind(dim=-2) for part in (order, both, targets, targets / target_sines)), strict=True
+    )
+    for (j, pair, target, slope), row in zip(steps, rows.unbind(dim=-2), strict=True):
+        square = torch.linalg.vecdot(turned, products).unsqueeze(-1)
         length = square.clamp(min=NOISE).sqrt()
-        cosine = (products.gather(-1, j) / length).clamp(-1, 1)
-        added = torch.where(both & (cosine < target), _amount(length, cosine, target), 0.0)
+        # a gradient of which only rounding is left has no direction
+        cosine = torch.where((square > NOISE) & pair, (products.gather(-1, j) / length).clamp(-1, 1), target)
+        # as much of a unit vector as makes the cosine of the sum with it the target
+        added = length * (slope * (1 - cosine * cosine).sqrt() - cosine) * (cosine < target)
         turned = turned.scatter_add(-1, j, added)
-        products = products + added * units.take_along_dim(j, dim=-2)
-        met = met.scatter(-1, j, torch.where(both, cosine, target))
-    cosines.lerp_(met, beta)
+        products = torch.addcmul(products, added, row)
+        met.append(cosine)
+    cosines.lerp_(cosines.scatter(-1, order, torch.cat(met, dim=-1)), beta)
     return torch.where(lengths > 0, (turned * lengths.unsqueeze(-1)).sum(dim=-2) / lengths, 1.0) + undefined
 
 
@@ -73,12 +78,6 @@ def _check_averages(cosines: Tensor, gram: Tensor) -> None:
     if cosines.shape != gram.shape or cosines.dtype != torch.float64 or cosines.device != gram.device:
         expected = f"float64 {list(gram.shape)} on {gram.device}"
         raise ValueError(f"cosines: expected {expected}, got {cosines.dtype} {list(cosines.shape)} on {cosines.device}")
-
-
-def _amount(length: Tensor, cosine: Tensor, target: Tensor) -> Tensor:
-    """Returns how much of a unit vector to add to a vector of this length so that their cosine becomes the target."""
-    sine, target_sine = (1 - cosine * cosine).sqrt(), (1 - target * target).clamp(min=0).sqrt()
-    return length * (target * sine - cosine * target_sine) / target_sine.clamp(min=1e-8)
 
 
 def check_reduction(reduction: str) -> None:

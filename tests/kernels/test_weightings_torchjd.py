@@ -55,13 +55,16 @@ def test_cagrad_serves_the_worst_off_at_least_as_well_as_torchjds(kind, num_obje
 
 @every_case
 def test_imtl_g_and_aligned_mtl_are_torchjds(kind, num_objectives):
+    """But for the sign of IMTL-G's weights, where theirs lead uphill."""
     jacobian = make_jacobian(num_objectives, kind)
     gram = jacobian @ jacobian.T
-    assert distance(jacobian, weightings.imtl_g(gram), jd.IMTLGWeighting()(gram)) <= 1e-8
-    assert distance(jacobian, weightings.aligned_mtl(gram), jd.AlignedMTLWeighting()(gram)) <= 1e-8
+    weights = weightings.imtl_g(gram)
+    assert distance(jacobian, weights * weights.sum().sign(), jd.IMTLGWeighting()(gram)) <= 1e-8
     preference = torch.rand(num_objectives, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    expected = jd.AlignedMTLWeighting(preference)(gram)
-    assert distance(jacobian, weightings.aligned_mtl(gram, preference), expected) <= 1e-8
+    for preferred in (None, preference):
+        for scale_mode in ("min", "median", "rmse"):
+            expected = jd.AlignedMTLWeighting(preferred, scale_mode=scale_mode)(gram)
+            assert distance(jacobian, weightings.aligned_mtl(gram, preferred, scale_mode), expected) <= 1e-8
 
 
 @pytest.mark.parametrize("num_objectives", [2, 3, 8, 16])
@@ -105,6 +108,8 @@ def test_nash_mtl_solves_what_torchjds_approaches(kind, num_objectives):
     assert residual <= (theirs * (gram @ theirs) - 1).abs().max()
     if kind != "lengths":
         assert distance(jacobian, theirs, weights) <= 1e-3
+        bounded = jd.NashMTL(n_tasks=num_objectives, max_norm=1.0).weighting(jacobian)
+        assert distance(jacobian, bounded, weightings.nash_mtl(gram, max_norm=1.0)) <= 1e-3
 
 
 def pcds_case(seed):

@@ -159,6 +159,28 @@ def test_a_number_for_each_objective_goes_by_the_name():
     assert torch.equal(listed(gram, (0, 1), torch.ones(2)), expected)
 
 
+@pytest.mark.parametrize(
+    ("primary", "names", "position"),
+    [
+        ("b", ("a", "b", "c"), 1),
+        ("b", ("c", "b"), 1),
+        ("b", ("a", "c"), 1),  # which lack it: the last
+        (-1, ("a", "b", "c"), 2),
+        (-3, ("a", "b", "c"), 0),
+        (0, ("a", "b"), 0),
+        (2, ("a", "b"), 1),
+        (0, (2, 0, 1), 1),  # a name rather than a position
+    ],
+)
+def test_the_primary_objective_is_found_by_name_or_position(primary, names, position):
+    gram = gramian(1, len(names))
+    expected = gk.weightings.pcd(gram, primary=position, state=torch.zeros(2, len(names)).double())
+    got = Weighting("pcd", primary=primary)(gram, names, torch.ones(len(names)))
+    assert torch.equal(got, expected)
+    others = [k for k in range(len(names)) if k != position]
+    assert all(not torch.equal(got, gk.weightings.pcd(gram, primary=k)) for k in others), "this would show nothing"
+
+
 # Smoothing
 
 
@@ -219,6 +241,12 @@ def test_weights_that_are_not_finite_change_nothing(name, first):
         ("gradvac", {"beta": 0}, ValueError, "weighting 'gradvac': beta: expected above 0 and at most 1, got 0"),
         ("gradvac", {"cosines": 0}, ValueError, "weighting 'gradvac': expected some of beta, got cosines"),
         ("upgrad", {"preference": 1.0}, TypeError, "preference: expected a number for each objective or None, got 1.0"),
+        ("constant", {}, ValueError, "weighting 'constant': expected weights, which has no default"),
+        ("krum", {"byzantine": 1.5}, TypeError, "weighting 'krum': byzantine: expected a whole number, got 1.5"),
+        ("krum", {"byzantine": -1}, ValueError, "weighting 'krum': byzantine: expected"),
+        ("pcd", {"tau": 2.0}, ValueError, "weighting 'pcd': tau: expected a number from 0 to 1"),
+        ("fairgrad", {"alpha": 0.0}, ValueError, "weighting 'fairgrad': alpha: expected"),
+        ("db_mtl", {"losses": [1.0]}, ValueError, "weighting 'db_mtl': expected no options, got losses"),
         ("upgrad", {"smooth": 1.0}, ValueError, "smooth: expected at least 0 and below 1, got 1.0"),
         ("upgrad", {"smooth": "a"}, ValueError, "smooth: expected at least 0 and below 1, got 'a'"),
         ("upgrad", {"generator": torch.Generator()}, ValueError, "generator: weighting 'upgrad' takes none"),
