@@ -36,7 +36,7 @@ METHODS = (
     MethodRow("dropout", "as `joint`, on a random subset of them for each sample and step", "", *["dropout"] * 3),
     MethodRow("enumerate", "the mean of the losses of all subsets", "", *["enumerate"] * 3),
     MethodRow("gmd", "a loss for each subset, surgery on their gradients", "Wang et al., AAAI 2024", *[EXACT] * 3),
-    MethodRow("surgery", "as `gmd`, with another weighting (`--weighting`)", ""),
+    MethodRow("surgery", "as `gmd`, with another `--weighting`; here `pcd`, every 8 steps", "", *["pcd, every 8"] * 3),
     MethodRow(
         "cggm",
         "slows down modalities that are ahead, and turns the head's gradient",

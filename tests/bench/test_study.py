@@ -17,6 +17,7 @@ from bench.measure.paired_runs import write_setting
 from bench.measure.study import Setting
 from bench.tables import study as study_tables
 from bench.tables.intervals import interval
+from bench.tables.methods import which_markdown
 from bench.tables.results import read_results
 from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.names import BRATS_MODALITIES
@@ -270,6 +271,16 @@ def test_the_picture_shows_every_data_set_arm_and_seed():
     arms = ["gmd, auto", "gmd, every 8", "enumerate", "joint"]
     assert [label.get_text() for label in axes[0].get_yticklabels()] == arms
     assert len(axes[0].collections[0].get_offsets()) == 5
+
+
+def test_the_table_of_which_one_is_of_points_above_joint():
+    table = made_up()
+    table["full"] -= 0.1 * (table["arm"] == "joint")
+    lines = which_markdown(table, table, as_mosi(table)).splitlines()
+    assert lines[0].split(" | ")[1:3] == ["phantoms: mean of the subsets", "phantoms: all modalities"]
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2].startswith("| enumerate | **+7.8 ± 0.2** | **+17.8 ± 0.2** | **+7.8 ± 0.2** |")
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| enumerate", "| gmd", "| gmd, every 8", "| gmd, auto"]
 
 
 @pytest.mark.parametrize("name", ["study", "mfeat"])
