@@ -32,8 +32,8 @@ STEPS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "ro
 QUICK_STEPS = ({"width": 0.125, "size": 16, "rounds": 2},)
 # networks, and in how many rounds each is measured
 STEP_NETWORKS = (
-    (partial(unet, 0.5, 32), 3),
-    (partial(unet, 0.5, 32, bfloat16=True), 3),
+    (partial(unet, 0.5, 32), 2),
+    (partial(unet, 0.5, 32, bfloat16=True), 2),
     (partial(transformer, 64, 2), 15),
     (partial(segresnet, 32), 1),
     (partial(dynunet, 32), 1),

@@ -7,7 +7,8 @@ The public API is the names that this module exports (`__all__`):
 - `gram`, `pcgrad_weights` and `combine` are its three steps, each by itself. `projection_order` draws the order of the
   projections. `MAX_OBJECTIVES` is the largest T.
 - `weightings` is a module of functions from a Gramian to weights: `mean`, `sum`, `pcgrad`, `mgda`, `cagrad`,
-  `nash_mtl`, `imtl_g`, `aligned_mtl`, `upgrad`, `dualproj` and `gradvac`.
+  `nash_mtl`, `imtl_g`, `aligned_mtl`, `upgrad`, `dualproj`, `gradvac`, `pcd`, `config`, `fairgrad`, `db_mtl`, `krum`,
+  `constant` and `random`. Its `NAMES` are all of these.
 - `rescale_` scales and clips gradients in place.
 - `owm_update_` updates MLA's projector and projects a weight's gradient, both in place.
 - `group_norm_relu` is GroupNorm and ReLU with an affine row for each sample.

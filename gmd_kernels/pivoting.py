@@ -10,11 +10,12 @@ while a GPU would be waited for.
 import torch
 from torch import Tensor
 
+AT_ONCE = 2**16  # numbers in the matrices that are factored together: they shall stay in the cache
 TOLERANCE = 1e-12  # what may be negative, of entries of about one
 
 
 def pivoted(
-    matrix: Tensor, offset: Tensor, normal: Tensor | None = None, radius: float | None = None, rounds: int = 12
+    matrix: Tensor, offset: Tensor, normal: Tensor | None = None, radius: float | None = None, rounds: int = 10
 ) -> tuple[Tensor, Tensor]:
     """Returns z >= 0 with matrix @ z + offset >= 0, only one of the two positive, and which of B problems are solved.
 
@@ -32,17 +33,21 @@ def pivoted(
     """
     # first guess: whose dual would be negative if all were zero; in a ball, whose offset is below the mean
     free = offset < 0 if normal is None else (normal > 0) & (offset <= offset.mean(dim=-1, keepdim=True))
-    z, todo = torch.zeros_like(offset), torch.arange(len(offset))
+    z, todo = torch.zeros_like(offset), torch.arange(len(offset), device=offset.device)
     if normal is None:
         todo = todo[free.any(dim=-1)]  # elsewhere zero it is
     for _ in range(rounds):
         if len(todo) == 0:
             break
-        toward = None if normal is None else normal[todo]
-        z[todo], wrong = _solved(matrix[todo], offset[todo], free[todo], toward, radius)
-        free[todo] ^= wrong
-        todo = todo[wrong.any(dim=-1)]
-    solved = torch.ones(len(offset), dtype=torch.bool)
+        again = []
+        for part in todo.split(max(1, AT_ONCE // offset.shape[-1] ** 2)):
+            at = slice(None) if len(part) == len(offset) else part  # a slice copies nothing
+            toward = None if normal is None else normal[at]
+            z[at], wrong = _solved(matrix[at], offset[at], free[at], toward, radius)
+            free[at] ^= wrong
+            again.append(part[wrong.any(dim=-1)])
+        todo = torch.cat(again)
+    solved = torch.ones(len(offset), dtype=torch.bool, device=offset.device)
     solved[todo] = False
     return z.clamp(min=0), solved
 
@@ -53,7 +58,7 @@ def _solved(
     """Returns the z with zeros where it is not free, and where z or its dual is negative."""
     kept = free.to(matrix.dtype)
     system = matrix * kept.unsqueeze(-1) * kept.unsqueeze(-2)
-    system.diagonal(dim1=-2, dim2=-1).add_(1 - kept)
+    system.diagonal(dim1=-2, dim2=-1).add_(~free)
     factor, failed = torch.linalg.cholesky_ex(system)
     if failed.any():
         factor[failed > 0] = torch.nan

@@ -33,7 +33,7 @@ def ridge(matrix: Tensor) -> Tensor:
     """
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     if is_readable(matrix) and not torch.linalg.cholesky_ex(matrix + NOISE * identity).info.any():
-        return torch.full((*matrix.shape[:-2], 1, 1), NOISE, dtype=matrix.dtype)
+        return matrix.new_full((*matrix.shape[:-2], 1, 1), NOISE)
     levels = NOISE * 10.0 ** torch.arange(0, 10, 2, dtype=matrix.dtype, device=matrix.device)[:, None, None]
     failed = torch.linalg.cholesky_ex(matrix.unsqueeze(-3) + levels * identity).info > 0
     steps = failed.sum(dim=-1)[..., None, None].to(matrix.dtype)

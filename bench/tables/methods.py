@@ -15,7 +15,7 @@ from bench.tables.markdown import line, markdown_table, signed
 
 
 class MethodRow(NamedTuple):
-    """A method of `gmd train --method`, and the arms by which it was measured; an empty arm: not measured there."""
+    """A method of `gmd train --method`, some with an option, and the arms by which it was measured; an empty arm: not measured there."""
 
     name: str
     what: str
@@ -36,7 +36,19 @@ METHODS = (
     MethodRow("dropout", "as `joint`, on a random subset of them for each sample and step", "", *["dropout"] * 3),
     MethodRow("enumerate", "the mean of the losses of all subsets", "", *["enumerate"] * 3),
     MethodRow("gmd", "a loss for each subset, surgery on their gradients", "Wang et al., AAAI 2024", *[EXACT] * 3),
-    MethodRow("surgery", "as `gmd`, with another `--weighting`; here `pcd`, every 8 steps", "", *["pcd, every 8"] * 3),
+    MethodRow(
+        "surgery --weighting pcd",
+        "the same, all modalities before the others; every 8 steps",
+        "arXiv 2606.29521",
+        *["pcd, every 8"] * 3,
+    ),
+    MethodRow(
+        "surgery --weighting fairgrad",
+        "the same, all objectives alike; every 8 steps",
+        "Ban and Ji, ICML 2024",
+        *["fairgrad, every 8"] * 3,
+    ),
+    MethodRow("scalarised", "the losses of all subsets, weighed by their values (`--weighting`)", ""),
     MethodRow(
         "cggm",
         "slows down modalities that are ahead, and turns the head's gradient",

@@ -35,10 +35,11 @@ class TrainBrats(TrainConfig):
     """Folders of cases, one for each data set; folders `train`, `test` (and `validation`) in one are its splits."""
     out: Path = Path("runs/brats")
     """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
-    method: Literal["joint", "dropout", "enumerate", "gmd", "surgery", "cggm", "cggm-gmd"] = "gmd"
+    method: Literal["joint", "dropout", "enumerate", "gmd", "surgery", "scalarised", "cggm", "cggm-gmd"] = "gmd"
     """joint: loss on all modalities; dropout: on a random subset of them for each case and step; enumerate: mean of the
-    losses of all subsets; gmd: surgery on these; surgery: the same with another --weighting. cggm: joint, the
-    modalities balanced by how fast each improves; cggm-gmd: the same around gmd."""
+    losses of all subsets; gmd: surgery on these; surgery: the same with another --weighting;
+    scalarised: the losses weighed by their values. cggm: joint, the modalities balanced by how fast each improves;
+    cggm-gmd: the same around gmd."""
     modalities: tuple[str, ...] = BRATS_MODALITIES
     """The modalities that the network has; a case may lack any of them, but not all."""
     preset: Literal["gmd-brats"] | None = None

@@ -1,16 +1,22 @@
 """The options of gradient surgery: which weights the objectives get, of what, how often."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from inspect import signature
+from typing import Any, ClassVar, Literal
 
 from gmd.config.checks import check_option
 from gmd.config.weighting_options import weighting_options
 from gmd.errors import UserError
+from gmd.subsets import all_subsets, subset_name
 from gmd.surgery import Weighting
+from gmd.surgery._options import check_options
+from gmd.surgery._scalarisations import RULES
 from gmd_kernels import weightings
 
 EVERY: int | Literal["auto"] = 1  # how often weights are taken, if nobody says
 GMD = ("gmd", "cggm-gmd")
+OF_THE_RUN = ("steps", "generator")  # options of rules that a training sets itself
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Surgery:
 
     weighting: str | None = None
     """surgery: what makes weights of the gradients' inner products, such as upgrad, cagrad, mgda or nash_mtl; all are
-    in docs/methods.md."""
+    in docs/methods.md. scalarised: what makes one loss of all, stch, famo, dwa, uw, rlw or gls."""
     weighting_options: tuple[str, ...] = ()
     """Options of the weighting, such as c=0.4 of cagrad, and of all smooth=0.9: the weights are averaged over steps."""
     granularity: Literal["model", "module", "tensor"] = "model"
@@ -40,15 +46,15 @@ class Surgery:
 
     # options that mean something to some methods only, and these methods
     FOR_SURGERY: ClassVar[dict[str, tuple[str, ...]]] = {
-        "weighting": ("surgery",),
-        "weighting_options": ("surgery",),
+        "weighting": ("surgery", "scalarised"),
+        "weighting_options": ("surgery", "scalarised"),
         "granularity": (*GMD, "surgery"),
         "tol": (*GMD, "surgery"),
         "every": (*GMD, "surgery"),
         "fraction": ("gmd", "surgery"),
     }
 
-    def check_surgery(self, method: str) -> None:
+    def check_surgery(self, method: str, modalities: Sequence[str]) -> None:
         """Raises UserError for a value that cannot work, or that means nothing with the others."""
         check_option(self.tol < 1, "tol", self.tol, "less than 1, at which nothing is left of the gradients")
         some = self.every == "auto" or 0 < self.every < 2**32
@@ -58,19 +64,51 @@ class Surgery:
         check_option(0 < self.fraction <= 1, "fraction", self.fraction, "more than 0, and at most 1, the whole batch")
         expected = "--every with it, a number above 1 or auto: between, a step is of the whole batch anyway"
         check_option(self.every != 1 or self.fraction == 1, "fraction", self.fraction, expected)
-        if method == "surgery":
-            self._check_weighting()
+        if method in self.FOR_SURGERY["weighting"]:
+            self._check_weighting(method, [subset_name(subset) for subset in all_subsets(modalities)])
 
-    def _check_weighting(self) -> None:
-        """Raises UserError unless there is such a weighting, with such options."""
-        known = self.weighting in weightings.NAMES
-        expected = f"one of {', '.join(weightings.NAMES)} for --method surgery"
-        check_option(known, "weighting", self.weighting or "nothing", expected)
-        options = weighting_options(self.weighting_options)
+    def _check_weighting(self, method: str, objectives: Sequence[str]) -> None:
+        """Raises UserError unless there is such a weighting, with such options. objectives: their names"""
+        names = weightings.NAMES if method == "surgery" else tuple(RULES)
+        expected = f"one of {', '.join(names)} for --method {method}"
+        check_option(self.weighting in names, "weighting", self.weighting or "nothing", expected)
+        options: dict[str, Any] = dict(weighting_options(self.weighting_options))
+        options_known = _options_of(method, str(self.weighting))
+        for name, value in options.items():
+            check_option(name in options_known, "weighting_options", name, f"some of {', '.join(options_known)}")
+            if isinstance(value, dict):
+                check_option(set(value) == set(objectives), "weighting_options", name, _each(name, objectives))
+            if name == "primary":
+                check_option(value in objectives, "weighting_options", f"primary={value}", _one(objectives))
         try:
-            Weighting(str(self.weighting), **options)
+            _try(method, str(self.weighting), options)
         except (TypeError, ValueError) as error:
             raise UserError(f"--weighting-options: {error}") from error
+
+
+def _options_of(method: str, name: str) -> tuple[str, ...]:
+    """Returns the options of a weighting that are for the user to choose."""
+    if method == "surgery":
+        return (*weightings.options_of(name), "smooth")
+    return tuple(option for option in signature(RULES[name]).parameters if option not in OF_THE_RUN)
+
+
+def _try(method: str, name: str, options: dict[str, Any]) -> None:
+    """Raises ValueError or TypeError for options that cannot be."""
+    if method == "surgery":
+        Weighting(name, **options)
+        return
+    parameters = signature(RULES[name]).parameters
+    check_options(f"rule {name!r}", options, {key: parameters[key] for key in parameters if key not in OF_THE_RUN})
+    RULES[name](**options, **({"steps": 1} if "steps" in parameters else {}))
+
+
+def _each(name: str, objectives: Sequence[str]) -> str:
+    return f"{name}=OBJECTIVE:NUMBER,... with a number for each of {', '.join(objectives)}"
+
+
+def _one(objectives: Sequence[str]) -> str:
+    return f"an objective, one of {', '.join(objectives)}"
 
 
 # what runs of earlier versions, whose files lack it, were trained with

@@ -24,7 +24,7 @@ from gmd_kernels import MAX_OBJECTIVES
 MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "force", "no_check", "preset")
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
-Method = Literal["joint", "dropout", "enumerate", "gmd", "surgery", "cggm", "cggm-gmd", "ogm-ge", "mla"]
+Method = Literal["joint", "dropout", "enumerate", "gmd", "surgery", "scalarised", "cggm", "cggm-gmd", "ogm-ge", "mla"]
 
 LARGEST = 2**32  # no option is a number from there on
 MOST_MODALITIES = 12  # of which there are 4095 subsets; each is scored at every validation
@@ -42,9 +42,10 @@ class Subject:
     """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
     method: Method = "gmd"
     """joint: loss on all modalities; dropout: on a random subset of them for each sample and step; enumerate: mean of
-    the losses of all subsets; gmd: surgery on these; surgery: the same with another --weighting. cggm: joint, the
-    modalities balanced by how fast each improves; cggm-gmd: the same around gmd; ogm-ge: joint, the modality that is
-    ahead slowed down; mla: one modality after the other."""
+    the losses of all subsets; gmd: surgery on these; surgery: the same with another --weighting;
+    scalarised: the losses weighed by their values. cggm: joint, the modalities balanced by how fast each improves;
+    cggm-gmd: the same around gmd; ogm-ge: joint, the modality that is ahead slowed down; mla: one modality after the
+    other."""
     modalities: tuple[str, ...] = ()
     """The modalities that the network has."""
     preset: str | None = None
@@ -126,7 +127,7 @@ class TrainConfig(Surgery, Optimisation, Subject):
             given, ordinary = getattr(self, name), getattr(type(self), name)
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
-        self.check_surgery(self.method)
+        self.check_surgery(self.method, self.modalities)
         self.check_optimisation()
         if self.schedule == "plateau" and self.patience is not None:
             late = self.patience > self.plateau_patience
@@ -211,12 +212,8 @@ class TrainConfig(Surgery, Optimisation, Subject):
 
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
-        values = (
-            optimisation.ADDED
-            | surgery.ADDED
-            | {"preset": None}
-            | {key: value for key, value in values.items() if key != "task"}
-        )
+        added = optimisation.ADDED | surgery.ADDED | {"preset": None}
+        values = added | {key: value for key, value in values.items() if key != "task"}
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
         if odd := sorted(expected.symmetric_difference(values), key=str):
             listed = shown(", ".join(map(str, odd)), 200)

@@ -9,12 +9,14 @@ from gmd.errors import UserError
 _NAME = re.compile(r"[a-z][a-z_]*")
 _WORDS = {"none": None, "true": True, "false": False}
 
-Value = None | bool | int | float | str | list[float | int]
+Number = int | float
+Value = None | bool | Number | str | dict[str, Number]
 
 
 def weighting_options(words: Sequence[str]) -> dict[str, Value]:
-    """Returns option -> value of words such as `c=0.4`: a number, several with commas between, true, false, none, text.
+    """Returns option -> value of words such as `c=0.4`: a number, true, false, none, text.
 
+    A number for each objective is `text:0.1,audio:0.2,text+audio:0.3`, and becomes a dictionary.
     Raises UserError for a word of another form, and for an option that is given twice.
     """
     options: dict[str, Value] = {}
@@ -31,14 +33,15 @@ def weighting_options(words: Sequence[str]) -> dict[str, Value]:
 def _value(text: str) -> Value:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
-    parts = [_number(part) for part in text.split(",")]
-    numbers = [part for part in parts if part is not None]
-    if len(numbers) < len(parts):
-        return text
-    return numbers[0] if len(parts) == 1 else numbers
+    number = _number(text)
+    if number is not None:
+        return number
+    named = [part.rpartition(":") for part in text.split(",")]
+    numbers = {name: value for name, _, behind in named if name and (value := _number(behind)) is not None}
+    return numbers if len(numbers) == len(named) else text
 
 
-def _number(text: str) -> int | float | None:
+def _number(text: str) -> Number | None:
     """Returns the finite number that a text is, as Python writes numbers; None if it is none."""
     for kind in (int, float):
         try:

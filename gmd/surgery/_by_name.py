@@ -38,13 +38,17 @@ class ByName:
     def put(self, names: Names, numbers: Tensor) -> None:
         """Keeps the numbers of T objectives, of the shape that `take` returns; those of others stay."""
         everybody, values = self._with(names, tuple(numbers.shape[: -self.axes]), numbers.device)
-        values = values.clone()
-        values[self._at(names, everybody, numbers.device)] = numbers
+        if everybody == names:
+            values = numbers.clone()
+        else:
+            values = values.clone()
+            values[self._at(names, everybody, numbers.device)] = numbers
         self.names, self.values = everybody, values
 
     def _with(self, names: Names, front: tuple[int, ...], device: torch.device) -> tuple[Names, Tensor]:
         """Returns the names that are kept and those that are new, and the numbers of all of them."""
-        everybody = self.names + tuple(name for name in names if name not in self.names)
+        known = set(self.names)
+        everybody = self.names + tuple(name for name in names if name not in known)
         if self.values is None:
             return everybody, self._full((*front, *[len(everybody)] * self.axes), device)
         if tuple(self.values.shape[: -self.axes]) != front:
@@ -59,7 +63,8 @@ class ByName:
 
     def _at(self, names: Names, everybody: Names, device: torch.device) -> tuple[Any, ...]:
         """Returns the index of some objectives, or of their pairs, among all."""
-        places = torch.tensor([everybody.index(name) for name in names], device="cpu").to(device, non_blocking=True)
+        numbers = {name: number for number, name in enumerate(everybody)}
+        places = torch.tensor([numbers[name] for name in names], device="cpu").to(device, non_blocking=True)
         return (..., places) if self.axes == 1 else (..., places.unsqueeze(-1), places)
 
     def state_dict(self) -> dict[str, Any]:

@@ -45,9 +45,14 @@ def _is_of(value: object, kind: Any) -> bool:
     if kind in (float, int):
         return isinstance(value, float | int if kind is float else int) and not isinstance(value, bool)
     if kind is Tensor:
-        return isinstance(value, Tensor | Mapping | list | tuple)
+        return isinstance(value, Tensor) or _is_numbers(value)
     kind = get_origin(kind) or kind
     return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _is_numbers(value: object) -> bool:
+    numbers = list(value.values()) if isinstance(value, Mapping) else value
+    return isinstance(numbers, list | tuple) and all(_is_of(number, float) for number in numbers)
 
 
 def _called(kind: Any) -> str:

@@ -208,7 +208,7 @@ class Uncertainty:
         precision = (-self._log_variances.values(names, losses.device)).exp()
         finite = losses.isfinite().all().expand(len(names))
         self._log_variances.step(names, (1 - precision * losses) / 2, finite)
-        return torch.where(losses < 0, torch.nan, precision / 2)
+        return precision / 2
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the log variances and what Adam remembers of them."""
@@ -328,7 +328,7 @@ def _of(what: str, numbers: Mapping[Hashable, float], names: Names, like: Tensor
     """Returns the numbers of T objectives, [T]; raises a ValueError if one has none."""
     if lacking := [name for name in names if name not in numbers]:
         raise ValueError(f"{what}: expected a number for {lacking[0]!r} too, got {', '.join(map(repr, numbers))}")
-    return torch.tensor([float(numbers[name]) for name in names], dtype=like.dtype, device="cpu").to(like.device)
+    return torch.tensor([float(numbers[name]) for name in names], dtype=like.dtype, device="cpu").to(like)
 
 
 def check_above_zero(what: str, value: float) -> None:

@@ -83,8 +83,7 @@ class Weighting:
             raise TypeError(f"weighting: expected a name or a function of a Gramian, got {type(weighting).__name__}")
         if isinstance(smooth, bool) or not isinstance(smooth, float | int) or not 0 <= smooth < 1:
             raise ValueError(f"smooth: expected at least 0 and below 1, got {smooth!r}")
-        if generator is not None and "generator" not in self._arguments:
-            raise ValueError(f"generator: weighting {self.name or 'a function'!r} takes none")
+        self._check_generator(generator)
         self.in_random_order = self.name in ("pcgrad", "gradvac")
         self.smooth = smooth
         self.generator = generator
@@ -92,6 +91,13 @@ class Weighting:
         self._kept_as = next((argument for argument in self._arguments if argument in _KEPT), None)
         self._kept = ByName(pairs=self._kept_as is not None and _KEPT[self._kept_as][1])
         self._smoothed = ByName(fill=torch.nan)
+
+    def _check_generator(self, generator: object) -> None:
+        """Raises an error for something else, and where none is used."""
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator: expected a torch.Generator, got {generator!r}")
+        if generator is not None and "generator" not in self._arguments:
+            raise ValueError(f"generator: weighting {self.name or 'a function'!r} takes none")
 
     def _check_options(self, options: Mapping[str, Any]) -> None:
         """Raises an error for a bad option; values are tried on a Gramian of gradients that do not conflict."""

@@ -96,8 +96,8 @@ class Scalarised:
         objective, [[squared norm of what is in `.grad` afterwards]]. Nothing waits for the device. From a step with a
         loss that is not finite, the rule learns nothing.
 
-        Raises ValueError: a loss that the rule cannot take (negative; with "gls", zero too); on a device other than the
-            CPU, where a look at it would wait, the weights are NaN instead, or those of a geometric mean of zero.
+        Raises ValueError: a loss that the rule cannot take (negative; with "gls", zero too). On a device other than the
+            CPU, where a look at it would wait, all weights are NaN instead, and `.grad` with them.
         """
         named = named_losses(losses)
         self._by_name = check_same_kind(losses, self._by_name)
@@ -108,7 +108,9 @@ class Scalarised:
         self._check_values(named, values)
         params = [param for param in parameters_of(self.optimizers) if param.requires_grad]
         scale = self._scaling.scale(given)
-        weights = self._rule(values.double(), tuple(named))
+        refused = self._refused(values)
+        weights = self._rule(torch.where(refused, torch.nan, values.double()), tuple(named))
+        weights = torch.where(refused.any(), torch.nan, weights)
         norms = one_pass(given, weights, params, found, factors, scale=scale, retain_graph=retain_graph)
         gram = gk.gram([[param.grad for param in params]])
         if scale is not None:
@@ -130,14 +132,20 @@ class Scalarised:
         named: dict[Hashable, Tensor] = dict(losses if isinstance(losses, Mapping) else enumerate(losses))
         values = torch.stack([torch.as_tensor(loss).detach().reshape(()) for loss in named.values()])
         self._check_values(named, values)
-        self._rule.update(values.double(), tuple(named))
+        self._rule.update(torch.where(self._refused(values), torch.nan, values.double()), tuple(named))
+
+    def _refused(self, values: Tensor) -> Tensor:
+        """Returns which losses the rule cannot take, [T] bool."""
+        if self._rule.least == "positive":
+            return values <= 0
+        return values < 0 if self._rule.least else torch.zeros_like(values, dtype=torch.bool)
 
     def _check_values(self, named: Mapping[Hashable, Tensor], values: Tensor) -> None:
         """Raises a ValueError for a loss that the rule cannot take, if that can be read without waiting."""
-        if not self._rule.least or values.device.type != "cpu":
+        if values.device.type != "cpu":
             return
-        for name, value in zip(named, values.tolist(), strict=True):
-            if value < 0 or (value == 0 and self._rule.least == "positive"):
+        for name, value, refused in zip(named, values.tolist(), self._refused(values).tolist(), strict=True):
+            if refused:
                 expected = f"rule {self.rule!r} takes losses that are {self._rule.least}, as {self._rule.why}"
                 raise ValueError(f"losses[{name!r}]: {expected}; got {value:g}")
 

@@ -94,8 +94,8 @@ class Surgeon:
             one backward pass has one weight for each loss.
         model: whose modules `granularity="module"` means; not needed if the optimizer was made from
             `model.named_parameters()`.
-        tol: with outputs, the relative error up to which the objectives' gradients at an output may be compressed to
-            their leading directions. 0 is exact. With `every` the directions serve the Gramian alone, and what is
+        tol: with outputs, the relative error, of each objective's own gradient at an output, up to which these may be
+            compressed to few directions. 0 is exact. With `every` the directions serve the Gramian alone, and what is
             merged is exact.
         scaler: the one of mixed precision in float16, as in GMD.
         by_sample: as in GMD.
@@ -175,7 +175,7 @@ class Surgeon:
         taken = self._schedule.taken(step.names)
         if taken is not None and not self._schedule.is_due(taken):
             return self._between(step, taken)
-        return self._from_gramian(step) if part is not None or self.tol > 0 else self._refreshed(step)
+        return self._refreshed(step)
 
     def _checked_step(
         self, losses: Losses, outputs: Outputs | None, factors: Tensor | None, retain_graph: bool, part: Part | None
@@ -210,8 +210,21 @@ class Surgeon:
         return gk.surgery(basis.rows, weigh, groups=groups, mixing=basis.mixing, scale=step.scale)
 
     def _refreshed(self, step: Step) -> Report:
-        """Takes weights anew, and merges this step's gradients, which are there, by them."""
-        basis = self._basis(step.losses, step.outputs, step)
+        """Takes weights anew. Where this step's own gradients are there, merges them; else makes one pass besides."""
+        if step.part is not None:
+            basis = self._basis(*self._of_part(step), step._replace(retain_graph=False))
+        else:
+            compressed = self.tol > 0 and step.outputs is not None
+            basis = self._basis(step.losses, step.outputs, step._replace(retain_graph=step.retain_graph or compressed))
+            if basis.mixing is None:
+                return self._by_new_weights(basis, step)
+        taken = self._take(step, self._gramian(basis, step), self._private(basis))
+        directions, discarded = basis.directions, basis.discarded
+        del basis  # whose memory the pass may use
+        return self._between(step, taken, directions, discarded)
+
+    def _by_new_weights(self, basis: Basis, step: Step) -> Report:
+        """Takes weights anew, and merges this step's gradients by them."""
         private = self._private(basis)
         taken: list[Taken] = []
 
@@ -219,7 +232,7 @@ class Surgeon:
             taken.append(self._take(step, gram, private))
             return self._of_params(taken[0].weights, private, step.params)
 
-        surgery = gk.surgery(basis.rows, weigh, mixing=basis.mixing, scale=step.scale)
+        surgery = gk.surgery(basis.rows, weigh, scale=step.scale)
         report = self._merged(step, basis, surgery.merged, surgery.gram, taken[0].weights)
         return self._told(report, taken[0])
 
@@ -234,23 +247,14 @@ class Surgeon:
 
     # ---- a step with one pass ----
 
-    def _from_gramian(self, step: Step) -> Report:
-        """Takes weights anew from a Gramian of compressed gradients, or of a part of the batch, then makes one pass."""
-        if step.part is None:
-            basis = self._basis(step.losses, step.outputs, step._replace(retain_graph=True))
-        else:
-            losses, outputs = self._of_part(step)
-            basis = self._basis(losses, outputs, step._replace(retain_graph=False))
-        grams = gk.gram(basis.rows)
+    def _gramian(self, basis: Basis, step: Step) -> Tensor:
+        """Returns the objectives' Gramian, [T, T], from their gradients or from what these are combinations of."""
+        gram = gk.gram(basis.rows)
         if basis.mixing is not None:
-            mixing = basis.mixing.to(grams.device)
-            grams = mixing @ grams @ mixing.T
-            grams = (grams + grams.mT) / 2
-        gram = grams if step.scale is None else grams / step.scale / step.scale
-        private = self._private(basis)
-        directions, discarded = basis.directions, basis.discarded
-        del basis  # whose memory the pass may use
-        return self._between(step, self._take(step, gram, private), directions, discarded)
+            mixing = basis.mixing.to(gram.device)
+            gram = mixing @ gram @ mixing.T
+            gram = (gram + gram.mT) / 2
+        return gram if step.scale is None else gram / step.scale / step.scale
 
     def _of_part(self, step: Step) -> tuple[list[Tensor], Outputs | None]:
         """Returns the losses, in the batch's order, and the outputs of a part of the batch."""
@@ -302,8 +306,8 @@ class Surgeon:
         return self._schedule.take(Taken(step.names, weights, gram, private, self._schedule.steps, compiled=compiled))
 
     def _weights(self, gram: Tensor, names: tuple[Hashable, ...], losses: Tensor) -> Tensor:
-        """Returns the weights that shared parameters get over several steps, [T]."""
-        if not self._weighting.in_random_order:
+        """Returns the weights that shared parameters get until they are taken anew, [T]."""
+        if self.every == 1 or not self._weighting.in_random_order:  # they last for this step only, or are the same
             return self._weighting(gram, names, losses)
         return self._weighting(gram.expand(ORDERS, *gram.shape), names, losses).mean(dim=0)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from gmd.data.text_files import brief, damaged, expect
-from gmd.surgery.cggm import CGGM
-from gmd.training.checked_schedule import check_schedule
+from gmd.surgery import CGGM
+from gmd.training.checked_surgeon import check_rule, check_schedule, check_weighting
 from gmd.training.checkpoint import check_fits, kind_of_tensor
 from gmd.training.state import Training
 
@@ -88,20 +88,40 @@ def _check_surgeon(saved: object, fresh: Mapping[str, Any], training: Training) 
     if not isinstance(saved, Mapping) or set(saved) != set(fresh):
         raise ValueError(f"surgeon: got {brief(saved)}, expected {', '.join(fresh)}")
     for name, value in fresh.items():
-        if name == "owners":
-            _check_owners(saved[name], training)
-        elif name == "schedule":
-            check_schedule(saved[name], value["every"], training, f"surgeon, {name}")
-        elif name == "surgeon":  # the one inside cggm
-            _check_surgeon(saved[name], value, training)
-        elif name == "classifiers" and isinstance(training.surgeon, CGGM):
-            classifiers = training.surgeon.classifiers
-            if not isinstance(saved[name], Mapping) or set(saved[name]) != set(value):
-                raise ValueError(f"surgeon, {name}: got {brief(saved[name])}, expected {', '.join(value)}")
-            check_like(saved[name]["models"], value["models"], f"surgeon, {name}, models")
-            _check_optimizer(saved[name]["optimizer"], classifiers.optimizer, f"surgeon, {name}, optimizer")
-        else:
-            check_like(saved[name], value, f"surgeon, {name}")
+        _check_part(saved[name], value, training, name)
+
+
+def _check_part(saved: Any, fresh: Any, training: Training, name: str) -> None:
+    """Raises ValueError unless this can be the part of a surgeon's state that has the name."""
+    where = f"surgeon, {name}"
+    if name == "owners":
+        _check_owners(saved, training)
+    elif name == "schedule":
+        check_schedule(saved, fresh["every"], training, where)
+    elif name == "weighting":
+        check_weighting(saved, fresh, training, where)
+        _check_generator(saved, fresh, where)
+    elif name == "state":  # of a rule that weighs losses by their values
+        check_rule(saved, fresh, training, where)
+        _check_generator(saved, fresh, where)
+    elif name == "surgeon":  # the one inside cggm
+        _check_surgeon(saved, fresh, training)
+    elif name == "classifiers" and isinstance(training.surgeon, CGGM):
+        if not isinstance(saved, Mapping) or set(saved) != set(fresh):
+            raise ValueError(f"{where}: got {brief(saved)}, expected {', '.join(fresh)}")
+        check_like(saved["models"], fresh["models"], f"{where}, models")
+        _check_optimizer(saved["optimizer"], training.surgeon.classifiers.optimizer, f"{where}, optimizer")
+    else:
+        check_like(saved, fresh, where)
+        expect(not isinstance(fresh, str) or saved == fresh, where, saved, brief(fresh))
+
+
+def _check_generator(saved: Mapping[str, Any], fresh: Mapping[str, Any], name: str) -> None:
+    """Raises ValueError unless both have the state of a generator, or neither has. saved: with the keys of fresh"""
+    if fresh.get("generator") is not None:
+        _check_random(saved["generator"], fresh["generator"], f"{name}, generator")
+    else:
+        expect(saved.get("generator") is None, f"{name}, generator", saved.get("generator"), "none")
 
 
 def _check_owners(saved: object, training: Training) -> None:

@@ -1,5 +1,6 @@
 """Says which options to change, and to what, when a training runs out of memory."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -60,7 +61,8 @@ def smaller(config: TrainConfig) -> list[str]:
     """Returns options that take less memory, each with a value. The first one takes about half."""
     options = []
     if config.batch > 1:
-        options.append(f"--batch {config.batch // 2}")
+        half = config.batch // 2
+        options.append(f"--batch {half} --accumulate {config.accumulate * math.ceil(config.batch / half)}")
     if isinstance(config, TrainBrats):
         patch = smaller_patch(config.patch)
         options += [f"--patch {option_text(patch)}"] if patch != config.patch else []

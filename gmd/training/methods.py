@@ -15,7 +15,8 @@ from gmd.data.pairs import Pairs
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.subsets import Subset
-from gmd.surgery import Criterion, Surgeon, Weighting
+from gmd.surgery import Criterion, Scalarised, Surgeon, Weighting
+from gmd.surgery._scalarisations import RULES
 from gmd.surgery.cggm import CGGM
 from gmd.surgery.gmd import GMD
 from gmd.surgery.mean import MeanGradient
@@ -48,6 +49,7 @@ class Parts:
         metric: the task's metric, higher is better.
         score: the task's score of the predictions of one modality, in [0, 1].
         predict: the task's function from outputs and a subset to predictions, with the network filled in.
+        steps_per_epoch: how many steps of the optimizer an epoch has.
     """
 
     config: TrainConfig
@@ -59,6 +61,7 @@ class Parts:
     metric: Criterion
     score: Criterion
     predict: Predict
+    steps_per_epoch: int
 
 
 def _outputs(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
@@ -100,6 +103,15 @@ def _surgery(parts: Parts) -> Surgeon:
     if "generator" in signature(weightings.named(name)).parameters:
         options["generator"] = parts.generator
     return Surgeon(parts.optimizer, Weighting(name, **options), **_surgical(parts))
+
+
+def _scalarised(parts: Parts) -> Scalarised:
+    config = parts.config
+    options: dict[str, Any] = dict(weighting_options(config.weighting_options))
+    rule = str(config.weighting)
+    of_the_run = {"generator": parts.generator, "steps": parts.steps_per_epoch * config.accumulate}
+    options |= {name: value for name, value in of_the_run.items() if name in signature(RULES[rule]).parameters}
+    return Scalarised(parts.optimizer, rule, scaler=parts.scaler, **options)
 
 
 def _surgical(parts: Parts) -> dict[str, Any]:
@@ -179,6 +191,7 @@ METHODS = {
     "enumerate": Method(subset_objectives, _mean),  # mean of the losses of all subsets
     "gmd": Method(subset_objectives, _gmd, named=True),  # surgery on the losses of all subsets
     "surgery": Method(subset_objectives, _surgery, named=True),  # the same with another weighting
+    "scalarised": Method(subset_objectives, _scalarised, named=True),  # the losses weighed by their values
     "cggm": Method(full_objective, lambda parts: _cggm(parts, _mean(parts)), _with_targets),
     "cggm-gmd": Method(subset_objectives, lambda parts: _cggm(parts, _gmd(parts)), _with_targets, named=True),
     "ogm-ge": Method(full_objective, _ogm_ge, _with_predictions),

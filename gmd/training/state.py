@@ -134,4 +134,5 @@ def _parts(
     scaler: torch.amp.GradScaler | None,
 ) -> Parts:
     predict = partial(task.predict, network)
-    return Parts(task.config, network, optimizer, generator, scaler, task.criterion, task.metric, task.score, predict)
+    of_task = (task.criterion, task.metric, task.score, predict, task.steps_per_epoch)
+    return Parts(task.config, network, optimizer, generator, scaler, *of_task)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.gradients import is_readable
-from gmd_kernels.quadratic import LARGEST, ridge
-from gmd_kernels.weightings._gramians import batched, cosines_of, per_length
+from gmd_kernels.quadratic import ridge
+from gmd_kernels.weightings._gramians import batched, bounded, cosines_of, per_length
 from gmd_kernels.weightings._options import check_number
 
 _STEPS = 32  # five to eight are enough where gradients are neither nearly dependent nor of very different lengths
@@ -20,9 +20,9 @@ def fairgrad(gram: Tensor, alpha: float = 1.0) -> Tensor:
     the sum of the gains, 1 is the bargain of `nash_mtl`, and the larger alpha, the more the worst-off counts. As there,
     the length of the result does not follow that of the gradients: choose the learning rate for it.
 
-    At a Pareto-stationary point there is no solution, and weights would grow until rounding stops them. So they are
-    scaled where sum_i |weights_i g_i| exceeds 1e4 times the length that the result of orthogonal gradients of these
-    lengths would have; what is left of the result there is about zero. A gradient of zero has the weight zero.
+    At a Pareto-stationary point there is no solution, and towards one the weights grow without end while they cancel.
+    Where one weights_i |g_i| would be above 1e4 times the largest that orthogonal gradients of these lengths would
+    have, all are scaled down until none is: the result is about zero there. A gradient of zero has the weight zero.
 
     Args:
         gram: [..., T, T] float64.
@@ -40,8 +40,7 @@ def fairgrad(gram: Tensor, alpha: float = 1.0) -> Tensor:
     power = (1 - alpha) / (1 + alpha)
     alone = relative**power  # what the solution is for orthogonal gradients
     shares = _solved(cosines, alone, alpha)
-    most = LARGEST * torch.where(lengths > 0, alone, 0.0).norm(dim=-1, keepdim=True)
-    shares = shares * (most / shares.sum(dim=-1, keepdim=True)).clamp(max=1)
+    shares = bounded(torch.where(lengths > 0, shares, 0.0), 1.0, alone.amax(dim=-1, keepdim=True))
     return per_length(shares * longest**power, lengths) + undefined
 
 
@@ -52,6 +51,7 @@ def _solved(cosines: Tensor, alone: Tensor, alpha: float) -> Tensor:
     of the two grows by it, and the other follows: so both stay positive without shorter steps.
     """
     matrix = cosines + ridge(cosines) * torch.eye(cosines.shape[-1], dtype=cosines.dtype, device=cosines.device)
+    sizes = matrix.abs()
     fixed = (1 + alpha) * alone.log()
     log_z = alone.log()
     for _ in range(_STEPS):
@@ -60,6 +60,9 @@ def _solved(cosines: Tensor, alone: Tensor, alpha: float) -> Tensor:
         missing = y.unsqueeze(-1) - matrix @ z.unsqueeze(-1)
         growth = torch.cholesky_solve(missing, factor).squeeze(-1) / z
         step = growth.clamp(min=0).log1p() - alpha * (-growth / alpha).clamp(min=0).log1p()
+        # where nothing but rounding is missing, further steps would follow that
+        rounding = 1e-15 * (sizes @ z.unsqueeze(-1))
+        step = torch.where((missing.abs() > rounding).any(dim=-2), step, 0.0)
         log_z = log_z + step
         if is_readable(step) and float(step.abs().amax()) <= 1e-7:
             break  # the next would be of the square of that

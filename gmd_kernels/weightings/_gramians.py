@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.checks import check_gram
-from gmd_kernels.gradients import is_readable
 from gmd_kernels.quadratic import LARGEST, NOISE
+from gmd_kernels.weightings._options import check_values, per_objective
 
 _P = ParamSpec("_P")
 
@@ -41,15 +41,11 @@ def cosines_of(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def preference_of(preference: Tensor | None, gram: Tensor) -> Tensor:
     """Returns the preference as [T] float64 on the Gramian's device; 1/T each by default."""
     check_gram(gram)
-    size = gram.shape[-1]
     if preference is None:
-        return torch.full((size,), 1 / size, dtype=gram.dtype, device=gram.device)
-    if preference.shape != (size,) or not preference.is_floating_point() or preference.device != gram.device:
-        came = f"{preference.dtype} {list(preference.shape)} on {preference.device}"
-        raise ValueError(f"preference: expected floating [T] = [{size}] on {gram.device}, got {came}")
-    if is_readable(preference) and not (preference >= 0).all():
-        raise ValueError(f"preference: expected at least 0, got {preference.tolist()}")
-    return preference.detach().double()
+        return torch.full(gram.shape[-1:], 1 / gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    given = per_objective("preference", preference, gram)
+    check_values("preference", "at least 0", given, given >= 0)
+    return given
 
 
 def is_not_noise(values: Tensor) -> Tensor:

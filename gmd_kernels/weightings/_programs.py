@@ -78,10 +78,11 @@ def nash_mtl(gram: Tensor, max_norm: float | None = None) -> Tensor:
         max_norm: > 0: where the result J' weights would be longer, the weights are scaled so that it has this length
             (as in the published code, where it is 1).
 
-    Raises ValueError: a Gramian of another type or shape, a `max_norm` that is not above 0.
+    Raises ValueError: a Gramian of another type or shape, a `max_norm` that is not above 0 or not
+        finite.
     """
-    if max_norm is not None and not max_norm > 0:
-        raise ValueError(f"max_norm: expected above 0, got {max_norm}")
+    if max_norm is not None and not 0 < max_norm < math.inf:
+        raise ValueError(f"max_norm: expected a finite number above 0, got {max_norm}")
     cosines, lengths, undefined = cosines_of(gram)
     shares = complementarity(cosines, torch.zeros_like(lengths), product=1.0)
     shares = torch.where(lengths > 0, shares, 0.0)

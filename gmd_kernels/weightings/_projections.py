@@ -51,27 +51,41 @@ def gradvac(gram: Tensor, cosines: Tensor, beta: float = 0.01, generator: torch.
     order = projection_order(size, generator, gram.device, gram.shape[:-2].numel()).reshape(*gram.shape[:-1], size - 1)
     there = (lengths > 0) & (undefined == 0)
     both = there.unsqueeze(-1) & there.unsqueeze(-2).expand(gram.shape).gather(-1, order)
-    targets = cosines.gather(-1, order)
-    target_sines = (1 - targets * targets).clamp(min=0).sqrt().clamp(min=1e-8)
-    rows = units.unsqueeze(-3).expand(*gram.shape, size).gather(-2, order.unsqueeze(-1).expand(*order.shape, size))
-    # row i: what gradient i has become, in units of |g_i|, as a combination of unit gradients; products with those
-    turned = torch.eye(size, dtype=gram.dtype, device=gram.device).expand_as(gram).clone()
-    products, met = units, [targets[..., :0]]
-    steps = zip(
-        *(part.unsqueeze(-1).unbind(dim=-2) for part in (order, both, targets, targets / target_sines)), strict=True
-    )
-    for (j, pair, target, slope), row in zip(steps, rows.unbind(dim=-2), strict=True):
+    turned, met = _turned(units, order, both, cosines.gather(-1, order))
+    cosines.lerp_(cosines.scatter(-1, order, met), beta)
+    return torch.where(lengths > 0, (turned * lengths.unsqueeze(-1)).sum(dim=-2) / lengths, 1.0) + undefined
+
+
+def _turned(units: Tensor, order: Tensor, both: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns what the gradients become, as `gradvac` says, and the cosines that they met, those of `targets` else.
+
+    Args:
+        units: [..., T, T], the Gramian of the unit gradients.
+        order: [..., T, T - 1] int64, whom each gradient meets.
+        both: the same shape, bool: whether the two of them have a direction.
+        targets: the same shape, the cosine that is usual with each.
+
+    Returns [..., T, T], row i the combination of unit gradients that gradient i has become in units of |g_i|, and
+    [..., T, T - 1].
+    """
+    size = units.shape[-1]
+    slopes = targets / (1 - targets * targets).clamp(min=0).sqrt().clamp(min=1e-8)
+    rows = units.unsqueeze(-3).expand(*units.shape, size).gather(-2, order.unsqueeze(-1).expand(*order.shape, size))
+    turned = torch.eye(size, dtype=units.dtype, device=units.device).expand_as(units).clone()
+    products, met, one = units, [targets[..., :0]], torch.ones_like(units[..., :1])
+    steps = (part.unsqueeze(-1).unbind(dim=-2) for part in (order, both, targets, slopes))
+    for j, pair, target, slope, row in zip(*steps, rows.unbind(dim=-2), strict=True):
         square = torch.linalg.vecdot(turned, products).unsqueeze(-1)
         length = square.clamp(min=NOISE).sqrt()
         # a gradient of which only rounding is left has no direction
         cosine = torch.where((square > NOISE) & pair, (products.gather(-1, j) / length).clamp(-1, 1), target)
         # as much of a unit vector as makes the cosine of the sum with it the target
-        added = length * (slope * (1 - cosine * cosine).sqrt() - cosine) * (cosine < target)
+        sine = torch.addcmul(one, cosine, cosine, value=-1).sqrt()
+        added = length * (slope * sine - cosine) * (cosine < target)
         turned = turned.scatter_add(-1, j, added)
         products = torch.addcmul(products, added, row)
         met.append(cosine)
-    cosines.lerp_(cosines.scatter(-1, order, torch.cat(met, dim=-1)), beta)
-    return torch.where(lengths > 0, (turned * lengths.unsqueeze(-1)).sum(dim=-2) / lengths, 1.0) + undefined
+    return turned, torch.cat(met, dim=-1)
 
 
 def _check_averages(cosines: Tensor, gram: Tensor) -> None:

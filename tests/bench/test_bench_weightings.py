@@ -32,7 +32,7 @@ def test_who_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch):
     mine, theirs = measure_case("upgrad", 4)
     assert mine["median_ms"] > 0
     assert theirs["median_ms"] is None
-    assert theirs["error"] == "values differ from ours by more than 1e-02"
+    assert theirs["error"] == "values differ from ours by more than 2e-02"
 
 
 def test_without_torchjd_ours_are_measured(monkeypatch: pytest.MonkeyPatch):

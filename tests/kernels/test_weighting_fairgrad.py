@@ -84,15 +84,15 @@ STATIONARY = {
 @pytest.mark.parametrize("alpha", ALPHAS)
 @pytest.mark.parametrize("jacobian", STATIONARY.values(), ids=STATIONARY)
 def test_what_cancels_is_not_amplified(jacobian, alpha):
-    """The length of orthogonal gradients' result is the measure, of which float32 sums leave 0.06 % at most."""
+    """What orthogonal gradients of these lengths would give is the measure, of which float32 sums leave little."""
     rows = jacobian.double()
     lengths = rows.norm(dim=1)
-    natural = (lengths ** ((1 - alpha) / (1 + alpha))).norm()
+    natural = lengths ** ((1 - alpha) / (1 + alpha))
     weights = weightings.fairgrad(rows @ rows.T, alpha)
-    assert weights @ lengths <= 1.001e4 * natural
+    assert (weights * lengths).max() <= 1.001e4 * natural.max()
     assert (rows @ (weights @ rows) / lengths).min() >= -6e-8 * (weights @ lengths), "more than float32 rounds"
     [merged], _ = gk.surgery([[row] for row in jacobian], lambda gram: weightings.fairgrad(gram, alpha))
-    assert merged.norm() <= 0.01 * natural
+    assert merged.norm() <= 0.01 * natural.norm()
 
 
 def test_a_gradient_of_zero_has_no_weight_and_changes_none():

@@ -354,6 +354,13 @@ def test_gradvac_with_averages_of_one():
         (lambda gram: weightings.upgrad(gram, gram[0, :2]), r"preference: expected floating \[T\] = \[3\] on cpu, got"),
         (lambda gram: weightings.dualproj(gram, torch.ones(3).int()), r"preference: .*, got torch.int32 \[3\] on cpu"),
         (lambda gram: weightings.aligned_mtl(gram, -torch.ones(3)), r"preference: expected at least 0, got \[-1.0,"),
+        (lambda gram: weightings.nash_mtl(gram, max_norm=0.0), r"max_norm: expected a finite number above 0, got 0.0"),
+        (lambda gram: weightings.nash_mtl(gram, max_norm=math.inf), r"max_norm: expected a finite .*, got inf"),
+        (lambda gram: weightings.nash_mtl(gram, max_norm=math.nan), r"max_norm: expected a finite .*, got nan"),
+        (
+            lambda gram: weightings.aligned_mtl(gram, scale_mode="mean"),
+            r"scale_mode: expected 'min', 'median' or 'rmse', got 'mean'",
+        ),
         (lambda gram: weightings.gradvac(gram, gram.clone(), beta=0.0), r"beta: expected above 0 and at most 1, got 0"),
         (lambda gram: weightings.gradvac(gram, gram.clone(), beta=1.5), r"beta: expected above 0 and at most 1, got 1"),
         (lambda gram: weightings.gradvac(gram, gram[:2]), r"cosines: expected float64 \[3, 3\] on cpu, got"),

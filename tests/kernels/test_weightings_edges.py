@@ -20,6 +20,7 @@ PROMISING = {
     "nash_mtl, max_norm": functools.partial(weightings.nash_mtl, max_norm=1.0),
     "upgrad": weightings.upgrad,
     "dualproj": weightings.dualproj,
+    "fairgrad": weightings.fairgrad,
     "cagrad, c=1": functools.partial(weightings.cagrad, c=1.0),
     "cagrad, c=2": functools.partial(weightings.cagrad, c=2.0),
 }
@@ -30,6 +31,9 @@ OTHERS = {
     "aligned_mtl, median": functools.partial(weightings.aligned_mtl, scale_mode="median"),
     "aligned_mtl, rmse": functools.partial(weightings.aligned_mtl, scale_mode="rmse"),
     "gradvac": WEIGHTINGS["gradvac"],
+    "pcd": weightings.pcd,
+    "config": weightings.config,
+    "db_mtl": WEIGHTINGS["db_mtl"],
 }
 ALL = PROMISING | OTHERS
 
@@ -42,7 +46,7 @@ def check(name, make, num_objectives, seed):
     lengths, sizes = jacobian.norm(dim=1), result.weights.abs() * jacobian.norm(dim=1)
     case = f"{make.__name__}, T = {num_objectives}, seed {seed}"
     assert result.weights.isfinite().all(), case
-    unit = num_objectives**0.5 if name.startswith("nash_mtl") else lengths.max()
+    unit = num_objectives**0.5 if name.startswith(("nash_mtl", "fairgrad")) else lengths.max()
     assert (merged - result.weights @ jacobian).norm() <= 1e-3 * unit, f"{case}: rounding shows in the result"
     if name in PROMISING:  # 1e-5: as wrong as Gramians out of float32 products may be
         assert (jacobian @ merged >= -1e-5 * lengths * sizes.sum()).all(), f"{case}: an objective gets worse"
@@ -63,6 +67,17 @@ def test_rounding_does_not_show_and_promises_are_kept_at_many_objectives(name, m
     for num_objectives in (5, 6, 8, 31, 63, 64):
         for seed in range(2, 7):
             check(name, make, num_objectives, seed)
+
+
+@pytest.mark.parametrize("make", ZOO.values(), ids=ZOO)
+def test_pcgrad_leaves_no_conflict_between_two(make):
+    for seed in range(5):
+        rows = make(2, seed).float()
+        result = gk.surgery([[row] for row in rows], weightings.pcgrad)
+        jacobian, merged = rows.double(), result.merged[0].double()
+        lengths = jacobian.norm(dim=1)
+        assert (jacobian @ merged >= -1e-6 * lengths * (result.weights.abs() @ lengths)).all()
+        assert (merged - result.weights @ jacobian).norm() <= 1e-6 * lengths.max()
 
 
 # IMTL-G: weights of zero are zero, not rounding by rounding
@@ -192,3 +207,11 @@ def test_weights_are_those_of_the_interior_point_methods(name, monkeypatch):
     for gram, weights in zip(grams, found, strict=True):
         difference = (ALL[name](gram) - weights) * gram.diagonal().sqrt()
         assert difference.abs().max() <= 1e-6 * (weights * gram.diagonal().sqrt()).abs().max()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_another_default_device_changes_nothing(name):
+    gram = make_gram(4, "conflicting")
+    expected = ALL[name](gram)
+    with torch.device("meta"):
+        assert torch.equal(ALL[name](gram), expected)

@@ -55,6 +55,16 @@ def test_a_line_for_each_modality_and_a_panel_for_each_quantity(tmp_path: Path, 
     assert projected.lines[0].get_ydata().tolist() == [12.5, 12.5, 12.5]
 
 
+def test_steps_between_refreshes_have_what_is_known_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    panels = axes_drawn(monkeypatch, MODULE)
+    own = {"text": 0.25, "audio": 0.25}
+    between = {"norms": {}, "weights": dict.fromkeys(own, 0.5), "projected": None, "modality": {"balance": own}}
+    lines = [step_line(1, several(0.5)), *(step_line(step, between) for step in (2, 3)), step_line(4, several(0.75))]
+    write_dominance(write_run(tmp_path, lines))
+    at = {panel.get_title(): panel.lines[0].get_xdata().tolist() for panel in panels}
+    assert list(at.values()) == [[1, 2, 3, 4], [1, 4], [1, 4], [1, 4], [1, 2, 3, 4], [1, 4]], list(at)
+
+
 def test_one_gradient_a_step_has_its_norm_and_what_the_method_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     panels = axes_drawn(monkeypatch, MODULE)
     record = {"norms": {"mean": 2.0}, "weights": None, "projected": None, "modality": {"factor": {"text": 0.5}}}

@@ -51,6 +51,22 @@ def test_training_with_one_objective_has_no_cosines(tmp_path: Path):
     assert draw_training(write_run(tmp_path, lines), HARD_DICE) == [tmp_path / "curves.png"]
 
 
+def test_what_is_looked_at_now_and_then_is_a_line_from_one_time_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Between, there is nothing to draw; and the last epoch may have no cosines at all."""
+    panels = axes_drawn(monkeypatch, "gmd.pictures.curves")
+    between = {"conflicts": None, "cosines": None, "refreshed": False, "age": 1, "failures": 0}
+    lines = [step_line(1, NAMES) | {"refreshed": True}, step_line(2, NAMES) | between]
+    lines += [step_line(3, NAMES) | {"refreshed": True}, epoch_line(1, 0.4), step_line(4, NAMES, epoch=2) | between]
+    written = draw_training(write_run(tmp_path, lines), HARD_DICE)
+    assert [path.name for path in written] == ["curves.png", "cosines.png"]
+    losses, _, conflicts = panels
+    assert losses.lines[0].get_xdata().tolist() == [1, 2, 3, 4]
+    assert conflicts.lines[0].get_xdata().tolist() == [1, 3]
+    assert conflicts.lines[0].get_ydata().tolist() == [10, 10]
+
+
 def test_a_run_without_a_step_is_an_error(tmp_path: Path):
     with pytest.raises(UserError, match="no step recorded"):
         draw_training(tmp_path, HARD_DICE)

@@ -175,6 +175,25 @@ def now_and_then(given: bool) -> list[dict]:
     return found
 
 
+METHODS = {
+    "mmpareto": gmd.MMPareto,
+    "stch": lambda optimizer: gmd.Scalarised(optimizer, "stch"),
+    "gls": lambda optimizer: gmd.Scalarised(optimizer, "gls"),
+}
+
+
+def by_method(name: str, rank: int, alone: bool) -> list[torch.Tensor | None]:
+    """.grad on this rank, of the loss of all modalities and one of each: averaged, or as if it were alone."""
+    model = Multimodal()
+    network = model if alone else DistributedDataParallel(model)
+    x, target = DATA[rank]
+    outputs = network(x)
+    losses = [(sum(outputs.values()) - target).square().mean()]
+    losses += [(output + target).square().mean() for output in outputs.values()]
+    METHODS[name](torch.optim.SGD(network.parameters(), lr=0.1)).backward(losses)
+    return grads_of(model)
+
+
 def message_of(function, *args, **options) -> str:
     try:
         function(*args, **options)
@@ -202,6 +221,7 @@ def work(rank: int, folder: Path) -> dict:
         },
         "part": [part_of_the_parameters(find) for find in (True, False)],
         "now and then": {given: now_and_then(given) for given in (False, True)},
+        "methods": {name: by_method(name, rank, alone=False) for name in METHODS},
         "hooked": hooked_after_accumulation(),
         "static": message_of(averaged, given=False, static_graph=True),
     }
@@ -255,6 +275,17 @@ def test_steps_between_are_averaged_too_and_each_process_takes_weights_when_it_h
         for step in steps:
             for got, value in zip(step["grads"], expected, strict=True):
                 torch.testing.assert_close(got, value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_other_methods_are_averaged_too(results, name):
+    alone = [by_method(name, rank, alone=True) for rank in RANKS]
+    expected = [sum(of_one) / len(RANKS) for of_one in zip(*alone, strict=True)]
+    for rank in RANKS:
+        assert all(
+            torch.allclose(a, b, atol=1e-6) for a, b in zip(results[rank]["methods"][name], expected, strict=True)
+        )
 
 
 @pytest.mark.slow
@@ -378,6 +409,7 @@ def test_a_hook_on_a_parameter_is_refused_among_processes():
 @pytest.mark.parametrize(
     ("name", "make"),
     [
+        ("rule 'famo'", lambda optimizer: gmd.Scalarised(optimizer, "famo")),
         ("MLA", lambda optimizer: gmd.MLA(optimizer, nn.Linear(6, 2))),
         ("OGM-GE", lambda optimizer: gmd.OGMGE(optimizer, 0.1, score=None)),
         ("CGGM", lambda optimizer: gmd.CGGM(optimizer, nn.Linear(6, 2), None, None, NAMES)),

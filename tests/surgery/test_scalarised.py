@@ -342,6 +342,21 @@ def test_a_loss_that_a_rule_cannot_take_changes_nothing(rule, value, message):
     assert str(surgeon.state_dict()) == state
 
 
+@pytest.mark.parametrize(("rule", "value"), [("gls", 0.0), ("famo", -1.0), ("uw", -1.0), ("dwa", -1.0)])
+def test_where_values_cannot_be_read_such_a_loss_makes_the_weights_nan(rule, value, monkeypatch):
+    """As on a GPU, where a look at them would wait."""
+    monkeypatch.setattr(gmd.Scalarised, "_check_values", lambda *_: None)
+    problem = Problem()
+    surgeon = surgeon_of(rule, problem.optimizer)
+    losses = problem.losses(0)
+    losses["b"] = losses["b"] * 0 + value
+    report = surgeon.backward(losses)
+    assert report.weights.isnan().all()
+    assert not report.finite
+    problem.optimizer.zero_grad()
+    assert surgeon.backward(problem.losses(1)).finite, "it has learnt from that"
+
+
 @pytest.mark.parametrize("rule", ["stch", "rlw", "famo", "uw", "dwa"])
 def test_losses_of_zero_are_taken_where_they_can_be(rule):
     problem = Problem()

@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gmd
 import gmd_kernels as gk
 from gmd.surgery import Weighting
 from gmd.surgery._by_name import ByName
 from gmd.surgery._weighting import in_loop
+from helpers.multimodal_cases import Multimodal, batches
 
 REQUIRED = {"constant": {"weights": {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}}, "krum": {"byzantine": 0}}
 NAMES = ("a", "b", "c", "d")
@@ -184,10 +186,10 @@ def test_the_primary_objective_is_found_by_name_or_position(primary, names, posi
 # Smoothing
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.01, 0.99))
 def test_smoothed_weights_are_the_moving_average_of_each_objective(seed, smooth):
-    plain, smoothed = Weighting("mgda"), Weighting("mgda", smooth=smooth)
+    plain, smoothed = Weighting("imtl_g"), Weighting("imtl_g", smooth=smooth)
     expected = {}
     for step, names in enumerate(SETS, seed):
         gram = gramian(step, len(names))
@@ -247,6 +249,9 @@ def test_weights_that_are_not_finite_change_nothing(name, first):
         ("pcd", {"tau": 2.0}, ValueError, "weighting 'pcd': tau: expected a number from 0 to 1"),
         ("fairgrad", {"alpha": 0.0}, ValueError, "weighting 'fairgrad': alpha: expected"),
         ("db_mtl", {"losses": [1.0]}, ValueError, "weighting 'db_mtl': expected no options, got losses"),
+        ("upgrad", {"preference": {"a": "b"}}, TypeError, "preference: expected a number for each objective or None"),
+        ("upgrad", {"preference": [0.5, True]}, TypeError, "preference: expected a number for each objective or None"),
+        ("pcgrad", {"generator": 3}, TypeError, r"generator: expected a torch\.Generator, got 3"),
         ("upgrad", {"smooth": 1.0}, ValueError, "smooth: expected at least 0 and below 1, got 1.0"),
         ("upgrad", {"smooth": "a"}, ValueError, "smooth: expected at least 0 and below 1, got 'a'"),
         ("upgrad", {"generator": torch.Generator()}, ValueError, "generator: weighting 'upgrad' takes none"),
@@ -305,3 +310,77 @@ def test_every_option_of_every_weighting_has_a_type_that_can_be_checked():
         for option, parameter in options_of(name).items():
             assert parameter.annotation is not Parameter.empty, f"{name}: {option}"
             assert not isinstance(parameter.annotation, str), f"{name}: {option}"
+
+
+# With a surgeon
+
+
+class Surgery:
+    """A network of three modalities, and a surgeon with a weighting, for losses of subsets that come and go."""
+
+    def __init__(self, name, every=1, **options):
+        self.model = Multimodal()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05)
+        self.surgeon = gmd.Surgeon(self.optimizer, weighting_of(name, **options), every=every)
+
+    def steps(self, sets, first=0, given=False):
+        found = []
+        for step, (names, (x, target)) in enumerate(zip(sets, batches(len(sets), seed=first), strict=True), first):
+            self.optimizer.zero_grad()
+            outputs = self.model({m: value for m, value in x.items() if m in names})
+            losses = {m: (output - (-1) ** step * target).square().mean() for m, output in outputs.items()}
+            losses["all"] = (sum(outputs.values()) + target).square().mean()
+            rows = [gradients(self.model, loss) for loss in losses.values()]
+            report = self.surgeon.backward(losses, outputs=outputs if given else None)
+            columns = zip(*rows, strict=True)
+            expected = [sum(w * g for w, g in zip(report.weights.float(), c, strict=True)) for c in columns]
+            for param, value in zip(self.model.parameters(), expected, strict=True):
+                got = torch.zeros_like(value) if param.grad is None else param.grad
+                assert torch.allclose(got, value, rtol=1e-4, atol=1e-5 * float(value.abs().max()))
+            self.optimizer.step()
+            found.append([report.weights, *[p.detach().clone() for p in self.model.parameters()]])
+        return found
+
+
+def gradients(model, loss):
+    params = list(model.parameters())
+    found = torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(params, found, strict=True)]
+
+
+BATCHES = [("a", "b", "c"), ("b",), ("c", "a"), ("a", "b", "c"), ("b",), ("a", "b", "c"), ("c", "a")]
+
+
+@pytest.mark.parametrize("every", [1, 3, "auto"])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(
+    ("name", "options"), [("gradvac", {}), ("pcd", {"primary": "all", "smooth": 0.8}), ("db_mtl", {})]
+)
+def test_a_surgeon_combines_by_these_weights_and_goes_on_from_its_state(name, options, every, given):
+    whole = Surgery(name, every, **options)
+    expected = whole.steps(BATCHES[:3], given=given) + whole.steps(BATCHES[3:], first=3, given=given)
+    first = Surgery(name, every, **options)
+    got = first.steps(BATCHES[:3], given=given)
+    file = io.BytesIO()
+    torch.save((first.surgeon.state_dict(), first.model.state_dict()), file)
+    file.seek(0)
+    second = Surgery(name, every, **options)
+    surgeon, model = torch.load(file, weights_only=True)
+    second.surgeon.load_state_dict(surgeon)
+    second.model.load_state_dict(model)
+    got += second.steps(BATCHES[3:], first=3, given=given)
+    for ours, theirs in zip(got, expected, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_parts_of_a_batch_serve_a_weighting_with_a_memory(every):
+    surgery = Surgery("gradvac", every)
+    for x, target in batches(3):
+        losses = lambda rows, x=x, target=target: {  # noqa: E731
+            m: (output - target[rows]).square().mean()
+            for m, output in surgery.model({m: value[rows] for m, value in x.items()}).items()
+        }
+        surgery.surgeon.backward(losses(slice(None)))
+        report = surgery.surgeon.backward(losses(slice(None)), part=lambda losses=losses: (losses(slice(4)), None))
+        assert report.weights.isfinite().all()

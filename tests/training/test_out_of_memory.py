@@ -50,7 +50,10 @@ def test_a_step_without_memory_says_what_to_try(config: TrainBrats, monkeypatch:
     said = str(raised.value)
     assert said.startswith("out of memory, on CPU (")
     assert f"GB: {config.out / 'last.pt'} is intact. Go on by --resume with --cache 2, so that" in said
-    assert "needs another --out; try --batch 1, --patch 16 16 16, --precision bf16, --tol 0.1. Said was: " in said
+    assert (
+        "needs another --out; try --batch 1 --accumulate 3, --patch 16 16 16, --precision bf16, --tol 0.1. Said was: "
+        in said
+    )
     assert load_checkpoint(config.out / "last.pt")["steps"] == 0
 
 
@@ -81,7 +84,9 @@ def test_a_network_that_runs_out_in_a_validation(config: TrainBrats, monkeypatch
         task.validate(training.network)
 
     monkeypatch.setattr(gmd.training.loop, "validate", run_out)
-    with pytest.raises(UserError, match=r"out of memory, .* is intact\. .* --batch 1, --precision bf16, --tol 0\.1\."):
+    with pytest.raises(
+        UserError, match=r"out of memory, .* is intact\. .* --batch 1 --accumulate 2, --precision bf16, --tol 0\.1\."
+    ):
         train(replace(config, batch=2))
     assert load_checkpoint(config.out / "last.pt")["epochs"] == 1
     assert len(read_metrics(config.out, "step")) == 4
@@ -90,7 +95,7 @@ def test_a_network_that_runs_out_in_a_validation(config: TrainBrats, monkeypatch
 def test_sequences_are_told_the_batch(sentiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gmd.training.loop, "train_step", of_this_cpu)
     with pytest.raises(
-        UserError, match=r"is intact\. A smaller run is .* try --batch 8, --precision bf16, --tol 0\.1\."
+        UserError, match=r"is intact\. A smaller run is .* try --batch 8 --accumulate 2, --precision bf16, --tol 0\.1\."
     ):
         train(tiny_sentiment(sentiment, tmp_path / "run"))
 
