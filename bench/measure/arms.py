@@ -1,8 +1,10 @@
 """The trainings that the studies compare: options of `gmd train`, beside which all is the same in a study."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from gmd.subsets import Subset, subset_name
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,6 @@ class Arm:
 GMD: Mapping[str, Any] = {"method": "gmd", "every": 1}  # the exact one, whatever the default is
 EXACT, EVERY_8, AUTO = "gmd", "gmd, every 8", "gmd, auto"
 COMPARED = (EXACT, EVERY_8, AUTO)  # which differ so little that it takes many seeds to tell
-# the objective of all modalities comes last of the subsets': it is the one that is not to get worse
-PCD = {"method": "surgery", "weighting": "pcd", "weighting_options": ("primary=-1",), "every": 8}
 ARMS = (
     Arm("joint", {"method": "joint"}),
     Arm("dropout", {"method": "dropout"}, "joint"),
@@ -39,6 +39,15 @@ ARMS = (
     Arm(AUTO, {**GMD, "every": "auto"}, "joint"),
     Arm("gmd, tol 0.03", {**GMD, "tol": 0.0316}, "joint"),
     Arm("gmd, tol 0.1", {**GMD, "tol": 0.1}, "joint"),
-    Arm("pcd, every 8", PCD, "joint"),
+    Arm("pcd, every 8", {"method": "surgery", "weighting": "pcd", "every": 8}, "joint"),
     Arm("fairgrad, every 8", {"method": "surgery", "weighting": "fairgrad", "every": 8}, "joint"),
 )
+
+
+def arms_for(modalities: Subset) -> tuple[Arm, ...]:
+    """Returns the arms as they are on data of these modalities: pcd follows the objective of all of them."""
+    primary = {"weighting_options": (f"primary={subset_name(modalities)}",)}
+    return tuple(
+        replace(arm, options={**arm.options, **primary}) if arm.options.get("weighting") == "pcd" else arm
+        for arm in ARMS
+    )

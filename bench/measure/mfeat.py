@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import gmd
-from bench.measure.arms import ARMS, Arm
+from bench.measure.arms import ARMS, Arm, arms_for
 from bench.measure.files import RESULTS
 from bench.measure.host import ROOT, host_columns
 from bench.measure.paired_runs import measure
@@ -89,7 +89,7 @@ def main() -> None:
 
 def runs_of(seeds: Sequence[int], names: Sequence[str]) -> list[tuple[int, Arm]]:
     """Returns the seed and the arm of each run, a whole seed before the next."""
-    arms = [arm for arm in ARMS if arm.name in names]
+    arms = [arm for arm in arms_for(MODALITIES) if arm.name in names]
     return [(seed, arm) for seed in seeds for arm in arms if seed < (FEW_SEEDS if "tol" in arm.options else SEEDS)]
 
 
@@ -173,7 +173,9 @@ def make_backward(
         mean = MeanGradient(optimizer)
         return lambda losses, outputs: mean.backward(list(losses.values()))
     # without `tol` whole passes are faster here: a modality's path is as short as what is behind it
-    return lambda losses, outputs: surgeon.backward(losses, outputs.values if surgeon.tol else None)
+    return lambda losses, outputs: surgeon.backward(
+        {subset_name(subset): loss for subset, loss in losses.items()}, outputs.values if surgeon.tol else None
+    )
 
 
 def batch_of(samples: Samples, members: np.ndarray) -> tuple[Pairs[Tensor], Tensor]:

@@ -20,10 +20,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from bench.measure.arms import ARMS, COMPARED, Arm
+from bench.measure.arms import ARMS, COMPARED, Arm, arms_for
 from bench.measure.host import ROOT, host_columns
 from gmd import threads
 from gmd.cli import main as main_of_gmd
+from gmd.config import TrainSentiment
 from gmd.data.text_files import write_json
 from gmd.files import replacing
 
@@ -65,7 +66,7 @@ MOSI = Study(
     "mosi.csv",
     {"epochs": 20, "batch": 8, "validate_every": 5},
     (
-        *ARMS,
+        *arms_for(TrainSentiment.modalities),
         Arm("cggm, shared network", {"method": "cggm"}, "joint"),
         Arm("cggm-gmd", {"method": "cggm-gmd"}, "joint"),
         *ABLATION,

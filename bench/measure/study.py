@@ -15,7 +15,7 @@ from statistics import fmean
 
 import torch
 
-from bench.measure.arms import ARMS, COMPARED, Arm
+from bench.measure.arms import ARMS, COMPARED, Arm, arms_for
 from bench.measure.host import ROOT, host_columns
 from bench.measure.paired_runs import measure
 from gmd.config import TrainBrats
@@ -65,7 +65,7 @@ def main() -> None:
 
 def runs_of(seeds: Sequence[int], names: Sequence[str]) -> list[tuple[int, Arm]]:
     """Returns the seed and the arm of each run, a whole seed before the next; most arms have the first seeds only."""
-    arms = [arm for arm in ARMS if arm.name in names]
+    arms = [arm for arm in arms_for(BRATS_MODALITIES) if arm.name in names]
     return [(seed, arm) for seed in seeds for arm in arms if seed < SEEDS or arm.name in COMPARED]
 
 

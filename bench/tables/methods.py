@@ -15,7 +15,7 @@ from bench.tables.markdown import line, markdown_table, signed
 
 
 class MethodRow(NamedTuple):
-    """A method of `gmd train --method`, some with an option, and the arms by which it was measured; an empty arm: not measured there."""
+    """A method of `gmd train --method`, maybe with an option, and its arms; an empty arm: not measured there."""
 
     name: str
     what: str

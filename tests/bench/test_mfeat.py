@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from bench.measure import mfeat
-from bench.measure.arms import ARMS, Arm
+from bench.measure.arms import ARMS, Arm, arms_for
 from bench.measure.mfeat import MODALITIES, Setting
 from bench.measure.paired_runs import measure
 
 FEATURES = (5, 3, 2, 4, 3, 1)
 SMALL = Setting(width=8, epochs=2, batch=6, training=12, validation=3, test=9)
-BY_NAME = {arm.name: arm for arm in ARMS}
+BY_NAME = {arm.name: arm for arm in arms_for(MODALITIES)}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -101,7 +101,7 @@ def test_dropout_leaves_each_sample_some_of_its_modalities(samples, monkeypatch)
     assert columns["conflicts_first"] is columns["refreshed"] is None
 
 
-@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+@pytest.mark.parametrize("arm", BY_NAME.values(), ids=lambda arm: arm.name)
 def test_every_arm_trains_and_is_scored(samples, arm, tmp_path):
     row = mfeat.run(arm, 0, tmp_path, samples=samples, setting=replace(SMALL, epochs=1))
     shares = [row[name] for name in ("mean", "worst", "full", *(f"alone_{m}" for m in MODALITIES))]

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from bench.measure import study
-from bench.measure.arms import ARMS
+from bench.measure.arms import ARMS, arms_for
 from bench.measure.files import RESULTS
 from bench.measure.host import ROOT
 from bench.measure.paired_runs import write_setting
@@ -115,8 +115,9 @@ def test_runs_of_another_network_are_not_mixed_in(tmp_path, former):
 
 
 def test_arms_are_configured_as_they_are_named(tmp_path):
-    assert len({arm.name for arm in ARMS}) == len(ARMS)
-    configs = {arm.name: study.training_config(arm, 4, Setting(), tmp_path, tmp_path) for arm in ARMS}
+    arms = arms_for(BRATS_MODALITIES)
+    assert len({arm.name for arm in arms}) == len(arms)
+    configs = {arm.name: study.training_config(arm, 4, Setting(), tmp_path, tmp_path) for arm in arms}
     for config in configs.values():
         config.check()
         assert config.seed == 4
@@ -126,6 +127,7 @@ def test_arms_are_configured_as_they_are_named(tmp_path):
     assert configs["gmd, auto"].every == "auto"
     assert configs["gmd, tol 0.1"].tol == 0.1
     assert configs["fairgrad, every 8"].weighting == "fairgrad"
+    assert configs["pcd, every 8"].weighting_options == ("primary=flair+t1+t1ce+t2",)
     # but for what is named, all arms are one configuration
     same = {"method": "gmd", "tol": 0.0, "every": 1, "weighting": None, "weighting_options": ()}
     assert len({replace(config, **same) for config in configs.values()}) == 1
