@@ -3,7 +3,8 @@
 `every=K` takes them at every Kth step. `every="auto"` begins with every FIRST-th step; each time that weights are taken
 and have moved by less than MOVED since the time before, the interval doubles, up to LONGEST; when they have moved by
 more it is FIRST again. How far they have moved is sum |new - old| / sum |old|. Where no two gradients conflict,
-PCGrad's weights are those of the mean and do not move.
+PCGrad's weights are those of the mean and do not move. Where some do, most of what moves is noise of the batches: on
+phantoms, two samples a batch, weights one step apart differed by 0.1 early and by 0.3 late, and no more 32 steps apart.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-FIRST, LONGEST, MOVED = 4, 64, 0.1
+FIRST, LONGEST, MOVED = 4, 32, 0.2
 MOST_SETS = 256  # of objectives, whose weights are kept; the one that was taken first goes
 
 Names = tuple[Hashable, ...]

@@ -85,7 +85,7 @@ class Surgeon:
         weighting: the name of one of `gmd_kernels.weightings`; or a function from a Gramian, [T, T] float64, to
             weights, [T] float64; or one of them with options and smoothing, a `gmd.Weighting`.
         every: how often weights are taken: at every step (1), at every so many steps, or "auto": at every 4th step to
-            begin with, and half as often each time that they have moved by less than a tenth, down to every 64th
+            begin with, and half as often each time that they have moved by less than a fifth, down to every 32nd
             (`gmd.surgery._schedule`). Weights that depend on a random order are then the mean over several, so that one
             order does not rule over many steps. They are kept for each set of objectives by itself, and taken at once
             for a set that is new. Taking them waits for the device.
