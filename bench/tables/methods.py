@@ -100,7 +100,7 @@ def which_markdown(phantoms: pd.DataFrame, mfeat: pd.DataFrame, mosi: pd.DataFra
     titles = [f"{one.name}: {study.SCORES[score]}" for one in sets for score in scores]
     lines = [["", *titles]]
     for arm in gains[0]:
-        lines.append([arm, *(_told(gain, arm) for gain in gains)])
+        lines.append([arm, *(_told(gain, arm if arm in gain else "") for gain in gains)])
     return markdown_table(lines)
 
 
