@@ -136,7 +136,7 @@ def step_methods_section(results: Path) -> str:
     """Returns the table of a step of each method, or plainly that there is none."""
     csv = results / "step_methods_cpu.csv"
     if not csv.exists():
-        return "Not measured yet: `python -m bench.run step_methods` does it, in five minutes on an idle machine."
+        return "Not measured yet: `python -m bench.run step_methods` does it, in some six minutes on an idle machine."
     return step_methods_markdown(read_results(csv))
 
 

@@ -21,7 +21,7 @@ RUN = Path("RUN")  # in the place of the run's folder
 # what the page has that names nobody: figures, and the names of modalities, regions, metrics and classes
 AS_THEY_ARE = (
     *("config", "conflicts", "dominance", "dominance_plots", "fold_plot", "folds", "headline", "sections", "segments"),
-    *("state", "surgical", "tiles", "training", "version"),
+    *("pace", "state", "surgical", "tiles", "training", "version"),
 )
 OF_RESOURCES = ("Time of all epochs", "Median epoch", "Median epoch, per step", "Peak memory", "Parameters", "Versions")
 OF_DATA = ("Fold", "Features", "Classes")
@@ -56,7 +56,7 @@ def _names_nothing(config: TrainConfig, field: Field[Any]) -> bool:
     value = getattr(config, field.name)
     values = value if isinstance(value, tuple) else (value,)
     chosen = get_origin(get_type_hints(type(config))[field.name]) is Literal
-    return chosen or field.name == "modalities" or all(isinstance(v, int | float | None) for v in values)
+    return chosen or field.name in ("modalities", "preset") or all(isinstance(v, int | float | None) for v in values)
 
 
 def _table(table: SubsetTable, number: int) -> SubsetTable:

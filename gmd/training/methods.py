@@ -100,6 +100,8 @@ def _surgery(parts: Parts) -> Surgeon:
     config = parts.config
     options: dict[str, Any] = dict(weighting_options(config.weighting_options))
     name = str(config.weighting)  # which the configuration's check has seen to
+    if "primary" in weightings.options_of(name):
+        options.setdefault("primary", -1)  # the last, that of the largest subset that there is
     if "generator" in signature(weightings.named(name)).parameters:
         options["generator"] = parts.generator
     return Surgeon(parts.optimizer, Weighting(name, **options), **_surgical(parts))

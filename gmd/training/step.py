@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gmd.data.batch_part import representative_samples
 from gmd.data.modality_dropout import drop_modalities
 from gmd.data.pairs import Pairs
+from gmd.errors import UserError
 from gmd.models.precision import autocast
 from gmd.monitor.records import Turn
 from gmd.monitor.transfer import on_host
@@ -93,7 +94,13 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
         given["part"] = part
 
     training.optimizer.zero_grad(set_to_none=True)
-    report = training.surgeon.backward(_named(losses) if method.named else list(losses.values()), **given)
+    try:
+        report = training.surgeon.backward(_named(losses) if method.named else list(losses.values()), **given)
+    except ValueError as error:  # a weighting may want more objectives than a batch has, or other losses
+        if task.config.weighting is None:
+            raise
+        names = ", ".join(_named(losses))
+        raise UserError(f"--weighting {task.config.weighting}: {error}; the objectives were {names}") from error
     if clip is not None:
         report = replace(report, squared_norm=clip_(training.network.parameters(), clip, report.squared_norm))
     # whether to step has to be known on the host; all else that is recorded comes along

@@ -64,6 +64,7 @@ WRONG = [
             {"loss": float("inf")},
             {"loss": [1]},
             {"lr": {}},
+            {"norm": "long"},
             {"finite": 1},
             {"refreshed": 1},
             {"age": -1},

@@ -416,3 +416,19 @@ def test_the_state_of_another_rule_is_refused():
     state = surgeon_of("uw", problem.optimizer).state_dict()
     with pytest.raises(ValueError, match="rule: expected the state of 'famo', got one of 'uw'"):
         surgeon_of("famo", problem.optimizer).load_state_dict(state)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_losses_after_the_step_may_come_without_gradients(mode):
+    found = []
+    for context in (mode, torch.enable_grad):
+        problem = Problem()
+        surgeon = surgeon_of("famo", problem.optimizer)
+        for step in range(3):
+            problem.optimizer.zero_grad()
+            surgeon.backward(problem.losses(step))
+            problem.optimizer.step()
+            with context():
+                surgeon.update(problem.losses(step))
+        found.append(problem.params())
+    assert torch.equal(*found)

@@ -36,6 +36,7 @@ PACED: list[dict[str, Any]] = [
     {"method": "surgery", "weighting": "gradvac", "granularity": "module", "weighting_options": ("smooth=0.5",)},
     {"method": "dropout"},
     {"every": 3, "accumulate": 2},
+    {"method": "surgery", "weighting": "pcd", "every": 2, "weighting_options": ("tau=0.1", "smooth=0.5")},
     *({"method": "scalarised", "weighting": rule} for rule in ("stch", "famo", "dwa", "uw", "rlw", "gls")),
 ]
 
@@ -84,6 +85,8 @@ def test_options_arrive(sentiment: Path, tmp_path: Path):
     assert (weighting.name, weighting.options, weighting.smooth) == ("cagrad", {"c": 0.75}, 0.5)
     drawing = Training.prepare(open_task(replace(config, method="surgery", weighting="pcgrad")))
     assert drawing.surgeon._weighting.generator is drawing.generator
+    primary = Training.prepare(open_task(replace(config, method="surgery", weighting="pcd")))
+    assert primary.surgeon._weighting.options == {"primary": -1}, "the objective of the most modalities comes last"
 
 
 def test_a_part_of_the_batch_is_run_at_a_refresh_only(sentiment: Path, tmp_path: Path):
@@ -120,6 +123,17 @@ def test_steps_between_say_what_is_known_of_them(sentiment: Path, tmp_path: Path
     assert len(history.series(("loss",))[0]) == len(history.series(("modality", "gradient norm", "text"))[0]) == 8
     page = " ".join(write_report(run).read_text(encoding="utf-8").split())
     assert "The weights were taken at 3 of 8 steps, every 2.7 steps on average" in page
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_segmentation_takes_weights_now_and_then(config: TrainBrats, precision: str):
+    """With all options that meet in a step, in each precision: a number comes out, and the ages are right."""
+    task = open_task(replace(config, batch=2, every=2, fraction=0.5, clip=1.0, precision=precision))
+    training = Training.prepare(task)
+    found = steps(training, task, 0, 3)
+    assert [step["age"] for step in found] == [0, 1, 0]
+    assert all(step["losses"].isfinite().all() for step in found)
+    assert all(param.isfinite().all() for param in training.network.parameters())
 
 
 def test_every_step_is_recorded_as_ever(sentiment: Path, tmp_path: Path):
@@ -288,6 +302,12 @@ def test_options_of_a_weighting_are_checked(words: tuple[str, ...], message: str
     config = TrainBrats(data=(Path("d"),), method="surgery", weighting="cagrad", weighting_options=words)
     with pytest.raises(UserError, match=r"--weighting-options: .*" + message):
         config.check_values()
+
+
+def test_a_weighting_that_a_batch_has_too_few_objectives_for_is_named(sentiment: Path, tmp_path: Path):
+    two = {"modalities": ("text", "audio"), "method": "surgery", "weighting": "krum"}
+    with pytest.raises(UserError, match=r"--weighting krum: byzantine: .*the objectives were text, audio, text\+audio"):
+        train(replace(tiny_sentiment(sentiment, tmp_path / "run"), missing=0.0, **two))
 
 
 def test_a_resumed_training_reads_its_options_from_json(sentiment: Path, tmp_path: Path):

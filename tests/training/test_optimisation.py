@@ -194,6 +194,21 @@ def test_a_training_goes_on_from_its_state_bit_for_bit(config: TrainSentiment, o
         assert equal(straight.state_dict(), resumed.state_dict())
 
 
+@pytest.mark.parametrize("every", [3, "auto"])
+def test_weights_that_are_taken_now_and_then_go_on_with_batches_that_add_up(config: TrainSentiment, every: int | str):
+    """Weights are taken at batches, and a step of the optimizer can begin between."""
+    config = replace(config, method="gmd", every=every, accumulate=2, clip=1.0, missing=0.3)
+    straight, task = prepared(config)
+    go_on(straight, task, 3)
+    state = through_a_file(straight.state_dict())
+    go_on(straight, task, 3)
+    resumed, _ = prepared(config)
+    check_state(state, resumed, task.steps_per_epoch, Path("last.pt"))
+    resumed.load_state_dict(state)
+    go_on(resumed, task, 3)
+    assert equal(straight.state_dict(), resumed.state_dict())
+
+
 @pytest.mark.slow
 def test_a_killed_run_with_all_options_ends_with_the_same_bits(config: TrainSentiment, monkeypatch: pytest.MonkeyPatch):
     options = {"optimizer": "sgd", "schedule": "plateau", "plateau_patience": 0, "warmup": 0.5, "accumulate": 3}

@@ -289,7 +289,7 @@ def test_a_run_needs_a_folder(config: TrainSentiment):
 
 
 def test_brats_does_not_offer_mla(tmp_path: Path):
-    with pytest.raises(UserError, match=r"--method: got mla, expected one of joint, dropout, enumerate, gmd, cggm, "):
+    with pytest.raises(UserError, match=r"--method: got mla, expected one of joint, dropout, enumerate, gmd, "):
         train(TrainBrats(tmp_path, tmp_path / "run", method="mla"))
 
 
