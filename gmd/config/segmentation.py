@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from tyro.conf import FlagCreatePairsOff
+
 from gmd.config.checks import check_option, option_text
 from gmd.config.train_config import TrainConfig
 from gmd.data.segmentation.case import SAME_PLACE
@@ -70,7 +72,7 @@ class TrainBrats(TrainConfig):
     cache: int = 64
     """Training cases kept in memory, about 80 MB each for BraTS; others are read when their turn comes."""
 
-    no_check: bool = False
+    no_check: FlagCreatePairsOff[bool] = False  # or there were a --no-no-check
     """Begin without reading every case of all splits first, which finds bad files before the first step."""
 
     TASK: ClassVar = "brats"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, ClassVar, Literal
 
+import torch
+
 from gmd.config.checks import check_option
 from gmd.config.weighting_options import weighting_options
 from gmd.errors import UserError
@@ -12,7 +14,7 @@ from gmd.subsets import all_subsets, subset_name
 from gmd.surgery import Weighting
 from gmd.surgery._options import check_options
 from gmd.surgery._scalarisations import RULES
-from gmd_kernels import weightings
+from gmd_kernels import MAX_OBJECTIVES, weightings
 
 EVERY: int | Literal["auto"] = 1  # how often weights are taken, if nobody says
 GMD = ("gmd", "cggm-gmd")
@@ -84,6 +86,8 @@ class Surgery:
             _try(method, str(self.weighting), options)
         except (TypeError, ValueError) as error:
             raise UserError(f"--weighting-options: {error}") from error
+        if method == "surgery" and len(objectives) <= MAX_OBJECTIVES:  # more are refused otherwise
+            _try_on(objectives, str(self.weighting), options)
 
 
 def _options_of(method: str, name: str) -> tuple[str, ...]:
@@ -101,6 +105,17 @@ def _try(method: str, name: str, options: dict[str, Any]) -> None:
     parameters = signature(RULES[name]).parameters
     check_options(f"rule {name!r}", options, {key: parameters[key] for key in parameters if key not in OF_THE_RUN})
     RULES[name](**options, **({"steps": 1} if "steps" in parameters else {}))
+
+
+def _try_on(objectives: Sequence[str], name: str, options: dict[str, Any]) -> None:
+    """Raises UserError for a weighting that cannot be of so many objectives. objectives: their names"""
+    random = "generator" in signature(weightings.named(name)).parameters
+    weighting = Weighting(name, generator=torch.Generator() if random else None, **options)
+    losses = torch.ones(len(objectives))
+    try:
+        weighting(torch.eye(len(objectives), dtype=torch.float64), tuple(objectives), losses)
+    except ValueError as error:
+        raise UserError(f"--weighting {name}: {error}") from error
 
 
 def _each(name: str, objectives: Sequence[str]) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gmd.surgery._undone import check_keys
+
 Names = tuple[Hashable, ...]
 
 
@@ -71,11 +73,14 @@ class ByName:
         """Returns the names and a copy of the values, None before the first."""
         return {"names": list(self.names), "values": None if self.values is None else self.values.clone()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], front: tuple[int, ...] | None = None) -> None:
         """Takes over what `state_dict` has returned, from any device.
 
-        Raises ValueError: there are not as many values as names.
+        front: the shape of what each objective, or pair, has; None: any
+
+        Raises ValueError: something is missing, or there are not as many values as names.
         """
+        check_keys("state", self.state_dict(), state)
         names, values = tuple(state["names"]), state["values"]
         sizes = (len(set(names)),) * self.axes
         if values is None and not names:
@@ -85,4 +90,7 @@ class ByName:
             got = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             expected = f"float64 [..., {', '.join(map(str, sizes))}], numbers of {len(names)} names"
             raise ValueError(f"state: expected {expected}, got {got}")
+        if front is not None and tuple(values.shape[: -self.axes]) != front:
+            each = list(values.shape[: -self.axes])
+            raise ValueError(f"state: expected {list(front)} numbers of each objective, got {each}")
         self.names, self.values = names, values.clone()

@@ -51,15 +51,16 @@ def parameters_of(optimizers: Sequence[torch.optim.Optimizer]) -> list[nn.Parame
     Raises:
         ValueError: a parameter is in two of the optimizers, which would both step it.
     """
-    owner: dict[nn.Parameter, int] = {}
+    found: dict[int, tuple[int, nn.Parameter]] = {}  # by id, as torch takes long to hash a tensor
     for o, optimizer in enumerate(optimizers):
         for index, param in enumerate(_params(optimizer)):
-            if owner.setdefault(param, o) != o:
+            owner, _ = found.setdefault(id(param), (o, param))
+            if owner != o:
                 raise ValueError(
-                    f"optimizer[{o}]: parameter {index}, {list(param.shape)}, is in optimizer[{owner[param]}] too, "
+                    f"optimizer[{o}]: parameter {index}, {list(param.shape)}, is in optimizer[{owner}] too, "
                     "expected each parameter in one optimizer only"
                 )
-    return list(owner)
+    return [param for _, param in found.values()]
 
 
 def check_same(given: Sequence[torch.optim.Optimizer], of_surgeon: Sequence[torch.optim.Optimizer]) -> None:

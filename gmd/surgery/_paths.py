@@ -56,10 +56,13 @@ def path_gradients(
     factors: Tensor | None = None,
     checked: set[Checked] | None = None,
     retain_graph: bool = False,
+    pass_after: bool = False,
 ) -> Basis:
     """Returns the losses' gradients times `scale`, those before output m also times factors[m].
 
     Frees the graph, path after path, unless it is to be retained.
+
+    pass_after: whether it is also to be retained where the gradients are compressed, for a pass of the losses' own.
 
     A GPU is waited for once with tol > 0, for a Gramian that tells the number of passes; once by sample, for whether
     its passes are exact; and once more for each path that is checked. Otherwise nothing here waits.
@@ -71,16 +74,16 @@ def path_gradients(
     wanted = {id(param): p for p, param in enumerate(params)}
     head = [leaf for leaf in paths.head if id(leaf) in wanted]
     rows: Rows = [[None] * len(params) for _ in losses]
-    cotangents = _behind(losses, outputs, head, scale, rows, wanted, retain_graph)
+    cotangents = _behind(losses, outputs, head, scale, rows, wanted, retain_graph or pass_after)
     grams = gk.gram(cotangents, groups=range(len(outputs)))
-    norms = grams.sum(dim=(1, 2)).clamp(min=0).sqrt() / (len(losses) if scale is None else len(losses) * scale)
-    if factors is not None:
-        cotangents = [[_times(c, f) for c, f in zip(row, factors, strict=True)] for row in cotangents]
+    norms = _norms(grams, scale)
+    cotangents = _multiplied(cotangents, factors)
     # a factor leaves an output's directions, and what they leave out of each cotangent, as they are
     directions = _compressed(cotangents, outputs, grams, tol, len(losses) if head else 0) if tol > 0 else None
     if directions is None:
         basis = _exact(cotangents, outputs, params, paths, rows, checked)
     else:
+        paths = paths._replace(kept=[kept or pass_after for kept in paths.kept])
         basis = _by_directions(cotangents, outputs, params, paths, rows if head else [], directions)
     return basis._replace(norms=norms)
 
@@ -105,6 +108,19 @@ def _behind(
         for leaf, gradient in zip(head, gradients[len(outputs) :], strict=True):
             row[wanted[id(leaf)]] = gradient
     return [list(row[: len(outputs)]) for row in behind]
+
+
+def _norms(grams: Tensor, scale: Tensor | None) -> Tensor:
+    """Returns the norm of the mean loss's gradient at each output, [M] float64, of Gramians [M, T, T]."""
+    count = grams.shape[-1]
+    return grams.sum(dim=(1, 2)).clamp(min=0).sqrt() / (count if scale is None else count * scale)
+
+
+def _multiplied(cotangents: Cotangents, factors: Tensor | None) -> Cotangents:
+    """Returns the cotangents times the factors of their outputs, [M] or None."""
+    if factors is None:
+        return cotangents
+    return [[_times(c, f) for c, f in zip(row, factors, strict=True)] for row in cotangents]
 
 
 def _times(cotangent: Tensor | None, factor: Tensor) -> Tensor | None:

@@ -181,8 +181,8 @@ class DynamicWeightAverage:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` has returned."""
         sums, means = ByName(), ByName(fill=torch.nan)
-        sums.load_state_dict(state["sums"])
-        means.load_state_dict(state["means"])
+        sums.load_state_dict(state["sums"], (2,))
+        means.load_state_dict(state["means"], (2,))
         self._step, self._sums, self._means = state["step"], sums, means
 
 
@@ -273,7 +273,7 @@ class Famo:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` has returned."""
         before = ByName(fill=torch.nan)
-        before.load_state_dict(state["before"])
+        before.load_state_dict(state["before"], ())
         self._logits.load_state_dict(state["logits"])
         self._before = before
 
@@ -316,7 +316,7 @@ class Learnt:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` has returned."""
         kept = ByName()
-        kept.load_state_dict(state)
+        kept.load_state_dict(state, (4,))
         self._kept = kept
 
 

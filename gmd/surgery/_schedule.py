@@ -7,12 +7,16 @@ PCGrad's weights are those of the mean and do not move. Where some do, most of w
 phantoms, two samples a batch, weights one step apart differed by 0.1 early and by 0.3 late, and no more 32 steps apart.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import copy
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from gmd.surgery._undone import check_keys
 
 FIRST, LONGEST, MOVED = 4, 32, 0.2
 MOST_SETS = 256  # of objectives, whose weights are kept; the one that was taken first goes
@@ -69,6 +73,22 @@ class Schedule:
         self.failures = 0
         self._params: tuple[int, ...] = ()
         self._taken: dict[frozenset[Hashable], Taken] = {}
+
+    def copy(self) -> "Schedule":
+        """Returns another with the same state."""
+        other = copy.copy(self)
+        other._taken = dict(self._taken)
+        return other
+
+    @contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Opens a context that any exception leaves with the state of before."""
+        before = self.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.update(before.__dict__)
+            raise
 
     def begin(self, params: Sequence[int]) -> None:
         """Counts a step. params: numbers of the parameters that require grad; where others do, nothing taken holds."""
@@ -136,18 +156,45 @@ class Schedule:
         counts = {"every": self.every, "steps": self.steps, "failures": self.failures}
         return counts | {"params": list(self._params), "sets": sets}
 
-    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device, num_params: int) -> None:
         """Takes over what `state_dict` has returned, onto a device.
 
-        Raises ValueError for the state of a surgeon with another `every`, and changes nothing then.
+        num_params: of the optimizers.
+
+        Raises ValueError for the state of a surgeon with another `every`, of other parameters, or for what is no state
+        at all, and changes nothing then.
         """
+        check_keys("schedule", self.state_dict(), state)
         if state["every"] != self.every:
             raise ValueError(f"every: expected the state of every={self.every!r}, got one of every={state['every']!r}")
+        if any(not 0 <= p < num_params for p in state["params"]):
+            raise ValueError(
+                f"schedule: expected the state of {num_params} parameters, got number {max(state['params'])}"
+            )
         taken = {}
-        for one in state["sets"]:
-            names = tuple(one["names"])
-            tensors = (one["weights"].to(device), one["gram"].to(device))
-            rest = (one["step"], one["interval"], one["compiled"], one["failed"])
-            taken[frozenset(names)] = Taken(names, *tensors, tuple(one["private"]), *rest)
+        for saved in state["sets"]:
+            one = _checked_set(saved, state["params"], state["steps"], device)
+            taken[frozenset(one.names)] = one
         self.steps, self.failures = state["steps"], state["failures"]
         self._params, self._taken = tuple(state["params"]), taken
+
+
+def _checked_set(saved: Mapping[str, Any], params: Sequence[int], steps: int, device: torch.device) -> Taken:
+    """Returns what was taken for a set of objectives; raises a ValueError for what cannot have been."""
+    check_keys("schedule: a set of objectives", {field.name: field for field in fields(Taken)}, saved)
+    names = tuple(saved["names"])
+    t = len(set(names))
+    for key, shape in (("weights", (t,)), ("gram", (t, t))):
+        value = saved[key]
+        if not isinstance(value, Tensor) or value.dtype != torch.float64 or tuple(value.shape) != shape:
+            got = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"schedule: {key}: expected float64 {list(shape)}, of {len(names)} names, got {got}")
+        if not value.isfinite().all():
+            raise ValueError(f"schedule: {key}: expected finite numbers, got {value.tolist()}")
+    if not set(saved["private"]) <= set(params):
+        raise ValueError(f"schedule: private: expected some of the {len(params)} parameters, got {saved['private']}")
+    if not 0 <= saved["step"] <= steps or saved["interval"] < 1:
+        told = f"step {saved['step']}, interval {saved['interval']}"
+        raise ValueError(f"schedule: expected a step up to {steps} and an interval of at least 1, got {told}")
+    tensors = {key: saved[key].to(device) for key in ("weights", "gram")}
+    return Taken(**{**saved, **tensors, "names": names, "private": tuple(saved["private"])})

@@ -10,6 +10,7 @@ from torch import Tensor
 import gmd_kernels as gk
 from gmd.surgery._by_name import ByName, Names
 from gmd.surgery._options import check_options
+from gmd.surgery._undone import check_keys
 
 # what a weighting keeps from step to step, by the name of its argument: numbers of each objective, and whether of pairs
 _KEPT: dict[str, tuple[tuple[int, ...], bool]] = {"state": ((2,), False), "cosines": ((), True)}
@@ -178,6 +179,7 @@ class Weighting:
 
         Raises ValueError for the state of another weighting, and changes nothing then.
         """
+        check_keys("weighting", self.state_dict(), state)
         if state["weighting"] != self.name:
             expected, got = self.name or "a function", state["weighting"] or "a function"
             raise ValueError(f"weighting: expected the state of {expected!r}, got one of {got!r}")

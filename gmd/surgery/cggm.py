@@ -14,9 +14,9 @@ from gmd.surgery._direction_loss import gradient_losses, weight_losses
 from gmd.surgery._losses import Criterion, Losses, Metric, check_outputs, check_rows, named_losses
 from gmd.surgery._modes import ordinary_modes
 from gmd.surgery._optimizers import Optimizers, check_same, optimizers_of
-from gmd.surgery.gmd import GMD
 from gmd.surgery.mean import MeanGradient
 from gmd.surgery.report import Report
+from gmd.surgery.surgeon import Surgeon
 
 
 class CGGM:
@@ -50,7 +50,8 @@ class CGGM:
         direction: "gradient", the paper's; "weights", the cosine of the weights that the published code takes.
         rule: how B_m follows from the metrics: "smooth", bounded; or "published", of two batches' difference.
         lr: learning rate of the classifiers.
-        surgeon: what merges the losses' gradients, GMD or MeanGradient (the default) of the same optimizer.
+        surgeon: what merges the losses' gradients, a Surgeon (GMD is one) or MeanGradient (the default) of the same
+            optimizer.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class CGGM:
         direction: str = "gradient",
         rule: str = "smooth",
         lr: float = 1e-3,
-        surgeon: GMD | MeanGradient | None = None,
+        surgeon: Surgeon | MeanGradient | None = None,
     ):
         check_one_process("CGGM", "each would have classifiers of its own")
         for name, value, known in (("direction", direction, ("gradient", "weights")), ("rule", rule, tuple(RULES))):
@@ -151,13 +152,13 @@ class CGGM:
         return weight_losses(losses, self.head, [self.classifiers.models[m] for m in gradients], balance)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the classifiers, their optimizer, what the balance remembers, and the state of a GMD inside."""
+        """Returns the classifiers, their optimizer, what the balance remembers, and the state of a Surgeon inside."""
         kept = {"classifiers": self.classifiers.state_dict(), "balance": self.balance.state}
-        return kept | ({"surgeon": self.surgeon.state_dict()} if isinstance(self.surgeon, GMD) else {})
+        return kept | ({"surgeon": self.surgeon.state_dict()} if isinstance(self.surgeon, Surgeon) else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` has returned."""
-        if isinstance(self.surgeon, GMD):
+        if isinstance(self.surgeon, Surgeon):
             self.surgeon.load_state_dict(state["surgeon"])
         self.classifiers.load_state_dict(state["classifiers"])
         self.balance.state = torch.empty_like(self.balance.state).copy_(state["balance"])

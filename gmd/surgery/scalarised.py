@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
+from gmd.surgery._by_name import Names
 from gmd.surgery._delivery import check_one_process
 from gmd.surgery._losses import Losses, Outputs, check_factors, check_outputs, check_same_kind, named_losses
 from gmd.surgery._modes import ordinary_modes
@@ -17,6 +18,7 @@ from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
 from gmd.surgery._options import check_options
 from gmd.surgery._scalarisations import RULES, Famo, Rule
 from gmd.surgery._scaling import Scaling
+from gmd.surgery._undone import check_keys, undone_on_error
 from gmd.surgery.report import Report
 
 
@@ -100,7 +102,7 @@ class Scalarised:
             CPU, where a look at it would wait, all weights are NaN instead, and `.grad` with them.
         """
         named = named_losses(losses)
-        self._by_name = check_same_kind(losses, self._by_name)
+        by_name = check_same_kind(losses, self._by_name)
         check_factors(factors, outputs)
         found = [] if outputs is None else check_outputs(outputs)
         given = list(named.values())
@@ -108,10 +110,10 @@ class Scalarised:
         self._check_values(named, values)
         params = [param for param in parameters_of(self.optimizers) if param.requires_grad]
         scale = self._scaling.scale(given)
-        refused = self._refused(values)
-        weights = self._rule(torch.where(refused, torch.nan, values.double()), tuple(named))
-        weights = torch.where(refused.any(), torch.nan, weights)
-        norms = one_pass(given, weights, params, found, factors, scale=scale, retain_graph=retain_graph)
+        with undone_on_error(self._rule):
+            weights = self._weights(values, tuple(named))
+            norms = one_pass(given, weights, params, found, factors, scale=scale, retain_graph=retain_graph)
+        self._by_name = by_name
         gram = gk.gram([[param.grad for param in params]])
         if scale is not None:
             self._scaling.note_unscaled(gram)
@@ -133,6 +135,12 @@ class Scalarised:
         values = torch.stack([torch.as_tensor(loss).detach().reshape(()) for loss in named.values()])
         self._check_values(named, values)
         self._rule.update(torch.where(self._refused(values), torch.nan, values.double()), tuple(named))
+
+    def _weights(self, values: Tensor, names: Names) -> Tensor:
+        """Returns the rule's weights, NaN if it cannot take one of the losses."""
+        refused = self._refused(values)
+        weights = self._rule(torch.where(refused, torch.nan, values.double()), names)
+        return torch.where(refused.any(), torch.nan, weights)
 
     def _refused(self, values: Tensor) -> Tensor:
         """Returns which losses the rule cannot take, [T] bool."""
@@ -158,6 +166,8 @@ class Scalarised:
 
         Raises ValueError for the state of another rule, and changes nothing then.
         """
+        check_keys("state", self.state_dict(), state)
         if state["rule"] != self.rule:
             raise ValueError(f"rule: expected the state of {self.rule!r}, got one of {state['rule']!r}")
+        check_keys(f"rule {self.rule!r}", self._rule.state_dict(), state["state"])
         self._rule.load_state_dict(state["state"])

@@ -28,6 +28,7 @@ from gmd.surgery._passes import gradients_of
 from gmd.surgery._paths import Basis, Checked, path_gradients
 from gmd.surgery._scaling import Scaling
 from gmd.surgery._schedule import Schedule, Taken
+from gmd.surgery._undone import check_keys, undone_on_error
 from gmd.surgery._weighting import LoopWeighting, Weighting, in_loop
 from gmd.surgery.report import Report
 
@@ -41,18 +42,22 @@ class Step(NamedTuple):
 
     Attributes:
         names: of the T objectives.
+        by_name: whether the losses came by name, or else by position.
         losses: [T] scalars.
         outputs, factors, retain_graph, part: as given.
-        params: [P], those that require grad.
+        everyone: all parameters of the optimizers.
+        params: [P], those of them that require grad.
         scale: the scaler's, or None.
     """
 
     names: tuple[Hashable, ...]
+    by_name: bool
     losses: list[Tensor]
     outputs: Outputs | None
     factors: Tensor | None
     retain_graph: bool
     part: Part | None
+    everyone: list[nn.Parameter]
     params: list[nn.Parameter]
     scale: Tensor | None
 
@@ -159,7 +164,9 @@ class Surgeon:
             retain_graph: as in `Tensor.backward`: whether the graph is kept for another backward pass, or freed.
             part: where batches are large: a function that returns (losses, outputs or None) of a part of the batch, the
                 same objectives by the same names. It is called when weights are to be taken, which then are those of
-                the part's Gramian. Inside a DistributedDataParallel it has to run the network under `no_sync()`.
+                the part's Gramian. It has to run the network anew, as its graph is freed; what it runs is outside
+                autocast, unless it opens that itself; and inside a DistributedDataParallel it has to be under
+                `no_sync()`.
 
         A parameter that no loss reaches keeps its `.grad` as it is. With `every=1` the device is waited for once with
         `tol`, once with `by_sample`, and once more for each path that is compared with a whole pass; without the two
@@ -168,10 +175,14 @@ class Surgeon:
         again.
         """
         step = self._checked_step(losses, outputs, factors, retain_graph, part)
-        if self.every == 1 and part is None:
-            return self._operated(step)
-        all_params = parameters_of(self.optimizers)
-        self._schedule.begin([p for p, param in enumerate(all_params) if param.requires_grad])
+        with self._schedule.undone_on_error(), undone_on_error(self._weighting):
+            report = self._operated(step) if self.every == 1 and part is None else self._by_schedule(step)
+        self._by_name = step.by_name
+        return report
+
+    def _by_schedule(self, step: Step) -> Report:
+        """Takes weights if it is time to, and merges by those."""
+        self._schedule.begin([p for p, param in enumerate(step.everyone) if param.requires_grad])
         taken = self._schedule.taken(step.names)
         if taken is not None and not self._schedule.is_due(taken):
             return self._between(step, taken)
@@ -182,18 +193,21 @@ class Surgeon:
     ) -> Step:
         """Returns what `backward` was given; raises an error for what cannot be worked with."""
         named = named_losses(losses)
-        self._check_objectives(losses, named)
-        params = [param for param in parameters_of(self.optimizers) if param.requires_grad]
+        if len(named) > gk.MAX_OBJECTIVES:
+            raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(named)}")
+        by_name = check_same_kind(losses, self._by_name)
+        if part is not None and self.granularity != "model":
+            raise ValueError(
+                f"part: expected granularity='model' with it, got {self.granularity!r}: what is merged is one backward "
+                "pass, in which each loss has one weight for the whole model"
+            )
+        everyone = parameters_of(self.optimizers)
+        params = [param for param in everyone if param.requires_grad]
         check_no_param_hooks(params)
         check_factors(factors, outputs)
         given = list(named.values())
-        return Step(tuple(named), given, outputs, factors, retain_graph, part, params, self._scaling.scale(given))
-
-    def _check_objectives(self, losses: Losses, named: Mapping[Hashable, Tensor]) -> None:
-        """Raises a ValueError for too many objectives, and for names where there were none before, or none now."""
-        if len(named) > gk.MAX_OBJECTIVES:
-            raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(named)}")
-        self._by_name = check_same_kind(losses, self._by_name)
+        scale = self._scaling.scale(given)
+        return Step(tuple(named), by_name, given, outputs, factors, retain_graph, part, everyone, params, scale)
 
     # ---- a step with a pass for each objective ----
 
@@ -214,23 +228,22 @@ class Surgeon:
         if step.part is not None:
             basis = self._basis(*self._of_part(step), step._replace(retain_graph=False))
         else:
-            compressed = self.tol > 0 and step.outputs is not None
-            basis = self._basis(step.losses, step.outputs, step._replace(retain_graph=step.retain_graph or compressed))
+            basis = self._basis(step.losses, step.outputs, step, pass_after=self.tol > 0)
             if basis.mixing is None:
                 return self._by_new_weights(basis, step)
-        taken = self._take(step, self._gramian(basis, step), self._private(basis))
+        taken = self._take(step, self._gramian(basis, step), self._private(basis, step))
         directions, discarded = basis.directions, basis.discarded
         del basis  # whose memory the pass may use
         return self._between(step, taken, directions, discarded)
 
     def _by_new_weights(self, basis: Basis, step: Step) -> Report:
         """Takes weights anew, and merges this step's gradients by them."""
-        private = self._private(basis)
+        private = self._private(basis, step)
         taken: list[Taken] = []
 
         def weigh(gram: Tensor) -> Tensor:
             taken.append(self._take(step, gram, private))
-            return self._of_params(taken[0].weights, private, step.params)
+            return self._of_params(taken[0].weights, private, step)
 
         surgery = gk.surgery(basis.rows, weigh, scale=step.scale)
         report = self._merged(step, basis, surgery.merged, surgery.gram, taken[0].weights)
@@ -259,9 +272,13 @@ class Surgeon:
     def _of_part(self, step: Step) -> tuple[list[Tensor], Outputs | None]:
         """Returns the losses, in the batch's order, and the outputs of a part of the batch."""
         assert step.part is not None
-        losses, outputs = step.part()
+        found = step.part()
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError(f"part: expected it to return (losses, outputs or None), got {type(found).__name__}")
+        losses, outputs = found
         named = named_losses(losses)
-        if isinstance(losses, Mapping) is not self._by_name or set(named) != set(step.names):
+        _check_factors_of_part(step, outputs)
+        if isinstance(losses, Mapping) is not step.by_name or set(named) != set(step.names):
             lacking = [name for name in step.names if name not in named]
             told = f"lacks {lacking[0]!r}" if lacking else f"got {', '.join(map(repr, named))}"
             raise ValueError(
@@ -284,7 +301,7 @@ class Surgeon:
             step.params,
             outputs,
             step.factors,
-            self._factors(taken.private, len(step.names)),
+            self._factors(taken.private, step),
             step.scale,
             step.retain_graph,
             alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
@@ -301,7 +318,7 @@ class Surgeon:
 
     def _take(self, step: Step, gram: Tensor, private: tuple[int, ...]) -> Taken:
         """Takes weights from a Gramian, and returns what is to be used from now on."""
-        weights = self._weights(gram, step.names, step.values)
+        weights = _checked_weights(self._weights(gram, step.names, step.values), gram)
         compiled = has_compiled_parts(step.losses)
         return self._schedule.take(Taken(step.names, weights, gram, private, self._schedule.steps, compiled=compiled))
 
@@ -315,31 +332,31 @@ class Surgeon:
         """Returns what the weights are multiplied with for a private parameter."""
         return 1.0
 
-    def _factors(self, private: Sequence[int], num_objectives: int) -> dict[nn.Parameter, float]:
+    def _factors(self, private: Sequence[int], step: Step) -> dict[nn.Parameter, float]:
         """Returns what the gradients of single parameters are multiplied with besides the weights."""
-        factor = self._private_factor(num_objectives)
-        params = parameters_of(self.optimizers)
-        return {} if factor == 1 else {params[p]: factor for p in private}
+        factor = self._private_factor(len(step.names))
+        return {} if factor == 1 else {step.everyone[p]: factor for p in private}
 
-    def _of_params(self, weights: Tensor, private: Sequence[int], params: Sequence[nn.Parameter]) -> Tensor:
+    def _of_params(self, weights: Tensor, private: Sequence[int], step: Step) -> Tensor:
         """Returns the weights for each of the parameters, [P, T], or [T] if they are all alike."""
-        factors = self._factors(private, len(weights))
+        factors = self._factors(private, step)
         if not factors:
             return weights
-        of_each = torch.tensor([factors.get(param, 1.0) for param in params], dtype=weights.dtype, device="cpu")
+        of_each = torch.tensor([factors.get(param, 1.0) for param in step.params], dtype=weights.dtype, device="cpu")
         return of_each.to(weights.device).unsqueeze(-1) * weights
 
-    def _private(self, basis: Basis) -> tuple[int, ...]:
+    def _private(self, basis: Basis, step: Step) -> tuple[int, ...]:
         """Returns the numbers, among all parameters, of those that some objectives reach, but not all."""
-        numbers = [p for p, param in enumerate(parameters_of(self.optimizers)) if param.requires_grad]
+        numbers = [p for p, param in enumerate(step.everyone) if param.requires_grad]
         reached = [sum(gradient is not None for gradient in column) for column in zip(*basis.rows, strict=True)]
         whole = [count == len(basis.rows) for count in reached] if basis.shared is None else basis.shared.tolist()
         each = zip(numbers, reached, whole, strict=True)
         return tuple(number for number, count, shared in each if count and not shared)
 
     def _told(self, report: Report, taken: Taken) -> Report:
-        """Adds to a report when the weights were taken."""
+        """Adds to a report when the weights were taken, and gives it tensors of its own."""
         age, failures = self._schedule.age(taken), self._schedule.failures
+        report = replace(report, grams=report.grams.clone(), weights=report.weights.clone())
         return replace(report, refreshed=age == 0, age=age, interval=taken.interval, failures=failures)
 
     def _gram_of_grad(self, step: Step) -> Tensor:
@@ -350,16 +367,15 @@ class Surgeon:
             self._modules = module_names(self.optimizers, self.model)
         return groups_of(params, self.granularity, self._modules)
 
-    def _basis(self, losses: list[Tensor], outputs: Outputs | None, step: Step) -> Basis:
-        """Returns the gradients of losses, of a batch or of a part of it."""
+    def _basis(self, losses: list[Tensor], outputs: Outputs | None, step: Step, pass_after: bool = False) -> Basis:
+        """Returns the gradients of losses, of a batch or of a part of it; for `pass_after`, see `path_gradients`."""
         if outputs is None:
             check_graph(losses)
             return Basis(gradients_of(losses, step.params, step.scale, step.retain_graph))
         found = check_outputs(outputs)
         check_no_hooks(outputs)
-        return path_gradients(
-            losses, found, step.params, self.tol, step.scale, step.factors, self._checked, step.retain_graph
-        )
+        kept = (step.retain_graph, pass_after)
+        return path_gradients(losses, found, step.params, self.tol, step.scale, step.factors, self._checked, *kept)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what is kept from step to step, as tensors and plain values; names stay what they are."""
@@ -368,8 +384,33 @@ class Surgeon:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` has returned; the device of its tensors becomes that of the parameters.
 
-        Raises ValueError for the state of a surgeon with another `every`.
+        Raises ValueError for the state of a surgeon with another `every` or weighting, or of other parameters, and
+        changes nothing then.
         """
-        device = parameters_of(self.optimizers)[0].device
-        self._schedule.load_state_dict(state["schedule"], device)
+        check_keys("state", self.state_dict(), state)
+        params = parameters_of(self.optimizers)
+        schedule = self._schedule.copy()
+        schedule.load_state_dict(state["schedule"], params[0].device, len(params))
         self._weighting.load_state_dict(state["weighting"])
+        self._schedule = schedule
+
+
+def _checked_weights(weights: object, gram: Tensor) -> Tensor:
+    """Returns a copy of what a weighting has returned, [T] float64; raises a ValueError unless it is weights."""
+    is_vector = isinstance(weights, Tensor) and weights.is_floating_point() and weights.shape == gram.shape[:1]
+    if not isinstance(weights, Tensor) or not is_vector or weights.device != gram.device:
+        got = f"{weights.dtype} {list(weights.shape)}" if isinstance(weights, Tensor) else type(weights).__name__
+        raise ValueError(f"weighting: expected weights, float64 [{len(gram)}] on {gram.device}, got {got}")
+    return weights.detach().to(torch.float64, copy=True)
+
+
+def _check_factors_of_part(step: Step, outputs: Outputs | None) -> None:
+    """Raises a ValueError unless factors of the batch's outputs are those of a part's outputs too."""
+    if step.factors is None:
+        return
+    expected = list(step.outputs) if isinstance(step.outputs, Mapping) else len(step.outputs or ())
+    got = list(outputs) if isinstance(outputs, Mapping) else len(outputs or ())
+    if got != expected:
+        raise ValueError(
+            f"part: expected the outputs of the batch, as there are factors for them, {expected}, got {got}"
+        )

@@ -63,6 +63,7 @@ def _train(config: TrainConfig) -> Path:
     resumed = state_to_resume(config, described)
     training = Training.prepare(task)
     if resumed:
+        resumed = training.completed(resumed)
         check_state(resumed, training, task.steps_per_epoch, config.out / "last.pt")
         training.load_state_dict(resumed)
     open_run(config, described)

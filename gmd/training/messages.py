@@ -18,7 +18,8 @@ class EpochMeans:
         self.losses: list[float] = []
         self.conflicts: list[float] = []
         self.directions: list[int] = []  # backward passes through each modality's path
-        self.refreshed: int | None = None  # steps at which a surgeon that takes weights now and then took them
+        self.paced = 0  # steps of a surgeon that takes weights now and then
+        self.refreshed = 0  # those of them at which it took them
         self.text = ""
 
     def add(self, record: dict, config: TrainConfig, skipped: int) -> None:
@@ -28,11 +29,12 @@ class EpochMeans:
             self.conflicts += [] if record["conflicts"] is None else [record["conflicts"]]
             self.directions += (record["directions"] or []) if config.tol > 0 else []
         if "refreshed" in record:
-            self.refreshed = (self.refreshed or 0) + record["refreshed"]
+            self.paced += 1
+            self.refreshed += record["refreshed"]
         parts = [f"loss {fmean(self.losses):.3f}"] if self.losses else []
         parts += [f"conflicts {100 * fmean(self.conflicts):.0f} %"] if self.conflicts else []
         parts += [f"directions {fmean(self.directions):.1f}"] if self.directions else []
-        parts += [] if self.refreshed is None else [f"weights taken at {self.refreshed} steps"]
+        parts += [f"weights taken at {self.refreshed} of {self.paced} steps"] if self.paced else []
         self.text = ", ".join(parts + ([f"skipped {skipped}"] if skipped else []))
 
 

@@ -27,7 +27,7 @@ def finite(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cosines_of(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns [..., T, T] Gramians of the unit gradients, [..., T] lengths, and what `_finite` adds to the weights.
+    """Returns [..., T, T] Gramians of the unit gradients, [..., T] lengths, and what `finite` adds to the weights.
 
     A gradient of zero counts as orthogonal to all others.
     """

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gmd.models.segmentation.unet3d import PRIOR_LOGIT
-from gmd.surgery import CGGM, MeanGradient
+from gmd.surgery import CGGM, MeanGradient, Surgeon, Weighting
 from helpers.cggm_cases import (
     NAMES,
     Run,
@@ -226,3 +226,16 @@ def test_bad_input_changes_nothing():
         assert_equal_states(run.state(), before)
         assert all(p.grad is None for p in run.network.parameters())
     run.method.backward([loss], outputs.values, targets)  # the graph is whole after all of that
+
+
+def test_the_state_of_any_surgeon_inside_is_saved():
+    """Not GMD's alone: a surgeon keeps weights, and its weighting averages."""
+    network = late_fusion()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    surgeon = Surgeon(optimizer, Weighting("pcd", smooth=0.5), every=4)
+    method = CGGM(optimizer, network.head, squared_error, negative_error, NAMES, surgeon=surgeon)
+    state = method.state_dict()
+    assert_equal_states(state["surgeon"], surgeon.state_dict())
+    state["surgeon"]["schedule"]["steps"] = 7
+    method.load_state_dict(state)
+    assert surgeon.state_dict()["schedule"]["steps"] == 7

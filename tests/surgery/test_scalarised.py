@@ -9,6 +9,7 @@ from torch import nn
 import gmd
 from gmd.surgery import MeanGradient
 from gmd.surgery._scalarisations import RULES, Learnt
+from helpers import every_cases
 
 NAMES = ("a", "b", "c")
 OPTIONS = {"dwa": {"steps": 2}}
@@ -432,3 +433,40 @@ def test_the_losses_after_the_step_may_come_without_gradients(mode):
                 surgeon.update(problem.losses(step))
         found.append(problem.params())
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(("rule", "options"), [("famo", {}), ("dwa", {"steps": 2}), ("uw", {})])
+class TestMemory:
+    """What a rule remembers."""
+
+    def surgeon(self, rule, options):
+        network, optimizer = every_cases.problem()
+        surgeon = gmd.Scalarised(optimizer, rule, **options)
+        for step in range(3):
+            surgeon.backward(every_cases.losses_of(network, *every_cases.batch(step))[0])
+        return network, surgeon
+
+    def test_a_call_that_fails_is_not_remembered(self, rule, options):
+        network, surgeon = self.surgeon(rule, options)
+        before = repr(surgeon.state_dict())
+
+        def stop(_):
+            raise KeyboardInterrupt
+
+        network.shared.weight.register_post_accumulate_grad_hook(stop)
+        with pytest.raises(KeyboardInterrupt):
+            surgeon.backward(every_cases.losses_of(network, *every_cases.batch(3))[0])
+        assert repr(surgeon.state_dict()) == before
+
+    @pytest.mark.parametrize("damage", ["a part is missing", "numbers are missing"])
+    def test_a_state_that_is_none_is_refused_and_changes_nothing(self, rule, options, damage):
+        _, surgeon = self.surgeon(rule, options)
+        before, state = repr(surgeon.state_dict()), surgeon.state_dict()
+        if damage == "a part is missing":
+            state["state"].pop(list(state["state"])[-1])
+        else:
+            of_names = state["state"] if rule == "uw" else state["state"][{"famo": "logits", "dwa": "means"}[rule]]
+            of_names["values"] = of_names["values"][:1]
+        with pytest.raises(ValueError, match=r"lacks|numbers of each objective, got \[1\]"):
+            surgeon.load_state_dict(state)
+        assert repr(surgeon.state_dict()) == before

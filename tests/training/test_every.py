@@ -148,10 +148,32 @@ def test_the_line_of_an_epoch_tells_how_often_weights_were_taken(sentiment: Path
     between = seen | {"conflicts": None, "directions": None, "refreshed": False}
     for record in (seen, between, between):
         means.add(record, config, 0)
-    assert means.text == "loss 1.000, conflicts 50 %, directions 2.0, weights taken at 1 steps"
+    assert means.text == "loss 1.000, conflicts 50 %, directions 2.0, weights taken at 1 of 3 steps"
+
+
+def test_a_batch_that_a_weighting_cannot_take_is_told(sentiment: Path, tmp_path: Path):
+    """A sample with one modality is a batch with one objective, of which Krum can choose none."""
+    options = {"method": "surgery", "weighting": "krum", "missing": 0.9, "batch": 1, "epochs": 1}
+    with pytest.raises(UserError, match=r"--weighting krum: gram: expected 3 objectives or more .*, got 1"):
+        train(replace(tiny_sentiment(sentiment, tmp_path / "run"), **options))
 
 
 # ---- checkpoints ----
+
+
+@pytest.mark.parametrize("method", ["gmd", "cggm-gmd"])
+def test_checkpoints_from_before_a_gmd_had_a_state_go_on(sentiment: Path, tmp_path: Path, method: str):
+    task = open_task(replace(tiny_sentiment(sentiment, tmp_path), batch=8, method=method))
+    straight = Training.prepare(task)
+    steps(straight, task, 0, 2)
+    save_checkpoint(tmp_path / "last.pt", straight.state_dict() | {"config": {}})
+    state = load_checkpoint(tmp_path / "last.pt")
+    del (state if method == "gmd" else state["surgeon"])["surgeon"]
+    expected, resumed = steps(straight, task, 2, 4), Training.prepare(task)
+    state = resumed.completed(state)
+    check_state(state, resumed, 5, tmp_path / "last.pt")
+    resumed.load_state_dict(state)
+    assert equal(expected, steps(resumed, task, 2, 4))
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +297,14 @@ def test_a_run_from_before_these_options_took_weights_at_every_step(kind: type):
             r"--weighting-options: temperature: expected a finite number above 0",
         ),
         ({"method": "surgery", "weighting": "x"}, r"--weighting: got x, expected one of mean, "),
+        (
+            {"method": "surgery", "weighting": "krum", "weighting_options": ("byzantine=5",)},
+            r"--weighting krum: byzantine: expected an int from 0 to 4, got 5",
+        ),
+        (
+            {"method": "surgery", "weighting": "krum", "modalities": ("text",)},
+            r"--weighting krum: gram: expected 3 objectives or more",
+        ),
     ],
 )
 def test_options_that_cannot_work_are_named(sentiment: Path, tmp_path: Path, change: dict, message: str):
