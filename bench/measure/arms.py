@@ -29,7 +29,6 @@ class Arm:
 
 GMD: Mapping[str, Any] = {"method": "gmd", "every": 1}  # the exact one, whatever the default is
 EXACT, EVERY_8, AUTO = "gmd", "gmd, every 8", "gmd, auto"
-COMPARED = (EXACT, EVERY_8, AUTO)  # which differ so little that it takes many seeds to tell
 ARMS = (
     Arm("joint", {"method": "joint"}),
     Arm("dropout", {"method": "dropout"}, "joint"),

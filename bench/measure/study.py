@@ -15,7 +15,7 @@ from statistics import fmean
 
 import torch
 
-from bench.measure.arms import ARMS, COMPARED, Arm, arms_for
+from bench.measure.arms import ARMS, Arm, arms_for
 from bench.measure.host import ROOT, host_columns
 from bench.measure.paired_runs import measure
 from gmd.config import TrainBrats
@@ -33,7 +33,7 @@ from gmd.training.loop import train
 from gmd.training.saved_run import load_run
 
 CSV, WORK = ROOT / "bench" / "results" / "study.csv", ROOT / "runs" / "study"
-SEEDS, MANY_SEEDS = 5, 10  # the arms that are compared have many
+SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Setting:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.measure.study", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(MANY_SEEDS)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)))
     parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS], default=[arm.name for arm in ARMS])
     parser.add_argument("--steps", type=int, default=Setting.steps, help="of the optimizer, in each run")
     parser.add_argument("--out", type=Path, default=CSV)
@@ -64,9 +64,8 @@ def main() -> None:
 
 
 def runs_of(seeds: Sequence[int], names: Sequence[str]) -> list[tuple[int, Arm]]:
-    """Returns the seed and the arm of each run, a whole seed before the next; most arms have the first seeds only."""
-    arms = [arm for arm in arms_for(BRATS_MODALITIES) if arm.name in names]
-    return [(seed, arm) for seed in seeds for arm in arms if seed < SEEDS or arm.name in COMPARED]
+    """Returns the seed and the arm of each run, a whole seed before the next."""
+    return [(seed, arm) for seed in seeds for arm in arms_for(BRATS_MODALITIES) if arm.name in names]
 
 
 def study(runs: Sequence[tuple[int, Arm]], setting: Setting, out: Path, work: Path) -> None:

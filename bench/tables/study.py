@@ -82,7 +82,7 @@ def verdict(gaps: pd.Series) -> str:
     mean, half = interval(gaps)
     if abs(mean) + half <= MARGIN:
         return "yes"
-    return "not shown: the interval is wider" if abs(mean) <= MARGIN else "no"
+    return "no" if abs(mean) - half > MARGIN else "not shown: the interval is wider"
 
 
 def verdict_markdown(sets: tuple[DataSet, ...]) -> str:
