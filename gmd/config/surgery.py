@@ -16,8 +16,7 @@ from gmd.surgery._options import check_options
 from gmd.surgery._scalarisations import RULES
 from gmd_kernels import MAX_OBJECTIVES, weightings
 
-EVERY: int | Literal["auto"] = 1  # how often weights are taken, if nobody says
-GMD = ("gmd", "cggm-gmd")
+WITH_SURGERY = ("gmd", "cggm-gmd", "surgery")
 OF_THE_RUN = ("steps", "generator")  # options of rules that a training sets itself
 
 
@@ -38,8 +37,9 @@ class Surgery:
     over the model show in its parts; the time is the same."""
     tol: float = 0.0
     """Error, relative to each objective's own gradient, up to which gmd may compress the gradients before it
-    back-propagates them. 0: exact. At 0.1 a step takes about half of the backward passes, and fewer early on."""
-    every: int | Literal["auto"] = EVERY
+    back-propagates them. 0: exact. At 0.1 a step takes about half of the backward passes, and fewer early on. With
+    --every the error is in the weights alone."""
+    every: int | Literal["auto"] = 1
     """How often weights are taken: at every step (1), at every so many, or auto: the interval grows while they hardly
     move. The steps between are one backward pass, exact for the weights that there are, at the price of enumerate's."""
     fraction: float = 1.0
@@ -50,9 +50,9 @@ class Surgery:
     FOR_SURGERY: ClassVar[dict[str, tuple[str, ...]]] = {
         "weighting": ("surgery", "scalarised"),
         "weighting_options": ("surgery", "scalarised"),
-        "granularity": (*GMD, "surgery"),
-        "tol": (*GMD, "surgery"),
-        "every": (*GMD, "surgery"),
+        "granularity": WITH_SURGERY,
+        "tol": WITH_SURGERY,
+        "every": WITH_SURGERY,
         "fraction": ("gmd", "surgery"),
     }
 

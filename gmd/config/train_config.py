@@ -49,8 +49,8 @@ class Subject:
     modalities: tuple[str, ...] = ()
     """The modalities that the network has."""
     preset: str | None = None
-    """A published recipe's options, which others on the line, and in a file, override; what it sets and what differs
-    from the publication is told before the training."""
+    """The options of a published recipe, in the place of the defaults: what else stands on the line, or in a file, has
+    precedence. What it sets, and what differs from the publication, is told before the training."""
 
 
 @dataclass(frozen=True)

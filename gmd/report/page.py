@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gmd
 from gmd.config import TrainBrats, TrainConfig
+from gmd.config.surgery import WITH_SURGERY
 from gmd.data.text_files import read_utf8
 from gmd.decoration import decoration
 from gmd.files import real_path, replacing
@@ -29,7 +30,6 @@ from gmd.training.run_files import EVALUATION, REPORT
 from gmd.training.saved_run import SavedSplits, cross_validation_config, read_config, read_splits
 
 MOST_SENTENCES = 2**20  # bytes
-METHODS_WITH_SURGERY = ("gmd", "cggm-gmd", "surgery")
 
 
 class Section(NamedTuple):
@@ -102,7 +102,7 @@ def _run_page(run: Path) -> dict[str, object]:
         "training": training_plots(history, score),
         "conflicts": gradient_conflicts(history),
         "pace": pace(history),
-        "surgical": config.method in METHODS_WITH_SURGERY,
+        "surgical": config.method in WITH_SURGERY,
         "dominance": _sentences(run / "dominance.txt"),
         "dominance_plots": dominance_plots(history),
         "resources": resources(history),

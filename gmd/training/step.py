@@ -11,19 +11,18 @@ from gmd.data.modality_dropout import drop_modalities
 from gmd.data.pairs import Pairs
 from gmd.errors import UserError
 from gmd.models.precision import autocast
+from gmd.monitor.merged_turns import merged
 from gmd.monitor.records import Turn
 from gmd.monitor.transfer import on_host
 from gmd.subsets import Subset, subset_name
 from gmd.surgery import Report
 from gmd.training.accumulation import collect, shares
 from gmd.training.clip import clip_
-from gmd.training.merged_turns import merged
 from gmd.training.methods import METHODS, Method
 from gmd.training.state import Training
 from gmd.training.tasks import Task
 from gmd.training.tasks.task import Batch
 
-Losses = dict[str, Tensor] | list[Tensor]
 Part = Callable[[], tuple[dict[str, Tensor], dict[str, Tensor]]]  # (losses by name, outputs of the modalities)
 
 
@@ -96,7 +95,7 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
 
     training.optimizer.zero_grad(set_to_none=True)
     try:
-        report = _backward(training, task, _named(losses) if method.named else list(losses.values()), given)
+        report = training.surgeon.backward(_named(losses) if method.named else list(losses.values()), **given)
     except ValueError as error:  # a weighting may want more objectives than a batch has, or other losses
         if task.config.weighting is None:
             raise
@@ -111,16 +110,6 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
         # `.grad` is unscaled, and whether it has overflown is in the report: the scaler need not step the optimizer
         training.scaler.update()
     return Turn(list(losses), report, searching)
-
-
-def _backward(training: Training, task: Task, losses: Losses, given: dict) -> Report:
-    """Leaves the merged gradient in `.grad`. Raises UserError for a step that the chosen weighting cannot take."""
-    try:
-        return training.surgeon.backward(losses, **given)
-    except ValueError as error:
-        if task.config.weighting is None:
-            raise
-        raise UserError(f"--weighting {task.config.weighting}: {error}") from error
 
 
 def _forward(

@@ -12,10 +12,10 @@ from gmd.config import TrainBrats, TrainSentiment
 from gmd.data.pairs import Pairs
 from gmd.data.sequences.batches import collate
 from gmd.models.multimodal import run_modalities
+from gmd.monitor.merged_turns import merged
 from gmd.monitor.records import Turn
 from gmd.surgery import Report
 from gmd.training.loop import batches_of_steps, train
-from gmd.training.merged_turns import merged
 from gmd.training.state import Training
 from gmd.training.step import train_step
 from gmd.training.tasks import open_task

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from gmd.training.checkpoint import load_checkpoint
 from gmd.training.loop import train
 from gmd.training.state import Training
 from gmd.training.tasks import open_task
+from helpers.changed_state import changed
 from helpers.run_cases import tiny_sentiment
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")
@@ -32,15 +32,6 @@ def run(sentiment: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trai
         patch.setattr("gmd.training.loop.draw_pictures", lambda run, task: "not drawn")
         config = trained(sentiment, tmp_path_factory.mktemp("run") / "run", "cggm")
     return config, load_checkpoint(config.out / "last.pt")
-
-
-def changed(state: Any, where: str, value: object) -> Any:
-    """A copy of the state with another value at a place such as optimizer/param_groups/0/lr."""
-    first, _, rest = where.partition("/")
-    copy = list(state) if isinstance(state, (list, tuple)) else dict(state)
-    key = int(first) if first.isdigit() else first
-    copy[key] = changed(copy[key], rest, value) if rest else value
-    return copy
 
 
 WRONG = [

@@ -21,6 +21,7 @@ from gmd.training.messages import EpochMeans
 from gmd.training.state import Training
 from gmd.training.step import train_step
 from gmd.training.tasks import open_task
+from helpers.changed_state import changed
 from helpers.run_cases import tiny_sentiment
 from helpers.training_cases import equal, read_metrics
 
@@ -151,13 +152,6 @@ def test_the_line_of_an_epoch_tells_how_often_weights_were_taken(sentiment: Path
     assert means.text == "loss 1.000, conflicts 50 %, directions 2.0, weights taken at 1 of 3 steps"
 
 
-def test_a_batch_that_a_weighting_cannot_take_is_told(sentiment: Path, tmp_path: Path):
-    """A sample with one modality is a batch with one objective, of which Krum can choose none."""
-    options = {"method": "surgery", "weighting": "krum", "missing": 0.9, "batch": 1, "epochs": 1}
-    with pytest.raises(UserError, match=r"--weighting krum: gram: expected 3 objectives or more .*, got 1"):
-        train(replace(tiny_sentiment(sentiment, tmp_path / "run"), **options))
-
-
 # ---- checkpoints ----
 
 
@@ -185,15 +179,6 @@ def paced(sentiment: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[An
     training = Training.prepare(task)
     steps(training, task, 0, 5)
     return task, training.state_dict()
-
-
-def changed(state: Any, where: str, value: object) -> Any:
-    """A copy of the state with another value at a place such as schedule/sets/0/weights."""
-    first, _, rest = where.partition("/")
-    copy = list(state) if isinstance(state, (list, tuple)) else dict(state)
-    key = int(first) if first.isdigit() else first
-    copy[key] = changed(copy[key], rest, value) if rest else value
-    return copy
 
 
 NUMBERS = torch.zeros(7, dtype=torch.float64)
@@ -335,9 +320,10 @@ def test_options_of_a_weighting_are_checked(words: tuple[str, ...], message: str
 
 
 def test_a_weighting_that_a_batch_has_too_few_objectives_for_is_named(sentiment: Path, tmp_path: Path):
-    two = {"modalities": ("text", "audio"), "method": "surgery", "weighting": "krum"}
-    with pytest.raises(UserError, match=r"--weighting krum: byzantine: .*the objectives were text, audio, text\+audio"):
-        train(replace(tiny_sentiment(sentiment, tmp_path / "run"), missing=0.0, **two))
+    """A sample with one modality is a batch with one objective, of which Krum can choose none."""
+    options = {"method": "surgery", "weighting": "krum", "missing": 0.9, "batch": 1, "epochs": 1}
+    with pytest.raises(UserError, match=r"--weighting krum: gram: expected 3 .*, got 1; the objectives were \w+$"):
+        train(replace(tiny_sentiment(sentiment, tmp_path / "run"), **options))
 
 
 def test_a_resumed_training_reads_its_options_from_json(sentiment: Path, tmp_path: Path):
