@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,33 +20,34 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from bench.measure.arms import ARMS, Arm, arms_for
 from bench.measure.host import ROOT, host_columns
 from gmd import threads
 from gmd.cli import main as main_of_gmd
+from gmd.config import TrainSentiment
 from gmd.data.text_files import write_json
 from gmd.files import replacing
 
 RESULTS, WORK = ROOT / "bench" / "results", ROOT / "runs" / "real"
-SEEDS = 5
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One of the trainings that are compared. base: the arm that it is measured against, on the same network."""
-
-    name: str
-    options: Mapping[str, object]
-    base: str | None = None
+SEEDS, MANY_SEEDS = 5, 10
 
 
 @dataclass(frozen=True)
 class Study:
-    """One data set: the command that trains, the options of all arms, and the arms."""
+    """One data set: the command that trains, the options of all arms, and the arms.
+
+    seeds: how many seeds an arm is run with, by its name; SEEDS where it is not there.
+    """
 
     task: str
     csv: str
     common: Mapping[str, object]
     arms: tuple[Arm, ...]
+    seeds: Mapping[str, int] = field(default_factory=dict)
+
+    def runs(self, seeds: Sequence[int]) -> list[tuple[Arm, int]]:
+        """Returns the arm and the seed of each run, a whole seed before the next."""
+        return [(arm, seed) for seed in seeds for arm in self.arms if seed < self.seeds.get(arm.name, SEEDS)]
 
 
 LATE, LATE_JOINT = {"network": "late"}, "joint, late fusion"
@@ -65,9 +66,7 @@ MOSI = Study(
     "mosi.csv",
     {"epochs": 20, "batch": 8, "validate_every": 5},
     (
-        Arm("joint", {"method": "joint"}),
-        Arm("enumerate", {"method": "enumerate"}, "joint"),
-        Arm("gmd", {"method": "gmd"}, "joint"),
+        *arms_for(TrainSentiment.modalities),
         Arm("cggm, shared network", {"method": "cggm"}, "joint"),
         Arm("cggm-gmd", {"method": "cggm-gmd"}, "joint"),
         *ABLATION,
@@ -76,6 +75,7 @@ MOSI = Study(
         Arm("joint, branches, sign", {"network": "branches", "method": "joint", "target": "sign"}),
         Arm("mla, sign", {"network": "branches", "method": "mla", "target": "sign"}, "joint, branches, sign"),
     ),
+    seeds=dict.fromkeys((arm.name for arm in ARMS), MANY_SEEDS),
 )
 DIGITS = Study(
     "digits",
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.measure.sentiment", description=__doc__)
     parser.add_argument("--mosi", type=Path, help="mosi_utterances.npz")
     parser.add_argument("--fsdd", type=Path, help="fsdd.npz")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(MANY_SEEDS)))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the runs and their rows")
     options = parser.parse_args()
@@ -109,7 +109,7 @@ def main() -> None:
 
 def measure(study: Study, data: Path, seeds: Sequence[int], out: Path, work: Path) -> None:
     """Does the runs that are not done yet, one on each core at a time, and writes all rows to `out`."""
-    runs = [(arm, seed) for seed in seeds for arm in study.arms]
+    runs = study.runs(seeds)
     host = host_columns() | {"threads": 1}
     start = time.monotonic()
     # processes that stay: libraries take longer to import than a small network to train
@@ -130,7 +130,8 @@ def run_once(study: Study, arm: Arm, seed: int, *, data: Path, work: Path, host:
     but of other options is: rows of both would pass for one study.
     """
     run = work / study.task / f"{arm.name}, seed {seed}"
-    options = {**study.common, **arm.options, "seed": seed, "device": "cpu"}
+    given = {**study.common, **arm.options, "seed": seed, "device": "cpu"}
+    options = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}  # as in JSON
     kept = run / "rows.json"
     if kept.exists():
         found = json.loads(kept.read_text(encoding="utf-8"))

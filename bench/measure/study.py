@@ -1,4 +1,4 @@
-"""`python -m bench.measure.study`: trains and scores every method on the same phantoms, for bench/results/study.csv.
+"""`python -m bench.measure.study`: trains and scores every arm on the same phantoms, for bench/results/study.csv.
 
 Runs of one seed are paired: the same cases, initial weights and patches. A finished run leaves its row in a file of its
 own and is not done again, so that the study can be stopped, or split over processes by `--seeds`, at any time.
@@ -6,26 +6,23 @@ own and is not done again, so that the study can be stopped, or split over proce
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
 
-import pandas as pd
 import torch
-from tqdm import tqdm
 
+from bench.measure.arms import ARMS, Arm, arms_for
 from bench.measure.host import ROOT, host_columns
+from bench.measure.paired_runs import measure
 from gmd.config import TrainBrats
 from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.phantom import write_phantoms
 from gmd.data.segmentation.volumes import load_case
-from gmd.data.text_files import write_json
-from gmd.files import replacing
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.models.segmentation.unet3d import UNet3d
 from gmd.monitor.metrics_file import METRICS
@@ -36,28 +33,7 @@ from gmd.training.loop import train
 from gmd.training.saved_run import load_run
 
 CSV, WORK = ROOT / "bench" / "results" / "study.csv", ROOT / "runs" / "study"
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One of the methods that are compared. energy: the share that compression may discard; 0 is exact."""
-
-    name: str
-    method: Literal["joint", "enumerate", "gmd"]
-    granularity: Literal["model", "module", "tensor"] = "model"
-    energy: float = 0.0
-
-
-ARMS = (
-    Arm("joint", "joint"),
-    Arm("enumerate", "enumerate"),
-    Arm("gmd", "gmd"),
-    Arm("gmd, by module", "gmd", "module"),
-    Arm("gmd, by tensor", "gmd", "tensor"),
-    Arm("gmd, 1e-4", "gmd", energy=1e-4),
-    Arm("gmd, 1e-3", "gmd", energy=1e-3),
-    Arm("gmd, 1e-2", "gmd", energy=1e-2),
-)
+SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -70,41 +46,35 @@ class Setting:
     patch: int = 16
     batch: int = 2
     train_cases: int = 16
-    test_cases: int = 12
+    test_cases: int = 24
     lr: float = 0.01
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.measure.study", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)))
+    parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS], default=[arm.name for arm in ARMS])
     parser.add_argument("--steps", type=int, default=Setting.steps, help="of the optimizer, in each run")
     parser.add_argument("--out", type=Path, default=CSV)
     parser.add_argument("--work", type=Path, default=WORK, help="folder of data, runs and their rows")
     options = parser.parse_args()
-    study(options.seeds, replace(Setting(), steps=options.steps), options.out, options.work)
+    torch.set_num_threads(1)
+    setting = replace(Setting(), steps=options.steps)
+    study(runs_of(options.seeds, options.arms), setting, options.out, options.work)
 
 
-def study(seeds: Sequence[int], setting: Setting, out: Path, work: Path) -> None:
-    """Does the runs that are not done yet, a whole seed before the next; `out` gets the rows of all that are done."""
-    folder = work / f"{setting.steps} steps"
-    write_setting(folder / "setting.json", setting)
-    runs = [(seed, arm) for seed in seeds for arm in ARMS]
-    for seed, arm in tqdm(runs, desc="study", unit="run"):
-        row = folder / f"seed {seed}" / arm.name / "row.json"
-        if not row.exists():
-            write_json(row, run(arm, seed, setting, row.parent))
-        collect(folder, out)
+def runs_of(seeds: Sequence[int], names: Sequence[str]) -> list[tuple[int, Arm]]:
+    """Returns the seed and the arm of each run, a whole seed before the next."""
+    return [(seed, arm) for seed in seeds for arm in arms_for(BRATS_MODALITIES) if arm.name in names]
 
 
-def write_setting(path: Path, setting: Setting) -> None:
-    """Writes down the setting of the runs in a folder, and how many parameters their network has.
+def study(runs: Sequence[tuple[int, Arm]], setting: Setting, out: Path, work: Path) -> None:
+    """Does the runs that are not done yet; `out` gets the rows of all that are.
 
     Raises ValueError where runs of another setting or another network are: rows of both would pass for one study.
     """
-    wanted = asdict(setting) | {"parameters": num_parameters(setting)}
-    if path.exists() and (found := json.loads(path.read_text(encoding="utf-8"))) != wanted:
-        raise ValueError(f"{path.parent}: holds runs of {found}, not of {wanted}; give another --work")
-    write_json(path, wanted)
+    whole = asdict(setting) | {"parameters": num_parameters(setting)}
+    measure("study", runs, partial(run, setting=setting), whole, work / f"{setting.steps} steps", out)
 
 
 def num_parameters(setting: Setting) -> int:
@@ -114,16 +84,7 @@ def num_parameters(setting: Setting) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def collect(folder: Path, out: Path) -> None:
-    """Writes the rows of all finished runs, in the order of seeds and arms, whichever process has done them."""
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/*/row.json")]
-    order = [arm.name for arm in ARMS]
-    rows.sort(key=lambda row: (row["seed"], order.index(row["arm"])))
-    with replacing(out) as unfinished:
-        pd.DataFrame(rows).to_csv(unfinished, index=False)
-
-
-def run(arm: Arm, seed: int, setting: Setting, folder: Path) -> dict[str, object]:
+def run(arm: Arm, seed: int, folder: Path, *, setting: Setting) -> dict[str, object]:
     """Trains and scores one network, and returns its row."""
     config = training_config(arm, seed, setting, make_data(folder.parent / "phantoms", seed, setting), folder / "run")
     for left in config.out.glob("*.pt"):  # of a training that was stopped: its time is not known, so it starts anew
@@ -131,17 +92,9 @@ def run(arm: Arm, seed: int, setting: Setting, folder: Path) -> dict[str, object
     start = time.process_time()  # not the clock: others may have the processor meanwhile
     train(config)
     seconds = time.process_time() - start
-    head = {
-        "seed": seed,
-        "arm": arm.name,
-        "method": arm.method,
-        "granularity": arm.granularity,
-        "energy": arm.energy,
-        "steps": setting.steps,
-    }
     steps = read_steps(config.out / METRICS)
-    cost = {"cpu_s_per_step": seconds / setting.steps}
-    return head | training_columns(steps) | score_columns(score(config)) | cost | host_columns()
+    cost = {"steps": setting.steps, "cpu_s_per_step": seconds / setting.steps}
+    return training_columns(steps) | score_columns(score(config)) | cost | host_columns()
 
 
 def make_data(out: Path, seed: int, setting: Setting) -> Path:
@@ -161,15 +114,13 @@ def training_config(arm: Arm, seed: int, setting: Setting, data: Path, out: Path
     return TrainBrats(
         (data,),
         out,
-        arm.method,
+        **arm.options,
         width=setting.width,
         patch=(setting.patch,) * 3,
         epochs=1,
         steps_per_epoch=setting.steps,
         batch=setting.batch,
         lr=setting.lr,
-        granularity=arm.granularity,
-        tol=math.sqrt(arm.energy),
         seed=seed,
         device="cpu",
     )
@@ -184,30 +135,27 @@ def read_steps(metrics: Path) -> list[dict]:
 def training_columns(steps: list[dict]) -> dict[str, object]:
     """Returns what the steps of a training were like; `_first` is the first tenth of them, `_last` the last quarter.
 
-    Conflicts and compression are None where there was one objective only.
+    conflicts: the share of the pairs of objectives whose whole gradients have a negative inner product, in the steps
+        at which gradients were compared
+    refreshed: the share of these steps
+    They and what compression did are None where there was one gradient only.
     """
-    last = steps[-max(1, len(steps) // 4) :]
+    first, last = steps[: max(1, len(steps) // 10)], steps[-max(1, len(steps) // 4) :]
     several = steps[0]["cosines"] is not None
     return {
         "skipped": sum(not step["finite"] for step in steps),
         "loss_last": fmean(step["loss"] for step in last),
-        **conflict_columns(steps[: max(1, len(steps) // 10)], last, several),
+        "refreshed": fmean(step["cosines"] is not None for step in steps) if several else None,
+        "conflicts_first": mean_conflicts(first),
+        "conflicts_last": mean_conflicts(last),
         **compression_columns(steps if several else []),
     }
 
 
-def conflict_columns(first: list[dict], last: list[dict], several: bool) -> dict[str, float | None]:
-    """Returns how much the objectives conflicted early and late, if there were several.
-
-    conflicts: the share of the pairs of objectives whose whole gradients have a negative inner product
-    parts: that share of the pairs in what is projected, where that is modules or tensors
-    """
-    columns: dict[str, float | None] = dict.fromkeys(("conflicts_first", "conflicts_last", "parts_first", "parts_last"))
-    if several:
-        for when, steps in (("first", first), ("last", last)):
-            columns[f"conflicts_{when}"] = fmean(map(conflicting_pairs, steps))
-            columns[f"parts_{when}"] = fmean(step["conflicts"] for step in steps)
-    return columns
+def mean_conflicts(steps: list[dict]) -> float | None:
+    """Returns the mean share of pairs in conflict, over the steps at which gradients were compared, if there are."""
+    shares = [step["conflicts"] for step in steps if step["conflicts"] is not None]
+    return fmean(shares) if shares else None
 
 
 def compression_columns(steps: list[dict]) -> dict[str, float | None]:
@@ -217,13 +165,6 @@ def compression_columns(steps: list[dict]) -> dict[str, float | None]:
         name: fmean(fmean(step[name]) for step in compressed) if compressed else None
         for name in ("directions", "discarded")
     }
-
-
-def conflicting_pairs(step: dict) -> float:
-    """Returns the share of the pairs of objectives whose gradients have a negative cosine."""
-    cosines = step["cosines"]
-    pairs = [cosines[i][j] for i in range(len(cosines)) for j in range(i)]
-    return fmean(cosine < 0 for cosine in pairs)
 
 
 def score(config: TrainBrats) -> list[Row]:
@@ -241,17 +182,18 @@ def score(config: TrainBrats) -> list[Row]:
 
 
 def score_columns(rows: list[Row]) -> dict[str, object]:
-    """Returns hard Dice by subset, worst and best; a subset's is the mean over regions of its means over cases."""
+    """Returns hard Dice: the mean over the subsets, the worst of them, all modalities, and each alone.
+
+    A subset's is the mean over regions of its means over cases.
+    """
     dice = {subset_name(row.subset): fmean(row.dice.values()) for row in rows}
     worst, full = min(dice, key=dice.__getitem__), max(rows, key=lambda row: len(row.subset)).subset
     return {
-        "dice_mean": fmean(dice.values()),
-        "dice_worst": dice[worst],
-        "worst": worst,
-        "best": max(dice, key=dice.__getitem__),
-        "dice_best": max(dice.values()),
-        "dice_full": dice[subset_name(full)],
-        **{f"dice_{modality}": dice[modality] for modality in full},
+        "mean": fmean(dice.values()),
+        "worst": dice[worst],
+        "full": dice[subset_name(full)],
+        "worst_subset": worst,
+        **{f"alone_{modality}": dice[modality] for modality in full},
         **{f"mean_{region}": value for region, value in mean_over_subsets(rows).items()},
     }
 

@@ -38,5 +38,5 @@ def megabytes(value: float) -> str:
 
 def signed(mean: float, half: float, digits: int) -> str:
     """Returns a difference and half the width of its interval; bold if the interval excludes 0."""
-    text = f"{mean:+.{digits}f} ± {half:.{digits}f}"
+    text = f"{round(mean, digits) + 0:+.{digits}f} ± {half:.{digits}f}"  # + 0: there is no -0
     return f"**{text}**" if abs(mean) > half else text

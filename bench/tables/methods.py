@@ -8,28 +8,46 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from bench.measure.arms import EXACT
 from bench.tables import sentiment, study
 from bench.tables.intervals import interval
-from bench.tables.markdown import signed
+from bench.tables.markdown import line, markdown_table, signed
 
 
 class MethodRow(NamedTuple):
-    """A method of `gmd train --method`, and the arms by which it was measured; an empty arm: not measured there."""
+    """A method of `gmd train --method`, maybe with an option, and its arms; an empty arm: not measured there."""
 
     name: str
     what: str
     source: str
     phantoms: str = ""
+    mfeat: str = ""
     mosi: str = ""
     digits: str = ""
+
+    @property
+    def arms(self) -> tuple[str, str, str, str]:
+        """Returns the arms in the order of the columns."""
+        return self.phantoms, self.mfeat, self.mosi, self.digits
 
 
 METHODS = (
     MethodRow("joint", "one loss, on all modalities that are there", ""),
-    MethodRow("dropout", "as `joint`, on a random subset of them for each sample and step", ""),
-    MethodRow("enumerate", "the mean of the losses of all subsets", "", "enumerate", "enumerate"),
-    MethodRow("gmd", "a loss for each subset, surgery on their gradients", "Wang et al., AAAI 2024", "gmd", "gmd"),
-    MethodRow("surgery", "as `gmd`, with another weighting (`--weighting`)", ""),
+    MethodRow("dropout", "as `joint`, on a random subset of them for each sample and step", "", *["dropout"] * 3),
+    MethodRow("enumerate", "the mean of the losses of all subsets", "", *["enumerate"] * 3),
+    MethodRow("gmd", "a loss for each subset, surgery on their gradients", "Wang et al., AAAI 2024", *[EXACT] * 3),
+    MethodRow(
+        "surgery --weighting pcd",
+        "the same, all modalities before the others; every 8 steps",
+        "arXiv 2606.29521",
+        *["pcd, every 8"] * 3,
+    ),
+    MethodRow(
+        "surgery --weighting fairgrad",
+        "the same, all objectives alike; every 8 steps",
+        "Ban and Ji, ICML 2024",
+        *["fairgrad, every 8"] * 3,
+    ),
     MethodRow("scalarised", "the losses of all subsets, weighed by their values (`--weighting`)", ""),
     MethodRow(
         "cggm",
@@ -54,23 +72,36 @@ METHODS = (
         digits="mla",
     ),
 )
-HEAD = ("`--method`", "what it does", "paper", "phantoms, Dice", "MOSI, accuracy", "digits, accuracy")
+HEAD = ("`--method`", "what it does", "paper")
+COLUMNS = ("phantoms, Dice", "mfeat, accuracy", "MOSI, accuracy", "digits, accuracy")
 BASE = "joint"
 
 
-def methods_markdown(phantoms: pd.DataFrame, mosi: pd.DataFrame, digits: pd.DataFrame) -> str:
+def methods_markdown(phantoms: pd.DataFrame, mfeat: pd.DataFrame, mosi: pd.DataFrame, digits: pd.DataFrame) -> str:
     """Returns a row for each method: points (hundredths) above joint training, bold if the interval excludes 0."""
     gains = (
-        {arm: 100 * gain for arm, gain in study.differences(phantoms, "dice_mean", BASE).items()},
+        study.differences(phantoms, "mean", BASE),
+        study.differences(mfeat, "mean", BASE),
         {arm: gain for arm, (_, gain) in sentiment.differences(mosi, "mean").items()},
         {arm: gain for arm, (_, gain) in sentiment.differences(digits, "mean").items()},
     )
-    lines = [HEAD, (*[":--"] * 3, *["--:"] * 3)]
+    lines = [(*HEAD, *COLUMNS), (*[":--"] * len(HEAD), *["--:"] * len(COLUMNS))]
     for method in METHODS:
-        arms = (method.phantoms, method.mosi, method.digits)
-        cells = ["the base"] * 3 if method.name == BASE else [_told(*pair) for pair in zip(gains, arms, strict=True)]
+        pairs = zip(gains, method.arms, strict=True)
+        cells = ["the base"] * len(COLUMNS) if method.name == BASE else [_told(*pair) for pair in pairs]
         lines.append((f"`{method.name}`", method.what, method.source, *cells))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(line(*cells) for cells in lines)
+
+
+def which_markdown(phantoms: pd.DataFrame, mfeat: pd.DataFrame, mosi: pd.DataFrame) -> str:
+    """Returns points above joint training on the mean of the subsets and on all modalities, a row for each arm."""
+    sets, scores = study.data_sets(phantoms, mfeat, mosi), ("mean", "full")
+    gains = [study.differences(one.rows, score, BASE) for one in sets for score in scores]
+    titles = [f"{one.name}: {study.SCORES[score]}" for one in sets for score in scores]
+    lines = [["", *titles]]
+    for arm in gains[0]:
+        lines.append([arm, *(_told(gain, arm if arm in gain else "") for gain in gains)])
+    return markdown_table(lines)
 
 
 def _told(gains: dict[str, pd.Series], arm: str) -> str:

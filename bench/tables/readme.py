@@ -13,7 +13,7 @@ from bench.tables import study as study_tables
 from bench.tables.contention import contention_markdown
 from bench.tables.directions import directions_markdown
 from bench.tables.evaluation import evaluation_markdown
-from bench.tables.methods import methods_markdown
+from bench.tables.methods import methods_markdown, which_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
 from bench.tables.results import read_results
@@ -25,7 +25,9 @@ from gmd.files import replacing
 
 README = ROOT / "README.md"
 DEMO, BENCHMARK, STEP = (ROOT / "docs" / f"{name}.md" for name in ("demo", "benchmark", "step"))
-NUMERICS, STUDY, SENTIMENT = (ROOT / "docs" / f"{name}.md" for name in ("numerics", "study", "sentiment"))
+NUMERICS, METHODS, STUDY, SENTIMENT = (
+    ROOT / "docs" / f"{name}.md" for name in ("numerics", "methods", "study", "sentiment")
+)
 DEMO_TABLE = ROOT / "docs" / "demo" / "table.md"
 
 
@@ -34,12 +36,14 @@ def tables() -> dict[Path, dict[str, str]]:
     surgery, steps, norm, evaluation = (
         read_results(RESULTS / f"{name}_cpu.csv") for name in ("surgery", "step", "norm", "evaluation")
     )
-    study, mosi, digits = (read_results(RESULTS / f"{name}.csv") for name in ("study", "mosi", "digits"))
+    study, mfeat, mosi, digits = (
+        read_results(RESULTS / f"{name}.csv") for name in ("study", "mfeat", "mosi", "digits")
+    )
     return {
         README: {
             "demo": demo_sentence(pd.read_csv(DEMO_TABLE.with_suffix(".csv"))),
             "surgery table": surgery_markdown(surgery),
-            "methods table": methods_markdown(study, mosi, digits),
+            "methods table": methods_markdown(study, mfeat, mosi, digits),
         },
         DEMO: {"demo table": DEMO_TABLE.read_text(encoding="utf-8")},
         BENCHMARK: {
@@ -57,7 +61,8 @@ def tables() -> dict[Path, dict[str, str]]:
             "evaluation table": evaluation_markdown(evaluation),
         },
         NUMERICS: {"numerics table": numerics.markdown(read_results(RESULTS / "numerics_cpu.csv"))},
-        STUDY: study_tables.sections(study),
+        METHODS: {"which one": which_markdown(study, mfeat, mosi)},
+        STUDY: study_tables.sections(study, mfeat, mosi),
         SENTIMENT: sentiment_sections(mosi, digits),
     }
 

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from bench.measure import sentiment
-from bench.measure.sentiment import DIGITS, MOSI, Arm, Study
+from bench.measure.arms import ARMS, Arm
+from bench.measure.sentiment import DIGITS, MANY_SEEDS, MOSI, SEEDS, Study
 from bench.tables import sentiment as sentiment_tables
 from bench.tables.readme import SENTIMENT
 from gmd.config import TASKS
@@ -124,20 +125,29 @@ def test_arms_are_what_they_are_named(study: Study, tmp_path: Path):
         config = TASKS[study.task](data=tmp_path, out=tmp_path, **options)
         config = TASKS[study.task].from_dict(config.to_dict(), "here")
         config.check()
-        methods = [method for method in METHODS if arm.name.partition(",")[0] == method]
-        assert [config.method] == (methods or ["joint"])
+        first = arm.name.partition(",")[0]
+        methods = [method for method in METHODS if first in (method, arm.options.get("weighting"))]
+        assert config.method in (methods or ["joint"])
         if arm.base is None:
             continue
         base = arms[arm.base].options
         differing = {name for name in arm.options.keys() | base.keys() if arm.options.get(name) != base.get(name)}
         assert base["method"] == "joint"
         # one network and two methods, or one method and one other thing
-        assert differing <= {"method", "rho", "lam"} if "method" in differing else len(differing) == 1
+        of_methods = {"method", "rho", "lam", "weighting", "weighting_options", "every", "tol"}
+        assert differing <= of_methods if "method" in differing else len(differing) == 1
     for name, (rho, lam) in sentiment_tables.ABLATION.items():
         options = arms[name].options
         with_cggm = options["method"] == "cggm"
         assert (with_cggm and options.get("rho") != 0, with_cggm and options.get("lam") != 0) == (bool(rho), bool(lam))
         assert options["network"] == "late"
+
+
+def test_arms_that_the_studies_share_are_run_with_more_seeds():
+    runs = pd.Series([arm.name for arm, _ in MOSI.runs(range(MANY_SEEDS))]).value_counts()
+    assert set(runs[[arm.name for arm in ARMS]]) == {MANY_SEEDS}
+    assert set(runs.drop([arm.name for arm in ARMS])) == {SEEDS}
+    assert {seed for _, seed in DIGITS.runs(range(MANY_SEEDS))} == set(range(SEEDS))
 
 
 # ---- tables ----
@@ -232,6 +242,13 @@ def test_the_reference_points_are_reached_or_not():
         "- mean of the 7 subsets: 67.6 to reach; 5 of 6 methods reach it, the best being sign with 71.7; "
         "joint has 66.7.",
     ]
+
+
+def test_weights_now_and_then_are_left_to_the_study():
+    table = made_up().assign(**dict.fromkeys(("Corr", "Acc-5", "Acc-7"), 0.5))
+    more = table[table["arm"] == "joint"].assign(arm="gmd, every 8", base="joint")
+    both = sentiment_tables.sections(pd.concat([table, more], ignore_index=True), table)
+    assert both == sentiment_tables.sections(table, table)
 
 
 def test_every_table_has_its_place():
