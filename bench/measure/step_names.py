@@ -3,5 +3,5 @@
 TOL = 1e-3**0.5  # of the compressed ways
 JOINT, DROPOUT, ENUMERATE, EXACT = "joint", "dropout", "enumerate", "gmd, exact"
 EVERY4, EVERY8 = "gmd, every=4", "gmd, every=8"
-AUTO_QUIET, AUTO_CONFLICTING = "gmd, auto, no conflicts", "gmd, auto, 10 % conflicts"
+AUTO_QUIET, AUTO_CONFLICTING = "gmd, auto, no conflicts", "gmd, auto, conflicts"
 COMPRESSED, BOTH, AUTOGRAM = f"gmd, tol={TOL:.2g}", f"gmd, every=8, tol={TOL:.2g}", "TorchJD's autogram"
