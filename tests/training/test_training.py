@@ -314,7 +314,7 @@ def test_bad_steps_in_a_row_stop_the_training_with_the_reason(config: TrainBrats
 def test_losses_that_do_not_require_grad_are_named(config: TrainBrats):
     training, task, batch = one_step(config)
     task.criterion = lambda logits, targets: region_loss(logits.detach(), targets)
-    with pytest.raises(ValueError, match=r"losses\[0\] does not require grad"):
+    with pytest.raises(ValueError, match=r"losses\['flair'\] does not require grad"):
         train_step(training, task, *batch)
 
 
