@@ -1,10 +1,9 @@
 """When weights are taken anew, and what they were: the state of a surgeon that does not take them at every step.
 
 `every=K` takes them at every Kth step. `every="auto"` begins with every FIRST-th step; each time that weights are taken
-and have moved by less than MOVED since the time before, the interval doubles, up to LONGEST; when they have moved by
+and have moved by no more than MOVED since the time before, the interval doubles, up to LONGEST; when they have moved by
 more it is FIRST again. How far they have moved is sum |new - old| / sum |old|. Where no two gradients conflict,
-PCGrad's weights are those of the mean and do not move. Where some do, most of what moves is noise of the batches: on
-phantoms, two samples a batch, weights one step apart differed by 0.1 early and by 0.3 late, and no more 32 steps apart.
+PCGrad's weights are those of the mean and do not move. Where some do, weights also move with the noise of the batches.
 """
 
 import copy
@@ -135,8 +134,8 @@ class Schedule:
             return self.every
         if before is None:
             return FIRST
-        moved = (new.weights - before.weights).abs().sum() / before.weights.abs().sum()
-        return min(2 * before.interval, LONGEST) if bool(moved < MOVED) else FIRST
+        moved, size = (new.weights - before.weights).abs().sum(), before.weights.abs().sum()
+        return min(2 * before.interval, LONGEST) if bool(moved <= MOVED * size) else FIRST  # zeros that stay zeros too
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all of it as tensors and plain values."""

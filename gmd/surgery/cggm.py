@@ -124,13 +124,13 @@ class CGGM:
             guided = [loss + self.lam * term for loss, term in zip(given, terms, strict=True)]
         as_given = dict(zip(named, guided, strict=True)) if isinstance(losses, Mapping) else guided
         report = self.surgeon.backward(as_given, outputs=outputs, factors=factors, retain_graph=retain_graph)
-        self.classifiers.learn(verdicts.gradients, report.finite)
-        self.balance.state = torch.where(report.finite, state, self.balance.state)
+        finite = report.finite
+        self.classifiers.learn(verdicts.gradients, finite)
+        self.balance.state = torch.where(finite, state, self.balance.state)
 
-        modality = {"metric": torch.stack(list(verdicts.metrics.values())), "balance": balance}
+        modality = report.modality | {"metric": torch.stack(list(verdicts.metrics.values())), "balance": balance}
         modality |= {} if factors is None else {"factor": factors}
-        values = torch.stack([loss.detach() for loss in given])
-        return replace(report, losses=values, modality=report.modality | modality)
+        return replace(report, losses=torch.stack([loss.detach() for loss in given]), modality=modality)
 
     def _check(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
         """Raises an error unless the outputs are of known modalities, and the targets go with them."""

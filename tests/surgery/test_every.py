@@ -189,6 +189,13 @@ def test_optimizers_of_parts_of_a_network():
             optimizer.step()
 
 
+def test_the_interval_grows_while_all_weights_stay_zero():
+    network, optimizer = problem()
+    surgeon = gmd.Surgeon(optimizer, lambda gram: torch.zeros_like(gram[0]), every="auto")
+    intervals = [surgeon.backward(losses_of(network, *batch(step))[0]).interval for step in range(5)]
+    assert intervals == [4, 4, 4, 4, 8]
+
+
 def test_a_network_that_is_unfrozen_is_taken_anew():
     network, optimizer = problem()
     network.stems["a"].requires_grad_(False)
