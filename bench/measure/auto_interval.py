@@ -12,7 +12,7 @@ from bench.measure.blobs import MODALITIES, REGIONS, make_case
 from bench.measure.step import region_loss
 from gmd.data.pairs import Pairs
 from gmd.models.multimodal import run_modalities
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.unet3d import UNet3d
 from gmd.surgery import GMD, MeanGradient
 from gmd.training.objectives import subset_objectives
 

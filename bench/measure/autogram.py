@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from gmd.models.segmentation.conv import Conv3d
+from gmd.models.conv import Conv3d
 from gmd.surgery import Report
 
 

@@ -13,7 +13,7 @@ from bench.measure.published_unet import as_published
 from bench.measure.timing import seconds, summary
 from gmd.data.segmentation.label_map import paint
 from gmd.data.segmentation.labels import SCHEMES
-from gmd.models.segmentation.unet3d import Head, UNet3d
+from gmd.models.unet3d import Head, UNet3d
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets
 from gmd.subsets import Subset, all_subsets
 

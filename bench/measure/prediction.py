@@ -30,7 +30,7 @@ from gmd.config.file import CONFIG, write_config
 from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.volumes import load_case
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.unet3d import UNet3d
 from gmd.scoring.segmentation.prediction import num_windows, predict_label_map, predict_modalities, present_volumes
 from gmd.scoring.segmentation.scores import score_case
 from gmd.training.checkpoint import save_checkpoint

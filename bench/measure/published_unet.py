@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmd.models.modality_norms import ModalityGroupNorm
-from gmd.models.segmentation.unet3d import DoubleConv, UNet3d
+from gmd.models.unet3d import DoubleConv, UNet3d
 
 
 class PublishedDoubleConv(DoubleConv):

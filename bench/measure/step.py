@@ -24,7 +24,7 @@ from bench.measure.published_unet import as_published
 from bench.measure.timing import summary
 from gmd.data.pairs import Pairs
 from gmd.models.multimodal import run_modalities
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.unet3d import UNet3d
 from gmd.subsets import all_subsets
 from gmd.surgery._passes import gradients_of
 from gmd.surgery._paths import Basis, path_gradients

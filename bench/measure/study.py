@@ -24,7 +24,7 @@ from gmd.data.segmentation.names import BRATS_MODALITIES
 from gmd.data.segmentation.phantom import write_phantoms
 from gmd.data.segmentation.volumes import load_case
 from gmd.models.segmentation.network import SegmentationNetwork
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.unet3d import UNet3d
 from gmd.monitor.metrics_file import METRICS
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Row, mean_over_subsets, subset_table

@@ -15,7 +15,7 @@ from gmd.data.segmentation.labels import SCHEMES, listed
 from gmd.data.segmentation.names import BRATS_MODALITIES, check_keys, parse_patterns
 from gmd.data.segmentation.own_labels import read_scheme
 from gmd.errors import UserError
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.unet3d import UNet3d
 from gmd.names import OF_REGIONS, check_names
 
 WIDEST = 100  # some hundred GB

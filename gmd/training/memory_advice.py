@@ -10,7 +10,7 @@ from gmd.config import TrainBrats, TrainConfig
 from gmd.config.checks import option_text
 from gmd.data.segmentation.opened_image import NoRoom
 from gmd.errors import UserError
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.unet3d import UNet3d
 from gmd.monitor.resources import device_name, total_memory
 
 # what torch's RuntimeErrors say; for its own allocations on a GPU it has an error class

@@ -6,12 +6,12 @@ import torch
 
 from gmd.config import TrainBrats, TrainConfig, TrainSequences
 from gmd.models.multimodal import MultimodalNetwork
-from gmd.models.segmentation.unet3d import CHANNELS, UNet3d
 from gmd.models.sequences.branch_network import BranchNetwork
 from gmd.models.sequences.encoder import EXPANSION
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.models.sequences.shared_transformer import SharedTransformer
+from gmd.models.unet3d import CHANNELS, UNet3d
 
 WEIGHTS = 13e6  # of the U-Net at width 1; they grow with the square of it
 BLOCK = 4 + 2 * EXPANSION  # matrices of width x width in a block of a transformer

@@ -12,7 +12,7 @@ from test_bench_gpu import CARD, FakeClock
 from bench.gpu import norm as gpu_norm
 from bench.gpu import step as gpu_step
 from bench.measure import step as bench_step
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.unet3d import UNet3d
 from gpu import hot_kernels
 
 DTYPES = [torch.float32, torch.bfloat16]

@@ -10,7 +10,7 @@ from bench.measure import norm
 from bench.measure.norm import BOTH_PHASES, DTYPES, LAYOUTS, NORMS, OURS, PYTORCH, NormCase, cases, measure_case
 from bench.tables.norm import norm_markdown
 from gmd.models.modality_norms import ModalityGroupNorm
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.unet3d import UNet3d
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

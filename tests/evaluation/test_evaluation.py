@@ -26,7 +26,7 @@ from gmd.errors import UserError
 from gmd.evaluation.segmentation.single_run import evaluate_run
 from gmd.files import replacing
 from gmd.models.multimodal import run_modalities
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.unet3d import UNet3d
 from gmd.scoring.segmentation.prediction import fuse, predict_label_map, predict_modalities, predict_subsets
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Score, subset_table

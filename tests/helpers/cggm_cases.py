@@ -7,9 +7,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from gmd.data.pairs import Pairs
 from gmd.models.multimodal import run_modalities
-from gmd.models.segmentation.unet3d import UNet3d
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.shared_transformer import SharedTransformer
+from gmd.models.unet3d import UNet3d
 from gmd.surgery import CGGM
 from gmd.training.tasks.criteria import accuracy
 

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import profile
 
-from gmd.models.segmentation import conv as conv_module
-from gmd.models.segmentation.conv import Conv3d, PointwiseConv3d
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models import conv as conv_module
+from gmd.models.conv import Conv3d, PointwiseConv3d
+from gmd.models.unet3d import UNet3d
 
 CHANNELS_LAST = torch.channels_last_3d
 FORMATS = [torch.contiguous_format, CHANNELS_LAST]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gmd.data.pairs import Pairs
 from gmd.models.modality_norms import ModalityGroupNorm, ModalityLayerNorm
 from gmd.models.multimodal import run_modalities
-from gmd.models.segmentation.unet3d import PRIOR_LOGIT, UNet3d
+from gmd.models.unet3d import PRIOR_LOGIT, UNet3d
 from gmd.subsets import all_subsets, subset_name
 from gmd.training.objectives import full_objective, subset_objectives
 

@@ -19,7 +19,7 @@ from gmd.config import TrainBrats
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.single_run import evaluate_run
 from gmd.models.precision import autocast, make_scaler, slowness
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.unet3d import UNet3d
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.loop import train
 from gmd.training.saved_run import load_run
@@ -85,9 +85,7 @@ def test_feature_maps_stay_channels_last_and_of_their_type_to_the_end(samples: i
     assert kinds["pool"] == kinds["upsample"] == kinds["cat"] == 4
     for name, result in [*maps, ("logits", logits)]:
         assert result.is_contiguous(memory_format=torch.channels_last_3d), f"{name} {list(result.shape)}"
-        lowest = (
-            precision == "bf16" and "convolution" in name and result.shape[2] == 2
-        )  # see gmd/models/segmentation/conv.py
+        lowest = precision == "bf16" and "convolution" in name and result.shape[2] == 2  # see gmd/models/conv.py
         assert result.dtype == (torch.float32 if lowest else TYPES[precision]), f"{name} {list(result.shape)}"
 
 

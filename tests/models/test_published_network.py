@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gmd.models.segmentation.unet3d import UNet3d
+from gmd.models.unet3d import UNet3d
 
 MODALITIES, REGIONS = ("flair", "t1", "t1ce", "t2"), ("WT", "TC", "ET")
 # In, middle and out of each double convolution at width 1, as published: down to the bottom, halved as the upsampling

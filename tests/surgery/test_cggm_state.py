@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gmd.models.segmentation.unet3d import PRIOR_LOGIT
+from gmd.models.unet3d import PRIOR_LOGIT
 from gmd.surgery import CGGM, MeanGradient, Surgeon, Weighting
 from helpers.cggm_cases import (
     NAMES,

@@ -1,1 +1,1 @@
-"""The 3-D U-Net of Dynamic Sharing and its convolutions."""
+"""What networks for segmentation have in common."""

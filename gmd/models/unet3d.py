@@ -6,8 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from gmd.models.conv import Conv3d, PointwiseConv3d
 from gmd.models.modality_norms import ModalityGroupNorm
-from gmd.models.segmentation.conv import Conv3d, PointwiseConv3d
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.models.segmentation.resampling import doubled, halved
 
