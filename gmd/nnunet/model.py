@@ -1,6 +1,6 @@
 """A model that nnU-Net has trained: its folder, checked before anything of it is used, and the predictor of it."""
 
-import sys
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
@@ -82,7 +82,7 @@ def load_predictor(model: Model, tta: bool, device: torch.device) -> "nnUNetPred
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     with quiet():
-        predictor = nnUNetPredictor(use_mirroring=tta, device=device, allow_tqdm=sys.stderr.isatty())
+        predictor = nnUNetPredictor(use_mirroring=tta, device=device, allow_tqdm=os.isatty(2))
         try:
             predictor.initialize_from_trained_model_folder(str(model.folder), list(model.folds), model.checkpoint)
         except (RuntimeError, NotImplementedError, ValueError, KeyError, AssertionError) as error:
