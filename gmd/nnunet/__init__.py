@@ -1,1 +1,1 @@
-"""nnU-Net with missing channels: its trainers with subset losses, and the commands around them. Needs nnunetv2."""
+"""nnU-Net with missing channels: trainers for it, and the commands around its predictor."""
