@@ -97,26 +97,28 @@ def scheme_of(dataset: RawDataset) -> LabelScheme:
 
 def _labelled(model: Model, fold: str, images: Path | None, labels: Path | None) -> Labelled:
     """Returns the cases to score. Raises UserError if they are not there, or without a label map."""
-    if (images is None) != (labels is None):
-        raise UserError("--images and --labels: got one of them; other cases need both, images and label maps")
-    if images is not None and labels is not None:
-        for place in (images, labels):
-            if not place.is_dir():
-                raise UserError(f"{place}: there is no such folder; give one with images, and one with label maps")
-        check_order(model.dataset, images)
-        names = None
-    else:
+    if images is None and labels is None:
         raw, names = _held_out(model, fold)
-        images, labels = raw / "imagesTr", raw / "labelsTr"
+        return _with_labels(raw / "imagesTr", raw / "labelsTr", model, names, f"the validation cases of fold {fold}")
+    if images is None or labels is None:
+        raise UserError("--images and --labels: got one of them; other cases need both, images and label maps")
+    for place in (images, labels):
+        if not place.is_dir():
+            raise UserError(f"{place}: there is no such folder; give one with images, and one with label maps")
+    check_order(model.dataset, images)
+    return _with_labels(images, labels, model, [], markdown_text(real_path(images)))
+
+
+def _with_labels(images: Path, labels: Path, model: Model, names: Sequence[str], source: str) -> Labelled:
+    """Returns the cases of these names, or all if none are given. Raises UserError for what of them is not there."""
     ending = model.dataset.ending
-    cases = [case for case in group_cases(images, ending) if names is None or case.name in names]
-    absent = [] if names is None else sorted(set(names) - {case.name for case in cases})
-    absent += [case.name for case in cases if not (labels / f"{case.name}{ending}").is_file()]
-    if absent or not cases:
+    there = {case.name: case for case in group_cases(images, ending)} if images.is_dir() else {}
+    wanted = list(names) or list(there)
+    absent = [name for name in wanted if name not in there or not (labels / f"{name}{ending}").is_file()]
+    if absent or not wanted:
         which = f"of {absent[0]}" if absent else f"such as CASE_0000{ending}"
         raise UserError(f"{images}: no image or label map {which}; labels are looked for in {labels}")
-    source = f"the validation cases of fold {fold}" if names is not None else markdown_text(real_path(images))
-    return Labelled(cases, labels, source)
+    return Labelled([there[name] for name in wanted], labels, source)
 
 
 def _held_out(model: Model, fold: str) -> tuple[Path, list[str]]:

@@ -16,18 +16,7 @@ from gmd import cli
 from gmd.data.segmentation.phantom import write_phantoms
 
 DATASET = "Dataset501_Phantoms"
-VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-
-
-@contextmanager
-def nnunet_folders(root: Path) -> Iterator[None]:
-    """Sets nnU-Net's variables to folders below `root`, one thread and no worker each."""
-    own = {name: str(root / name) for name in VARIABLES}
-    for folder in own.values():
-        Path(folder).mkdir(exist_ok=True)
-    with mock.patch.dict(os.environ, own | {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}):
-        os.environ.pop("nnUNet_extTrainer", None)
-        yield
+PREPROCESSED = "nnUNet_preprocessed"
 
 
 @contextmanager
@@ -55,7 +44,7 @@ def plan_and_preprocess(validation: int = 1) -> list[str]:
         api.extract_fingerprints([501], num_processes=1, check_dataset_integrity=True)
         api.plan_experiments([501])
         api.preprocess([501], configurations=["3d_fullres"], num_processes=[1])
-    folder = Path(os.environ[VARIABLES[1]]) / DATASET
+    folder = Path(os.environ[PREPROCESSED]) / DATASET
     names = sorted(path.name.removesuffix(".nii.gz") for path in (folder / "gt_segmentations").iterdir())
     splits = [{"train": names[validation:], "val": names[:validation]}]
     (folder / "splits_final.json").write_text(json.dumps(splits), encoding="utf-8")
