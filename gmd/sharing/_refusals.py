@@ -79,4 +79,5 @@ def _references(network: nn.Module) -> int:
 
 
 def _with_subclasses(kind: type) -> list[type]:
-    return [kind, *(below for direct in kind.__subclasses__() for below in _with_subclasses(direct))]
+    below: list[type] = kind.__subclasses__()
+    return [kind, *(one for direct in below for one in _with_subclasses(direct))]
