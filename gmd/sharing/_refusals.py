@@ -24,21 +24,25 @@ def check_shareable(network: nn.Module) -> None:
     if not isinstance(network, nn.Module):
         raise TypeError(f"network: expected a torch.nn.Module, got {type(network).__name__}")
     for name, module in network.named_modules():
-        where = f"network: its module {name}" if name else "network:"
-        if isinstance(module, ScriptModule):
-            raise TypeError(f"{where} is a script, of which no second view can be made; share the network before")
-        for kind in type(module).__mro__:
-            if kind.__name__ in WRAPPERS and kind.__module__.startswith("torch."):
-                raise TypeError(f"{where} {WRAPPERS[kind.__name__]}")
-            if kind.__name__ == "Shared" and kind.__module__ == "gmd.sharing.shared":
-                raise TypeError(f"{where} is shared already")
-        if getattr(module, "_compiled_call_impl", None) is not None:
-            raise TypeError(f"{where} {WRAPPERS['OptimizedModule']}")
+        if reason := _why_not(module):
+            raise TypeError(f"network: its module {name} {reason}" if name else f"network: {reason}")
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if is_lazy(tensor):
             raise ValueError(f"network: {name} has no size yet; call the network once before it is shared")
-        if type(tensor).__name__ == "DTensor" or type(tensor.data).__name__ == "DTensor":
+        if hasattr(tensor, "device_mesh"):  # of FSDP's second version, and of tensor parallelism
             raise TypeError(f"network: {name} {WRAPPERS['FullyShardedDataParallel']}")
+
+
+def _why_not(module: nn.Module) -> str | None:
+    """Returns why a network with this module in it cannot be shared; None if it can."""
+    if isinstance(module, ScriptModule):
+        return "is a script, of which no second view can be made; share the network before"
+    if getattr(module, "_compiled_call_impl", None) is not None:
+        return WRAPPERS["OptimizedModule"]
+    of_torch = [kind.__name__ for kind in type(module).__mro__ if kind.__module__.startswith("torch.")]
+    if (wrapper := next((name for name in of_torch if name in WRAPPERS), None)) is not None:
+        return WRAPPERS[wrapper]
+    return "is shared already" if hasattr(module, "ties") and type(module).__module__ == "gmd.sharing.shared" else None
 
 
 def checked_modalities(modalities: Sequence[str]) -> tuple[str, ...]:

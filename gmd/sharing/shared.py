@@ -28,7 +28,7 @@ def share(
     parameters of all modalities but the first, of which share warns.
 
     Args:
-        network: maps the input of ONE modality, such as a volume of one channel, to an output. It becomes the view of
+        network: maps the input of ONE modality, such as volumes [n, 1, X, Y, Z], to an output. It becomes the view of
             the first modality: what is done to it later is done to that.
         modalities: names, in the order of their indices.
         private: what each modality has for itself, one entry or a sequence of them. "norm" (the default): all norms,
@@ -50,13 +50,10 @@ def share(
     if not without and not any(named_tensors(module) for module in chosen.values()):
         raise ValueError(_nothing_private(network, chosen))
     warn_of_earlier_optimizers(network)
-    ties = ties_of(network, chosen.values())
-    shared = [tensor for name, tensor in named_tensors(network).items() if ties.first[name] not in ties.private]
-    views = [network, *(_view(network, shared) for _ in modalities[1:])]
+    views = [network, *_further_views(network, chosen, len(modalities) - 1)]
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
-    for view in views:
-        for name in without:
-            add_affine(view.get_submodule(name), like)
+    for norm in (view.get_submodule(name) for view in views for name in without):
+        add_affine(norm, like)
     return Shared(views, modalities, tuple(chosen), len(without))
 
 
@@ -72,10 +69,11 @@ class Views(nn.ModuleList):
 
 
 class Shared(nn.Module):
-    """A network that serves several modalities; `gmd.share` makes it.
+    """A network that serves several modalities (Dynamic Sharing; Wang et al., AAAI 2024); `gmd.share` makes it.
 
-    Call it with an input and its modality, a name or an index; further arguments go to the network. A modality that is
-    not called costs nothing, and its private parameters receive no gradient (`None`, not zeros).
+    Call it with an input, such as volumes [n, 1, X, Y, Z], and its modality, a name or an index; further arguments go
+    to the network. It returns what the network returns. A modality that is not called costs nothing, and its private
+    parameters receive no gradient (`None`, not zeros).
 
     The state dict holds each tensor once: those of a modality's own as NAME.MODALITY, the others under the name that
     they have in the plain network, whose own state dict can be loaded too. Copies, `to` and `load_state_dict` keep what
@@ -157,10 +155,12 @@ class Shared(nn.Module):
         self._checked.add(index)
 
 
-def _view(network: nn.Module, shared: Sequence[torch.Tensor]) -> nn.Module:
-    """Copies a network without its shared tensors, which are in the copy what they are in the network."""
+def _further_views(network: nn.Module, private: dict[str, nn.Module], number: int) -> list[nn.Module]:
+    """Copies a network without its shared tensors, which are in the copies what they are in the network."""
+    ties = ties_of(network, private.values())
+    shared = [tensor for name, tensor in named_tensors(network).items() if ties.first[name] not in ties.private]
     try:
-        return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
+        return [copy.deepcopy(network, {id(tensor): tensor for tensor in shared}) for _ in range(number)]
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             "network: no view of it can be made, as it cannot be copied; if it keeps an activation, share it before "
