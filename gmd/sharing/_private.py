@@ -1,6 +1,7 @@
 """What of a network belongs to one modality each: its norms, or what the caller names."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -29,22 +30,25 @@ def private_modules(network: nn.Module, private: Private | Sequence[Private] | N
 
 
 def _chosen(network: nn.Module, entry: object) -> dict[str, nn.Module]:
-    modules = dict(network.named_modules())
-    if entry == "norm":
-        return {name: module for name, module in modules.items() if is_norm(module)}
+    """Returns the modules that one entry means, by their names."""
     if entry == "stem":
-        layers = [(name, module) for name, module in modules.items() if isinstance(module, LAYERS)]
-        return dict(layers[:1])
+        return dict([item for item in network.named_modules() if isinstance(item[1], LAYERS)][:1])
+    means = _meaning(network, entry)
+    return {name: module for name, module in network.named_modules() if means(name, module)}
+
+
+def _meaning(network: nn.Module, entry: Any) -> Callable[[str, nn.Module], bool]:
+    """Returns the function that is true of the modules that an entry means. Raises TypeError for one that is none."""
+    if entry == "norm":
+        return lambda name, module: is_norm(module)
     if isinstance(entry, str):
         # also by a second name, under which named_modules does not list a module again
-        named = dict(network.named_modules(remove_duplicate=False))
-        if entry not in named or entry == "":
-            return {}
-        return {name: module for name, module in modules.items() if module is named[entry]}
+        named = dict(network.named_modules(remove_duplicate=False)).get(entry) if entry else None
+        return lambda name, module: module is named
     if isinstance(entry, type) and issubclass(entry, nn.Module):
-        return {name: module for name, module in modules.items() if isinstance(module, entry)}
+        return lambda name, module: isinstance(module, entry)
     if callable(entry) and not isinstance(entry, type):
-        return {name: module for name, module in modules.items() if entry(name, module)}
+        return lambda name, module: bool(entry(name, module))
     raise TypeError(
         "private: expected 'norm', 'stem', names of modules, classes of them, or functions of a name and a module, "
         f"got {entry!r}"

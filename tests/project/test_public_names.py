@@ -8,13 +8,14 @@ import sys
 import pytest
 
 import gmd
+import gmd.sharing
 import gmd.surgery
 
 
 @pytest.mark.parametrize("name", gmd.__all__)
-def test_a_public_name_is_that_of_the_surgery(name: str):
+def test_a_public_name_is_that_of_its_folder(name: str):
     found = getattr(gmd, name)
-    assert found is getattr(gmd.surgery, name)
+    assert found is getattr(gmd.sharing if name in ("Shared", "share") else gmd.surgery, name)
     assert pickle.loads(pickle.dumps(found)) is found
     assert name in dir(gmd)
 
@@ -24,7 +25,8 @@ def test_import_of_all_names_and_help():
     exec("from gmd import *", names)
     assert set(gmd.__all__) <= names.keys()
     text = pydoc.plain(pydoc.render_doc(gmd))
-    assert all(f"class {name}(" in text for name in gmd.__all__)
+    assert all(f"class {name}(" in text for name in gmd.__all__ if name != "share")
+    assert "share(network" in text
 
 
 def test_a_name_that_is_not_there_is_an_error_as_of_any_module():
