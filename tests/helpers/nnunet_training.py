@@ -11,91 +11,16 @@ from unittest import mock
 import numpy as np
 import torch
 
-DATASET = "Dataset777_Blobs"
-CONFIGURATION = "3d_fullres"
-NAMES = ("flair", "t1", "t1ce", "t2")
-PATCH = (8, 8, 8)
+from bench.measure.nnunet_plans import CONFIGURATION, DATASET, plans
+
+PATCH, FEATURES = (8, 8, 8), (4, 4, 8)
 REGIONS = {"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [1, 2]}
 LABELS = {"labels": {"background": 0, "rim": 1, "core": 2}}
 
 
-def dataset_json(names: Sequence[str] = NAMES, labels: Mapping[str, Any] = REGIONS) -> dict[str, Any]:
-    channels = {str(number): name for number, name in enumerate(names)}
-    return {"channel_names": channels, **labels, "numTraining": 5, "file_ending": ".nii.gz"}
-
-
-def architecture(features: Sequence[int] = (4, 4, 8)) -> dict[str, Any]:
-    """Returns nnU-Net's plain U-Net of these features, a stage for each, halving each time."""
-    stages = len(features)
-    return {
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": {
-            "n_stages": stages,
-            "features_per_stage": list(features),
-            "conv_op": "torch.nn.modules.conv.Conv3d",
-            "kernel_sizes": [[3, 3, 3]] * stages,
-            "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
-            "n_conv_per_stage": [2] * stages,
-            "n_conv_per_stage_decoder": [2] * (stages - 1),
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
-
-
-def plans(
-    channels: int = len(NAMES),
-    gmd: object = None,
-    patch: Sequence[int] = PATCH,
-    features: Sequence[int] = (4, 4, 8),
-    **changed: Any,
-) -> dict[str, Any]:
-    """Returns plans of one configuration; gmd: what stands under that key, if anything."""
-    resampling = "resample_data_or_seg_to_shape"
-    configuration: dict[str, Any] = {
-        "data_identifier": "nnUNetPlans_3d_fullres",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
-        "patch_size": list(patch),
-        "median_image_size_in_voxels": [float(size) for size in patch],
-        "spacing": [1.0, 1.0, 1.0],
-        "normalization_schemes": ["ZScoreNormalization"] * channels,
-        "use_mask_for_norm": [False] * channels,
-        **{f"resampling_fn_{what}": resampling for what in ("data", "seg", "probabilities")},
-        **{
-            f"resampling_fn_{what}_kwargs": {
-                "is_seg": what == "seg",
-                "order": 1,
-                "order_z": 0,
-                "force_separate_z": None,
-            }
-            for what in ("data", "seg", "probabilities")
-        },
-        "architecture": architecture(features),
-        "batch_dice": False,
-        **changed,
-    }
-    if gmd is not None:
-        configuration["gmd"] = gmd
-    return {
-        "dataset_name": DATASET,
-        "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": [1.0, 1.0, 1.0],
-        "original_median_shape_after_transp": list(patch),
-        "image_reader_writer": "NibabelIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {CONFIGURATION: configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {},
-    }
+def small_plans(gmd: object = None, **changed: Any) -> dict[str, Any]:
+    """Returns plans of a network of three stages with few features; arguments as those of `plans`."""
+    return plans(PATCH, FEATURES, gmd=gmd, **changed)
 
 
 @contextmanager
@@ -122,7 +47,7 @@ def write_preprocessed(
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
     base = root / "nnUNet_preprocessed" / DATASET
-    folder = base / "nnUNetPlans_3d_fullres"
+    folder = base / f"nnUNetPlans_{CONFIGURATION}"
     folder.mkdir(parents=True, exist_ok=True)
     cases = [f"case{number}" for number in range(5)]
     rng = np.random.default_rng(0)
