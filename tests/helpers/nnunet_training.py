@@ -1,5 +1,6 @@
 """Preprocessed data of nnU-Net and plans for them, as small as they can be, written without nnU-Net's planning."""
 
+import copy
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +58,10 @@ def write_preprocessed(
         data = rng.standard_normal((channels, size, size, size)).astype(np.float32) + labels
         data[list((missing or {}).get(case, []))] = 0
         places = {key: np.argwhere(np.isin(labels, key))[:20] for key in ((1, 2), (2,))}
-        nnUNetDatasetBlosc2.save_case(data, labels.astype(np.int16), {"class_locations": places}, str(folder / case))
+        whole = (1, size, size, size)
+        nnUNetDatasetBlosc2.save_case(
+            data, labels.astype(np.int16), {"class_locations": places}, str(folder / case), whole, whole, whole, whole
+        )
     for name, content in {
         "nnUNetPlans.json": planned,
         "dataset.json": said,
@@ -75,10 +79,32 @@ def ball(size: int, rng: np.random.Generator) -> np.ndarray:
     return ((distance < size / 3).astype(int) + (distance < size / 5))[None]
 
 
-def trainer_of(name: str, continue_training: bool = False) -> Any:
-    """Returns a trainer of the data set that was written, as nnU-Net's command makes it."""
-    from nnunetv2.run.run_training import get_trainer_from_args
+def made(name: str, planned: Mapping[str, Any], said: Mapping[str, Any], continue_training: bool = False) -> Any:
+    """Returns a trainer by its name, as nnU-Net's command makes it from what lies in its folder."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    return get_trainer_from_args(
-        DATASET, CONFIGURATION, 0, name, continue_training=continue_training, device=torch.device("cpu")
-    )
+    from gmd.nnunet import trainers
+
+    torch.manual_seed(0)
+    own = {**copy.deepcopy(dict(planned)), "continue_training": continue_training}
+    return getattr(trainers, name, nnUNetTrainer)(own, CONFIGURATION, 0, dict(said), torch.device("cpu"))
+
+
+def batch_of(trainer: Any, cases: Sequence[str], seed: int = 0) -> dict[str, Any]:
+    """Returns a batch as nnU-Net's loader does, of noise and of targets at random, said to be of these cases."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = trainer.label_manager
+    scales = trainer._get_deep_supervision_scales()
+    sizes = [[round(size * factor) for size, factor in zip(PATCH, scale, strict=False)] for scale in scales]
+    sizes = [size[: len(trainer.configuration_manager.patch_size)] for size in sizes]
+    most = max(labels.all_labels) + 1 + labels.has_ignore_label
+    targets = []
+    for size in sizes:
+        if labels.has_regions:
+            channels = len(labels.foreground_regions) + labels.has_ignore_label
+            targets.append(torch.rand(len(cases), channels, *size, generator=generator) > 0.5)
+        else:
+            drawn = torch.randint(0, most, (len(cases), 1, *size), generator=generator)
+            targets.append(drawn.to(torch.int16))
+    data = torch.randn(len(cases), len(trainer.channels), *sizes[0], generator=generator)
+    return {"data": data, "target": targets, "keys": np.array(cases)}
