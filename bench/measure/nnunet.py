@@ -90,7 +90,8 @@ def measure_nnunet(
     batch = _batch(patch)
     with tempfile.TemporaryDirectory() as folder, _nnunet(Path(folder)):
         runs = {name: _trainer(way, patch, features) for name, way in ways().items()}
-        peaks, times = {}, {name: [] for name in runs}
+        peaks: dict[str, float] = {}
+        times: dict[str, list[float]] = {name: [] for name in runs}
         for name, trainer in runs.items():
             peaks[name] = allocated_peak(lambda trainer=trainer: trainer.train_step(batch))  # type: ignore[misc]
         for turn in range(rounds):

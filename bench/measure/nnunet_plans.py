@@ -40,8 +40,7 @@ def plans(
         **_resampling(),
         **changed,
     }
-    if gmd is not None:
-        configuration["gmd"] = gmd
+    settings = {} if gmd is None else {"gmd": gmd}
     return {
         "dataset_name": DATASET,
         "plans_name": "nnUNetPlans",
@@ -50,7 +49,7 @@ def plans(
         "image_reader_writer": "NibabelIO",
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
-        "configurations": {CONFIGURATION: configuration},
+        "configurations": {CONFIGURATION: configuration | settings},
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {},
