@@ -1,1 +1,1 @@
-"""nnU-Net with missing channels: trainers for it, and what goes around its predictor."""
+"""nnU-Net with missing channels: trainers for it, and the commands around its predictor."""
