@@ -266,7 +266,7 @@ class nnUNetTrainerGMDEnumerate(nnUNetTrainerGMDJoint):
     """Trains on the mean of the losses of all subsets of the channels, in one backward pass."""
 
     def losses(self, outputs: FlatOutputs, targets: list[Tensor]) -> Losses:
-        return {**subset_losses(outputs, targets, self._loss)}
+        return dict(subset_losses(outputs, targets, self._loss).items())
 
 
 class nnUNetTrainerGMD(nnUNetTrainerGMDEnumerate):
