@@ -44,14 +44,15 @@ class Way(NamedTuple):
     Attributes:
         trainer: name of the class.
         settings: its settings in the plans.
-        steps: how many are taken one after the other in each round: a whole cycle of the weights, or enough random
-            subsets for a mean.
+        steps: how many are taken one after the other in each round.
+        cycle: whether these differ, and their mean counts: a whole cycle of the weights, or random subsets.
         once: whether only the first round has it, for being slow.
     """
 
     trainer: str
     settings: dict[str, Any]
-    steps: int = 1
+    steps: int = 4
+    cycle: bool = False
     once: bool = False
 
 
@@ -62,9 +63,9 @@ def ways() -> dict[str, Way]:
     every = Settings().every
     assert isinstance(every, int)  # the bench measures cycles of one length
     found = {name: Way(name, {}) for name in (PLAIN, JOINT, ENUMERATE)}
-    found[DROPOUT] = Way(DROPOUT, {}, steps=16)
-    found[GMD] = Way(GMD, {}, steps=every)
-    found[EXACT] = Way(GMD, {"every": 1, "tol": 0}, once=True)
+    found[DROPOUT] = Way(DROPOUT, {}, steps=16, cycle=True)
+    found[GMD] = Way(GMD, {}, steps=every, cycle=True)
+    found[EXACT] = Way(GMD, {"every": 1, "tol": 0}, steps=2, once=True)
     return found
 
 
@@ -97,19 +98,20 @@ def measure_nnunet(
         for turn in range(rounds):
             for name, way in ways().items():
                 if turn == 0 or not way.once:
-                    times[name].append(fmean(_milliseconds(runs[name], batch) for _ in range(way.steps)))
+                    taken = [_milliseconds(runs[name], batch) for _ in range(way.steps)]
+                    times[name] += [fmean(taken)] if way.cycle else taken
             on_round()
     case = f"patch {'x'.join(map(str, patch))}, {len(features)} stages"
     return [_row(case, name, runs, times, peaks) for name in runs]
 
 
 def _row(case: str, name: str, runs: dict[str, Any], times: dict[str, list[float]], peaks: dict[str, float]) -> dict:
-    taken = median(times[name])
+    taken, way = median(times[name]), ways()[name]
     return {
         "case": case,
         "contestant": name,
         "N": sum(p.numel() for p in runs[name].network.parameters()),
-        "calls": len(times[name]) * ways()[name].steps,
+        "calls": len(times[name]) * (way.steps if way.cycle else 1),
         "median_ms": taken,
         "of_plain": taken / median(times[PLAIN]),
         "peak_MB": peaks[name],

@@ -12,8 +12,6 @@ from bench.measure.cases import CASES, GPU_CASES
 from bench.measure.contention import GMD as CHOSEN
 from bench.measure.contention import case_of
 from bench.measure.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLISHED, TORCHJD
-from bench.measure.nnunet import DROPOUT as NNUNET_DROPOUT
-from bench.measure.nnunet import ENUMERATE as NNUNET_ENUMERATE
 from bench.measure.nnunet import GMD as NNUNET_GMD
 from bench.measure.norm import PYTORCH as PYTORCH_NORM
 from bench.measure.owm import CLASSES as OWM_CLASSES
@@ -183,10 +181,8 @@ def cggm_verdicts(steps: pd.DataFrame) -> list[str]:
 
 
 def nnunet_verdicts(steps: pd.DataFrame) -> list[str]:
-    """Returns sentences on what a step of our trainers costs beside one of nnU-Net's own."""
-    cases = tuple(steps["case"].unique())
-    expected = ((NNUNET_GMD, 5.0), (NNUNET_ENUMERATE, 4.0), (NNUNET_DROPOUT, 2.5))
-    return verdicts(steps, [Target(name, "of_plain", "at most", most, cases) for name, most in expected])
+    """Returns a sentence on what a step of GMD costs beside one of nnU-Net's own."""
+    return verdicts(steps, [Target(NNUNET_GMD, "of_plain", "at most", 5.0, tuple(steps["case"].unique()))])
 
 
 def contention_verdicts(contention: pd.DataFrame) -> list[str]:

@@ -470,9 +470,9 @@ def test_views_are_compiled_one_by_one_where_nnunet_would_compile(make, monkeypa
     compiled = []
     monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda self: True)
     monkeypatch.setattr(SubsetNetwork, "compile", lambda self: compiled.append(self))
-    monkeypatch.setattr(torch._functorch.config, "donated_buffer", True)
-    monkeypatch.setattr(torch.compiler.config, "cache_key_tag", "")
-    trainer = make(GMD)
-    assert compiled == [trainer.network]
-    assert not torch._functorch.config.donated_buffer
-    trainer.train_step(batch_of(trainer, FULL))
+    with torch._functorch.config.patch(donated_buffer=True), torch.compiler.config.patch(cache_key_tag=""):
+        trainer = make(GMD)
+        assert compiled == [trainer.network]
+        assert not torch._functorch.config.donated_buffer
+        assert torch.compiler.config.cache_key_tag == "several losses"
+        trainer.train_step(batch_of(trainer, FULL))
