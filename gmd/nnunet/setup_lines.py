@@ -9,10 +9,10 @@ from gmd.nnunet.trainer_folder import TRAINERS, VARIABLE, check_folders
 
 # trainer -> a step's time as multiple of nnUNetTrainer's, from bench/results/nnunet_cpu.csv, and what it trains on
 TRAINERS_OFFERED = {
-    "nnUNetTrainerGMDEnumerate": (4.3, "the mean of the losses of all subsets: to try first"),
-    "nnUNetTrainerGMD": (3.8, "gradient surgery on these losses, its weights taken at every 8th step"),
-    "nnUNetTrainerGMDDropout": (2.1, "the loss of one random subset of each case"),
-    "nnUNetTrainerGMDJoint": (4.3, "the loss of all channels: what the others are compared with"),
+    "nnUNetTrainerGMDEnumerate": (4.1, "the mean of the losses of all subsets: to try first"),
+    "nnUNetTrainerGMD": (4.4, "gradient surgery on these losses, its weights taken at every 8th step"),
+    "nnUNetTrainerGMDDropout": (2.7, "the loss of one random subset of each case"),
+    "nnUNetTrainerGMDJoint": (4.1, "the loss of all channels: what the others are compared with"),
 }
 
 
