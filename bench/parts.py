@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 from tqdm import tqdm
 
-from bench.measure import norm, owm
+from bench.measure import nnunet, norm, owm
 from bench.measure.auto_interval import count_refreshes
 from bench.measure.cases import CASES, LAYOUTS, SUFFIXES, Case
 from bench.measure.cggm_step import measure_cggm
@@ -20,6 +20,7 @@ from bench.measure.timing import ROUNDS
 from bench.measure.weightings import SIZES, measure_weightings, names
 from bench.tables import targets
 from bench.tables.evaluation import evaluation_markdown
+from bench.tables.nnunet import nnunet_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
@@ -42,6 +43,8 @@ QUICK_STEP_NETWORKS = ((partial(unet, 0.125, 16), 1), (partial(transformer, 64, 
 EVALUATIONS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
 SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 15}, {"width": 128, "layers": 4, "rounds": 7})
 QUICK_SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 2},)
+NNUNET_STEPS = ({"patch": nnunet.PATCH, "features": nnunet.FEATURES, "rounds": 5},)
+QUICK_NNUNET_STEPS = ({"patch": (8, 8, 8), "features": (4, 4, 8), "rounds": 1},)
 CGGM_STEPS = ({"width": 64, "layers": 2, "rounds": 41}, {"width": 128, "layers": 4, "rounds": 15})
 
 
@@ -53,12 +56,14 @@ class Part(NamedTuple):
         measure: returns the rows of the results; given True, little of it in few rounds.
         shows: make the tables that are printed.
         verdicts: says which of what was expected has been reached.
+        lacking: says what is missing here to measure it; nothing, as a rule.
     """
 
     name: str
     measure: Callable[[bool], list[dict]]
     shows: Sequence[Callable[[pd.DataFrame], str]]
     verdicts: Callable[[pd.DataFrame], list[str]]
+    lacking: Callable[[], str] = str
 
 
 def surgeries(quick: bool) -> list[dict]:
@@ -132,6 +137,11 @@ def cggm_steps(quick: bool) -> list[dict]:
     return _each("cggm", measure_cggm, QUICK_SEQUENCE_STEPS if quick else CGGM_STEPS)
 
 
+def nnunet_steps(quick: bool) -> list[dict]:
+    """Measures a step of nnU-Net's trainers, its own and ours."""
+    return _each("nnU-Net", nnunet.measure_nnunet, QUICK_NNUNET_STEPS if quick else NNUNET_STEPS)
+
+
 def _each(name: str, measure_one: Callable[..., list[dict]], settings: Sequence[dict]) -> list[dict]:
     """Returns the rows of one setting after the other, under one bar of all their rounds."""
     rows = []
@@ -153,4 +163,5 @@ PARTS = (
     Part("evaluation", evaluations, (evaluation_markdown,), targets.evaluation_verdicts),
     Part("sequence_step", sequence_steps, (sequence_step_markdown,), targets.sequence_step_verdicts),
     Part("cggm", cggm_steps, (cggm_markdown,), targets.cggm_verdicts),
+    Part("nnunet", nnunet_steps, (nnunet_markdown,), targets.nnunet_verdicts, nnunet.lacking),
 )

@@ -37,6 +37,9 @@ def main() -> int:
     for part in PARTS:
         if part.name not in arguments.parts:
             continue
+        if reason := part.lacking():
+            print("", f"{part.name} is not measured: {reason}", sep="\n")
+            continue
         table = write_csv(folder / f"{part.name}_cpu.csv", part.measure(arguments.quick), host)
         print("", *(show(table) for show in part.shows), f"written: {folder / part.name}_cpu.csv", sep="\n\n")
         wrong += errors(table)

@@ -14,6 +14,7 @@ from bench.tables.contention import contention_markdown
 from bench.tables.directions import directions_markdown
 from bench.tables.evaluation import evaluation_markdown
 from bench.tables.methods import methods_markdown, which_markdown
+from bench.tables.nnunet import nnunet_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
 from bench.tables.results import read_results
@@ -58,6 +59,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "step table": step_markdown(steps),
             "step of each method": step_methods_section(RESULTS),
             "norm table": norm_markdown(norm),
+            "nnU-Net table": nnunet_markdown(read_results(RESULTS / "nnunet_cpu.csv")),
             "evaluation table": evaluation_markdown(evaluation),
         },
         NUMERICS: {"numerics table": numerics.markdown(read_results(RESULTS / "numerics_cpu.csv"))},

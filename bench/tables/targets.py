@@ -12,6 +12,7 @@ from bench.measure.cases import CASES, GPU_CASES
 from bench.measure.contention import GMD as CHOSEN
 from bench.measure.contention import case_of
 from bench.measure.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLISHED, TORCHJD
+from bench.measure.nnunet import GMD as NNUNET_GMD
 from bench.measure.norm import PYTORCH as PYTORCH_NORM
 from bench.measure.owm import CLASSES as OWM_CLASSES
 from bench.measure.owm import PYTORCH as PYTORCH_OWM
@@ -177,6 +178,11 @@ def cggm_verdicts(steps: pd.DataFrame) -> list[str]:
         Target("cggm", "extra_MB", "at most", 8.0, cases),
     )
     return verdicts(whole, targets)
+
+
+def nnunet_verdicts(steps: pd.DataFrame) -> list[str]:
+    """Returns a sentence on what a step of GMD costs beside one of nnU-Net's own."""
+    return verdicts(steps, [Target(NNUNET_GMD, "of_plain", "at most", 5.0, tuple(steps["case"].unique()))])
 
 
 def contention_verdicts(contention: pd.DataFrame) -> list[str]:

@@ -21,7 +21,7 @@ from gmd.files import real_path
 from gmd.nnunet.model import CHECKPOINT, Model, find_model, is_ours, load_predictor
 from gmd.nnunet.predict import segment
 from gmd.nnunet.raw_cases import RawCase, RawDataset, check_order, group_cases
-from gmd.nnunet.read_case import ReadCase, read_case, readable, without
+from gmd.nnunet.read_case import ReadCase, check_nifti, read_case, readable, without
 from gmd.output_paths import check_folder
 from gmd.printing import say
 from gmd.scoring.segmentation.metrics import hard_dice, hausdorff95
@@ -156,6 +156,7 @@ def _score(predictor: "nnUNetPredictor", dataset: RawDataset, labelled: Labelled
         try:
             read = read_case(reader.read_images, case, dataset.channels)
             truth = labelled.labels / f"{case.name}{dataset.ending}"
+            check_nifti(truth)
             with readable(truth):
                 target = reader.read_seg(str(truth))[0][0]
             if target.shape != read.data.shape[1:]:

@@ -32,25 +32,32 @@ def keep_with(
     """
 
     def add(_: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        kept = {
-            "generator": generator.get_state(),
-            "surgeon": surgeon.state_dict() if isinstance(surgeon, Surgeon) else None,
-        }
-        return state | {KEY: kept}
+        return state | {KEY: _kept(generator, surgeon)}
 
     def take(_: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         state = dict(state)
         kept = state.pop(KEY, None)
         if kept is None:
             told("The checkpoint has nothing of gmd's: weights are taken at the next step.")
-            return state
-        generator.set_state(kept["generator"].cpu())
-        if isinstance(surgeon, Surgeon) and kept["surgeon"] is not None:
-            if kept["surgeon"]["schedule"]["every"] == surgeon.every:
-                surgeon.load_state_dict(kept["surgeon"])
-            else:
-                told("The checkpoint is of another `every`: weights are taken at the next step.")
+        elif not _taken_over(kept, generator, surgeon):
+            told("The checkpoint is of another `every`: weights are taken at the next step.")
         return state
 
     optimizer.register_state_dict_post_hook(add)
     optimizer.register_load_state_dict_pre_hook(take)
+
+
+def _kept(generator: torch.Generator, surgeon: object) -> dict[str, Any]:
+    weights = surgeon.state_dict() if isinstance(surgeon, Surgeon) else None
+    return {"generator": generator.get_state(), "surgeon": weights}
+
+
+def _taken_over(kept: dict[str, Any], generator: torch.Generator, surgeon: object) -> bool:
+    """Takes over what was kept, and returns whether the weights were, if there are any to be taken over."""
+    generator.set_state(kept["generator"].cpu())
+    if not isinstance(surgeon, Surgeon) or kept["surgeon"] is None:
+        return True
+    if kept["surgeon"]["schedule"]["every"] != surgeon.every:
+        return False
+    surgeon.load_state_dict(kept["surgeon"])
+    return True

@@ -113,7 +113,8 @@ def check_holds_data(path: Path) -> None:
 
 def is_ours(predictor: "nnUNetPredictor") -> bool:
     """Returns whether the model was made to be predicted with channels missing, by a trainer of gmd."""
-    return type(predictor.network).__module__.partition(".")[0] == "gmd"
+    network = getattr(predictor.network, "_orig_mod", predictor.network)  # it may be compiled
+    return type(network).__module__.partition(".")[0] == "gmd"
 
 
 @contextmanager

@@ -91,7 +91,8 @@ class SubsetNetwork(nn.Module):
     def set_deep_supervision(self, enabled: bool) -> None:
         """Says whether each view's decoder returns all its resolutions, or the finest alone."""
         for view in self.views():
-            view.decoder.deep_supervision = enabled
+            decoder: Any = view.decoder
+            decoder.deep_supervision = enabled
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles each view by itself, arguments as those of `torch.compile`: then all have one graph in common."""

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gmd.data.segmentation.case import SAME_PLACE
+from gmd.data.segmentation.image_files import is_image
+from gmd.data.segmentation.opened_image import open_image, read_voxels
 from gmd.errors import UserError
 from gmd.files import check_regular
 from gmd.nnunet.raw_cases import RawCase, check_numbers
@@ -81,14 +83,30 @@ def readable(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read ({reason}); is it damaged, or of another format?") from error
 
 
+def check_nifti(path: Path) -> None:
+    """Raises UserError for a NIfTI file that is cut off, damaged, or holds what is no number; other formats pass.
+
+    SimpleITK, which nnU-Net reads with, takes what is cut off and what is NaN for 0 without a word, and such a file
+    would pass for a channel that is absent.
+    """
+    if not is_image(path.name):
+        return
+    voxels = read_voxels(path, open_image(path))
+    if voxels.ndim < 2 or not voxels.size:
+        raise UserError(f"{path}: has shape {voxels.shape}, expected at least one voxel along each axis; copy it anew")
+    if bad := int(np.count_nonzero(~np.isfinite(voxels))):
+        raise UserError(f"{path}: {bad} of {voxels.size} voxels are NaN or infinite; give them finite values")
+
+
 def _read_channel(read: Reader, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """Reads one file: [X, Y, Z] and what else it says. Raises UserError if it holds anything but one channel."""
+    check_nifti(path)
     with readable(path):
         voxels, properties = read([str(path)])
     if len(voxels) != 1:
         raise UserError(f"{path}: holds {len(voxels)} channels, expected one; gmd needs a file for each channel")
-    if bad := int(np.count_nonzero(~np.isfinite(voxels))):
-        raise UserError(f"{path}: {bad} of {voxels.size} voxels are NaN or infinite; give them finite values")
+    if not np.isfinite(voxels).all():
+        raise UserError(f"{path}: some voxels are NaN or infinite; give them finite values")
     return voxels[0], properties
 
 

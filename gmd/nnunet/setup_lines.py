@@ -7,12 +7,12 @@ from gmd.errors import UserError
 from gmd.nnunet import installation
 from gmd.nnunet.trainer_folder import TRAINERS, VARIABLE, check_folders
 
-# steps of 2 patches of 24 x 28 x 24 voxels, 4 channels, one CPU, as multiples of nnUNetTrainer's: docs/nnunet.md
+# trainer -> a step's time as multiple of nnUNetTrainer's, from bench/results/nnunet_cpu.csv, and what it trains on
 TRAINERS_OFFERED = {
-    "nnUNetTrainerGMDDropout": "one random subset of the channels a step: the cheapest",
-    "nnUNetTrainerGMDEnumerate": "the mean of the losses of all subsets: to try first",
-    "nnUNetTrainerGMD": "gradient surgery on the losses of all subsets",
-    "nnUNetTrainerGMDJoint": "all channels only: what the others are compared with",
+    "nnUNetTrainerGMDEnumerate": (4.1, "the mean of the losses of all subsets: to try first"),
+    "nnUNetTrainerGMD": (4.4, "gradient surgery on these losses, its weights taken at every 8th step"),
+    "nnUNetTrainerGMDDropout": (2.7, "the loss of one random subset of each case"),
+    "nnUNetTrainerGMDJoint": (4.1, "the loss of all channels: what the others are compared with"),
 }
 
 
@@ -39,8 +39,8 @@ def setup_lines() -> list[str]:
         "nnUNetTrainerGMDEnumerate__nnUNetPlansGMD__3d_fullres",
         "Where nnUNetv2_train ends in an error of torchvision, gmd nnunet train with the same words does without it.",
         "",
-        "Trainers:",
-        *(f"  {name:26} {what}" for name, what in TRAINERS_OFFERED.items()),
+        "Trainers, and what a step takes beside one of nnUNetTrainer (4 channels, on a CPU; see docs/nnunet.md):",
+        *(f"  {name:26} {times:3.1f} x  {what}" for name, (times, what) in TRAINERS_OFFERED.items()),
     ]
 
 

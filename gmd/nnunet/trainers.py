@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
@@ -202,7 +203,8 @@ class SubsetTrainer(nnUNetTrainer, ABC):
 
     @property
     def _subset_network(self) -> SubsetNetwork:
-        return self.network.module if self.is_ddp else self.network
+        network: Any = self.network  # in nnU-Net's __init__ it is still None
+        return network.module if self.is_ddp else network
 
     @property
     def _loss(self) -> ScaledLoss:
@@ -232,8 +234,9 @@ class SubsetTrainer(nnUNetTrainer, ABC):
     def _counts(self, outputs: FlatOutputs, subset: Subset, target: Tensor) -> Tensor:
         """Returns true positives, false positives and false negatives of a subset: int64 [3, R]."""
         scales, members = outputs.subset(subset)
+        [chosen] = of_rows([target], members)
         labels = self.label_manager
-        return voxel_counts(scales[0], *of_rows([target], members), labels.has_regions, labels.ignore_label)
+        return voxel_counts(scales[0], chosen, labels.has_regions, labels.ignore_label)
 
     def _autocast(self) -> AbstractContextManager:
         """Returns nnU-Net's mixed precision on a GPU, and nothing elsewhere."""
@@ -246,7 +249,7 @@ class nnUNetTrainerGMDJoint(SubsetTrainer):
     What it costs: the network once for each channel, where nnU-Net's own takes all channels at once.
     """
 
-    def make_surgeon(self) -> MeanGradient:
+    def make_surgeon(self) -> GMD | MeanGradient:
         return MeanGradient(self.optimizer, scaler=self.grad_scaler)
 
 
@@ -262,8 +265,8 @@ class nnUNetTrainerGMDDropout(nnUNetTrainerGMDJoint):
 class nnUNetTrainerGMDEnumerate(nnUNetTrainerGMDJoint):
     """Trains on the mean of the losses of all subsets of the channels, in one backward pass."""
 
-    def losses(self, outputs: FlatOutputs, targets: list[Tensor]) -> dict[Subset, Tensor]:
-        return subset_losses(outputs, targets, self._loss)
+    def losses(self, outputs: FlatOutputs, targets: list[Tensor]) -> Losses:
+        return dict(subset_losses(outputs, targets, self._loss).items())
 
 
 class nnUNetTrainerGMD(nnUNetTrainerGMDEnumerate):

@@ -2,10 +2,10 @@
 
 import json
 import multiprocessing
-import multiprocessing.dummy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -22,7 +22,7 @@ PREPROCESSED = "nnUNet_preprocessed"
 @contextmanager
 def without_workers() -> Iterator[None]:
     """Lets pools of processes be threads of this one."""
-    dummy = SimpleNamespace(Pool=multiprocessing.dummy.Pool)
+    dummy = SimpleNamespace(Pool=ThreadPool)
     with mock.patch.object(multiprocessing, "get_context", return_value=dummy):
         yield
 

@@ -9,8 +9,9 @@ import nibabel
 import numpy as np
 from torch import nn
 
+from bench.measure.nnunet_plans import dataset_json
 from gmd.models.unet3d import UNet3d
-from helpers.nnunet_training import dataset_json
+from helpers.nnunet_training import REGIONS
 
 NAMES = ("flair", "t1", "t2")
 
@@ -44,7 +45,7 @@ class Predictor:
         self.network = UNet3d(("a",), ("b",), 0.125) if ours else nn.Identity()
         self.plans_manager = SimpleNamespace(image_reader_writer_class=Files)
         self.configuration_manager = SimpleNamespace(normalization_schemes=schemes, previous_stage_name=None)
-        self.dataset_json = dataset_json(NAMES)
+        self.dataset_json = dataset_json(REGIONS, NAMES)
         self.given: list[np.ndarray] = []
 
     def predict_single_npy_array(
@@ -63,5 +64,5 @@ def write_model(folder: Path, folds: tuple[str, ...] = ("0",)) -> Path:
         (model / f"fold_{fold}").mkdir(parents=True)
         (model / f"fold_{fold}" / "checkpoint_final.pth").touch()
     (model / "plans.json").write_text("{}", encoding="utf-8")
-    (model / "dataset.json").write_text(json.dumps(dataset_json(NAMES)), encoding="utf-8")
+    (model / "dataset.json").write_text(json.dumps(dataset_json(REGIONS, NAMES)), encoding="utf-8")
     return model

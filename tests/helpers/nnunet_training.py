@@ -1,5 +1,6 @@
 """Preprocessed data of nnU-Net and plans for them, as small as they can be, written without nnU-Net's planning."""
 
+import copy
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,91 +12,16 @@ from unittest import mock
 import numpy as np
 import torch
 
-DATASET = "Dataset777_Blobs"
-CONFIGURATION = "3d_fullres"
-NAMES = ("flair", "t1", "t1ce", "t2")
-PATCH = (8, 8, 8)
+from bench.measure.nnunet_plans import CONFIGURATION, DATASET, plans
+
+PATCH, FEATURES = (8, 8, 8), (4, 4, 8)
 REGIONS = {"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [1, 2]}
 LABELS = {"labels": {"background": 0, "rim": 1, "core": 2}}
 
 
-def dataset_json(names: Sequence[str] = NAMES, labels: Mapping[str, Any] = REGIONS) -> dict[str, Any]:
-    channels = {str(number): name for number, name in enumerate(names)}
-    return {"channel_names": channels, **labels, "numTraining": 5, "file_ending": ".nii.gz"}
-
-
-def architecture(features: Sequence[int] = (4, 4, 8)) -> dict[str, Any]:
-    """Returns nnU-Net's plain U-Net of these features, a stage for each, halving each time."""
-    stages = len(features)
-    return {
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": {
-            "n_stages": stages,
-            "features_per_stage": list(features),
-            "conv_op": "torch.nn.modules.conv.Conv3d",
-            "kernel_sizes": [[3, 3, 3]] * stages,
-            "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
-            "n_conv_per_stage": [2] * stages,
-            "n_conv_per_stage_decoder": [2] * (stages - 1),
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
-
-
-def plans(
-    channels: int = len(NAMES),
-    gmd: object = None,
-    patch: Sequence[int] = PATCH,
-    features: Sequence[int] = (4, 4, 8),
-    **changed: Any,
-) -> dict[str, Any]:
-    """Returns plans of one configuration; gmd: what stands under that key, if anything."""
-    resampling = "resample_data_or_seg_to_shape"
-    configuration: dict[str, Any] = {
-        "data_identifier": "nnUNetPlans_3d_fullres",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
-        "patch_size": list(patch),
-        "median_image_size_in_voxels": [float(size) for size in patch],
-        "spacing": [1.0, 1.0, 1.0],
-        "normalization_schemes": ["ZScoreNormalization"] * channels,
-        "use_mask_for_norm": [False] * channels,
-        **{f"resampling_fn_{what}": resampling for what in ("data", "seg", "probabilities")},
-        **{
-            f"resampling_fn_{what}_kwargs": {
-                "is_seg": what == "seg",
-                "order": 1,
-                "order_z": 0,
-                "force_separate_z": None,
-            }
-            for what in ("data", "seg", "probabilities")
-        },
-        "architecture": architecture(features),
-        "batch_dice": False,
-        **changed,
-    }
-    if gmd is not None:
-        configuration["gmd"] = gmd
-    return {
-        "dataset_name": DATASET,
-        "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": [1.0, 1.0, 1.0],
-        "original_median_shape_after_transp": list(patch),
-        "image_reader_writer": "NibabelIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {CONFIGURATION: configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {},
-    }
+def small_plans(gmd: object = None, **changed: Any) -> dict[str, Any]:
+    """Returns plans of a network of three stages with few features; arguments as those of `plans`."""
+    return plans(PATCH, FEATURES, gmd=gmd, **changed)
 
 
 @contextmanager
@@ -122,7 +48,7 @@ def write_preprocessed(
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
     base = root / "nnUNet_preprocessed" / DATASET
-    folder = base / "nnUNetPlans_3d_fullres"
+    folder = base / f"nnUNetPlans_{CONFIGURATION}"
     folder.mkdir(parents=True, exist_ok=True)
     cases = [f"case{number}" for number in range(5)]
     rng = np.random.default_rng(0)
@@ -132,7 +58,10 @@ def write_preprocessed(
         data = rng.standard_normal((channels, size, size, size)).astype(np.float32) + labels
         data[list((missing or {}).get(case, []))] = 0
         places = {key: np.argwhere(np.isin(labels, key))[:20] for key in ((1, 2), (2,))}
-        nnUNetDatasetBlosc2.save_case(data, labels.astype(np.int16), {"class_locations": places}, str(folder / case))
+        whole = (1, size, size, size)
+        nnUNetDatasetBlosc2.save_case(
+            data, labels.astype(np.int16), {"class_locations": places}, str(folder / case), whole, whole, whole, whole
+        )
     for name, content in {
         "nnUNetPlans.json": planned,
         "dataset.json": said,
@@ -150,10 +79,32 @@ def ball(size: int, rng: np.random.Generator) -> np.ndarray:
     return ((distance < size / 3).astype(int) + (distance < size / 5))[None]
 
 
-def trainer_of(name: str, continue_training: bool = False) -> Any:
-    """Returns a trainer of the data set that was written, as nnU-Net's command makes it."""
-    from nnunetv2.run.run_training import get_trainer_from_args
+def made(name: str, planned: Mapping[str, Any], said: Mapping[str, Any], continue_training: bool = False) -> Any:
+    """Returns a trainer by its name, as nnU-Net's command makes it from what lies in its folder."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    return get_trainer_from_args(
-        DATASET, CONFIGURATION, 0, name, continue_training=continue_training, device=torch.device("cpu")
-    )
+    from gmd.nnunet import trainers
+
+    torch.manual_seed(0)
+    own = {**copy.deepcopy(dict(planned)), "continue_training": continue_training}
+    return getattr(trainers, name, nnUNetTrainer)(own, CONFIGURATION, 0, dict(said), torch.device("cpu"))
+
+
+def batch_of(trainer: Any, cases: Sequence[str], seed: int = 0) -> dict[str, Any]:
+    """Returns a batch as nnU-Net's loader does, of noise and of targets at random, said to be of these cases."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = trainer.label_manager
+    scales = trainer._get_deep_supervision_scales()
+    sizes = [[round(size * factor) for size, factor in zip(PATCH, scale, strict=False)] for scale in scales]
+    sizes = [size[: len(trainer.configuration_manager.patch_size)] for size in sizes]
+    most = max(labels.all_labels) + 1 + labels.has_ignore_label
+    targets = []
+    for size in sizes:
+        if labels.has_regions:
+            channels = len(labels.foreground_regions) + labels.has_ignore_label
+            targets.append(torch.rand(len(cases), channels, *size, generator=generator) > 0.5)
+        else:
+            drawn = torch.randint(0, most, (len(cases), 1, *size), generator=generator)
+            targets.append(drawn.to(torch.int16))
+    data = torch.randn(len(cases), len(trainer.channels), *sizes[0], generator=generator)
+    return {"data": data, "target": targets, "keys": np.array(cases)}

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from bench.measure.nnunet_plans import dataset_json
 from gmd import cli
 from gmd.errors import UserError
 from gmd.nnunet.fill import fill
 from helpers.nifti_cases import OBLIQUE, random_image, save
-from helpers.nnunet_training import dataset_json
+from helpers.nnunet_training import REGIONS
 
 AXES = [[-1.0, 0, 0, 9], [0, -1, 0, 7], [0, 0, 2.5, -3], [0, 0, 0, 1]]
 
@@ -19,7 +20,7 @@ def write_raw(root: Path, files: dict[str, object], **changed: object) -> Path:
     raw = root / "Dataset501_Name"
     for name, affine in files.items():
         save(raw / name, random_image(), affine)
-    (raw / "dataset.json").write_text(json.dumps(dataset_json(("a", "b")) | changed), encoding="utf-8")
+    (raw / "dataset.json").write_text(json.dumps(dataset_json(REGIONS, ("a", "b")) | changed), encoding="utf-8")
     return raw
 
 

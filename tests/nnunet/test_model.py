@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gmd.errors import UserError
-from gmd.nnunet.model import check_holds_data, find_model, quiet
-from helpers.nnunet_stand_in import write_model
+from gmd.nnunet.model import check_holds_data, find_model, is_ours, quiet
+from helpers.nnunet_stand_in import Predictor, write_model
 
 
 def test_the_folds_that_are_trained_are_found(tmp_path: Path):
@@ -82,6 +82,14 @@ def test_a_file_that_is_none_of_nnunets_is_refused(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.pth")
     with pytest.raises(UserError, match="is a named pipe"):
         check_holds_data(tmp_path / "pipe.pth")
+
+
+def test_a_compiled_network_is_still_ours():
+    predictor = Predictor()
+    assert is_ours(predictor)
+    predictor.network = torch.compile(predictor.network, backend="eager")
+    assert is_ours(predictor)
+    assert not is_ours(Predictor(ours=False))
 
 
 def test_what_nnunet_prints_is_kept_but_for_the_reason_of_an_error_without_one(capsys: pytest.CaptureFixture):

@@ -121,7 +121,10 @@ def test_bad_files_are_told_in_nnunets_formats(
     path = next(images.glob("*_00000_0001*"))
     path.write_bytes(path.read_bytes()[:200])
     assert cli.main(["nnunet", "predict", "-i", str(images), "-o", str(tmp_path / "out"), "-m", str(model)]) == 1
-    assert f"{path}: cannot be read (" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"  Phantom_003_00000: {path}: " in printed
+    assert "it may be cut off or damaged" in printed
+    assert "1 done, 0 skipped, 1 failed:" in printed
 
 
 def test_nnunets_command_trains_by_ours_without_the_variable(root: Path, capfd: pytest.CaptureFixture):

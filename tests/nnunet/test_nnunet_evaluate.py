@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gmd.nnunet.evaluate as module
+from bench.measure.nnunet_plans import DATASET
 from gmd import cli
 from gmd.errors import UserError
 from gmd.nnunet.evaluate import evaluate, scheme_of
@@ -15,7 +16,7 @@ from gmd.nnunet.raw_cases import RawDataset
 from gmd.scoring.segmentation.tables import read_cases
 from helpers.nifti_cases import save
 from helpers.nnunet_stand_in import NAMES, Predictor, write_model
-from helpers.nnunet_training import DATASET, LABELS, REGIONS
+from helpers.nnunet_training import LABELS, REGIONS
 
 SHAPE = (4, 4, 3)
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import gmd.nnunet.predict as module
+from bench.measure.nnunet_plans import dataset_json
 from gmd import cli
 from gmd.errors import UserError
 from gmd.nnunet.predict import RECORD, predict
 from helpers.nifti_cases import OBLIQUE, save
 from helpers.nnunet_stand_in import NAMES, Predictor, write_model
-from helpers.nnunet_training import dataset_json
+from helpers.nnunet_training import REGIONS
 
 SHAPE = (3, 4, 5)
 
@@ -153,7 +154,7 @@ def test_folders_that_cannot_be_used_are_refused_before_the_network_is_loaded(
         predict(tmp_path / "in", tmp_path / "file", model)
     with pytest.raises(UserError, match="--device: nonsense cannot be used"):
         predict(tmp_path / "in", out, model, device="nonsense")
-    said = dataset_json(NAMES[::-1])
+    said = dataset_json(REGIONS, NAMES[::-1])
     (tmp_path / "in/dataset.json").write_text(str(said).replace("'", '"'), encoding="utf-8")
     with pytest.raises(UserError, match="got the same channels in another order"):
         predict(tmp_path / "in", out, model)

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from bench.measure.nnunet_plans import dataset_json
 from gmd.errors import UserError
 from gmd.nnunet.raw_cases import RawCase, check_numbers, check_order, group_cases, read_dataset
-from helpers.nnunet_training import dataset_json
+from helpers.nnunet_training import REGIONS
 
 
 def written(folder: Path, **changed: object) -> Path:
     path = folder / "dataset.json"
     folder.mkdir(parents=True, exist_ok=True)
-    content = {key: value for key, value in (dataset_json() | changed).items() if value is not None}
+    content = {key: value for key, value in (dataset_json(REGIONS) | changed).items() if value is not None}
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 

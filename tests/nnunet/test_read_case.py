@@ -9,6 +9,8 @@ import pytest
 from gmd.errors import UserError
 from gmd.nnunet.raw_cases import RawCase
 from gmd.nnunet.read_case import read_case, without
+from helpers.bad_images import BAD_IMAGES, spoil
+from helpers.nifti_cases import save
 
 CHANNELS = ("flair", "t1", "t2")
 SHAPE = (3, 4, 5)
@@ -22,9 +24,9 @@ class Files:
 
     def add(self, channel: int, data: np.ndarray | None = None, **properties: Any) -> None:
         path = self.folder / f"case_{channel:04d}.nii.gz"
-        path.touch()
         rng = np.random.default_rng(channel)
         data = rng.normal(size=(1, *SHAPE)).astype(np.float32) if data is None else data
+        save(path, data[0])
         place = {"origin": (0.0, 0.0, 0.0), "direction": (1.0,) * 9}
         self.said[str(path)] = data, {"spacing": [1.0, 1.0, 2.0], "sitk_stuff": place} | properties
 
@@ -81,6 +83,17 @@ def test_a_channel_that_cannot_be_used_is_told_with_its_file(files: Files, chang
     with pytest.raises(UserError, match=reason) as error:
         read_case(files.read, files.case, CHANNELS)
     assert "case_0001.nii.gz" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_a_file_that_the_reader_might_take_for_zeros_is_refused(files: Files, kind: str):
+    """A trap: SimpleITK reads a file that is cut off as zeros, which stand for a channel that is absent."""
+    files.add(0)
+    files.add(1, np.zeros((1, *SHAPE), np.float32))
+    spoil(path := files.case.files[1], kind)
+    with pytest.raises(UserError) as error:
+        read_case(files.read, files.case, CHANNELS)
+    assert str(error.value).startswith(f"{path}: ")
 
 
 def test_rounded_places_are_one_place(files: Files):
