@@ -116,17 +116,19 @@ def _padding(conv: nn.Conv3d) -> tuple[int, ...] | None:
 
 
 def _onednn_would_be_wrong(x: Tensor, conv: nn.Conv3d) -> bool:
-    """Returns whether oneDNN's gradient of the weight may be uninitialised memory: in bf16 on the CPU, on tiny volumes.
+    """Returns whether oneDNN's gradient of the weight may be garbage: in bf16 on the CPU, where no whole kernel fits.
 
-    oneDNN 3.12 has this fault on processors with AVX-512 that lack bf16 instructions, where no whole kernel fits into
-    the volume along X, and for strided convolutions of volumes of one voxel along Y and Z.
+    Where every position of the kernel along some axis reaches over an end of the volume, and for strided convolutions
+    of a single voxel, oneDNN 3.12 leaves parts of that gradient uninitialised, or writes beyond it. Which of these
+    volumes are affected differs from processor to processor.
     """
     autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     if x.device.type != "cpu" or x.ndim != 5 or not (x.dtype == torch.bfloat16 or autocast):
         return False
-    size, padding, stride = x.shape[2], conv._reversed_padding_repeated_twice[-1], conv.stride[0]
-    first_inside = -padding % stride
-    return first_inside + conv.kernel_size[0] > size or (x.shape[3:].numel() == 1 and max(conv.stride) > 1)
+    padding = conv._reversed_padding_repeated_twice[-1::-2]
+    axes = zip(x.shape[2:], conv.kernel_size, conv.stride, padding, strict=True)
+    # -pad % step is where the first kernel that begins inside begins
+    return any(-pad % step + max(kernel, step) > size for size, kernel, step, pad in axes)
 
 
 def _may_be_ours(x: Tensor, weight: Tensor) -> bool:
