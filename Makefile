@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+SHIM    := $(wildcard tests/environment/torchvision_operators.*)
 NATIVE  := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.inl csrc/*/*.cpp)
 WRITTEN := $(NATIVE) $(wildcard csrc/cuda/*.cu csrc/cuda/*.cuh tests/helpers/cuda/*.h tests/helpers/cuda/*.cpp)
 SOURCES := gmd gmd_kernels bench gpu tests docs setup.py
@@ -14,11 +15,13 @@ SOURCES := gmd gmd_kernels bench gpu tests docs setup.py
 venv: $(STAMP)
 
 # torch comes first and pinned: the build needs it, and pip must not fetch another into an isolated environment.
-$(STAMP): pyproject.toml setup.py constraints.txt $(NATIVE)
+# Last what lets PyPI's torchvision, which comes with nnU-Net, be imported beside a torch for the CPU.
+$(STAMP): pyproject.toml setup.py constraints.txt $(NATIVE) $(SHIM)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch numpy setuptools ninja pybind11
 	$(BIN)/python -m pip uninstall -qq -y gmd  # the package's earlier name
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	cp $(SHIM) "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	touch $@
 
 # The whole way, small: synthetic cases, 112 steps of surgery on 15 objectives, all 15 subsets scored on held-out cases.
