@@ -12,6 +12,8 @@ from bench.measure.auto_interval import count_refreshes
 from bench.measure.cases import CASES, LAYOUTS, SUFFIXES, Case
 from bench.measure.cggm_step import measure_cggm
 from bench.measure.sequence_step import measure_sequence_step
+from bench.measure.share import CASES as SHARE_CASES
+from bench.measure.share import measure_share
 from bench.measure.step import measure_step
 from bench.measure.step_methods import TRAININGS, measure_step_methods
 from bench.measure.step_networks import dynunet, segresnet, transformer, unet
@@ -23,6 +25,7 @@ from bench.tables.evaluation import evaluation_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
+from bench.tables.share import share_markdown
 from bench.tables.step import step_markdown, step_methods_markdown
 from bench.tables.surgery import kernels_markdown, memory_markdown, surgery_markdown
 from bench.tables.weightings import weightings_markdown
@@ -42,6 +45,7 @@ QUICK_STEP_NETWORKS = ((partial(unet, 0.125, 16), 1), (partial(transformer, 64, 
 EVALUATIONS = ({"width": 0.5, "size": 32, "rounds": 5}, {"width": 0.5, "size": 48, "rounds": 3})
 SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 15}, {"width": 128, "layers": 4, "rounds": 7})
 QUICK_SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 2},)
+SHARE, QUICK_SHARE = {"size": 32, "rounds": 21}, {"size": 32, "rounds": 2}
 CGGM_STEPS = ({"width": 64, "layers": 2, "rounds": 41}, {"width": 128, "layers": 4, "rounds": 15})
 
 
@@ -132,6 +136,13 @@ def cggm_steps(quick: bool) -> list[dict]:
     return _each("cggm", measure_cggm, QUICK_SEQUENCE_STEPS if quick else CGGM_STEPS)
 
 
+def shares(quick: bool) -> list[dict]:
+    """Measures what sharing a network costs, and what a lone sample gains from convolutions made for it."""
+    setting = QUICK_SHARE if quick else SHARE
+    with tqdm(total=SHARE_CASES * setting["rounds"], unit="round", desc="share") as bar:
+        return measure_share(**setting, on_round=partial(bar.update, 1))
+
+
 def _each(name: str, measure_one: Callable[..., list[dict]], settings: Sequence[dict]) -> list[dict]:
     """Returns the rows of one setting after the other, under one bar of all their rounds."""
     rows = []
@@ -153,4 +164,5 @@ PARTS = (
     Part("evaluation", evaluations, (evaluation_markdown,), targets.evaluation_verdicts),
     Part("sequence_step", sequence_steps, (sequence_step_markdown,), targets.sequence_step_verdicts),
     Part("cggm", cggm_steps, (cggm_markdown,), targets.cggm_verdicts),
+    Part("share", shares, (share_markdown,), targets.share_verdicts),
 )

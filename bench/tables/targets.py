@@ -15,6 +15,7 @@ from bench.measure.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLIS
 from bench.measure.norm import PYTORCH as PYTORCH_NORM
 from bench.measure.owm import CLASSES as OWM_CLASSES
 from bench.measure.owm import PYTORCH as PYTORCH_OWM
+from bench.measure.share import LONE, QUICK, SHARED
 from bench.measure.step_names import AUTO_CONFLICTING, AUTO_QUIET, EVERY8
 from bench.measure.weightings import OURS as OUR_WEIGHTING
 from bench.tables.norm import totals
@@ -177,6 +178,18 @@ def cggm_verdicts(steps: pd.DataFrame) -> list[str]:
         Target("cggm", "extra_MB", "at most", 8.0, cases),
     )
     return verdicts(whole, targets)
+
+
+def share_verdicts(share: pd.DataFrame) -> list[str]:
+    """Returns sentences on what `gmd.share` costs a step, and on SegResNet with a lone sample."""
+    if "of_first" not in share:
+        return ["sharing: not measured, wrong values"]
+    shared = tuple(share.loc[share["contestant"] == SHARED, "case"])
+    segresnet = tuple(case for case in share.loc[share["what"] == LONE, "case"].unique() if "SegResNet" in case)
+    return verdicts(
+        share,
+        (Target(SHARED, "of_first", "at most", 1.03, shared), Target(QUICK, "of_first", "at most", 0.5, segresnet)),
+    )
 
 
 def contention_verdicts(contention: pd.DataFrame) -> list[str]:
