@@ -61,7 +61,7 @@ class OneModality(UNet3d):
     def __init__(self, width: float):
         super().__init__(MODALITIES[:1], REGIONS, width)
 
-    def forward(self, volumes: Tensor, modality: int = 0) -> Tensor:
+    def forward(self, volumes: Tensor, modality: int | Sequence[int] = 0) -> Tensor:
         return super().forward(volumes, modality)
 
 
