@@ -4,7 +4,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 
 import torch
@@ -20,7 +20,8 @@ def main() -> int:
     say(f"gmd {__version__}, Python {platform.python_version()}, {platform.machine()}")
     say(f"torch {torch.__version__}, {_gpus()}", "")
     _report_threads()
-    complete = [_report_kernels(), _report_extras(), _report_results()]  # all three, whatever the first one says
+    # all of them, whatever the first one says
+    complete = [_report_kernels(), _report_extras(), _report_nnunet(), _report_results()]
     return 0 if all(complete) else 1
 
 
@@ -69,6 +70,17 @@ def _report_extras() -> bool:
         say(f"  {other}")
     say("")
     return not extras.missing("train")
+
+
+def _report_nnunet() -> bool:
+    """Prints whether nnU-Net, if it is installed, can train and predict with the trainers of gmd; returns that."""
+    if util.find_spec("nnunetv2") is None:
+        return True
+    from gmd.nnunet.installation import trouble  # it needs no more than torch
+
+    wrong = trouble()
+    say(f"nnU-Net {_version('nnunetv2')}: {wrong or 'can be used, see gmd nnunet setup'}", "")
+    return wrong is None
 
 
 def _version(package: str) -> str:

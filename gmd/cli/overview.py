@@ -15,6 +15,7 @@ COMMANDS = {
     "intervals.",
     "report": "Write what a run did into one page, report.html, which needs nothing else to be looked at.",
     "convert": "Make a pickle of MOSI, MOSEI or CH-SIMS, which may hold programs, into a file that holds numbers only.",
+    "nnunet": "Train nnU-Net to segment with channels missing: what to set and to type, raw data, predictions, tables.",
     "doctor": "Say which kernels this installation has, what is missing, and why.",
 }
 EXAMPLES = """From nothing to a table of results, a report, and a segmentation:

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 
 import tyro
 
-from gmd.cli import data, prediction, runs, training
+from gmd.cli import data, nnunet, prediction, runs, training
 from gmd.cli.overview import COMMANDS
 from gmd.config import TASKS, TrainConfig
 
 
 def run(arguments: Sequence[str]) -> int | None:
     """Parses a command and does it; returns its exit status or None. --help and unknown options raise SystemExit."""
-    app, tasks = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
+    if list(arguments[:2]) == ["nnunet", "train"]:  # whose words are nnU-Net's
+        return nnunet.train(arguments[2:])
+    app, tasks, of_nnunet = (tyro.extras.SubcommandApp() for _ in range(3))
     app.command(data.phantom)
     app.command(tasks, name="train", help=COMMANDS["train"])
     for name, options in TASKS.items():
@@ -25,8 +27,10 @@ def run(arguments: Sequence[str]) -> int | None:
     app.command(runs.compare)
     app.command(runs.report)
     app.command(data.convert)
+    nnunet.add_commands(of_nnunet)
+    app.command(of_nnunet, name="nnunet", help=COMMANDS["nnunet"])
     app.command(doctor)
-    given = training.with_file(arguments)
+    given = training.with_file(nnunet.DEFAULT if list(arguments) == ["nnunet"] else arguments)
     result = app.cli(prog="gmd", args=given)
     if isinstance(result, TrainConfig):
         return training.train(result, given)

@@ -85,7 +85,12 @@ def test_help_says_what_every_command_says_of_itself(capsys: pytest.CaptureFixtu
         first, *_ = (about.__doc__ or "").split("\n\n")
         name = about.__name__.lower()
         assert overview.COMMANDS[name] == " ".join(first.split())
-    assert overview.COMMANDS.keys() == {*(about.__name__.lower() for about in of_functions), "doctor", "train"}
+    assert overview.COMMANDS.keys() == {
+        *(about.__name__.lower() for about in of_functions),
+        "doctor",
+        "train",
+        "nnunet",
+    }
 
 
 @pytest.mark.parametrize("command", [[], ["--help"], ["doctor", "--help"]], ids=" ".join)

@@ -1,0 +1,1 @@
+"""nnU-Net with missing channels: trainers for it, and the commands around its predictor."""
