@@ -1,7 +1,7 @@
 """The networks that a step of each method is measured on, each with a batch and the loss of every subset.
 
-gmd's own U-Net and the transformer of Dynamic Sharing, and two of MONAI's networks, shared by all modalities in a loop
-of one's own; their convolutions are made fast for the lone sample that they get.
+gmd's own U-Net and the transformer of Dynamic Sharing, and two of MONAI's networks as they come, shared by all
+modalities in a loop of one's own.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from bench.measure.sequences import FEATURES, make_batch, predict
 from bench.measure.step import MODALITIES, PUBLISHED, REGIONS, Step, region_loss
 from gmd.data.pairs import Pairs, samples_having
-from gmd.models.conv import quick_lone_samples
 from gmd.models.multimodal import MultimodalNetwork, mean_fusion, run_modalities
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.models.sequences.shared_transformer import SharedTransformer
@@ -117,7 +116,6 @@ def dynunet(size: int) -> Setup:
 
 
 def _of_monai(name: str, network: nn.Module, size: int) -> Setup:
-    quick_lone_samples(network)  # as in gmd's own, for all ways alike
     step = Step("exact float32", width=1 / 32, size=size, trained_steps=0)  # for its case
     volumes, shared = step.volumes.contiguous(), OneForAll(network)
     return _warmed(Setup(f"MONAI's {name}", shared, _pairs(volumes), step.target, region_loss))
