@@ -12,6 +12,8 @@ from bench.measure.auto_interval import count_refreshes
 from bench.measure.cases import CASES, LAYOUTS, SUFFIXES, Case
 from bench.measure.cggm_step import measure_cggm
 from bench.measure.sequence_step import measure_sequence_step
+from bench.measure.share import CASES as SHARE_CASES
+from bench.measure.share import measure_share
 from bench.measure.step import measure_step
 from bench.measure.step_methods import TRAININGS, measure_step_methods
 from bench.measure.step_networks import dynunet, segresnet, transformer, unet
@@ -24,6 +26,7 @@ from bench.tables.nnunet import nnunet_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
+from bench.tables.share import share_markdown
 from bench.tables.step import step_markdown, step_methods_markdown
 from bench.tables.surgery import kernels_markdown, memory_markdown, surgery_markdown
 from bench.tables.weightings import weightings_markdown
@@ -45,6 +48,7 @@ SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 15}, {"width": 128, "laye
 QUICK_SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 2},)
 NNUNET_STEPS = ({"patch": nnunet.PATCH, "features": nnunet.FEATURES, "rounds": 5},)
 QUICK_NNUNET_STEPS = ({"patch": (8, 8, 8), "features": (4, 4, 8), "rounds": 1},)
+SHARE, QUICK_SHARE = {"size": 32, "rounds": 21}, {"size": 32, "rounds": 2}
 CGGM_STEPS = ({"width": 64, "layers": 2, "rounds": 41}, {"width": 128, "layers": 4, "rounds": 15})
 
 
@@ -142,6 +146,13 @@ def nnunet_steps(quick: bool) -> list[dict]:
     return _each("nnU-Net", nnunet.measure_nnunet, QUICK_NNUNET_STEPS if quick else NNUNET_STEPS)
 
 
+def shares(quick: bool) -> list[dict]:
+    """Measures what sharing a network costs, and what a lone sample gains from convolutions made for it."""
+    setting = QUICK_SHARE if quick else SHARE
+    with tqdm(total=SHARE_CASES * setting["rounds"], unit="round", desc="share") as bar:
+        return measure_share(**setting, on_round=partial(bar.update, 1))
+
+
 def _each(name: str, measure_one: Callable[..., list[dict]], settings: Sequence[dict]) -> list[dict]:
     """Returns the rows of one setting after the other, under one bar of all their rounds."""
     rows = []
@@ -164,4 +175,5 @@ PARTS = (
     Part("sequence_step", sequence_steps, (sequence_step_markdown,), targets.sequence_step_verdicts),
     Part("cggm", cggm_steps, (cggm_markdown,), targets.cggm_verdicts),
     Part("nnunet", nnunet_steps, (nnunet_markdown,), targets.nnunet_verdicts, nnunet.lacking),
+    Part("share", shares, (share_markdown,), targets.share_verdicts),
 )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from gmd.models.conv import Conv3d
 from gmd.surgery import Report
 
 
@@ -20,7 +21,8 @@ class Autogram:
     its levels, gets hooks twice there, and a wrong Gramian.
 
     Args:
-        network: whose layers get the engine's hooks.
+        network: changed so that its Gramian is right: the engine leaves out, without a word, layers that compute by an
+            autograd function in Python, as our convolution of a lone sample does. Torch's own takes its place.
 
     Attributes:
         seen: the parameters that the Gramian is of. Those in an nn.ParameterList are not: the engine waits for a call
@@ -31,6 +33,9 @@ class Autogram:
         from torchjd.aggregation import PCGradWeighting  # as in bench.measure.peers, a machine may lack it
         from torchjd.autogram import Engine
 
+        ours: list[nn.Conv3d] = [module for module in network.modules() if isinstance(module, Conv3d)]
+        for conv in ours:
+            conv.__class__ = nn.Conv3d
         layers = list(_layers(network))
         self.seen = [param for layer in layers for param in layer.parameters(recurse=False)]
         self._engine = Engine(*layers, batch_dim=None)

@@ -19,6 +19,7 @@ from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
 from bench.tables.results import read_results
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
+from bench.tables.share import share_markdown
 from bench.tables.step import step_markdown, step_methods_markdown
 from bench.tables.surgery import gpu_markdown, kernels_markdown, memory_markdown, surgery_markdown
 from bench.tables.weightings import weightings_markdown
@@ -51,6 +52,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "memory table": memory_markdown(surgery),
             "kernels table": kernels_markdown(surgery),
             "weightings table": weightings_markdown(read_results(RESULTS / "weightings_cpu.csv")),
+            "share table": share_markdown(read_results(RESULTS / "share_cpu.csv")),
             "contention": contention_section(RESULTS),
             "gpu": gpu_section(RESULTS),
         },

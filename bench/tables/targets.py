@@ -16,6 +16,7 @@ from bench.measure.nnunet import GMD as NNUNET_GMD
 from bench.measure.norm import PYTORCH as PYTORCH_NORM
 from bench.measure.owm import CLASSES as OWM_CLASSES
 from bench.measure.owm import PYTORCH as PYTORCH_OWM
+from bench.measure.share import LONE, QUICK, SHARED
 from bench.measure.step_names import AUTO_CONFLICTING, AUTO_QUIET, EVERY8
 from bench.measure.weightings import OURS as OUR_WEIGHTING
 from bench.tables.norm import totals
@@ -183,6 +184,18 @@ def cggm_verdicts(steps: pd.DataFrame) -> list[str]:
 def nnunet_verdicts(steps: pd.DataFrame) -> list[str]:
     """Returns a sentence on what a step of GMD costs beside one of nnU-Net's own."""
     return verdicts(steps, [Target(NNUNET_GMD, "of_plain", "at most", 5.0, tuple(steps["case"].unique()))])
+
+
+def share_verdicts(share: pd.DataFrame) -> list[str]:
+    """Returns sentences on what `gmd.share` costs a step, and on SegResNet with a lone sample."""
+    if "of_first" not in share:
+        return ["sharing: not measured, wrong values"]
+    shared = tuple(share.loc[share["contestant"] == SHARED, "case"])
+    segresnet = tuple(case for case in share.loc[share["what"] == LONE, "case"].unique() if "SegResNet" in case)
+    return verdicts(
+        share,
+        (Target(SHARED, "of_first", "at most", 1.03, shared), Target(QUICK, "of_first", "at most", 0.5, segresnet)),
+    )
 
 
 def contention_verdicts(contention: pd.DataFrame) -> list[str]:

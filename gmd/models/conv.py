@@ -22,6 +22,8 @@ class Conv3d(nn.Conv3d):
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if x.device.type != "cpu":
+            return super()._conv_forward(x, weight, bias)
         if not _onednn_would_be_wrong(x, self):
             return self._convolved(x, weight, bias)
         with torch.autocast("cpu", enabled=False):
@@ -29,8 +31,8 @@ class Conv3d(nn.Conv3d):
             return y.to(torch.bfloat16)
 
     def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padding = _padding(self)
-        if padding is None or not _may_be_ours(x, weight):
+        padding = _padding(self) if _may_be_ours(x, weight) else None
+        if padding is None:
             return super()._conv_forward(x, weight, bias)
         geometry = Geometry(self.stride, padding, self.dilation)
         if not _torch_would_be_slow(x, weight, bias, geometry, self.groups):
@@ -81,11 +83,11 @@ class _OneDnnConvolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        # Torch's own can be differentiated, and run by torch.vmap.
+        # Torch's own can be differentiated, and run by torch.vmap. An input in oneDNN's own layout is what makes torch
+        # choose oneDNN here; gradients are then contiguous.
         torchs_own = torch.is_grad_enabled() or _is_transformed()
-        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward.default(
+        grads = torch.ops.aten.convolution_backward.default(
             grad,
-            # an input in oneDNN's own layout is what makes torch choose oneDNN here
             x if torchs_own else x.to_mkldnn(),
             weight,
             [len(weight)] if ctx.has_bias else None,
@@ -95,11 +97,13 @@ class _OneDnnConvolution(torch.autograd.Function):
             1,
             ctx.needs_input_grad[:3],
         )
-        return _in_format_of(x, grad_x), _in_format_of(weight, grad_weight), grad_bias, None
+        if torchs_own:
+            return (*grads, None)
+        return _in_format_of(x, grads[0]), _in_format_of(weight, grads[1]), grads[2], None
 
 
 def _in_format_of(tensor: Tensor, grad: Tensor | None) -> Tensor | None:
-    """Returns the gradient in the tensor's memory format: oneDNN hands out plain contiguous ones for its own layout."""
+    """Returns a gradient in the memory format of the tensor that it is of."""
     if grad is None or not _is_channels_last(tensor):
         return grad
     return grad.contiguous(memory_format=torch.channels_last_3d)
@@ -116,25 +120,27 @@ def _padding(conv: nn.Conv3d) -> tuple[int, ...] | None:
 
 
 def _onednn_would_be_wrong(x: Tensor, conv: nn.Conv3d) -> bool:
-    """Returns whether oneDNN's gradient of the weight may be uninitialised memory: in bf16 on the CPU, on tiny volumes.
+    """Returns whether oneDNN's gradient of the weight may be garbage: in bf16 on the CPU, where no whole kernel fits.
 
-    oneDNN 3.12 has this fault on processors with AVX-512 that lack bf16 instructions, where no whole kernel fits into
-    the volume along X, and for strided convolutions of volumes of one voxel along Y and Z.
+    Where every position of the kernel along some axis reaches over an end of the volume, and for strided convolutions
+    of a single voxel, oneDNN 3.12 leaves parts of that gradient uninitialised, or writes beyond it. Which of these
+    volumes are affected differs from processor to processor.
     """
     autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    if x.device.type != "cpu" or x.ndim != 5 or not (x.dtype == torch.bfloat16 or autocast):
+    if x.ndim != 5 or not (x.dtype == torch.bfloat16 or autocast):
         return False
-    size, padding, stride = x.shape[2], conv._reversed_padding_repeated_twice[-1], conv.stride[0]
-    first_inside = -padding % stride
-    return first_inside + conv.kernel_size[0] > size or (x.shape[3:].numel() == 1 and max(conv.stride) > 1)
+    padding = conv._reversed_padding_repeated_twice[-1::-2]
+    axes = zip(x.shape[2:], conv.kernel_size, conv.stride, padding, strict=True)
+    # -pad % step is where the first kernel that begins inside begins
+    return any(-pad % step + max(kernel, step) > size for size, kernel, step, pad in axes)
 
 
 def _may_be_ours(x: Tensor, weight: Tensor) -> bool:
-    """Returns whether this is a convolution of float32 volumes on the CPU that only computes values and gradients."""
+    """Returns whether this, on the CPU, is a convolution of float32 volumes, for nothing but values and gradients."""
     # autocast casts what torch's own is given
     if _is_watched() or _is_transformed() or torch.is_autocast_enabled("cpu"):
         return False
-    floats = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu"
+    floats = x.dtype == weight.dtype == torch.float32 and weight.device.type == "cpu"
     has_onednn = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
     return floats and x.ndim == 5 and has_onednn
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from helpers.bench_host import HOST
 
@@ -29,6 +31,7 @@ from bench.measure.step_names import (
 )
 from bench.tables import targets
 from bench.tables.step import step_methods_markdown
+from gmd.models.conv import quick_lone_samples
 from gmd.subsets import all_subsets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -138,6 +141,18 @@ def test_autogram_sees_all_parameters_but_those_in_lists(setup):
     assert isinstance(run.surgeon, Autogram)
     seen = {id(param) for param in run.surgeon.seen}
     assert all((id(param) in seen) == ("norm" not in name) for name, param in run.network.named_parameters())
+
+
+def test_autograms_gramian_has_all_layers_of_a_network_made_for_lone_samples():
+    """TorchJD's engine passes by an autograd function in Python, as one of ours is, without a word."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 1))
+    quick_lone_samples(network)
+    surgeon, y = Autogram(network), network(torch.randn(1, 1, 8, 8, 8))
+    losses = [y[:, 0].square().mean(), y.mean()]
+    rows = [torch.autograd.grad(loss, list(network.parameters()), retain_graph=True) for loss in losses]
+    exact = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).double()
+    torch.testing.assert_close(surgeon.backward(losses).gram, exact @ exact.T, rtol=1e-5, atol=0)
 
 
 def test_what_autogram_cannot_run_is_told_and_not_timed(setup, monkeypatch):

@@ -17,6 +17,7 @@ from torch.profiler import profile
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
+import gmd
 from gmd.models.conv import Conv3d, quick_lone_samples
 
 SHAPE = (1, 2, 12, 12, 12)
@@ -125,6 +126,19 @@ def test_copies_are_as_fast(networks: tuple[nn.Module, nn.Module], x: Tensor, co
     quick = copied(networks[1])
     assert type(quick[0]) is Conv3d
     assert torch.equal(quick(x), networks[1](x))
+
+
+@pytest.mark.parametrize("first", ["shared", "made fast"])
+def test_shared_networks(x: Tensor, first: str):
+    """Each view has modules of its own, and is made fast with the network or by itself."""
+    network = nn.Sequential(nn.Conv3d(2, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.Conv3d(8, 2, 3))
+    found = quick_lone_samples(network) if first == "made fast" else 0
+    shared = gmd.share(network, ("ct", "pet"))
+    assert found + quick_lone_samples(shared) == (2 if first == "made fast" else 4)
+    for modality in shared.modalities:
+        shared(x, modality).sum().backward()
+        assert type(shared.views[modality][0]) is Conv3d
+    assert shared.views["ct"][0].weight is shared.views["pet"][0].weight
 
 
 def test_weights_may_be_parametrized_afterwards(networks: tuple[nn.Module, nn.Module], x: Tensor):
