@@ -9,15 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from gmd.models.conv import Conv3d
 from gmd.surgery import Report
-
-
-class TorchConv3d(Conv3d):
-    """Our convolution, always computed by torch's own."""
-
-    def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return self._conv_forward(x, weight, bias)
 
 
 class Autogram:
@@ -28,8 +20,7 @@ class Autogram:
     its levels, gets hooks twice there, and a wrong Gramian.
 
     Args:
-        network: changed so that the engine can run: it computes under `torch.vmap`, for which our convolution of single
-            samples by oneDNN has no rule, and torch's own takes its place.
+        network: whose layers get the engine's hooks.
 
     Attributes:
         seen: the parameters that the Gramian is of. Those in an nn.ParameterList are not: the engine waits for a call
@@ -40,9 +31,6 @@ class Autogram:
         from torchjd.aggregation import PCGradWeighting  # as in bench.measure.peers, a machine may lack it
         from torchjd.autogram import Engine
 
-        for module in network.modules():
-            if isinstance(module, Conv3d):
-                module.__class__ = TorchConv3d
         layers = list(_layers(network))
         self.seen = [param for layer in layers for param in layer.parameters(recurse=False)]
         self._engine = Engine(*layers, batch_dim=None)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gmd.models.conv import Conv3d, PointwiseConv3d
+from gmd.models.conv import Conv3d
 from gmd.models.modality_norms import ModalityGroupNorm
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.models.segmentation.resampling import doubled, halved
@@ -44,7 +44,7 @@ class UNet3d(SegmentationNetwork):
         # a level gets as many channels from below as over the skip, and hands on as many as the finer level's skip has
         up = reversed(list(pairwise([channels[0], *channels[:-1]])))
         self.decoder = nn.ModuleList(DoubleConv(2 * skip, skip, finer, len(modalities)) for finer, skip in up)
-        self.head = Head(channels[0], len(regions))
+        self.head = Head(channels[0], len(regions), kernel_size=1)
 
     def forward(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:
         return self.head(self.features(volumes, modality))
@@ -65,7 +65,7 @@ class UNet3d(SegmentationNetwork):
         return x
 
 
-class Head(PointwiseConv3d):
+class Head(Conv3d):
     """The last layer, from features to logits. A reset copy of it, such as CGGM's, starts from the prior again."""
 
     def reset_parameters(self) -> None:
@@ -80,9 +80,9 @@ class DoubleConv(nn.Module):
 
     def __init__(self, in_channels: int, mid_channels: int, out_channels: int, num_modalities: int):
         super().__init__()
-        self.conv1 = Conv3d(in_channels, mid_channels)
+        self.conv1 = Conv3d(in_channels, mid_channels, kernel_size=3, padding=1)
         self.norm1 = ModalityGroupNorm(mid_channels, num_modalities)
-        self.conv2 = Conv3d(mid_channels, out_channels)
+        self.conv2 = Conv3d(mid_channels, out_channels, kernel_size=3, padding=1)
         self.norm2 = ModalityGroupNorm(out_channels, num_modalities)
 
     def forward(self, x: Tensor, modality: int | Sequence[int]) -> Tensor:
