@@ -1,6 +1,6 @@
 """Gradient surgery for multimodal learning: train one model that works with any subset of its modalities.
 
-The public API is these classes; the methods are around a torch optimizer that stays the user's own:
+The public API is these classes, and a function; the methods are around a torch optimizer that stays the user's own:
 
     GMD         merges the gradients of several objectives after clearing them of conflicts (Wang et al., AAAI 2024)
     Surgeon     merges them by any weighting of their inner products (MGDA, Nash-MTL, UPGrad and others)
@@ -10,6 +10,7 @@ The public API is these classes; the methods are around a torch optimizer that s
     OGMGE       slows down the modality that predicts best by itself, and adds noise (Peng et al., CVPR 2022)
     MLA         lets the modalities take turns through one head that keeps what it was taught (Zhang et al., CVPR 2024)
     Scalarised  weighs losses by their values alone, the baselines STCH, FAMO, DWA, UW, RLW and GLS
+    share       makes a network with norms of each modality's own of anybody's (Dynamic Sharing, Wang et al.): Shared
     Report      is what the `backward` of each of them returns: losses, Gramian, weights, conflicts
 
 They need torch alone. The operations below them, on lists of gradients, are in `gmd_kernels`. The command `gmd` (data,
@@ -20,22 +21,24 @@ other modules of this package are internal: they may change without notice.
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["CGGM", "GMD", "MLA", "OGMGE", "MMPareto", "Report", "Scalarised", "Surgeon", "Weighting"]
+__all__ = ["CGGM", "GMD", "MLA", "OGMGE", "MMPareto", "Report", "Scalarised", "Shared", "Surgeon", "Weighting", "share"]
 
 # Torch is loaded with the first of these names that is used, not before: the command `gmd` has first to choose how
 # torch's threads wait for each other (gmd/threads.py).
 if TYPE_CHECKING:
+    from gmd.sharing import Shared, share
     from gmd.surgery import CGGM, GMD, MLA, OGMGE, MMPareto, Report, Scalarised, Surgeon, Weighting
 else:
 
     def __getattr__(name):
         """Returns a public name, or the module that they are from. Python asks here, once for each (PEP 562)."""
-        if name not in (*__all__, "surgery"):
+        if name not in (*__all__, "sharing", "surgery"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import gmd.sharing
         import gmd.surgery
 
-        if name != "surgery":  # which the import has put there
-            globals()[name] = getattr(gmd.surgery, name)
+        if name in __all__:  # the imports have put the modules there
+            globals()[name] = getattr(gmd.sharing if name in gmd.sharing.__all__ else gmd.surgery, name)
         return globals()[name]
 
     def __dir__():
