@@ -36,6 +36,7 @@ def predict(
     device: str = "auto",
     channels: tuple[str, ...] = (),
     affine_tolerance: float | None = None,
+    named: str | None = None,
 ) -> int:
     """Segments cases of which any modalities may be missing, in the grid of their own files.
 
@@ -55,6 +56,7 @@ def predict(
         device: auto, cpu, cuda, cuda:1, ...
         channels: the modality of each numbered image, or volume of a 4-D file; by default told as in training.
         affine_tolerance: mm by which the affines of a case's files may differ; by default that of the training.
+        named: the network of the run, if that is one of the user's own; see `load_run`.
 
     returns the exit status: 0; 1 if a case of a folder failed; 130 if interrupted
     Raises UserError: a run that does not segment, what `make_request` and `load_run` raise, a single bad case.
@@ -62,7 +64,7 @@ def predict(
     run, out = Path(run), Path(out)
     config = _read_config(run, channels, affine_tolerance, device)
     request = make_request(config, source, images, out, probabilities)
-    config, network = load_segmentation(run, which, precision, device)
+    config, network = load_segmentation(run, which, precision, device, named)
     return _run_request(Predictor(run, config, network, zero_is_missing, show_scores=which == "best"), request)
 
 
