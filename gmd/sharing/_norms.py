@@ -22,17 +22,16 @@ def lacks_affine(module: nn.Module) -> bool:
     return isinstance(module, OF_TORCH) and module.weight is None
 
 
-def add_affine(norm: nn.Module, like: torch.Tensor | None) -> None:
+def add_affine(norm: nn.Module, like: torch.Tensor) -> None:
     """Gives a norm of torch's that has no affine scales of 1 and shifts of 0: its output stays what it was.
 
-    like: a parameter of the network, of whose type and on whose device the new ones are; None: torch's own
+    like: what the new ones have the type of and the device
     """
-    given = {} if like is None else {"dtype": like.dtype, "device": like.device}
     if isinstance(norm, nn.LayerNorm | nn.RMSNorm):
         shape, norm.elementwise_affine = norm.normalized_shape, True
     else:
         assert isinstance(norm, _NormBase | nn.GroupNorm)  # the rest of what lacks_affine is true of
         shape, norm.affine = (norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features,), True
-    norm.weight = nn.Parameter(torch.ones(shape, **given))
+    norm.weight = nn.Parameter(torch.ones(shape).to(like))
     if not isinstance(norm, nn.RMSNorm):
-        norm.bias = nn.Parameter(torch.zeros(shape, **given))
+        norm.bias = nn.Parameter(torch.zeros(shape).to(like))

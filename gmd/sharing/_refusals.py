@@ -1,10 +1,14 @@
 """Networks that cannot be shared, and what to do instead."""
 
+import gc
+import sys
+import warnings
 from collections.abc import Sequence
 
 from torch import nn
 from torch.jit import ScriptModule
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
 # by name, so that nobody waits for the import of what he does not use
 WRAPPERS = {
@@ -44,3 +48,36 @@ def checked_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
     if not modalities or "" in modalities or len(set(modalities)) < len(modalities):
         raise ValueError(f"modalities: expected different names, one at least, got {list(modalities)}")
     return tuple(modalities)
+
+
+def warn_of_earlier_optimizers(network: nn.Module) -> None:
+    """Warns if there is an optimizer of the network's parameters: it lacks those that sharing makes.
+
+    An optimizer is known to itself alone, so this asks Python's memory: an object refers to its class. That takes a
+    tenth of a second, and is left out where nobody but the network refers to its parameters.
+    """
+    if _references(network) <= _references(nn.Linear(1, 1)):
+        return
+    parameters = {id(parameter) for parameter in network.parameters()}
+    kinds = _with_subclasses(Optimizer)
+    for thing in gc.get_referrers(*kinds):
+        held = [p for group in thing.param_groups for p in group["params"]] if type(thing) in kinds else []
+        if any(id(parameter) in parameters for parameter in held):
+            warnings.warn(
+                f"network: there is an optimizer ({type(thing).__name__}) of its parameters, which lacks the private "
+                "ones that gmd.share makes for further modalities and would never move them; make the optimizer of "
+                "what share returns",
+                stacklevel=3,
+            )
+            return
+
+
+def _references(network: nn.Module) -> int:
+    """Returns how many references there are to the parameter that has most of them."""
+    own = (module._parameters.values() for module in network.modules())
+    return max((sys.getrefcount(parameter) for some in own for parameter in some if parameter is not None), default=0)
+
+
+def _with_subclasses(kind: type) -> list[type]:
+    below: list[type] = kind.__subclasses__()
+    return [kind, *(one for direct in below for one in _with_subclasses(direct))]

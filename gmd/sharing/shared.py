@@ -10,7 +10,7 @@ from torch import nn
 from gmd.sharing._closures import parameters_reached
 from gmd.sharing._norms import add_affine, is_norm, lacks_affine
 from gmd.sharing._private import Private, private_modules
-from gmd.sharing._refusals import check_shareable, checked_modalities
+from gmd.sharing._refusals import check_shareable, checked_modalities, warn_of_earlier_optimizers
 from gmd.sharing._state import in_names_of_the_state, read_into_views, written_once
 from gmd.sharing._ties import named_tensors, tie, ties_of
 
@@ -25,7 +25,7 @@ def share(
 
     Every norm gets a scale, a shift and running statistics for each modality; all other parameters are shared. At first
     all modalities compute what the given network does. Make the optimizer afterwards: one made before lacks the private
-    parameters of all modalities but the first.
+    parameters of all modalities but the first, of which share warns.
 
     Args:
         network: maps the input of ONE modality, such as a volume of one channel, to an output. It becomes the view of
@@ -49,10 +49,11 @@ def share(
     without = [name for name, module in chosen.items() if lacks_affine(module)] if affine else []
     if not without and not any(named_tensors(module) for module in chosen.values()):
         raise ValueError(_nothing_private(network, chosen))
+    warn_of_earlier_optimizers(network)
     ties = ties_of(network, chosen.values())
     shared = [tensor for name, tensor in named_tensors(network).items() if ties.first[name] not in ties.private]
     views = [network, *(_view(network, shared) for _ in modalities[1:])]
-    like = next((p for p in network.parameters() if p.is_floating_point()), None)
+    like = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
     for view in views:
         for name in without:
             add_affine(view.get_submodule(name), like)
@@ -94,9 +95,9 @@ class Shared(nn.Module):
         self.added_affines = added
         self.ties = ties_of(views[0], [views[0].get_submodule(name) for name in private])
         self._checked: set[int] = set()
-        self._register_state_dict_hook(written_once)
-        self.register_load_state_dict_pre_hook(read_into_views)
-        self.register_load_state_dict_post_hook(_after_loading)
+        self._register_state_dict_hook(written_once)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(read_into_views)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Any, modality: str | int, *args: Any, **kwargs: Any) -> Any:
         """Runs the network as `modality` sees it. Raises ValueError for one that it does not know."""
@@ -129,12 +130,12 @@ class Shared(nn.Module):
         """Returns a sentence that says how many parameters are shared and how many private."""
         shared = sum(parameter.numel() for parameter in self.shared_parameters())
         private = sum(parameter.numel() for parameter in self.private_parameters(0))
-        norms = f"; {self.added_affines} norms without scale and shift were given them" if self.added_affines else ""
+        norms = f"; given scale and shift, which they lacked: {self.added_affines} norms" if self.added_affines else ""
         return f"{shared:,} parameters shared by {len(self.modalities)} modalities, {private:,} private to each{norms}"
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Shared":
-        super()._apply(fn, recurse)
-        tie(self.views, self.ties)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        tie(list(self.views), self.ties)
         return self
 
     def _check_private(self, outputs: Any, inputs: Any, index: int) -> None:
@@ -184,4 +185,4 @@ def _traced() -> bool:
 
 def _after_loading(shared: Shared, incompatible: Any) -> None:
     in_names_of_the_state(shared, incompatible)
-    tie(shared.views, shared.ties)
+    tie(list(shared.views), shared.ties)
