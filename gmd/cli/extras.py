@@ -23,6 +23,7 @@ EXTRAS = {
         "jinja2": "jinja2",
         "PIL": "pillow",
         "typeguard": "typeguard>=4",
+        "einops": "einops",
     },
     "bench": {"torchjd": "torchjd>=0.8", "pandas": "pandas", "matplotlib": "matplotlib", "tqdm": "tqdm"},
 }

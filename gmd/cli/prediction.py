@@ -54,6 +54,9 @@ class Predict:
     """fp32, bf16 or fp16; by default that of the training."""
     device: str = "auto"
     """auto: a GPU if there is one. Or cpu, cuda, cuda:1, ..."""
+    network: str | None = None
+    """The network of the run, if that is one of your own, package.module:function. It is code, which is not imported
+    because the run's files name it."""
 
 
 def predict(options: Predict) -> int:
@@ -72,6 +75,7 @@ def predict(options: Predict) -> int:
         options.device,
         options.channels,
         options.affine_tolerance,
+        options.network,
     )
 
 

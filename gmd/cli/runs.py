@@ -16,6 +16,7 @@ def evaluate(
     data: Path | None = None,
     precision: Precision | None = None,
     missing: float | None = None,
+    network: str | None = None,
 ) -> int:
     """Score a trained run with every subset of the modalities: tables, pictures, every case, and the report.
 
@@ -30,6 +31,8 @@ def evaluate(
             folder that the run's own data are in now, if they moved.
         precision: fp32, bf16 or fp16; by default that of the training.
         missing: sentiment and digits: a row more, of test samples that lack each modality with this probability.
+        network: The network of the run, if that is one of your own, package.module:function. It is code, which is not
+            imported because the run's files name it.
     """
     from gmd.report import write_report
     from gmd.training.run_files import EVALUATION, REPORT
@@ -39,9 +42,9 @@ def evaluate(
     check_folder(run / EVALUATION, "the results")
     check_file(run / REPORT, "the report")
     failed = (
-        _evaluate_folds(run, data, precision, missing)
+        _evaluate_folds(run, data, precision, missing, network)
         if fold_folders(run)
-        else _evaluate_run(run, data, precision, missing)
+        else _evaluate_run(run, data, precision, missing, network)
     )
     page = decoration("no report is written", lambda: write_report(run))  # the tables are there
     if page is not None:
@@ -49,16 +52,20 @@ def evaluate(
     return 1 if failed or page is None else 0
 
 
-def _evaluate_folds(run: Path, data: Path | None, precision: Precision | None, missing: float | None) -> dict[str, str]:
+def _evaluate_folds(
+    run: Path, data: Path | None, precision: Precision | None, missing: float | None, network: str | None
+) -> dict[str, str]:
     """Evaluates a cross-validation, and returns the cases that could not be scored: name -> why."""
     from gmd.evaluation.segmentation.cross_validation import score_folds
 
     if missing is not None:
         raise UserError(f"{run}: holds folds, whose cases lack what they lack; leave --missing out")
-    return score_folds(run, precision=precision, data=data).failed
+    return score_folds(run, precision=precision, data=data, named=network).failed
 
 
-def _evaluate_run(run: Path, data: Path | None, precision: Precision | None, missing: float | None) -> dict[str, str]:
+def _evaluate_run(
+    run: Path, data: Path | None, precision: Precision | None, missing: float | None, network: str | None
+) -> dict[str, str]:
     """Evaluates a run, and returns the cases that could not be scored: name -> why."""
     from gmd.config import TrainSequences
     from gmd.training.saved_run import read_config
@@ -66,13 +73,15 @@ def _evaluate_run(run: Path, data: Path | None, precision: Precision | None, mis
     if isinstance(read_config(run), TrainSequences):
         from gmd.evaluation.sequences.single_run import evaluate_run
 
+        if network is not None:
+            raise UserError(f"--network: {run} is of sequences, whose networks are all gmd's; leave --network out")
         evaluate_run(run, data, precision=precision, missing=missing)
         return {}
     if missing is not None:
         raise UserError(f"--missing: {run} segments; its cases lack what they lack, leave --missing out")
     from gmd.evaluation.segmentation.single_run import score_run
 
-    return score_run(run, data, precision=precision).failed
+    return score_run(run, data, precision=precision, named=network).failed
 
 
 def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, seed: int = 0) -> None:

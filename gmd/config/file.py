@@ -60,8 +60,10 @@ def as_arguments(path: Path, kind: type[TrainConfig], line: Mapping[str, object]
 
     kind: the options of the task
     line: option -> value, what the command line overrides
-    Raises UserError: as `read_yaml`; options of another task; a name that is none; a value that cannot be one.
+    Raises UserError: as `read_yaml`; options of another task; a name that is none; a value that cannot be one; code
+        that the line does not name.
     """
+    line = dict(line or {})
     values = read_yaml(path)
     if values.pop("task", kind.TASK) != kind.TASK:
         raise UserError(f"{path}: options of another task; expected task: {kind.TASK}, or none")
@@ -69,6 +71,7 @@ def as_arguments(path: Path, kind: type[TrainConfig], line: Mapping[str, object]
     options = {written.replace("-", "_"): value for written, value in values.items()}
     for written, value in values.items():
         _check_option(path, written, value, written.replace("-", "_") in flags)
+    _check_code(path, options.get("network"), line.get("network"))
     # absent, no and nothing are what an option is that does not stand on the line; and to go on with a run is for
     # the line to say, whatever the run was that the file is of
     given = {
@@ -77,8 +80,17 @@ def as_arguments(path: Path, kind: type[TrainConfig], line: Mapping[str, object]
         if not (value is None or value is False or value == [] or name in _NOT_AGAIN)
     }
     # what the file says is nothing, a preset does not bring
-    of_preset = preset_values(options.get("preset"), kind, options | dict(line or {}))
+    of_preset = preset_values(options.get("preset"), kind, options | line)
     return as_words(of_preset | given, flags)
+
+
+def _check_code(path: Path, network: object, on_the_line: object) -> None:
+    """Raises UserError for a function of a module in the file, unless the line says itself which network to take."""
+    if isinstance(network, str) and ":" in network and on_the_line is None:
+        raise UserError(
+            f"{path}: network: got {shown(network, 100)}, code that is imported only where the command line names it; "
+            f"if you trust it, add --network {shown(network, 100)}"
+        )
 
 
 def as_words(values: Mapping[str, object], flags: Collection[str] = ()) -> list[str]:

@@ -1,5 +1,6 @@
 """The options of `gmd train brats`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,11 +16,13 @@ from gmd.data.segmentation.labels import SCHEMES, listed
 from gmd.data.segmentation.names import BRATS_MODALITIES, check_keys, parse_patterns
 from gmd.data.segmentation.own_labels import read_scheme
 from gmd.errors import UserError
-from gmd.models.unet3d import UNet3d
+from gmd.models.segmentation.architectures import ARCHITECTURES
 from gmd.names import OF_REGIONS, check_names
 
 WIDEST = 100  # some hundred GB
 MOST_FOLDS = 1000
+
+_OWN_NETWORK = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*")
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,17 @@ class TrainBrats(TrainConfig):
     of --data, or one for each. By default told by the names of BraTS's cases. Predictions have those of the first."""
     affine_tolerance: float = SAME_PLACE
     """Millimetres by which the affines of a case's files may differ, which other tools round."""
+    network: str = "unet"
+    """unet: the U-Net of Dynamic Sharing. MONAI's segresnet, dynunet (nnU-Net's), swinunetr, unetr, basicunet,
+    attentionunet and vnet, of which each modality gets norms of its own. Or package.module:function, a function of
+    yours that is called with regions=R and returns a network of one modality, from [n, 1, X, Y, Z] to logits
+    [n, R, X, Y, Z]."""
     width: float = 0.5
-    """Factor on the published 32, 64, 128, 256, 256 channels of the U-Net; the published command has 0.5."""
+    """Factor on the channels that the network was published with, of the U-Net 32, 64, 128, 256, 256; the published
+    command has 0.5."""
     patch: tuple[int, int, int] = (96, 96, 96)
-    """Size of the random patches in voxels, multiples of 16; smaller volumes are padded."""
+    """Size of the random patches in voxels, multiples of 16, of 32 for swinunetr, of 8 for segresnet; smaller volumes
+    are padded."""
     steps_per_epoch: int | None = None
     """Optimizer steps per epoch; by default one patch of every training case."""
     folds: int | None = None
@@ -93,7 +103,8 @@ class TrainBrats(TrainConfig):
         """
         # runs of earlier versions have one folder and one label scheme, not lists of them
         lists = {key: [values[key]] for key in ("data", "labels") if isinstance(values.get(key), str)}
-        added = {"channels": [], "affine_tolerance": SAME_PLACE, "no_check": False}  # in later versions
+        # in later versions
+        added = {"channels": [], "affine_tolerance": SAME_PLACE, "no_check": False, "network": "unet"}
         return super().from_dict(added | values | lists, source)
 
     def check_values(self) -> None:
@@ -105,11 +116,44 @@ class TrainBrats(TrainConfig):
         in_range = self.fold is None or 0 <= self.fold < (self.folds or 0)
         expected = f"0 to {self.folds - 1}" if self.folds else "--folds with it"
         check_option(in_range, "fold", self.fold, expected)
-        stride = UNet3d.stride
-        nearest = tuple(max(1, round(size / stride)) * stride for size in self.patch)
-        multiples = f"multiples of {stride}, the nearest being {option_text(nearest)}"
-        check_option(nearest == self.patch, "patch", self.patch, multiples)
+        self._check_network()
         self._check_data()
+
+    @property
+    def has_own_network(self) -> bool:
+        """Whether the network is made by a function outside of gmd, `package.module:function`."""
+        return ":" in self.network
+
+    def check_named(self, named: str | None, source: str | Path) -> None:
+        """Raises UserError if the network is made by a function that only a file names, not the user: it is code.
+
+        named: what the user has given as --network; None: nothing
+        source: the file or the run that the configuration is of
+        """
+        if named is not None:
+            expected = f"{self.network}, the network of {source}, or nothing"
+            check_option(named == self.network, "network", named, expected)
+        elif self.has_own_network:
+            raise UserError(
+                f"{source}: its network is made by {self.network}, code that a file names and gmd does not know; if "
+                f"you trust it, add --network {self.network}"
+            )
+
+    def _check_network(self) -> None:
+        """Raises UserError unless there is such a network, and it takes the width and the patch."""
+        known = self.network in ARCHITECTURES or _OWN_NETWORK.fullmatch(self.network) is not None
+        expected = f"one of {', '.join(ARCHITECTURES)}, or package.module:function"
+        check_option(known, "network", self.network, expected)
+        if self.has_own_network:  # it says itself what it takes, when it is made
+            check_option(min(self.patch) > 0, "patch", self.patch, "sizes of 1 voxel or more")
+            return
+        architecture = ARCHITECTURES[self.network]
+        free = architecture.has_width or self.width == type(self).width
+        check_option(free, "width", self.width, f"nothing: the channels of {self.network} are given")
+        nearest = architecture.nearest(self.patch)
+        multiples = f"{architecture.expected(self.patch)}, the nearest being {option_text(nearest)}"
+        of = "" if self.network == "unet" else f" for {self.network}"
+        check_option(nearest == self.patch, "patch", self.patch, f"{multiples}{of}")
 
     def check_new(self) -> None:
         """Raises UserError for what a run that begins now must not have; see `TrainConfig.check_new`."""

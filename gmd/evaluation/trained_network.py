@@ -25,7 +25,11 @@ def check_segments(run: Path, config: TrainConfig) -> TrainBrats:
 
 
 def load_segmentation(
-    run: Path, which: Literal["best", "last"], precision: Precision | None = None, device: str | None = None
+    run: Path,
+    which: Literal["best", "last"],
+    precision: Precision | None = None,
+    device: str | None = None,
+    named: str | None = None,
 ) -> tuple[TrainBrats, SegmentationNetwork]:
     """Loads a run that segments, and says so if its precision is slow on the device.
 
@@ -34,11 +38,12 @@ def load_segmentation(
         which: the checkpoint.
         precision: what the network computes in; None: that of the training.
         device: auto, cpu, cuda, cuda:1, ...; None: that of the training.
+        named: the network of the run, if that is one of the user's own; see `load_run`.
 
     returns the run's configuration, with this precision and device, and the network on that device
     Raises UserError: a run of another task; what `load_run` raises; a device that is not there.
     """
-    config, network = load_run(run, which)
+    config, network = load_run(run, which, named)
     config = check_segments(run, config)
     assert isinstance(network, SegmentationNetwork)
     return _ready(config, network, precision, device), network

@@ -36,12 +36,12 @@ def predict(
     device: str = "auto",
     channels: tuple[str, ...] = (),
     affine_tolerance: float | None = None,
+    named: str | None = None,
 ) -> int:
     """Segments cases of which any modalities may be missing, in the grid of their own files.
 
-    The label map has the header of the case's first image, in the order of the run's modalities, and the label values
-    of the run's data. The file of a single case is replaced if gmd wrote it and nobody has corrected it since; in a
-    folder, cases whose file is there are left out.
+    The label map has the header of the case's first image, and the label values of the run's data. The file of a single
+    case is replaced if gmd wrote it and nobody corrected it; in a folder, cases whose file is there are left out.
 
     Args:
         run: the folder of a training.
@@ -55,14 +55,14 @@ def predict(
         device: auto, cpu, cuda, cuda:1, ...
         channels: the modality of each numbered image, or volume of a 4-D file; by default told as in training.
         affine_tolerance: mm by which the affines of a case's files may differ; by default that of the training.
-
+        named: the network of the run, if that is one of the user's own; see `load_run`.
     returns the exit status: 0; 1 if a case of a folder failed; 130 if interrupted
     Raises UserError: a run that does not segment, what `make_request` and `load_run` raise, a single bad case.
     """
     run, out = Path(run), Path(out)
     config = _read_config(run, channels, affine_tolerance, device)
     request = make_request(config, source, images, out, probabilities)
-    config, network = load_segmentation(run, which, precision, device)
+    config, network = load_segmentation(run, which, precision, device, named)
     return _run_request(Predictor(run, config, network, zero_is_missing, show_scores=which == "best"), request)
 
 

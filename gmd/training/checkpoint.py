@@ -212,6 +212,11 @@ def check_fits(network: nn.Module, state: dict, path: Path) -> None:
         return
     first, more = names[0], f" and {len(names) - 1} more" * (len(names) > 1)
     shapes = f"{shown(first, 80)}: {there.get(first, 'absent')} there, {here.get(first, 'absent')} here{more}"
+    config = state.get("config")
+    made_by = str(config.get("network")) if isinstance(config, dict) else ""
+    if ":" in made_by:
+        reason = f"{shown(made_by, 80)} makes another network now ({shapes}); give it back what it was, or train anew"
+        raise UserError(f"{path}: {reason}")
     raise UserError(
         f"{path}: trained with the network of an earlier gmd, which this gmd {__version__} no longer builds "
         f"({shapes}); use it with the gmd that wrote it, or train anew"

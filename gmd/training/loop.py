@@ -67,7 +67,7 @@ def _train(config: TrainConfig) -> Path:
         check_state(resumed, training, task.steps_per_epoch, config.out / "last.pt")
         training.load_state_dict(resumed)
     open_run(config, described)
-    say(*messages.before_training(task))
+    say(*messages.before_training(task, training.network))
     run_epochs(training, task)
     if training.skipped == training.steps:
         raise UserError(messages.nothing_learnt(training, config))

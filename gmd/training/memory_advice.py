@@ -10,7 +10,7 @@ from gmd.config import TrainBrats, TrainConfig
 from gmd.config.checks import option_text
 from gmd.data.segmentation.opened_image import NoRoom
 from gmd.errors import UserError
-from gmd.models.unet3d import UNet3d
+from gmd.models.segmentation.architectures import ARCHITECTURES, Patch
 from gmd.monitor.resources import device_name, total_memory
 
 # what torch's RuntimeErrors say; for its own allocations on a GPU it has an error class
@@ -64,7 +64,7 @@ def smaller(config: TrainConfig) -> list[str]:
         half = config.batch // 2
         options.append(f"--batch {half} --accumulate {config.accumulate * math.ceil(config.batch / half)}")
     if isinstance(config, TrainBrats):
-        patch = smaller_patch(config.patch)
+        patch = smaller_patch(config)
         options += [f"--patch {option_text(patch)}"] if patch != config.patch else []
     if config.precision == "fp32":
         options.append("--precision bf16")
@@ -73,12 +73,14 @@ def smaller(config: TrainConfig) -> list[str]:
     return options
 
 
-def smaller_patch(patch: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Returns a patch of about half of the voxels, in multiples of the network's stride. A side of one stride stays."""
-    x, y, z = map(_smaller_side, patch)
-    return x, y, z
+def smaller_patch(config: TrainBrats) -> Patch:
+    """Returns a patch of about half of the voxels that the network takes; the patch itself if there is none.
 
-
-def _smaller_side(side: int) -> int:
-    stride = UNet3d.stride
-    return max(stride, min(side - stride, round(HALF * side / stride) * stride))
+    A side of one stride stays. Of a network of the user's own nobody knows what it takes.
+    """
+    if config.has_own_network:
+        return config.patch
+    architecture = ARCHITECTURES[config.network]
+    stride = architecture.stride(config.patch)
+    x, y, z = (max(stride, min(side - stride, round(HALF * side / stride) * stride)) for side in config.patch)
+    return (x, y, z) if architecture.nearest((x, y, z)) == (x, y, z) else config.patch

@@ -5,7 +5,9 @@ from statistics import fmean
 from gmd.config import TrainConfig
 from gmd.config.presets import told
 from gmd.errors import UserError
+from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.precision import slowness
+from gmd.models.segmentation.shared_network import SharedSegmentation
 from gmd.monitor.metrics_file import METRICS
 from gmd.training.state import Training
 from gmd.training.tasks import Task, Validation
@@ -38,10 +40,11 @@ class EpochMeans:
         self.text = ", ".join(parts + ([f"skipped {skipped}"] if skipped else []))
 
 
-def before_training(task: Task) -> list[str]:
+def before_training(task: Task, network: MultimodalNetwork) -> list[str]:
     """Returns sentences on what the user should know before a long run."""
+    of_network = [network.described()] if isinstance(network, SharedSegmentation) else []
     slow = slowness(task.config.precision, task.config.torch_device())
-    return told(task.config) + task.notes() + ([slow] if slow else [])
+    return told(task.config) + task.notes() + of_network + ([slow] if slow else [])
 
 
 def after_epoch(task: Task, epoch: int, means: str, validation: Validation | None, seconds: float) -> str:

@@ -1,31 +1,71 @@
 """Builds the networks of runs from their configurations."""
 
 import math
+from importlib import util
 
 import torch
 
 from gmd.config import TrainBrats, TrainConfig, TrainSequences
+from gmd.config.checks import check_option
+from gmd.errors import UserError
 from gmd.models.multimodal import MultimodalNetwork
+from gmd.models.segmentation.architectures import ARCHITECTURES
+from gmd.models.segmentation.monai_networks import make_monai_network
+from gmd.models.segmentation.network import SegmentationNetwork
+from gmd.models.segmentation.shared_network import SharedSegmentation
 from gmd.models.sequences.branch_network import BranchNetwork
 from gmd.models.sequences.encoder import EXPANSION
 from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.models.sequences.shared_transformer import SharedTransformer
-from gmd.models.unet3d import CHANNELS, UNet3d
+from gmd.models.unet3d import UNet3d
+from gmd.training.own_network import own_network
 
-WEIGHTS = 13e6  # of the U-Net at width 1; they grow with the square of it
 BLOCK = 4 + 2 * EXPANSION  # matrices of width x width in a block of a transformer
 SEQUENCE_NETWORKS = {"ds": SharedTransformer, "late": LateFusionTransformer, "branches": BranchNetwork}
 
 
-def build_network(config: TrainBrats) -> UNet3d:
+def build_network(config: TrainBrats) -> SegmentationNetwork:
     """Builds the network of a segmentation run, on the CPU, with initial weights from torch's current random state.
 
-    `config.labels` must name a scheme, as it does in the configuration of a run. Raises UserError if it does not.
+    `config.labels` must name a scheme, as it does in the configuration of a run. A function of the user's own is
+    imported and called: who calls this has asked `config.check_named`.
+    Raises UserError for a configuration without labels, and for a network that cannot be made here.
     """
-    network = UNet3d(config.modalities, tuple(config.label_scheme().regions), config.width)
+    network = _segmentation_network(config, tuple(config.label_scheme().regions))
     # the faster memory format; a checkpoint loads into either
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack it
+
+
+def _segmentation_network(config: TrainBrats, regions: tuple[str, ...]) -> SegmentationNetwork:
+    if config.network == "unet":
+        return UNet3d(config.modalities, regions, config.width)
+    if config.has_own_network:
+        return own_network(config, regions)
+    _check_installed(config.network)
+    network, last = make_monai_network(config.network, len(regions), config.patch, config.width)
+    stride = ARCHITECTURES[config.network].stride(config.patch)
+    return SharedSegmentation(network, config.modalities, regions, stride, last)
+
+
+def check_network(config: TrainBrats) -> None:
+    """Raises UserError if the network of a run cannot be made here, or is none that the method can train.
+
+    It is known before anything is read: a function of the user's own is called, and what it returns is tried.
+    """
+    if not config.has_own_network:
+        _check_installed(config.network)
+        return
+    network = own_network(config, tuple(config.label_scheme().regions))
+    expected = f"a network whose last layer is a convolution, with --method {config.method}, which takes its features"
+    check_option(not config.method.startswith("cggm") or network.last is not None, "network", config.network, expected)
+
+
+def _check_installed(name: str) -> None:
+    """Raises UserError if a package is absent that a network needs."""
+    needs = ARCHITECTURES[name].needs
+    if needs is not None and util.find_spec(needs) is None:
+        raise UserError(f"--network {name}: needs {needs}, which is not installed; it comes by: pip install {needs}")
 
 
 def build_sequence_network(config: TrainSequences, about: dict) -> SequenceNetwork:
@@ -59,8 +99,9 @@ def network_bytes(config: TrainConfig, about: dict) -> int:
     config, about: as in `network_of`
     """
     if isinstance(config, TrainBrats):
-        features = math.prod(config.patch) * CHANNELS[0] * config.width
-        return int(4 * (WEIGHTS * config.width**2 + features))
+        architecture = ARCHITECTURES.get(config.network, ARCHITECTURES["unet"])  # nobody knows of one's own
+        features = math.prod(config.patch) * architecture.channels * config.width
+        return int(4 * (architecture.size(config.width) + features))
     assert isinstance(config, TrainSequences)
     encoders = 1 if config.network == "ds" else len(config.modalities)
     return 4 * config.width * (BLOCK * config.width * config.layers * encoders + sum(about["features"].values()))

@@ -20,16 +20,22 @@ SPLITS_FILE = "splits.json"
 _FOLD = re.compile(r"fold(0|[1-9][0-9]{0,8})")
 
 
-def load_run(run: Path, which: Literal["best", "last"] = "best") -> tuple[TrainConfig, MultimodalNetwork]:
+def load_run(
+    run: Path, which: Literal["best", "last"] = "best", named: str | None = None
+) -> tuple[TrainConfig, MultimodalNetwork]:
     """Reads a run's configuration and its trained network, onto the CPU.
 
     which: the checkpoint: of the best validation, or the latest one.
+    named: the network of the run, if that is one of the user's own, `package.module:function`: what is named here is
+        imported and called. What only the run's files name is not.
     returns, of a segmentation run, a TrainBrats and a SegmentationNetwork; else a TrainSequences and a SequenceNetwork.
-    Raises UserError if no run is there, if one of its files is damaged, and if the checkpoint belongs to another
-    configuration, or holds another network than this gmd builds. What is built is of a configuration that was checked,
-    and within what `check_claim` allows.
+    Raises UserError if no run is there, if one of its files is damaged, if its network is code that `named` does not
+    name, and if the checkpoint belongs to another configuration, or holds another network than this gmd builds. What is
+    built is of a configuration that was checked, and within what `check_claim` allows.
     """
     config = read_config(run)
+    if isinstance(config, TrainBrats):
+        config.check_named(named, run)
     path = Path(run) / f"{which}.pt"
     state = load_checkpoint(path)
     saved = config_from_dict(state["config"], path)

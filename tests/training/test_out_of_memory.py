@@ -113,10 +113,26 @@ def test_other_errors_are_handed_on(config: TrainBrats, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("patch", [(96, 96, 96), (128, 128, 128), (64, 64, 64), (160, 192, 128), (16, 48, 16)])
-def test_a_smaller_patch_has_about_half_of_the_voxels(patch: tuple[int, int, int]):
-    smaller = smaller_patch(patch)
+def test_a_smaller_patch_has_about_half_of_the_voxels(config: TrainBrats, patch: tuple[int, int, int]):
+    smaller = smaller_patch(replace(config, patch=patch))
     assert all(side % 16 == 0 and side >= 16 for side in smaller)
     assert all(side < before or before == 16 for side, before in zip(smaller, patch, strict=True))
     assert 0.4 < np.prod(smaller) / np.prod(patch) < 0.7
-    assert smaller_patch((16, 16, 16)) == (16, 16, 16)
-    assert smaller_patch((96, 96, 96)) == (80, 80, 80)
+
+
+@pytest.mark.parametrize(
+    ("network", "patch", "smaller"),
+    [
+        ("unet", (16, 16, 16), (16, 16, 16)),
+        ("unet", (96, 96, 96), (80, 80, 80)),
+        ("segresnet", (24, 24, 24), (16, 16, 16)),
+        ("swinunetr", (96, 96, 96), (64, 64, 64)),
+        ("swinunetr", (64, 64, 64), (64, 64, 64)),  # 32 would leave its norms a single voxel
+        ("dynunet", (128, 128, 128), (96, 96, 96)),
+        ("of_mine:network", (64, 64, 64), (64, 64, 64)),
+    ],
+)
+def test_a_smaller_patch_is_one_that_the_network_takes(
+    config: TrainBrats, network: str, patch: tuple[int, int, int], smaller: tuple[int, int, int]
+):
+    assert smaller_patch(replace(config, network=network, patch=patch)) == smaller

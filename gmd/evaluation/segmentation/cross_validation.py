@@ -24,14 +24,22 @@ from gmd.training.saved_run import fold_folders, read_config
 
 
 def evaluate_folds(
-    folder: Path, which: Literal["best", "last"] = "best", precision: Precision | None = None, data: Path | None = None
+    folder: Path,
+    which: Literal["best", "last"] = "best",
+    precision: Precision | None = None,
+    data: Path | None = None,
+    named: str | None = None,
 ) -> list[Row]:
     """Evaluates a cross-validation as `score_folds` does, and returns the rows of its table."""
-    return score_folds(folder, which, precision, data).rows
+    return score_folds(folder, which, precision, data, named).rows
 
 
 def score_folds(
-    folder: Path, which: Literal["best", "last"] = "best", precision: Precision | None = None, data: Path | None = None
+    folder: Path,
+    which: Literal["best", "last"] = "best",
+    precision: Precision | None = None,
+    data: Path | None = None,
+    named: str | None = None,
 ) -> Evaluation:
     """Evaluates every fold, then all of their test cases together, as one table.
 
@@ -43,6 +51,7 @@ def score_folds(
         which: the checkpoint.
         precision: what the networks compute in; by default that of the training.
         data: where the data of the folds are now; by default where they were in training.
+        named: the network of the folds, if that is one of the user's own; see `load_run`.
 
     Raises UserError: a fold that is missing or belongs to another cross-validation, a patient who is tested twice or
         never, data that are not the folds' own, another evaluation of them that is at work, what `score_run` raises of
@@ -55,15 +64,20 @@ def score_folds(
         _check_own(runs, Path(data))
     together = results_folder(folder, None)
     with locked(together):
-        return _score_into(together, runs, which, precision, data)
+        return _score_into(together, runs, which, precision, data, named)
 
 
 def _score_into(
-    together: Path, runs: list[Path], which: Literal["best", "last"], precision: Precision | None, data: Path | None
+    together: Path,
+    runs: list[Path],
+    which: Literal["best", "last"],
+    precision: Precision | None,
+    data: Path | None,
+    named: str | None,
 ) -> Evaluation:
     """Evaluates every fold, and writes the results of all of them into the folder `together`, which is ours alone."""
     folder = runs[0].parent
-    scores, failed = _score_each(runs, which, precision, data)
+    scores, failed = _score_each(runs, which, precision, data, named)
     if not scores:
         raise NothingScored(
             f"{folder}: nothing was scored. {failures(failed, len(failed))} "
@@ -90,7 +104,11 @@ def _about(runs: list[Path], count: str, networks: str) -> str:
 
 
 def _score_each(
-    runs: list[Path], which: Literal["best", "last"], precision: Precision | None, data: Path | None
+    runs: list[Path],
+    which: Literal["best", "last"],
+    precision: Precision | None,
+    data: Path | None,
+    named: str | None,
 ) -> tuple[list[Score], dict[str, str]]:
     """Evaluates every fold, and returns all scores, and the cases that could not be scored: name -> why.
 
@@ -100,7 +118,7 @@ def _score_each(
     failed: dict[str, str] = {}
     for run in runs:
         try:
-            failed |= score_run(run, data, which, precision).failed
+            failed |= score_run(run, data, which, precision, named).failed
         except NothingScored as error:
             failed |= error.failed
             say(*f"gmd: {error}".split("\n"), error=True)

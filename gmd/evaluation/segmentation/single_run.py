@@ -57,9 +57,10 @@ def evaluate_run(
     data: Path | None = None,
     which: Literal["best", "last"] = "best",
     precision: Precision | None = None,
+    named: str | None = None,
 ) -> list[Row]:
     """Scores a trained run as `score_run` does, and returns the rows of its table."""
-    return score_run(run, data, which, precision).rows
+    return score_run(run, data, which, precision, named).rows
 
 
 def score_run(
@@ -67,6 +68,7 @@ def score_run(
     data: Path | None = None,
     which: Literal["best", "last"] = "best",
     precision: Precision | None = None,
+    named: str | None = None,
 ) -> Evaluation:
     """Scores a trained run, prints the tables, writes `table.md`, `table.csv`, `cases.csv` and pictures of cases.
 
@@ -79,6 +81,7 @@ def score_run(
             by default the run's test cases, where they were in training.
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
+        named: the network of the run, if that is one of the user's own; see `load_run`.
 
     Raises UserError: a run of another task, what `load_run` and `find_cases` raise, cases that training or model
         selection has seen, another evaluation that is writing there. Raises NothingScored if no case could be scored,
@@ -86,7 +89,7 @@ def score_run(
     """
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
-    config, network = load_segmentation(run, which, precision)
+    config, network = load_segmentation(run, which, precision, named=named)
     held_out = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
     tell_failed(held_out.failed)
     folder = results_folder(run, held_out.data)

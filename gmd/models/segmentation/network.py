@@ -1,7 +1,6 @@
 """What a network for segmentation offers besides what every multimodal network does."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -19,7 +18,7 @@ class SegmentationNetwork(MultimodalNetwork):
         stride: the number of voxels that the sides of a volume must be multiples of.
     """
 
-    stride: ClassVar[int]
+    stride: int
     regions: tuple[str, ...]
 
     def features(self, volumes: Tensor, modality: int | Sequence[int]) -> Tensor:

@@ -36,7 +36,7 @@ from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import mean_over_subsets, subset_table
 from gmd.subsets import Subset
-from gmd.training.networks import build_network
+from gmd.training.networks import build_network, check_network
 from gmd.training.tasks.task import Batch, Task, Validation
 
 
@@ -65,7 +65,11 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         self._patches: RandomPatches | None = None
 
     def check(self) -> None:
-        """Reads every case of all splits, unless the run is not to: what is wrong with one must not show after days."""
+        """Reads every case of all splits, unless the run is not to: what is wrong with one must not show after days.
+
+        Before that it looks whether there is such a network.
+        """
+        check_network(self.config)
         splits = self.splits
         if not self.config.no_check:
             self._checksums = check_cases([*splits.train, *splits.validation, *splits.test])
