@@ -76,6 +76,7 @@ class StripMLP(nn.Module):
                 f"images: expected [N, 3, {size}, {size}], as the network was made with image_size={size}, "
                 f"got {list(images.shape)}; resize the images, or make a network for their size"
             )
+        images = images.contiguous(memory_format=torch.channels_last)  # in which narrow convolutions are faster
         x = self.merging1(self.blocks1(self.patch_embed(images)))
         from_1_to_3 = self.conv_s1_28(x)
         x = self.merging2(self.blocks2(x))
@@ -187,7 +188,7 @@ class Strip(nn.Module):
         mixed = torch.baddbmm(
             self.bias.view(groups, 1, size),
             three_rows.reshape(groups, -1, 3 * size),
-            self.weight.view(groups, size, 3 * size).transpose(1, 2),
+            self.weight.reshape(groups, size, 3 * size).transpose(1, 2),
         )
         return mixed.view(groups, len(x), -1, size, size).movedim(0, 2).flatten(1, 2)
 
