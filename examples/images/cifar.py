@@ -108,8 +108,8 @@ def _pictures(path: Path, layout: Layout, classes: int) -> Pictures:
     data, labels = content.get("data"), content.get(layout.labels)
     if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3 * SIDE**2,)):
         raise UserError(f"{path}: data: expected an array of uint8, [n, {3 * SIDE**2}]")
-    fit = isinstance(labels, list) and len(labels) == len(data)
-    if not (fit and all(isinstance(label, int) and 0 <= label < classes for label in labels)):
+    numbers = isinstance(labels, list) and all(isinstance(label, int) and 0 <= label < classes for label in labels)
+    if not numbers or len(labels) != len(data):
         raise UserError(f"{path}: {layout.labels}: expected {len(data)} numbers from 0 to {classes - 1}")
     planes = np.asarray(data).reshape(-1, 3, SIDE, SIDE)  # a row is all of red, then green, then blue
     return Pictures(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(labels, np.int64))
