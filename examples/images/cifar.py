@@ -105,7 +105,7 @@ def _content(path: Path) -> dict:
 
 def _pictures(path: Path, layout: Layout, classes: int) -> Pictures:
     content = _content(path)
-    data, labels = content.get("data"), content.get(layout.labels)
+    data, labels = content.get("data"), content.get(layout.labels, ())
     if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3 * SIDE**2,)):
         raise UserError(f"{path}: data: expected an array of uint8, [n, {3 * SIDE**2}]")
     numbers = isinstance(labels, list) and all(isinstance(label, int) and 0 <= label < classes for label in labels)
