@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 SHIM    := $(wildcard tests/environment/torchvision_operators.*)
 NATIVE  := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.inl csrc/*/*.cpp)
 WRITTEN := $(NATIVE) $(wildcard csrc/cuda/*.cu csrc/cuda/*.cuh tests/helpers/cuda/*.h tests/helpers/cuda/*.cpp)
-SOURCES := gmd gmd_kernels bench gpu tests docs setup.py
+SOURCES := gmd gmd_kernels examples bench gpu tests docs setup.py
 
 .PHONY: venv demo test slow sanitize lint format bench gpu readme clean
 

@@ -13,6 +13,7 @@ from bench.tables import study as study_tables
 from bench.tables.contention import contention_markdown
 from bench.tables.directions import directions_markdown
 from bench.tables.evaluation import evaluation_markdown
+from bench.tables.images import images_markdown
 from bench.tables.methods import methods_markdown, which_markdown
 from bench.tables.nnunet import nnunet_markdown
 from bench.tables.norm import norm_markdown
@@ -30,6 +31,7 @@ DEMO, BENCHMARK, STEP = (ROOT / "docs" / f"{name}.md" for name in ("demo", "benc
 NUMERICS, METHODS, STUDY, SENTIMENT = (
     ROOT / "docs" / f"{name}.md" for name in ("numerics", "methods", "study", "sentiment")
 )
+IMAGES = ROOT / "docs" / "images.md"
 DEMO_TABLE = ROOT / "docs" / "demo" / "table.md"
 
 
@@ -68,6 +70,7 @@ def tables() -> dict[Path, dict[str, str]]:
         METHODS: {"which one": which_markdown(study, mfeat, mosi)},
         STUDY: study_tables.sections(study, mfeat, mosi),
         SENTIMENT: sentiment_sections(mosi, digits),
+        IMAGES: {"images table": images_section(RESULTS)},
     }
 
 
@@ -142,6 +145,14 @@ def step_methods_section(results: Path) -> str:
     if not csv.exists():
         return "Not measured yet: `python -m bench.run step_methods` does it, in some six minutes on an idle machine."
     return step_methods_markdown(read_results(csv))
+
+
+def images_section(results: Path) -> str:
+    """Returns the table of networks for pictures, or plainly that there is none."""
+    csv = results / "images.csv"
+    if not csv.exists():
+        return "Not measured yet: `python -m bench.measure.images` does it, in some ten minutes on an idle machine."
+    return images_markdown(read_results(csv))
 
 
 def filled(path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 PAGE = "ARCHITECTURE.md"
-ROOTS = ("gmd_kernels", "gmd", "bench", "gpu")
+ROOTS = ("gmd_kernels", "gmd", "examples", "bench", "gpu")
 KINDS = ("segmentation", "sequences")
 
 _NAME = re.compile(r"`([^`]+)`")

@@ -22,6 +22,7 @@ from matplotlib.testing.compare import compare_images
 import gmd
 import gmd_kernels as gk
 from docs.figures import idea
+from examples import train_images
 from gmd import cli
 from gmd.config import TASKS
 from gmd.config.train_config import Method
@@ -149,8 +150,8 @@ def what_python_misses(words, monkeypatch, capsys):
     found = importlib.util.find_spec(name)
     if found is None:
         return "there is no such module"
-    # numbers and files are the reader's
-    named = {word for word in arguments if not re.fullmatch(r"\d+|.*[./].*", word)}
+    # numbers and files are the reader's, and networks of any width
+    named = {word for word in arguments if not re.fullmatch(r"\d+|.*[./:].*", word)}
     if not named:
         return None
     if found.submodule_search_locations:
@@ -171,6 +172,9 @@ def test_every_command_and_option_that_prose_names_is_there(capsys):
         with pytest.raises(SystemExit, match="0"):
             cli.main([*command.split(), "--help"])
         told += capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        train_images.main(["--help"])
+    told += capsys.readouterr().out
     known, commands = {*re.findall(OPTION, told), *OTHERS_OPTIONS}, set(re.findall(r"• (\w+)", told))
     for page in (README, *PAGES):
         text = page.read_text(encoding="utf-8")
@@ -181,8 +185,8 @@ def test_every_command_and_option_that_prose_names_is_there(capsys):
         assert not unknown, f"{page.name}: gmd {', '.join(unknown)}"
 
 
-PATHS = re.compile(r"`((?:\.ci|gmd|gmd_kernels|bench|gpu|tests|csrc|docs)/[\w./]*)`")
-MODULES = re.compile(r"`(?:python -m )?((?:gmd|gmd_kernels|bench|gpu)(?:\.\w+)+)")
+PATHS = re.compile(r"`((?:\.ci|gmd|gmd_kernels|examples|bench|gpu|tests|csrc|docs)/[\w./]*)`")
+MODULES = re.compile(r"`(?:python -m )?((?:gmd|gmd_kernels|examples|bench|gpu)(?:\.\w+)+)")
 OLD = ROOT / "CHANGELOG.md"  # names what is gone
 
 

@@ -227,7 +227,8 @@ def test_nobody_is_told_to_install_a_strangers_package():
     """On indexes `gmd` is not ours. The page on trust says what not to type."""
     texts = [path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if path.name != "security.md"]
     texts += [ROOT / name for name in ("pyproject.toml", "setup.py", "Makefile")]
-    texts += [path for folder in ("gmd", "gmd_kernels", "bench", "gpu") for path in (ROOT / folder).rglob("*.py")]
+    folders = ("gmd", "gmd_kernels", "examples", "bench", "gpu")
+    texts += [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     for path in texts:
         for line in path.read_text(encoding="utf-8").splitlines():
             assert not OF_A_STRANGER.search(line), path
