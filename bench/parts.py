@@ -17,6 +17,7 @@ from bench.measure.share import measure_share
 from bench.measure.step import measure_step
 from bench.measure.step_methods import TRAININGS, measure_step_methods
 from bench.measure.step_networks import dynunet, segresnet, transformer, unet
+from bench.measure.strip_mlp import measure_strip_mlp
 from bench.measure.surgery import measure_surgery, warm_up, with_ratio_to_float32
 from bench.measure.timing import ROUNDS
 from bench.measure.weightings import SIZES, measure_weightings, names
@@ -28,6 +29,7 @@ from bench.tables.owm import owm_markdown
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
 from bench.tables.share import share_markdown
 from bench.tables.step import step_markdown, step_methods_markdown
+from bench.tables.strip_mlp import strip_mlp_markdown
 from bench.tables.surgery import kernels_markdown, memory_markdown, surgery_markdown
 from bench.tables.weightings import weightings_markdown
 
@@ -48,6 +50,8 @@ SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 15}, {"width": 128, "laye
 QUICK_SEQUENCE_STEPS = ({"width": 64, "layers": 2, "rounds": 2},)
 NNUNET_STEPS = ({"patch": nnunet.PATCH, "features": nnunet.FEATURES, "rounds": 5},)
 QUICK_NNUNET_STEPS = ({"patch": (8, 8, 8), "features": (4, 4, 8), "rounds": 1},)
+STRIP_MLP = {"size": 64, "batch": 16, "rounds": 15}
+QUICK_STRIP_MLP = {"size": 64, "batch": 8, "rounds": 2}
 SHARE, QUICK_SHARE = {"size": 32, "rounds": 21}, {"size": 32, "rounds": 2}
 CGGM_STEPS = ({"width": 64, "layers": 2, "rounds": 41}, {"width": 128, "layers": 4, "rounds": 15})
 
@@ -153,6 +157,12 @@ def shares(quick: bool) -> list[dict]:
         return measure_share(**setting, on_round=partial(bar.update, 1))
 
 
+def strip_mlps(quick: bool) -> list[dict]:
+    """Measures Strip-MLP with its strip layers as dense products and as published."""
+    with tqdm(total=5, unit="case", desc="strip_mlp") as bar:
+        return measure_strip_mlp(**(QUICK_STRIP_MLP if quick else STRIP_MLP), on_round=partial(bar.update, 1))
+
+
 def _each(name: str, measure_one: Callable[..., list[dict]], settings: Sequence[dict]) -> list[dict]:
     """Returns the rows of one setting after the other, under one bar of all their rounds."""
     rows = []
@@ -176,4 +186,5 @@ PARTS = (
     Part("cggm", cggm_steps, (cggm_markdown,), targets.cggm_verdicts),
     Part("nnunet", nnunet_steps, (nnunet_markdown,), targets.nnunet_verdicts, nnunet.lacking),
     Part("share", shares, (share_markdown,), targets.share_verdicts),
+    Part("strip_mlp", strip_mlps, (strip_mlp_markdown,), targets.strip_mlp_verdicts),
 )

@@ -18,6 +18,7 @@ from bench.measure.owm import CLASSES as OWM_CLASSES
 from bench.measure.owm import PYTORCH as PYTORCH_OWM
 from bench.measure.share import LONE, QUICK, SHARED
 from bench.measure.step_names import AUTO_CONFLICTING, AUTO_QUIET, EVERY8
+from bench.measure.strip_mlp import OURS as STRIP_OURS
 from bench.measure.weightings import OURS as OUR_WEIGHTING
 from bench.tables.norm import totals
 
@@ -196,6 +197,14 @@ def share_verdicts(share: pd.DataFrame) -> list[str]:
         share,
         (Target(SHARED, "of_first", "at most", 1.03, shared), Target(QUICK, "of_first", "at most", 0.5, segresnet)),
     )
+
+
+def strip_mlp_verdicts(rows: pd.DataFrame) -> list[str]:
+    """Returns a sentence on the whole network beside the published way."""
+    if "of_first" not in rows:
+        return ["Strip-MLP: not measured, wrong values"]
+    whole = tuple(case for case in rows["case"].unique() if case.startswith("the light network"))
+    return verdicts(rows, [Target(STRIP_OURS, "of_first", "at most", 0.8, whole)])
 
 
 def contention_verdicts(contention: pd.DataFrame) -> list[str]:

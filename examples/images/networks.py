@@ -9,14 +9,9 @@ from torch import Tensor, nn
 from examples.images.torchvision_here import resnet18
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
+from gmd.models.strip_mlp import VARIANTS, StripMLP
 
-# name -> width, depths of the four stages: T*, T, S and B of Cao et al. (ICCV 2023)
-STRIP = {
-    "strip-light": (80, (2, 2, 6, 2)),
-    "strip-tiny": (80, (2, 2, 12, 2)),
-    "strip-small": (96, (2, 2, 18, 2)),
-    "strip-base": (112, (2, 2, 18, 2)),
-}
+STRIP = {f"strip-{name}": variant for name, variant in VARIANTS.items()}  # published as T*, T, S and B
 _OWN = re.compile(r"strip:(\d{1,4}):(\d{1,3})-(\d{1,3})-(\d{1,3})-(\d{1,3})")
 _HEAD = ("head.", "fc.")  # the last layer, of Strip-MLP and of ResNet, which is of the classes it was trained on
 
@@ -36,8 +31,6 @@ def make_network(name: str, size: int, classes: int) -> nn.Module:
         )
     numbers = tuple(map(int, own.groups())) if own else ()
     width, depths = (numbers[0], numbers[1:]) if own else STRIP[name]
-    from gmd.models.strip_mlp import StripMLP
-
     try:
         return StripMLP(size, classes, width, depths)
     except (TypeError, ValueError) as error:

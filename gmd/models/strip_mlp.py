@@ -25,7 +25,7 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
-    "light-tiny": Variant(80, (2, 2, 6, 2)),
+    "light": Variant(80, (2, 2, 6, 2)),
     "tiny": Variant(80, (2, 2, 12, 2)),
     "small": Variant(96, (2, 2, 18, 2)),
     "base": Variant(112, (2, 2, 18, 2)),
@@ -76,14 +76,17 @@ class StripMLP(nn.Module):
                 f"images: expected [N, 3, {size}, {size}], as the network was made with image_size={size}, "
                 f"got {list(images.shape)}; resize the images, or make a network for their size"
             )
-        images = images.contiguous(memory_format=torch.channels_last)  # in which narrow convolutions are faster
-        x = self.merging1(self.blocks1(self.patch_embed(images)))
+        x = self.merging1(self.blocks1(self.patch_embed(self.laid_out(images))))
         from_1_to_3 = self.conv_s1_28(x)
         x = self.merging2(self.blocks2(x))
         from_2_to_4 = self.conv_s2_14(x)
         x = self.merging3(self.blocks3(x + from_1_to_3))
         x = self.blocks4(x + self.conv_s1_14(from_1_to_3) + from_2_to_4)
         return self.norm(x).mean(dim=(2, 3))
+
+    def laid_out(self, images: Tensor) -> Tensor:
+        """Returns the images in channels-last, in which convolutions of single channels are faster."""
+        return images.contiguous(memory_format=torch.channels_last)
 
 
 def _halving(channels: int, groups: int = 1) -> nn.Conv2d:

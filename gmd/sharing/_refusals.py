@@ -2,13 +2,14 @@
 
 import gc
 import sys
-import warnings
 from collections.abc import Sequence
 
 from torch import nn
 from torch.jit import ScriptModule
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
+
+from gmd.printing import warn
 
 # by name, so that nobody waits for the import of what he does not use
 WRAPPERS = {
@@ -67,7 +68,7 @@ def warn_of_earlier_optimizers(network: nn.Module) -> None:
     for thing in gc.get_referrers(*kinds):
         held = [p for group in thing.param_groups for p in group["params"]] if type(thing) in kinds else []
         if any(id(parameter) in parameters for parameter in held):
-            warnings.warn(
+            warn(
                 f"network: there is an optimizer ({type(thing).__name__}) of its parameters, which lacks the private "
                 "ones that gmd.share makes for further modalities and would never move them; make the optimizer of "
                 "what share returns",
