@@ -70,7 +70,10 @@ def tables() -> dict[Path, dict[str, str]]:
         METHODS: {"which one": which_markdown(study, mfeat, mosi)},
         STUDY: study_tables.sections(study, mfeat, mosi),
         SENTIMENT: sentiment_sections(mosi, digits),
-        IMAGES: {"images table": images_section(RESULTS)},
+        IMAGES: {
+            "images table": images_section(RESULTS),
+            "strip_mlp table": strip_mlp_markdown(read_results(RESULTS / "strip_mlp_cpu.csv")),
+        },
     }
 
 
