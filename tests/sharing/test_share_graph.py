@@ -177,3 +177,13 @@ def test_gmd_merges_through_outputs_what_it_merges_without(checkpointed):
         grads.append({name: p.grad for name, p in shared.named_parameters()})
         assert all(p.grad is None for p in shared.private_parameters("flair"))
     torch.testing.assert_close(grads[0], grads[1])
+
+
+def test_a_layer_in_all_views_is_one_module_of_a_surgeon_that_treats_each_by_itself():
+    torch.manual_seed(0)
+    shared = gmd.share(Small("group"), MODALITIES)
+    optimizer = torch.optim.SGD(shared.parameters(), lr=0.1)
+    surgeon = gmd.GMD(optimizer, granularity="module", model=shared)
+    losses = [shared(example(index), m).square().mean() for index, m in enumerate(MODALITIES[:2])]
+    report = surgeon.backward(losses)
+    assert report.grams.shape == (3 + 3 * 2, 2, 2)  # layers of all, and two norms of each modality

@@ -199,3 +199,14 @@ def test_hooks_of_before_are_on_every_view():
     for modality in MODALITIES:
         shared(example(), modality)
     assert seen == [view.norm1 for view in shared.views]
+
+
+def test_names_of_modalities_may_have_dots_as_those_of_data_sets_have():
+    shared = gmd.share(Small(), ("t1", "t1.5", "5"))
+    moved(shared)
+    state = shared.state_dict()
+    assert {"norm1.weight.t1", "norm1.weight.t1.5", "norm1.weight.5"} <= state.keys()
+    again = gmd.share(Small(), ("t1", "t1.5", "5"))
+    again.load_state_dict(state)
+    for modality in again.modalities:
+        torch.testing.assert_close(again(example(), modality), shared(example(), modality), rtol=0, atol=0)
