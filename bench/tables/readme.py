@@ -22,6 +22,7 @@ from bench.tables.results import read_results
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
 from bench.tables.share import share_markdown
 from bench.tables.step import step_markdown, step_methods_markdown
+from bench.tables.strip_mlp import strip_mlp_markdown
 from bench.tables.surgery import gpu_markdown, kernels_markdown, memory_markdown, surgery_markdown
 from bench.tables.weightings import weightings_markdown
 from gmd.files import replacing

@@ -138,7 +138,7 @@ class StripBlock(nn.Module):
     def __init__(self, channels: int, size: int):
         super().__init__()
         half = channels // 2
-        self.groups = half // (2 if channels % 80 == 0 else 4)
+        self.groups = _groups_of(channels)
         self.mlp = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.GELU())
         self.relate_pos_h, self.relate_pos_w = RelativePosition(half, size), RelativePosition(half, size)
         self.proj_h, self.proj_w = Strip(self.groups, size), Strip(self.groups, size)
@@ -261,6 +261,16 @@ def _depthwise(channels: int, kernel: tuple[int, int]) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, kernel, padding=padding, groups=channels, bias=False)
 
 
+def _groups_of(channels: int) -> int:
+    """Returns how many groups half of the channels are of; the rule is the published code's."""
+    return channels // 2 // (2 if channels % 80 == 0 else 4)
+
+
+def _has_groups(channels: int) -> bool:
+    """Returns whether the channels are even, and their half a multiple of the number of groups."""
+    return channels > 0 and channels % 2 == 0 and _groups_of(channels) > 0 and channels // 2 % _groups_of(channels) == 0
+
+
 def _check_sizes(image_size: int, classes: int, width: int, depths: Sequence[int]) -> None:
     """Raises TypeError or ValueError for sizes of which no network can be made."""
     for name, value in (("image_size", image_size), ("classes", classes), ("width", width)):
@@ -270,10 +280,7 @@ def _check_sizes(image_size: int, classes: int, width: int, depths: Sequence[int
         raise ValueError(f"image_size: expected a multiple of {STRIDE}, got {image_size}")
     if classes < 1:
         raise ValueError(f"classes: expected at least 1, got {classes}")
-    for stage in range(4):
-        channels = width * 2**stage
-        groups = channels // 2 // (2 if channels % 80 == 0 else 4)
-        if width < 2 or width % 2 or groups == 0 or channels // 2 % groups:
-            raise ValueError(f"width: expected an even number such as 16, 80, 96 or 112, got {width}")
+    if not all(_has_groups(width * 2**stage) for stage in range(4)):
+        raise ValueError(f"width: expected an even number such as 16, 80, 96 or 112, got {width}")
     if len(depths) != 4 or min(depths) < 0:
         raise ValueError(f"depths: expected the numbers of blocks of four stages, got {list(depths)}")

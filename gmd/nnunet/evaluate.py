@@ -126,7 +126,7 @@ def _held_out(model: Model, fold: str) -> tuple[Path, list[str]]:
 
     Raises UserError if a variable of nnU-Net is not set, or if what should be there is not.
     """
-    name = model.folder.resolve().parent.name
+    name = real_path(model.folder).parent.name
     places = {}
     for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
         if not os.environ.get(variable):

@@ -8,6 +8,7 @@ import importlib
 import re
 import shlex
 import sys
+import warnings
 from importlib import metadata, util
 
 import torch
@@ -50,12 +51,15 @@ def prepare() -> None:
     """
     if not is_installed():
         raise UserError(f"nnunetv2 is not installed; it comes, and torch stays what it is, by: {pip_line()}")
-    version = metadata.version("nnunetv2")
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
+    version = _version("nnunetv2")
+    numbers = [int(part) for part in re.findall(r"\d+", version)[:2]]
+    if numbers and tuple(numbers) < OLDEST:  # a folder on PYTHONPATH has no version
         raise UserError(f"nnunetv2 {version}: looks for no trainers outside its package, 2.8 does: {pip_line()}")
     try:
-        _import_torchvision()
-        importlib.import_module("timm")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # timm uses what torch advises against, which is no trouble of the user's
+            _import_torchvision()
+            importlib.import_module("timm")
     except Exception as error:  # a linker's, an operator registry's: whatever it is, nnU-Net would end in it
         raise UserError(_does_not_fit(error)) from error
 

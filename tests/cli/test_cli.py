@@ -134,13 +134,18 @@ def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, handed: list)
     assert gmd.cli.main(["evaluate", str(run)]) == 0
     assert gmd.cli.main(["evaluate", str(run), "--data", "other", "--precision", "bf16"]) == 0
     report = ("report", run)
-    assert handed == [("evaluate", run, None, None), report, ("evaluate", run, Path("other"), "bf16"), report]
+    assert handed == [
+        ("evaluate", run, None, None, None),
+        report,
+        ("evaluate", run, Path("other"), "bf16", None),
+        report,
+    ]
 
 
 def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list, capsys: pytest.CaptureFixture):
     write_config(tmp_path / "fold1" / CONFIG, TrainBrats(Path("d"), folds=2, fold=1))  # even without its fold0
     assert gmd.cli.main(["evaluate", str(tmp_path), "--precision", "bf16", "--data", "moved"]) == 1  # a case failed
-    assert handed == [("evaluate folds", tmp_path, "bf16", Path("moved")), ("report", tmp_path)]
+    assert handed == [("evaluate folds", tmp_path, "bf16", Path("moved"), None), ("report", tmp_path)]
     assert gmd.cli.main(["evaluate", str(tmp_path), "--missing", "0.5"]) == 2
     assert "leave --missing out" in capsys.readouterr().err
 
@@ -154,8 +159,8 @@ def test_predict_compare_and_report_are_handed_what_stands_on_the_line(handed: l
     images = {"flair": Path("b.nii.gz"), "t1": Path("a.nii.gz"), "x": Path("c.nii")}
     numbered = (("t1", "flair"), 0.01)
     assert handed == [
-        ("predict", Path("r"), None, images, Path("seg.nii.gz"), "best", False, True, None, "auto", (), None),
-        ("predict", Path("r"), Path("cases"), {}, Path("segs"), "last", True, False, "bf16", "cpu", *numbered),
+        ("predict", Path("r"), None, images, Path("seg.nii.gz"), "best", False, True, None, "auto", (), None, None),
+        ("predict", Path("r"), Path("cases"), {}, Path("segs"), "last", True, False, "bf16", "cpu", *numbered, None),
         ("compare", (Path("a"), Path("b"), Path("c")), Path("d"), 3),
         ("report", Path("r"), False),
     ]

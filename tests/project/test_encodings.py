@@ -8,7 +8,8 @@ from helpers.architecture import sources_of
 from helpers.places import ROOT
 
 TEXT = {"read_text", "write_text"}
-BYTES = {"os.open", "Image.open", "self._archive.open"}  # the last is of a zip, whose members are bytes
+# those of archives too: their members are bytes
+BYTES = {"os.open", "Image.open", "tarfile.open", "self._archive.open"}
 
 
 def without_encoding(path: str, source: str) -> list[str]:
