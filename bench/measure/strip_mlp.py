@@ -59,11 +59,12 @@ def measure_strip_mlp(size: int, batch: int, rounds: int, on_round: Callable[[],
     rivals = {PUBLISHED: published, GROUPED: with_grouped_strips(copy.deepcopy(ours)), OURS: ours}
     rows = measured(WHOLE.format(size=size, batch=batch), rivals, torch.randn(batch, 3, size, size), rounds)
     on_round()
-    for stage, blocks in enumerate((ours.blocks1, ours.blocks2, ours.blocks3, ours.blocks4), start=1):
-        strip = blocks[0].token_mixing.smlp_block.proj_h
+    for stage in (1, 2, 3, 4):
+        strip = ours.get_submodule(f"blocks{stage}.0.token_mixing.smlp_block.proj_h")
+        assert isinstance(strip, Strip)
         x = torch.randn(batch, 40 * 2 ** (stage - 1), strip.size, strip.size)
         x = x.contiguous(memory_format=torch.channels_last)
-        layers = {GROUPED: GroupedStrip(strip), OURS: strip}
+        layers: dict[str, nn.Module] = {GROUPED: GroupedStrip(strip), OURS: strip}
         rows += measured(LAYER.format(stage=stage, size=size), layers, x, 5 * rounds)
         on_round()
     return rows
