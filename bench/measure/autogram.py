@@ -33,9 +33,8 @@ class Autogram:
         from torchjd.aggregation import PCGradWeighting  # as in bench.measure.peers, a machine may lack it
         from torchjd.autogram import Engine
 
-        ours: list[nn.Conv3d] = [module for module in network.modules() if isinstance(module, Conv3d)]
-        for conv in ours:
-            conv.__class__ = nn.Conv3d
+        for module in [module for module in network.modules() if isinstance(module, Conv3d)]:
+            module.__class__ = _TorchsConvolution
         layers = list(_layers(network))
         self.seen = [param for layer in layers for param in layer.parameters(recurse=False)]
         self._engine = Engine(*layers, batch_dim=None)
@@ -51,6 +50,13 @@ class Autogram:
         weights = self._weigh(gram)
         stacked.backward(weights)
         return Report(stacked.detach(), gram.double(), weights.double())
+
+
+class _TorchsConvolution(Conv3d):
+    """Torch's own convolution, but in float32 where oneDNN's in bfloat16 would leave gradients uninitialised."""
+
+    def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return nn.Conv3d._conv_forward(self, x, weight, bias)
 
 
 def _layers(network: nn.Module) -> Iterator[nn.Module]:

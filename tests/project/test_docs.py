@@ -125,8 +125,12 @@ def test_programs_other_than_gmd_are_given_what_they_know(monkeypatch, capsys):
 
 
 def what_pip_misses(words):
-    """It reads the command, knows the extras, and finds every requirement met by what is installed here."""
-    pip = [sys.executable, "-m", "pip", "--no-input", *words, "--dry-run", "--no-index"]
+    """It reads the command, knows the extras, and finds every requirement met by what is installed here.
+
+    Of nnU-Net only itself: what it needs needs a package argparse, which pip does not see, as Python has one too.
+    """
+    alone = ["--no-deps"] if any(word.startswith("nnunetv2") for word in words) else []
+    pip = [sys.executable, "-m", "pip", "--no-input", *words, *alone, "--dry-run", "--no-index"]
     done = subprocess.run(pip, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr if done.returncode or "does not provide the extra" in done.stderr else None
 
