@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.measure.timing import summary
-from gmd.models.strip_mlp import VARIANTS, Strip, StripMLP
+from gmd.models.strip_mlp import VARIANTS, Depthwise, GlobalResponse, Pointwise, Strip, StripMLP
 
-PUBLISHED = "as published: grouped convolutions, contiguous"
-GROUPED = "grouped convolutions, channels-last"
-OURS = "dense products, channels-last"
+PUBLISHED = "as published: convolutions throughout, contiguous"
+GROUPED = "ours but for grouped convolutions in the strip layers"
+OURS = "ours: dense products, channels-last"
 WHOLE, LAYER = "the light network, {size} px, a batch of {batch}", "one strip layer of stage {stage}, {size} px"
 TOLERANCE = 1e-4  # relative, of outputs and of gradients in float32, to those in float64
 
@@ -50,12 +50,32 @@ def with_grouped_strips(network: nn.Module) -> nn.Module:
     return network
 
 
+class PublishedResponse(GlobalResponse):
+    """Global response normalisation by the published formula."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+        return self.gamma * (x * (energy / (energy.mean(dim=-1, keepdim=True) + 1e-6))) + self.beta + x
+
+
+def as_published(network: nn.Module) -> nn.Module:
+    """Makes a network compute as the published code does, with the same parameters; returns it."""
+    published: dict[type, type] = {
+        StripMLP: Contiguous,
+        Pointwise: nn.Conv2d,
+        Depthwise: nn.Conv2d,
+        GlobalResponse: PublishedResponse,
+    }
+    for module in with_grouped_strips(network).modules():
+        module.__class__ = published.get(type(module), type(module))
+    return network
+
+
 def measure_strip_mlp(size: int, batch: int, rounds: int, on_round: Callable[[], object]) -> list[dict]:
     """Returns a row for each way and case: forward and backward of the whole network, and of the strip layers alone."""
     torch.manual_seed(0)
     ours = StripMLP(size, 100, *VARIANTS["light"], drop_path=0.0)
-    published = with_grouped_strips(copy.deepcopy(ours))
-    published.__class__ = Contiguous
+    published = as_published(copy.deepcopy(ours))
     rivals = {PUBLISHED: published, GROUPED: with_grouped_strips(copy.deepcopy(ours)), OURS: ours}
     rows = measured(WHOLE.format(size=size, batch=batch), rivals, torch.randn(batch, 3, size, size), rounds)
     on_round()

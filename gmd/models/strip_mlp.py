@@ -100,7 +100,7 @@ class Block(nn.Module):
     def __init__(self, channels: int, size: int, drop_path: float):
         super().__init__()
         self.token_mixing = TokenMixing(channels, size)
-        self.channel_mixing = ChannelMixing(channels)
+        self.channel_mixing = ChannelMixing(channels, size)
         self.drop_path = drop_path
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class TokenMixing(nn.Module):
 
     def __init__(self, channels: int, size: int):
         super().__init__()
-        steps = OrderedDict(BN=nn.BatchNorm2d(channels), GELU=nn.GELU(), Conv=_depthwise(channels, (3, 3)))
+        steps = OrderedDict(BN=nn.BatchNorm2d(channels), GELU=nn.GELU(), Conv=Depthwise(channels, size, (3, 3)))
         self.dwsc = nn.Sequential(OrderedDict(conv_merge=nn.Sequential(steps)))  # its name in checkpoints
         self.smlp_block = StripBlock(channels, size)
 
@@ -139,15 +139,15 @@ class StripBlock(nn.Module):
         super().__init__()
         half = channels // 2
         self.groups = _groups_of(channels)
-        self.mlp = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.GELU())
+        self.mlp = nn.Sequential(Pointwise(channels, channels), nn.BatchNorm2d(channels), nn.GELU())
         self.relate_pos_h, self.relate_pos_w = RelativePosition(half, size), RelativePosition(half, size)
         self.proj_h, self.proj_w = Strip(self.groups, size), Strip(self.groups, size)
-        self.fuse_h = nn.Conv2d(2 * half, half, 1, bias=False)
+        self.fuse_h = Pointwise(2 * half, half, bias=False)
         self.BN = nn.BatchNorm2d(half)
-        self.fuse_w = nn.Conv2d(2 * half, half, 1, bias=False)
-        self.fc_h, self.fc_w = _depthwise(half, (3, 7)), _depthwise(half, (7, 3))
+        self.fuse_w = Pointwise(2 * half, half, bias=False)
+        self.fc_h, self.fc_w = Depthwise(half, size, (3, 7)), Depthwise(half, size, (7, 3))
         self.reweight = Reweight(half)
-        self.fuse = nn.Conv2d(channels, channels, 1, bias=False)
+        self.fuse = Pointwise(channels, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         along_strips, local = self.mlp(x).chunk(2, dim=1)
@@ -220,8 +220,8 @@ class Reweight(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, channels // 2, 1)
-        self.fc2 = nn.Conv2d(channels // 2, 3 * channels, 1)
+        self.fc1 = Pointwise(channels, channels // 2)
+        self.fc2 = Pointwise(channels // 2, 3 * channels)
 
     def forward(self, mean: Tensor) -> tuple[Tensor, ...]:
         return self.fc2(F.gelu(self.fc1(mean))).unflatten(1, (-1, 3)).softmax(dim=2).unbind(dim=2)
@@ -230,9 +230,9 @@ class Reweight(nn.Module):
 class ChannelMixing(nn.Module):
     """A depthwise convolution, then an MLP over the channels with global response normalisation."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, size: int):
         super().__init__()
-        self.conv_77 = _depthwise(channels, (7, 7))
+        self.conv_77 = Depthwise(channels, size, (7, 7))
         self.layer_norm = nn.LayerNorm(channels)
         self.fc1 = nn.Linear(channels, 3 * channels)
         self.grn = GlobalResponse(3 * channels)
@@ -252,13 +252,39 @@ class GlobalResponse(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
-        return self.gamma * (x * (energy / (energy.mean(dim=-1, keepdim=True) + 1e-6))) + self.beta + x
+        # a norm over these axes is slow on the CPU, and a sum is not; half precision would overflow
+        squares = x.to(torch.promote_types(x.dtype, torch.float32)).square().sum(dim=(1, 2), keepdim=True)
+        energy = squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()  # a root has no gradient at zero
+        response = energy / (energy.mean(dim=-1, keepdim=True) + 1e-6)
+        return x * (1 + self.gamma * response.to(x.dtype)) + self.beta
 
 
-def _depthwise(channels: int, kernel: tuple[int, int]) -> nn.Conv2d:
-    padding = (kernel[0] // 2, kernel[1] // 2)
-    return nn.Conv2d(channels, channels, kernel, padding=padding, groups=channels, bias=False)
+class Pointwise(nn.Conv2d):
+    """A convolution of single pixels, as the product of matrices that it is in channels-last."""
+
+    def __init__(self, channels: int, outputs: int, bias: bool = True):
+        super().__init__(channels, outputs, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
+class Depthwise(nn.Conv2d):
+    """A convolution of each channel by itself, which keeps the size R.
+
+    Less than R pixels from its middle a kernel meets pixels, farther off only padding: that part is left out.
+    """
+
+    def __init__(self, channels: int, size: int, kernel: tuple[int, int]):
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        super().__init__(channels, channels, kernel, padding=padding, groups=channels, bias=False)
+        self.reach = (min(padding[0], size - 1), min(padding[1], size - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = (side // 2 for side in self.kernel_size)
+        up, left = self.reach
+        weight = self.weight[:, :, height - up : height + up + 1, width - left : width + left + 1]
+        return F.conv2d(x, weight, padding=self.reach, groups=self.groups)
 
 
 def _groups_of(channels: int) -> int:

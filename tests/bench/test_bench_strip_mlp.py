@@ -6,9 +6,18 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.measure.strip_mlp import GROUPED, OURS, PUBLISHED, GroupedStrip, measured, values, with_grouped_strips
+from bench.measure.strip_mlp import (
+    GROUPED,
+    OURS,
+    PUBLISHED,
+    GroupedStrip,
+    as_published,
+    measured,
+    values,
+    with_grouped_strips,
+)
 from bench.tables.strip_mlp import strip_mlp_markdown
-from gmd.models.strip_mlp import Strip, StripMLP
+from gmd.models.strip_mlp import Depthwise, Pointwise, Strip, StripMLP
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -21,6 +30,19 @@ def test_published_strip_layers_compute_the_same_with_the_same_parameters():
     assert list(grouped.state_dict()) == list(network.state_dict())
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     torch.testing.assert_close(values(grouped, x), values(network, x), rtol=1e-9, atol=1e-9)
+
+
+def test_the_published_way_has_none_of_our_parts_and_computes_the_same():
+    network = StripMLP(32, 3, 16, (1, 1, 1, 1), drop_path=0.0).double()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith(("gamma", "beta")):
+                parameter.normal_()
+    published = as_published(copy.deepcopy(network))
+    assert not any(isinstance(module, Strip | Pointwise | Depthwise) for module in published.modules())
+    assert list(published.state_dict()) == list(network.state_dict())
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    torch.testing.assert_close(values(published, x), values(network, x), rtol=1e-9, atol=1e-9)
 
 
 def test_a_wrong_way_has_an_error_in_the_place_of_times():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import gmd
-from gmd.models.strip_mlp import VARIANTS, Block, Strip, StripMLP
+from gmd.models.strip_mlp import VARIANTS, Block, Depthwise, GlobalResponse, Strip, StripMLP
 from helpers.strip_mlp_oracle import logits
 
 # pixels and classes -> parameters of the light tiny, tiny, small and base networks, of the published code
@@ -126,6 +126,29 @@ def test_a_strip_layer_is_the_published_grouped_convolution(groups, patches, siz
         torch.autograd.grad(ours, inputs, cotangent), torch.autograd.grad(expected, inputs, cotangent), strict=True
     ):
         assert relative(one, other) < 1e-12
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("kernel", [(3, 3), (3, 7), (7, 7)])
+def test_what_a_kernel_has_beyond_the_picture_changes_nothing(kernel, size):
+    ours = Depthwise(4, size, kernel).double()
+    x = torch.randn(2, 4, size, size, dtype=torch.float64, requires_grad=True)
+    whole = nn.functional.conv2d(x, ours.weight, padding=(kernel[0] // 2, kernel[1] // 2), groups=4)
+    cotangent = torch.randn_like(whole)
+    expected = torch.autograd.grad(whole, (x, ours.weight), cotangent)
+    torch.testing.assert_close(ours(x), whole)
+    torch.testing.assert_close(torch.autograd.grad(ours(x), (x, ours.weight), cotangent), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_global_response_overflows_in_no_precision_and_is_defined_at_zero(dtype):
+    response = GlobalResponse(2).to(dtype)
+    nn.init.ones_(response.gamma)
+    x = torch.full((1, 3, 3, 2), 300.0, dtype=dtype)  # of which a square is beyond float16
+    torch.testing.assert_close(response(x), 2 * x)
+    zeros = torch.zeros(1, 3, 3, 2, dtype=dtype, requires_grad=True)
+    response(zeros).sum().backward()
+    assert bool(zeros.grad.isfinite().all())
 
 
 def test_names_and_shapes_are_those_of_published_checkpoints_which_load():
