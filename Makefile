@@ -52,7 +52,7 @@ readme: venv
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder \
 	--max-worker-restart 0 -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
-# What a developer runs before each commit, in five minutes at most on two cores.
+# What a developer runs before each commit, in six minutes or so on two cores.
 test: venv
 	$(PYTEST)
 
