@@ -65,6 +65,9 @@ def run(*command: str, cwd: Path = Path("/"), **environment: str) -> subprocess.
 
 
 def python(site: Path, *arguments: str, cwd: Path = Path("/")) -> subprocess.CompletedProcess:
-    """Runs Python with the packages of `site` in front; -S keeps this checkout's editable installation out."""
-    path = f"{site}{os.pathsep}{sysconfig.get_path('purelib')}"
-    return run(sys.executable, "-S", *arguments, cwd=cwd, PYTHONPATH=path)
+    """Runs Python with the packages of `site` in front; -S keeps this checkout's editable installation out.
+
+    Python's own library comes before other packages: an old copy of argparse is among those that nnU-Net needs.
+    """
+    path = (str(site), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+    return run(sys.executable, "-S", *arguments, cwd=cwd, PYTHONPATH=os.pathsep.join(path))
