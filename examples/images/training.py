@@ -4,7 +4,7 @@ All that is random in an epoch comes from (seed, epoch), so a training that was 
 last whole epoch as if nothing had happened: weights, moments of AdamW, learning rate, order and augmentation.
 """
 
-import json
+import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -230,6 +230,7 @@ def _device(name: str) -> torch.device:
 
 
 def _write_csv(path: Path, rows: list[dict]) -> None:
-    lines = [",".join(rows[0]), *(",".join(map(json.dumps, row.values())) for row in rows)]
-    with replacing(path) as unfinished:
-        unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -49,6 +49,8 @@ class StripMLP(nn.Module):
     def __init__(self, image_size: int, classes: int, width: int, depths: Sequence[int], drop_path: float = DROP_PATH):
         super().__init__()
         _check_sizes(image_size, classes, width, depths)
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path: expected a rate of at least 0 and below 1, got {drop_path}")
         self.image_size = image_size
         channels = [width * 2**stage for stage in range(4)]
         self.patch_embed = nn.Conv2d(3, width, 4, stride=4, bias=False)
@@ -308,5 +310,5 @@ def _check_sizes(image_size: int, classes: int, width: int, depths: Sequence[int
         raise ValueError(f"classes: expected at least 1, got {classes}")
     if not all(_has_groups(width * 2**stage) for stage in range(4)):
         raise ValueError(f"width: expected an even number such as 16, 80, 96 or 112, got {width}")
-    if len(depths) != 4 or min(depths) < 0:
+    if len(depths) != 4 or not all(isinstance(depth, int) and depth >= 0 for depth in depths):
         raise ValueError(f"depths: expected the numbers of blocks of four stages, got {list(depths)}")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gmd.data.pairs import Pairs, samples_having
 from gmd.errors import UserError
+from gmd.models.conv import quick_lone_samples
 from gmd.sharing import share
 
 Scales = list[Tensor]  # logits [n, R, *spatial] of each resolution, the finest first
@@ -33,6 +34,7 @@ class SubsetNetwork(nn.Module):
     def __init__(self, network: nn.Module, num_modalities: int):
         super().__init__()
         self.modalities = tuple(f"channel{number}" for number in range(num_modalities))
+        quick_lone_samples(network)  # a tile of a prediction is one
         self.shared = share(network, self.modalities)
 
     @torch.compiler.disable(recursive=False)  # compiled are the views, which have one graph in common

@@ -221,6 +221,12 @@ def test_images_of_another_size_are_refused(shape):
         ((64, 0, 16, (1,) * 4), ValueError, "classes: expected at least 1, got 0"),
         ((64, 2, 15, (1,) * 4), ValueError, "width: expected an even number such as 16, 80, 96 or 112, got 15"),
         ((64, 2, 16, (1, 1)), ValueError, r"depths: expected the numbers of blocks of four stages, got \[1, 1\]"),
+        (
+            (64, 2, 16, (1.5, 1, 1, 1)),
+            ValueError,
+            r"depths: expected the numbers of blocks of four stages, got \[1.5, ",
+        ),
+        ((64, 2, 16, (1,) * 4, 1.0), ValueError, r"drop_path: expected a rate of at least 0 and below 1, got 1.0"),
     ],
 )
 def test_sizes_of_which_no_network_can_be_made_are_refused(given, error, message):

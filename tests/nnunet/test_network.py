@@ -7,6 +7,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from gmd.errors import UserError
+from gmd.models.conv import Conv3d
 from gmd.nnunet.network import SubsetNetwork
 from helpers.nnunet_toy import ALL, Toy, everywhere, toy_data, toy_network
 
@@ -145,3 +146,9 @@ def test_compiled_views_have_one_graph_in_common():
         torch.testing.assert_close(got, value, rtol=1e-12, atol=1e-12)
     assert counter.frame_count == 1
     torch._dynamo.reset()
+
+
+def test_every_view_is_quick_for_a_lone_tile_on_the_cpu():
+    convolutions = [module for module in toy_network().modules() if isinstance(module, torch.nn.Conv3d)]
+    assert len(convolutions) == 3 * len(ALL)
+    assert all(type(module) is Conv3d for module in convolutions)
