@@ -21,7 +21,11 @@ from gmd.output_paths import check_folder
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
-MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "force", "no_check", "preset")
+MAY_CHANGE = (
+    *("data", "out", "train_list", "val_list", "test_list", "cache", "validate_every"),
+    *("device", "resume", "force", "no_check", "preset"),
+)
+PATHS = ("out", "data", "train_list", "val_list", "test_list")  # as far as a task has them
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
 Method = Literal["joint", "dropout", "enumerate", "gmd", "surgery", "scalarised", "cggm", "cggm-gmd", "ogm-ge", "mla"]
@@ -153,8 +157,8 @@ class TrainConfig(Surgery, Optimisation, Subject):
 
     def _check_encoding(self) -> None:
         """Raises UserError for a path that is no text: config.yaml could not hold it, nor TensorBoard write there."""
-        for name in ("out", "data"):
-            given = getattr(self, name)
+        for name in PATHS:
+            given = getattr(self, name, None)
             for path in given if isinstance(given, tuple) else (given,):
                 text = not any("\ud800" <= letter <= "\udfff" for letter in str(path))
                 check_option(text, name, path, "a path in UTF-8; rename that folder, or give a link to it")
@@ -236,7 +240,7 @@ def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
 def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:
     """Returns a YAML file's value as the field has it, of the type `wanted`. Raises UserError if that cannot be."""
     converted = tuple(value) if isinstance(value, list) else value
-    if wanted is Path and isinstance(value, str):
+    if wanted in (Path, Path | None) and isinstance(value, str):
         converted = Path(value)
     if wanted == tuple[Path, ...] and isinstance(converted, tuple):
         converted = tuple(Path(item) if isinstance(item, str) else item for item in converted)
