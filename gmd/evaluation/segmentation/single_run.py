@@ -16,7 +16,9 @@ from gmd.evaluation.trained_network import load_segmentation
 from gmd.files import real_path
 from gmd.models.precision import Precision
 from gmd.models.segmentation.network import SegmentationNetwork
+from gmd.names import POST_PROCESSED
 from gmd.printing import say
+from gmd.scoring.segmentation.post_processing import FEWEST, OF, with_post_processed
 from gmd.scoring.segmentation.tables import (
     Row,
     Score,
@@ -33,6 +35,10 @@ from gmd.training.run_lock import locked
 SHOWN = 10  # cases that could not be scored of which a table says why
 ABOUT_LABEL_MAPS = (
     "Scored are label maps as gmd predict writes them: a region consists of the voxels with one of its label values."
+)
+ABOUT_POST_PROCESSED = (
+    f"{POST_PROCESSED} is {OF} where a prediction of fewer than {FEWEST} voxels counts as none, as the missing-modality "
+    "field reports it; means over the regions are without it."
 )
 ABOUT_HD95 = (
     "HD95 in mm, mean over the same cases: the 95th percentile of the distances between the surfaces of prediction and "
@@ -105,9 +111,10 @@ def _score_into(
     failed = held_out.failed | failed
     if not scores:
         raise NothingScored(f"{run}: nothing was scored. {failures(failed, len(failed))}", failed)
-    rows = subset_table(scores, config.modalities, network.regions)
+    regions = with_post_processed(network.regions)
+    rows = subset_table(scores, config.modalities, regions)
     about = _about(held_out, failed, f"{checkpoint} of {markdown_text(real_path(run).name)}, {config.precision}")
-    texts = score_texts(scores, rows, config.modalities, network.regions, about)
+    texts = score_texts(scores, rows, config.modalities, regions, about)
     written = write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
     scored = [case for case in held_out.cases if case.name not in failed]
     written += draw_cases(network, scored, scores, config, folder)
@@ -151,7 +158,8 @@ def score_texts(
     """
     dice, hd95 = (table(rows, modalities, regions) for table in (table_markdown, hd95_markdown))
     first, *notes = about.split("\n")
-    head = "\n".join([f"{first} {ABOUT_LABEL_MAPS}", *notes])
+    post_processed = [ABOUT_POST_PROCESSED] if POST_PROCESSED in regions else []
+    head = "\n".join([f"{first} {ABOUT_LABEL_MAPS}", *post_processed, *notes])
     return {
         SCORED_RECORD: f"{LABEL_MAPS}\n",
         "table.md": f"{head}\n\n{dice}\n{ABOUT_HD95}\n\n{hd95}",

@@ -1,4 +1,7 @@
-"""The tables of the missing-modality literature: a row per subset of the modalities, a column per region."""
+"""The tables of the missing-modality literature: a row per subset of the modalities, a column per region.
+
+The regions of scores, rows and tables may have ET after post-processing among them, see `post_processing.py`.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +11,7 @@ from typing import NamedTuple
 
 from gmd.data.text_files import EVALUATE_AGAIN, LARGEST, brief, damaged, read_csv
 from gmd.scoring.read_back import number, one_of
+from gmd.scoring.segmentation.post_processing import mean_over_regions
 from gmd.scoring.table_text import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 
@@ -132,7 +136,7 @@ def _cells(values: Mapping[str, float], regions: Sequence[str]) -> list[float | 
     """Returns the cells of the regions and of their mean, or as many words for their absence."""
     if not values:
         return [ABSENT] * (len(regions) + 1)
-    return [*(values[region] for region in regions), fmean(values.values())]
+    return [*(values[region] for region in regions), mean_over_regions(values)]
 
 
 def _in_mm(cells: Sequence[float | str]) -> list[str]:
