@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 import torch
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from gmd.config import optimisation, surgery
+from gmd.config import missing_modalities, optimisation, surgery
 from gmd.config.checks import check_option
 from gmd.config.environment import check_environment
+from gmd.config.missing_modalities import MissingModalities
 from gmd.config.optimisation import Optimisation
 from gmd.config.surgery import Surgery
 from gmd.data.text_files import brief
@@ -25,7 +26,7 @@ MAY_CHANGE = (
     *("data", "out", "train_list", "val_list", "test_list", "cache", "validate_every"),
     *("device", "resume", "force", "no_check", "preset"),
 )
-PATHS = ("out", "data", "train_list", "val_list", "test_list")  # as far as a task has them
+PATHS = ("out", "data", "missing_list", "train_list", "val_list", "test_list")  # as far as a task has them
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
 Method = Literal["joint", "dropout", "enumerate", "gmd", "surgery", "scalarised", "cggm", "cggm-gmd", "ogm-ge", "mla"]
@@ -58,7 +59,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class TrainConfig(Surgery, Optimisation, Subject):
+class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
     """The options that all tasks share; each task has those of its data and its network besides.
 
     The text below a field is its --help. (The fields of the last base come first.)
@@ -132,6 +133,7 @@ class TrainConfig(Surgery, Optimisation, Subject):
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
         self.check_surgery(self.method, self.modalities)
+        self.check_missing(self.modalities)
         self.check_optimisation()
         if self.schedule == "plateau" and self.patience is not None:
             late = self.patience > self.plateau_patience
@@ -217,7 +219,7 @@ class TrainConfig(Surgery, Optimisation, Subject):
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
         added = optimisation.ADDED | surgery.ADDED | {"preset": None}
-        values = added | {key: value for key, value in values.items() if key != "task"}
+        values = added | missing_modalities.as_now({key: value for key, value in values.items() if key != "task"})
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
         if odd := sorted(expected.symmetric_difference(values), key=str):
             listed = shown(", ".join(map(str, odd)), 200)
