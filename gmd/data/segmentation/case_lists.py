@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,20 +64,20 @@ class CaseFinder:
     before those of BraTS 2020 and which the original names lack.
     """
 
-    def __init__(self, cases: Sequence[Case]):
-        self._exact = {case.name: case for case in cases}
-        self._bare: dict[str, list[Case]] = {}
-        for case in cases:
-            self._bare.setdefault(without_grade(case.name), []).append(case)
+    def __init__(self, names: Iterable[str]):
+        """names: of the cases"""
+        self._names = set(names)
+        self._bare: dict[str, list[str]] = {}
+        for name in sorted(self._names):
+            self._bare.setdefault(without_grade(name), []).append(name)
 
-    def find(self, name: str) -> Case | None:
-        """Returns the case of that name, None if there is none. Raises UserError for one that could be two cases."""
-        if exact := self._exact.get(name):
-            return exact
+    def find(self, name: str) -> str | None:
+        """Returns the name of the case, None if there is none. Raises UserError for one that could be two cases."""
+        if name in self._names:
+            return name
         alike = self._bare.get(without_grade(name), [])
         if len(alike) > 1:
-            both = " and ".join(case.name for case in alike[:2])
-            raise UserError(f"{shown(name, 80)} could be {both}; list the whole name")
+            raise UserError(f"{shown(name, 80)} could be {' and '.join(alike[:2])}; list the whole name")
         return alike[0] if alike else None
 
 
@@ -89,40 +89,36 @@ def listed_cases(lists: Mapping[str, Path], cases: Sequence[Case], where: str) -
     where: they are, for messages
     Raises UserError: as `read_list`; names that no case has, or that could be two; a case that is listed twice.
     """
-    finder = CaseFinder(cases)
+    by_name = {case.name: case for case in cases}
+    finder = CaseFinder(by_name)
     owner: dict[str, tuple[Path, Listed]] = {}
     found: dict[str, list[Case]] = {}
     for option, path in lists.items():
         listed = read_list(path, option)
-        own = _found(finder, path, listed)
-        if unknown := [name for name, case in own if case is None]:
+        names = [_called(finder, path, entry) for entry in listed]
+        if unknown := [entry.name for entry, name in zip(listed, names, strict=True) if name is None]:
             raise UserError(_unknown(option, path, unknown, len(listed), cases, where))
-        for entry, (_, case) in zip(listed, own, strict=True):
-            assert case is not None
-            other, before = owner.setdefault(case.name, (path, entry))
+        known = [name for name in names if name is not None]
+        for entry, name in zip(listed, known, strict=True):
+            other, before = owner.setdefault(name, (path, entry))
             if before is not entry:
                 raise UserError(
                     f"{path}: line {entry.line}: {shown(entry.name, 80)} is in {other} too, on line {before.line}; a "
                     "case trains, validates or tests"
                 )
-        found[option] = sorted((case for _, case in own if case is not None), key=lambda case: case.name)
+        found[option] = [by_name[name] for name in sorted(known)]
     return found
 
 
-def _found(finder: CaseFinder, path: Path, listed: Sequence[Listed]) -> list[tuple[str, Case | None]]:
-    """Returns the case of each name. Raises UserError, with the line, for a name that could be two cases."""
-    found = []
-    for entry in listed:
-        try:
-            found.append((entry.name, finder.find(entry.name)))
-        except UserError as error:
-            raise UserError(f"{path}: line {entry.line}: {error}") from error
-    return found
+def _called(finder: CaseFinder, path: Path, entry: Listed) -> str | None:
+    """Returns the name of a listed case. Raises UserError, with the line, for one that could be two cases."""
+    try:
+        return finder.find(entry.name)
+    except UserError as error:
+        raise UserError(f"{path}: line {entry.line}: {error}") from error
 
 
-def _unknown(
-    option: str, path: Path, unknown: Sequence[str], listed: int, cases: Sequence[Case], where: str
-) -> str:
+def _unknown(option: str, path: Path, unknown: Sequence[str], listed: int, cases: Sequence[Case], where: str) -> str:
     """Returns the error message for names that no case has."""
     names, there = _first(unknown), _first([case.name for case in cases])
     return (

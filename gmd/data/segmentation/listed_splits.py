@@ -37,7 +37,8 @@ def splits_of_lists(
     check_disjoint(splits, patients=False)
     notes = [f"{unlisted} of {len(cases)} cases of {where} are in no list, and not used"] if unlisted else []
     notes += _notes_on_patients(splits)
-    return Splits(**splits, schemes=tuple(each.scheme for each in found), notes=tuple(notes))
+    schemes = tuple(each.scheme for each in found)
+    return Splits(splits["train"], splits["validation"], splits["test"], schemes, tuple(notes))
 
 
 def _notes_on_patients(splits: Mapping[str, Sequence[Case]]) -> list[str]:

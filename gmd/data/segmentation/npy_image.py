@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel.spatialimages import SpatialImage
@@ -56,7 +57,7 @@ class NpyVoxels:
         """Returns the number of axes."""
         return len(self.shape)
 
-    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         order = "F" if self._columns_first else "C"
         return self._read(0, math.prod(self.shape)).reshape(self.shape, order=order).astype(dtype or self.dtype)
 

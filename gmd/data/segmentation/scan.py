@@ -45,7 +45,8 @@ def scan_cases(
     Files may be named as in BraTS (`<case>_t1ce.nii.gz`, from 2023 on `<case>-t1c.nii.gz`), with a folder for each case
     or all in one; or lie in folders for the modalities (`<case>/t1ce/scan.nii.gz`, `t1ce/<case>.nii.gz`); or be
     numbered as in the Medical Segmentation Decathlon and for nnU-Net (`imagesTr`, `labelsTr`); or be arrays of numpy as
-    of RFNet (`vol/<case>_vol.npy`). Capitals make no difference, here and in patterns: else a case whose FLAIR is called Flair would pass for one without it.
+    of RFNet (`vol/<case>_vol.npy`). Capitals make no difference, here and in patterns: else a case whose FLAIR is
+    called Flair would pass for one without it.
 
     modalities: their names, in the canonical order
     patterns: modality -> glob of the file's name inside the case folder; so too for the keys `seg` (labels)
@@ -112,9 +113,7 @@ def _by_names_or_numbers(files: list[ImageFile], root: Path, modalities: Sequenc
     named = by_names(files, real_path(root).name)
     with_images = [group for group in named.groups if group.files.keys() - {"seg"}]
     if volumes := [file for file in files if is_volumes(file)]:
-        check_keys(modalities, None, given or CHANNELS)
-        _check_not_mixed(root, with_images, f"{volumes[0].path} holds volumes of numpy")
-        return by_npy(volumes, given)
+        return _by_npy(volumes, root, modalities, given, with_images)
     numbered = [file for file in named.unused if in_images_folder(file, root)]
     if not numbered and not with_images and given:
         numbered = named.unused
@@ -127,6 +126,15 @@ def _by_names_or_numbers(files: list[ImageFile], root: Path, modalities: Sequenc
     result.wrong |= named.wrong
     result.unused += _without(named.unused, numbered, result.groups)
     return result
+
+
+def _by_npy(
+    volumes: list[ImageFile], root: Path, modalities: Sequence[str], given: Sequence[str], others: Sequence[Group]
+) -> Sorted:
+    """Sorts volumes that are arrays of numpy. Raises UserError if there are other images. given: as --channels"""
+    check_keys(modalities, None, given or CHANNELS)
+    _check_not_mixed(root, others, f"{volumes[0].path} holds volumes of numpy")
+    return by_npy(volumes, given)
 
 
 def _without(files: list[ImageFile], numbered: list[ImageFile], groups: list[Group]) -> list[ImageFile]:

@@ -57,7 +57,8 @@ def split_cases(data_sets: Sequence[DataSet], seed: int = 0, validation: float =
         parts.append(_at_random(drawn, where, seed, validation, test))
     splits = _pooled(_all_validated(parts, where, seed, validation))
     check_disjoint(splits)
-    return Splits(**splits, schemes=tuple(each.scheme for each in found))
+    schemes = tuple(each.scheme for each in found)
+    return Splits(splits["train"], splits["validation"], splits["test"], schemes)
 
 
 def _all_validated(

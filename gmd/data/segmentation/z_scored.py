@@ -56,8 +56,8 @@ def notes_on_z_scored(cases: Iterable[Case], modalities: Sequence[str]) -> list[
     if not ours:
         return []
     notes = [
-        f"{len(ours)} cases are arrays of numpy: their numbers are used as they are, z-scored; the background, the value "
-        "of a volume's corners, becomes 0; they say no spacing, so a voxel counts as 1 mm and HD95 is in voxels"
+        f"{len(ours)} cases are arrays of numpy: their numbers are used as they are, z-scored; the background, the "
+        "value of a volume's corners, becomes 0; they say no spacing, so a voxel counts as 1 mm: HD95 is in voxels"
     ]
     absent = {m: sum(m in case.channels and m not in case.images for case in ours) for m in modalities}
     if listed := ", ".join(f"{modality} in {count}" for modality, count in absent.items() if count):

@@ -1,7 +1,7 @@
 """ET after post-processing, as the missing-modality field reports it beside ET: RFNet's code and that of its followers.
 
-A prediction of fewer than 500 voxels counts as none. Of a case without enhancing tumour that turns a Dice of 0 into 1, so
-the column is higher than ET and says something else. It takes no part in means over the regions.
+A prediction of fewer than 500 voxels counts as none. Of a case without enhancing tumour that turns a Dice of 0 into 1,
+so the column is mostly higher than ET and says something else. It takes no part in means over the regions.
 """
 
 from collections.abc import Mapping, Sequence

@@ -25,6 +25,7 @@ from gmd.data.segmentation.cross_validation import fold_cases
 from gmd.data.segmentation.data_sets import split_folders
 from gmd.data.segmentation.grid_notes import affines_of, grid_notes
 from gmd.data.segmentation.listed_splits import splits_of_lists
+from gmd.data.segmentation.missing_modalities import by_case_names, make_absent
 from gmd.data.segmentation.own_labels import option_of
 from gmd.data.segmentation.patches import RandomPatches
 from gmd.data.segmentation.patients import patient_of
@@ -52,7 +53,12 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
     config: TrainBrats
 
     def __init__(self, config: TrainBrats):
-        self.splits = _split(config)
+        splits = _split(config)
+        trained = [case.name for case in splits.train]
+        self._missing = by_case_names(config.missing_of(config.modalities, config.seed), trained)
+        self.splits = replace(splits, train=make_absent(splits.train, self._missing))
+        every = [*splits.train, *splits.validation, *splits.test]
+        self._notes_on_z_scored = notes_on_z_scored(every, config.modalities)
         self._roots = config.data
         self._checksums: dict[str, Checksums] = {}
         self.config = replace(
@@ -97,6 +103,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         schemes = {case.scheme.name: case.scheme for case in self.splits.train if case.scheme is not None}
         notes = [f"labels are read as {scheme.name}: {scheme.described()}" for scheme in schemes.values()]
         notes += self.splits.notes
+        notes += self._missing.notes("training cases", [case.name for case in self.splits.train])
         absent = [m for m in config.modalities if not any(m in case.images for case in self.splits.train)]
         if absent:
             notes.append(f"no training case has {' or '.join(absent)}: subsets with it are left out")
@@ -107,7 +114,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
             if folders := ", ".join(split_folders(root)):
                 notes.append(f"the cases in {folders} of {root} are pooled: --folds split them by patient")
         cases = [*self.splits.train, *self.splits.validation, *self.splits.test]
-        return notes + notes_on_z_scored(cases, config.modalities) + grid_notes(affines_of(cases))
+        return notes + self._notes_on_z_scored + grid_notes(affines_of(cases))
 
     def _notes_on_copies(self) -> list[str]:
         """Returns a sentence for each split that has copies of cases in the splits before it."""
