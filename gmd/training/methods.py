@@ -6,12 +6,14 @@ from inspect import signature
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from gmd.config import TrainConfig, TrainSequences
+from gmd.config import TrainConfig
+from gmd.config.modulation import Modulation
 from gmd.config.weighting_options import weighting_options
 from gmd.data.pairs import Pairs
+from gmd.errors import UserError
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.subsets import Subset
@@ -50,6 +52,7 @@ class Parts:
         score: the task's score of the predictions of one modality, in [0, 1].
         predict: the task's function from outputs and a subset to predictions, with the network filled in.
         steps_per_epoch: how many steps of the optimizer an epoch has.
+        steps: how many were made so far.
     """
 
     config: TrainConfig
@@ -62,6 +65,23 @@ class Parts:
     score: Criterion
     predict: Predict
     steps_per_epoch: int
+    steps: int
+
+    @property
+    def epoch(self) -> int:
+        """Returns the number of the epoch that the next step is in, from 1 on."""
+        return self.steps // self.steps_per_epoch + 1
+
+    @property
+    def progress(self) -> float:
+        """Returns how much of that epoch is done, from 0 to less than 1."""
+        return self.steps % self.steps_per_epoch / self.steps_per_epoch
+
+    @property
+    def modulation(self) -> Modulation:
+        """Returns the options of the methods that only tasks with these options offer."""
+        assert isinstance(self.config, Modulation)
+        return self.config
 
 
 def _outputs(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
@@ -141,23 +161,28 @@ def _cggm(parts: Parts, surgeon: MeanGradient | GMD) -> CGGM:
         lam=config.lam or None,
         direction=config.direction,
         rule=config.balance,
+        lr=config.classifier_lr,
         surgeon=surgeon,
     )
 
 
 def _ogm_ge(parts: Parts) -> OGMGE:
-    alpha = 0.1 if (given := _alpha(parts)) is None else given
-    return OGMGE(parts.optimizer, alpha, parts.score, generator=parts.generator, surgeon=_mean(parts))
+    options = parts.modulation
+    alpha = 0.1 if options.alpha is None else options.alpha
+    given = {"noise": options.noise, "convolutions": options.modulated == "convolutions"}
+    if given["convolutions"] and not any(param.ndim == 4 for param in parts.network.parameters()):
+        raise UserError(
+            "--modulated: got convolutions, expected all: the network has no 2-D convolution, whose weights have four "
+            "dimensions"
+        )
+    return OGMGE(parts.optimizer, alpha, parts.score, parts.generator, _mean(parts), **given)
 
 
 def _mla(parts: Parts) -> MLA:
-    assert isinstance(parts.network, SequenceNetwork)  # as `_alpha`: segmentation does not offer this method
-    return MLA(parts.optimizer, parts.network.head, _alpha(parts), scaler=parts.scaler)
-
-
-def _alpha(parts: Parts) -> float | None:
-    assert isinstance(parts.config, TrainSequences)  # only tasks on sequences offer the methods that have it
-    return parts.config.alpha
+    options, head = parts.modulation, parts.network.head
+    assert isinstance(head, nn.Linear)  # segmentation, whose head is none, does not offer this method
+    normalised = options.projector == "normalised"
+    return MLA(parts.optimizer, head, options.alpha, parts.scaler, options.alpha_end, normalised)
 
 
 def _with_targets(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
@@ -168,7 +193,9 @@ def _with_predictions(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> 
     """Gives also what the network predicts from each modality alone."""
     with torch.no_grad():
         alone = {m: parts.predict(outputs, (m,))[0] for m in outputs.values}
-    return _with_targets(parts, outputs, targets) | {"predictions": alone}
+    first, last = parts.modulation.modulation_epochs or (1, parts.epoch)
+    modulate = first <= parts.epoch <= last
+    return _with_targets(parts, outputs, targets) | {"predictions": alone, "modulate": modulate}
 
 
 def _with_head_rows(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
@@ -178,7 +205,7 @@ def _with_head_rows(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> di
     if targets.ndim > 1:  # waits for a GPU; targets of whole samples are never padded
         there = targets[samples]
         rows = rows[there.isfinite() if there.is_floating_point() else there >= 0]
-    return {"outputs": {modality: rows}}
+    return {"outputs": {modality: rows}, "progress": parts.progress}
 
 
 def _targets_of_each(outputs: Pairs[Tensor], targets: Tensor) -> dict[str, Tensor]:
