@@ -12,10 +12,11 @@ from torch.amp.grad_scaler import GradScaler
 from gmd.config import TrainConfig
 from gmd.config.modulation import Modulation
 from gmd.config.weighting_options import weighting_options
-from gmd.data.pairs import Pairs
+from gmd.data.pairs import EncodedPairs, Pairs
 from gmd.errors import UserError
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.sequences.network import SequenceNetwork
+from gmd.models.sequences.step_classifier import StepClassifier
 from gmd.subsets import Subset
 from gmd.surgery import Criterion, Scalarised, Surgeon, Weighting
 from gmd.surgery._scalarisations import RULES
@@ -163,7 +164,23 @@ def _cggm(parts: Parts, surgeon: MeanGradient | GMD) -> CGGM:
         rule=config.balance,
         lr=config.classifier_lr,
         surgeon=surgeon,
+        classifiers=_transformers(parts),
     )
+
+
+def _transformers(parts: Parts) -> dict[str, nn.Module] | None:
+    """Returns the classifiers that look at the steps of each modality; None if copies of the head are asked for.
+
+    Raises UserError for a network without steps.
+    """
+    config, network = parts.config, parts.network
+    if not isinstance(config, Modulation) or config.classifiers == "copies":
+        return None
+    if not isinstance(network, SequenceNetwork):
+        raise UserError("--classifiers: got transformers, expected copies: the network has no sequences of steps")
+    head = network.head
+    sizes = (head.in_features, head.out_features, network.per_step, network.heads, network.dropout.p)
+    return {m: StepClassifier(*sizes).to(head.weight.device) for m in network.modalities}
 
 
 def _ogm_ge(parts: Parts) -> OGMGE:
@@ -187,6 +204,12 @@ def _mla(parts: Parts) -> MLA:
 
 def _with_targets(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
     return {"outputs": outputs.values, "targets": _targets_of_each(outputs, targets)}
+
+
+def _with_classified(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
+    """Gives also the steps that classifiers look at, if these are no copies of the head."""
+    seen = {"seen": outputs.steps} if isinstance(outputs, EncodedPairs) else {}
+    return _with_targets(parts, outputs, targets) | seen
 
 
 def _with_predictions(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
@@ -221,8 +244,8 @@ METHODS = {
     "gmd": Method(subset_objectives, _gmd, named=True),  # surgery on the losses of all subsets
     "surgery": Method(subset_objectives, _surgery, named=True),  # the same with another weighting
     "scalarised": Method(subset_objectives, _scalarised, named=True),  # the losses weighed by their values
-    "cggm": Method(full_objective, lambda parts: _cggm(parts, _mean(parts)), _with_targets),
-    "cggm-gmd": Method(subset_objectives, lambda parts: _cggm(parts, _gmd(parts)), _with_targets, named=True),
+    "cggm": Method(full_objective, lambda parts: _cggm(parts, _mean(parts)), _with_classified),
+    "cggm-gmd": Method(subset_objectives, lambda parts: _cggm(parts, _gmd(parts)), _with_classified, named=True),
     "ogm-ge": Method(full_objective, _ogm_ge, _with_predictions),
     "mla": Method(subset_objectives, _mla, _with_head_rows, alternating=True),
 }

@@ -1,4 +1,4 @@
-"""The options of mla and ogm-ge: what arrives where, epoch by epoch; what is refused; and that a run goes on."""
+"""Options of mla, ogm-ge and cggm's classifiers: what arrives, epoch by epoch; what is refused; that a run goes on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +9,13 @@ import torch
 from gmd.config import TrainSentiment, config_from_dict
 from gmd.config.modulation import ADDED
 from gmd.errors import UserError
+from gmd.models.sequences.step_classifier import StepClassifier
+from gmd.models.unet3d import UNet3d
 from gmd.models.weighted_fusion import weighted_fusion
 from gmd.scoring.sequences.prediction import predict_samples
 from gmd.surgery import MLA, OGMGE
 from gmd.training.loop import train
+from gmd.training.methods import METHODS
 from gmd.training.state import Training
 from gmd.training.step import train_step
 from gmd.training.tasks import open_task
@@ -68,6 +71,35 @@ def test_epochs_of_modulation(sentiment: Path, tmp_path: Path, epochs, expected:
     assert given == [bool(one) for one in expected for _ in range(task.steps_per_epoch)]
 
 
+@pytest.mark.parametrize("network", ["ds", "late", "branches"])
+@pytest.mark.parametrize("method", ["cggm", "cggm-gmd"])
+def test_transformers_judge_the_encoded_steps(sentiment: Path, tmp_path: Path, method: str, network: str):
+    """Those that the very outputs of the step are the means of, and not through another pass."""
+    options = {"classifiers": "transformers", "classifier_lr": 5e-4}
+    training, task = prepared(tiny(sentiment, tmp_path, method=method, network=network, **options))
+    surgeon, judged = training.surgeon, []
+    models = surgeon.classifiers.models
+    assert tuple(models) == ALL
+    assert all(type(model) is StepClassifier for model in models.values())
+    assert surgeon.classifiers.optimizer.param_groups[0]["lr"] == 5e-4
+    backward = surgeon.backward
+    surgeon.backward = lambda losses, **given: (judged.append(given), backward(losses, **given))[1]
+    [turn] = train_step(training, task, *next(iter(task.batches(1))))
+    assert turn.report.finite
+    [given] = judged
+    for m, steps in given["seen"].items():
+        assert not steps.values.requires_grad
+        pooled = training.network.pool(steps)
+        torch.testing.assert_close(pooled, given["outputs"][m].detach(), rtol=0, atol=0)
+
+
+def test_a_network_without_steps_is_refused(sentiment: Path, tmp_path: Path):
+    training, task = prepared(tiny(sentiment, tmp_path, method="cggm", classifiers="transformers"))
+    parts = replace(training.parts_for(task), network=UNet3d(ALL, ("whole",), width=0.125))
+    with pytest.raises(UserError, match="--classifiers: got transformers, expected copies: the network has no sequen"):
+        METHODS["cggm"].make(parts)
+
+
 @pytest.mark.parametrize("target", ["score", "sign"])
 def test_fixed_weights_fuse_what_the_modalities_say(sentiment: Path, tmp_path: Path, target: str):
     words = ("audio=0.35", "vision=0.25", "text=0.4")
@@ -87,11 +119,12 @@ def test_fixed_weights_fuse_what_the_modalities_say(sentiment: Path, tmp_path: P
 OPTIONS = [
     {"method": "mla", "network": "branches", "alpha": 0.1, "alpha_end": 0.01, "projector": "normalised"},
     {"method": "ogm-ge", "network": "late", "modulation_epochs": (2, 2)},
+    {"method": "cggm", "network": "late", "classifiers": "transformers", "dropout": 0.3},
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", OPTIONS, ids=["mla", "ogm-ge"])
+@pytest.mark.parametrize("options", OPTIONS, ids=["mla", "ogm-ge", "cggm"])
 def test_a_run_that_was_killed_ends_with_the_same_bits(
     sentiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict
 ):
