@@ -28,9 +28,6 @@ class TrainSequences(Modulation, TrainConfig):
     """Heads of the attention."""
     dropout: float = 0.1
     """Rate of dropout in the transformer, while it trains."""
-    missing: float = 0.0
-    """Probability with which each modality of each training sample is missing, decided once for all epochs; a sample
-    keeps at least one."""
     epochs: int = 30
     """Passes over the training samples; poly and cosine take the learning rate to 0 over them."""
     batch: int = 32
@@ -46,7 +43,7 @@ class TrainSequences(Modulation, TrainConfig):
         *Modulation.POSITIVE_MODULATION,
         *TrainConfig.POSITIVE,
     )
-    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("dropout", "missing", *TrainConfig.NOT_NEGATIVE)
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("dropout", *TrainConfig.NOT_NEGATIVE)
     FOR: ClassVar[dict[str, tuple[str, ...]]] = TrainConfig.FOR | Modulation.FOR_MODULATION
 
     def check_values(self) -> None:
@@ -57,7 +54,6 @@ class TrainSequences(Modulation, TrainConfig):
         check_option(self.layers <= DEEPEST, "layers", self.layers, f"at most {DEEPEST}")
         check_option(self.width % self.heads == 0, "width", self.width, f"a multiple of --heads {self.heads}")
         check_option(self.dropout < 1, "dropout", self.dropout, "a probability below 1")
-        check_option(self.missing < 1, "missing", self.missing, "a rate below 1, at which no sample is left")
 
 
 @dataclass(frozen=True)

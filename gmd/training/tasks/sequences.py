@@ -49,7 +49,8 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         self.criterion, self.metric, self.score = CLASSES if self.data.classes else REGRESSION
         self.score_name = "accuracy" if self.data.classes else "Acc-2 neg/non-neg"
         self.score_title = f"{self.score_name}, mean over the subsets of the modalities"
-        self._training = make_absent(self.data.splits["train"], config.missing, config.seed)
+        self._missing = config.missing_of(config.modalities, config.seed)
+        self._training = make_absent(self.data.splits["train"], self._missing)
         self._batches = SequenceBatches(self._training, config.modalities, config.batch, config.seed)
         self.steps_per_epoch = math.ceil(len(self._batches) / config.accumulate)
 
@@ -61,12 +62,12 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         named = {split: [{"name": sample.name} for sample in data.splits[split]] for split in SPLITS}
         shape = {"features": data.features, "classes": data.classes and list(data.classes), "per_step": data.per_step}
         about = shape | {"checksum": checksum(data)}
+        about |= {"missing_list": listed} if (listed := self._missing.checksum()) else {}
         return {"data": str(self.config.data), "about": about, "notes": list(data.notes)} | named
 
     def notes(self) -> list[str]:
-        rate = self.config.missing
-        missing = [f"training samples lack each modality with probability {rate:g}, decided by --seed"] if rate else []
-        return [*self.data.notes, *missing]
+        names = [sample.name for sample in self._training]
+        return [*self.data.notes, *self._missing.notes("training samples", names)]
 
     def build_network(self) -> SequenceNetwork:
         network = build_sequence_network(self.config, self.described()["about"])
