@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 import torch
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from gmd.config import missing_modalities, optimisation, surgery
+from gmd.config import missing_modalities, modulation, optimisation, surgery
 from gmd.config.checks import check_option
 from gmd.config.environment import check_environment
 from gmd.config.missing_modalities import MissingModalities
@@ -77,6 +77,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
     balance: Literal["smooth", "published"] = "smooth"
     """cggm: how fast a modality improves is averaged over steps and bounded, or the published difference of two
     batches, which is noise."""
+    classifier_lr: float = 1e-3
+    """cggm: learning rate of the classifiers; published half of the network's."""
     seed: int = 0
     """Of everything random: splits, initial weights, order of the data, order of the projections."""
     max_bad_steps: int = 10
@@ -98,7 +100,7 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
 
     TASK: ClassVar[str]
     POSITIVE: ClassVar[tuple[str, ...]] = (
-        *("epochs", "batch", "accumulate", "lr", "decay", "clip"),
+        *("epochs", "batch", "accumulate", "lr", "decay", "clip", "classifier_lr"),
         *("max_bad_steps", "validate_every", "patience"),
     )
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = (
@@ -112,6 +114,7 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
         "lam": ("cggm", "cggm-gmd"),
         "direction": ("cggm", "cggm-gmd"),
         "balance": ("cggm", "cggm-gmd"),
+        "classifier_lr": ("cggm", "cggm-gmd"),
     }
 
     def check(self) -> None:
@@ -218,9 +221,10 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
 
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
-        added = optimisation.ADDED | surgery.ADDED | {"preset": None}
-        values = added | missing_modalities.as_now({key: value for key, value in values.items() if key != "task"})
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
+        added = optimisation.ADDED | surgery.ADDED | modulation.ADDED | {"preset": None, "classifier_lr": 1e-3}
+        given = missing_modalities.as_now({key: value for key, value in values.items() if key != "task"})
+        values = {key: value for key, value in added.items() if key in expected} | given
         if odd := sorted(expected.symmetric_difference(values), key=str):
             listed = shown(", ".join(map(str, odd)), 200)
             raise UserError(f"{source}: written by another version of gmd: it differs in {listed}; train anew")

@@ -95,6 +95,17 @@ class Pairs(Generic[Values]):
         return zeros.index_copy(0, torch.tensor(samples, device=values.device), values)
 
 
+@dataclass
+class EncodedPairs(Pairs[Tensor]):
+    """The outputs of a network's modalities, with the encoded steps that they are the mean of.
+
+    Attributes:
+        steps: modality -> the steps of the samples that have it, [n_m, L, d], detached.
+    """
+
+    steps: dict[str, Padded]
+
+
 def samples_having(samples: Sequence[Collection[str]], modalities: Sequence[str]) -> dict[str, list[int]]:
     """Returns the numbers of the samples that have each modality, ascending; a modality that none has gets no key.
 
