@@ -35,7 +35,7 @@ def manifest(
 
     Args:
         data_set: Which it is.
-        folder: The folder that it lies in; paths in the manifest are relative to it.
+        folder: The folder that it lies in; paths in the manifest are relative to it, --root of gmd train classify.
         out: The manifest to write, .csv; for gmd train classify --data.
         split: published: as its lists have it. speaker (crema-d, iemocap): no speaker is in two splits; IEMOCAP's by
             session, since the two of a session speak with each other. dialogue (iemocap): no dialogue is in two splits.

@@ -29,7 +29,19 @@ MAY_CHANGE = (
 PATHS = ("out", "data", "missing_list", "train_list", "val_list", "test_list")  # as far as a task has them
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
-Method = Literal["joint", "dropout", "enumerate", "gmd", "surgery", "scalarised", "cggm", "cggm-gmd", "ogm-ge", "mla"]
+Method = Literal[
+    "joint",
+    "dropout",
+    "enumerate",
+    "gmd",
+    "surgery",
+    "scalarised",
+    "cggm",
+    "cggm-gmd",
+    "ogm-ge",
+    "mla",
+    "qmf",
+]
 
 LARGEST = 2**32  # no option is a number from there on
 MOST_MODALITIES = 12  # of which there are 4095 subsets; each is scored at every validation
@@ -50,7 +62,7 @@ class Subject:
     the losses of all subsets; gmd: surgery on these; surgery: the same with another --weighting;
     scalarised: the losses weighed by their values. cggm: joint, the modalities balanced by how fast each improves;
     cggm-gmd: the same around gmd; ogm-ge: joint, the modality that is ahead slowed down; mla: one modality after the
-    other."""
+    other; qmf: each modality alone and all, weighed by how sure they are, sample by sample."""
     modalities: tuple[str, ...] = ()
     """The modalities that the network has."""
     preset: str | None = None

@@ -6,6 +6,7 @@ from inspect import signature
 from typing import Any, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -14,6 +15,7 @@ from gmd.config.modulation import Modulation
 from gmd.config.weighting_options import weighting_options
 from gmd.data.pairs import EncodedPairs, Pairs
 from gmd.errors import UserError
+from gmd.models.confidence_fusion import confidence
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.models.sequences.step_classifier import StepClassifier
@@ -25,8 +27,9 @@ from gmd.surgery.gmd import GMD
 from gmd.surgery.mean import MeanGradient
 from gmd.surgery.mla import MLA
 from gmd.surgery.ogm_ge import OGMGE
+from gmd.surgery.qmf import QMF
 from gmd.surgery.report import Report
-from gmd.training.objectives import Predict, full_objective, subset_objectives
+from gmd.training.objectives import Predict, decision_objectives, full_objective, subset_objectives
 from gmd_kernels import weightings
 
 
@@ -53,7 +56,8 @@ class Parts:
         score: the task's score of the predictions of one modality, in [0, 1].
         predict: the task's function from outputs and a subset to predictions, with the network filled in.
         steps_per_epoch: how many steps of the optimizer an epoch has.
-        steps: how many were made so far.
+        samples: how many samples the training has, where the batches say which ones they have; None otherwise.
+        steps: how many steps were made so far.
     """
 
     config: TrainConfig
@@ -66,6 +70,7 @@ class Parts:
     score: Criterion
     predict: Predict
     steps_per_epoch: int
+    samples: int | None
     steps: int
 
     @property
@@ -202,6 +207,17 @@ def _mla(parts: Parts) -> MLA:
     return MLA(parts.optimizer, head, options.alpha, parts.scaler, options.alpha_end, normalised)
 
 
+def _qmf(parts: Parts) -> QMF:
+    network = parts.network
+    if not isinstance(network.head, nn.Linear) or network.head.out_features == 1:
+        raise UserError("--method qmf: the targets are scores, expected classes, of which a modality can be sure")
+    if parts.samples is None or getattr(network, "per_step", False):
+        raise UserError(
+            "--method qmf: got a class of each step, expected one of each sample, whose losses are remembered"
+        )
+    return QMF(parts.optimizer, network.modalities, parts.samples, _mean(parts))
+
+
 def _with_targets(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
     return {"outputs": outputs.values, "targets": _targets_of_each(outputs, targets)}
 
@@ -219,6 +235,19 @@ def _with_predictions(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> 
     first, last = parts.modulation.modulation_epochs or (1, parts.epoch)
     modulate = first <= parts.epoch <= last
     return _with_targets(parts, outputs, targets) | {"predictions": alone, "modulate": modulate}
+
+
+def _with_confidences(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
+    """Gives how sure each modality is of its samples, how wrong it is, and which samples these are."""
+    assert outputs.numbers is not None  # `_qmf` has asked for them
+    logits = {m: parts.predict(outputs, (m,))[0] for m in outputs.values}
+    right = _targets_of_each(outputs, targets)
+    return {
+        "outputs": outputs.values,
+        "confidences": {m: confidence(of_one) for m, of_one in logits.items()},
+        "sample_losses": {m: F.cross_entropy(logits[m].detach(), right[m], reduction="none") for m in logits},
+        "samples": {m: [outputs.numbers[s] for s in outputs.samples[m]] for m in logits},
+    }
 
 
 def _with_head_rows(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
@@ -248,4 +277,5 @@ METHODS = {
     "cggm-gmd": Method(subset_objectives, lambda parts: _cggm(parts, _gmd(parts)), _with_classified, named=True),
     "ogm-ge": Method(full_objective, _ogm_ge, _with_predictions),
     "mla": Method(subset_objectives, _mla, _with_head_rows, alternating=True),
+    "qmf": Method(decision_objectives, _qmf, _with_confidences),
 }

@@ -151,5 +151,5 @@ def _parts(
     steps: int,
 ) -> Parts:
     predict = partial(task.predict, network)
-    of_task = (task.criterion, task.metric, task.score, predict, task.steps_per_epoch)
+    of_task = (task.criterion, task.metric, task.score, predict, task.steps_per_epoch, task.samples)
     return Parts(task.config, network, optimizer, generator, scaler, *of_task, steps)

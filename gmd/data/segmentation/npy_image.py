@@ -61,6 +61,9 @@ class NpyVoxels:
         order = "F" if self._columns_first else "C"
         return self._read(0, math.prod(self.shape)).reshape(self.shape, order=order).astype(dtype or self.dtype)
 
+    def __getitem__(self, index: Any) -> np.ndarray[Any, Any]:
+        return np.asarray(self)[index]
+
     def slabs(self) -> Iterator[np.ndarray]:
         """Yields the array in pieces along its first axis, those in the middle first; whole, if it lies otherwise."""
         if self._columns_first or not all(self.shape):

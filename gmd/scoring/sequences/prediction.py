@@ -13,6 +13,7 @@ from gmd.data.pairs import Pairs
 from gmd.data.sequences.batches import collate
 from gmd.data.sequences.samples import Sample
 from gmd.errors import UserError
+from gmd.models.confidence_fusion import confidence_fusion
 from gmd.models.entropy_fusion import entropy_fusion
 from gmd.models.multimodal import run_modalities
 from gmd.models.precision import autocast
@@ -82,6 +83,8 @@ def _rule_of(config: TrainSequences, network: SequenceNetwork) -> Rule | None:
     """Returns how a run's method fuses what the modalities say by themselves; None if features are fused before."""
     if config.fusion_weights:
         return partial(_by_weights, config.weights_of_modalities())
+    if config.method == "qmf":
+        return _by_confidence
     return _by_entropy if config.method == "mla" and network.head.out_features > 1 else None
 
 
@@ -119,6 +122,10 @@ def _fused_decisions(
 
 def _by_entropy(modalities: Subset, logits: Tensor, present: Tensor) -> Tensor:
     return entropy_fusion(logits, present)
+
+
+def _by_confidence(modalities: Subset, logits: Tensor, present: Tensor) -> Tensor:
+    return confidence_fusion(logits, present).softmax(dim=-1)
 
 
 def _by_weights(weights: Mapping[str, float], modalities: Subset, logits: Tensor, present: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         self._missing = config.missing_of(config.modalities, config.seed)
         self._training = make_absent(self.data.splits["train"], self._missing)
         self._batches = SequenceBatches(self._training, config.modalities, config.batch, config.seed)
+        self.samples = len(self._training)
         self.steps_per_epoch = math.ceil(len(self._batches) / config.accumulate)
 
     def check(self) -> None:
@@ -108,7 +109,7 @@ def _with_steps(network: SequenceNetwork, inputs: Pairs[Padded]) -> EncodedPairs
     steps = {m: network.encoded(values, network.modalities.index(m)) for m, values in inputs.values.items()}
     values = {m: network.pool(of_one).float() for m, of_one in steps.items()}
     kept = {m: Padded(of_one.values.detach().float(), of_one.lengths) for m, of_one in steps.items()}
-    return EncodedPairs(inputs.num_samples, inputs.samples, values, kept)
+    return EncodedPairs(inputs.num_samples, inputs.samples, values, kept, numbers=inputs.numbers)
 
 
 def read_data(config: TrainSequences) -> SequenceData:

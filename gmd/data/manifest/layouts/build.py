@@ -44,7 +44,7 @@ def write_manifest(
     layout = LAYOUTS[data_set]
     _check_request(layout, folder, out, split, seed)
     tree = Tree(folder)
-    lists, paths, others = _lists(layout, tree, whose)
+    lists, paths, others = _lists(layout, folder, whose)
     samples, again = without_doubles(
         sample for part, path in paths.items() for sample in lists.read(folder / path, part)
     )
@@ -57,7 +57,7 @@ def write_manifest(
         csv.writer(file, lineterminator="\n").writerows(map(guarded, table.lines()))
     return [
         *told.lists(lists.name, list(paths.values()), others, again),
-        *told.split(table, split, seed, drawn="dev" not in paths),
+        *told.split(table, split, seed, drawn=not any(sample.part == "dev" for sample in samples)),
         *told.files(table, tree),
         *told.samples(table, left_out),
     ]
@@ -79,18 +79,17 @@ def _check_request(layout: Layout, folder: Path, out: Path, split: Split, seed: 
         raise UserError(f"-o: {out} is there already; give another name, or take it away")
 
 
-def _lists(layout: Layout, tree: Tree, whose: str | None) -> tuple[Lists, dict[Part, str], list[str]]:
+def _lists(layout: Layout, folder: Path, whose: str | None) -> tuple[Lists, dict[Part, str], list[str]]:
     """Returns the lists to take, their paths, and the names of others that are there. Raises UserError for none."""
     if whose is not None and whose not in (known := [lists.name for lists in layout.lists]):
         raise UserError(f"--list: {layout.name} has no lists of {shown(whose, 40)}; expected {', '.join(known)}")
-    there = [(lists, paths) for lists in layout.lists if (paths := lists.found(tree))]
+    there = [(lists, paths) for lists in layout.lists if (paths := lists.found(folder))]
     for lists, paths in there:
         if whose in (None, lists.name):
             return lists, paths, [other.name for other, _ in there if other is not lists]
     looked_for = [f"  {lists.told()}" for lists in layout.lists if whose in (None, lists.name)]
-    raise UserError(
-        f"{tree.root}: holds no lists of {layout.name}; looked for", [*looked_for, *told.unread(layout, tree)]
-    )
+    also = told.unread(layout, folder)
+    raise UserError(f"{folder}: holds no lists of {layout.name}; looked for", [*looked_for, *also])
 
 
 def _splits(layout: Layout, samples: Sequence[Listed], split: Split, seed: int) -> list[str]:
@@ -106,5 +105,5 @@ def _found(layout: Layout, samples: Sequence[Listed], tree: Tree) -> list[Found]
     if not found:
         looked_for = [f"  {m.name}: {source.told()}" for m in layout.modalities for source in m.sources]
         what = f"{tree.root}: holds no file of the {len(samples):,} samples that the lists name; looked for"
-        raise UserError(what, [*looked_for, *told.unread(layout, tree)])
+        raise UserError(what, [*looked_for, *told.unread(layout, tree.root), *told.outside(tree)])
     return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gmd.data.manifest.layouts.listed import Listed, Part
-from gmd.data.manifest.layouts.places import Modality, Tree
+from gmd.data.manifest.layouts.places import Modality
 from gmd.errors import UserError
 
 Reader = Callable[[Path, Part], Iterator[Listed]]
@@ -20,19 +20,19 @@ class Lists:
     read: Reader
     folders: tuple[str, ...] = ("",)  # below that of the data set, in which the lists may lie
 
-    def found(self, tree: Tree) -> dict[Part, str]:
-        """Returns the paths of the lists that are there, below the data set's folder; nothing if there are none.
+    def found(self, root: Path) -> dict[Part, str]:
+        """Returns the paths of the lists that are there, below the data set's folder `root`; nothing if none are.
 
         Raises UserError if one of train and test is missing.
         """
         for folder in self.folders:
             paths = {part: f"{folder}/{name}".lstrip("/") for part, name in self.files.items()}
-            there = {part: path for part, path in paths.items() if tree.has_file(path)}
+            there = {part: path for part, path in paths.items() if (root / path).is_file()}
             if {"train", "test"} <= there.keys():
                 return there
             if there and there.keys() != {"dev"}:
                 missing = next(path for part, path in paths.items() if part != "dev" and part not in there)
-                raise UserError(f"{tree.root}: {missing} is missing beside {next(iter(there.values()))}; add it")
+                raise UserError(f"{root}: {missing} is missing beside {next(iter(there.values()))}; add it")
         return {}
 
     def told(self) -> str:

@@ -49,9 +49,7 @@ def by_group(samples: Sequence[Listed], group: str, seed: int) -> list[str]:
     """
     names = sorted({sample.groups[group] for sample in samples})
     if len(names) < 3:
-        raise UserError(
-            f"--split {group}: has {len(names)} {group}s, expected at least three, to train, validate and test"
-        )
+        raise UserError(f"the samples are of {len(names)} {group}s, expected at least three to split them by {group}")
     tested, held_out = (max(1, round(part * len(names))) for part in (TESTED, HELD_OUT))
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     split_of = dict.fromkeys(order, "train")

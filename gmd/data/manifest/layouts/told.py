@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from gmd.data.manifest.layouts import splits
 from gmd.data.manifest.layouts.layout import Layout
@@ -15,7 +16,9 @@ CLASSES = 10  # that are told one by one
 
 def lists(name: str, paths: Sequence[str], others: Sequence[str], again: int) -> list[str]:
     """Returns whose lists were taken, and which others are there; again: how many of their lines are doubles."""
-    notes = [f"lists: {name} ({', '.join(paths)})" + "".join(f"; --list {other} takes others" for other in others)]
+    notes = [
+        f"lists: {name} ({', '.join(paths)})" + "".join(f"; for those of {other}: --list {other}" for other in others)
+    ]
     if again:
         notes.append(f"lists: {again:,} lines say again what another says, and are left out")
     return notes
@@ -55,15 +58,21 @@ def files(table: Table, tree: Tree) -> list[str]:
         missing = f"; {len(lacking):,} are missing: {_first(lacking)}" if lacking else ""
         notes.append(f"{found.column}: {len(found.cells) - len(lacking):,}, such as {shown(example, 80)}{missing}")
     if len(there) < len(table.layout.modalities):
-        notes += unread(table.layout, tree)
-    if tree.outside:
-        notes.append(f"links that lead out of {tree.root} are not followed: {_first(sorted(tree.outside))}")
-    return notes
+        notes += unread(table.layout, tree.root)
+    return [*notes, *outside(tree)]
 
 
-def unread(layout: Layout, tree: Tree) -> list[str]:
+def unread(layout: Layout, root: Path) -> list[str]:
     """Returns what is there that is not read, and what to do about it."""
-    return [f"{name} is there: {what}" for name, what in layout.unread.items() if any(tree.root.glob(name))]
+    return [f"{name} is there: {what}" for name, what in layout.unread.items() if any(root.glob(name))]
+
+
+def outside(tree: Tree) -> list[str]:
+    """Returns which links are not followed."""
+    if not tree.outside:
+        return []
+    links = _first(sorted(tree.outside))
+    return [f"links out of {tree.root} are not followed: {links}; give a folder that holds all, or copy the files"]
 
 
 def samples(table: Table, left_out: Sequence[str]) -> list[str]:

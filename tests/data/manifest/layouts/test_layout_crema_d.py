@@ -57,10 +57,10 @@ def test_of_several_lists_the_first_is_taken_and_the_others_are_told(tmp_path: P
     write_lines(root / "data/my_test_cre.txt", ["1003_IEO_NEU_XX.flv Neutral"])
     rows, said = made("crema-d", root)
     assert len(rows) == 72
-    assert "lists: ogm-ge (train.csv, test.csv); --list mla takes others\n" in said
+    assert "lists: ogm-ge (train.csv, test.csv); for those of mla: --list mla\n" in said
     rows, said = made("crema-d", root, whose="mla")
     assert sorted(row["split"] for row in rows) == ["test", "train", "validation"]
-    assert "lists: mla (data/my_train_cre.txt, data/my_test_cre.txt); --list ogm-ge takes others\n" in said
+    assert "lists: mla (data/my_train_cre.txt, data/my_test_cre.txt); for those of ogm-ge: --list ogm-ge\n" in said
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -209,9 +209,27 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(tmp_path: Path, link
     (root / place).rename(tmp_path / "outside")
     (root / place).symlink_to(tmp_path / "outside")
     rows, said = made("crema-d", root)
-    assert f"links that lead out of {root} are not followed: {place}" in said
+    assert f"links out of {root} are not followed: {place}; give a folder that holds all" in said
     row = next(row for row in rows if row["id"] == name)
     assert not row.get("image:video" if links == "frames" else "audio:audio")
+
+
+def test_where_all_files_lie_outside_it_is_said(tmp_path: Path):
+    root = crema_d(tmp_path / "d")
+    for folder in ("AudioWAV", "Image-01-FPS"):
+        (root / folder).rename(tmp_path / folder)
+        (root / folder).symlink_to(tmp_path / folder)
+    with pytest.raises(UserError, match=f"links out of {root} are not followed: AudioWAV, Image-01-FPS"):
+        made("crema-d", root)
+
+
+def test_a_list_may_be_a_link(tmp_path: Path):
+    """As it lies in a checkout of the publication's code."""
+    root = crema_d(tmp_path / "d")
+    (root / "train.csv").rename(tmp_path / "lists.csv")
+    (root / "train.csv").symlink_to(tmp_path / "lists.csv")
+    rows, _ = made("crema-d", root)
+    assert len(rows) == 72
 
 
 def test_a_link_within_the_folder_is_as_good_as_a_file(tmp_path: Path):
@@ -228,7 +246,9 @@ def test_frames_alone_and_no_actor_to_spare(tmp_path: Path):
     write_lines(root / "train.csv", ["1001_IEO_NEU_XX,NEU", "1001_IEO_HAP_XX,HAP"])
     write_lines(root / "test.csv", ["1002_IEO_NEU_XX,NEU"])
     write(root / "visual/1001_IEO_NEU_XX/0.jpg", PICTURE)
-    with pytest.raises(UserError, match="--split speaker: has 2 speakers, expected at least three"):
+    with pytest.raises(
+        UserError, match="the samples are of 2 speakers, expected at least three to split them by speaker"
+    ):
         made("crema-d", root, split="speaker")
     with pytest.raises(UserError, match="no class of the 2 training samples has one to validate"):
         made("crema-d", root)

@@ -48,6 +48,24 @@ def test_a_list_that_validates(tmp_path: Path):
     assert "lists: mla (my_train_iemo.txt, my_dev_iemo.txt, my_test_iemo.txt)\nsplit: published\n" in said
 
 
+def test_a_list_that_validates_nobody(tmp_path: Path):
+    root = iemocap(tmp_path / "d")
+    write(root / "my_dev_iemo.txt", "\n")
+    rows, said = made("iemocap", root)
+    assert by_split(rows, "id")["validation"]
+    assert "no list says who validates" in said
+
+
+def test_two_sessions_are_too_few(tmp_path: Path):
+    root = iemocap(tmp_path / "d")
+    for number, part in enumerate(("train", "test")):
+        write_lines(root / f"my_{part}_iemo.txt", iemocap_lines(number)[:32])
+    with pytest.raises(
+        UserError, match="the samples are of 2 sessions, expected at least three to split them by session"
+    ):
+        made("iemocap", root, split="speaker")
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_by_speaker_whole_sessions_test(tmp_path: Path, seed: int):
     """The two speakers of a session speak with each other: one of them in training would give the dialogue away."""
