@@ -52,6 +52,10 @@ class Missing:
         kept = [m for m in left if drawn[m] >= self.rates.get(m, 0.0)]
         return kept or [max(left, key=lambda m: drawn[m] / self.rates[m])]
 
+    def kept_by(self, has: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+        """Returns what each of several samples keeps: name -> some of its modalities. has: name -> those that it has"""
+        return {name: tuple(self.kept(name, modalities)) for name, modalities in has.items()}
+
     def checksum(self) -> str | None:
         """Returns a checksum of what the list says; None without a list."""
         if self.listed is None:
