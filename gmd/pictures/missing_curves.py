@@ -43,7 +43,7 @@ def draw_missing_curves(curves: Mapping[str, Curve], path: Path) -> Path:
         figure.supxlabel("missing rate: probability with which a sample loses each modality that it has")
         if len(curves) > 1:
             labels = figure.axes[0].get_legend_handles_labels()
-            figure.legend(*labels, loc="outside right upper", frameon=False)
+            figure.legend(*labels, loc="outside lower center", frameon=False, ncols=3)
         return save_figure(figure, path)
 
 

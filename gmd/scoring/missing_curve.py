@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -63,10 +64,15 @@ def _point(
         kept = Missing(dict.fromkeys(there, rate), seed).kept_by(has)
         kept_parts.append(sum(map(len, kept.values())) / sum(map(len, has.values())))
         found.append(measure(kept))
-    values = {metric: np.array([metrics[metric] for metrics in found]) for metric in found[0]}
-    means = {metric: float(drawn.mean()) for metric, drawn in values.items()}
-    deviations = {metric: float(drawn.std(ddof=1)) for metric, drawn in values.items()}
-    return CurvePoint(rate, len(seeds), 1 - float(np.mean(kept_parts)), means, deviations)
+    values = {metric: [metrics[metric] for metrics in found] for metric in found[0]}
+    means = {metric: fmean(drawn) for metric, drawn in values.items()}
+    deviations = {metric: _deviation(drawn) for metric, drawn in values.items()}
+    return CurvePoint(rate, len(seeds), 1 - fmean(kept_parts), means, deviations)
+
+
+def _deviation(drawn: Sequence[float]) -> float:
+    """Returns the standard deviation, 0 of equal numbers, whose mean may be off by a rounding; NaN if one is."""
+    return 0.0 if len(set(drawn)) == 1 else float(np.std(drawn, ddof=1))
 
 
 def curve_csv(curve: Curve) -> str:
