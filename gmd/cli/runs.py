@@ -97,11 +97,9 @@ def _evaluate_run(
             raise UserError(f"--network: {run} is of sequences, whose networks are all gmd's; leave --network out")
         evaluate_run(run, data, precision=precision, absent=absent)
         return {}
-    if absent.asked:
-        raise UserError(f"--missing: {run} segments; its cases lack what they lack, leave --missing out")
     from gmd.evaluation.segmentation.single_run import score_run
 
-    return score_run(run, data, precision=precision, named=network).failed
+    return score_run(run, data, precision=precision, named=network, absent=absent).failed
 
 
 def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, seed: int = 0) -> None:

@@ -16,6 +16,7 @@ from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
 
 from gmd.data.file_kind import is_gzip, unreadable
+from gmd.data.segmentation.npy_image import is_npy, open_npy
 from gmd.errors import UserError
 from gmd.files import check_regular, open_regular
 from gmd.memory_limit import check_claim
@@ -37,6 +38,8 @@ def open_image(path: Path) -> SpatialImage:
     """
     with readable(path):
         check_regular(path)
+        if is_npy(path):
+            return open_npy(path)
         return _open_nifti(path) if _is_called_nifti(path) else _open_other(path)
 
 
@@ -80,8 +83,9 @@ def readable(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise NoRoom(f"{path}: no memory is left to read it") from error
     except Exception as error:
-        own = ("a NIfTI image", "compressed by gzip")
-        raise UserError(unreadable(path, "a NIfTI image", error, own)) from error
+        own = ("a single array of numpy (.npy)",) if is_npy(path) else ("a NIfTI image", "compressed by gzip")
+        expected = "an array of numpy" if is_npy(path) else "a NIfTI image"
+        raise UserError(unreadable(path, expected, error, own)) from error
 
 
 def _is_called_nifti(path: Path) -> bool:

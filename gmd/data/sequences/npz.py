@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from gmd.data.file_kind import unreadable
+from gmd.data.npy_header import read_array_header
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
 from gmd.memory_limit import check_claim
@@ -29,8 +29,6 @@ _UNREADABLE = (
     *(ValueError, KeyError, TypeError, IndexError, SyntaxError, OverflowError, MemoryError, RuntimeError),
     *(RecursionError, tokenize.TokenError),  # of headers, which are Python's text
 )
-_LONGEST_HEADER = 10_000  # letters of what stands before an array's numbers: numpy's own limit
-_HEADERS = {(1, 0): ("<H", np.lib.format.read_array_header_1_0), (2, 0): ("<I", np.lib.format.read_array_header_2_0)}
 
 
 @contextmanager
@@ -89,7 +87,7 @@ class _Npz(Mapping[str, np.ndarray]):
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # of others all is unpacked at once
             raise NotImplementedError(f"compression {member.compress_type}, expected what numpy.savez writes")
         with self._archive.open(member) as content:
-            shape, dtype = _header(content)
+            shape, _, dtype = read_array_header(content)
             if dtype.hasobject:
                 raise UserError(
                     f"{self._path}: {shown(key, 80)} holds Python objects, which are never loaded from a .npz; save "
@@ -107,24 +105,6 @@ class _Npz(Mapping[str, np.ndarray]):
             array = np.lib.format.read_array(content, allow_pickle=False)
         _check_text(array)
         return array
-
-
-def _header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Reads what stands before an array's numbers: its shape and type. Raises ValueError."""
-    version = np.lib.format.read_magic(content)
-    if version not in _HEADERS:
-        raise ValueError(f"format {version}, in which arrays with fields are written")
-    kind, read = _HEADERS[version]
-    # numpy reads all that is announced, and looks at its length then
-    start = content.tell()
-    [length] = struct.unpack(kind, content.read(struct.calcsize(kind)))
-    if length > _LONGEST_HEADER:
-        raise ValueError(f"a header of {length} letters")
-    content.seek(start)
-    shape, _, dtype = read(content)
-    if any(size < 0 for size in shape):
-        raise ValueError(f"a shape of {list(shape)}")
-    return shape, dtype
 
 
 def _check_text(array: np.ndarray) -> None:
