@@ -74,9 +74,7 @@ def _evaluate_folds(
     """Evaluates a cross-validation, and returns the cases that could not be scored: name -> why."""
     from gmd.evaluation.segmentation.cross_validation import score_folds
 
-    if absent.asked:
-        raise UserError(f"{run}: holds folds, whose cases lack what they lack; leave --missing and --missing-list out")
-    return score_folds(run, precision=precision, data=data, named=network).failed
+    return score_folds(run, precision=precision, data=data, named=network, absent=absent).failed
 
 
 def _evaluate_run(

@@ -25,11 +25,6 @@ class MissingModalities:
     """A table of which modalities each training sample keeps, by columns of 1 and 0 behind the samples' names, or a
     mask file of IM-Fuse or PASSION (flair, t1ce, t1, t2)."""
 
-    @property
-    def asked(self) -> bool:
-        """Whether anything is to be taken away."""
-        return bool(self.missing) or self.missing_list is not None
-
     def check_missing(self, modalities: Sequence[str]) -> None:
         """Raises UserError for rates that cannot be. modalities: of the network"""
         parse_rates(self.missing, modalities)

@@ -140,6 +140,6 @@ def _rate(number: str, word: str, option: str) -> float:
 def _uniform(seed: int, name: str, modality: str) -> float:
     """Returns a hash in [0, 1): a generator would make one sample's draw depend on the samples before it."""
     # the name's length, so that no name with a modality in it is taken for another
-    key = f"{seed} {len(name)} {name} {modality}".encode()
+    key = f"{seed} {len(name)} {name} {modality}".encode("utf-8", "surrogatepass")  # a file may be called anything
     digest = hashlib.blake2b(key, digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53  # the digits that a float64 has
