@@ -126,7 +126,7 @@ def _check_cases_fit(splits: Mapping[str, Any], config: TrainBrats) -> None:
     known = {*config.modalities, "seg", "mask"}
     cases = [(split, case) for split in SPLITS for case in splits.get(split, ())]
     for split, case in cases:
-        keys = {key for part in ("files", "channels", "checksums") for key in case.get(part, {})}
+        keys = {key for part in ("files", "checksums") for key in case.get(part, {})}  # a file has channels of others
         _check_known(keys, known, f"case {brief(case['name'])} of {split!r}")
     for labels in {case["labels"] for _, case in cases if case.get("labels")}:
         try:

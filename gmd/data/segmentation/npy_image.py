@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from nibabel.spatialimages import SpatialImage
@@ -17,13 +17,6 @@ from gmd.data.npy_header import read_array_header
 from gmd.errors import UserError
 from gmd.files import open_regular
 from gmd.memory_limit import check_claim
-
-ENDING = ".npy"
-
-
-def is_npy(path: Path) -> bool:
-    """Returns whether a file is called as numpy's arrays are."""
-    return path.name.lower().endswith(ENDING)
 
 
 class NpyVoxels:
@@ -58,8 +51,11 @@ class NpyVoxels:
         return len(self.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        order = "F" if self._columns_first else "C"
+        order: Literal["F", "C"] = "F" if self._columns_first else "C"
         return self._read(0, math.prod(self.shape)).reshape(self.shape, order=order).astype(dtype or self.dtype)
+
+    def __getitem__(self, index: Any) -> np.ndarray[Any, Any]:
+        return np.asarray(self)[index]
 
     def slabs(self) -> Iterator[np.ndarray]:
         """Yields the array in pieces along its first axis, those in the middle first; whole, if it lies otherwise."""

@@ -16,7 +16,8 @@ from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
 
 from gmd.data.file_kind import is_gzip, unreadable
-from gmd.data.segmentation.npy_image import is_npy, open_npy
+from gmd.data.segmentation.image_files import is_npy
+from gmd.data.segmentation.npy_image import open_npy
 from gmd.errors import UserError
 from gmd.files import check_regular, open_regular
 from gmd.memory_limit import check_claim

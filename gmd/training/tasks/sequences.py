@@ -11,7 +11,7 @@ from torch import Tensor
 from gmd.config import TrainDigits, TrainSentiment, TrainSequences
 from gmd.data import SPLITS
 from gmd.data.padded import Padded
-from gmd.data.pairs import Pairs
+from gmd.data.pairs import EncodedPairs, Pairs
 from gmd.data.sequences.batches import SequenceBatches
 from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample, SequenceData, as_classes
@@ -52,6 +52,7 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         self._missing = config.missing_of(config.modalities, config.seed)
         self._training = make_absent(self.data.splits["train"], self._missing)
         self._batches = SequenceBatches(self._training, config.modalities, config.batch, config.seed)
+        self.samples = len(self._training)
         self.steps_per_epoch = math.ceil(len(self._batches) / config.accumulate)
 
     def check(self) -> None:
@@ -83,6 +84,8 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
 
     def outputs(self, network: SequenceNetwork, inputs: Pairs[Padded]) -> Pairs[Tensor]:
         """Runs the network and returns each modality's features, which are fused before the head."""
+        if self.config.classifiers == "transformers":
+            return _with_steps(network, inputs)
         outputs = run_modalities(network, inputs)
         return replace(outputs, values={m: value.float() for m, value in outputs.values.items()})
 
@@ -99,6 +102,14 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         table = subset_table(predictions, modalities, self.data.classes, self.data.largest_score)
         means = mean_over_subsets(table)
         return Validation(means[self.score_name], means)
+
+
+def _with_steps(network: SequenceNetwork, inputs: Pairs[Padded]) -> EncodedPairs:
+    """Runs the network as `outputs` does, and keeps what it pools, for classifiers to look at."""
+    steps = {m: network.encoded(values, network.modalities.index(m)) for m, values in inputs.values.items()}
+    values = {m: network.pool(of_one).float() for m, of_one in steps.items()}
+    kept = {m: Padded(of_one.values.detach().float(), of_one.lengths) for m, of_one in steps.items()}
+    return EncodedPairs(inputs.num_samples, inputs.samples, values, kept, numbers=inputs.numbers)
 
 
 def read_data(config: TrainSequences) -> SequenceData:
