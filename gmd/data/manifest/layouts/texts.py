@@ -18,7 +18,7 @@ from gmd.files import open_regular
 _OWN = ("a single array of numpy (.npy)",)
 MOST_BYTES = 2**20  # of a file of tokens: MLA's have 256 numbers
 # what a manifest takes for the name of a file, or for tokens
-_NO_WORDS = re.compile(r"\S+\.(txt|npy)|\[[\d\s,]*\]", re.IGNORECASE)
+_NO_WORDS = re.compile(r"\S+\.(txt|npy)|\[[-\d\s,]*\]", re.IGNORECASE)
 
 
 def as_text(text: str) -> str:
