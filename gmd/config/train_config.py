@@ -21,7 +21,10 @@ from gmd.output_paths import check_folder
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
-MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "force", "no_check", "preset")
+MAY_CHANGE = (
+    *("data", "root", "out", "cache", "workers", "validate_every", "device"),
+    *("resume", "force", "no_check", "preset"),
+)
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
 Method = Literal["joint", "dropout", "enumerate", "gmd", "surgery", "scalarised", "cggm", "cggm-gmd", "ogm-ge", "mla"]
@@ -153,8 +156,8 @@ class TrainConfig(Surgery, Optimisation, Subject):
 
     def _check_encoding(self) -> None:
         """Raises UserError for a path that is no text: config.yaml could not hold it, nor TensorBoard write there."""
-        for name in ("out", "data"):
-            given = getattr(self, name)
+        for name in ("out", "data", "root"):
+            given = getattr(self, name, None)
             for path in given if isinstance(given, tuple) else (given,):
                 text = not any("\ud800" <= letter <= "\udfff" for letter in str(path))
                 check_option(text, name, path, "a path in UTF-8; rename that folder, or give a link to it")
