@@ -24,9 +24,6 @@ class TrainSamples(TrainConfig):
     """Heads of the attention."""
     dropout: float = 0.1
     """Rate of dropout in the transformer, while it trains."""
-    missing: float = 0.0
-    """Probability with which each modality of each training sample is missing, decided once for all epochs; a sample
-    keeps at least one."""
     alpha: float | None = None
     """ogm-ge: how much the modality that is ahead is slowed down (0.1 by default). mla: how slowly the head closes the
     directions it has seen, in units of their squared length (the head's width by default)."""
@@ -41,7 +38,7 @@ class TrainSamples(TrainConfig):
     """Epochs between validations; the last epoch is always validated."""
 
     POSITIVE: ClassVar[tuple[str, ...]] = ("width", "layers", "heads", "alpha", *TrainConfig.POSITIVE)
-    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("dropout", "missing", *TrainConfig.NOT_NEGATIVE)
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("dropout", *TrainConfig.NOT_NEGATIVE)
     FOR: ClassVar[dict[str, tuple[str, ...]]] = TrainConfig.FOR | {"alpha": ("ogm-ge", "mla")}
 
     def check_values(self) -> None:
@@ -51,7 +48,6 @@ class TrainSamples(TrainConfig):
         check_option(self.layers <= DEEPEST, "layers", self.layers, f"at most {DEEPEST}")
         check_option(self.width % self.heads == 0, "width", self.width, f"a multiple of --heads {self.heads}")
         check_option(self.dropout < 1, "dropout", self.dropout, "a probability below 1")
-        check_option(self.missing < 1, "missing", self.missing, "a rate below 1, at which no sample is left")
 
 
 @dataclass(frozen=True)
