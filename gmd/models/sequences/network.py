@@ -10,6 +10,7 @@ from gmd.models.multimodal import FeatureNetwork
 from gmd.models.sequences.encoder import SequenceDropout
 from gmd.models.sequences.input_statistics import Statistics
 from gmd.models.sequences.projection import Projection, positions
+from gmd.models.sequences.standardised import Standardised, set_statistics
 
 
 class SequenceNetwork(FeatureNetwork):
@@ -68,18 +69,8 @@ class SequenceNetwork(FeatureNetwork):
         Modalities that are not given keep theirs. A standard deviation of 0 counts as 1.
         Raises ValueError for a modality that the network does not know, and for numbers it cannot divide by.
         """
-        if unknown := [m for m in statistics if m not in self.modalities]:
-            raise ValueError(f"statistics: expected some of {', '.join(self.modalities)}, got {', '.join(unknown)}")
-        # all are checked before the first is set
-        checked = [(self._projection(m), *self._projection(m).checked(*pair)) for m, pair in statistics.items()]
-        for projection, mean, std in checked:
-            projection.mean.copy_(mean)
-            projection.std.copy_(std)
-
-    def _projection(self, modality: str) -> Projection:
-        projection = self.inputs[self.modalities.index(modality)]
-        assert isinstance(projection, Projection)
-        return projection
+        layers = zip(self.modalities, self.inputs, strict=True)
+        set_statistics({m: layer for m, layer in layers if isinstance(layer, Standardised)}, statistics)
 
 
 def _check_sizes(features: Mapping[str, int], outputs: int, width: int, heads: int) -> None:
