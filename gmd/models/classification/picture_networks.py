@@ -34,17 +34,22 @@ class PictureNetwork(NamedTuple):
     square: bool
 
 
-def _resnet_stem(channels: int) -> nn.Conv2d:
-    stem = nn.Conv2d(channels, RESNET_CHANNELS[0], 7, stride=2, padding=3, bias=False)
+def resnet_network(widen: float = 1.0) -> PictureNetwork:
+    """Returns how a ResNet-18 (He et al., CVPR 2016) is made, of channels that are the published ones times `widen`."""
+    first, last = (int(channels * widen) for channels in RESNET_CHANNELS)
+    return PictureNetwork(partial(_resnet_stem, outputs=first), partial(_resnet_body, widen=widen), last, square=False)
+
+
+def _resnet_stem(channels: int, outputs: int) -> nn.Conv2d:
+    stem = nn.Conv2d(channels, outputs, 7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     return stem
 
 
-def _resnet_body(side: int) -> nn.Module:
-    """ResNet-18 (He et al., CVPR 2016) behind its first convolution, for pictures of any size."""
+def _resnet_body(side: int, widen: float) -> nn.Module:
     from monai.networks.nets.resnet import resnet18  # slow to import, and not needed for text and features
 
-    network = resnet18(spatial_dims=2, conv1_t_stride=2, bias_downsample=False, feed_forward=False)
+    network = resnet18(spatial_dims=2, conv1_t_stride=2, bias_downsample=False, feed_forward=False, widen_factor=widen)
     network.set_submodule("conv1", nn.Identity())
     allow_lone_values(network)
     return network
@@ -76,7 +81,7 @@ def strip_network(variant: Variant) -> PictureNetwork:
 
 
 PICTURE_NETWORKS = {
-    "resnet18": PictureNetwork(_resnet_stem, _resnet_body, RESNET_CHANNELS[1], square=False),
+    "resnet18": resnet_network(),
     **{f"strip-mlp-{name}": strip_network(variant) for name, variant in VARIANTS.items()},
 }
 _OWN = re.compile(r"strip-mlp:(\d{1,4}):(\d{1,3})-(\d{1,3})-(\d{1,3})-(\d{1,3})")
