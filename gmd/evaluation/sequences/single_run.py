@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from gmd.config import TrainSequences
-from gmd.config.checks import check_option
+from gmd.config.missing_modalities import MissingModalities
+from gmd.data.missing import Missing
 from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError
@@ -31,7 +32,7 @@ def evaluate_run(
     data: Path | None = None,
     which: Literal["best", "last"] = "best",
     precision: Precision | None = None,
-    missing: float | None = None,
+    absent: MissingModalities | None = None,
 ) -> list[Row]:
     """Scores a trained run, prints the table, and writes `table.md`, `table.csv` and `predictions.csv`.
 
@@ -41,22 +42,22 @@ def evaluate_run(
             default the run's own test split.
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
-        missing: for a line more, of test samples that lack each modality with this probability, by the run's seed;
+        absent: for a line more, of test samples that lack modalities, at random by the run's seed or as a list says;
             their predictions go to `predictions_absent.csv`.
 
     returns a row for each subset of the run's modalities, small subsets first
     Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on;
         another evaluation that is writing there. Raises OSError if a result cannot be written.
     """
-    check_option(missing is None or 0 <= missing < 1, "missing", missing, "a probability of 0 or more, and below 1")
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_sequence_network(run, which, precision)
+    lacking = (absent or MissingModalities()).missing_of(config.modalities, config.seed)
     found, data = _read(run, config, data)
     samples = _test_samples(run, found, data)
     folder = results_folder(run, data)
     with locked(folder):
-        rows, texts = _score(network, samples, found, config, missing)
+        rows, texts = _score(network, samples, found, config, lacking)
         about = _about(run, data, samples, checkpoint)
         texts["table.md"] = f"{about}, {config.precision}.\n\n{texts['table.md']}"
         texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
@@ -73,16 +74,16 @@ def _about(run: Path, data: Path | None, samples: list[Sample], checkpoint: str)
 
 
 def _score(
-    network: SequenceNetwork, samples: list[Sample], found: SequenceData, config: TrainSequences, missing: float | None
+    network: SequenceNetwork, samples: list[Sample], found: SequenceData, config: TrainSequences, absent: Missing
 ) -> tuple[list[Row], dict[str, str]]:
     """Predicts and scores the samples. Returns a row for each subset, and the text files: name -> content."""
     classes, largest = found.classes, found.largest_score
     predictions = predict_samples(network, samples, all_subsets(config.modalities), config)
     rows = subset_table(predictions, config.modalities, classes, largest)
     texts, extra = {"predictions.csv": predictions_csv(predictions, classes)}, {}
-    if missing is not None:
-        lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config)
-        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = table_row(lessened, None, classes, largest).metrics
+    if absent:
+        lessened = predict_samples(network, make_absent(samples, absent), [None], config)
+        extra[absent.label()] = table_row(lessened, None, classes, largest).metrics
         texts[PREDICTIONS_ABSENT] = predictions_csv(lessened, classes)
     texts["table.md"] = table_markdown(rows, config.modalities, classes, extra)
     texts["table.csv"] = table_csv(rows, config.modalities, classes, extra)

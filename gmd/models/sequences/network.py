@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from gmd.data.padded import Padded
-from gmd.models.multimodal import MultimodalNetwork
+from gmd.models.multimodal import FeatureNetwork
 from gmd.models.sequences.encoder import SequenceDropout
 from gmd.models.sequences.input_statistics import Statistics
 from gmd.models.sequences.projection import Projection, positions
 from gmd.models.sequences.standardised import Standardised, set_statistics
 
 
-class SequenceNetwork(MultimodalNetwork):
+class SequenceNetwork(FeatureNetwork):
     """A network that standardises steps, projects them, adds positions and encodes; kinds differ in `encode`, `fuse`.
 
     Args:
@@ -31,8 +31,6 @@ class SequenceNetwork(MultimodalNetwork):
 
     Raises ValueError for sizes that do not fit together, when it is made and when it is called.
     """
-
-    head: nn.Linear
 
     def __init__(
         self, features: Mapping[str, int], outputs: int, per_step: bool, width: int, heads: int, dropout: float

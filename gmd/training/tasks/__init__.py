@@ -1,6 +1,6 @@
-"""What can be learnt, each with its data, network, losses and score: segmentation, sentiment, digits."""
+"""What can be learnt, each with its data, network, losses and score: segmentation, sequences, files of a manifest."""
 
-from gmd.config import TrainBrats, TrainConfig, TrainSequences
+from gmd.config import TrainBrats, TrainClassify, TrainConfig, TrainSequences
 from gmd.training.tasks.task import Task, Validation
 
 
@@ -11,6 +11,10 @@ def open_task(config: TrainConfig) -> Task:
         from gmd.training.tasks.segmentation import BratsTask
 
         return BratsTask(config)
+    if isinstance(config, TrainClassify):
+        from gmd.training.tasks.classification import ClassifyTask
+
+        return ClassifyTask(config)
     from gmd.training.tasks.sequences import SequenceTask
 
     assert isinstance(config, TrainSequences)  # all other tasks are on sequences
