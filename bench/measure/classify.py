@@ -1,4 +1,4 @@
-"""`python -m bench.measure.classify --fsdd fsdd.npz --mosi mosi_utterances.npz --mfeat mfeat.npz`: `gmd train classify`.
+"""`gmd train classify`: `python -m bench.measure.classify --fsdd fsdd.npz --mosi mosi_utterances.npz --mfeat mfeat.npz`
 
 Digits as pictures and sound, MOSI as text and features, digits seen by six modalities as features. All is done by the
 commands that users have, on manifests. Runs of one seed are paired: the same rows, order and, of one network, initial
@@ -39,7 +39,9 @@ def _four(prefix: str, options: Mapping[str, object]) -> tuple[Arm, ...]:
 def _on(network: str, *methods: str) -> tuple[Arm, ...]:
     """Returns methods on a network, measured against the first of them."""
     base = f"{network}, {methods[0]}"
-    arms = (Arm(f"{network}, {m}", {"network": network, "method": m}, base if m != methods[0] else None) for m in methods)
+    arms = (
+        Arm(f"{network}, {m}", {"network": network, "method": m}, base if m != methods[0] else None) for m in methods
+    )
     return tuple(arms)
 
 
@@ -121,7 +123,7 @@ def collect(work: Path, out: Path) -> None:
 
 
 def summary(rows: Sequence[dict]) -> list[dict]:
-    """Returns the rows that are kept of a run's, one for each subset and one for their mean; `part` says which it is."""
+    """Returns those rows of a run that are kept, of all its subsets and their mean; `part` says which each is."""
     subsets = [row for row in rows if row["subset"] != "mean"]
     [mean] = (row for row in rows if row["subset"] == "mean")
     alone = {row["subset"]: row for row in subsets if "+" not in row["subset"]}

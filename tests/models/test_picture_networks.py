@@ -77,6 +77,13 @@ def test_published_sizes_of_strip_mlp(name: str):
         assert size_of(made.stem(3), made.body(64), head) == size_of(whole)
 
 
+@pytest.mark.parametrize("name", PICTURE_NETWORKS)
+def test_the_size_of_a_network_is_known_without_making_it(name: str):
+    made = PICTURE_NETWORKS[name]
+    with torch.device("meta"):
+        assert size_of(made.stem(3), made.body(224)) == pytest.approx(made.parameters, rel=0.15)
+
+
 def test_strip_mlp_of_ones_own_size():
     made = picture_network("strip-mlp:32:1-1-2-1")
     stem = made.stem(1)

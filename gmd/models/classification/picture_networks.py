@@ -26,18 +26,21 @@ class PictureNetwork(NamedTuple):
         body: side -> the rest, from what the stem returns to features [n, F].
         features: F.
         square: whether pictures have to be squares of a multiple of 32 pixels, the side that the body is made for.
+        parameters: about how many there are, for pictures of 224 pixels.
     """
 
     stem: Callable[[int], nn.Conv2d]
     body: Callable[[int], nn.Module]
     features: int
     square: bool
+    parameters: int
 
 
 def resnet_network(widen: float = 1.0) -> PictureNetwork:
     """Returns how a ResNet-18 (He et al., CVPR 2016) is made, of channels that are the published ones times `widen`."""
     first, last = (int(channels * widen) for channels in RESNET_CHANNELS)
-    return PictureNetwork(partial(_resnet_stem, outputs=first), partial(_resnet_body, widen=widen), last, square=False)
+    stem, body = partial(_resnet_stem, outputs=first), partial(_resnet_body, widen=widen)
+    return PictureNetwork(stem, body, last, square=False, parameters=int(11.2e6 * widen**2))
 
 
 def _resnet_stem(channels: int, outputs: int) -> nn.Conv2d:
@@ -77,7 +80,9 @@ def _strip_stem(channels: int, variant: Variant) -> nn.Conv2d:
 def strip_network(variant: Variant) -> PictureNetwork:
     """Returns how a Strip-MLP of these sizes is made."""
     stem, body = partial(_strip_stem, variant=variant), partial(StripBody, variant=variant)
-    return PictureNetwork(stem, body, 8 * variant.width, square=True)
+    # a block of C channels has some 12 C^2, and a stage's C is twice that of the one before
+    blocks = sum(depth * 4**stage for stage, depth in enumerate(variant.depths))
+    return PictureNetwork(stem, body, 8 * variant.width, square=True, parameters=12 * variant.width**2 * blocks)
 
 
 PICTURE_NETWORKS = {
