@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal, NamedTuple
 
 from gmd.data.manifest.cells import Cell, Table, Unreadable
@@ -17,7 +17,7 @@ OnUnreadable = Literal["refuse", "skip"]
 
 NAMED = 5  # files that cannot be read, of which a message tells
 THREADS = 4  # which wait for the disk at the same time
-_AT_ONCE = 1024  # cells, so that what has been found of them stays small
+_PIECE, _AT_ONCE = 32, 1024  # cells, so that what has been found of them stays small
 
 
 class Found(NamedTuple):
@@ -51,8 +51,8 @@ def check_files(
     with bombs_refused(), ThreadPoolExecutor(THREADS) as pool:
         cells = _cells(table, columns, rows)
         while part := list(islice(cells, _AT_ONCE)):
-            looks = pool.map(lambda each: _look(checks[each[1]], each[2]), part)
-            for (row, modality, cell), facts in zip(part, looks, strict=True):
+            looks = pool.map(lambda some: [_look(checks[m], cell) for _, m, cell in some], _pieces(part))
+            for (row, modality, cell), facts in zip(part, chain.from_iterable(looks), strict=True):
                 size = _add(checks[modality], cell, facts)
                 if isinstance(size, Unreadable):
                     failures.add(size)
@@ -89,6 +89,11 @@ def _cells(table: Table, columns: Sequence[Column], rows: Sequence[Row]) -> Iter
         for column, text in zip(columns, row.cells, strict=True):
             if text:
                 yield number, column.modality, Cell(table, row.line, column.name, text)
+
+
+def _pieces(part: list) -> Iterator[list]:
+    """Yields what a thread takes at once: more than a cell, since to hand over one takes as long as to look at it."""
+    return (part[first : first + _PIECE] for first in range(0, len(part), _PIECE))
 
 
 def _look(check: ColumnCheck, cell: Cell) -> object:
