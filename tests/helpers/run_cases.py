@@ -19,7 +19,7 @@ from helpers.training_cases import equal, without_times
 def tiny_sentiment(data: Path, out: Path) -> TrainSentiment:
     """2 epochs of 2 steps on 28 samples, with dropout and missing modalities, which draw random numbers."""
     small = {"width": 16, "layers": 1, "heads": 2, "batch": 16, "epochs": 2}
-    return TrainSentiment(data=data, out=out, dropout=0.3, missing=0.2, device="cpu", **small)
+    return TrainSentiment(data=data, out=out, dropout=0.3, missing=("0.2",), device="cpu", **small)
 
 
 GMD = (

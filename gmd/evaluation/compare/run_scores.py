@@ -1,5 +1,6 @@
 """The scores of one run, case by case or prediction by prediction, read back from the files of its evaluation."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 from pathlib import Path
@@ -147,22 +148,26 @@ def _sample_scores(path: Path, config: TrainConfig, outcomes: Outcomes) -> RunSc
     """
     values, targets = read_predictions(path, config.modalities, outcomes)
     units = {item: item[0] for item in values}
-    metrics = ["MAE" if outcome.classes is None else "accuracy" for outcome in outcomes]
-    columns, places = [(metrics[0], "")], [[0]]
-    if len(outcomes) > 1:
-        columns, places = [], []
-        for metric in dict.fromkeys(metrics):
-            alike = [place for place, other in enumerate(metrics) if other == metric]
-            columns += [*((metric, outcomes[place].name) for place in alike), (metric, "mean")]
-            places += [*([place] for place in alike), alike]
+    columns = _columns(outcomes)
     values = {
-        item: {subset: [_mean([numbers[p] for p in some]) for some in places] for subset, numbers in of.items()}
-        for item, of in values.items()
+        item: {subset: _means(scores, columns.values()) for subset, scores in of.items()} for item, of in values.items()
     }
-    return RunScores(config.modalities, columns, "prediction", "sample", values, units, targets, {}, False)
+    return RunScores(config.modalities, list(columns), "prediction", "sample", values, units, targets, {}, False)
 
 
-def _mean(numbers: list[float]) -> float:
-    """Returns the mean of the numbers that are there; NaN if none is."""
-    there = [number for number in numbers if not isnan(number)]
-    return fmean(there) if there else nan
+def _columns(outcomes: Outcomes) -> dict[Column, list[int]]:
+    """Returns the columns that the outcomes make, each with the places of the outcomes whose mean it is."""
+    metrics = ["MAE" if outcome.classes is None else "accuracy" for outcome in outcomes]
+    if len(outcomes) == 1:
+        return {(metrics[0], ""): [0]}
+    columns: dict[Column, list[int]] = {}
+    for metric in dict.fromkeys(metrics):
+        alike = [place for place, other in enumerate(metrics) if other == metric]
+        columns |= {(metric, outcomes[place].name): [place] for place in alike} | {(metric, "mean"): alike}
+    return columns
+
+
+def _means(scores: Sequence[float], columns: Iterable[list[int]]) -> list[float]:
+    """Returns the mean over each column's places of the scores that are there; NaN if none is."""
+    there = [[scores[place] for place in places if not isnan(scores[place])] for places in columns]
+    return [fmean(some) if some else nan for some in there]

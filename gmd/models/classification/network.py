@@ -10,14 +10,14 @@ from gmd.models.attention_fusion import AttentionFusion
 from gmd.models.classification.picture_networks import PictureNetwork
 from gmd.models.classification.pictures import PictureEncoders
 from gmd.models.classification.sequences import SequenceEncoders
-from gmd.models.multimodal import MultimodalNetwork
+from gmd.models.multimodal import FeatureNetwork
 from gmd.models.sequences.input_statistics import Statistics
 from gmd.models.sequences.standardised import Standardised, set_statistics
 
 GROUPS = {"pictures": ("image", "audio"), "sequences": ("text", "features")}  # whose kinds can share a network
 
 
-class ClassifierNetwork(MultimodalNetwork):
+class ClassifierNetwork(FeatureNetwork):
     """A network for each modality, or one for all of the same group, the mean of their features, and a head.
 
     Args:
@@ -37,8 +37,6 @@ class ClassifierNetwork(MultimodalNetwork):
 
     Raises ValueError for sizes that do not fit together, when it is made and when it is called.
     """
-
-    head: nn.Linear
 
     def __init__(
         self,

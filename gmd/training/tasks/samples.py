@@ -1,7 +1,7 @@
 """What the tasks on samples share: sequences in memory, and the files of a manifest."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -47,7 +47,7 @@ class SampleData:
     collate: Collate
 
 
-class Batches(Protocol[Values]):
+class Batches(Protocol):
     """The batches of an epoch, see `SequenceBatches`."""
 
     epoch: int
@@ -55,7 +55,7 @@ class Batches(Protocol[Values]):
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Any: ...
+    def __iter__(self) -> Iterator[Batch[Any]]: ...
 
 
 class SampleTask(Task[FeatureNetwork, Values]):
@@ -70,7 +70,8 @@ class SampleTask(Task[FeatureNetwork, Values]):
     config: TrainSamples
 
     def __init__(self, config: TrainSamples, data: SampleData):
-        self.config, self.data = config, data
+        self.config = config
+        self.data = data
         first, *more = data.outcomes
         self.criterion, self.metric, self.score = (
             criteria_of(data.outcomes) if more else CLASSES if first.classes else REGRESSION
@@ -82,7 +83,7 @@ class SampleTask(Task[FeatureNetwork, Values]):
         self._batches = self.training_batches()
         self.steps_per_epoch = math.ceil(len(self._batches) / config.accumulate)
 
-    def training_batches(self) -> Batches[Values]:
+    def training_batches(self) -> Batches:
         """Returns the batches of the training samples, without what they are to lack."""
         raise NotImplementedError
 
