@@ -104,7 +104,8 @@ def measure(sources: Mapping[str, Path], seeds: Sequence[int], work: Path, out: 
 
 def run(name: str, arm: Arm, seed: int, data: Written, folder: Path) -> None:
     """Trains and scores one network, unless that is done."""
-    study = Study("classify", "", {**DATA[name].common, "root": str(data.root)}, ())
+    # a thread that learns has nothing to do while another reads: it reads itself
+    study = Study("classify", "", {**DATA[name].common, "root": str(data.root), "workers": 0}, ())
     run_once(study, arm, seed, data=data.manifest, work=folder, host=host_columns() | {"threads": 1})
 
 
