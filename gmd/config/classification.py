@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from gmd.config.checks import check_option
 from gmd.config.sequences import TrainSamples
 from gmd.data.manifest.inputs import Preparation
+from gmd.models.classification.picture_networks import picture_network
 
 # the largest value of each: beyond it a single sample takes gigabytes
 MOST = {
@@ -43,8 +44,9 @@ class TrainClassify(TrainSamples):
     network: Literal["branches", "late", "ds"] = "branches"
     """branches: an encoder for each modality, one head for all. late: an encoder for each, a fusion encoder. ds:
     pictures and sound share one encoder, text and features another (Dynamic Sharing)."""
-    pictures: Literal["resnet18", "strip-mlp-light", "strip-mlp-tiny", "strip-mlp-small", "strip-mlp-base"] = "resnet18"
-    """The encoder of pictures and of spectrograms."""
+    pictures: str = "resnet18"
+    """The encoder of pictures and of spectrograms: resnet18, strip-mlp-light, strip-mlp-tiny, strip-mlp-small or
+    strip-mlp-base, or one of your own size, strip-mlp:WIDTH:DEPTHS as in strip-mlp:32:1-1-1-1."""
     image_size: int = Preparation.image_size
     """Pixels of a picture's side: pictures are resized, and cut to a square."""
     frames: int = Preparation.frames
@@ -75,6 +77,7 @@ class TrainClassify(TrainSamples):
     def check_values(self) -> None:
         """Raises UserError for a value that cannot work anywhere."""
         super().check_values()
+        picture_network(self.pictures)
         for name, most in MOST.items():
             check_option(getattr(self, name) <= most, name, getattr(self, name), f"at most {most}")
 

@@ -13,6 +13,7 @@ from gmd.data.manifest.inputs import Input
 from gmd.errors import UserError
 from gmd.models.classification.make import make_classifier
 from gmd.models.classification.network import ClassifierNetwork
+from gmd.models.classification.picture_networks import picture_network
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.segmentation.architectures import ARCHITECTURES
 from gmd.models.segmentation.monai_networks import make_monai_network
@@ -28,12 +29,6 @@ from gmd.training.outcomes import outcomes_of
 from gmd.training.own_network import own_network
 
 BLOCK = 4 + 2 * EXPANSION  # matrices of width x width in a block of a transformer
-# about how many weights a network of pictures has, for pictures of 224 pixels
-OF_PICTURES = {
-    "resnet18": 12_000_000,
-    **{"strip-mlp-light": 18_000_000, "strip-mlp-tiny": 25_000_000},
-    **{"strip-mlp-small": 44_000_000, "strip-mlp-base": 57_000_000},
-}
 SEQUENCE_NETWORKS = {"ds": SharedTransformer, "late": LateFusionTransformer, "branches": BranchNetwork}
 
 
@@ -148,7 +143,7 @@ def _classifier_bytes(config: TrainClassify, about: Mapping[str, Any]) -> int:
     for kind, sizes in inputs_of(about).values():
         if kind in ("image", "audio"):
             sides = (sizes["height"], sizes["width"]) if kind == "image" else (sizes["steps"], sizes["mels"])
-            size += OF_PICTURES[config.pictures] * max(1, math.prod(sides) // 224**2)
+            size += picture_network(config.pictures).parameters * max(1, math.prod(sides) // 224**2)
         else:
             size += config.width * (BLOCK * config.width * config.layers)
             size += config.width * sizes["vocabulary" if kind == "text" else "features"]

@@ -1,20 +1,19 @@
 """Makes a network for the kinds of input that there are."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 from gmd.data.manifest.inputs import Input
 from gmd.errors import UserError
 from gmd.models.classification.network import GROUPS, ClassifierNetwork, LateClassifier, members_of
 from gmd.models.classification.picture_networks import picture_network
 
-Network = Literal["ds", "late", "branches"]
+NETWORKS = {"ds": ClassifierNetwork, "late": LateClassifier, "branches": ClassifierNetwork}
 
 
 def make_classifier(
     inputs: Mapping[str, Input],
     outputs: int,
-    network: Network,
+    network: str,
     pictures: str,
     width: int,
     layers: int,
@@ -37,9 +36,8 @@ def make_classifier(
     """
     if network == "ds":
         check_sharing(inputs)
-    kind = LateClassifier if network == "late" else ClassifierNetwork
     made = picture_network(pictures)
-    return kind(inputs, outputs, made, width, layers, heads, dropout, shared=network == "ds")
+    return NETWORKS[network](inputs, outputs, made, width, layers, heads, dropout, shared=network == "ds")
 
 
 def check_sharing(inputs: Mapping[str, Input]) -> None:

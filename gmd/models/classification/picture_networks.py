@@ -26,25 +26,33 @@ class PictureNetwork(NamedTuple):
         body: side -> the rest, from what the stem returns to features [n, F].
         features: F.
         square: whether pictures have to be squares of a multiple of 32 pixels, the side that the body is made for.
+        parameters: about how many there are, for pictures of 224 pixels.
     """
 
     stem: Callable[[int], nn.Conv2d]
     body: Callable[[int], nn.Module]
     features: int
     square: bool
+    parameters: int
 
 
-def _resnet_stem(channels: int) -> nn.Conv2d:
-    stem = nn.Conv2d(channels, RESNET_CHANNELS[0], 7, stride=2, padding=3, bias=False)
+def resnet_network(widen: float = 1.0) -> PictureNetwork:
+    """Returns how a ResNet-18 (He et al., CVPR 2016) is made, of channels that are the published ones times `widen`."""
+    first, last = (int(channels * widen) for channels in RESNET_CHANNELS)
+    stem, body = partial(_resnet_stem, outputs=first), partial(_resnet_body, widen=widen)
+    return PictureNetwork(stem, body, last, square=False, parameters=int(11.2e6 * widen**2))
+
+
+def _resnet_stem(channels: int, outputs: int) -> nn.Conv2d:
+    stem = nn.Conv2d(channels, outputs, 7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     return stem
 
 
-def _resnet_body(side: int) -> nn.Module:
-    """ResNet-18 (He et al., CVPR 2016) behind its first convolution, for pictures of any size."""
+def _resnet_body(side: int, widen: float) -> nn.Module:
     from monai.networks.nets.resnet import resnet18  # slow to import, and not needed for text and features
 
-    network = resnet18(spatial_dims=2, conv1_t_stride=2, bias_downsample=False, feed_forward=False)
+    network = resnet18(spatial_dims=2, conv1_t_stride=2, bias_downsample=False, feed_forward=False, widen_factor=widen)
     network.set_submodule("conv1", nn.Identity())
     allow_lone_values(network)
     return network
@@ -72,11 +80,13 @@ def _strip_stem(channels: int, variant: Variant) -> nn.Conv2d:
 def strip_network(variant: Variant) -> PictureNetwork:
     """Returns how a Strip-MLP of these sizes is made."""
     stem, body = partial(_strip_stem, variant=variant), partial(StripBody, variant=variant)
-    return PictureNetwork(stem, body, 8 * variant.width, square=True)
+    # a block of C channels has some 12 C^2, and a stage's C is twice that of the one before
+    blocks = sum(depth * 4**stage for stage, depth in enumerate(variant.depths))
+    return PictureNetwork(stem, body, 8 * variant.width, square=True, parameters=12 * variant.width**2 * blocks)
 
 
 PICTURE_NETWORKS = {
-    "resnet18": PictureNetwork(_resnet_stem, _resnet_body, RESNET_CHANNELS[1], square=False),
+    "resnet18": resnet_network(),
     **{f"strip-mlp-{name}": strip_network(variant) for name, variant in VARIANTS.items()},
 }
 _OWN = re.compile(r"strip-mlp:(\d{1,4}):(\d{1,3})-(\d{1,3})-(\d{1,3})-(\d{1,3})")
