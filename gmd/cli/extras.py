@@ -24,6 +24,7 @@ EXTRAS = {
         "PIL": "pillow",
         "typeguard": "typeguard>=4",
         "einops": "einops",
+        "soundfile": "soundfile",
     },
     "bench": {"torchjd": "torchjd>=0.8", "pandas": "pandas", "matplotlib": "matplotlib", "tqdm": "tqdm"},
 }

@@ -1,4 +1,4 @@
-"""The options of `gmd train sentiment` and `gmd train digits`: transformers on sequences."""
+"""The options of tasks whose samples have a target each, and those of `gmd train sentiment` and `gmd train digits`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,11 @@ WIDEST, DEEPEST = 2**16, 100  # some hundred GB each
 
 
 @dataclass(frozen=True)
-class TrainSequences(Modulation, TrainConfig):
-    """The options that the tasks on sequences share."""
+class TrainSamples(Modulation, TrainConfig):
+    """The options that the tasks share whose samples have targets: on sequences, and on the files of a manifest."""
 
     data: Path
     """The file of the samples."""
-    network: Literal["ds", "late", "branches"] = "ds"
-    """ds: one encoder for all modalities (Dynamic Sharing), mean fusion. late: an encoder for each, a fusion encoder.
-    branches: an encoder for each, one head for all."""
     width: int = 64
     """Features of the transformer, a multiple of --heads."""
     layers: int = 2
@@ -54,6 +51,15 @@ class TrainSequences(Modulation, TrainConfig):
         check_option(self.layers <= DEEPEST, "layers", self.layers, f"at most {DEEPEST}")
         check_option(self.width % self.heads == 0, "width", self.width, f"a multiple of --heads {self.heads}")
         check_option(self.dropout < 1, "dropout", self.dropout, "a probability below 1")
+
+
+@dataclass(frozen=True)
+class TrainSequences(TrainSamples):
+    """The options that the tasks on sequences share."""
+
+    network: Literal["ds", "late", "branches"] = "ds"
+    """ds: one encoder for all modalities (Dynamic Sharing), mean fusion. late: an encoder for each, a fusion encoder.
+    branches: an encoder for each, one head for all."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,10 @@ from gmd.output_paths import check_folder
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
-MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "force", "no_check", "preset")
+MAY_CHANGE = (
+    *("data", "root", "out", "cache", "workers", "validate_every", "device"),
+    *("resume", "force", "no_check", "preset"),
+)
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
 Method = Literal[
@@ -144,7 +147,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
         self.check_surgery(self.method, self.modalities)
-        self.check_missing(self.modalities)
+        if self.modalities:  # of a manifest they are known once it is read
+            self.check_missing(self.modalities)
         self.check_optimisation()
         if self.schedule == "plateau" and self.patience is not None:
             late = self.patience > self.plateau_patience
@@ -170,8 +174,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
 
     def _check_encoding(self) -> None:
         """Raises UserError for a path that is no text: config.yaml could not hold it, nor TensorBoard write there."""
-        for name in ("out", "data", "missing_list"):
-            given = getattr(self, name)
+        for name in ("out", "data", "root", "missing_list"):
+            given = getattr(self, name, None)
             for path in given if isinstance(given, tuple) else (given,) if given is not None else ():
                 text = not any("\ud800" <= letter <= "\udfff" for letter in str(path))
                 check_option(text, name, path, "a path in UTF-8; rename that folder, or give a link to it")

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from gmd.memory_limit import check_claim
 Arrays = Mapping[str, np.ndarray]
 
 # what numpy and zipfile raise for files that are cut off, damaged, or something else (found by flipping bits)
-_UNREADABLE = (
+UNREADABLE = (
     *(OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, struct.error),
     *(ValueError, KeyError, TypeError, IndexError, SyntaxError, OverflowError, MemoryError, RuntimeError),
     *(RecursionError, tokenize.TokenError),  # of headers, which are Python's text
@@ -34,7 +34,7 @@ _HEADERS = {(1, 0): ("<H", np.lib.format.read_array_header_1_0), (2, 0): ("<I", 
 
 
 @contextmanager
-def open_npz(path: Path) -> Iterator[Arrays]:
+def open_npz(path: Path) -> Iterator["Npz"]:
     """Opens a file of arrays and yields these by their names; each is read when it is looked up, and then kept.
 
     Raises UserError if it is no such file, here or where an array is looked up: one that cannot be read, is one of
@@ -43,13 +43,13 @@ def open_npz(path: Path) -> Iterator[Arrays]:
     with open_regular(path) as file:
         try:
             archive = zipfile.ZipFile(file)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise _not_read(path, error) from error
         with archive:
-            yield _Npz(path, archive)
+            yield Npz(path, archive)
 
 
-class _Npz(Mapping[str, np.ndarray]):
+class Npz(Mapping[str, np.ndarray]):
     """The arrays of an archive that is open."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile):
@@ -73,44 +73,73 @@ class _Npz(Mapping[str, np.ndarray]):
 
     def __getitem__(self, key: str) -> np.ndarray:
         if key not in self._read:
-            member = self._members[key]
-            try:
-                self._read[key] = self._array(key, member)
-            except UserError:  # which is a ValueError
-                raise
-            except _UNREADABLE as error:
-                raise _not_read(self._path, error) from error
+            with self._open(key) as content:
+                self._claimed += self._header(key, content).size
+                check_claim(self._path, self._claimed, f"{shown(key, 80)} and what else is read of it")
+                content.seek(0)
+                array = np.lib.format.read_array(content, allow_pickle=False)
+                _check_text(array)
+                self._read[key] = array
         return self._read[key]
 
-    def _array(self, key: str, member: zipfile.ZipInfo) -> np.ndarray:
-        """Reads an array, once what it claims is found to be what it has. Raises UserError, or any of _UNREADABLE."""
-        if sum(other.filename == member.filename for other in self._archive.infolist()) > 1:
-            raise UserError(f"{self._path}: {shown(key, 80)} is there twice, expected one array of each name")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # of others all is unpacked at once
-            raise NotImplementedError(f"compression {member.compress_type}, expected what numpy.savez writes")
-        with self._archive.open(member) as content:
-            shape, dtype = _header(content)
-            if dtype.hasobject:
-                raise UserError(
-                    f"{self._path}: {shown(key, 80)} holds Python objects, which are never loaded from a .npz; save "
-                    "arrays of numbers and str"
-                )
-            claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - content.tell()
-            if claimed != held:
-                raise UserError(
-                    f"{self._path}: {shown(key, 80)} claims to be {dtype} {list(shape)}, of {claimed} bytes, and has "
-                    f"{held}; it is damaged: copy or download it anew"
-                )
-            self._claimed += claimed
-            check_claim(self._path, self._claimed, f"{shown(key, 80)} and what else is read of it")
-            content.seek(0)
-            array = np.lib.format.read_array(content, allow_pickle=False)
-        _check_text(array)
-        return array
+    def header(self, key: str) -> "Header":
+        """Returns what an array is, without reading it. Raises KeyError, and UserError as where it is looked up."""
+        with self._open(key) as content:
+            return self._header(key, content)
+
+    @contextmanager
+    def _open(self, key: str) -> Iterator[IO[bytes]]:
+        """Opens the member that holds an array, and makes what is raised for a damaged one a UserError."""
+        member = self._members[key]
+        try:
+            if sum(other.filename == member.filename for other in self._archive.infolist()) > 1:
+                raise UserError(f"{self._path}: {shown(key, 80)} is there twice, expected one array of each name")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack all at once
+                raise NotImplementedError(f"compression {member.compress_type}, expected what numpy.savez writes")
+            with self._archive.open(member) as content:
+                yield content
+        except UserError:  # which is a ValueError
+            raise
+        except UNREADABLE as error:
+            raise _not_read(self._path, error) from error
+
+    def _header(self, key: str, content: IO[bytes]) -> "Header":
+        """Reads a header, and finds what it claims to be what there is. Raises UserError, or any of UNREADABLE."""
+        header, held = read_header(content), self._members[key].file_size
+        if header.dtype.hasobject:
+            raise UserError(
+                f"{self._path}: {shown(key, 80)} holds Python objects, which are never loaded from a .npz; save "
+                "arrays of numbers and str"
+            )
+        if header.size != held - header.start:
+            raise UserError(
+                f"{self._path}: {shown(key, 80)} claims to be {header.dtype} {list(header.shape)}, of {header.size} "
+                f"bytes, and has {held - header.start}; it is damaged: copy or download it anew"
+            )
+        return header
 
 
-def _header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Reads what stands before an array's numbers: its shape and type. Raises ValueError."""
+class Header(NamedTuple):
+    """What stands before the numbers of an array of numpy.
+
+    Attributes:
+        shape, dtype: of the array; by_columns: whether its first axis runs fastest (Fortran's order).
+        start: bytes before the numbers.
+    """
+
+    shape: tuple[int, ...]
+    by_columns: bool
+    dtype: np.dtype
+    start: int
+
+    @property
+    def size(self) -> int:
+        """The bytes that its numbers take."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(content: IO[bytes]) -> Header:
+    """Reads what stands before an array's numbers, of a .npy file or a member of a .npz. Raises `UNREADABLE`."""
     version = np.lib.format.read_magic(content)
     if version not in _HEADERS:
         raise ValueError(f"format {version}, in which arrays with fields are written")
@@ -121,10 +150,10 @@ def _header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     if length > _LONGEST_HEADER:
         raise ValueError(f"a header of {length} letters")
     content.seek(start)
-    shape, _, dtype = read(content)
+    shape, by_columns, dtype = read(content)
     if any(size < 0 for size in shape):
         raise ValueError(f"a shape of {list(shape)}")
-    return shape, dtype
+    return Header(shape, by_columns, dtype, content.tell())
 
 
 def _check_text(array: np.ndarray) -> None:
