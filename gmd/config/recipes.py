@@ -93,8 +93,8 @@ PRESETS = {
         | {"layers": 4, "lam": 0.05, "epochs": 60, "batch": 128, "optimizer": "adamw", "weight_decay": 6e-3}
         | {"longest": 256, "classifier_lr": 5e-4},
         differs=(
-            "pictures and text are to be given as features:NAME, the last hidden states of ViT-B/16 and BERT, 197 and 50 "
-            "steps, as published; nothing here computes those",
+            "pictures and text are to be given as features:NAME, the last hidden states of ViT-B/16 and BERT, of 197 and "
+            "50 steps, as published; nothing here computes those",
             "the classifiers are copies of the head without weight decay; published transformers on the encoded steps, "
             "with 3e-3",
             "the pictures' projection is not the text's too, as it is in the published code by mistake",
@@ -108,8 +108,8 @@ PRESETS = {
         differs=(
             "the data are spoken and written digits, published CREMA-D, and the encoders are transformers, published "
             "ResNet-18, for which the learning rate was chosen",
-            "--alpha is constant, the head's width by default; --alpha 0.1 --alpha-end 0.01 is published, of features that "
-            "no LayerNorm has made long",
+            "--alpha is constant, the head's width by default; --alpha 0.1 --alpha-end 0.01 is published, of features "
+            "that no LayerNorm has made long",
             MLA_PROJECTOR,
         ),
     ),
