@@ -68,6 +68,7 @@ class SampleTask(Task[FeatureNetwork, Values]):
     """
 
     config: TrainSamples
+    data: SampleData
 
     def __init__(self, config: TrainSamples, data: SampleData):
         self.config = config
