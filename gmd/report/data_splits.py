@@ -45,7 +45,7 @@ def data_facts(described: SavedSplits) -> list[Fact]:
     if "features" in about:
         known.append(Fact("Features", ", ".join(f"{m} {size}" for m, size in about["features"].items())))
     if "inputs" in about:
-        inputs = (f"{m} ({kind} {_sizes(sizes)})" for m, (kind, sizes) in about["inputs"].items())
+        inputs = (f"{m} ({kind}: {_sizes(sizes)})" for m, (kind, sizes) in about["inputs"].items())
         known.append(Fact("Inputs", ", ".join(inputs)))
     for output in about.get("outputs", ()):
         named = f"{output['name']}: " if output["name"] else ""

@@ -181,7 +181,7 @@ def _check_files(values: object, config: TrainClassify) -> None:
 
 def _check_input(modality: str, given: list[Any]) -> None:
     kind, sizes = given if len(given) == 2 else (None, None)
-    if not isinstance(kind, str) or not isinstance(sizes, dict) or set(sizes) != set(SIZES.get(kind, ())):
+    if not isinstance(kind, str) or not isinstance(sizes, dict) or set(sizes) != set(SIZES.get(kind, "?")):
         raise _Wrong(f"inputs of {brief(modality)} are {brief(given)}, expected a kind and its sizes")
     for size, number in sizes.items():
         _check_size(number, f"inputs of {brief(modality)}: {size} is")

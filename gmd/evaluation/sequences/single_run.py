@@ -147,13 +147,18 @@ def _test_samples(run: Path, found: SampleData, data: Path | None) -> list[Sampl
 
 
 def _facts(about: Mapping[str, Any], own: bool) -> dict[str, object]:
-    """Returns what the network depends on in its data: of their outputs, the names and classes.
+    """Returns what the network depends on in its data: not on the scales of numbers, and not on how long texts are.
 
     about: as splits.json has it
     own: whether the data are to be those of the training, not only alike
     """
-    facts = {key: value for key, value in about.items() if key not in ("checksum", "missing_list", "outputs")}
-    facts |= {"outputs": [(each["name"], each["classes"]) for each in about["outputs"]]} if "outputs" in about else {}
+    facts = {key: value for key, value in about.items() if key not in ("checksum", "missing_list")}
+    if "inputs" in about:
+        facts["inputs"] = {
+            m: [kind, {size: number for size, number in sizes.items() if size != "longest"}]
+            for m, (kind, sizes) in about["inputs"].items()
+        }
+        facts["outputs"] = [(each["name"], each["classes"]) for each in about["outputs"]]
     return facts | ({"checksum": about.get("checksum")} if own else {})
 
 

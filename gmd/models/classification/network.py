@@ -55,6 +55,7 @@ class ClassifierNetwork(FeatureNetwork):
         groups = {group: members_of(group, inputs) for group in GROUPS}
         self.places = {m: (group, place) for group, members in groups.items() for place, m in enumerate(members)}
         of_pictures, of_sequences = groups.values()
+        self.by_sample = not of_pictures  # whose BatchNorms mix the samples
         if of_pictures:
             self.pictures = PictureEncoders(of_pictures, pictures, width, shared and len(of_pictures) > 1)
         if of_sequences:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from gmd.data.manifest.batches import ManifestBatches, collate_cells
 from gmd.data.manifest.read import ManifestData, read_manifest
 from gmd.data.manifest.statistics import input_statistics
 from gmd.data.pairs import Pairs
+from gmd.errors import UserError
 from gmd.files import real_path
 from gmd.models.classification.make import sharing_notes
 from gmd.models.classification.network import ClassifierNetwork
@@ -77,22 +79,25 @@ def sample_data(config: TrainClassify) -> SampleData:
     inputs = {m: data.inputs[m] for m in modalities}
     about = {
         "inputs": {m: [kind, dict(sizes)] for m, (kind, sizes) in inputs.items()},
-        "outputs": _outputs(data),
+        "outputs": _outputs(config.data, data),
         "checksum": data.checksum(),
     }
     collate = partial(collate_cells, inputs=inputs, preparation=replace(preparation, augment=False))
     return SampleData(splits, about, (*data.notes, *notes), outcomes_of(about), collate)
 
 
-def _outputs(data: ManifestData) -> list[dict[str, Any]]:
+def _outputs(path: Path, data: ManifestData) -> list[dict[str, Any]]:
     """Returns what splits.json says of the outputs, with the mean and the deviation of the training labels of numbers.
 
     One output has no name: it need not be told from others.
+    Raises UserError for an output that no training row has a label of.
     """
     columns = torch.stack([sample.target.double() for sample in data.splits["train"]]).view(-1, len(data.outputs))
     outputs = []
     for (name, classes), column in zip(data.outputs, columns.unbind(dim=1), strict=True):
         labels = column[column.isfinite()]
+        if not len(labels):
+            raise UserError(f"{path}: {name}: no row of train has a label of it, from which it could be learnt")
         scale = (0.0, 1.0) if classes else (float(labels.mean()), float(labels.std(correction=0)) or 1.0)
         about = {"name": name if len(data.outputs) > 1 else "", "classes": classes and list(classes)}
         outputs.append(about | {"mean": scale[0], "std": scale[1]})
