@@ -10,7 +10,7 @@ from bench.measure.classify import DATA
 from bench.tables.intervals import interval
 from bench.tables.markdown import markdown_table, signed
 
-# means over 5 seeds, of the mean of the subsets, the worst one, and all modalities, measured before there were manifests
+# means over 5 seeds, of the mean of the subsets, the worst one, and all modalities; measured without manifests
 REFERENCE = {
     "ds, joint": "93.2 / 59.4 / 97.4",
     "ds, enumerate": "93.8 / 67.5 / 97.3",
@@ -40,8 +40,9 @@ def data_markdown(table: pd.DataFrame, name: str) -> str:
         lines.append([str(arm), *scores, _above(table, rows), *([references[str(arm)]] if references else [])])
     row, seeds = table.iloc[0], table["seed"].nunique()
     return (
-        f"{markdown_table(lines)}\nAccuracy in per cent, mean over {seeds} seeds ± standard deviation; {_scored(table)} "
-        f"test samples. Measured {row['date']} UTC on {row['cpu']}, torch {row['torch']}, gmd {row['commit']}.\n"
+        f"{markdown_table(lines)}\nAccuracy in per cent, mean over {seeds} seeds ± standard deviation; "
+        f"{_scored(table)} test samples. Measured {row['date']} UTC on {row['cpu']}, torch {row['torch']}, gmd "
+        f"{row['commit']}.\n"
     )
 
 
