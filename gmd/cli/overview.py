@@ -27,7 +27,11 @@ EXAMPLES = """From nothing to a table of results, a report, and a segmentation:
 The same for sequences of text, audio and vision:
   gmd phantom data/sentiment.npz --task sentiment
   gmd train sentiment --data data/sentiment.npz --out runs/second
-  gmd evaluate runs/second"""
+  gmd evaluate runs/second
+
+And for pictures, sound, text and features, as files that a table lists:
+  gmd train classify --data manifest.csv --out runs/third
+  gmd evaluate runs/third"""
 DOCTOR = f"""usage: gmd doctor [-h]
 
 {COMMANDS["doctor"]}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from gmd.config.missing_modalities import MissingModalities
 from gmd.decoration import decoration
 from gmd.errors import UserError
 from gmd.models.precision import Precision
@@ -15,7 +16,8 @@ def evaluate(
     run: Positional[Path],
     data: Path | None = None,
     precision: Precision | None = None,
-    missing: float | None = None,
+    missing: tuple[str, ...] = (),
+    missing_list: Path | None = None,
     network: str | None = None,
 ) -> int:
     """Score a trained run with every subset of the modalities: tables, pictures, every case, and the report.
@@ -30,7 +32,9 @@ def evaluate(
         data: Other labelled cases to score on, of a file of sequences its test split; by default the run's own. Or the
             folder that the run's own data are in now, if they moved.
         precision: fp32, bf16 or fp16; by default that of the training.
-        missing: sentiment and digits: a row more, of test samples that lack each modality with this probability.
+        missing: A row more, of test samples that lack each modality with this probability, such as 0.3, or by name,
+            text=0.5 audio=0.2.
+        missing_list: A row more, of what a table says that test samples keep: columns of 1 and 0, or a mask file.
         network: The network of the run, if that is one of your own, package.module:function. It is code, which is not
             imported because the run's files name it.
     """
@@ -41,11 +45,8 @@ def evaluate(
     # what is written last must not fail after all cases are scored
     check_folder(run / EVALUATION, "the results")
     check_file(run / REPORT, "the report")
-    failed = (
-        _evaluate_folds(run, data, precision, missing, network)
-        if fold_folders(run)
-        else _evaluate_run(run, data, precision, missing, network)
-    )
+    evaluated = _evaluate_folds if fold_folders(run) else _evaluate_run
+    failed = evaluated(run, data, precision, network, MissingModalities(missing, missing_list))
     page = decoration("no report is written", lambda: write_report(run))  # the tables are there
     if page is not None:
         say(page)
@@ -53,31 +54,39 @@ def evaluate(
 
 
 def _evaluate_folds(
-    run: Path, data: Path | None, precision: Precision | None, missing: float | None, network: str | None
+    run: Path,
+    data: Path | None,
+    precision: Precision | None,
+    network: str | None,
+    absent: MissingModalities,
 ) -> dict[str, str]:
     """Evaluates a cross-validation, and returns the cases that could not be scored: name -> why."""
     from gmd.evaluation.segmentation.cross_validation import score_folds
 
-    if missing is not None:
-        raise UserError(f"{run}: holds folds, whose cases lack what they lack; leave --missing out")
+    if absent.asked:
+        raise UserError(f"{run}: holds folds, whose cases lack what they lack; leave --missing and --missing-list out")
     return score_folds(run, precision=precision, data=data, named=network).failed
 
 
 def _evaluate_run(
-    run: Path, data: Path | None, precision: Precision | None, missing: float | None, network: str | None
+    run: Path,
+    data: Path | None,
+    precision: Precision | None,
+    network: str | None,
+    absent: MissingModalities,
 ) -> dict[str, str]:
     """Evaluates a run, and returns the cases that could not be scored: name -> why."""
-    from gmd.config import TrainSequences
+    from gmd.config import TrainSamples
     from gmd.training.saved_run import read_config
 
-    if isinstance(read_config(run), TrainSequences):
+    if isinstance(read_config(run), TrainSamples):
         from gmd.evaluation.sequences.single_run import evaluate_run
 
         if network is not None:
-            raise UserError(f"--network: {run} is of sequences, whose networks are all gmd's; leave --network out")
-        evaluate_run(run, data, precision=precision, missing=missing)
+            raise UserError(f"--network: {run} is no run of brats: its network is gmd's own; leave --network out")
+        evaluate_run(run, data, precision=precision, absent=absent)
         return {}
-    if missing is not None:
+    if absent.asked:
         raise UserError(f"--missing: {run} segments; its cases lack what they lack, leave --missing out")
     from gmd.evaluation.segmentation.single_run import score_run
 

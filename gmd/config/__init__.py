@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from gmd.config.classification import TrainClassify
 from gmd.config.segmentation import TrainBrats
-from gmd.config.sequences import TrainDigits, TrainSentiment, TrainSequences
+from gmd.config.sequences import TrainDigits, TrainSamples, TrainSentiment, TrainSequences
 from gmd.config.train_config import TrainConfig, differences
 from gmd.data.text_files import brief
 from gmd.errors import UserError
 
-TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in (TrainBrats, TrainSentiment, TrainDigits)}
+KINDS: tuple[type[TrainConfig], ...] = (TrainBrats, TrainSentiment, TrainDigits, TrainClassify)
+TASKS = {kind.TASK: kind for kind in KINDS}
 
 
 def config_from_dict(values: dict, source: str | Path) -> TrainConfig:
@@ -35,8 +37,10 @@ def config_from_dict(values: dict, source: str | Path) -> TrainConfig:
 __all__ = [
     "TASKS",
     "TrainBrats",
+    "TrainClassify",
     "TrainConfig",
     "TrainDigits",
+    "TrainSamples",
     "TrainSentiment",
     "TrainSequences",
     "config_from_dict",

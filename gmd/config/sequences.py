@@ -1,4 +1,4 @@
-"""The options of `gmd train sentiment` and `gmd train digits`: transformers on sequences."""
+"""The options of tasks whose samples have a target each, and those of `gmd train sentiment` and `gmd train digits`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,11 @@ WIDEST, DEEPEST = 2**16, 100  # some hundred GB each
 
 
 @dataclass(frozen=True)
-class TrainSequences(TrainConfig):
-    """The options that the tasks on sequences share."""
+class TrainSamples(TrainConfig):
+    """The options that the tasks share whose samples have targets: on sequences, and on the files of a manifest."""
 
     data: Path
     """The file of the samples."""
-    network: Literal["ds", "late", "branches"] = "ds"
-    """ds: one encoder for all modalities (Dynamic Sharing), mean fusion. late: an encoder for each, a fusion encoder.
-    branches: an encoder for each, one head for all."""
     width: int = 64
     """Features of the transformer, a multiple of --heads."""
     layers: int = 2
@@ -27,9 +24,6 @@ class TrainSequences(TrainConfig):
     """Heads of the attention."""
     dropout: float = 0.1
     """Rate of dropout in the transformer, while it trains."""
-    missing: float = 0.0
-    """Probability with which each modality of each training sample is missing, decided once for all epochs; a sample
-    keeps at least one."""
     alpha: float | None = None
     """ogm-ge: how much the modality that is ahead is slowed down (0.1 by default). mla: how slowly the head closes the
     directions it has seen, in units of their squared length (the head's width by default)."""
@@ -44,7 +38,7 @@ class TrainSequences(TrainConfig):
     """Epochs between validations; the last epoch is always validated."""
 
     POSITIVE: ClassVar[tuple[str, ...]] = ("width", "layers", "heads", "alpha", *TrainConfig.POSITIVE)
-    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("dropout", "missing", *TrainConfig.NOT_NEGATIVE)
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("dropout", *TrainConfig.NOT_NEGATIVE)
     FOR: ClassVar[dict[str, tuple[str, ...]]] = TrainConfig.FOR | {"alpha": ("ogm-ge", "mla")}
 
     def check_values(self) -> None:
@@ -54,7 +48,15 @@ class TrainSequences(TrainConfig):
         check_option(self.layers <= DEEPEST, "layers", self.layers, f"at most {DEEPEST}")
         check_option(self.width % self.heads == 0, "width", self.width, f"a multiple of --heads {self.heads}")
         check_option(self.dropout < 1, "dropout", self.dropout, "a probability below 1")
-        check_option(self.missing < 1, "missing", self.missing, "a rate below 1, at which no sample is left")
+
+
+@dataclass(frozen=True)
+class TrainSequences(TrainSamples):
+    """The options that the tasks on sequences share."""
+
+    network: Literal["ds", "late", "branches"] = "ds"
+    """ds: one encoder for all modalities (Dynamic Sharing), mean fusion. late: an encoder for each, a fusion encoder.
+    branches: an encoder for each, one head for all."""
 
 
 @dataclass(frozen=True)

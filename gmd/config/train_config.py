@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 import torch
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from gmd.config import optimisation, surgery
+from gmd.config import missing_modalities, optimisation, surgery
 from gmd.config.checks import check_option
 from gmd.config.environment import check_environment
+from gmd.config.missing_modalities import MissingModalities
 from gmd.config.optimisation import Optimisation
 from gmd.config.surgery import Surgery
 from gmd.data.text_files import brief
@@ -21,7 +22,10 @@ from gmd.output_paths import check_folder
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
-MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "force", "no_check", "preset")
+MAY_CHANGE = (
+    *("data", "root", "out", "cache", "workers", "validate_every", "device"),
+    *("resume", "force", "no_check", "preset"),
+)
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
 Method = Literal["joint", "dropout", "enumerate", "gmd", "surgery", "scalarised", "cggm", "cggm-gmd", "ogm-ge", "mla"]
@@ -54,7 +58,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class TrainConfig(Surgery, Optimisation, Subject):
+class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
     """The options that all tasks share; each task has those of its data and its network besides.
 
     The text below a field is its --help. (The fields of the last base come first.)
@@ -128,6 +132,8 @@ class TrainConfig(Surgery, Optimisation, Subject):
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
         self.check_surgery(self.method, self.modalities)
+        if self.modalities:  # of a manifest they are known once it is read
+            self.check_missing(self.modalities)
         self.check_optimisation()
         if self.schedule == "plateau" and self.patience is not None:
             late = self.patience > self.plateau_patience
@@ -153,9 +159,9 @@ class TrainConfig(Surgery, Optimisation, Subject):
 
     def _check_encoding(self) -> None:
         """Raises UserError for a path that is no text: config.yaml could not hold it, nor TensorBoard write there."""
-        for name in ("out", "data"):
-            given = getattr(self, name)
-            for path in given if isinstance(given, tuple) else (given,):
+        for name in ("out", "data", "root", "missing_list"):
+            given = getattr(self, name, None)
+            for path in given if isinstance(given, tuple) else (given,) if given is not None else ():
                 text = not any("\ud800" <= letter <= "\udfff" for letter in str(path))
                 check_option(text, name, path, "a path in UTF-8; rename that folder, or give a link to it")
 
@@ -213,7 +219,7 @@ class TrainConfig(Surgery, Optimisation, Subject):
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
         added = optimisation.ADDED | surgery.ADDED | {"preset": None}
-        values = added | {key: value for key, value in values.items() if key != "task"}
+        values = added | missing_modalities.as_now({key: value for key, value in values.items() if key != "task"})
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
         if odd := sorted(expected.symmetric_difference(values), key=str):
             listed = shown(", ".join(map(str, odd)), 200)
@@ -236,7 +242,7 @@ def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
 def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:
     """Returns a YAML file's value as the field has it, of the type `wanted`. Raises UserError if that cannot be."""
     converted = tuple(value) if isinstance(value, list) else value
-    if wanted is Path and isinstance(value, str):
+    if wanted in (Path, Path | None) and isinstance(value, str):
         converted = Path(value)
     if wanted == tuple[Path, ...] and isinstance(converted, tuple):
         converted = tuple(Path(item) if isinstance(item, str) else item for item in converted)

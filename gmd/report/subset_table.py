@@ -14,7 +14,7 @@ from gmd.scoring.read_back import read_table as read_lines
 from gmd.scoring.table_text import Line
 
 MOST_TABLE = 2**24  # bytes of a table for people
-LOWER_IS_BETTER = ("hd95", "MAE")
+LOWER_IS_BETTER = ("MAE", "RMSE")
 MAIN = ("mean", "Acc-2 neg/non-neg", "accuracy")  # what a subset is judged by, if it is there; else the first column
 COLOURS = matplotlib.colormaps["viridis"]
 
@@ -117,7 +117,7 @@ def _rows(lines: Sequence[Line], columns: Sequence[str], modalities: Sequence[st
 
 def lower_is_better(column: str) -> bool:
     """Returns whether small numbers of a column are good ones."""
-    return column.startswith(LOWER_IS_BETTER)
+    return column.startswith("hd95") or column.rpartition(" ")[2] in LOWER_IS_BETTER
 
 
 def column_title(column: str) -> str:

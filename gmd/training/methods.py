@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from gmd.config import TrainConfig, TrainSequences
+from gmd.config import TrainConfig, TrainSamples
 from gmd.config.weighting_options import weighting_options
 from gmd.data.pairs import Pairs
-from gmd.models.multimodal import MultimodalNetwork
-from gmd.models.sequences.network import SequenceNetwork
+from gmd.models.multimodal import FeatureNetwork, MultimodalNetwork
 from gmd.subsets import Subset
 from gmd.surgery import Criterion, Scalarised, Surgeon, Weighting
 from gmd.surgery._scalarisations import RULES
@@ -125,7 +124,7 @@ def _surgical(parts: Parts) -> dict[str, Any]:
         "model": parts.network,
         "tol": config.tol,
         "scaler": parts.scaler,
-        "by_sample": isinstance(parts.network, SequenceNetwork),
+        "by_sample": isinstance(parts.network, FeatureNetwork) and parts.network.by_sample,
     }
 
 
@@ -151,12 +150,12 @@ def _ogm_ge(parts: Parts) -> OGMGE:
 
 
 def _mla(parts: Parts) -> MLA:
-    assert isinstance(parts.network, SequenceNetwork)  # as `_alpha`: segmentation does not offer this method
+    assert isinstance(parts.network, FeatureNetwork)  # as `_alpha`: segmentation does not offer this method
     return MLA(parts.optimizer, parts.network.head, _alpha(parts), scaler=parts.scaler)
 
 
 def _alpha(parts: Parts) -> float | None:
-    assert isinstance(parts.config, TrainSequences)  # only tasks on sequences offer the methods that have it
+    assert isinstance(parts.config, TrainSamples)  # segmentation does not offer the methods that have it
     return parts.config.alpha
 
 
@@ -175,7 +174,7 @@ def _with_head_rows(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> di
     """Gives what went into the head, without padded steps, of the one modality whose turn it is."""
     [modality] = outputs.values
     rows, samples = parts.network.fuse(outputs, (modality,))
-    if targets.ndim > 1:  # waits for a GPU; targets of whole samples are never padded
+    if rows.ndim > 2:  # waits for a GPU; the features of whole samples are never padded
         there = targets[samples]
         rows = rows[there.isfinite() if there.is_floating_point() else there >= 0]
     return {"outputs": {modality: rows}}

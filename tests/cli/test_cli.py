@@ -147,7 +147,7 @@ def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list, capsys:
     assert gmd.cli.main(["evaluate", str(tmp_path), "--precision", "bf16", "--data", "moved"]) == 1  # a case failed
     assert handed == [("evaluate folds", tmp_path, "bf16", Path("moved"), None), ("report", tmp_path)]
     assert gmd.cli.main(["evaluate", str(tmp_path), "--missing", "0.5"]) == 2
-    assert "leave --missing out" in capsys.readouterr().err
+    assert "leave --missing and --missing-list out" in capsys.readouterr().err
 
 
 def test_predict_compare_and_report_are_handed_what_stands_on_the_line(handed: list, capsys: pytest.CaptureFixture):

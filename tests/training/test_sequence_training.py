@@ -14,8 +14,9 @@ import torch
 
 import gmd.cli
 import gmd.training.loop
-import gmd.training.tasks.sequences
+import gmd.training.tasks.samples
 from gmd.config import TrainBrats, TrainDigits, TrainSentiment, config_from_dict
+from gmd.config.missing_modalities import MissingModalities
 from gmd.data.sequences.batches import collate
 from gmd.data.sequences.phantom import write_sentiment_phantom
 from gmd.errors import UserError
@@ -80,7 +81,7 @@ def test_a_run_is_a_folder(config: TrainSentiment, capsys: pytest.CaptureFixture
     ("method", "target"), [*((method, "score") for method in METHODS), ("mla", "sign"), ("cggm", "sign")]
 )
 def test_each_method_trains_and_is_scored(config: TrainSentiment, method: str, target: str):
-    run = train(replace(with_method(config, method), target=target, missing=0.3))
+    run = train(replace(with_method(config, method), target=target, missing=("0.3",)))
     steps = read_metrics(run, "step")
     assert [step["step"] for step in steps] == [1, 2, 3, 4]
     for step in steps:
@@ -91,7 +92,7 @@ def test_each_method_trains_and_is_scored(config: TrainSentiment, method: str, t
         assert set(step["dominance"]["modality"][norm]) == {"text", "audio", "vision"}
     assert all(isinstance(epoch["validation"], float) for epoch in read_metrics(run, "epoch"))
 
-    rows = evaluate_run(run, missing=0.5)
+    rows = evaluate_run(run, absent=MissingModalities(("0.5",)))
     assert [row.subset for row in rows] == all_subsets(("text", "audio", "vision"))
     with open(run / "evaluation" / "predictions.csv", newline="") as file:
         predictions = list(csv.DictReader(file))
@@ -146,7 +147,7 @@ def _tensors(state: object) -> list[torch.Tensor]:
 
 
 def test_training_samples_lack_the_same_modalities_in_every_epoch(config: TrainSentiment):
-    task = open_task(replace(config, missing=0.5, batch=100))
+    task = open_task(replace(config, missing=("0.5",), batch=100))
     kept = []
     for epoch in (1, 2):
         [(inputs, targets)] = task.batches(epoch)
@@ -164,9 +165,9 @@ def test_predictions_do_not_depend_on_who_shares_the_batch(config: TrainSentimen
     network = task.build_network()
     samples = task.data.splits["train"]
     subsets = [*all_subsets(config.modalities), None]
-    together = predict_samples(network, samples, subsets, config)
+    together = predict_samples(network, samples, subsets, config, task.data.outcomes)
     for i, sample in enumerate(samples[:5]):
-        alone = predict_samples(network, [sample], subsets, config)
+        alone = predict_samples(network, [sample], subsets, config, task.data.outcomes)
         for subset in subsets:
             torch.testing.assert_close(alone.subsets[subset][0], together.subsets[subset][i], atol=1e-5, rtol=1e-5)
 
@@ -181,7 +182,7 @@ def test_mla_scores_what_it_trains(config: TrainSentiment, network: str):
     inputs, _ = collate(samples, config.modalities)
     with torch.no_grad():
         expected = task.predict(trained, task.outputs(trained, inputs), ("audio",))[0].softmax(dim=-1)
-    predicted = predict_samples(trained, samples, [("audio",)], config).subsets["audio",]
+    predicted = predict_samples(trained, samples, [("audio",)], config, task.data.outcomes).subsets["audio",]
     torch.testing.assert_close(predicted, expected)
 
 
@@ -198,15 +199,13 @@ def test_a_modality_that_no_step_can_use_stops_mla(config: TrainSentiment):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_run_without_one_good_step_is_no_success(config: TrainSentiment, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        gmd.training.tasks.sequences, "REGRESSION", (lambda *pair: absolute_error(*pair) * math.nan,) * 3
-    )
+    monkeypatch.setattr(gmd.training.tasks.samples, "REGRESSION", (lambda *pair: absolute_error(*pair) * math.nan,) * 3)
     with pytest.raises(UserError, match=r"nothing was learnt, as all 4 steps were skipped"):
         train(config)
 
 
 def test_what_is_missing_has_no_part_in_the_statistics_either(config: TrainSentiment):
-    task = open_task(replace(config, missing=0.6))
+    task = open_task(replace(config, missing=("0.6",)))
     rows = torch.cat([sample.values["audio"] for sample in task._training if "audio" in sample.values]).double()
     mean = task.build_network().inputs[1].mean
     torch.testing.assert_close(mean.double(), rows.mean(dim=0), rtol=1e-5, atol=1e-6)
@@ -216,7 +215,9 @@ def test_scores_are_not_rounded_to_the_type_of_the_network(config: TrainSentimen
     config = replace(config, precision="bf16")
     task = open_task(config)
     network = task.build_network()
-    predictions = predict_samples(network, task.data.splits["train"], [("text",)], config).subsets["text",]
+    predictions = predict_samples(network, task.data.splits["train"], [("text",)], config, task.data.outcomes).subsets[
+        "text",
+    ]
     assert not torch.equal(predictions, predictions.bfloat16().float())
 
 
@@ -225,7 +226,7 @@ def test_absent_modalities_leave_gaps_and_nothing_else(config: TrainSentiment):
     network = task.build_network()
     samples = list(task.data.splits["test"])
     samples[1::2] = [sample._replace(values={"audio": sample.values["audio"]}) for sample in samples[1::2]]
-    predictions = predict_samples(network, samples, [("text",), ("audio",), None], config)
+    predictions = predict_samples(network, samples, [("text",), ("audio",), None], config, task.data.outcomes)
     gaps = [predictions.subsets[subset].isnan()[:, 0].tolist() for subset in predictions.subsets]
     assert gaps == [[False, True] * 3, [False] * 6, [False] * 6]
     torch.testing.assert_close(predictions.subsets[None][1::2], predictions.subsets["audio",][1::2])
@@ -257,8 +258,9 @@ def test_padded_steps_have_no_part_in_any_loss():
     ("change", "message"),
     [
         ({"width": 30, "heads": 4}, r"--width: got 30, expected a multiple of --heads 4"),
-        ({"missing": 1.0}, r"--missing: got 1\.0, expected a rate below 1, at which no sample is left"),
-        ({"missing": -0.1}, r"--missing: got -0\.1, expected 0 or more"),
+        ({"missing": ("1",)}, r"--missing: got 1 for every modality, at which no sample is left"),
+        ({"missing": ("-0.1",)}, r"--missing: got -0\.1, expected a probability from 0 to 1"),
+        ({"missing": ("smell=0.1",)}, r"--missing: got smell=0\.1, expected a rate of one of text, audio, vision"),
         ({"modalities": ("text", "smell")}, r"--modalities: the data have no smell, expected some of text, audio, vis"),
         ({"rho": 2.0}, r"--rho: got 2\.0, expected --method cggm or cggm-gmd with it; it means nothing to gmd"),
         ({"method": "mla", "lam": 0.0}, r"--lam: .* it means nothing to mla"),
@@ -311,8 +313,8 @@ def test_what_must_not_be_scored(config: TrainSentiment, generated: Path, tmp_pa
     write_sentiment_phantom(larger, samples=30, seed=0)
     with pytest.raises(UserError, match=r"test samples have trained or selected this model"):
         evaluate_run(run, larger)
-    with pytest.raises(UserError, match=r"--missing: got 1\.0, expected a probability"):
-        evaluate_run(run, missing=1.0)
+    with pytest.raises(UserError, match=r"--missing: got 1\.5, expected a probability"):
+        evaluate_run(run, absent=MissingModalities(("1.5",)))
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -363,7 +365,7 @@ def test_a_network_that_has_diverged_is_not_scored(config: TrainSentiment):
         network.head.bias.fill_(math.nan)
     task = open_task(config)
     with pytest.raises(UserError, match=r"predicts NaN or infinity: it has diverged"):
-        predict_samples(network, task.data.splits["test"], [("text",)], config)
+        predict_samples(network, task.data.splits["test"], [("text",)], config, task.data.outcomes)
 
 
 # ---- the command line ----

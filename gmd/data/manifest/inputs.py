@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-KINDS = ("image", "audio", "text", "features")
+SIZES = {  # of each kind
+    "image": ("frames", "height", "width"),
+    "audio": ("steps", "mels"),
+    "text": ("vocabulary", "longest"),
+    "features": ("features", "longest"),
+}
+KINDS = tuple(SIZES)
 
 
 class Input(NamedTuple):
