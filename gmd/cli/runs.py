@@ -30,7 +30,8 @@ def evaluate(
         data: Other labelled cases to score on, of a file of sequences its test split; by default the run's own. Or the
             folder that the run's own data are in now, if they moved.
         precision: fp32, bf16 or fp16; by default that of the training.
-        missing: sentiment and digits: a row more, of test samples that lack each modality with this probability.
+        missing: Of sequences, sentiment, digits: a row more, of test samples that lack each modality with this
+            probability.
         network: The network of the run, if that is one of your own, package.module:function. It is code, which is not
             imported because the run's files name it.
     """

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from gmd.config.segmentation import TrainBrats
-from gmd.config.sequences import TrainDigits, TrainSentiment, TrainSequences
+from gmd.config.sequences import TrainAnySequences, TrainDigits, TrainSentiment, TrainSequences
 from gmd.config.train_config import TrainConfig, differences
 from gmd.data.text_files import brief
 from gmd.errors import UserError
 
-TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in (TrainBrats, TrainSentiment, TrainDigits)}
+_KINDS: tuple[type[TrainConfig], ...] = (TrainBrats, TrainAnySequences, TrainSentiment, TrainDigits)
+TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in _KINDS}
 
 
 def config_from_dict(values: dict, source: str | Path) -> TrainConfig:
@@ -34,6 +35,7 @@ def config_from_dict(values: dict, source: str | Path) -> TrainConfig:
 
 __all__ = [
     "TASKS",
+    "TrainAnySequences",
     "TrainBrats",
     "TrainConfig",
     "TrainDigits",

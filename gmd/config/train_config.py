@@ -92,6 +92,8 @@ class TrainConfig(Surgery, Optimisation, Subject):
     machine, whose lock is left. It is for you to know that it has ended."""
 
     TASK: ClassVar[str]
+    # options of the task that configurations of before lack, and what these ran with
+    ADDED: ClassVar[dict[str, object]] = {}
     POSITIVE: ClassVar[tuple[str, ...]] = (
         *("epochs", "batch", "accumulate", "lr", "decay", "clip"),
         *("max_bad_steps", "validate_every", "patience"),
@@ -212,7 +214,7 @@ class TrainConfig(Surgery, Optimisation, Subject):
 
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
-        added = optimisation.ADDED | surgery.ADDED | {"preset": None}
+        added = optimisation.ADDED | surgery.ADDED | {"preset": None} | cls.ADDED
         values = added | {key: value for key, value in values.items() if key != "task"}
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
         if odd := sorted(expected.symmetric_difference(values), key=str):

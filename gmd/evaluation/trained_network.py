@@ -56,7 +56,7 @@ def load_sequence_network(
     config, network = load_run(run, which)
     if not isinstance(config, TrainSequences):
         raise UserError(
-            f"{run}: was trained on {config.TASK}, which has no sequences; give a run of sentiment or digits"
+            f"{run}: was trained on {config.TASK}, which has no sequences; give a run of sequences, sentiment or digits"
         )
     assert isinstance(network, SequenceNetwork)
     return _ready(config, network, precision, device=None), network

@@ -26,6 +26,7 @@ from gmd.report.outdated_results import outdated_folds, outdated_results
 from gmd.report.progress import pace, progress
 from gmd.report.resources import resources
 from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
+from gmd.scoring.sequences.metrics import main_metric
 from gmd.training.run_files import EVALUATION, REPORT
 from gmd.training.saved_run import SavedSplits, cross_validation_config, read_config, read_splits
 
@@ -170,7 +171,7 @@ def _score_name(config: TrainConfig, described: SavedSplits) -> str:
     """Returns what the validation's score is called. described: the run's splits.json"""
     if isinstance(config, TrainBrats):
         return "hard Dice"
-    return "accuracy" if described["about"]["classes"] else "Acc-2 neg/non-neg"
+    return main_metric(described["about"]["classes"], described["about"].get("unit"))
 
 
 def _tiles(table: SubsetTable) -> list[Tile]:

@@ -14,8 +14,13 @@ from gmd.scoring.read_back import read_table as read_lines
 from gmd.scoring.table_text import Line
 
 MOST_TABLE = 2**24  # bytes of a table for people
-LOWER_IS_BETTER = ("hd95", "MAE")
-MAIN = ("mean", "Acc-2 neg/non-neg", "accuracy")  # what a subset is judged by, if it is there; else the first column
+LOWER_IS_BETTER = ("hd95", "MAE", "RMSE")
+MAIN = (
+    "mean",
+    "Acc-2 neg/non-neg",
+    "accuracy",
+    "R2",
+)  # what a subset is judged by, if it is there; else the first column
 COLOURS = matplotlib.colormaps["viridis"]
 
 

@@ -65,8 +65,10 @@ def _cell(text: str, column: str) -> float | str:
 
 def range_of(column: str) -> tuple[float, float]:
     """Returns the lowest and the highest value that a column of a table can have."""
-    if column.startswith(("hd95", "MAE")):
+    if column.startswith(("hd95", "MAE", "RMSE")):
         return 0, LARGEST
+    if column == "R2":
+        return -LARGEST, 1
     return (-1, 1) if column == "Corr" else (0, 1)
 
 

@@ -1,8 +1,9 @@
 """What `splits.json` of a run may say: checked in itself, and against the run's configuration."""
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
@@ -45,6 +46,7 @@ class _About(TypedDict):
     features: dict[str, int]
     classes: list[str] | None
     per_step: bool
+    unit: NotRequired[list[float]]  # of scores that are numbers of any range
 
 
 def check_splits(path: Path, values: object, config: TrainConfig | None) -> dict[str, Any]:
@@ -141,6 +143,9 @@ def _check_about(values: object, config: TrainConfig) -> None:
         raise _Wrong(f"features of {brief(wrong[0])} are {features[wrong[0]]}, expected a number from 1 on")
     if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
         raise _Wrong(f"classes are {brief(classes)}, expected null, or at least two names that differ")
+    unit = about.get("unit", [0.0, 1.0])
+    if len(unit) != 2 or not all(map(math.isfinite, unit)) or unit[1] <= 0:
+        raise _Wrong(f"unit is {brief(unit)}, expected the mean and the standard deviation of scores")
 
 
 def _check_known(keys: Iterable[str], known: set[str], what: str) -> None:

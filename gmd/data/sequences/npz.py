@@ -1,10 +1,11 @@
-"""Reading arrays from `.npz` files, never through pickle, and checking them.
+"""Reading arrays from `.npz` and `.npy` files, never through pickle, and checking them.
 
 An array is read when it is asked for, and others are not, whatever they hold. What its header claims has to be what the
 archive says it holds, to the byte, and what all that is read takes is limited, before any room is made for it.
 """
 
 import math
+import os
 import struct
 import tokenize
 import zipfile
@@ -17,6 +18,7 @@ from typing import IO
 import numpy as np
 
 from gmd.data.file_kind import unreadable
+from gmd.data.sequences.checks import check_file
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
 from gmd.memory_limit import check_claim
@@ -89,24 +91,54 @@ class _Npz(Mapping[str, np.ndarray]):
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # of others all is unpacked at once
             raise NotImplementedError(f"compression {member.compress_type}, expected what numpy.savez writes")
         with self._archive.open(member) as content:
-            shape, dtype = _header(content)
-            if dtype.hasobject:
-                raise UserError(
-                    f"{self._path}: {shown(key, 80)} holds Python objects, which are never loaded from a .npz; save "
-                    "arrays of numbers and str"
-                )
-            claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - content.tell()
-            if claimed != held:
-                raise UserError(
-                    f"{self._path}: {shown(key, 80)} claims to be {dtype} {list(shape)}, of {claimed} bytes, and has "
-                    f"{held}; it is damaged: copy or download it anew"
-                )
+            claimed = _checked_claim(f"{self._path}: {shown(key, 80)}", content, member.file_size)
             self._claimed += claimed
             check_claim(self._path, self._claimed, f"{shown(key, 80)} and what else is read of it")
             content.seek(0)
             array = np.lib.format.read_array(content, allow_pickle=False)
         _check_text(array)
         return array
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Reads the array of a `.npy` file.
+
+    Raises UserError if it is no such file, one of Python objects, claims another size than it has, or takes more than
+    `gmd.memory_limit` allows.
+    """
+    check_file(path, "a .npy")
+    try:
+        with open_regular(path) as file:
+            claimed = _checked_claim(str(path), file, os.fstat(file.fileno()).st_size)
+            check_claim(path, claimed, "its array")
+            file.seek(0)
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        _check_text(array)
+        return array
+    except UserError:  # which is a ValueError
+        raise
+    except _UNREADABLE as error:
+        raise UserError(unreadable(path, "a .npy", error, own=("a single array of numpy (.npy)",))) from error
+
+
+def _checked_claim(what: str, content: IO[bytes], size: int) -> int:
+    """Returns the bytes of the array whose header begins here, once they are found to be all that there is.
+
+    what: the array, for error messages; size: of the whole content
+    Raises UserError for objects of Python, and for a header that claims another size; or any of _UNREADABLE.
+    """
+    shape, dtype = _header(content)
+    if dtype.hasobject:
+        raise UserError(
+            f"{what} holds Python objects, which are never loaded from a file of arrays; save arrays of numbers and str"
+        )
+    claimed, held = math.prod(shape) * dtype.itemsize, size - content.tell()
+    if claimed != held:
+        raise UserError(
+            f"{what} claims to be {dtype} {list(shape)}, of {claimed} bytes, and has {held}; it is damaged: copy or "
+            "download it anew"
+        )
+    return claimed
 
 
 def _header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:

@@ -1,4 +1,4 @@
-"""`gmd evaluate` of a run on sequences, sentiment or digits: the table of all subsets, and every prediction."""
+"""`gmd evaluate` of a run on sequences, whatever their task: the table of all subsets, and every prediction."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +53,7 @@ def evaluate_run(
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_sequence_network(run, which, precision)
     found, data = _read(run, config, data)
+    found = _in_unit_of(run, found)
     samples = _test_samples(run, found, data)
     folder = results_folder(run, data)
     with locked(folder):
@@ -76,12 +77,12 @@ def _score(
     network: SequenceNetwork, samples: list[Sample], found: SequenceData, config: TrainSequences, missing: float | None
 ) -> tuple[list[Row], dict[str, str]]:
     """Predicts and scores the samples. Returns a row for each subset, and the text files: name -> content."""
-    classes, largest = found.classes, found.largest_score
-    predictions = predict_samples(network, samples, all_subsets(config.modalities), config)
+    classes, largest, unit = found.classes, found.largest_score, found.unit
+    predictions = predict_samples(network, samples, all_subsets(config.modalities), config, unit)
     rows = subset_table(predictions, config.modalities, classes, largest)
     texts, extra = {"predictions.csv": predictions_csv(predictions, classes)}, {}
     if missing is not None:
-        lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config)
+        lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config, unit)
         extra[f"{100 * missing:g} % absent, seed {config.seed}"] = table_row(lessened, None, classes, largest).metrics
         texts[PREDICTIONS_ABSENT] = predictions_csv(lessened, classes)
     texts["table.md"] = table_markdown(rows, config.modalities, classes, extra)
@@ -103,6 +104,12 @@ def _read(run: Path, config: TrainSequences, data: Path | None) -> tuple[Sequenc
     found = read_data(config if data is None else replace(config, data=Path(data)))
     own = checksum(found) == read_splits(run)["about"].get("checksum")
     return found, None if own else data
+
+
+def _in_unit_of(run: Path, found: SequenceData) -> SequenceData:
+    """Returns data with the unit in which the run's network has learnt scores, whatever the data's own would be."""
+    unit = read_splits(run)["about"].get("unit")
+    return found if unit is None else replace(found, unit=(unit[0], unit[1]))
 
 
 def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sample]:

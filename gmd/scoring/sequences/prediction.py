@@ -10,7 +10,7 @@ from torch import Tensor
 from gmd.config import TrainSequences
 from gmd.data.pairs import Pairs
 from gmd.data.sequences.batches import collate
-from gmd.data.sequences.samples import Sample
+from gmd.data.sequences.samples import Sample, Unit
 from gmd.errors import UserError
 from gmd.models.entropy_fusion import entropy_fusion
 from gmd.models.multimodal import run_modalities
@@ -23,7 +23,11 @@ BATCH = 64  # samples at once
 
 
 def predict_samples(
-    network: SequenceNetwork, samples: Sequence[Sample], subsets: Sequence[Subset | None], config: TrainSequences
+    network: SequenceNetwork,
+    samples: Sequence[Sample],
+    subsets: Sequence[Subset | None],
+    config: TrainSequences,
+    unit: Unit | None = None,
 ) -> Predictions:
     """Predicts samples from each of the subsets, without gradients.
 
@@ -32,6 +36,7 @@ def predict_samples(
         samples: each has at least one of the network's modalities.
         subsets: of the modalities; None stands for whatever each sample has.
         config: of the run; its method says how modalities are fused, and its precision what the network computes in.
+        unit: in which the network has learnt scores; None: in that of the targets.
 
     returns the predictions, on the CPU. Raises UserError if the network's predictions are not finite.
     """
@@ -43,11 +48,14 @@ def predict_samples(
             parts = [_predict(network, some, subsets, config) for some in iter(lambda: [*islice(waiting, BATCH)], [])]
     finally:
         network.train(was_training)
+    values = {subset: torch.cat([part.subsets[subset] for part in parts]) for subset in subsets}
+    if unit is not None:
+        values = {subset: unit[0] + unit[1] * value for subset, value in values.items()}
     return Predictions(
         [name for part in parts for name in part.names],
         [step for part in parts for step in part.steps],
         torch.cat([part.targets for part in parts]),
-        {subset: torch.cat([part.subsets[subset] for part in parts]) for subset in subsets},
+        values,
     )
 
 

@@ -7,7 +7,13 @@ from typing import NamedTuple
 from torch import Tensor
 
 from gmd.data.sequences.samples import LARGEST_SCORE
-from gmd.scoring.sequences.metrics import CLASS_METRICS, class_metrics, sentiment_metric_names, sentiment_metrics
+from gmd.scoring.sequences.metrics import (
+    CLASS_METRICS,
+    class_metrics,
+    number_metrics,
+    sentiment_metric_names,
+    sentiment_metrics,
+)
 from gmd.scoring.table_text import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 
@@ -55,29 +61,31 @@ def metric_names(rows: Sequence[Row], classes: Classes) -> tuple[str, ...]:
 
 
 def subset_table(
-    predictions: Predictions, modalities: Sequence[str], classes: Classes, largest_score: float = LARGEST_SCORE
+    predictions: Predictions, modalities: Sequence[str], classes: Classes, largest_score: float | None = LARGEST_SCORE
 ) -> list[Row]:
     """Makes all 2^M - 1 rows, small subsets first. A subset that no sample has keeps its row, without numbers.
 
-    largest_score: the end of the scale of scores, see `SequenceData`
+    largest_score: the end of the scale of scores, None for numbers that are on none, see `SequenceData`
     """
     return [table_row(predictions, subset, classes, largest_score) for subset in all_subsets(modalities)]
 
 
 def table_row(
-    predictions: Predictions, subset: Subset | None, classes: Classes, largest_score: float = LARGEST_SCORE
+    predictions: Predictions, subset: Subset | None, classes: Classes, largest_score: float | None = LARGEST_SCORE
 ) -> Row:
     """Measures one subset, over all samples that have it and all their steps alike; None: what each sample has.
 
-    largest_score: the end of the scale of scores, see `SequenceData`
+    largest_score: the end of the scale of scores, None for numbers that are on none, see `SequenceData`
     """
     there = ~predictions.subsets[subset].isnan().all(dim=1)
     values, targets = predictions.subsets[subset][there], predictions.targets[there]
     if not len(values):
         return Row(subset, 0, {})
-    if classes is None:
-        return Row(subset, len(values), sentiment_metrics(values[:, 0], targets, largest_score))
-    return Row(subset, len(values), class_metrics(values, targets))
+    if classes is not None:
+        return Row(subset, len(values), class_metrics(values, targets))
+    if largest_score is None:
+        return Row(subset, len(values), number_metrics(values[:, 0], targets))
+    return Row(subset, len(values), sentiment_metrics(values[:, 0], targets, largest_score))
 
 
 def mean_over_subsets(rows: Sequence[Row]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What can be learnt, each with its data, network, losses and score: segmentation, sentiment, digits."""
+"""What can be learnt, each with its data, network, losses and score: segmentation, and sequences of any kind."""
 
 from gmd.config import TrainBrats, TrainConfig, TrainSequences
 from gmd.training.tasks.task import Task, Validation

@@ -1,26 +1,28 @@
-"""The tasks on sequences, sentiment and digits: transformers on sequences of text, audio, images."""
+"""The tasks on sequences, sentiment and digits among them: transformers on sequences of text, audio, images."""
 
 import hashlib
 import math
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from gmd.config import TrainDigits, TrainSentiment, TrainSequences
+from gmd.config import TrainAnySequences, TrainDigits, TrainSentiment, TrainSequences
 from gmd.data import SPLITS
 from gmd.data.padded import Padded
 from gmd.data.pairs import Pairs
 from gmd.data.sequences.batches import SequenceBatches
 from gmd.data.sequences.missing_modalities import make_absent
-from gmd.data.sequences.samples import Sample, SequenceData, as_classes
-from gmd.data.sequences.sequence_files import read_sequences
-from gmd.errors import UserError
+from gmd.data.sequences.samples import SENTIMENT_MODALITIES, Sample, SequenceData, as_classes
+from gmd.data.sequences.sequence_files import Reading, read_sequences
+from gmd.errors import UserError, shown
 from gmd.files import real_path
 from gmd.models.multimodal import run_modalities
 from gmd.models.sequences.input_statistics import input_statistics
 from gmd.models.sequences.network import SequenceNetwork
+from gmd.scoring.sequences.metrics import main_metric
 from gmd.scoring.sequences.prediction import predict_samples
 from gmd.scoring.sequences.tables import mean_over_subsets, subset_table
 from gmd.subsets import Subset, all_subsets
@@ -45,12 +47,14 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
 
     def __init__(self, config: TrainSequences):
         self.data = read_data(config)
-        self.config = replace(config, data=real_path(config.data))
+        self.config = replace(config, data=real_path(config.data), modalities=tuple(self.data.features))
+        if not config.modalities:
+            self.config.check_values()
         self.criterion, self.metric, self.score = CLASSES if self.data.classes else REGRESSION
-        self.score_name = "accuracy" if self.data.classes else "Acc-2 neg/non-neg"
+        self.score_name = main_metric(self.data.classes, self.data.unit)
         self.score_title = f"{self.score_name}, mean over the subsets of the modalities"
         self._training = make_absent(self.data.splits["train"], config.missing, config.seed)
-        self._batches = SequenceBatches(self._training, config.modalities, config.batch, config.seed)
+        self._batches = SequenceBatches(self._training, self.config.modalities, config.batch, config.seed)
         self.steps_per_epoch = math.ceil(len(self._batches) / config.accumulate)
 
     def check(self) -> None:
@@ -60,7 +64,8 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         data = self.data
         named = {split: [{"name": sample.name} for sample in data.splits[split]] for split in SPLITS}
         shape = {"features": data.features, "classes": data.classes and list(data.classes), "per_step": data.per_step}
-        about = shape | {"checksum": checksum(data)}
+        unit = {} if data.unit is None else {"unit": list(data.unit)}
+        about = shape | unit | {"checksum": checksum(data)}
         return {"data": str(self.config.data), "about": about, "notes": list(data.notes)} | named
 
     def notes(self) -> list[str]:
@@ -78,6 +83,10 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         return self._batches
 
     def to_device(self, inputs: Pairs[Padded], targets: Tensor, device: torch.device) -> Batch[Padded]:
+        """Returns a batch on the network's device, with targets in the unit that the network learns them in."""
+        if self.data.unit is not None:
+            mean, deviation = self.data.unit
+            targets = ((targets.double() - mean) / deviation).float()  # numbers may be large, and differ little
         return replace(inputs, values={m: value.to(device) for m, value in inputs.values.items()}), targets.to(device)
 
     def outputs(self, network: SequenceNetwork, inputs: Pairs[Padded]) -> Pairs[Tensor]:
@@ -94,7 +103,8 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
     def validate(self, network: SequenceNetwork) -> Validation:
         """Measures the validation samples' metrics, means over the subsets that exist. `score_name` is one of them."""
         modalities = self.config.modalities
-        predictions = predict_samples(network, self.data.splits["validation"], all_subsets(modalities), self.config)
+        samples, unit = self.data.splits["validation"], self.data.unit
+        predictions = predict_samples(network, samples, all_subsets(modalities), self.config, unit)
         table = subset_table(predictions, modalities, self.data.classes, self.data.largest_score)
         means = mean_over_subsets(table)
         return Validation(means[self.score_name], means)
@@ -106,13 +116,39 @@ def read_data(config: TrainSequences) -> SequenceData:
     Raises UserError for data that cannot be used.
     """
     if isinstance(config, TrainDigits):
-        from gmd.data.sequences.digits import read_digits  # brings scikit-learn, which sentiment does without
+        from gmd.data.sequences.digits import read_digits  # brings scikit-learn, which the others do without
 
-        data = read_digits(config.data, config.seed)
-    else:
-        data = read_sequences(config.data, config.seed)
-        data = as_classes(data) if isinstance(config, TrainSentiment) and config.target == "sign" else data
-    return with_modalities(data, config.modalities)
+        return with_modalities(read_digits(config.data, config.seed), config.modalities)
+    if isinstance(config, TrainSentiment):
+        return _with_known(_read_sentiment(config), config.modalities)
+    assert isinstance(config, TrainAnySequences)  # there are no other tasks on sequences
+    data = read_sequences(config.data, Reading(config.seed, numbers=True, fold=config.fold))
+    return with_modalities(data, config.modalities or tuple(data.features))
+
+
+def _read_sentiment(config: TrainSentiment) -> SequenceData:
+    """Reads scores of sentiment, or the signs of these. Raises UserError for data whose targets are classes."""
+    reading = Reading(config.seed, clip_scores=config.clip_scores, scale_scores=config.scale_scores)
+    data = read_sequences(config.data, reading)
+    if data.classes is not None:
+        raise UserError(
+            f"{config.data}: its targets are classes ({shown(', '.join(data.classes), 200)}) and no sentiment; train "
+            f"with: gmd train sequences --data {shlex.quote(str(config.data))}"
+        )
+    return as_classes(data) if config.target == "sign" else data
+
+
+def _with_known(data: SequenceData, modalities: tuple[str, ...]) -> SequenceData:
+    """Returns the data with these modalities only; of the three of sentiment, the default, with those that they have.
+
+    Raises UserError as `with_modalities`.
+    """
+    known = tuple(m for m in modalities if m in data.features)
+    if modalities != SENTIMENT_MODALITIES or known in ((), modalities):
+        return with_modalities(data, modalities)
+    absent = [m for m in modalities if m not in known]
+    note = f"the data have no {' and no '.join(absent)}: the network has {' and '.join(known)}"
+    return with_modalities(replace(data, notes=(*data.notes, note)), known)
 
 
 def with_modalities(data: SequenceData, modalities: tuple[str, ...]) -> SequenceData:
