@@ -98,7 +98,7 @@ class SampleTask(Task[FeatureNetwork, Values]):
         return {"data": str(self.config.data), "about": about, "notes": list(data.notes)} | named
 
     def notes(self) -> list[str]:
-        names = [sample.name for sample in self._training]
+        names: list[str] = [sample.name for sample in self._training]
         return [*self.data.notes, *self._missing.notes("training samples", names)]
 
     def batches(self, epoch: int, start: int = 0) -> Iterable[Batch[Values]]:
