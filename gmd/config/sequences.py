@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from gmd.config.checks import check_option
+from gmd.config.modulation import Modulation
 from gmd.config.train_config import TrainConfig
 from gmd.data.sequences.reading import check_scale
 from gmd.data.sequences.samples import SENTIMENT_MODALITIES
@@ -13,7 +14,7 @@ WIDEST, DEEPEST = 2**16, 100  # some hundred GB each
 
 
 @dataclass(frozen=True)
-class TrainSamples(TrainConfig):
+class TrainSamples(Modulation, TrainConfig):
     """The options that the tasks share whose samples have targets: on sequences, and on the files of a manifest."""
 
     data: Path
@@ -26,9 +27,6 @@ class TrainSamples(TrainConfig):
     """Heads of the attention."""
     dropout: float = 0.1
     """Rate of dropout in the transformer, while it trains."""
-    alpha: float | None = None
-    """ogm-ge: how much the modality that is ahead is slowed down (0.1 by default). mla: how slowly the head closes the
-    directions it has seen, in units of their squared length (the head's width by default)."""
     epochs: int = 30
     """Passes over the training samples; poly and cosine take the learning rate to 0 over them."""
     batch: int = 32
@@ -39,13 +37,18 @@ class TrainSamples(TrainConfig):
     validate_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
 
-    POSITIVE: ClassVar[tuple[str, ...]] = ("width", "layers", "heads", "alpha", *TrainConfig.POSITIVE)
+    POSITIVE: ClassVar[tuple[str, ...]] = (
+        *("width", "layers", "heads"),
+        *Modulation.POSITIVE_MODULATION,
+        *TrainConfig.POSITIVE,
+    )
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("dropout", *TrainConfig.NOT_NEGATIVE)
-    FOR: ClassVar[dict[str, tuple[str, ...]]] = TrainConfig.FOR | {"alpha": ("ogm-ge", "mla")}
+    FOR: ClassVar[dict[str, tuple[str, ...]]] = TrainConfig.FOR | Modulation.FOR_MODULATION
 
     def check_values(self) -> None:
         """Raises UserError for a value that cannot work anywhere."""
         super().check_values()
+        self.check_modulation(self.modalities, self.epochs)
         check_option(self.width <= WIDEST, "width", self.width, f"at most {WIDEST}")
         check_option(self.layers <= DEEPEST, "layers", self.layers, f"at most {DEEPEST}")
         check_option(self.width % self.heads == 0, "width", self.width, f"a multiple of --heads {self.heads}")

@@ -29,6 +29,7 @@ from helpers.training_cases import read_metrics
 METHODS = {
     **dict.fromkeys(("joint", "dropout", "enumerate", "gmd"), "branches"),
     **{"cggm": "late", "cggm-gmd": "late", "ogm-ge": "late", "mla": "branches"},
+    "qmf": "branches",
 }
 BOTH = ("words", "vector")
 

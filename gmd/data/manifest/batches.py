@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,8 @@ class _Files(Dataset):
         random = None if self._seed is None else [(self._seed, epoch, member) for member in members]
         try:
             with one_thread():
-                return load_batch([self._samples[i] for i in members], *self._how, random)
+                pairs, targets, replaced = load_batch([self._samples[i] for i in members], *self._how, random)
+                return replace(pairs, numbers=members), targets, replaced
         except UserError as error:
             return str(error)
 

@@ -82,6 +82,8 @@ class SampleTask(Task[FeatureNetwork, Values]):
         self._missing = config.missing_of(config.modalities, config.seed)
         self._training = make_absent(data.splits["train"], self._missing)
         self._batches = self.training_batches()
+        one_class = first.classes and not more and not data.about.get("per_step")
+        self.samples = len(self._training) if one_class else None
         self.steps_per_epoch = math.ceil(len(self._batches) / config.accumulate)
 
     def training_batches(self) -> Batches:

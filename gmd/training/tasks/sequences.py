@@ -4,14 +4,18 @@ import hashlib
 import shlex
 from dataclasses import replace
 
+from torch import Tensor
+
 from gmd.config import TrainAnySequences, TrainDigits, TrainSentiment, TrainSequences
 from gmd.data import SPLITS
 from gmd.data.padded import Padded
+from gmd.data.pairs import EncodedPairs, Pairs
 from gmd.data.sequences.batches import SequenceBatches, collate
 from gmd.data.sequences.samples import SENTIMENT_MODALITIES, SequenceData, as_classes
 from gmd.data.sequences.sequence_files import Reading, read_sequences
 from gmd.errors import UserError, shown
 from gmd.files import real_path
+from gmd.models.multimodal import FeatureNetwork
 from gmd.models.sequences.input_statistics import input_statistics
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.scoring.outcomes import Outcome
@@ -41,6 +45,20 @@ class SequenceTask(SampleTask[Padded]):
         network = build_sequence_network(self.config, self.data.about)
         network.set_input_statistics(input_statistics(self._training))
         return network
+
+    def outputs(self, network: FeatureNetwork, inputs: Pairs[Padded]) -> Pairs[Tensor]:
+        """Does what that of the base does, and keeps the encoded steps where classifiers are to see them."""
+        if self.config.classifiers == "transformers" and isinstance(network, SequenceNetwork):
+            return _with_steps(network, inputs)
+        return super().outputs(network, inputs)
+
+
+def _with_steps(network: SequenceNetwork, inputs: Pairs[Padded]) -> EncodedPairs:
+    """Runs the network as `outputs` does, and keeps what it pools, for classifiers to look at."""
+    steps = {m: network.encoded(values, network.modalities.index(m)) for m, values in inputs.values.items()}
+    values = {m: network.pool(of_one).float() for m, of_one in steps.items()}
+    kept = {m: Padded(of_one.values.detach().float(), of_one.lengths) for m, of_one in steps.items()}
+    return EncodedPairs(inputs.num_samples, inputs.samples, values, kept, numbers=inputs.numbers)
 
 
 def sample_data(config: TrainSequences) -> SampleData:
