@@ -79,6 +79,8 @@ def main() -> None:
     parser.add_argument("--mosi", type=Path, help="mosi_utterances.npz")
     parser.add_argument("--mfeat", type=Path, help="mfeat.npz")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)))
+    names = list(dict.fromkeys(arm.name for data in DATA.values() for arm in data.arms))
+    parser.add_argument("--arms", nargs="+", choices=names, default=names, metavar="ARM")
     parser.add_argument("--out", type=Path, default=CSV)
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the manifests, the runs and their rows")
     options = parser.parse_args()
@@ -87,12 +89,12 @@ def main() -> None:
     if not given:
         parser.error("nothing to do: give --fsdd, --mosi or --mfeat")
     torch.set_num_threads(1)
-    measure(given, options.seeds, options.work, options.out)
+    measure(given, options.seeds, options.arms, options.work, options.out)
 
 
-def measure(sources: Mapping[str, Path], seeds: Sequence[int], work: Path, out: Path) -> None:
+def measure(sources: Mapping[str, Path], seeds: Sequence[int], names: Sequence[str], work: Path, out: Path) -> None:
     """Does the runs that are not done yet, a whole seed before the next; `out` gets the rows of all that are done."""
-    runs = [(name, arm, seed) for seed in seeds for name in sources for arm in DATA[name].arms]
+    runs = [(d, arm, seed) for seed in seeds for d in sources for arm in DATA[d].arms if arm.name in names]
     written: dict[tuple[str, int], Written] = {}
     for name, arm, seed in tqdm(runs, desc="classify", unit="run"):
         folder = work / name / f"seed {seed}"

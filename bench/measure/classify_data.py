@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.measure.digits_manifest import write_digits_manifest
+from bench.measure.digits_manifest import MANIFEST, write_digits_manifest
 from gmd.files import replacing
 
 TRAINED_DIGITS = 500  # pairs of a recording and an image, of the 2133 that there are
@@ -32,7 +32,9 @@ def digits(source: Path, folder: Path, seed: int) -> Written:
 
     source: fsdd.npz, see `write_digits_manifest`
     """
-    whole = write_digits_manifest(source, folder, seed)
+    whole = folder / MANIFEST
+    if not whole.exists():  # it is written last, behind thousands of files
+        write_digits_manifest(source, folder, seed)
     with whole.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
     split = header.index("split")

@@ -110,6 +110,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
     machine, whose lock is left. It is for you to know that it has ended."""
 
     TASK: ClassVar[str]
+    # options of the task that configurations of before lack, and what these ran with
+    ADDED: ClassVar[dict[str, object]] = {}
     POSITIVE: ClassVar[tuple[str, ...]] = (
         *("epochs", "batch", "accumulate", "lr", "decay", "clip", "classifier_lr"),
         *("max_bad_steps", "validate_every", "patience"),
@@ -147,7 +149,7 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
         self.check_surgery(self.method, self.modalities)
-        if self.modalities:  # of a manifest they are known once it is read
+        if self.modalities:
             self.check_missing(self.modalities)
         self.check_optimisation()
         if self.schedule == "plateau" and self.patience is not None:
@@ -181,6 +183,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
                 check_option(text, name, path, "a path in UTF-8; rename that folder, or give a link to it")
 
     def _check_modalities(self) -> None:
+        if not self.modalities and not type(self).modalities:
+            return  # it is the data that decide, and all is checked again then
         check_option(len(self.modalities) > 0, "modalities", "nothing", "at least one name")
         check_apart("--modalities", self.modalities)
         few_subsets = len(self.modalities) <= MOST_MODALITIES
@@ -234,7 +238,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
-        added = optimisation.ADDED | surgery.ADDED | modulation.ADDED | {"preset": None, "classifier_lr": 1e-3}
+        added = optimisation.ADDED | surgery.ADDED | modulation.ADDED | cls.ADDED
+        added |= {"preset": None, "classifier_lr": 1e-3}
         given = missing_modalities.as_now({key: value for key, value in values.items() if key != "task"})
         values = {key: value for key, value in added.items() if key in expected} | given
         if odd := sorted(expected.symmetric_difference(values), key=str):

@@ -108,6 +108,11 @@ class SampleTask(Task[FeatureNetwork, Values]):
         return self._batches
 
     def to_device(self, inputs: Pairs[Values], targets: Tensor, device: torch.device) -> Batch[Values]:
+        """Returns a batch on the network's device, numbers in the unit that the network learns them in."""
+        scales = torch.tensor([(outcome.mean, outcome.std) for outcome in self.data.outcomes], dtype=torch.float64)
+        if targets.is_floating_point() and bool((scales != torch.tensor([0.0, 1.0])).any()):
+            mean, std = scales.squeeze(0).unbind(dim=-1)  # [] of one outcome, [O] of several
+            targets = ((targets.double() - mean) / std).float()  # numbers may be large, and differ little
         return replace(inputs, values={m: value.to(device) for m, value in inputs.values.items()}), targets.to(device)
 
     def outputs(self, network: FeatureNetwork, inputs: Pairs[Values]) -> Pairs[Tensor]:
