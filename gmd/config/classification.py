@@ -39,9 +39,7 @@ class TrainClassify(TrainSamples):
     """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
     modalities: tuple[str, ...] = ()
     """The modalities that the network has, by the names in the manifest's columns; by default all of them."""
-    preset: Literal["cggm-food101", "mla-cremad", "mla-food101", "mla-mvsa", "mla-iemocap", "ogm-ge-cremad"] | None = (
-        None
-    )
+    preset: Recipe | None = None
     """A published recipe's options, which others on the line, and in a file, override; what it sets and what differs
     from the publication is told before the training."""
     target: Literal["auto", "class", "number"] = "auto"

@@ -86,6 +86,12 @@ PRESETS = {
         values=CGGM_TRANSFORMERS | {"layers": 5, "classifiers": "transformers", "classifier_lr": 5e-4},
         differs=CGGM_DIFFERS,
     ),
+    "cggm-iemocap": Preset(
+        task="sequences",
+        source=f"{CGGM}, on IEMOCAP in MMIN's layout",
+        values=CGGM_TRANSFORMERS | {"layers": 4, "classifiers": "transformers", "classifier_lr": 5e-4},
+        differs=CGGM_DIFFERS,
+    ),
     "cggm-food101": Preset(
         task="classify",
         source=CGGM,
@@ -93,8 +99,8 @@ PRESETS = {
         | {"layers": 4, "lam": 0.05, "epochs": 60, "batch": 128, "optimizer": "adamw", "weight_decay": 6e-3}
         | {"longest": 256, "classifier_lr": 5e-4},
         differs=(
-            "pictures and text are to be given as features:NAME, the last hidden states of ViT-B/16 and BERT, of 197 and "
-            "50 steps, as published; nothing here computes those",
+            "pictures and text are to be given as features:NAME, the last hidden states of ViT-B/16 (197 steps) and of "
+            "BERT (50 steps), as published; nothing here computes those",
             "the classifiers are copies of the head without weight decay; published transformers on the encoded steps, "
             "with 3e-3",
             "the pictures' projection is not the text's too, as it is in the published code by mistake",
