@@ -24,7 +24,7 @@ AS_THEY_ARE = (
     *("missing_curves", "pace", "state", "surgical", "tiles", "training", "version"),
 )
 OF_RESOURCES = ("Time of all epochs", "Median epoch", "Median epoch, per step", "Peak memory", "Parameters", "Versions")
-OF_DATA = ("Fold", "Features", "Classes")
+OF_DATA = ("Fold", "Features", "Inputs", "Output", "Classes")
 OUTDATED = "An evaluation is outdated: the run has changed since, or an earlier gmd has made it."
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from gmd.data.log_mel import FLOOR, log_mel, mel_bands
 from gmd.data.sequences.digits import read_digits
-from gmd.data.sequences.log_mel import FLOOR, log_mel, mel_bands
 from helpers.nifti_cases import error_of, real_data
 from helpers.sequence_cases import all_samples, assert_same, write_npz
 
