@@ -19,7 +19,7 @@ from helpers.sequence_cases import recordings, write_npz
 def written(tmp_path_factory):
     """Recordings of ten digits, and the manifest of their files."""
     folder = tmp_path_factory.mktemp("digits")
-    source = write_npz(folder / "fsdd.npz", recordings(speakers=1, indices=range(4, 8)))
+    source = write_npz(folder / "fsdd.npz", recordings(speakers=1, indices=range(14)))
     return source, write_digits_manifest(source, folder / "files")
 
 
