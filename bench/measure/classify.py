@@ -67,7 +67,7 @@ DATA = {
     ),
     "mfeat": Data(
         classify_data.mfeat,
-        {"epochs": 40, "validate_every": 40, "batch": 32, "width": 32, "layers": 1, "every": 1},
+        {"epochs": 40, "validate_every": 40, "batch": 32, "width": 32, "layers": 1, "every": 8},
         (*_on("ds", "joint", "enumerate", "gmd"), *_on("branches", "joint", "mla"), *_on("late", "joint", "cggm")),
     ),
 }
