@@ -79,6 +79,8 @@ class SampleTask(Task[FeatureNetwork, Values]):
         )
         self.score_name = score_name(data.outcomes)
         self.score_title = f"{self.score_name}, mean over the subsets of the modalities"
+        if any(outcome.score_name == "R2" for outcome in data.outcomes):
+            self.score_limits = None  # it is below 0 for who does worse than the mean
         self._missing = config.missing_of(config.modalities, config.seed)
         self._training = make_absent(data.splits["train"], self._missing)
         self._batches = self.training_batches()

@@ -40,6 +40,7 @@ class Task(ABC, Generic[Network, Values]):
             otherwise.
         score_name: the name of the validation's score, for people.
         score_title: the score's name with what it is a mean of.
+        score_limits: the lowest and the highest value that it has; None: it has no such ends.
         criterion: the loss of predictions [b, ...] and targets [b, ...].
         metric: how good the predictions are, without gradient; higher is better.
         score: how sure and right they are, in [0, 1], without gradient.
@@ -50,6 +51,7 @@ class Task(ABC, Generic[Network, Values]):
     samples: int | None = None
     score_name: str
     score_title: str
+    score_limits: tuple[float, float] | None = (0, 1)
     criterion: Criterion
     metric: Criterion
     score: Criterion
