@@ -19,6 +19,7 @@ from gmd.data.missing import Missing
 from gmd.data.sequences.missing_modalities import make_absent
 from gmd.errors import UserError
 from gmd.evaluation.compare.command import compare
+from gmd.evaluation.compare.missing_curves import draw_runs
 from gmd.evaluation.segmentation.cross_validation import score_folds
 from gmd.evaluation.segmentation.single_run import score_run
 from gmd.evaluation.sequences.single_run import evaluate_run
@@ -105,15 +106,16 @@ def test_nothing_of_an_earlier_evaluation_is_left_behind(run: Path, capsys: pyte
     assert all(f"{folder / name}\n" in said for name in OF_A_CURVE)
     assert [point.rate for point in read_curve(folder / "missing.csv")] == list(CURVE_RATES)
     assert is_picture(folder / "missing.png")
-    assert gmd.cli.main(["evaluate", str(run), "--missing-curve", "0.9", "0", "0.9"]) == 0
+    evaluate_run(run, absent=MissingInEvaluation(missing_curve=(0.0, 0.9)))
     assert [point.rate for point in read_curve(folder / "missing.csv")] == [0, 0.9]
     assert not (folder / "predictions_absent.csv").exists()
-    assert gmd.cli.main(["evaluate", str(run)]) == 0
+    evaluate_run(run)
     assert not [name for name in OF_A_CURVE if (folder / name).exists()]
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_table(run: Path, monkeypatch, capsys):
-    evaluate_run(run, absent=MissingInEvaluation(missing_curve=(0.0, 0.5)))
+    (run / "evaluation").mkdir(exist_ok=True)
+    (run / "evaluation" / "missing.png").write_text("of another curve")
 
     def fail(*_: object) -> None:
         raise RuntimeError("no ink")
@@ -121,7 +123,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_table(run: Path, monkeypatch, c
     monkeypatch.setattr(gmd.evaluation.missing_curve, "draw_missing_curves", fail)
     evaluate_run(run, absent=MissingInEvaluation(missing_curve=(0.5,)))
     assert "gmd: no picture of the missing rates: RuntimeError: no ink" in capsys.readouterr().err
-    assert not (run / "evaluation" / "missing.png").exists(), "of another curve"
+    assert not (run / "evaluation" / "missing.png").exists()
     assert [point.rate for point in read_curve(run / "evaluation" / "missing.csv")] == [0.5]
 
 
@@ -154,22 +156,42 @@ def test_a_list_of_other_samples_is_told_before_the_network_runs(run: Path, tmp_
         evaluate_run(run, absent=MissingInEvaluation(missing_list=tmp_path / "masks.csv"))
 
 
-def test_runs_with_curves_are_drawn_together(run: Path, tmp_path: Path):
-    curves = MissingInEvaluation(missing_curve=(0.0, 0.5))
-    evaluate_run(run, absent=curves)
-    other = Path(shutil.copytree(run, tmp_path / "other"))
-    compare([run, other], tmp_path / "out")
-    picture = tmp_path / "out" / "compare_missing.png"
+def with_curve(run: Path, text: str) -> Path:
+    (run / "evaluation").mkdir(parents=True)
+    (run / "evaluation" / "missing.csv").write_text(text)
+    return run
+
+
+CURVE = "rate,draws,absent,Corr,Corr std\n0,5,0,1,0\n0.5,5,0.4,0.5,0.1\n"
+
+
+def test_the_curves_of_runs_are_drawn_together(tmp_path: Path):
+    picture = tmp_path / "compare_missing.png"
+    runs = {name: with_curve(tmp_path / name, CURVE) for name in ("a", "b")}
+    assert draw_runs(runs, picture) == [picture]
     assert is_picture(picture)
-    evaluate_run(other)  # without a curve
-    compare([run, other], tmp_path / "out")
-    assert not picture.exists(), "of curves of which one is gone"
-    (other / "evaluation" / "missing.csv").write_text("rate,draws,absent,x,x std\n0,5,0,1,0\n")
-    compare([run, other], tmp_path / "out")
-    assert not picture.exists(), "of other metrics"
-    (other / "evaluation" / "missing.csv").write_text("rubbish\n1\n")
+    (tmp_path / "b" / "evaluation" / "missing.csv").write_text(CURVE.replace("Corr", "MAE"))
+    assert draw_runs(runs, picture) == []
+    assert not picture.exists(), "of curves that one run has no more"
+    (tmp_path / "b" / "evaluation" / "missing.csv").unlink()
+    assert draw_runs(runs, picture) == []
+    (tmp_path / "b" / "evaluation" / "missing.csv").write_text("rubbish\n1\n")
     with pytest.raises(UserError, match=r"missing\.csv: its columns are rubbish"):
+        draw_runs(runs, picture)
+
+
+@pytest.mark.slow
+def test_a_comparison_has_their_picture_and_replaces_its_own(run: Path, tmp_path: Path):
+    evaluate_run(run, absent=MissingInEvaluation(missing_curve=(0.0, 0.5)))
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    for _ in range(2):
         compare([run, other], tmp_path / "out")
+        assert is_picture(tmp_path / "out" / "compare_missing.png")
+    others = tmp_path / "theirs"
+    others.mkdir()
+    (others / "compare_missing.png").write_text("somebody's")
+    with pytest.raises(UserError, match="is there already, and gmd compare has not written it"):
+        compare([run, other], others)
 
 
 # ---- rates ----
@@ -218,6 +240,7 @@ def test_the_curve_of_segmentation_is_looked_up(phantoms: Path, tmp_path: Path):
     assert not [name for name in OF_A_CURVE if (brats / "evaluation" / name).exists()]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_case_pictures")
 def test_the_folds_of_a_cross_validation_have_a_line_and_a_curve_together(phantoms: Path, tmp_path: Path):
     (tmp_path / "data").symlink_to(phantoms)
