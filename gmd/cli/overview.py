@@ -15,6 +15,8 @@ COMMANDS = {
     "intervals.",
     "report": "Write what a run did into one page, report.html, which needs nothing else to be looked at.",
     "convert": "Make sequences of any layout, in files that may hold programs, into one file that holds numbers only.",
+    "manifest": "Make a manifest, a csv with a row a sample, of CREMA-D, Food-101, MVSA, Kinetics-Sounds or IEMOCAP on "
+    "disk.",
     "nnunet": "Train nnU-Net to segment with channels missing: what to set and to type, raw data, predictions, tables.",
     "doctor": "Say which kernels this installation has, what is missing, and why.",
 }
@@ -27,7 +29,11 @@ EXAMPLES = """From nothing to a table of results, a report, and a segmentation:
 The same for sequences of text, audio and vision:
   gmd phantom data/sentiment.npz --task sentiment
   gmd train sentiment --data data/sentiment.npz --out runs/second
-  gmd evaluate runs/second"""
+  gmd evaluate runs/second
+
+Pictures, sound and text, from the folder in which a data set of the field lies:
+  gmd manifest crema-d CREMA-D -o CREMA-D/manifest.csv
+  gmd train classify --data CREMA-D/manifest.csv --out runs/third"""
 DOCTOR = f"""usage: gmd doctor [-h]
 
 {COMMANDS["doctor"]}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from gmd.config.checks import check_option
+from gmd.config.modulation import Modulation
 from gmd.config.train_config import TrainConfig
 from gmd.data.sequences.reading import check_scale
 from gmd.data.sequences.samples import SENTIMENT_MODALITIES
@@ -14,7 +15,7 @@ WIDEST, DEEPEST = 2**16, 100  # some hundred GB each
 
 
 @dataclass(frozen=True)
-class TrainSequences(TrainConfig):
+class TrainSequences(Modulation, TrainConfig):
     """The options that the tasks on sequences share."""
 
     data: Path
@@ -30,12 +31,6 @@ class TrainSequences(TrainConfig):
     """Heads of the attention."""
     dropout: float = 0.1
     """Rate of dropout in the transformer, while it trains."""
-    missing: float = 0.0
-    """Probability with which each modality of each training sample is missing, decided once for all epochs; a sample
-    keeps at least one."""
-    alpha: float | None = None
-    """ogm-ge: how much the modality that is ahead is slowed down (0.1 by default). mla: how slowly the head closes the
-    directions it has seen, in units of their squared length (the head's width by default)."""
     epochs: int = 30
     """Passes over the training samples; poly and cosine take the learning rate to 0 over them."""
     batch: int = 32
@@ -46,18 +41,22 @@ class TrainSequences(TrainConfig):
     validate_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
 
-    POSITIVE: ClassVar[tuple[str, ...]] = ("width", "layers", "heads", "alpha", *TrainConfig.POSITIVE)
-    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("dropout", "missing", *TrainConfig.NOT_NEGATIVE)
-    FOR: ClassVar[dict[str, tuple[str, ...]]] = TrainConfig.FOR | {"alpha": ("ogm-ge", "mla")}
+    POSITIVE: ClassVar[tuple[str, ...]] = (
+        *("width", "layers", "heads"),
+        *Modulation.POSITIVE_MODULATION,
+        *TrainConfig.POSITIVE,
+    )
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("dropout", *TrainConfig.NOT_NEGATIVE)
+    FOR: ClassVar[dict[str, tuple[str, ...]]] = TrainConfig.FOR | Modulation.FOR_MODULATION
 
     def check_values(self) -> None:
         """Raises UserError for a value that cannot work anywhere."""
         super().check_values()
+        self.check_modulation(self.modalities, self.epochs)
         check_option(self.width <= WIDEST, "width", self.width, f"at most {WIDEST}")
         check_option(self.layers <= DEEPEST, "layers", self.layers, f"at most {DEEPEST}")
         check_option(self.width % self.heads == 0, "width", self.width, f"a multiple of --heads {self.heads}")
         check_option(self.dropout < 1, "dropout", self.dropout, "a probability below 1")
-        check_option(self.missing < 1, "missing", self.missing, "a rate below 1, at which no sample is left")
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,16 @@ class TrainAnySequences(TrainSequences):
         """Raises UserError for a value that cannot work, or that means nothing with the others."""
         if modalities:
             super().check_surgery(method, modalities)
+
+    def check_modulation(self, modalities: Sequence[str], epochs: int) -> None:
+        """Raises UserError for a value that cannot work, or that means nothing with the others."""
+        if modalities:
+            super().check_modulation(modalities, epochs)
+
+    def check_missing(self, modalities: Sequence[str]) -> None:
+        """Raises UserError for rates that cannot be. modalities: of the network"""
+        if modalities:
+            super().check_missing(modalities)
 
     def _check_modalities(self) -> None:
         if self.modalities:

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 import torch
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from gmd.config import optimisation, surgery
+from gmd.config import missing_modalities, modulation, optimisation, surgery
 from gmd.config.checks import check_option
 from gmd.config.environment import check_environment
+from gmd.config.missing_modalities import MissingModalities
 from gmd.config.optimisation import Optimisation
 from gmd.config.surgery import Surgery
 from gmd.data.text_files import brief
@@ -21,10 +22,26 @@ from gmd.output_paths import check_folder
 from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
-MAY_CHANGE = ("data", "out", "cache", "validate_every", "device", "resume", "force", "no_check", "preset")
+MAY_CHANGE = (
+    *("data", "out", "train_list", "val_list", "test_list", "cache", "validate_every"),
+    *("device", "resume", "force", "no_check", "preset"),
+)
+PATHS = ("out", "data", "missing_list", "train_list", "val_list", "test_list")  # as far as a task has them
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
-Method = Literal["joint", "dropout", "enumerate", "gmd", "surgery", "scalarised", "cggm", "cggm-gmd", "ogm-ge", "mla"]
+Method = Literal[
+    "joint",
+    "dropout",
+    "enumerate",
+    "gmd",
+    "surgery",
+    "scalarised",
+    "cggm",
+    "cggm-gmd",
+    "ogm-ge",
+    "mla",
+    "qmf",
+]
 
 LARGEST = 2**32  # no option is a number from there on
 MOST_MODALITIES = 12  # of which there are 4095 subsets; each is scored at every validation
@@ -45,7 +62,7 @@ class Subject:
     the losses of all subsets; gmd: surgery on these; surgery: the same with another --weighting;
     scalarised: the losses weighed by their values. cggm: joint, the modalities balanced by how fast each improves;
     cggm-gmd: the same around gmd; ogm-ge: joint, the modality that is ahead slowed down; mla: one modality after the
-    other."""
+    other; qmf: each modality alone and all, weighed by how sure they are, sample by sample."""
     modalities: tuple[str, ...] = ()
     """The modalities that the network has."""
     preset: str | None = None
@@ -54,7 +71,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class TrainConfig(Surgery, Optimisation, Subject):
+class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
     """The options that all tasks share; each task has those of its data and its network besides.
 
     The text below a field is its --help. (The fields of the last base come first.)
@@ -72,6 +89,8 @@ class TrainConfig(Surgery, Optimisation, Subject):
     balance: Literal["smooth", "published"] = "smooth"
     """cggm: how fast a modality improves is averaged over steps and bounded, or the published difference of two
     batches, which is noise."""
+    classifier_lr: float = 1e-3
+    """cggm: learning rate of the classifiers; published half of the network's."""
     seed: int = 0
     """Of everything random: splits, initial weights, order of the data, order of the projections."""
     max_bad_steps: int = 10
@@ -95,7 +114,7 @@ class TrainConfig(Surgery, Optimisation, Subject):
     # options of the task that configurations of before lack, and what these ran with
     ADDED: ClassVar[dict[str, object]] = {}
     POSITIVE: ClassVar[tuple[str, ...]] = (
-        *("epochs", "batch", "accumulate", "lr", "decay", "clip"),
+        *("epochs", "batch", "accumulate", "lr", "decay", "clip", "classifier_lr"),
         *("max_bad_steps", "validate_every", "patience"),
     )
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = (
@@ -109,6 +128,7 @@ class TrainConfig(Surgery, Optimisation, Subject):
         "lam": ("cggm", "cggm-gmd"),
         "direction": ("cggm", "cggm-gmd"),
         "balance": ("cggm", "cggm-gmd"),
+        "classifier_lr": ("cggm", "cggm-gmd"),
     }
 
     def check(self) -> None:
@@ -130,6 +150,7 @@ class TrainConfig(Surgery, Optimisation, Subject):
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
         self.check_surgery(self.method, self.modalities)
+        self.check_missing(self.modalities)
         self.check_optimisation()
         if self.schedule == "plateau" and self.patience is not None:
             late = self.patience > self.plateau_patience
@@ -155,8 +176,8 @@ class TrainConfig(Surgery, Optimisation, Subject):
 
     def _check_encoding(self) -> None:
         """Raises UserError for a path that is no text: config.yaml could not hold it, nor TensorBoard write there."""
-        for name in ("out", "data"):
-            given = getattr(self, name)
+        for name in PATHS:
+            given = getattr(self, name, None)
             for path in given if isinstance(given, tuple) else (given,):
                 text = not any("\ud800" <= letter <= "\udfff" for letter in str(path))
                 check_option(text, name, path, "a path in UTF-8; rename that folder, or give a link to it")
@@ -214,9 +235,11 @@ class TrainConfig(Surgery, Optimisation, Subject):
 
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
-        added = optimisation.ADDED | surgery.ADDED | {"preset": None} | cls.ADDED
-        values = added | {key: value for key, value in values.items() if key != "task"}
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
+        added = optimisation.ADDED | surgery.ADDED | modulation.ADDED | {"preset": None, "classifier_lr": 1e-3}
+        added |= cls.ADDED
+        given = missing_modalities.as_now({key: value for key, value in values.items() if key != "task"})
+        values = {key: value for key, value in added.items() if key in expected} | given
         if odd := sorted(expected.symmetric_difference(values), key=str):
             listed = shown(", ".join(map(str, odd)), 200)
             raise UserError(f"{source}: written by another version of gmd: it differs in {listed}; train anew")
@@ -238,7 +261,7 @@ def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
 def _typed(value: object, wanted: Any, name: str, source: str | Path) -> Any:
     """Returns a YAML file's value as the field has it, of the type `wanted`. Raises UserError if that cannot be."""
     converted = tuple(value) if isinstance(value, list) else value
-    if wanted is Path and isinstance(value, str):
+    if wanted in (Path, Path | None) and isinstance(value, str):
         converted = Path(value)
     if wanted == tuple[Path, ...] and isinstance(converted, tuple):
         converted = tuple(Path(item) if isinstance(item, str) else item for item in converted)

@@ -96,10 +96,13 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, list[str]]]:
+def read_csv(
+    path: Path, columns: Sequence[str] | None = None, advice: str = EVALUATE_AGAIN
+) -> Iterator[tuple[int, list[str]]]:
     """Reads a table line by line: the number of each line in the file, and its cells; first its header.
 
     columns: what the header has to be; by default anything that is not empty
+    advice: what to do about a table that is damaged
     Raises UserError as `read_json`, if the header is another one, or if a line has more or fewer cells than it;
     FileNotFoundError.
     """
@@ -111,17 +114,15 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple
         for cells in map(unguarded, lines):
             if not header and (not cells or (columns is not None and cells != list(columns))):
                 got = shown(", ".join(cells), 200)
-                raise damaged(path, f"has the columns {got}{expected}{other_kind(path, _OF_TABLES)}", EVALUATE_AGAIN)
+                raise damaged(path, f"has the columns {got}{expected}{other_kind(path, _OF_TABLES)}", advice)
             header = header or cells
             if len(cells) != len(header):
-                raise damaged(
-                    path, f"line {lines.line_num} has {len(cells)} cells, expected {len(header)}", EVALUATE_AGAIN
-                )
+                raise damaged(path, f"line {lines.line_num} has {len(cells)} cells, expected {len(header)}", advice)
             yield lines.line_num, cells
     except csv.Error as error:
-        raise damaged(path, f"line {lines.line_num} is no line of a table ({error})", EVALUATE_AGAIN) from error
+        raise damaged(path, f"line {lines.line_num} is no line of a table ({error})", advice) from error
     if not header:
-        raise damaged(path, f"has no columns{expected}", EVALUATE_AGAIN)
+        raise damaged(path, f"has no columns{expected}", advice)
 
 
 def read_utf8(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:

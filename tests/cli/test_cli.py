@@ -25,6 +25,7 @@ import gmd_kernels as gk
 from gmd.cli.training import with_file
 from gmd.config import TASKS, TrainBrats
 from gmd.config.file import CONFIG, write_config
+from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data.sequences.sequence_files import Reading, read_sequences
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.single_run import Evaluation
@@ -172,9 +173,9 @@ def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, handed: list)
     assert gmd.cli.main(["evaluate", str(run), "--data", "other", "--precision", "bf16"]) == 0
     report = ("report", run)
     assert handed == [
-        ("evaluate", run, None, None, None),
+        ("evaluate", run, None, None, None, MissingInEvaluation()),
         report,
-        ("evaluate", run, Path("other"), "bf16", None),
+        ("evaluate", run, Path("other"), "bf16", None, MissingInEvaluation()),
         report,
     ]
 
@@ -182,9 +183,10 @@ def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, handed: list)
 def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list, capsys: pytest.CaptureFixture):
     write_config(tmp_path / "fold1" / CONFIG, TrainBrats(Path("d"), folds=2, fold=1))  # even without its fold0
     assert gmd.cli.main(["evaluate", str(tmp_path), "--precision", "bf16", "--data", "moved"]) == 1  # a case failed
-    assert handed == [("evaluate folds", tmp_path, "bf16", Path("moved"), None), ("report", tmp_path)]
-    assert gmd.cli.main(["evaluate", str(tmp_path), "--missing", "0.5"]) == 2
-    assert "leave --missing out" in capsys.readouterr().err
+    assert handed == [
+        ("evaluate folds", tmp_path, "bf16", Path("moved"), None, MissingInEvaluation()),
+        ("report", tmp_path),
+    ]
 
 
 def test_predict_compare_and_report_are_handed_what_stands_on_the_line(handed: list, capsys: pytest.CaptureFixture):

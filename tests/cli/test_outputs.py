@@ -11,12 +11,12 @@ import pytest
 import gmd.cli
 import gmd.training.loop
 from gmd.config import TrainBrats, TrainSentiment
+from gmd.data.missing import parse_rates
 from gmd.data.segmentation.phantom import write_phantoms
 from gmd.data.sequences.phantom import write_sentiment_phantom
 from gmd.data.sequences.sequence_files import convert
 from gmd.errors import UserError
 from gmd.evaluation.compare.command import compare
-from gmd.evaluation.sequences.single_run import evaluate_run
 from gmd.output_paths import check_file, check_folder
 from gmd.training.folds import train_folds
 from gmd.training.loop import train
@@ -197,9 +197,9 @@ def test_an_option_that_cannot_work_is_told_before_the_work(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("missing", [7.0, -0.1, 1.0, float("nan"), float("inf")])
-def test_a_rate_of_missing_modalities_beyond_0_and_1(tmp_path: Path, missing: float):
-    assert "--missing: got " in error_of(evaluate_run, tmp_path, missing=missing)
+@pytest.mark.parametrize("missing", ["7", "-0.1", "1", "nan", "inf", "text", "text=", "=0.5", "smell=0.5"])
+def test_a_rate_of_missing_modalities_beyond_0_and_1(tmp_path: Path, missing: str):
+    assert "--missing: got " in error_of(parse_rates, [missing], ("text", "audio"))
 
 
 # What somebody else has put there

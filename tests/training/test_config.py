@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gmd.config import TASKS, TrainBrats, TrainConfig
+from gmd.config import TASKS, TrainBrats, TrainConfig, TrainSentiment
 from gmd.config.file import CONFIG, read_yaml, write_config
 from gmd.errors import UserError
 from gmd.training.loop import train
@@ -89,3 +89,13 @@ def test_a_value_of_another_type_in_a_runs_file_is_named(wrong: dict):
     [name] = wrong
     with pytest.raises(UserError, match=rf"^c\.yaml: {name}: "):
         TrainBrats.from_dict(TrainBrats(Path("d")).to_dict() | wrong, "c.yaml")
+
+
+@pytest.mark.parametrize(("written", "now"), [(0.0, ()), (0.3, ("0.3",)), (["text=0.5"], ("text=0.5",))])
+def test_the_one_rate_of_earlier_versions_is_that_of_all_modalities(written: object, now: tuple[str, ...]):
+    values = TrainSentiment(Path("d")).to_dict() | {"missing": written}
+    del values["missing_list"]
+    assert TrainSentiment.from_dict(values, "old.yaml").missing == now
+    brats = TrainBrats(Path("d")).to_dict()
+    del brats["missing"], brats["missing_list"]
+    assert not TrainBrats.from_dict(brats, "old.yaml").asked

@@ -42,7 +42,7 @@ SCHEDULES = {
 @pytest.fixture
 def config(sentiment: Path, tmp_path: Path) -> TrainSentiment:
     """4 steps an epoch."""
-    return replace(tiny_sentiment(sentiment, tmp_path / "run"), batch=8, epochs=3, method="enumerate", missing=0.0)
+    return replace(tiny_sentiment(sentiment, tmp_path / "run"), batch=8, epochs=3, method="enumerate", missing=())
 
 
 def prepared(config: TrainSentiment) -> tuple[Training, Task]:
@@ -197,7 +197,7 @@ def test_a_training_goes_on_from_its_state_bit_for_bit(config: TrainSentiment, o
 @pytest.mark.parametrize("every", [3, "auto"])
 def test_weights_that_are_taken_now_and_then_go_on_with_batches_that_add_up(config: TrainSentiment, every: int | str):
     """Weights are taken at batches, and a step of the optimizer can begin between."""
-    config = replace(config, method="gmd", every=every, accumulate=2, clip=1.0, missing=0.3)
+    config = replace(config, method="gmd", every=every, accumulate=2, clip=1.0, missing=("0.3",))
     straight, task = prepared(config)
     go_on(straight, task, 3)
     state = through_a_file(straight.state_dict())
@@ -212,7 +212,7 @@ def test_weights_that_are_taken_now_and_then_go_on_with_batches_that_add_up(conf
 @pytest.mark.slow
 def test_a_killed_run_with_all_options_ends_with_the_same_bits(config: TrainSentiment, monkeypatch: pytest.MonkeyPatch):
     options = {"optimizer": "sgd", "schedule": "plateau", "plateau_patience": 0, "warmup": 0.5, "accumulate": 3}
-    config = replace(config, method="gmd", missing=0.3, clip=0.5, **options)
+    config = replace(config, method="gmd", missing=("0.3",), clip=0.5, **options)
     straight = train(replace(config, out=config.out.with_name("straight")))
     monkeypatch.setattr(gmd.training.loop, "SAVE_EVERY", 0)
     with monkeypatch.context() as patched:

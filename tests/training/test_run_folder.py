@@ -15,6 +15,7 @@ import gmd.training.folds
 import gmd.training.loop
 from gmd.config import TrainBrats, TrainSentiment, config_from_dict
 from gmd.config.file import as_arguments, read_yaml
+from gmd.config.missing_modalities import MissingModalities
 from gmd.data.sequences.phantom import write_sentiment_phantom
 from gmd.errors import UserError
 from gmd.evaluation.compare.command import compare
@@ -177,7 +178,7 @@ def test_what_gmd_wrote_is_removed_and_what_others_wrote_is_not(
     write_sentiment_phantom(others, samples=40, seed=1)
     data = json.loads((run / "splits.json").read_text())
     for each in (run, other):
-        evaluate_run(each, missing=0.3)
+        evaluate_run(each, absent=MissingModalities(("0.3",)))
     with pytest.MonkeyPatch.context() as patch:  # of names that training has seen, in other data
         patch.setattr("gmd.evaluation.sequences.single_run._test_samples", lambda run, found, _: found.splits["test"])
         evaluate_run(run, others)

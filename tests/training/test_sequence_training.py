@@ -16,6 +16,7 @@ import gmd.cli
 import gmd.training.loop
 import gmd.training.tasks.sequences
 from gmd.config import TrainBrats, TrainDigits, TrainSentiment, config_from_dict
+from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data.sequences.batches import collate
 from gmd.data.sequences.phantom import write_sentiment_phantom
 from gmd.errors import UserError
@@ -80,7 +81,7 @@ def test_a_run_is_a_folder(config: TrainSentiment, capsys: pytest.CaptureFixture
     ("method", "target"), [*((method, "score") for method in METHODS), ("mla", "sign"), ("cggm", "sign")]
 )
 def test_each_method_trains_and_is_scored(config: TrainSentiment, method: str, target: str):
-    run = train(replace(with_method(config, method), target=target, missing=0.3))
+    run = train(replace(with_method(config, method), target=target, missing=("0.3",)))
     steps = read_metrics(run, "step")
     assert [step["step"] for step in steps] == [1, 2, 3, 4]
     for step in steps:
@@ -91,7 +92,7 @@ def test_each_method_trains_and_is_scored(config: TrainSentiment, method: str, t
         assert set(step["dominance"]["modality"][norm]) == {"text", "audio", "vision"}
     assert all(isinstance(epoch["validation"], float) for epoch in read_metrics(run, "epoch"))
 
-    rows = evaluate_run(run, missing=0.5)
+    rows = evaluate_run(run, absent=MissingInEvaluation(("0.5",)))
     assert [row.subset for row in rows] == all_subsets(("text", "audio", "vision"))
     with open(run / "evaluation" / "predictions.csv", newline="") as file:
         predictions = list(csv.DictReader(file))
@@ -146,7 +147,7 @@ def _tensors(state: object) -> list[torch.Tensor]:
 
 
 def test_training_samples_lack_the_same_modalities_in_every_epoch(config: TrainSentiment):
-    task = open_task(replace(config, missing=0.5, batch=100))
+    task = open_task(replace(config, missing=("0.5",), batch=100))
     kept = []
     for epoch in (1, 2):
         [(inputs, targets)] = task.batches(epoch)
@@ -206,7 +207,7 @@ def test_a_run_without_one_good_step_is_no_success(config: TrainSentiment, monke
 
 
 def test_what_is_missing_has_no_part_in_the_statistics_either(config: TrainSentiment):
-    task = open_task(replace(config, missing=0.6))
+    task = open_task(replace(config, missing=("0.6",)))
     rows = torch.cat([sample.values["audio"] for sample in task._training if "audio" in sample.values]).double()
     mean = task.build_network().inputs[1].mean
     torch.testing.assert_close(mean.double(), rows.mean(dim=0), rtol=1e-5, atol=1e-6)
@@ -257,8 +258,9 @@ def test_padded_steps_have_no_part_in_any_loss():
     ("change", "message"),
     [
         ({"width": 30, "heads": 4}, r"--width: got 30, expected a multiple of --heads 4"),
-        ({"missing": 1.0}, r"--missing: got 1\.0, expected a rate below 1, at which no sample is left"),
-        ({"missing": -0.1}, r"--missing: got -0\.1, expected 0 or more"),
+        ({"missing": ("1",)}, r"--missing: got 1 for every modality, at which no sample is left"),
+        ({"missing": ("-0.1",)}, r"--missing: got -0\.1, expected a probability from 0 to 1"),
+        ({"missing": ("smell=0.1",)}, r"--missing: got smell=0\.1, expected a rate of one of text, audio, vision"),
         ({"modalities": ("text", "smell")}, r"--modalities: the data have no smell, expected some of text, audio, vis"),
         ({"rho": 2.0}, r"--rho: got 2\.0, expected --method cggm or cggm-gmd with it; it means nothing to gmd"),
         ({"method": "mla", "lam": 0.0}, r"--lam: .* it means nothing to mla"),
@@ -296,7 +298,7 @@ def test_brats_does_not_offer_mla(tmp_path: Path):
 def test_configurations_of_all_tasks_survive_json(config: TrainSentiment):
     for kept in (config, TrainDigits(Path("d")), TrainBrats(Path("b"))):
         assert config_from_dict(json.loads(json.dumps(kept.to_dict())), "here") == kept
-    with pytest.raises(UserError, match=r"here: its task is 'speech', expected one of brats, sequences, sentiment, digits"):
+    with pytest.raises(UserError, match="'speech', expected one of brats, sequences, sentiment, digits"):
         config_from_dict({"task": "speech"}, "here")
 
 
@@ -311,8 +313,8 @@ def test_what_must_not_be_scored(config: TrainSentiment, generated: Path, tmp_pa
     write_sentiment_phantom(larger, samples=30, seed=0)
     with pytest.raises(UserError, match=r"test samples have trained or selected this model"):
         evaluate_run(run, larger)
-    with pytest.raises(UserError, match=r"--missing: got 1\.0, expected a probability"):
-        evaluate_run(run, missing=1.0)
+    with pytest.raises(UserError, match=r"--missing: got 1\.5, expected a probability"):
+        evaluate_run(run, absent=MissingInEvaluation(("1.5",)))
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -18,6 +18,7 @@ from typing import IO
 import numpy as np
 
 from gmd.data.file_kind import unreadable
+from gmd.data.npy_header import read_array_header
 from gmd.data.sequences.checks import check_file
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
@@ -31,8 +32,6 @@ _UNREADABLE = (
     *(ValueError, KeyError, TypeError, IndexError, SyntaxError, OverflowError, MemoryError, RuntimeError),
     *(RecursionError, tokenize.TokenError),  # of headers, which are Python's text
 )
-_LONGEST_HEADER = 10_000  # letters of what stands before an array's numbers: numpy's own limit
-_HEADERS = {(1, 0): ("<H", np.lib.format.read_array_header_1_0), (2, 0): ("<I", np.lib.format.read_array_header_2_0)}
 
 
 @contextmanager
@@ -127,7 +126,7 @@ def _checked_claim(what: str, content: IO[bytes], size: int) -> int:
     what: the array, for error messages; size: of the whole content
     Raises UserError for objects of Python, and for a header that claims another size; or any of _UNREADABLE.
     """
-    shape, dtype = _header(content)
+    shape, _, dtype = read_array_header(content)
     if dtype.hasobject:
         raise UserError(
             f"{what} holds Python objects, which are never loaded from a file of arrays; save arrays of numbers and str"
@@ -139,24 +138,6 @@ def _checked_claim(what: str, content: IO[bytes], size: int) -> int:
             "download it anew"
         )
     return claimed
-
-
-def _header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Reads what stands before an array's numbers: its shape and type. Raises ValueError."""
-    version = np.lib.format.read_magic(content)
-    if version not in _HEADERS:
-        raise ValueError(f"format {version}, in which arrays with fields are written")
-    kind, read = _HEADERS[version]
-    # numpy reads all that is announced, and looks at its length then
-    start = content.tell()
-    [length] = struct.unpack(kind, content.read(struct.calcsize(kind)))
-    if length > _LONGEST_HEADER:
-        raise ValueError(f"a header of {length} letters")
-    content.seek(start)
-    shape, _, dtype = read(content)
-    if any(size < 0 for size in shape):
-        raise ValueError(f"a shape of {list(shape)}")
-    return shape, dtype
 
 
 def _check_text(array: np.ndarray) -> None:

@@ -1,14 +1,17 @@
 """`gmd evaluate` of a run on sequences, whatever their task: the table of all subsets, and every prediction."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from gmd.config import TrainSequences
-from gmd.config.checks import check_option
-from gmd.data.sequences.missing_modalities import make_absent
+from gmd.config.missing_modalities import MissingInEvaluation
+from gmd.data.missing import Missing
 from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError
+from gmd.evaluation.missing_curve import write_missing_curve
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import describe_checkpoint
 from gmd.evaluation.trained_network import load_sequence_network
@@ -16,8 +19,19 @@ from gmd.files import real_path
 from gmd.models.precision import Precision
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.printing import say
+from gmd.scoring.missing_curve import Curve, Kept, missing_curve
+from gmd.scoring.sequences.kept import kept_predictions
 from gmd.scoring.sequences.prediction import predict_samples
-from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
+from gmd.scoring.sequences.tables import (
+    Classes,
+    Predictions,
+    Row,
+    predictions_csv,
+    subset_table,
+    table_csv,
+    table_markdown,
+    table_row,
+)
 from gmd.scoring.table_text import markdown_text
 from gmd.subsets import all_subsets
 from gmd.training.run_files import CHECKPOINT_RECORD, PREDICTIONS_ABSENT, remove_files
@@ -31,7 +45,7 @@ def evaluate_run(
     data: Path | None = None,
     which: Literal["best", "last"] = "best",
     precision: Precision | None = None,
-    missing: float | None = None,
+    absent: MissingInEvaluation | None = None,
 ) -> list[Row]:
     """Scores a trained run, prints the table, and writes `table.md`, `table.csv` and `predictions.csv`.
 
@@ -41,29 +55,30 @@ def evaluate_run(
             default the run's own test split.
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
-        missing: for a line more, of test samples that lack each modality with this probability, by the run's seed;
-            their predictions go to `predictions_absent.csv`.
+        absent: what test samples lack, for a line more, with predictions in `predictions_absent.csv`, and for a curve,
+            see `write_missing_curve`.
 
     returns a row for each subset of the run's modalities, small subsets first
     Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on;
         another evaluation that is writing there. Raises OSError if a result cannot be written.
     """
-    check_option(missing is None or 0 <= missing < 1, "missing", missing, "a probability of 0 or more, and below 1")
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_sequence_network(run, which, precision)
+    absent = absent or MissingInEvaluation()
+    absent.check_curve(config.modalities)
+    lacking = absent.missing_of(config.modalities, config.seed)
     found, data = _read(run, config, data)
-    found = _in_unit_of(run, found)
     samples = _test_samples(run, found, data)
     folder = results_folder(run, data)
     with locked(folder):
-        rows, texts = _score(network, samples, found, config, missing)
-        about = _about(run, data, samples, checkpoint)
-        texts["table.md"] = f"{about}, {config.precision}.\n\n{texts['table.md']}"
+        rows, texts, curve = _score(network, samples, found, config, lacking, absent.missing_curve)
+        texts["table.md"] = f"{_about(run, data, samples, checkpoint)}, {config.precision}.\n\n{texts['table.md']}"
         texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
         remove_files(folder, {PREDICTIONS_ABSENT} - texts.keys())  # of an evaluation before, with --missing
+        of_curve = write_missing_curve(folder, curve, data)
         written = write_texts(folder, texts, data)
-    say(*texts["table.md"].split("\n"), *written)
+    say(*texts["table.md"].split("\n"), *written, *of_curve)
     return rows
 
 
@@ -74,20 +89,39 @@ def _about(run: Path, data: Path | None, samples: list[Sample], checkpoint: str)
 
 
 def _score(
-    network: SequenceNetwork, samples: list[Sample], found: SequenceData, config: TrainSequences, missing: float | None
-) -> tuple[list[Row], dict[str, str]]:
-    """Predicts and scores the samples. Returns a row for each subset, and the text files: name -> content."""
+    network: SequenceNetwork,
+    samples: list[Sample],
+    found: SequenceData,
+    config: TrainSequences,
+    lacking: Missing,
+    rates: Sequence[float],
+) -> tuple[list[Row], dict[str, str], Curve]:
+    """Predicts and scores the samples.
+
+    lacking: what they lack for a line more, if it takes anything away
+    rates: of the curve
+    returns a row for each subset, the text files: name -> content, and the curve over the missing rate
+    """
+    has = {sample.name: tuple(m for m in config.modalities if m in sample.values) for sample in samples}
+    lacking.check_named(has)
+    kept = lacking.kept_by(has)  # whatever is wrong with a list is told before the network runs
     classes, largest, unit = found.classes, found.largest_score, found.unit
     predictions = predict_samples(network, samples, all_subsets(config.modalities), config, unit)
     rows = subset_table(predictions, config.modalities, classes, largest)
     texts, extra = {"predictions.csv": predictions_csv(predictions, classes)}, {}
-    if missing is not None:
-        lessened = predict_samples(network, make_absent(samples, missing, config.seed), [None], config, unit)
-        extra[f"{100 * missing:g} % absent, seed {config.seed}"] = table_row(lessened, None, classes, largest).metrics
+    if lacking:
+        lessened = kept_predictions(predictions, kept)
+        extra[lacking.label()] = table_row(lessened, None, classes, largest).metrics
         texts[PREDICTIONS_ABSENT] = predictions_csv(lessened, classes)
     texts["table.md"] = table_markdown(rows, config.modalities, classes, extra)
     texts["table.csv"] = table_csv(rows, config.modalities, classes, extra)
-    return rows, texts
+    measure = partial(_metrics_of_kept, predictions, classes, largest)
+    return rows, texts, missing_curve(has, rates, config.seed, measure)
+
+
+def _metrics_of_kept(predictions: Predictions, classes: Classes, largest: float, kept: Kept) -> dict[str, float]:
+    """Returns the metrics of the samples with what each of them keeps. Other arguments are those of `table_row`."""
+    return table_row(kept_predictions(predictions, kept), None, classes, largest).metrics
 
 
 def _read(run: Path, config: TrainSequences, data: Path | None) -> tuple[SequenceData, Path | None]:
@@ -101,7 +135,7 @@ def _read(run: Path, config: TrainSequences, data: Path | None) -> tuple[Sequenc
             f"{run}: its data are not at {config.data} any more; if they moved, give their new place: "
             f"gmd evaluate {run} --data NEWPLACE"
         )
-    found = read_data(config if data is None else replace(config, data=Path(data)))
+    found = _in_unit_of(run, read_data(config if data is None else replace(config, data=Path(data))))
     own = checksum(found) == read_splits(run)["about"].get("checksum")
     return found, None if own else data
 

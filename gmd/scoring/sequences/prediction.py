@@ -1,7 +1,8 @@
 """Predictions on sequences from every subset of the modalities, with one network pass for each modality."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import torch
@@ -12,12 +13,17 @@ from gmd.data.pairs import Pairs
 from gmd.data.sequences.batches import collate
 from gmd.data.sequences.samples import Sample, Unit
 from gmd.errors import UserError
+from gmd.models.confidence_fusion import confidence_fusion
 from gmd.models.entropy_fusion import entropy_fusion
 from gmd.models.multimodal import run_modalities
 from gmd.models.precision import autocast
 from gmd.models.sequences.network import SequenceNetwork
+from gmd.models.weighted_fusion import weighted_fusion
 from gmd.scoring.sequences.tables import Predictions
 from gmd.subsets import Subset
+
+# (modalities, logits [M, b, ..., C], present [M, b]) -> probabilities [b, ..., C]
+Rule = Callable[[Subset, Tensor, Tensor], Tensor]
 
 BATCH = 64  # samples at once
 
@@ -69,7 +75,8 @@ def _predict(
     with autocast(config.precision, device):
         outputs = run_modalities(network, inputs)
     outputs = replace(outputs, values={m: values.float() for m, values in outputs.values.items()})  # as in training
-    by_subset = {subset: _from_subset(network, outputs, subset, config.method == "mla") for subset in subsets}
+    rule = _rule_of(config, network)
+    by_subset = {subset: _from_subset(network, outputs, subset, rule) for subset in subsets}
     there = targets.isfinite() if targets.is_floating_point() else targets >= 0
     lengths = [sample.target.numel() for sample in samples]
     return Predictions(
@@ -80,14 +87,23 @@ def _predict(
     )
 
 
-def _from_subset(network: SequenceNetwork, outputs: Pairs[Tensor], subset: Subset | None, by_entropy: bool) -> Tensor:
+def _rule_of(config: TrainSequences, network: SequenceNetwork) -> Rule | None:
+    """Returns how a run's method fuses what the modalities say by themselves; None if features are fused before."""
+    if config.fusion_weights:
+        return partial(_by_weights, config.weights_of_modalities())
+    if config.method == "qmf":
+        return _by_confidence
+    return _by_entropy if config.method == "mla" and network.head.out_features > 1 else None
+
+
+def _from_subset(network: SequenceNetwork, outputs: Pairs[Tensor], subset: Subset | None, rule: Rule | None) -> Tensor:
     """Predicts a batch from one subset: [n, ..., C] on the CPU, NaN for the samples that lack a modality of it."""
     members = list(range(outputs.num_samples)) if subset is None else outputs.having(subset)
     if not members:
         [shape] = {tuple(values.shape[1:-1]) for values in outputs.values.values()}
         return torch.full((outputs.num_samples, *shape, network.head.out_features), torch.nan)
-    if by_entropy and network.head.out_features > 1:
-        predictions = _fused_by_entropy(network, outputs, subset, members)
+    if rule is not None:
+        predictions = _fused_decisions(network, outputs, subset, members, rule)
     else:
         predictions = network.head(network.fuse(outputs, subset)[0])
         predictions = predictions.softmax(dim=-1) if predictions.shape[-1] > 1 else predictions
@@ -97,10 +113,10 @@ def _from_subset(network: SequenceNetwork, outputs: Pairs[Tensor], subset: Subse
     return _for_every_sample(predictions, members, outputs.num_samples)
 
 
-def _fused_by_entropy(
-    network: SequenceNetwork, outputs: Pairs[Tensor], subset: Subset | None, members: list[int]
+def _fused_decisions(
+    network: SequenceNetwork, outputs: Pairs[Tensor], subset: Subset | None, members: list[int], rule: Rule
 ) -> Tensor:
-    """Predicts as MLA does: every modality by itself through the one head, and the surer ones count for more.
+    """Lets every modality predict by itself through the one head, and fuses what they say by the rule.
 
     members: the b samples that have the subset; returns their probabilities [b, ..., C]
     """
@@ -109,7 +125,19 @@ def _fused_by_entropy(
     each = [_for_every_sample(network.head(rows), samples, outputs.num_samples) for rows, samples in alone]
     present = [[s in outputs.samples[m] for s in members] for m in modalities]
     logits = torch.stack(each)[:, members]
-    return entropy_fusion(logits, torch.tensor(present, device=logits.device))
+    return rule(modalities, logits, torch.tensor(present, device=logits.device))
+
+
+def _by_entropy(modalities: Subset, logits: Tensor, present: Tensor) -> Tensor:
+    return entropy_fusion(logits, present)
+
+
+def _by_confidence(modalities: Subset, logits: Tensor, present: Tensor) -> Tensor:
+    return confidence_fusion(logits, present).softmax(dim=-1)
+
+
+def _by_weights(weights: Mapping[str, float], modalities: Subset, logits: Tensor, present: Tensor) -> Tensor:
+    return weighted_fusion(logits, present, logits.new_tensor([weights[m] for m in modalities]))
 
 
 def _for_every_sample(rows: Tensor, samples: list[int], num_samples: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from gmd.config import TrainAnySequences, TrainDigits, TrainSentiment, TrainSequences
 from gmd.data import SPLITS
 from gmd.data.padded import Padded
-from gmd.data.pairs import Pairs
+from gmd.data.pairs import EncodedPairs, Pairs
 from gmd.data.sequences.batches import SequenceBatches
 from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import SENTIMENT_MODALITIES, Sample, SequenceData, as_classes
@@ -53,8 +53,10 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         self.criterion, self.metric, self.score = CLASSES if self.data.classes else REGRESSION
         self.score_name = main_metric(self.data.classes, self.data.unit)
         self.score_title = f"{self.score_name}, mean over the subsets of the modalities"
-        self._training = make_absent(self.data.splits["train"], config.missing, config.seed)
+        self._missing = config.missing_of(self.config.modalities, config.seed)
+        self._training = make_absent(self.data.splits["train"], self._missing)
         self._batches = SequenceBatches(self._training, self.config.modalities, config.batch, config.seed)
+        self.samples = len(self._training)
         self.steps_per_epoch = math.ceil(len(self._batches) / config.accumulate)
 
     def check(self) -> None:
@@ -64,14 +66,14 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         data = self.data
         named = {split: [{"name": sample.name} for sample in data.splits[split]] for split in SPLITS}
         shape = {"features": data.features, "classes": data.classes and list(data.classes), "per_step": data.per_step}
-        unit = {} if data.unit is None else {"unit": list(data.unit)}
-        about = shape | unit | {"checksum": checksum(data)}
+        about = shape | {"checksum": checksum(data)}
+        about |= {} if data.unit is None else {"unit": list(data.unit)}
+        about |= {"missing_list": listed} if (listed := self._missing.checksum()) else {}
         return {"data": str(self.config.data), "about": about, "notes": list(data.notes)} | named
 
     def notes(self) -> list[str]:
-        rate = self.config.missing
-        missing = [f"training samples lack each modality with probability {rate:g}, decided by --seed"] if rate else []
-        return [*self.data.notes, *missing]
+        names = [sample.name for sample in self._training]
+        return [*self.data.notes, *self._missing.notes("training samples", names)]
 
     def build_network(self) -> SequenceNetwork:
         network = build_sequence_network(self.config, self.described()["about"])
@@ -91,6 +93,8 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
 
     def outputs(self, network: SequenceNetwork, inputs: Pairs[Padded]) -> Pairs[Tensor]:
         """Runs the network and returns each modality's features, which are fused before the head."""
+        if self.config.classifiers == "transformers":
+            return _with_steps(network, inputs)
         outputs = run_modalities(network, inputs)
         return replace(outputs, values={m: value.float() for m, value in outputs.values.items()})
 
@@ -108,6 +112,14 @@ class SequenceTask(Task[SequenceNetwork, Padded]):
         table = subset_table(predictions, modalities, self.data.classes, self.data.largest_score)
         means = mean_over_subsets(table)
         return Validation(means[self.score_name], means)
+
+
+def _with_steps(network: SequenceNetwork, inputs: Pairs[Padded]) -> EncodedPairs:
+    """Runs the network as `outputs` does, and keeps what it pools, for classifiers to look at."""
+    steps = {m: network.encoded(values, network.modalities.index(m)) for m, values in inputs.values.items()}
+    values = {m: network.pool(of_one).float() for m, of_one in steps.items()}
+    kept = {m: Padded(of_one.values.detach().float(), of_one.lengths) for m, of_one in steps.items()}
+    return EncodedPairs(inputs.num_samples, inputs.samples, values, kept, numbers=inputs.numbers)
 
 
 def read_data(config: TrainSequences) -> SequenceData:

@@ -36,6 +36,7 @@ class Task(ABC, Generic[Network, Values]):
         config: the run's options, where those that the data decide have the data's values.
         steps_per_epoch: how many steps of the optimizer, each on `accumulate` batches, the last one on what is left;
             with mla, how many rounds of one for each modality.
+        samples: how many samples are trained on, where the batches say which ones they have; None otherwise.
         score_name: the name of the validation's score, for people.
         score_title: the score's name with what it is a mean of.
         criterion: the loss of predictions [b, ...] and targets [b, ...].
@@ -45,6 +46,7 @@ class Task(ABC, Generic[Network, Values]):
 
     config: TrainConfig
     steps_per_epoch: int
+    samples: int | None = None
     score_name: str
     score_title: str
     criterion: Criterion

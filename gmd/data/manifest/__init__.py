@@ -1,0 +1,1 @@
+"""Manifests: a csv with a row a sample, of pictures, sound, text and features on disk."""
