@@ -14,7 +14,7 @@ COMMANDS = {
     "compare": "Compare evaluated runs with the first of them, case by case: differences with 95 % bootstrap "
     "intervals.",
     "report": "Write what a run did into one page, report.html, which needs nothing else to be looked at.",
-    "convert": "Make a pickle of MOSI, MOSEI or CH-SIMS, which may hold programs, into a file that holds numbers only.",
+    "convert": "Make sequences of any layout (pickle, HDF5, .csd, .pt, csv) into one file that holds numbers only.",
     "nnunet": "Train nnU-Net to segment with channels missing: what to set and to type, raw data, predictions, tables.",
     "doctor": "Say which kernels this installation has, what is missing, and why.",
 }

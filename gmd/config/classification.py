@@ -84,8 +84,3 @@ class TrainClassify(TrainSamples):
     def preparation(self) -> Preparation:
         """Returns how files become what the network takes."""
         return Preparation(**{name: getattr(self, name) for name in Preparation.__dataclass_fields__})
-
-    def _check_modalities(self) -> None:
-        """Looks at the names of modalities once they are known, which are those of the manifest by default."""
-        if self.modalities:
-            super()._check_modalities()

@@ -13,6 +13,8 @@ from gmd.files import open_regular
 
 Found = TypeVar("Found")
 
+CSD = "a computational sequence of CMU's MultimodalSDK (.csd, HDF5)"
+
 _HEAD = 2**16  # bytes that are looked at
 _GZIP = b"\x1f\x8b"
 
@@ -134,8 +136,7 @@ def _known(path: Path) -> tuple[str, str] | None:
     if head.startswith(b"PK"):
         return _zip(path)
     if path.suffix.lower() == ".csd" and _is_hdf5(head):
-        advice = "align the sequences with the SDK and save train, valid and test as arrays in a pickle"
-        return "a computational sequence of CMU's MultimodalSDK (.csd, HDF5)", advice
+        return CSD, "give gmd convert the folder of the .csd, with that of the labels"
     return _known_head(head)
 
 
@@ -150,7 +151,11 @@ def _known_head(head: bytes) -> tuple[str, str] | None:
     if head.startswith(_GZIP):
         return _gzip(head)
     if _is_hdf5(head):
-        return ("a MINC image (HDF5)", _MEDICAL) if b"minc-2.0" in head else ("an HDF5 file", _NUMBERS)
+        return (
+            ("a MINC image (HDF5)", _MEDICAL)
+            if b"minc-2.0" in head
+            else ("an HDF5 file", "`gmd convert` reads MFN's and MMIN's")
+        )
     if is_nifti(head):
         return "a NIfTI image", "give it where images are read"
     if head[8:9] == b"{" and head[9:10] in (b'"', b"}") and int.from_bytes(head[:8], "little") < 10**8:

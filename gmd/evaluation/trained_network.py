@@ -56,7 +56,8 @@ def load_feature_network(
     config, network = load_run(run, which)
     if not isinstance(config, TrainSamples):
         raise UserError(
-            f"{run}: was trained on {config.TASK}, which has no sequences; give a run of sentiment, digits or classify"
+            f"{run}: was trained on {config.TASK}, which has no sequences; give a run of sequences, sentiment, digits "
+            "or classify"
         )
     assert isinstance(network, FeatureNetwork)
     return _ready(config, network, precision, device=None), network

@@ -72,4 +72,4 @@ def run_modalities(
     """
     path = network if path is None else path
     outputs = {m: path(values, network.modalities.index(m)) for m, values in inputs.values.items()}
-    return Pairs(inputs.num_samples, inputs.samples, outputs)
+    return Pairs(inputs.num_samples, inputs.samples, outputs, numbers=inputs.numbers)

@@ -15,7 +15,8 @@ from gmd.scoring.table_text import Line
 
 MOST_TABLE = 2**24  # bytes of a table for people
 LOWER_IS_BETTER = ("MAE", "RMSE")
-MAIN = ("mean", "Acc-2 neg/non-neg", "accuracy")  # what a subset is judged by, if it is there; else the first column
+# what a subset is judged by, if it is there; else the first column
+MAIN = ("mean", "Acc-2 neg/non-neg", "accuracy", "R2")
 COLOURS = matplotlib.colormaps["viridis"]
 
 

@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
         """The metric that the best epoch is chosen by, higher is better."""
         if self.classes is not None:
             return "accuracy"
-        return "Corr" if self.largest_score is None else "Acc-2 neg/non-neg"
+        return "R2" if self.largest_score is None else "Acc-2 neg/non-neg"
 
     def titled(self, text: str) -> str:
         """Returns a heading with the outcome's name in front, if it has one: `valence MAE`."""

@@ -68,6 +68,8 @@ def range_of(column: str) -> tuple[float, float]:
     metric = column.rpartition(" ")[2]  # behind the name of an output
     if column.startswith("hd95") or metric in ("MAE", "RMSE"):
         return 0, LARGEST
+    if metric == "R2":
+        return -LARGEST, 1
     return (-1, 1) if metric == "Corr" else (0, 1)
 
 

@@ -1,8 +1,9 @@
 """What `splits.json` of a run may say: checked in itself, and against the run's configuration."""
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
@@ -10,7 +11,7 @@ from gmd.config import TrainBrats, TrainClassify, TrainConfig
 from gmd.data import SPLITS
 from gmd.data.manifest.inputs import SIZES
 from gmd.data.segmentation.own_labels import read_scheme
-from gmd.data.text_files import LARGEST, brief, damaged
+from gmd.data.text_files import brief, damaged
 from gmd.errors import UserError, shown
 
 
@@ -46,6 +47,7 @@ class _About(TypedDict):
     features: dict[str, int]
     classes: list[str] | None
     per_step: bool
+    unit: NotRequired[list[float]]  # of scores that are numbers of any range
 
 
 class _AboutFiles(TypedDict):
@@ -158,6 +160,7 @@ def _check_about(values: object, config: TrainConfig) -> None:
     for m, number in features.items():
         _check_size(number, f"features of {brief(m)} are")
     _check_classes(about["classes"])
+    _check_unit(about.get("unit", [0.0, 1.0]))
 
 
 def _check_files(values: object, config: TrainClassify) -> None:
@@ -175,8 +178,7 @@ def _check_files(values: object, config: TrainClassify) -> None:
         raise _Wrong(f"outputs are called {brief(names)}, expected at least one, with names that differ")
     for output in outputs:
         _check_classes(output["classes"])
-        if not (abs(output["mean"]) < LARGEST and 0 < output["std"] < LARGEST):
-            raise _Wrong(f"the scale of {brief(output['name'])} is {output['mean']}, {output['std']}, expected numbers")
+        _check_unit([output["mean"], output["std"]])
 
 
 def _check_input(modality: str, given: list[Any]) -> None:
@@ -195,6 +197,11 @@ def _check_modalities(what: str, found: Iterable[str], config: TrainConfig) -> N
 def _check_size(number: object, what: str) -> None:
     if type(number) is not int or not 0 < number <= 2**24:
         raise _Wrong(f"{what} {brief(number)}, expected a number from 1 on")
+
+
+def _check_unit(unit: list[float]) -> None:
+    if len(unit) != 2 or not all(map(math.isfinite, unit)) or unit[1] <= 0:
+        raise _Wrong(f"unit is {brief(unit)}, expected the mean and the standard deviation of scores")
 
 
 def _check_classes(classes: Any) -> None:

@@ -81,7 +81,7 @@ def test_phantom_writes_cases(tmp_path: Path, capsys: pytest.CaptureFixture):
 def test_convert_clips_scores_on_request(tmp_path: Path, capsys: pytest.CaptureFixture):
     source = write_npz(tmp_path / "in.npz", table() | {"label": np.linspace(-3.5, 3, 29)})
     assert gmd.cli.main(["convert", str(source), str(tmp_path / "out.npz")]) == 2
-    assert "gmd convert --clip-scores takes what is beyond for -3 or 3" in capsys.readouterr().err
+    assert "--clip-scores takes what is beyond for -3 or 3" in capsys.readouterr().err
     assert gmd.cli.main(["convert", str(source), str(tmp_path / "out.npz"), "--clip-scores"]) == 0
     assert "3 scores beyond [-3, 3] are clipped to it\nwritten: " in capsys.readouterr().out
 

@@ -39,7 +39,8 @@ def test_a_run_that_segments_has_no_sequences(phantoms: Path, tmp_path: Path):
     (tmp_path / "data").symlink_to(phantoms)
     run = untrained_run(tmp_path)
     with pytest.raises(
-        UserError, match="trained on brats, which has no sequences; give a run of sentiment, digits or classify"
+        UserError,
+        match="which has no sequences; give a run of sequences, sentiment, digits or classify",
     ):
         sequences.evaluate_run(run)
     assert not (run / "evaluation").exists()

@@ -29,6 +29,7 @@ from helpers.training_cases import read_metrics
 METHODS = {
     **dict.fromkeys(("joint", "dropout", "enumerate", "gmd"), "branches"),
     **{"cggm": "late", "cggm-gmd": "late", "ogm-ge": "late", "mla": "branches"},
+    "qmf": "branches",
 }
 BOTH = ("words", "vector")
 
@@ -153,7 +154,7 @@ def test_commands_from_a_manifest_to_a_comparison(manifest: Path, tmp_path: Path
 
 def test_several_outputs_are_measured_each_by_itself(several: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     runs = [train(tiny_classify(several, tmp_path / m, method=m, missing=("0.2",))) for m in ("joint", "mla")]
-    expected = ["kind accuracy", "kind macro F1", "age MAE", "age RMSE", "age Corr"]
+    expected = ["kind accuracy", "kind macro F1", "age R2", "age MAE", "age RMSE", "age Corr"]
     for run in runs:
         rows = evaluate_run(run)
         assert list(rows[2].metrics) == expected
@@ -177,7 +178,7 @@ def test_several_outputs_are_measured_each_by_itself(several: Path, tmp_path: Pa
     told = capsys.readouterr().out
     for title in ("mla - joint: accuracy in points, higher is better", "mla - joint: MAE, lower is better"):
         assert title in told
-    assert "accuracy and Corr, mean of 2 outputs" in write_report(runs[0]).read_text(encoding="utf-8")
+    assert "accuracy and R2, mean of 2 outputs" in write_report(runs[0]).read_text(encoding="utf-8")
 
 
 def test_a_number_is_predicted_in_its_own_unit(tmp_path: Path):
@@ -186,7 +187,7 @@ def test_a_number_is_predicted_in_its_own_unit(tmp_path: Path):
     data = words_and_vectors(tmp_path, label=prices)
     config = tiny_classify(data, tmp_path / "run", method="enumerate", epochs=30, lr=3e-3, validate_every=10)
     row = evaluate_run(train(config))[0]
-    assert list(row.metrics) == ["MAE", "RMSE", "Corr"]
+    assert list(row.metrics) == ["R2", "MAE", "RMSE", "Corr"]
     assert row.metrics["MAE"] < 1e5
     assert row.metrics["Corr"] > 0.9
 
@@ -301,7 +302,7 @@ DAMAGE = {
     "modality": (lambda about: about["inputs"].pop("words"), "are the run's"),
     "one class": (lambda about: about["outputs"][0].update(classes=["cat"]), "at least two names"),
     "no output": (lambda about: about["outputs"].clear(), "expected at least one, with names that differ"),
-    "scale": (lambda about: about["outputs"][0].update(std=0.0), "the scale of"),
+    "scale": (lambda about: about["outputs"][0].update(std=0.0), "unit is"),
     "not a list": (lambda about: about.update(outputs={"a": 1}), "'about'"),
 }
 

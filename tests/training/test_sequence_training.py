@@ -298,7 +298,9 @@ def test_brats_does_not_offer_mla(tmp_path: Path):
 def test_configurations_of_all_tasks_survive_json(config: TrainSentiment):
     for kept in (config, TrainDigits(Path("d")), TrainBrats(Path("b"))):
         assert config_from_dict(json.loads(json.dumps(kept.to_dict())), "here") == kept
-    with pytest.raises(UserError, match=r"here: its task is 'speech', expected one of brats, sentiment, digits"):
+    with pytest.raises(
+        UserError, match=r"here: its task is 'speech', expected one of brats, sequences, sentiment, digits, classify"
+    ):
         config_from_dict({"task": "speech"}, "here")
 
 

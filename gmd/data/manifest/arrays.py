@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from gmd.errors import UserError, shown
 from gmd.files import open_regular
 from gmd.memory_limit import check_claim
 
+_ONE_AT_A_TIME = Lock()  # headers are Python's text, which the parser of Python 3.11 cannot read in several threads
 KEPT = 2**28  # bytes of arrays of .npz that stay in memory, since of a compressed one no row can be read alone
 
 
@@ -35,7 +37,7 @@ def array_header(cell: Cell, path: Path, key: str) -> tuple[Header, int]:
     Raises Unreadable if there is none, or none of numbers.
     """
     state = _state(cell, path)
-    with _telling(cell, path):
+    with _telling(cell, path), _ONE_AT_A_TIME:
         header = _header(state, key)
     if header.dtype.kind not in "fiu":
         objects = "Python objects, which are never loaded" if header.dtype.hasobject else str(header.dtype)

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,14 +60,14 @@ class ManifestBatches:
         for sample in samples:
             if not any(m in sample.values for m in modalities):
                 raise ValueError(f"sample {sample.name} has none of {', '.join(modalities)}")
-        self.samples, self.batch, self.seed, self.training = samples, batch, seed, training
         self.epoch, self.start = 0, 0
+        self._orders = _Orders(len(samples), batch, seed if training else None)
         files = _Files(samples, tuple(modalities), inputs, preparation, seed if training else None)
         self._replaced = Replaced()
         self._loader = DataLoader(
             files,
             batch_size=None,
-            sampler=_Orders(self),
+            sampler=self._orders,
             num_workers=workers,
             collate_fn=_as_it_is,
             worker_init_fn=_leave_signals_to_the_parent,
@@ -75,9 +76,10 @@ class ManifestBatches:
         )
 
     def __len__(self) -> int:
-        return -(-len(self.samples) // self.batch)
+        return len(self._orders)
 
     def __iter__(self) -> Iterator[tuple[Pairs, Tensor]]:
+        self._orders.epoch, self._orders.start = self.epoch, self.start
         with _told_if_killed():
             for loaded in self._loader:
                 if isinstance(loaded, str):
@@ -85,13 +87,6 @@ class ManifestBatches:
                 pairs, targets, replaced = loaded
                 tell_replaced(replaced, self._replaced)
                 yield pairs, targets
-
-    def orders(self) -> Iterator[_Order]:
-        """Yields the epoch and the numbers of each batch's samples, from the batch `start` on."""
-        count = len(self.samples)
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(count) if self.training else np.arange(count)
-        for first in range(self.start * self.batch, count, self.batch):
-            yield self.epoch, order[first : first + self.batch].tolist()
 
 
 def collate_cells(
@@ -142,22 +137,33 @@ class _Files(Dataset):
         random = None if self._seed is None else [(self._seed, epoch, member) for member in members]
         try:
             with one_thread():
-                return load_batch([self._samples[i] for i in members], *self._how, random)
+                pairs, targets, replaced = load_batch([self._samples[i] for i in members], *self._how, random)
+                return replace(pairs, numbers=members), targets, replaced
         except UserError as error:
             return str(error)
 
 
 class _Orders:
-    """The orders of an epoch, asked for anew whenever the loader begins one."""
+    """What the loader asks for in an epoch: the epoch and the numbers of each batch's samples, from `start` on.
 
-    def __init__(self, batches: ManifestBatches):
-        self._batches = batches
+    It knows nothing of who sets `epoch` and `start`: in a circle of objects, Python would not end the workers in time.
+
+    count: of samples; seed: of their order, None: it is their own
+    """
+
+    def __init__(self, count: int, batch: int, seed: int | None):
+        self._count, self._batch, self._seed = count, batch, seed
+        self.epoch, self.start = 0, 0
 
     def __iter__(self) -> Iterator[_Order]:
-        return self._batches.orders()
+        order = np.arange(self._count)
+        if self._seed is not None:
+            order = np.random.default_rng([self._seed, self.epoch]).permutation(self._count)
+        for first in range(self.start * self._batch, self._count, self._batch):
+            yield self.epoch, order[first : first + self._batch].tolist()
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return -(-self._count // self._batch)
 
 
 def _as_it_is(loaded: Any) -> Any:

@@ -20,6 +20,9 @@ THREADS = 4  # which wait for the disk at the same time
 _PIECE, _AT_ONCE = 32, 1024  # cells, so that what has been found of them stays small
 
 
+_Place = tuple[int, str, Cell]  # the number of a row, a modality, and the row's cell of it
+
+
 class Found(NamedTuple):
     """What the files of a manifest are.
 
@@ -48,21 +51,17 @@ def check_files(
     }
     found: list[dict[str, Cell]] = [{} for _ in rows]
     failures = _Failures()
-    with bombs_refused(), ThreadPoolExecutor(THREADS) as pool:
-        cells = _cells(table, columns, rows)
-        while part := list(islice(cells, _AT_ONCE)):
-            looks = pool.map(lambda some: [_look(checks[m], cell) for _, m, cell in some], _pieces(part))
-            for (row, modality, cell), facts in zip(part, chain.from_iterable(looks), strict=True):
-                size = _add(checks[modality], cell, facts)
-                if isinstance(size, Unreadable):
-                    failures.add(size)
-                elif size is not None:
-                    found[row][modality] = replace(cell, size=size)
+    for (row, modality, cell), facts in _looked_at(checks, _cells(table, columns, rows)):
+        size = _add(checks[modality], cell, facts)
+        if isinstance(size, Unreadable):
+            failures.add(size)
+        elif size is not None:
+            found[row][modality] = replace(cell, size=size)
     if failures.count and unreadable == "refuse":
         advice = "mend them, or leave them out with --unreadable skip; the first are"
         raise UserError(f"{table.path}: files of {failures.count} cells cannot be read; {advice}", failures.first)
-    there = {modality for row in found for modality in row}
-    notes = [*failures.notes(), *(note for check in checks.values() for note in check.notes())]
+    there = set[str]().union(*found)
+    notes = sum((check.notes() for check in checks.values()), failures.notes())
     return Found({m: check.input() for m, check in checks.items() if m in there}, found, notes)
 
 
@@ -83,17 +82,22 @@ class _Failures:
         return [f"files of {self.count} cells cannot be read, and count as missing; the first are", *self.first]
 
 
-def _cells(table: Table, columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[tuple[int, str, Cell]]:
+def _looked_at(checks: dict[str, ColumnCheck], cells: Iterator[_Place]) -> Iterator[tuple[_Place, object]]:
+    """Yields cells in their order, each with its facts, or the error if they cannot be had and it may be skipped."""
+    with bombs_refused(), ThreadPoolExecutor(THREADS) as pool:
+        while part := list(islice(cells, _AT_ONCE)):
+            # a thread takes more than a cell, since to hand over one takes as long as to look at it
+            pieces = [part[first : first + _PIECE] for first in range(0, len(part), _PIECE)]
+            looks = pool.map(lambda piece: [_look(checks[modality], cell) for _, modality, cell in piece], pieces)
+            yield from zip(part, chain.from_iterable(looks), strict=True)
+
+
+def _cells(table: Table, columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[_Place]:
     """Yields the number of the row, the modality, and the cell, of all that are not empty."""
     for number, row in enumerate(rows):
         for column, text in zip(columns, row.cells, strict=True):
             if text:
                 yield number, column.modality, Cell(table, row.line, column.name, text)
-
-
-def _pieces(part: list) -> Iterator[list]:
-    """Yields what a thread takes at once: more than a cell, since to hand over one takes as long as to look at it."""
-    return (part[first : first + _PIECE] for first in range(0, len(part), _PIECE))
 
 
 def _look(check: ColumnCheck, cell: Cell) -> object:

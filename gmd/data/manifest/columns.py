@@ -10,7 +10,6 @@ from gmd.data.manifest.images import check_image
 from gmd.data.manifest.inputs import Input, Preparation
 from gmd.data.manifest.sound import SoundFacts, check_sound, sound_input
 from gmd.data.manifest.texts import TextFacts, check_text
-from gmd.data.sequences.checks import MOST_FEATURES
 from gmd.errors import UserError
 
 Facts = TypeVar("Facts")
@@ -145,8 +144,6 @@ class FeatureColumn:
 
     def add(self, cell: Cell, facts: FeatureFacts) -> int:
         self._first = self._first or (cell.line, facts.features)
-        if facts.features > MOST_FEATURES:
-            raise Unreadable(f"{cell.where}: has {facts.features} features, expected at most {MOST_FEATURES}")
         if facts.features != self._first[1]:
             raise Unreadable(
                 f"{cell.where}: has {facts.features} features, expected {self._first[1]} as in line {self._first[0]}"

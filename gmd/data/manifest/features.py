@@ -10,7 +10,7 @@ from torch import Tensor
 from gmd.data.manifest.arrays import array_header, read_array
 from gmd.data.manifest.cells import Cell, Unreadable
 from gmd.data.manifest.files import path_of
-from gmd.data.sequences.checks import finite
+from gmd.data.sequences.checks import MOST_FEATURES, finite
 from gmd.errors import UserError, shown
 
 _CELL = re.compile(r"(?P<path>.+?\.np[yz])(#(?P<key>.+?))?(\[(?P<row>\d{1,12})\])?", re.IGNORECASE)
@@ -27,8 +27,8 @@ class FeatureFacts(NamedTuple):
 def check_array(cell: Cell) -> FeatureFacts:
     """Reads the header of a cell's array.
 
-    Raises Unreadable for a file that is missing, damaged, of something else than numbers, or not [F] or [L, F];
-        UserError for a path that may not be, and a cell that names no array.
+    Raises Unreadable for a file that is missing, damaged, of something else than numbers, or not [F] or
+        [L, F]; UserError for a path that may not be, and a cell that names no array.
     """
     path, key, row = _parts(cell)
     header, size = array_header(cell, path, key)
@@ -40,6 +40,8 @@ def check_array(cell: Cell) -> FeatureFacts:
     if len(shape) not in (1, 2) or 0 in shape:
         what = "the row" if row is not None else "the array"
         raise Unreadable(f"{cell.where}: {path}: {what} is {list(shape)}, expected [F] or [L, F] with something in it")
+    if shape[-1] > MOST_FEATURES:
+        raise Unreadable(f"{cell.where}: {path}: has {shape[-1]} features, expected at most {MOST_FEATURES}")
     return FeatureFacts(size, 1 if len(shape) == 1 else shape[0], shape[-1])
 
 

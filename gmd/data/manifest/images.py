@@ -21,7 +21,7 @@ from gmd.errors import UserError
 from gmd.files import open_regular, real_path
 
 # not all that Pillow knows: some of the others start programs
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 LEAST_PART = 0.5  # of a picture's area, that a random crop keeps
 MOST_ASPECT = 4 / 3  # of a random crop's sides to each other, before it becomes a square

@@ -10,7 +10,7 @@ from gmd.data.manifest.cells import Cell, Table
 from gmd.data.manifest.check import OnUnreadable, check_files
 from gmd.data.manifest.inputs import Input, Output, Preparation
 from gmd.data.manifest.splits import members_of_splits
-from gmd.data.manifest.table import read_table
+from gmd.data.manifest.table import Row, read_table
 from gmd.data.manifest.targets import Target, are_numbers, read_targets
 from gmd.data.sequences.samples import Sample
 from gmd.errors import UserError
@@ -69,21 +69,30 @@ def read_manifest(
     if not root.is_dir():
         raise UserError(f"--root: {root} is no folder; expected the one that the paths in {path} are relative to")
     found = check_files(Table(path, root), columns.modalities, rows, preparation, unreadable)
-    cells = [each for each in found.rows if each]
-    kept = [row for row, each in zip(rows, found.rows, strict=True) if each]
-    notes += found.notes + _missing_notes(len(rows), cells, [column.modality for column in columns.modalities])
-    numbers = [
-        are_numbers(path, name, [row.labels[i] for row in kept], target) for i, name in enumerate(columns.labels)
-    ]
-    members, held_out = members_of_splits(path, kept, numbers, seed)
-    _check_trained(path, [column.modality for column in columns.modalities], [cells[i] for i in members["train"]])
-    split_rows = {split: [kept[i] for i in own] for split, own in members.items()}
-    outputs, targets, of_classes = read_targets(path, list(columns.labels), split_rows, numbers)
+    kept = [(row, cells) for row, cells in zip(rows, found.rows, strict=True) if cells]
+    modalities = [column.modality for column in columns.modalities]
+    notes += found.notes + _missing_notes(len(rows), [cells for _, cells in kept], modalities)
+    outputs, splits, of_labels = _samples(path, list(columns.labels), kept, target, seed)
+    for modality in modalities:
+        if not any(modality in sample.values for sample in splits["train"]):
+            raise UserError(f"{path}: no training row has {modality}; take its column out, or give training some")
+    return ManifestData(found.inputs, outputs, splits, (*notes, *of_labels, *_shared_notes(splits)))
+
+
+def _samples(
+    path: Path, names: list[str], rows: Sequence[tuple[Row, dict[str, Cell]]], target: Target, seed: int
+) -> tuple[tuple[Output, ...], dict[str, list[Sample]], list[str]]:
+    """Returns the outputs, the samples of each split, and notes for the user. names: of the outputs"""
+    own = [row for row, _ in rows]
+    numbers = [are_numbers(path, name, [row.labels[i] for row in own], target) for i, name in enumerate(names)]
+    members, held_out = members_of_splits(path, own, numbers, seed)
+    in_splits = {split: [own[i] for i in some] for split, some in members.items()}
+    outputs, targets, notes = read_targets(path, names, in_splits, numbers)
     splits = {
-        split: [Sample(kept[i].name, cells[i], value) for i, value in zip(own, targets[split], strict=True)]
-        for split, own in members.items()
+        split: [Sample(rows[i][0].name, rows[i][1], value) for i, value in zip(some, targets[split], strict=True)]
+        for split, some in members.items()
     }
-    return ManifestData(found.inputs, outputs, splits, (*notes, *held_out, *of_classes, *_shared_notes(splits)))
+    return outputs, splits, held_out + notes
 
 
 def _missing_notes(rows: int, cells: Sequence[dict[str, Cell]], modalities: Sequence[str]) -> list[str]:
@@ -93,12 +102,6 @@ def _missing_notes(rows: int, cells: Sequence[dict[str, Cell]], modalities: Sequ
         if lacking := sum(modality not in each for each in cells):
             notes.append(f"{lacking} of {len(cells)} rows lack {modality}")
     return notes
-
-
-def _check_trained(path: Path, modalities: Sequence[str], training: Sequence[dict[str, Cell]]) -> None:
-    for modality in modalities:
-        if not any(modality in cells for cells in training):
-            raise UserError(f"{path}: no training row has {modality}; take its column out, or give training some")
 
 
 def _shared_notes(splits: dict[str, list[Sample]]) -> list[str]:

@@ -19,25 +19,25 @@ def members_of_splits(
     numbers: whether each output is a number; of a single output of classes each gives its part of what is held out
     Raises UserError for a split without rows, and for too few rows to hold any out.
     """
-    members = {split: [i for i, row in enumerate(rows) if row.split == split] for split in SPLITS}
-    for split in ("train", "test"):
-        if not members[split]:
-            sizes = ", ".join(f"{name}: {len(found)}" for name, found in members.items())
-            raise UserError(f"{path}: no row of split {split} is left ({sizes} rows), expected one at least")
+    members: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for i, row in enumerate(rows):
+        members[row.split].append(i)
+    if missing := [split for split in ("train", "test") if not members[split]]:
+        sizes = ", ".join(f"{name}: {len(found)}" for name, found in members.items())
+        raise UserError(f"{path}: no row of split {missing[0]} is left ({sizes} rows), expected one at least")
     if members["validation"]:
         return members, []
     stratified = list(numbers) == [False]
-    groups = [rows[i].labels[0] if stratified else "" for i in members["train"]]
+    groups = [rows[i].labels[:1] if stratified else () for i in members["train"]]
     held = _held_out(members["train"], groups, seed)
     if not held:
         raise UserError(f"{path}: has no row of split validation, and too few of train to hold one out; give it some")
-    kept = [i for i in members["train"] if i not in held]
     how = " of each class" if stratified else ""
-    note = f"validation: {len(held)} of the {len(held) + len(kept)} training rows, a part{how}, drawn by seed {seed}"
-    return {"train": kept, "validation": sorted(held), "test": members["test"]}, [note]
+    note = f"validation: {len(held)} of the {len(members['train'])} training rows, a part{how}, drawn by seed {seed}"
+    return members | {"train": sorted({*members["train"]} - held), "validation": sorted(held)}, [note]
 
 
-def _held_out(members: Sequence[int], groups: Sequence[str], seed: int) -> set[int]:
+def _held_out(members: Sequence[int], groups: Sequence[tuple[str, ...]], seed: int) -> set[int]:
     """Draws one in HELD_OUT of each group, and of a group that has two members at least one, and keeps one at least."""
     rng, held = np.random.default_rng(seed), set[int]()
     for group in sorted(set(groups)):

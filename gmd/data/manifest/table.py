@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -173,36 +173,41 @@ def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
 def _columns(path: Path, header: list[str]) -> Columns:
     """Tells the columns by their names. Raises UserError for names that are missing, twice, or of no known kind."""
     names = [name.strip() for name in header]
-    if twice := next((name for i, name in enumerate(names) if name and name in names[:i]), None):
-        raise UserError(f"{path}: the column {shown(twice, 80)} is there twice, expected each once")
+    _check_header(path, names)
     labels, modalities, ignored = dict[str, int](), list[Column](), list[str]()
     for number, name in enumerate(names):
         kind, colon, rest = name.partition(":")
-        if colon and kind == "label":
-            labels[rest] = number
-        elif name == "label":
-            labels["label"] = number
+        if kind == "label":
+            labels[rest if colon else kind] = number
         elif colon and kind in KINDS:
             modalities.append(Column(number, name, kind, rest))
-        elif colon:
-            raise UserError(
-                f"{path}: the column {shown(name, 80)} is of kind {shown(kind, 40)}, expected one of {', '.join(KINDS)}"
-            )
         elif name not in ("id", "split"):
             ignored.append(name or f"number {number + 1}")
-    missing = [name for name in ("id", "split") if name not in names]
-    missing += [] if labels else ["label"]
-    missing += [] if modalities else ["column of a modality"]
-    if missing:
+    _check_names(path, labels, modalities)
+    return Columns(names.index("id"), names.index("split"), labels, tuple(modalities), tuple(ignored))
+
+
+def _check_names(path: Path, labels: Collection[str], modalities: Sequence[Column]) -> None:
+    """Raises UserError for names of outputs and modalities that are none, or twice."""
+    if "label" in labels and len(labels) > 1:
+        raise UserError(f"{path}: has the column label beside label:NAME; expected one of the two")
+    check_names(f"{path}: columns of modalities", [column.modality for column in modalities])
+    check_names(f"{path}: columns of labels", [name for name in labels if name != "label"])
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    """Raises UserError for names that are missing, twice, or of no known kind."""
+    if twice := [name for i, name in enumerate(names) if name and name in names[:i]]:
+        raise UserError(f"{path}: the column {shown(twice[0], 80)} is there twice, expected each once")
+    kinds = [name.partition(":")[0] for name in names if ":" in name]
+    if unknown := [kind for kind in kinds if kind not in ("label", *KINDS)]:
+        raise UserError(f"{path}: a column is of kind {shown(unknown[0], 40)}, expected one of {', '.join(KINDS)}")
+    needed = {"id": ["id"], "split": ["split"], "label": ["label"], "column of a modality": KINDS}
+    there = {*kinds, *names}
+    if missing := [what for what, any_of in needed.items() if not there.intersection(any_of)]:
         raise UserError(
             f"{path}: has no {', no '.join(missing)}; there is {shown(', '.join(names), 200)}; expected {EXPECTED}"
         )
-    if "label" in names and len(labels) > 1:
-        raise UserError(f"{path}: has the column label beside label:NAME; expected one of the two")
-    check_names(f"{path}: columns of modalities", [column.modality for column in modalities])
-    if labels.keys() != {"label"}:
-        check_names(f"{path}: columns of labels", list(labels))
-    return Columns(names.index("id"), names.index("split"), labels, tuple(modalities), tuple(ignored))
 
 
 def _row(path: Path, columns: Columns, line: int, cells: list[str]) -> Row:

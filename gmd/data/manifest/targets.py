@@ -19,7 +19,7 @@ Target = Literal["auto", "class", "number"]
 SHOWN = 5  # rows or classes that a message names
 MANY_CLASSES = 20  # of whole numbers, from which on they may be no classes
 LARGEST = 1e18  # of a number, whose square float32 holds
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+_DECIMAL_COMMA = re.compile(r"^([+-]?\d*),(\d+)$")
 
 
 def are_numbers(path: Path, output: str, labels: Sequence[str], target: Target) -> bool:
@@ -29,16 +29,17 @@ def are_numbers(path: Path, output: str, labels: Sequence[str], target: Target) 
         one of them is no whole number
     Raises UserError if there is no label at all, and for decimal commas.
     """
-    there = [label for label in labels if label]
+    there = list(filter(None, labels))
     if not there:
         raise UserError(f"{path}: the column of {output} is empty, expected a label in each row")
-    commas = [label for label in there if _DECIMAL_COMMA.fullmatch(label)]
-    if target != "class" and commas and all(label in commas or _number(label) is not None for label in there):
+    if target == "class":
+        return False
+    values = [_number(_DECIMAL_COMMA.sub(r"\1.\2", label)) for label in there]
+    written = [value for value in values if value is not None]
+    commas = list(filter(_DECIMAL_COMMA.fullmatch, there))
+    if commas and len(written) == len(there):
         raise UserError(f"{path}: {output}: {shown(commas[0], 40)} is written with a comma; write numbers as 0.5")
-    if target != "auto":
-        return target == "number"
-    found = [_number(label) for label in there]
-    return all(value is not None for value in found) and any(value != round_or_nan(value) for value in found)
+    return target == "number" or (len(written) == len(there) and not all(map(float.is_integer, written)))
 
 
 def read_targets(
@@ -138,11 +139,6 @@ def _number(label: str) -> float | None:
 def _usable(label: str) -> bool:
     value = _number(label)
     return value is not None and abs(value) <= LARGEST
-
-
-def round_or_nan(value: float | None) -> float:
-    """Returns the whole number next to one; what is not finite has none."""
-    return float(round(value)) if value is not None and math.isfinite(value) else math.nan
 
 
 def _listed(rows: Sequence[Row]) -> str:

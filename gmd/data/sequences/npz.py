@@ -1,10 +1,11 @@
-"""Reading arrays from `.npz` files, never through pickle, and checking them.
+"""Reading arrays from `.npz` and `.npy` files, never through pickle, and checking them.
 
 An array is read when it is asked for, and others are not, whatever they hold. What its header claims has to be what the
 archive says it holds, to the byte, and what all that is read takes is limited, before any room is made for it.
 """
 
 import math
+import os
 import struct
 import tokenize
 import zipfile
@@ -17,6 +18,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from gmd.data.file_kind import unreadable
+from gmd.data.sequences.checks import check_file
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
 from gmd.memory_limit import check_claim
@@ -104,19 +106,8 @@ class Npz(Mapping[str, np.ndarray]):
             raise _not_read(self._path, error) from error
 
     def _header(self, key: str, content: IO[bytes]) -> "Header":
-        """Reads a header, and finds what it claims to be what there is. Raises UserError, or any of UNREADABLE."""
-        header, held = read_header(content), self._members[key].file_size
-        if header.dtype.hasobject:
-            raise UserError(
-                f"{self._path}: {shown(key, 80)} holds Python objects, which are never loaded from a .npz; save "
-                "arrays of numbers and str"
-            )
-        if header.size != held - header.start:
-            raise UserError(
-                f"{self._path}: {shown(key, 80)} claims to be {header.dtype} {list(header.shape)}, of {header.size} "
-                f"bytes, and has {held - header.start}; it is damaged: copy or download it anew"
-            )
-        return header
+        """Reads a header, as `checked_header`."""
+        return checked_header(f"{self._path}: {shown(key, 80)}", content, self._members[key].file_size)
 
 
 class Header(NamedTuple):
@@ -136,6 +127,45 @@ class Header(NamedTuple):
     def size(self) -> int:
         """The bytes that its numbers take."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Reads the array of a `.npy` file.
+
+    Raises UserError if it is no such file, one of Python objects, claims another size than it has, or takes more than
+    `gmd.memory_limit` allows.
+    """
+    check_file(path, "a .npy")
+    try:
+        with open_regular(path) as file:
+            check_claim(path, checked_header(str(path), file, os.fstat(file.fileno()).st_size).size, "its array")
+            file.seek(0)
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        _check_text(array)
+        return array
+    except UserError:  # which is a ValueError
+        raise
+    except UNREADABLE as error:
+        raise UserError(unreadable(path, "a .npy", error, own=("a single array of numpy (.npy)",))) from error
+
+
+def checked_header(what: str, content: IO[bytes], size: int) -> Header:
+    """Reads what stands before an array's numbers, and finds what it claims to be all that there is.
+
+    what: the array, for error messages; size: of the whole content
+    Raises UserError for objects of Python, and for a header that claims another size; or any of UNREADABLE.
+    """
+    header = read_header(content)
+    if header.dtype.hasobject:
+        raise UserError(
+            f"{what} holds Python objects, which are never loaded from a file of arrays; save arrays of numbers and str"
+        )
+    if header.size != size - header.start:
+        raise UserError(
+            f"{what} claims to be {header.dtype} {list(header.shape)}, of {header.size} bytes, and has "
+            f"{size - header.start}; it is damaged: copy or download it anew"
+        )
+    return header
 
 
 def read_header(content: IO[bytes]) -> Header:

@@ -152,7 +152,7 @@ def _facts(about: Mapping[str, Any], own: bool) -> dict[str, object]:
     about: as splits.json has it
     own: whether the data are to be those of the training, not only alike
     """
-    facts = {key: value for key, value in about.items() if key not in ("checksum", "missing_list")}
+    facts = {key: value for key, value in about.items() if key not in ("checksum", "missing_list", "unit")}
     if "inputs" in about:
         facts["inputs"] = {
             m: [kind, {size: number for size, number in sizes.items() if size != "longest"}]

@@ -1,4 +1,4 @@
-"""The metrics of sentiment and of classification, as the field defines them; fractions, not per cent."""
+"""The metrics of sentiment, of numbers and of classification, as the field defines them; fractions, not per cent."""
 
 import math
 
@@ -23,8 +23,8 @@ CH_SIMS_METRICS = (
     *("MAE", "Corr", "Acc-2 neg/non-neg", "F1 neg/non-neg"),
     *("Acc-2 non-pos/pos", "F1 non-pos/pos", "Acc-3", "Acc-5"),
 )
+NUMBER_METRICS = ("R2", "MAE", "RMSE", "Corr")
 CLASS_METRICS = ("accuracy", "macro F1")
-NUMBER_METRICS = ("MAE", "RMSE", "Corr")
 
 
 def score_metric_names(largest_score: float | None) -> tuple[str, ...]:
@@ -32,19 +32,6 @@ def score_metric_names(largest_score: float | None) -> tuple[str, ...]:
     if largest_score is None:
         return NUMBER_METRICS
     return CH_SIMS_METRICS if largest_score == CH_SIMS_LARGEST else SENTIMENT_METRICS
-
-
-def number_metrics(predictions: Tensor, numbers: Tensor) -> dict[str, float]:
-    """Measures predictions [n] float of numbers [n] float, n at least 1, with NUMBER_METRICS.
-
-    MAE: the mean absolute error. RMSE: the root of the mean squared error. Corr: as in `sentiment_metrics`.
-
-    Raises ValueError for tensors of other shapes, and for NaN or infinity in them.
-    """
-    predictions, numbers = _checked(predictions, numbers)
-    root = float((predictions - numbers).square().mean().sqrt())
-    values = (float(mean_absolute_error(predictions, numbers)), root, _correlation(predictions, numbers))
-    return dict(zip(NUMBER_METRICS, values, strict=True))
 
 
 def sentiment_metrics(predictions: Tensor, scores: Tensor, largest_score: float = LARGEST_SCORE) -> dict[str, float]:
@@ -71,6 +58,22 @@ def sentiment_metrics(predictions: Tensor, scores: Tensor, largest_score: float 
     error = float(mean_absolute_error(predictions, scores))
     values = (error, _correlation(predictions, scores), accuracy, f1, *classes(predictions, scores))
     return dict(zip(names, values, strict=True))
+
+
+def number_metrics(predictions: Tensor, scores: Tensor) -> dict[str, float]:
+    """Measures predictions [n] float of numbers [n] float, n at least 1, of any range, with all of NUMBER_METRICS.
+
+    R2: 1 - the mean squared error by the variance of the scores: 1 at best, 0 for who always says their mean. It is
+    undefined where they are constant; 0 then, as is Corr, Pearson's correlation, where either is.
+
+    Raises ValueError for tensors of other shapes, and for NaN or infinity in them.
+    """
+    predictions, scores = _checked(predictions, scores)
+    squared = float((predictions - scores).square().mean())
+    variance = float(scores.var(correction=0))
+    error = float(mean_absolute_error(predictions, scores))
+    values = (1 - squared / variance if variance else 0.0, error, math.sqrt(squared), _correlation(predictions, scores))
+    return dict(zip(NUMBER_METRICS, values, strict=True))
 
 
 def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:

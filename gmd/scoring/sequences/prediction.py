@@ -1,9 +1,10 @@
 """Predictions of samples from every subset of the modalities, with one network pass for each modality."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,12 +14,27 @@ from gmd.data.pairs import Pairs
 from gmd.data.sequences.batches import collate
 from gmd.data.sequences.samples import Sample
 from gmd.errors import UserError
+from gmd.models.confidence_fusion import confidence_fusion
 from gmd.models.entropy_fusion import entropy_fusion
 from gmd.models.multimodal import FeatureNetwork, run_modalities
 from gmd.models.precision import autocast
+from gmd.models.weighted_fusion import weighted_fusion
 from gmd.scoring.outcomes import Outcomes
 from gmd.scoring.sequences.tables import Predictions
 from gmd.subsets import Subset
+
+
+class Rule(NamedTuple):
+    """How what the modalities say by themselves becomes one prediction.
+
+    Attributes:
+        fuse: (modalities, logits [M, b, ..., C], present [M, b]) -> probabilities [b, ..., C], or numbers.
+        of_numbers: whether it can fuse numbers too.
+    """
+
+    fuse: Callable[[Subset, Tensor, Tensor], Tensor]
+    of_numbers: bool = False
+
 
 BATCH = 64  # samples at once
 
@@ -80,7 +96,8 @@ def _predict(
     with autocast(config.precision, device):
         outputs = run_modalities(network, inputs)
     outputs = replace(outputs, values={m: values.float() for m, values in outputs.values.items()})  # as in training
-    by_subset = {subset: _from_subset(network, outputs, subset, config.method == "mla", outcomes) for subset in subsets}
+    rule = _rule_of(config)
+    by_subset = {subset: _from_subset(network, outputs, subset, rule, outcomes) for subset in subsets}
     if next(iter(outputs.values.values())).ndim == 2:  # one prediction of each sample
         return Predictions([sample.name for sample in samples], [0] * len(samples), targets, by_subset)
     there = targets.isfinite() if targets.is_floating_point() else targets >= 0
@@ -93,15 +110,35 @@ def _predict(
     )
 
 
+def _rule_of(config: TrainSamples) -> Rule | None:
+    """Returns how a run's method fuses what the modalities say by themselves; None if features are fused before."""
+    if config.fusion_weights:
+        return Rule(partial(_by_weights, config.weights_of_modalities()), of_numbers=True)
+    rules = {"mla": _by_entropy, "qmf": _by_confidence}
+    return Rule(rules[config.method]) if config.method in rules else None
+
+
+def _by_entropy(modalities: Subset, logits: Tensor, present: Tensor) -> Tensor:
+    return entropy_fusion(logits, present)
+
+
+def _by_confidence(modalities: Subset, logits: Tensor, present: Tensor) -> Tensor:
+    return confidence_fusion(logits, present).softmax(dim=-1)
+
+
+def _by_weights(weights: Mapping[str, float], modalities: Subset, logits: Tensor, present: Tensor) -> Tensor:
+    return weighted_fusion(logits, present, logits.new_tensor([weights[m] for m in modalities]))
+
+
 def _from_subset(
-    network: FeatureNetwork, outputs: Pairs[Tensor], subset: Subset | None, by_entropy: bool, outcomes: Outcomes
+    network: FeatureNetwork, outputs: Pairs[Tensor], subset: Subset | None, rule: Rule | None, outcomes: Outcomes
 ) -> Tensor:
     """Predicts a batch from one subset: [n, ..., C] on the CPU, NaN for the samples that lack a modality of it."""
     members = list(range(outputs.num_samples)) if subset is None else outputs.having(subset)
     if not members:
         [shape] = {tuple(values.shape[1:-1]) for values in outputs.values.values()}
         return torch.full((outputs.num_samples, *shape, network.head.out_features), torch.nan)
-    predictions = _of_outcomes(network, outputs, subset, members, by_entropy, outcomes).float().cpu()
+    predictions = _of_outcomes(network, outputs, subset, members, rule, outcomes).float().cpu()
     if not predictions.isfinite().all():
         raise UserError("the network predicts NaN or infinity: it has diverged; train anew with a lower --lr")
     return _for_every_sample(predictions, members, outputs.num_samples)
@@ -112,38 +149,37 @@ def _of_outcomes(
     outputs: Pairs[Tensor],
     subset: Subset | None,
     members: list[int],
-    by_entropy: bool,
+    rule: Rule | None,
     outcomes: Outcomes,
 ) -> Tensor:
     """Returns the probabilities of each outcome's classes, and the numbers as they are in the data: [b, ..., C].
 
     members: the b samples that have the subset
-    by_entropy: whether the modalities are weighed, for each outcome with classes by itself, as MLA does
+    rule: how what the modalities say by themselves is fused, for each outcome by itself; None: their features are
     """
     widths = [outcome.width for outcome in outcomes]
     fused = network.head(network.fuse(outputs, subset)[0]).split(widths, dim=-1)
-    if by_entropy and max(widths) > 1:
-        alone, present = _alone(network, outputs, subset, members)
+    if rule is not None:
+        modalities = tuple(outputs.values) if subset is None else subset
+        alone, present = _alone(network, outputs, modalities, members)
         each_alone = alone.split(widths, dim=-1)
     parts = []
     for number, outcome in enumerate(outcomes):
-        if outcome.classes is None:  # which has no entropy
-            parts.append(fused[number] * outcome.std + outcome.mean)
-        elif by_entropy:
-            parts.append(entropy_fusion(each_alone[number], present))
+        if rule is not None and (outcome.classes or rule.of_numbers):
+            part = rule.fuse(modalities, each_alone[number], present)
         else:
-            parts.append(fused[number].softmax(dim=-1))
+            part = fused[number].softmax(dim=-1) if outcome.classes else fused[number]
+        parts.append(part if outcome.classes else part * outcome.std + outcome.mean)
     return torch.cat(parts, dim=-1)
 
 
 def _alone(
-    network: FeatureNetwork, outputs: Pairs[Tensor], subset: Subset | None, members: list[int]
+    network: FeatureNetwork, outputs: Pairs[Tensor], modalities: Subset, members: list[int]
 ) -> tuple[Tensor, Tensor]:
     """Returns the head's logits of every modality by itself, [M, b, ..., C], and which each sample has, bool [M, b].
 
-    members: the b samples that have the subset
+    members: the b samples whose logits these are
     """
-    modalities = tuple(outputs.values) if subset is None else subset
     alone = [network.fuse(outputs, (m,)) for m in modalities]
     each = [_for_every_sample(network.head(rows), samples, outputs.num_samples) for rows, samples in alone]
     present = [[s in outputs.samples[m] for s in members] for m in modalities]

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gmd.config import TrainClassify
 from gmd.data.manifest.batches import ManifestBatches, collate_cells
 from gmd.data.manifest.read import ManifestData, read_manifest
 from gmd.data.manifest.statistics import input_statistics
-from gmd.data.pairs import Pairs
 from gmd.errors import UserError
 from gmd.files import real_path
 from gmd.models.classification.make import sharing_notes
@@ -21,7 +19,6 @@ from gmd.names import check_names
 from gmd.training.networks import build_classifier, inputs_of
 from gmd.training.outcomes import outcomes_of
 from gmd.training.tasks.samples import SampleData, SampleTask, with_modalities
-from gmd.training.tasks.task import Batch
 
 
 class ClassifyTask(SampleTask[Any]):
@@ -58,13 +55,6 @@ class ClassifyTask(SampleTask[Any]):
     def notes(self) -> list[str]:
         shared = sharing_notes(self._inputs) if self.config.network == "ds" else ()
         return [*super().notes(), *shared]
-
-    def to_device(self, inputs: Pairs[Any], targets: Tensor, device: torch.device) -> Batch[Any]:
-        """Returns a batch on the network's device, its numbers with the mean 0 and the deviation 1 in training."""
-        if targets.is_floating_point():
-            mean, std = torch.tensor([(outcome.mean, outcome.std) for outcome in self.data.outcomes]).unbind(dim=1)
-            targets = (targets - (mean if targets.ndim > 1 else mean[0])) / (std if targets.ndim > 1 else std[0])
-        return super().to_device(inputs, targets, device)
 
 
 def sample_data(config: TrainClassify) -> SampleData:

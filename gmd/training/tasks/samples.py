@@ -68,6 +68,7 @@ class SampleTask(Task[FeatureNetwork, Values]):
     """
 
     config: TrainSamples
+    data: SampleData
 
     def __init__(self, config: TrainSamples, data: SampleData):
         self.config = config
@@ -78,9 +79,13 @@ class SampleTask(Task[FeatureNetwork, Values]):
         )
         self.score_name = score_name(data.outcomes)
         self.score_title = f"{self.score_name}, mean over the subsets of the modalities"
+        if any(outcome.score_name == "R2" for outcome in data.outcomes):
+            self.score_limits = None  # it is below 0 for who does worse than the mean
         self._missing = config.missing_of(config.modalities, config.seed)
         self._training = make_absent(data.splits["train"], self._missing)
         self._batches = self.training_batches()
+        one_class = first.classes and not more and not data.about.get("per_step")
+        self.samples = len(self._training) if one_class else None
         self.steps_per_epoch = math.ceil(len(self._batches) / config.accumulate)
 
     def training_batches(self) -> Batches:
@@ -97,7 +102,7 @@ class SampleTask(Task[FeatureNetwork, Values]):
         return {"data": str(self.config.data), "about": about, "notes": list(data.notes)} | named
 
     def notes(self) -> list[str]:
-        names = [sample.name for sample in self._training]
+        names: list[str] = [sample.name for sample in self._training]
         return [*self.data.notes, *self._missing.notes("training samples", names)]
 
     def batches(self, epoch: int, start: int = 0) -> Iterable[Batch[Values]]:
@@ -105,6 +110,11 @@ class SampleTask(Task[FeatureNetwork, Values]):
         return self._batches
 
     def to_device(self, inputs: Pairs[Values], targets: Tensor, device: torch.device) -> Batch[Values]:
+        """Returns a batch on the network's device, numbers in the unit that the network learns them in."""
+        scales = torch.tensor([(outcome.mean, outcome.std) for outcome in self.data.outcomes], dtype=torch.float64)
+        if targets.is_floating_point() and bool((scales != torch.tensor([0.0, 1.0])).any()):
+            mean, std = scales.squeeze(0).unbind(dim=-1)  # [] of one outcome, [O] of several
+            targets = ((targets.double() - mean) / std).float()  # numbers may be large, and differ little
         return replace(inputs, values={m: value.to(device) for m, value in inputs.values.items()}), targets.to(device)
 
     def outputs(self, network: FeatureNetwork, inputs: Pairs[Values]) -> Pairs[Tensor]:

@@ -61,7 +61,10 @@ REFUSED = {
     "no label": ("id,split,text:a\n1,train,x\n", "has no label; there is id, split, text:a"),
     "no id": ("name,split,label,text:a\n1,train,x,y\n", "has no id"),
     "no modality": ("id,split,label\n1,train,x\n", "has no column of a modality"),
-    "another kind": ("id,split,label,video:a\n", "of kind video, expected one of image, audio, text, features"),
+    "another kind": (
+        "id,split,label,video:a\n",
+        "a column is of kind video, expected one of image, audio, text, features",
+    ),
     "no name": ("id,split,label,text:\n", "which is empty"),
     "a bad name": ("id,split,label,text:a+b\n", "holds '+'"),
     "one name of two kinds": ("id,split,label,text:a,audio:a\n", "got 'a' twice"),
