@@ -60,3 +60,13 @@ def all_kinds(folder, splits=SPLITS):
 def only(rows, *modalities):
     """The same rows without the columns of other modalities."""
     return [{k: v for k, v in row.items() if ":" not in k or k in modalities} for row in rows]
+
+
+class Mark:
+    """Makes a file where somebody unpickles it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")

@@ -1,6 +1,7 @@
 """Batches of samples whose files are read when they are needed, by worker processes if asked."""
 
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -81,11 +82,13 @@ class ManifestBatches:
     def __iter__(self) -> Iterator[tuple[Pairs, Tensor]]:
         self._orders.epoch, self._orders.start = self.epoch, self.start
         with _told_if_killed():
-            for loaded in self._loader:
+            with _own_handler():
+                epoch = iter(self._loader)
+            for loaded in epoch:
                 if isinstance(loaded, str):
                     raise UserError(loaded)
                 pairs, targets, replaced = loaded
-                tell_replaced(replaced, self._replaced)
+                _tell_replaced(replaced, self._replaced)
                 yield pairs, targets
 
 
@@ -96,14 +99,6 @@ def collate_cells(
     with one_thread():
         pairs, targets, _ = load_batch(samples, modalities, inputs, preparation)
     return pairs, targets
-
-
-def tell_replaced(new: Replaced, told: Replaced) -> None:
-    """Says, once of each modality, that values are replaced by 0. told: gets what is told of"""
-    for modality, count in new.items():
-        if count and not told[modality]:
-            say(f"{modality}: values that are NaN, infinite or beyond 1e18 are replaced by 0, {count} in this batch")
-        told[modality] += count
 
 
 @contextmanager
@@ -172,6 +167,26 @@ def _as_it_is(loaded: Any) -> Any:
 
 def _leave_signals_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent ends its workers
+
+
+def _tell_replaced(new: Replaced, told: Replaced) -> None:
+    """Says, once of each modality, that values are replaced by 0. told: gets what is told of"""
+    for modality, count in new.items():
+        if count and not told[modality]:
+            say(f"{modality}: values that are NaN, infinite or beyond 1e18 are replaced by 0, {count} in this batch")
+        told[modality] += count
+
+
+@contextmanager
+def _own_handler() -> Iterator[None]:
+    """Keeps torch from handling the end of its workers: it would raise wherever the process is at that moment.
+
+    Without it the end of a worker is noticed where a batch is waited for, within some seconds.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before)
 
 
 @contextmanager

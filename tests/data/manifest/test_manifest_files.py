@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gmd.data.manifest.read import read_manifest
-from helpers.manifest_cases import SMALL, all_kinds, only, write_picture, write_sound, write_table
+from helpers.manifest_cases import SMALL, Mark, all_kinds, only, write_picture, write_sound, write_table
 from helpers.nifti_cases import error_of
 
 KINDS = {"image:face": "picture", "audio:voice": "sound", "features:given": "array"}
@@ -112,16 +112,6 @@ def test_pickles_are_refused(tmp_path, name, column):
 def test_other_files_than_arrays_are_refused_as_features(tmp_path):
     message = error_of(read, tmp_path, with_cell(tmp_path, "features:given", "x.pt"), unreadable="skip")
     assert "got x.pt, expected a file of numpy: FILE.npy, FILE.npz#NAME" in message
-
-
-class Mark:
-    """Makes a file where somebody unpickles it."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 def test_nothing_in_a_file_is_executed(tmp_path):
