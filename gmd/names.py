@@ -11,8 +11,10 @@ LONGEST = 64  # characters
 KEYS_OF_A_CASE = ("affine", "brain", "centres", "mask", "name", "scheme", "seg", "target")
 # what tables and logs have in the places of modalities and regions
 COLUMNS_OF_TABLES = ("subset", "cases", "mean")  # beside regions; no run of any version has a region of these names
+POST_PROCESSED = "ET_postpro"  # a column of an evaluation, and no region
 COLUMNS = (
     *COLUMNS_OF_TABLES,
+    POST_PROCESSED.lower(),
     *("case", "dice", "hd95", "present", "region", "sample", "score", "scored", "step"),
 )
 # the arrays of a file of sequences, and what numpy takes for an option of its own when it writes one

@@ -15,6 +15,8 @@ MOST = {
     **{"vocabulary": 2**24, "longest": 2**16, "workers": 2**8},
 }
 
+Recipe = Literal["cggm-food101", "mla-cremad", "mla-food101", "mla-mvsa", "mla-iemocap", "ogm-ge-cremad"]
+
 
 @dataclass(frozen=True)
 class TrainClassify(TrainSamples):
@@ -37,6 +39,9 @@ class TrainClassify(TrainSamples):
     """Folder of this run: configuration, splits, metrics, checkpoints, pictures."""
     modalities: tuple[str, ...] = ()
     """The modalities that the network has, by the names in the manifest's columns; by default all of them."""
+    preset: Recipe | None = None
+    """A published recipe's options, which others on the line, and in a file, override; what it sets and what differs
+    from the publication is told before the training."""
     target: Literal["auto", "class", "number"] = "auto"
     """What labels are. auto: numbers if all of a column are, and one of them is not whole; else classes."""
     unreadable: Literal["refuse", "skip"] = "refuse"

@@ -79,6 +79,13 @@ class TrainBrats(TrainConfig):
     folders `train`, `validation` and `test` in the data mean nothing then."""
     fold: int | None = None
     """With --folds: train this one only, counted from 0, into OUT."""
+    train_list: Path | None = None
+    """Cases to train on, one name a line, or the first column of a table `case,...`; then folders `train`, `validation`
+    and `test` mean nothing, and cases in no list are not used. `HG_` and `LG_` before a name may be there or not."""
+    val_list: Path | None = None
+    """Cases that validate; without it a part of --train-list does, drawn by --seed."""
+    test_list: Path | None = None
+    """Cases to test on; without it gmd evaluate needs --data."""
     cache: int = 64
     """Training cases kept in memory, about 80 MB each for BraTS; others are read when their turn comes."""
 
@@ -105,6 +112,7 @@ class TrainBrats(TrainConfig):
         lists = {key: [values[key]] for key in ("data", "labels") if isinstance(values.get(key), str)}
         # in later versions
         added = {"channels": [], "affine_tolerance": SAME_PLACE, "no_check": False, "network": "unet"}
+        added |= dict.fromkeys(("train_list", "val_list", "test_list"))
         return super().from_dict(added | values | lists, source)
 
     def check_values(self) -> None:
@@ -116,8 +124,22 @@ class TrainBrats(TrainConfig):
         in_range = self.fold is None or 0 <= self.fold < (self.folds or 0)
         expected = f"0 to {self.folds - 1}" if self.folds else "--folds with it"
         check_option(in_range, "fold", self.fold, expected)
+        self._check_lists()
         self._check_network()
         self._check_data()
+
+    @property
+    def lists(self) -> dict[str, Path | None]:
+        """Returns the list of each split, if the user gives any: "train", "validation" and "test" -> file or None."""
+        return {"train": self.train_list, "validation": self.val_list, "test": self.test_list}
+
+    def _check_lists(self) -> None:
+        """Raises UserError for lists without one to train on, and for lists with folds: both say who tests."""
+        for name in ("val_list", "test_list"):
+            given = getattr(self, name)
+            check_option(given is None or self.train_list is not None, name, given, "--train-list with it")
+        nothing = self.train_list is None or self.folds is None
+        check_option(nothing, "train_list", self.train_list, "no --folds with it, which split the cases otherwise")
 
     @property
     def has_own_network(self) -> bool:

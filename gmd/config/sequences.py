@@ -80,8 +80,9 @@ class TrainAnySequences(TrainSequences):
     modalities: tuple[str, ...] = ()
     """The modalities that the network has, by default all that the data have; a sample may lack any of them, but not
     all."""
-    preset: None = None
-    """There is no published recipe for data that nobody knows."""
+    preset: Literal["cggm-iemocap"] | None = None
+    """A published recipe's options, which others on the line, and in a file, override; what it sets and what differs
+    from the publication is told before the training."""
     fold: int | None = None
     """Of a folder in the layout of MMIN: which of its folds, from 1 on."""
 

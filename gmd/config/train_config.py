@@ -23,9 +23,11 @@ from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
 MAY_CHANGE = (
-    *("data", "root", "out", "cache", "workers", "validate_every", "device"),
-    *("resume", "force", "no_check", "preset"),
+    *("data", "root", "out", "train_list", "val_list", "test_list", "cache", "workers", "validate_every"),
+    *("device", "resume", "force", "no_check", "preset"),
 )
+# as far as a task has them
+PATHS = ("out", "data", "root", "missing_list", "train_list", "val_list", "test_list")
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
 Method = Literal[
@@ -176,9 +178,9 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
 
     def _check_encoding(self) -> None:
         """Raises UserError for a path that is no text: config.yaml could not hold it, nor TensorBoard write there."""
-        for name in ("out", "data", "root", "missing_list"):
+        for name in PATHS:
             given = getattr(self, name, None)
-            for path in given if isinstance(given, tuple) else (given,) if given is not None else ():
+            for path in given if isinstance(given, tuple) else (given,):
                 text = not any("\ud800" <= letter <= "\udfff" for letter in str(path))
                 check_option(text, name, path, "a path in UTF-8; rename that folder, or give a link to it")
 

@@ -82,7 +82,8 @@ def check_splits(path: Path, values: object, config: TrainConfig | None) -> dict
         for split in SPLITS:
             for number, case in enumerate(splits.get(split, ())):
                 _check_case(_typed(case, _ListedCase, f"case {number} of {split!r}"), split)
-        _check_disjoint(splits)
+        listed = isinstance(config, TrainBrats) and config.train_list is not None  # a patient may be in two lists
+        _check_disjoint(splits, ("name",) if listed else ("name", "patient"))
         if isinstance(config, TrainBrats):
             _check_cases_fit(splits, config)
         elif isinstance(config, TrainClassify):
@@ -122,9 +123,12 @@ def _check_case(case: Mapping[str, Any], split: str) -> None:
         raise _Wrong(f"case {brief(case['name'])} of {split!r} has channel {wrong[0]}, expected 0 or more")
 
 
-def _check_disjoint(splits: Mapping[str, Any]) -> None:
-    """Raises _Wrong if a case is listed twice, or a patient in two splits: what has trained must not be tested on."""
-    for key in ("name", "patient"):
+def _check_disjoint(splits: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """Raises _Wrong if a case is listed twice, or a patient in two splits: what has trained must not be tested on.
+
+    keys: of "name" and "patient", those that tell
+    """
+    for key in keys:
         owner: dict[str, str] = {}
         for split in SPLITS:
             named = [case[key] for case in splits.get(split, ()) if key in case]
@@ -143,7 +147,7 @@ def _check_cases_fit(splits: Mapping[str, Any], config: TrainBrats) -> None:
     known = {*config.modalities, "seg", "mask"}
     cases = [(split, case) for split in SPLITS for case in splits.get(split, ())]
     for split, case in cases:
-        keys = {key for part in ("files", "channels", "checksums") for key in case.get(part, {})}
+        keys = {key for part in ("files", "checksums") for key in case.get(part, {})}  # a file has channels of others
         _check_known(keys, known, f"case {brief(case['name'])} of {split!r}")
     for labels in {case["labels"] for _, case in cases if case.get("labels")}:
         try:

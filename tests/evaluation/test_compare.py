@@ -53,9 +53,38 @@ def evaluated(run: Path, shift: float = 0.0, cases: range = range(6), without: t
     return run
 
 
+def with_post_processed(run: Path, dice: float) -> Path:
+    """The same as it is evaluated now, with ET after post-processing in the place behind TC."""
+    path = run / "evaluation/cases.csv"
+    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    for place in range(len(lines), 0, -2):
+        case, subset, *_ = lines[place - 1].split(",")
+        lines.insert(place, f"{case},{subset},ET_postpro,{dice},5.0")
+    path.write_text("\n".join([header, *lines, ""]), encoding="utf-8")
+    return run
+
+
 def lines_of(path: Path) -> list[dict]:
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def test_et_after_post_processing_is_compared_and_counts_in_no_mean(tmp_path: Path):
+    joint, better = (with_post_processed(evaluated(tmp_path / name), dice) for name, dice in (("a", 0.25), ("b", 0.75)))
+    compare([joint, better])
+    lines = lines_of(joint / "evaluation/compare_b/compare.csv")
+    gains = {(line["metric"], line["region"]): float(line["difference"]) for line in lines if line["metric"] == "Dice"}
+    assert gains == {("Dice", "WT"): 0, ("Dice", "TC"): 0, ("Dice", "ET_postpro"): 0.5, ("Dice", "mean"): 0}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_beside_a_run_that_an_earlier_gmd_has_evaluated_it_is_left_out(tmp_path: Path, first: bool):
+    old, now = evaluated(tmp_path / "old"), with_post_processed(evaluated(tmp_path / "now", 0.02), 0.5)
+    runs = [old, now] if first else [now, old]
+    compare(runs)
+    out = runs[0] / f"evaluation/compare_{runs[1].name}"
+    assert {line["region"] for line in lines_of(out / "compare.csv")} == {"WT", "TC", "mean"}
+    assert "ET_postpro left out, which an earlier gmd has not scored" in (out / "compare.md").read_text("utf-8")
 
 
 def test_a_constant_gain_is_found_in_every_line(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -352,7 +352,7 @@ def test_other_data_is_scored_beside_the_runs_own_results(run: Path, tmp_path: P
     assert [row.subset for row in rows if row.cases] == [("flair",), ("t1ce",), ("flair", "t1ce")]
     out = run / "evaluation/clinic"
     assert scored(out / "cases.csv") == {"new"}
-    assert (out / "table.md").read_text(encoding="utf-8").count("absent") == 2 * 12 * 4
+    assert (out / "table.md").read_text(encoding="utf-8").count("absent") == 2 * 12 * 5
     assert (run / "evaluation/table.md").read_text(encoding="utf-8") == own
 
 

@@ -172,7 +172,7 @@ def test_every_command_and_option_that_prose_names_is_there(capsys):
     told = ""
     on_runs = ("evaluate", "predict", "compare", "report")
     of_nnunet = [f"nnunet {name}" for name in ("setup", "path", "export", "fill", "predict", "evaluate")]
-    for command in ("", "phantom", "convert", *(f"train {task}" for task in TASKS), *on_runs, *of_nnunet):
+    for command in ("", "phantom", "convert", "manifest", *(f"train {task}" for task in TASKS), *on_runs, *of_nnunet):
         with pytest.raises(SystemExit, match="0"):
             cli.main([*command.split(), "--help"])
         told += capsys.readouterr().out

@@ -16,7 +16,7 @@ import gmd.cli
 import gmd.training.loop
 import gmd.training.tasks.samples
 from gmd.config import TrainBrats, TrainDigits, TrainSentiment, config_from_dict
-from gmd.config.missing_modalities import MissingModalities
+from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data.sequences.batches import collate
 from gmd.data.sequences.phantom import write_sentiment_phantom
 from gmd.errors import UserError
@@ -92,7 +92,7 @@ def test_each_method_trains_and_is_scored(config: TrainSentiment, method: str, t
         assert set(step["dominance"]["modality"][norm]) == {"text", "audio", "vision"}
     assert all(isinstance(epoch["validation"], float) for epoch in read_metrics(run, "epoch"))
 
-    rows = evaluate_run(run, absent=MissingModalities(("0.5",)))
+    rows = evaluate_run(run, absent=MissingInEvaluation(("0.5",)))
     assert [row.subset for row in rows] == all_subsets(("text", "audio", "vision"))
     with open(run / "evaluation" / "predictions.csv", newline="") as file:
         predictions = list(csv.DictReader(file))
@@ -316,7 +316,7 @@ def test_what_must_not_be_scored(config: TrainSentiment, generated: Path, tmp_pa
     with pytest.raises(UserError, match=r"test samples have trained or selected this model"):
         evaluate_run(run, larger)
     with pytest.raises(UserError, match=r"--missing: got 1\.5, expected a probability"):
-        evaluate_run(run, absent=MissingModalities(("1.5",)))
+        evaluate_run(run, absent=MissingInEvaluation(("1.5",)))
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -321,7 +321,7 @@ def test_options_of_a_weighting_are_checked(words: tuple[str, ...], message: str
 
 def test_a_weighting_that_a_batch_has_too_few_objectives_for_is_named(sentiment: Path, tmp_path: Path):
     """A sample with one modality is a batch with one objective, of which Krum can choose none."""
-    options = {"method": "surgery", "weighting": "krum", "missing": 0.9, "batch": 1, "epochs": 1}
+    options = {"method": "surgery", "weighting": "krum", "missing": ("0.9",), "batch": 1, "epochs": 1}
     with pytest.raises(UserError, match=r"--weighting krum: gram: expected 3 .*, got 1; the objectives were \w+$"):
         train(replace(tiny_sentiment(sentiment, tmp_path / "run"), **options))
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from gmd.data.manifest.cells import Cell, Unreadable
 from gmd.data.manifest.files import not_read
-from gmd.data.sequences.npz import UNREADABLE, Header, open_npz, read_header
+from gmd.data.npy_header import Header, read_header
+from gmd.data.sequences.npz import UNREADABLE, open_npz
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
 from gmd.memory_limit import check_claim

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gmd.data.segmentation.image_files import is_npy
 from gmd.data.segmentation.label_scheme import LabelScheme
 
 SAME_PLACE = 1e-3  # mm by which the affines of a case may differ
@@ -37,3 +38,8 @@ class Case:
     def folder(self) -> Path:
         """Returns the folder that the case's files lie in, or below."""
         return self.home or next(iter(self.images.values())).parent
+
+    @property
+    def z_scored(self) -> bool:
+        """Returns whether images are arrays of numpy, which come z-scored, see `z_scored.py`."""
+        return any(is_npy(path) for path in self.images.values())

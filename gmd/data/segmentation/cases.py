@@ -16,7 +16,7 @@ from gmd.errors import UserError
 from gmd.files import real_path
 from gmd.printing import warn
 
-LABEL_NAMES = "*_seg.nii.gz or *-seg.nii.gz, or as the image in labelsTr"
+LABEL_NAMES = "*_seg.nii.gz or *-seg.nii.gz, or as the image in labelsTr; seg/*_seg.npy for vol/*_vol.npy"
 
 
 class Usable(NamedTuple):

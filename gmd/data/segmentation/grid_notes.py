@@ -16,10 +16,11 @@ USUAL_SPACING = (2 / 3, 3 / 2)  # mm; BraTS's volumes have 1 mm along each axis
 def affines_of(cases: Sequence[Case]) -> dict[str, np.ndarray]:
     """Reads the affine of each case's first image, [4, 4], by the case's name.
 
-    They are for notes only, so cases that cannot be read have none: reading them for training says why.
+    They are for notes only, so cases that cannot be read have none: reading them for training says why. Nor have cases
+    that are arrays of numpy, whose files say nothing of it.
     """
     found = {}
-    for case in cases:
+    for case in (case for case in cases if not case.z_scored):
         with suppress(UserError):
             found[case.name] = read_affine(next(iter(case.images.values())))
     return found

@@ -23,6 +23,8 @@ _TOLD: dict[str, tuple[str, ...]] = {
     r"BraTS-PED-\d+": ("brats2023-ped", "brats2024-ped"),
     r"BraTS-MEN-RT-\d+": ("brats2024-men-rt",),
     r"BraTS-MEN-\d+": ("brats2023-men",),
+    r"(VSD\.Brain|brats_(2013|tcia)_pat\d+).*\.npy$": ("brats2015",),  # of which RFNet leaves the numbers as they are
+    r"_seg\.npy$": ("rfnet",),
     r"Brats1[789]_|BraTS20_(Training|Validation)_\d+|BraTS2021_\d+": ("brats2018",),
     r"VSD\.Brain|brats_(2013|tcia)_pat\d+": ("brats2015",),
     r"Task01_BrainTumour|labelsTr/BRATS_\d{3}(?!\d)": ("msd",),

@@ -33,6 +33,8 @@ SCHEMES: dict[str, LabelScheme] = {
         ),
         # glioma before treatment, 2023 on; sub-Saharan Africa: Adewole et al. 2023
         _scheme("brats2023", {1: "necrotic core", 2: _OEDEMA, 3: _ENHANCING}, _NESTED),
+        # BraTS 2018-2021 as RFNet's preprocess.py writes them, 4 as 3: Ding et al. 2021
+        _scheme("rfnet", {1: "necrotic and non-enhancing core", 2: _OEDEMA, 3: _ENHANCING}, _NESTED),
         # glioma after treatment: de Verdier et al. 2024, which scores the cavity by itself, outside the whole tumour
         _scheme("brats2024-gli", {1: _CORE, 2: _SNFH, 3: _ENHANCING, 4: _CAVITY}, _NESTED | {"RC": (4,)}),
         # metastases: Moawad et al. 2023; from 2025 after treatment, too

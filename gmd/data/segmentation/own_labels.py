@@ -10,7 +10,7 @@ from gmd.data.segmentation.label_scheme import LabelScheme
 from gmd.data.segmentation.labels import SCHEMES
 from gmd.data.text_files import brief, parse_yaml, read_utf8
 from gmd.errors import UserError, shown
-from gmd.names import COLUMNS_OF_TABLES
+from gmd.names import COLUMNS_OF_TABLES, POST_PROCESSED
 
 MOST = 2**16  # bytes of a file of label values
 MOST_REGIONS = 6  # pictures have colours for so many
@@ -88,8 +88,9 @@ def _regions(regions: object, meanings: Mapping[int, str], where: str) -> dict[s
     for region, values in regions.items():
         named = isinstance(region, str) and region.isidentifier()
         _expect(named, where, "regions", region, "names of letters and digits")
-        free = region not in COLUMNS_OF_TABLES and not region.startswith(_HD95)
-        others = f"names other than {', '.join(COLUMNS_OF_TABLES)} and {_HD95}..., which tables use"
+        columns = (*COLUMNS_OF_TABLES, POST_PROCESSED)
+        free = region not in columns and not region.startswith(_HD95)
+        others = f"names other than {', '.join(columns)} and {_HD95}..., which tables use"
         _expect(free, where, "regions", region, others)
         _check_values(values, meanings, where, f"regions: {region}")
     for (outer, ours), (inner, theirs) in combinations(regions.items(), 2):

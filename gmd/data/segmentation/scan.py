@@ -12,6 +12,7 @@ from gmd.data.segmentation.channels import by_channels, in_images_folder, read_c
 from gmd.data.segmentation.image_files import ImageFile, files_below, is_image, walk_folders
 from gmd.data.segmentation.layouts import Group, Sorted, by_names, by_patterns
 from gmd.data.segmentation.names import BRATS_MODALITIES, check_keys, examples, of_file
+from gmd.data.segmentation.npy_layout import CHANNELS, by_npy, is_volumes
 from gmd.errors import UserError
 from gmd.files import real_path
 
@@ -43,13 +44,14 @@ def scan_cases(
 
     Files may be named as in BraTS (`<case>_t1ce.nii.gz`, from 2023 on `<case>-t1c.nii.gz`), with a folder for each case
     or all in one; or lie in folders for the modalities (`<case>/t1ce/scan.nii.gz`, `t1ce/<case>.nii.gz`); or be
-    numbered as in the Medical Segmentation Decathlon and for nnU-Net (`imagesTr`, `labelsTr`). Capitals make no
-    difference, here and in patterns: else a case whose FLAIR is called Flair would pass for one without it.
+    numbered as in the Medical Segmentation Decathlon and for nnU-Net (`imagesTr`, `labelsTr`); or be arrays of numpy as
+    of RFNet (`vol/<case>_vol.npy`). Capitals make no difference, here and in patterns: else a case whose FLAIR is
+    called Flair would pass for one without it.
 
     modalities: their names, in the canonical order
     patterns: modality -> glob of the file's name inside the case folder; so too for the keys `seg` (labels)
         and `mask` (brain mask). Then each folder is one case.
-    channels: what the numbers of images mean, from 0 on, if no `dataset.json` says it
+    channels: what the numbers of images mean, from 0 on, if no `dataset.json` says it; of arrays, the fourth axis
     leave_out: a folder whose own files are none of the data set
     A folder that cannot be looked into is wrong, and so is the second of two cases that would have one name.
     Raises UserError: no such folder; no case in it; a pattern for something that is no modality; numbered images of
@@ -104,12 +106,14 @@ def _lies_in(file: ImageFile, folder: Path) -> bool:
 
 
 def _by_names_or_numbers(files: list[ImageFile], root: Path, modalities: Sequence[str], given: Sequence[str]) -> Sorted:
-    """Sorts files that are named as in BraTS, or numbered. Raises UserError if some are the one, others the other.
+    """Sorts files that are named as in BraTS, numbered, or arrays. Raises UserError for files of several of these.
 
     given: what the numbers mean, if the user says it
     """
     named = by_names(files, real_path(root).name)
     with_images = [group for group in named.groups if group.files.keys() - {"seg"}]
+    if volumes := [file for file in files if is_volumes(file)]:
+        return _by_npy(volumes, root, modalities, given, with_images)
     numbered = [file for file in named.unused if in_images_folder(file, root)]
     if not numbered and not with_images and given:
         numbered = named.unused
@@ -122,6 +126,15 @@ def _by_names_or_numbers(files: list[ImageFile], root: Path, modalities: Sequenc
     result.wrong |= named.wrong
     result.unused += _without(named.unused, numbered, result.groups)
     return result
+
+
+def _by_npy(
+    volumes: list[ImageFile], root: Path, modalities: Sequence[str], given: Sequence[str], others: Sequence[Group]
+) -> Sorted:
+    """Sorts volumes that are arrays of numpy. Raises UserError if there are other images. given: as --channels"""
+    check_keys(modalities, None, given or CHANNELS)
+    _check_not_mixed(root, others, f"{volumes[0].path} holds volumes of numpy")
+    return by_npy(volumes, given)
 
 
 def _without(files: list[ImageFile], numbered: list[ImageFile], groups: list[Group]) -> list[ImageFile]:
@@ -137,11 +150,16 @@ def _check_numbered(first: ImageFile, root: Path, channels: Sequence[str], with_
             f"{first.path}: its name does not say the modality. Say what the numbers of the images mean, or the places "
             "along their fourth axis, from 0 on: --channels flair t1 t1ce t2 for example"
         )
+    _check_not_mixed(root, with_images, f"{first.path} is numbered")
+
+
+def _check_not_mixed(root: Path, with_images: Sequence[Group], what: str) -> None:
+    """Raises UserError if other images are named as in BraTS. what: another file is, in words"""
     if with_images:
         other = next(iter(with_images[0].files.values()))
         raise UserError(
-            f"{root}: two layouts are mixed: {first.path} is numbered, {other} is named as in BraTS; keep each data "
-            "set in its own folder (--data takes several)"
+            f"{root}: two layouts are mixed: {what}, {other} is named as in BraTS; keep each data set in its own "
+            "folder (--data takes several)"
         )
 
 

@@ -20,12 +20,14 @@ class Splits:
     Attributes:
         train, validation, test: the cases, sorted by name.
         schemes: what the label values mean, of each data set.
+        notes: what a user should know of how they came about, in sentences without a full stop.
     """
 
     train: list[Case]
     validation: list[Case]
     test: list[Case]
     schemes: tuple[LabelScheme, ...]
+    notes: tuple[str, ...] = ()
 
 
 def split_cases(data_sets: Sequence[DataSet], seed: int = 0, validation: float = 0.15, test: float = 0.2) -> Splits:
@@ -55,7 +57,8 @@ def split_cases(data_sets: Sequence[DataSet], seed: int = 0, validation: float =
         parts.append(_at_random(drawn, where, seed, validation, test))
     splits = _pooled(_all_validated(parts, where, seed, validation))
     check_disjoint(splits)
-    return Splits(**splits, schemes=tuple(each.scheme for each in found))
+    schemes = tuple(each.scheme for each in found)
+    return Splits(splits["train"], splits["validation"], splits["test"], schemes)
 
 
 def _all_validated(
@@ -66,7 +69,7 @@ def _all_validated(
     if not unvalidated:
         return parts
     pooled = _pooled(unvalidated)
-    held_out = _held_out(pooled["train"], where, seed, validation) | {"test": pooled["test"]}
+    held_out = held_out_of(pooled["train"], where, seed, validation) | {"test": pooled["test"]}
     return [*(part for part in parts if "validation" in part), held_out]
 
 
@@ -114,8 +117,8 @@ def _at_random(cases: list[Case], where: str, seed: int, validation: float, test
     return {"train": trained, "validation": validated, "test": tested}
 
 
-def _held_out(cases: list[Case], where: str, seed: int, validation: float) -> dict[str, list[Case]]:
-    """Splits the cases of folders `train` into train and validation. Raises UserError for a single patient."""
+def held_out_of(cases: list[Case], where: str, seed: int, validation: float) -> dict[str, list[Case]]:
+    """Splits cases that are to train into train and validation. Raises UserError for a single patient."""
     patients = sorted({patient_of(case) for case in cases})
     if len(patients) < 2:
         raise UserError(f"{where}: one patient in train cannot both train and validate; add cases to it")

@@ -9,9 +9,11 @@ from nibabel.affines import voxel_sizes
 from torch import Tensor
 
 from gmd.data.segmentation.case import Case
+from gmd.data.segmentation.image_files import is_npy
 from gmd.data.segmentation.labels import region_targets
 from gmd.data.segmentation.nifti import Volume, read_channels, read_volume
 from gmd.data.segmentation.opened_image import check_memory, open_image
+from gmd.data.segmentation.z_scored import check_z_scored, without_background
 from gmd.errors import UserError
 from gmd.memory_limit import check_claim
 from gmd.printing import warn
@@ -55,6 +57,7 @@ def prepare_case(case: Case, volumes: dict[str, Volume], zero_is_missing: bool =
 def read_files(case: Case, labels: bool = True) -> dict[str, Volume]:
     """Reads each modality, the brain mask as "mask" and, if wanted, the labels as "seg".
 
+    The background of modalities that are z-scored already becomes 0, which it is in other files.
     Raises UserError: what `read_volume` raises, files that claim too much memory together, files on different grids.
     """
     paths = _paths(case, labels)
@@ -65,7 +68,8 @@ def read_files(case: Case, labels: bool = True) -> dict[str, Volume]:
     else:
         volumes = {key: read_volume(path) for key, path in paths.items()}
     _check_same_grid(case, paths, volumes)
-    return volumes
+    z_scored = {modality: volumes[modality] for modality, path in case.images.items() if is_npy(path)}
+    return volumes | {m: volume._replace(data=without_background(volume.data)) for m, volume in z_scored.items()}
 
 
 def memory_of(case: Case, labels: bool = True) -> int:
@@ -91,14 +95,19 @@ def _normalised_modalities(
 ) -> dict[str, Tensor]:
     """Normalises each modality inside the mask file, or where it is non-zero itself: float32 [1, X, Y, Z].
 
-    So a modality is what it would be if the case had no other. Raises UserError for a modality that shows nothing,
-    unless that counts as missing, and if none is left.
+    So a modality is what it would be if the case had no other. What is z-scored already stays as it is there.
+    Raises UserError for a modality that shows nothing, unless that counts as missing, for one that is not z-scored
+    where all should be, and if none is left.
     """
     modalities = {}
     for modality, path in case.images.items():
         image = volumes[modality].data
         own = brain if case.mask else image != 0  # what other modalities show must not leak into this one
-        normalised = normalise(image, own) if own.any() else image
+        if is_npy(path):
+            check_z_scored(path, modality, image[own])
+            normalised = np.where(own, image, np.float32(0))
+        else:
+            normalised = normalise(image, own) if own.any() else image
         if normalised.any():
             modalities[modality] = torch.from_numpy(normalised)[None]
         elif not zero_is_missing:

@@ -4,7 +4,6 @@ An array is read when it is asked for, and others are not, whatever they hold. W
 archive says it holds, to the byte, and what all that is read takes is limited, before any room is made for it.
 """
 
-import math
 import os
 import struct
 import tokenize
@@ -13,11 +12,12 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 
 from gmd.data.file_kind import unreadable
+from gmd.data.npy_header import Header, checked_header
 from gmd.data.sequences.checks import check_file
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
@@ -31,8 +31,6 @@ UNREADABLE = (
     *(ValueError, KeyError, TypeError, IndexError, SyntaxError, OverflowError, MemoryError, RuntimeError),
     *(RecursionError, tokenize.TokenError),  # of headers, which are Python's text
 )
-_LONGEST_HEADER = 10_000  # letters of what stands before an array's numbers: numpy's own limit
-_HEADERS = {(1, 0): ("<H", np.lib.format.read_array_header_1_0), (2, 0): ("<I", np.lib.format.read_array_header_2_0)}
 
 
 @contextmanager
@@ -84,7 +82,7 @@ class Npz(Mapping[str, np.ndarray]):
                 self._read[key] = array
         return self._read[key]
 
-    def header(self, key: str) -> "Header":
+    def header(self, key: str) -> Header:
         """Returns what an array is, without reading it. Raises KeyError, and UserError as where it is looked up."""
         with self._open(key) as content:
             return self._header(key, content)
@@ -105,28 +103,9 @@ class Npz(Mapping[str, np.ndarray]):
         except UNREADABLE as error:
             raise _not_read(self._path, error) from error
 
-    def _header(self, key: str, content: IO[bytes]) -> "Header":
+    def _header(self, key: str, content: IO[bytes]) -> Header:
         """Reads a header, as `checked_header`."""
         return checked_header(f"{self._path}: {shown(key, 80)}", content, self._members[key].file_size)
-
-
-class Header(NamedTuple):
-    """What stands before the numbers of an array of numpy.
-
-    Attributes:
-        shape, dtype: of the array; by_columns: whether its first axis runs fastest (Fortran's order).
-        start: bytes before the numbers.
-    """
-
-    shape: tuple[int, ...]
-    by_columns: bool
-    dtype: np.dtype
-    start: int
-
-    @property
-    def size(self) -> int:
-        """The bytes that its numbers take."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -147,43 +126,6 @@ def read_npy(path: Path) -> np.ndarray:
         raise
     except UNREADABLE as error:
         raise UserError(unreadable(path, "a .npy", error, own=("a single array of numpy (.npy)",))) from error
-
-
-def checked_header(what: str, content: IO[bytes], size: int) -> Header:
-    """Reads what stands before an array's numbers, and finds what it claims to be all that there is.
-
-    what: the array, for error messages; size: of the whole content
-    Raises UserError for objects of Python, and for a header that claims another size; or any of UNREADABLE.
-    """
-    header = read_header(content)
-    if header.dtype.hasobject:
-        raise UserError(
-            f"{what} holds Python objects, which are never loaded from a file of arrays; save arrays of numbers and str"
-        )
-    if header.size != size - header.start:
-        raise UserError(
-            f"{what} claims to be {header.dtype} {list(header.shape)}, of {header.size} bytes, and has "
-            f"{size - header.start}; it is damaged: copy or download it anew"
-        )
-    return header
-
-
-def read_header(content: IO[bytes]) -> Header:
-    """Reads what stands before an array's numbers, of a .npy file or a member of a .npz. Raises `UNREADABLE`."""
-    version = np.lib.format.read_magic(content)
-    if version not in _HEADERS:
-        raise ValueError(f"format {version}, in which arrays with fields are written")
-    kind, read = _HEADERS[version]
-    # numpy reads all that is announced, and looks at its length then
-    start = content.tell()
-    [length] = struct.unpack(kind, content.read(struct.calcsize(kind)))
-    if length > _LONGEST_HEADER:
-        raise ValueError(f"a header of {length} letters")
-    content.seek(start)
-    shape, by_columns, dtype = read(content)
-    if any(size < 0 for size in shape):
-        raise ValueError(f"a shape of {list(shape)}")
-    return Header(shape, by_columns, dtype, content.tell())
 
 
 def _check_text(array: np.ndarray) -> None:

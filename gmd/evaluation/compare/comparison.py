@@ -12,6 +12,7 @@ from gmd.errors import UserError
 from gmd.evaluation.compare.paired import Difference, paired_difference
 from gmd.evaluation.compare.run_scores import Column, Item, RunScores
 from gmd.evaluation.segmentation.listed_cases import ListedCase
+from gmd.names import POST_PROCESSED
 from gmd.subsets import Subset, all_subsets, subset_name
 
 CommonItems = dict[Item, list[Subset]]  # what every run has scored: item -> the subsets that each has for it
@@ -64,6 +65,7 @@ def compare_scores(names: list[str], scores: list[RunScores], seed: int) -> Comp
     names: what the runs are called; scores: their scores, in the same order
     Raises UserError if the runs have different metrics or targets, or no item in common.
     """
+    scores, notes_on_columns = _with_common_columns(scores)
     scores = [_in_order(run, scores[0].modalities, scores[0].columns) for run in scores]
     first = scores[0]
     _check_comparable(names, scores)
@@ -79,11 +81,30 @@ def compare_scores(names: list[str], scores: list[RunScores], seed: int) -> Comp
     notes = [
         *_notes_on_left_out(names, scores, common),
         *_notes_on_other_images(names, scores, common),
+        *notes_on_columns,
         *_notes_on_older_scores(names, scores),
         *_notes_on_few_units(rows, first.unit_noun),
     ]
     nouns = first.item_noun, first.unit_noun
     return Comparison(names, first.modalities, first.columns, *nouns, subsets, rows, notes, seed)
+
+
+def _with_common_columns(scores: list[RunScores]) -> tuple[list[RunScores], list[str]]:
+    """Returns the scores without ET after post-processing unless all runs have it; and a note if it was left out."""
+    have = [any(region == POST_PROCESSED for _, region in run.columns) for run in scores]
+    if all(have) or not any(have):
+        return scores, []
+    note = f"{POST_PROCESSED} left out, which an earlier gmd has not scored; evaluate the runs again to have it"
+    return [_without_post_processed(run) for run in scores], [note]
+
+
+def _without_post_processed(run: RunScores) -> RunScores:
+    places = [place for place, (_, region) in enumerate(run.columns) if region != POST_PROCESSED]
+    values = {
+        item: {subset: [numbers[p] for p in places] for subset, numbers in of.items()}
+        for item, of in run.values.items()
+    }
+    return replace(run, values=values, columns=[run.columns[p] for p in places])
 
 
 def _in_order(run: RunScores, modalities: Sequence[str], columns: list[Column]) -> RunScores:

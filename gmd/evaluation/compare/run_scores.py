@@ -16,6 +16,7 @@ from gmd.evaluation.compare.predictions import read_predictions
 from gmd.evaluation.outdated import scored_channels
 from gmd.evaluation.segmentation.listed_cases import ListedCase, listed_cases
 from gmd.scoring.outcomes import Outcomes
+from gmd.scoring.segmentation.post_processing import mean_over_regions
 from gmd.scoring.segmentation.tables import Score, read_cases
 from gmd.subsets import Subset, subset_name
 from gmd.training.outcomes import outcomes_of
@@ -57,7 +58,8 @@ class RunScores:
 
     Attributes:
         modalities: those of the run, in its order.
-        columns: the metric and region of each number; of predictions the metric and output.
+        columns: the metric and region of each number, where ET after post-processing counts as a region; of predictions
+            the metric and output.
         item_noun: what an item is called: "case", or "prediction".
         unit_noun: what the bootstrap resamples: "patient", or "sample".
         values: item -> subset -> a number for each of `columns`; NaN where an output has no label.
@@ -135,10 +137,10 @@ def _check_complete(path: Path, by_subset: dict[Item, dict[Subset, list[Score]]]
 
 def _numbers(scores: list[Score]) -> list[float]:
     """Returns each region's Dice and their mean, then each HD95 and their mean. scores: of one case and subset."""
-    dice = [score.dice for score in scores]
-    hd95 = [score.hd95 for score in scores if score.hd95 is not None]
+    dice = {score.region: score.dice for score in scores}
+    hd95 = {score.region: score.hd95 for score in scores if score.hd95 is not None}
     assert len(hd95) == len(dice)  # a file without HD95 has been refused by `read_cases`
-    return [*dice, fmean(dice), *hd95, fmean(hd95)]
+    return [*dice.values(), mean_over_regions(dice), *hd95.values(), mean_over_regions(hd95)]
 
 
 def _sample_scores(path: Path, config: TrainConfig, outcomes: Outcomes) -> RunScores:

@@ -10,6 +10,7 @@ from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.volumes import load_case
 from gmd.decoration import decoration
 from gmd.models.segmentation.network import SegmentationNetwork
+from gmd.names import POST_PROCESSED
 from gmd.pictures.case import draw_case
 from gmd.scoring.segmentation.prediction import predict_modalities, predict_subsets, present_volumes
 from gmd.scoring.segmentation.tables import Score
@@ -64,7 +65,7 @@ def choose_cases(scores: list[Score]) -> dict[str, tuple[str, float]]:
     the better one of the two in the middle.
     """
     by_case: dict[str, list[float]] = {}
-    for score in scores:
+    for score in (score for score in scores if score.region != POST_PROCESSED):
         by_case.setdefault(score.case, []).append(score.dice)
     ranked = sorted(((name, fmean(dice)) for name, dice in by_case.items()), key=lambda each: each[1])
     chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}

@@ -2,21 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from gmd.config import TrainBrats
+from gmd.config.missing_modalities import MissingInEvaluation
+from gmd.data.missing import Missing
 from gmd.errors import MOST_OF_A_LINE
+from gmd.evaluation.missing_curve import write_missing_curve
 from gmd.evaluation.outdated import LABEL_MAPS
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import describe_checkpoint
 from gmd.evaluation.segmentation.case_pictures import draw_cases
 from gmd.evaluation.segmentation.case_scores import score_cases, tell_failed
 from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_test_cases, unseen_cases
+from gmd.evaluation.segmentation.lacking_cases import lacking_curve, lacking_of, lacking_row
 from gmd.evaluation.trained_network import load_segmentation
 from gmd.files import real_path
 from gmd.models.precision import Precision
 from gmd.models.segmentation.network import SegmentationNetwork
+from gmd.names import POST_PROCESSED
 from gmd.printing import say
+from gmd.scoring.segmentation.post_processing import FEWEST, OF, with_post_processed
 from gmd.scoring.segmentation.tables import (
     Row,
     Score,
@@ -33,6 +40,10 @@ from gmd.training.run_lock import locked
 SHOWN = 10  # cases that could not be scored of which a table says why
 ABOUT_LABEL_MAPS = (
     "Scored are label maps as gmd predict writes them: a region consists of the voxels with one of its label values."
+)
+ABOUT_POST_PROCESSED = (
+    f"{POST_PROCESSED} is {OF} where a prediction of fewer than {FEWEST} voxels counts as none, as the field of "
+    "missing modalities reports it; means over the regions are without it."
 )
 ABOUT_HD95 = (
     "HD95 in mm, mean over the same cases: the 95th percentile of the distances between the surfaces of prediction and "
@@ -69,6 +80,7 @@ def score_run(
     which: Literal["best", "last"] = "best",
     precision: Precision | None = None,
     named: str | None = None,
+    absent: MissingInEvaluation | None = None,
 ) -> Evaluation:
     """Scores a trained run, prints the tables, writes `table.md`, `table.csv`, `cases.csv` and pictures of cases.
 
@@ -82,6 +94,8 @@ def score_run(
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
         named: the network of the run, if that is one of the user's own; see `load_run`.
+        absent: for a line more, of each case with one subset of its modalities, drawn by the run's seed or listed, and
+            for a curve over the missing rate, see `write_missing_curve`.
 
     Raises UserError: a run of another task, what `load_run` and `find_cases` raise, cases that training or model
         selection has seen, another evaluation that is writing there. Raises NothingScored if no case could be scored,
@@ -91,24 +105,41 @@ def score_run(
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_segmentation(run, which, precision, named=named)
     held_out = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
+    lacking = lacking_of(absent, config, [case.name for case in held_out.cases])
+    rates = absent.missing_curve if absent else ()
     tell_failed(held_out.failed)
     folder = results_folder(run, held_out.data)
     with locked(folder):
-        return _score_into(folder, run, checkpoint, config, network, held_out)
+        return _score_into(folder, run, checkpoint, config, network, held_out, lacking, rates)
 
 
 def _score_into(
-    folder: Path, run: Path, checkpoint: str, config: TrainBrats, network: SegmentationNetwork, held_out: HeldOut
+    folder: Path,
+    run: Path,
+    checkpoint: str,
+    config: TrainBrats,
+    network: SegmentationNetwork,
+    held_out: HeldOut,
+    lacking: Missing,
+    rates: Sequence[float],
 ) -> Evaluation:
-    """Scores the cases and writes the results, as `score_run` does, into a folder that is ours alone meanwhile."""
+    """Scores the cases and writes the results, as `score_run` does, into a folder that is ours alone meanwhile.
+
+    rates: of the curve
+    """
     scores, failed = score_cases(network, held_out.cases, config, folder, held_out.data)
     failed = held_out.failed | failed
     if not scores:
         raise NothingScored(f"{run}: nothing was scored. {failures(failed, len(failed))}", failed)
-    rows = subset_table(scores, config.modalities, network.regions)
+    regions = with_post_processed(network.regions)
+    rows = subset_table(scores, config.modalities, regions)
+    extra, notes = lacking_row(scores, lacking, regions)
+    held_out = held_out._replace(notes=[*held_out.notes, *notes])
     about = _about(held_out, failed, f"{checkpoint} of {markdown_text(real_path(run).name)}, {config.precision}")
-    texts = score_texts(scores, rows, config.modalities, network.regions, about)
-    written = write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
+    texts = score_texts(scores, rows, config.modalities, regions, about, extra)
+    curve = lacking_curve(scores, rates, config.seed, regions)
+    written = write_missing_curve(folder, curve, held_out.data)
+    written += write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
     scored = [case for case in held_out.cases if case.name not in failed]
     written += draw_cases(network, scored, scores, config, folder)
     say(*texts["table.md"].split("\n"), *written)
@@ -142,19 +173,26 @@ def failures(failed: Mapping[str, str], total: int) -> str:
 
 
 def score_texts(
-    scores: list[Score], rows: list[Row], modalities: Sequence[str], regions: Sequence[str], about: str
+    scores: list[Score],
+    rows: list[Row],
+    modalities: Sequence[str],
+    regions: Sequence[str],
+    about: str,
+    extra: Mapping[str, Row] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Returns the text files of an evaluation: name -> content.
 
     scores, rows: every single score, and the row of each subset
     about: what stands above the first table: a sentence on what was scored, and lines of notes
+    extra: rows of something else than a subset: what they are called -> a row
     """
-    dice, hd95 = (table(rows, modalities, regions) for table in (table_markdown, hd95_markdown))
+    dice, hd95 = (table(rows, modalities, regions, extra) for table in (table_markdown, hd95_markdown))
     first, *notes = about.split("\n")
-    head = "\n".join([f"{first} {ABOUT_LABEL_MAPS}", *notes])
+    post_processed = [ABOUT_POST_PROCESSED] if POST_PROCESSED in regions else []
+    head = "\n".join([f"{first} {ABOUT_LABEL_MAPS}", *post_processed, *notes])
     return {
         SCORED_RECORD: f"{LABEL_MAPS}\n",
         "table.md": f"{head}\n\n{dice}\n{ABOUT_HD95}\n\n{hd95}",
-        "table.csv": table_csv(rows, modalities, regions),
+        "table.csv": table_csv(rows, modalities, regions, extra),
         "cases.csv": cases_csv(scores),
     }

@@ -1,16 +1,17 @@
 """`gmd evaluate` of a run on samples, sequences or files: the table of all subsets, and every prediction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from gmd.config import TrainClassify, TrainSamples
-from gmd.config.missing_modalities import MissingModalities
+from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data.missing import Missing
-from gmd.data.sequences.missing_modalities import make_absent
 from gmd.data.sequences.samples import Sample
 from gmd.errors import UserError
+from gmd.evaluation.missing_curve import write_missing_curve
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import describe_checkpoint
 from gmd.evaluation.trained_network import load_feature_network
@@ -18,8 +19,19 @@ from gmd.files import real_path
 from gmd.models.multimodal import FeatureNetwork
 from gmd.models.precision import Precision
 from gmd.printing import say
+from gmd.scoring.missing_curve import Curve, Kept, missing_curve
+from gmd.scoring.outcomes import Outcomes
+from gmd.scoring.sequences.kept import kept_predictions
 from gmd.scoring.sequences.prediction import predict_samples
-from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
+from gmd.scoring.sequences.tables import (
+    Predictions,
+    Row,
+    predictions_csv,
+    subset_table,
+    table_csv,
+    table_markdown,
+    table_row,
+)
 from gmd.scoring.table_text import markdown_text
 from gmd.subsets import all_subsets
 from gmd.training.outcomes import outcomes_of
@@ -35,7 +47,7 @@ def evaluate_run(
     data: Path | None = None,
     which: Literal["best", "last"] = "best",
     precision: Precision | None = None,
-    absent: MissingModalities | None = None,
+    absent: MissingInEvaluation | None = None,
 ) -> list[Row]:
     """Scores a trained run, prints the table, and writes `table.md`, `table.csv` and `predictions.csv`.
 
@@ -45,8 +57,8 @@ def evaluate_run(
             default the run's own test split.
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
-        absent: for a line more, of test samples that lack modalities, at random by the run's seed or as a list says;
-            their predictions go to `predictions_absent.csv`.
+        absent: what test samples lack, for a line more, with predictions in `predictions_absent.csv`, and for a curve,
+            see `write_missing_curve`.
 
     returns a row for each subset of the run's modalities, small subsets first
     Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on;
@@ -55,19 +67,21 @@ def evaluate_run(
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_feature_network(run, which, precision)
-    lacking = (absent or MissingModalities()).missing_of(config.modalities, config.seed)
+    absent = absent or MissingInEvaluation()
+    absent.check_curve(config.modalities)
+    lacking = absent.missing_of(config.modalities, config.seed)
     found, data = _read(run, config, data)
     samples = _test_samples(run, found, data)
     found = _as_trained(found, read_splits(run)["about"])
     folder = results_folder(run, data)
     with locked(folder):
-        rows, texts = _score(network, samples, found, config, lacking)
-        about = _about(run, data, samples, checkpoint)
-        texts["table.md"] = f"{about}, {config.precision}.\n\n{texts['table.md']}"
+        rows, texts, curve = _score(network, samples, found, config, lacking, absent.missing_curve)
+        texts["table.md"] = f"{_about(run, data, samples, checkpoint)}, {config.precision}.\n\n{texts['table.md']}"
         texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
         remove_files(folder, {PREDICTIONS_ABSENT} - texts.keys())  # of an evaluation before, with --missing
+        of_curve = write_missing_curve(folder, curve, data)
         written = write_texts(folder, texts, data)
-    say(*texts["table.md"].split("\n"), *written)
+    say(*texts["table.md"].split("\n"), *written, *of_curve)
     return rows
 
 
@@ -78,20 +92,39 @@ def _about(run: Path, data: Path | None, samples: list[Sample], checkpoint: str)
 
 
 def _score(
-    network: FeatureNetwork, samples: list[Sample], found: SampleData, config: TrainSamples, absent: Missing
-) -> tuple[list[Row], dict[str, str]]:
-    """Predicts and scores the samples. Returns a row for each subset, and the text files: name -> content."""
+    network: FeatureNetwork,
+    samples: list[Sample],
+    found: SampleData,
+    config: TrainSamples,
+    lacking: Missing,
+    rates: Sequence[float],
+) -> tuple[list[Row], dict[str, str], Curve]:
+    """Predicts and scores the samples.
+
+    lacking: what they lack for a line more, if it takes anything away
+    rates: of the curve
+    returns a row for each subset, the text files: name -> content, and the curve over the missing rate
+    """
     modalities, outcomes = config.modalities, found.outcomes
+    has = {sample.name: tuple(m for m in modalities if m in sample.values) for sample in samples}
+    lacking.check_named(has)
+    kept = lacking.kept_by(has)  # whatever is wrong with a list is told before the network runs
     predictions = predict_samples(network, samples, all_subsets(modalities), config, outcomes, found.collate)
     rows = subset_table(predictions, modalities, outcomes)
     texts, extra = {"predictions.csv": predictions_csv(predictions, outcomes)}, {}
-    if absent:
-        lessened = predict_samples(network, make_absent(samples, absent), [None], config, outcomes, found.collate)
-        extra[absent.label()] = table_row(lessened, None, outcomes).metrics
+    if lacking:
+        lessened = kept_predictions(predictions, kept)
+        extra[lacking.label()] = table_row(lessened, None, outcomes).metrics
         texts[PREDICTIONS_ABSENT] = predictions_csv(lessened, outcomes)
     texts["table.md"] = table_markdown(rows, modalities, outcomes, extra)
     texts["table.csv"] = table_csv(rows, modalities, outcomes, extra)
-    return rows, texts
+    measure = partial(_metrics_of_kept, predictions, outcomes)
+    return rows, texts, missing_curve(has, rates, config.seed, measure)
+
+
+def _metrics_of_kept(predictions: Predictions, outcomes: Outcomes, kept: Kept) -> dict[str, float]:
+    """Returns the metrics of the samples with what each of them keeps."""
+    return table_row(kept_predictions(predictions, kept), None, outcomes).metrics
 
 
 def _read(run: Path, config: TrainSamples, data: Path | None) -> tuple[SampleData, Path | None]:

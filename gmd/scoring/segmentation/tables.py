@@ -1,4 +1,7 @@
-"""The tables of the missing-modality literature: a row per subset of the modalities, a column per region."""
+"""The tables of the missing-modality literature: a row per subset of the modalities, a column per region.
+
+The regions of scores, rows and tables may have ET after post-processing among them, see `post_processing.py`.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +11,11 @@ from typing import NamedTuple
 
 from gmd.data.text_files import EVALUATE_AGAIN, LARGEST, brief, damaged, read_csv
 from gmd.scoring.read_back import number, one_of
+from gmd.scoring.segmentation.post_processing import mean_over_regions
 from gmd.scoring.table_text import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
+
+_NONE: Mapping[str, "Row"] = MappingProxyType({})
 
 
 class Score(NamedTuple):
@@ -51,31 +57,56 @@ def subset_table(scores: Iterable[Score], modalities: Sequence[str], regions: Se
     return [_row(subset, [s for s in scores if s.subset == subset], regions) for subset in subsets]
 
 
+def chosen_row(scores: Iterable[Score], chosen: Mapping[str, Subset], regions: Sequence[str]) -> Row:
+    """Makes the row of one subset for each case: with a mask of its own, as in a test of missing modalities.
+
+    chosen: case -> the subset that counts of it; other cases do not
+    returns a row without a subset
+    """
+    return _row((), [s for s in scores if chosen.get(s.case) == s.subset], regions)
+
+
 def mean_over_subsets(rows: Sequence[Row]) -> dict[str, float]:
     """Returns each region's Dice, mean over the subsets that exist, each counted once however many cases it has."""
     return column_means([row.dice for row in rows if row.cases])
 
 
-def table_markdown(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
-    """Returns the table of Dice for people, with a column of counts only if existing subsets differ in these."""
-    lines = [line._replace(cells=_cells(row.dice, regions)) for line, row in _lines(rows, with_count=True)]
+def table_markdown(
+    rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str], extra: Mapping[str, Row] = _NONE
+) -> str:
+    """Returns the table of Dice for people, with a column of counts only if existing subsets differ in these.
+
+    extra: rows behind the mean: what they are called -> a row
+    """
+    lines = [line._replace(cells=_cells(row.dice, regions)) for line, row in _lines(rows, extra, with_count=True)]
     return lines_markdown(lines, modalities, "cases", [*regions, "mean"])
 
 
-def hd95_markdown(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
+def hd95_markdown(
+    rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str], extra: Mapping[str, Row] = _NONE
+) -> str:
     """Returns the table of HD95 in mm for people, with the lines of `table_markdown`."""
-    lines = [line._replace(cells=_in_mm(_cells(row.hd95, regions))) for line, row in _lines(rows, with_count=True)]
+    lines = [
+        line._replace(cells=_in_mm(_cells(row.hd95, regions))) for line, row in _lines(rows, extra, with_count=True)
+    ]
     return lines_markdown(lines, modalities, "cases", [*regions, "mean"])
 
 
-def table_csv(rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str]) -> str:
+def table_csv(
+    rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str], extra: Mapping[str, Row] = _NONE
+) -> str:
     """Returns both tables for programs: modalities as 1 and 0, all digits, `absent` where no case has the subset."""
-    columns = [*regions, "mean"]
     lines = [
         line._replace(cells=[*_cells(row.dice, regions), *_cells(row.hd95, regions)])
-        for line, row in _lines(rows, with_count=False)
+        for line, row in _lines(rows, extra, with_count=False)
     ]
-    return lines_csv(lines, modalities, "cases", [*columns, *(f"hd95_{column}" for column in columns)])
+    return lines_csv(lines, modalities, "cases", _columns(regions))
+
+
+def row_numbers(row: Row, regions: Sequence[str]) -> dict[str, float]:
+    """Returns the numbers of a row that has some, by their columns in `table_csv`."""
+    cells = [*_cells(row.dice, regions), *_cells(row.hd95, regions)]
+    return {name: cell for name, cell in zip(_columns(regions), cells, strict=True) if not isinstance(cell, str)}
 
 
 def cases_csv(scores: Iterable[Score]) -> str:
@@ -117,22 +148,29 @@ def _row(subset: Subset, scores: list[Score], regions: Sequence[str]) -> Row:
     return Row(subset, len({s.case for s in scores}), dice, hd95)
 
 
-def _lines(rows: Sequence[Row], with_count: bool) -> list[tuple[Line, Row]]:
-    """Returns the lines of a table, without cells, and the row that fills each; the last line is the mean's.
+def _lines(rows: Sequence[Row], extra: Mapping[str, Row], with_count: bool) -> list[tuple[Line, Row]]:
+    """Returns the lines of a table, without cells, and the row that fills each; the mean's behind those of subsets.
 
     with_count: whether the mean's label says of how many subsets it is
     """
     there = [row for row in rows if row.cases]
     mean = Row((), 0, mean_over_subsets(rows), column_means([row.hd95 for row in there]))
     lines = [(Line(subset_name(row.subset), row.subset, row.cases, []), row) for row in rows]
-    return [*lines, (Line(f"mean of {len(there)}" if with_count else "mean", None, None, []), mean)]
+    lines.append((Line(f"mean of {len(there)}" if with_count else "mean", None, None, []), mean))
+    return [*lines, *((Line(label, None, row.cases, []), row) for label, row in extra.items())]
+
+
+def _columns(regions: Sequence[str]) -> list[str]:
+    """Returns the names of the columns of numbers in the table for programs."""
+    columns = [*regions, "mean"]
+    return [*columns, *(f"hd95_{column}" for column in columns)]
 
 
 def _cells(values: Mapping[str, float], regions: Sequence[str]) -> list[float | str]:
     """Returns the cells of the regions and of their mean, or as many words for their absence."""
     if not values:
         return [ABSENT] * (len(regions) + 1)
-    return [*(values[region] for region in regions), fmean(values.values())]
+    return [*(values[region] for region in regions), mean_over_regions(values)]
 
 
 def _in_mm(cells: Sequence[float | str]) -> list[str]:

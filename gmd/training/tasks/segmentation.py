@@ -24,11 +24,14 @@ from gmd.data.segmentation.checked_files import Checksums, copies, files_of
 from gmd.data.segmentation.cross_validation import fold_cases
 from gmd.data.segmentation.data_sets import split_folders
 from gmd.data.segmentation.grid_notes import affines_of, grid_notes
+from gmd.data.segmentation.listed_splits import splits_of_lists
+from gmd.data.segmentation.missing_modalities import by_case_names, make_absent
 from gmd.data.segmentation.own_labels import option_of
 from gmd.data.segmentation.patches import RandomPatches
 from gmd.data.segmentation.patients import patient_of
 from gmd.data.segmentation.splits import Splits, split_cases
 from gmd.data.segmentation.volumes import load_case
+from gmd.data.segmentation.z_scored import notes_on_z_scored
 from gmd.errors import UserError
 from gmd.files import real_path
 from gmd.models.multimodal import mean_fusion, run_modalities
@@ -50,10 +53,22 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
     config: TrainBrats
 
     def __init__(self, config: TrainBrats):
-        self.splits = _split(config)
+        splits = _split(config)
+        trained = [case.name for case in splits.train]
+        self._missing = by_case_names(config.missing_of(config.modalities, config.seed), trained)
+        self.splits = replace(splits, train=make_absent(splits.train, self._missing))
+        every = [*splits.train, *splits.validation, *splits.test]
+        self._notes_on_z_scored = notes_on_z_scored(every, config.modalities)
         self._roots = config.data
         self._checksums: dict[str, Checksums] = {}
-        self.config = replace(config, labels=_labels(self.splits), data=tuple(real_path(root) for root in config.data))
+        self.config = replace(
+            config,
+            labels=_labels(self.splits),
+            data=tuple(real_path(root) for root in config.data),
+            train_list=config.train_list and real_path(config.train_list),
+            val_list=config.val_list and real_path(config.val_list),
+            test_list=config.test_list and real_path(config.test_list),
+        )
         # one patch of every case, or all steps whole
         several = config.steps_per_epoch and config.steps_per_epoch * config.accumulate
         self._batches = several or math.ceil(len(self.splits.train) / config.batch)
@@ -87,6 +102,8 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         config = self.config
         schemes = {case.scheme.name: case.scheme for case in self.splits.train if case.scheme is not None}
         notes = [f"labels are read as {scheme.name}: {scheme.described()}" for scheme in schemes.values()]
+        notes += self.splits.notes
+        notes += self._missing.notes("training cases", [case.name for case in self.splits.train])
         absent = [m for m in config.modalities if not any(m in case.images for case in self.splits.train)]
         if absent:
             notes.append(f"no training case has {' or '.join(absent)}: subsets with it are left out")
@@ -96,7 +113,8 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         for root in config.data if config.folds else ():
             if folders := ", ".join(split_folders(root)):
                 notes.append(f"the cases in {folders} of {root} are pooled: --folds split them by patient")
-        return notes + grid_notes(affines_of([*self.splits.train, *self.splits.validation, *self.splits.test]))
+        cases = [*self.splits.train, *self.splits.validation, *self.splits.test]
+        return notes + self._notes_on_z_scored + grid_notes(affines_of(cases))
 
     def _notes_on_copies(self) -> list[str]:
         """Returns a sentence for each split that has copies of cases in the splits before it."""
@@ -200,6 +218,8 @@ def _split(config: TrainBrats) -> Splits:
     """Finds the cases, and splits them for a run by itself or for the one fold that is trained."""
     if config.resume and (gone := [root for root in config.data if not root.is_dir()]):
         raise UserError(f"{gone[0]}: there is no such folder; if the data moved, give their new place by --data")
+    if config.train_list is not None:
+        return splits_of_lists(config.data_sets(), config.lists, config.seed)
     if config.folds is None:
         return split_cases(config.data_sets(), config.seed)
     if config.fold is None:

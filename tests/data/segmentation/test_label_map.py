@@ -104,6 +104,7 @@ def test_the_values_of_each_year():
         "brats2015": [2, 1, 4],
         "brats2018": [2, 1, 4],
         "brats2023": [2, 1, 3],
+        "rfnet": [2, 1, 3],
         "brats2024-gli": [2, 1, 3, 4],
         "brats2023-met": [2, 1, 3],
         "brats2025-met": [2, 1, 3, 4],
