@@ -73,11 +73,13 @@ def tables() -> dict[Path, dict[str, str]]:
         STUDY: study_tables.sections(study, mfeat, mosi),
         SENTIMENT: sentiment_sections(mosi, digits),
         CLASSIFY: classify_tables.sections(read_results(RESULTS / "classify.csv")),
-        IMAGES: {
-            "images table": images_section(RESULTS),
-            "strip_mlp table": strip_mlp_markdown(read_results(RESULTS / "strip_mlp_cpu.csv")),
-        },
+        IMAGES: _of_images(),
     }
+
+
+def _of_images() -> dict[str, str]:
+    strip_mlp = read_results(RESULTS / "strip_mlp_cpu.csv")
+    return {"images table": images_section(RESULTS), "strip_mlp table": strip_mlp_markdown(strip_mlp)}
 
 
 def demo_sentence(demo: pd.DataFrame) -> str:
