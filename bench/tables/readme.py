@@ -73,7 +73,7 @@ def tables() -> dict[Path, dict[str, str]]:
         STUDY: study_tables.sections(study, mfeat, mosi),
         SENTIMENT: sentiment_sections(mosi, digits),
         CLASSIFY: classify_tables.sections(read_results(RESULTS / "classify.csv")),
-        IMAGES: _of_images(),
+        IMAGES: images_sections(RESULTS),
     }
 
 
@@ -155,12 +155,13 @@ def step_methods_section(results: Path) -> str:
     return step_methods_markdown(read_results(csv))
 
 
-def images_section(results: Path) -> str:
-    """Returns the table of networks for pictures, or plainly that there is none."""
-    csv = results / "images.csv"
-    if not csv.exists():
-        return "Not measured yet: `python -m bench.measure.images` does it, in some ten minutes on an idle machine."
-    return images_markdown(read_results(csv))
+def images_sections(results: Path) -> dict[str, str]:
+    """Returns the tables of networks for pictures, or plainly that there is none."""
+    strips, csv = strip_mlp_markdown(read_results(results / "strip_mlp_cpu.csv")), results / "images.csv"
+    if csv.exists():
+        return {"images table": images_markdown(read_results(csv)), "strip_mlp table": strips}
+    missing = "Not measured yet: `python -m bench.measure.images` does it, in some ten minutes on an idle machine."
+    return {"images table": missing, "strip_mlp table": strips}
 
 
 def filled(path: Path) -> str:
