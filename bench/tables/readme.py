@@ -74,10 +74,7 @@ def tables() -> dict[Path, dict[str, str]]:
         STUDY: study_tables.sections(study, mfeat, mosi),
         SENTIMENT: sentiment_sections(mosi, digits),
         CLASSIFY: classify_sections(RESULTS),
-        IMAGES: {
-            "images table": images_section(RESULTS),
-            "strip_mlp table": strip_mlp_markdown(read_results(RESULTS / "strip_mlp_cpu.csv")),
-        },
+        IMAGES: images_sections(RESULTS),
     }
 
 
@@ -152,6 +149,12 @@ def step_methods_section(results: Path) -> str:
     if not csv.exists():
         return "Not measured yet: `python -m bench.run step_methods` does it, in some six minutes on an idle machine."
     return step_methods_markdown(read_results(csv))
+
+
+def images_sections(results: Path) -> dict[str, str]:
+    """What networks for pictures reach, and what a step of Strip-MLP costs."""
+    strips = strip_mlp_markdown(read_results(results / "strip_mlp_cpu.csv"))
+    return {"images table": images_section(results), "strip_mlp table": strips}
 
 
 def images_section(results: Path) -> str:
