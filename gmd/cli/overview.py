@@ -31,9 +31,10 @@ The same for sequences of text, audio and vision:
   gmd train sentiment --data data/sentiment.npz --out runs/second
   gmd evaluate runs/second
 
-Pictures, sound and text, from the folder in which a data set of the field lies:
+Pictures, sound, text and features, from files that a table lists, such as the folder of a data set of the field:
   gmd manifest crema-d CREMA-D -o CREMA-D/manifest.csv
-  gmd train classify --data CREMA-D/manifest.csv --out runs/third"""
+  gmd train classify --data CREMA-D/manifest.csv --out runs/third
+  gmd evaluate runs/third"""
 DOCTOR = f"""usage: gmd doctor [-h]
 
 {COMMANDS["doctor"]}

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+from gmd.config.classification import TrainClassify
 from gmd.config.segmentation import TrainBrats
-from gmd.config.sequences import TrainAnySequences, TrainDigits, TrainSentiment, TrainSequences
+from gmd.config.sequences import TrainAnySequences, TrainDigits, TrainSamples, TrainSentiment, TrainSequences
 from gmd.config.train_config import TrainConfig, differences
 from gmd.data.text_files import brief
 from gmd.errors import UserError
 
-_KINDS: tuple[type[TrainConfig], ...] = (TrainBrats, TrainAnySequences, TrainSentiment, TrainDigits)
+_KINDS: tuple[type[TrainConfig], ...] = (TrainBrats, TrainAnySequences, TrainSentiment, TrainDigits, TrainClassify)
 TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in _KINDS}
 
 
@@ -37,8 +38,10 @@ __all__ = [
     "TASKS",
     "TrainAnySequences",
     "TrainBrats",
+    "TrainClassify",
     "TrainConfig",
     "TrainDigits",
+    "TrainSamples",
     "TrainSentiment",
     "TrainSequences",
     "config_from_dict",

@@ -1,6 +1,5 @@
-"""The options of `gmd train sequences`, `sentiment` and `digits`: transformers on sequences."""
+"""The options of tasks whose samples have targets, and those of `gmd train sequences`, `sentiment` and `digits`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,14 +14,11 @@ WIDEST, DEEPEST = 2**16, 100  # some hundred GB each
 
 
 @dataclass(frozen=True)
-class TrainSequences(Modulation, TrainConfig):
-    """The options that the tasks on sequences share."""
+class TrainSamples(Modulation, TrainConfig):
+    """The options that the tasks share whose samples have targets: on sequences, and on the files of a manifest."""
 
     data: Path
     """The file of the samples."""
-    network: Literal["ds", "late", "branches"] = "ds"
-    """ds: one encoder for all modalities (Dynamic Sharing), mean fusion. late: an encoder for each, a fusion encoder.
-    branches: an encoder for each, one head for all."""
     width: int = 64
     """Features of the transformer, a multiple of --heads."""
     layers: int = 2
@@ -60,6 +56,15 @@ class TrainSequences(Modulation, TrainConfig):
 
 
 @dataclass(frozen=True)
+class TrainSequences(TrainSamples):
+    """The options that the tasks on sequences share."""
+
+    network: Literal["ds", "late", "branches"] = "ds"
+    """ds: one encoder for all modalities (Dynamic Sharing), mean fusion. late: an encoder for each, a fusion encoder.
+    branches: an encoder for each, one head for all."""
+
+
+@dataclass(frozen=True)
 class TrainAnySequences(TrainSequences):
     """Train one network that reads a class or a number from any subset of the modalities that a file has.
 
@@ -75,33 +80,13 @@ class TrainAnySequences(TrainSequences):
     modalities: tuple[str, ...] = ()
     """The modalities that the network has, by default all that the data have; a sample may lack any of them, but not
     all."""
-    preset: None = None
-    """There is no published recipe for data that nobody knows."""
+    preset: Literal["cggm-iemocap"] | None = None
+    """A published recipe's options, which others on the line, and in a file, override; what it sets and what differs
+    from the publication is told before the training."""
     fold: int | None = None
     """Of a folder in the layout of MMIN: which of its folds, from 1 on."""
 
     TASK: ClassVar = "sequences"
-
-    # without modalities it is the data that decide, and all is checked again then
-
-    def check_surgery(self, method: str, modalities: Sequence[str]) -> None:
-        """Raises UserError for a value that cannot work, or that means nothing with the others."""
-        if modalities:
-            super().check_surgery(method, modalities)
-
-    def check_modulation(self, modalities: Sequence[str], epochs: int) -> None:
-        """Raises UserError for a value that cannot work, or that means nothing with the others."""
-        if modalities:
-            super().check_modulation(modalities, epochs)
-
-    def check_missing(self, modalities: Sequence[str]) -> None:
-        """Raises UserError for rates that cannot be. modalities: of the network"""
-        if modalities:
-            super().check_missing(modalities)
-
-    def _check_modalities(self) -> None:
-        if self.modalities:
-            super()._check_modalities()
 
 
 @dataclass(frozen=True)

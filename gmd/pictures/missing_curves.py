@@ -33,16 +33,16 @@ def draw_missing_curves(curves: Mapping[str, Curve], path: Path) -> Path:
     down = math.ceil(len(metrics) / across)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(max(4.2 * across, 8), 3.4 * down + 1), layout="constrained")
-        axes = figure.subplots(down, across, squeeze=False, sharex=True).flat
+        axes = list(figure.subplots(down, across, squeeze=False, sharex=True).flat)
         for ax, metric in zip(axes, metrics, strict=False):
             _draw_metric(ax, curves, metric)
-        for ax in list(axes)[len(metrics) :]:
+        for ax in axes[len(metrics) :]:
             ax.axis("off")
         draws = max(point.draws for curve in curves.values() for point in curve)
         figure.suptitle(f"Scores with modalities missing: mean and standard deviation of {draws} draws")
         figure.supxlabel("missing rate: probability with which a sample loses each modality that it has")
         if len(curves) > 1:
-            labels = figure.axes[0].get_legend_handles_labels()
+            labels = axes[0].get_legend_handles_labels()
             figure.legend(*labels, loc="outside lower center", frameon=False, ncols=3)
         return save_figure(figure, path)
 

@@ -180,13 +180,13 @@ def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, handed: list)
     ]
 
 
-def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list, capsys: pytest.CaptureFixture):
+def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list):
     write_config(tmp_path / "fold1" / CONFIG, TrainBrats(Path("d"), folds=2, fold=1))  # even without its fold0
     assert gmd.cli.main(["evaluate", str(tmp_path), "--precision", "bf16", "--data", "moved"]) == 1  # a case failed
-    assert handed == [
-        ("evaluate folds", tmp_path, "bf16", Path("moved"), None, MissingInEvaluation()),
-        ("report", tmp_path),
-    ]
+    handed_on = ("evaluate folds", tmp_path, "bf16", Path("moved"), None, MissingInEvaluation())
+    assert handed == [handed_on, ("report", tmp_path)]
+    assert gmd.cli.main(["evaluate", str(tmp_path), "--missing", "t1=0.5", "--missing-curve", "0.5", "0"]) == 1
+    assert handed[2][-1] == MissingInEvaluation(("t1=0.5",), missing_curve=(0.0, 0.5))
 
 
 def test_predict_compare_and_report_are_handed_what_stands_on_the_line(handed: list, capsys: pytest.CaptureFixture):

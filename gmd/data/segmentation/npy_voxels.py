@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gmd.data.npy_header import read_array_header
+from gmd.data.npy_header import checked_header
 from gmd.errors import UserError
 from gmd.files import open_regular
 from gmd.memory_limit import check_claim
@@ -31,17 +31,8 @@ class NpyVoxels:
     def __init__(self, path: Path):
         """Reads the header. Raises UserError for Python objects, and another size than the header says; ValueError."""
         with open_regular(path) as file:
-            self.shape, self._columns_first, self.dtype = read_array_header(file)
-            self._start = file.tell()
-            held = os.fstat(file.fileno()).st_size - self._start
-        if self.dtype.hasobject:
-            raise UserError(f"{path}: holds Python objects, which are never loaded; save an array of numbers")
-        claimed = math.prod(self.shape) * self.dtype.itemsize
-        if claimed != held:
-            raise UserError(
-                f"{path}: claims to be {self.dtype} {list(self.shape)}, of {claimed} bytes, and has {held}; it is cut "
-                "off or damaged: copy it anew"
-            )
+            header = checked_header(f"{path}:", file, os.fstat(file.fileno()).st_size)
+        self.shape, self._columns_first, self.dtype, self._start = header
         self.path = path
 
     @property

@@ -87,8 +87,9 @@ class Gathered:
     def _with_targets(self, reading: Reading, of_classes: bool) -> tuple[dict[str, list[Sample]], list[str]]:
         """Returns the samples of each split with checked targets, and notes on what was done to these."""
         found = [sample for split in SPLITS for sample in self._splits[split]]
+        changed: list[str] = []
         if of_classes or not found:
-            targets, changed = [torch.from_numpy(target.astype(np.int64)) for _, _, target in found], []
+            targets = [torch.from_numpy(target.astype(np.int64)) for _, _, target in found]
         else:
             targets, changed = self._scores([(name, target) for name, _, target in found], reading)
         left = iter(targets)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -22,11 +22,12 @@ class Sample(NamedTuple):
     Attributes:
         name: no other sample of the set is called so.
         values: modality -> float32 [L_m, F_m], in canonical order; at least one modality, each of at least one step.
+            Of a manifest's samples, whose files are read later, modality -> Cell.
         target: a float32 score or an int64 class: [] for the whole sample, or [L] with one for each step.
     """
 
     name: str
-    values: dict[str, Tensor]
+    values: dict[str, Any]
     target: Tensor
 
 

@@ -1,7 +1,6 @@
 """The metrics of sentiment, of numbers and of classification, as the field defines them; fractions, not per cent."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -28,23 +27,15 @@ NUMBER_METRICS = ("R2", "MAE", "RMSE", "Corr")
 CLASS_METRICS = ("accuracy", "macro F1")
 
 
-def main_metric(classes: Sequence[str] | None, unit: Sequence[float] | None) -> str:
-    """Returns the metric that chooses the best epoch, of which more is better.
-
-    classes, unit: as `SequenceData` has them
-    """
-    if classes is not None:
-        return "accuracy"
-    return "Acc-2 neg/non-neg" if unit is None else "R2"
-
-
-def sentiment_metric_names(largest_score: float) -> tuple[str, ...]:
-    """Returns the names of the metrics for scores on a scale: to 3, MOSI's and MOSEI's, or to 1, CH-SIMS's."""
+def score_metric_names(largest_score: float | None) -> tuple[str, ...]:
+    """Returns the names of the metrics for scores on a scale: to 3, MOSI's and MOSEI's, to 1, CH-SIMS's, or on none."""
+    if largest_score is None:
+        return NUMBER_METRICS
     return CH_SIMS_METRICS if largest_score == CH_SIMS_LARGEST else SENTIMENT_METRICS
 
 
 def sentiment_metrics(predictions: Tensor, scores: Tensor, largest_score: float = LARGEST_SCORE) -> dict[str, float]:
-    """Measures predictions [n] float of scores [n] float, n at least 1, with `sentiment_metric_names(largest_score)`.
+    """Measures predictions [n] float of scores [n] float, n at least 1, with `score_metric_names(largest_score)`.
 
     largest_score: the end of the scale, 3 for MOSI and MOSEI or 1 for CH-SIMS
 
@@ -62,7 +53,7 @@ def sentiment_metrics(predictions: Tensor, scores: Tensor, largest_score: float 
     """
     predictions, scores = _checked(predictions, scores)
     accuracy, f1 = _of_two_classes(predictions >= 0, scores >= 0)
-    names = sentiment_metric_names(largest_score)
+    names = score_metric_names(largest_score)
     classes = _ch_sims_classes if names is CH_SIMS_METRICS else _mosi_classes
     error = float(mean_absolute_error(predictions, scores))
     values = (error, _correlation(predictions, scores), accuracy, f1, *classes(predictions, scores))
@@ -111,7 +102,7 @@ def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
 
 
 def _checked(predictions: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns both in float64 on the CPU. Raises ValueError for other shapes than [n], and for NaN or infinity."""
+    """Returns both as float64 on the CPU. Raises ValueError unless they are [n] of finite numbers, n at least 1."""
     predictions, scores = (value.detach().double().cpu() for value in (predictions, scores))
     if predictions.ndim != 1 or not len(predictions) or predictions.shape != scores.shape:
         raise ValueError(
