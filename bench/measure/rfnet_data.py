@@ -31,7 +31,7 @@ MASKS = ("[True, False, False, False]", "[False, True, False, False]")
 METHODS = ("joint", "gmd")
 OPTIONS = (
     *("--width", "0.125", "--patch", "64", "64", "64", "--device", "cpu"),
-    *("--epochs", "3", "--steps-per-epoch", "10", "--validate-every", "3"),
+    *("--epochs", "2", "--steps-per-epoch", "10", "--validate-every", "2"),
 )
 
 

@@ -85,14 +85,14 @@ def _evaluate_run(
     absent: MissingInEvaluation,
 ) -> dict[str, str]:
     """Evaluates a run, and returns the cases that could not be scored: name -> why."""
-    from gmd.config import TrainSequences
+    from gmd.config import TrainSamples
     from gmd.training.saved_run import read_config
 
-    if isinstance(read_config(run), TrainSequences):
+    if isinstance(read_config(run), TrainSamples):
         from gmd.evaluation.sequences.single_run import evaluate_run
 
         if network is not None:
-            raise UserError(f"--network: {run} is of sequences, whose networks are all gmd's; leave --network out")
+            raise UserError(f"--network: {run} is no run of brats: its network is gmd's own; leave --network out")
         evaluate_run(run, data, precision=precision, absent=absent)
         return {}
     from gmd.evaluation.segmentation.single_run import score_run

@@ -52,10 +52,13 @@ class Modulation:
     POSITIVE_MODULATION: ClassVar[tuple[str, ...]] = ("alpha", "alpha_end")
 
     def check_modulation(self, modalities: Sequence[str], epochs: int) -> None:
-        """Raises UserError for a value that cannot work, or that means nothing with the others."""
+        """Raises UserError for a value that cannot work, or that means nothing with the others.
+
+        modalities: none where they are not known yet, which are checked once they are
+        """
         if self.fusion_weights:
             named = self.weights_of_modalities()
-            good = len(named) == len(self.fusion_weights) and set(named) == set(modalities)
+            good = len(named) == len(self.fusion_weights) and set(named) == set(modalities or named)
             good = good and all(0 < weight < math.inf for weight in named.values())
             expected = f"MODALITY=NUMBER above 0 for each of {', '.join(modalities)}"
             check_option(good, "fusion_weights", self.fusion_weights, expected)

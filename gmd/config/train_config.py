@@ -23,10 +23,11 @@ from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
 MAY_CHANGE = (
-    *("data", "out", "train_list", "val_list", "test_list", "cache", "validate_every"),
+    *("data", "root", "out", "train_list", "val_list", "test_list", "cache", "workers", "validate_every"),
     *("device", "resume", "force", "no_check", "preset"),
 )
-PATHS = ("out", "data", "missing_list", "train_list", "val_list", "test_list")  # as far as a task has them
+# as far as a task has them
+PATHS = ("out", "data", "root", "missing_list", "train_list", "val_list", "test_list")
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
 Method = Literal[
@@ -111,6 +112,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
     machine, whose lock is left. It is for you to know that it has ended."""
 
     TASK: ClassVar[str]
+    # options of the task that configurations of before lack, and what these ran with
+    ADDED: ClassVar[dict[str, object]] = {}
     POSITIVE: ClassVar[tuple[str, ...]] = (
         *("epochs", "batch", "accumulate", "lr", "decay", "clip", "classifier_lr"),
         *("max_bad_steps", "validate_every", "patience"),
@@ -148,7 +151,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
         self.check_surgery(self.method, self.modalities)
-        self.check_missing(self.modalities)
+        if self.modalities:
+            self.check_missing(self.modalities)
         self.check_optimisation()
         if self.schedule == "plateau" and self.patience is not None:
             late = self.patience > self.plateau_patience
@@ -181,6 +185,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
                 check_option(text, name, path, "a path in UTF-8; rename that folder, or give a link to it")
 
     def _check_modalities(self) -> None:
+        if not self.modalities and not type(self).modalities:
+            return  # it is the data that decide, and all is checked again then
         check_option(len(self.modalities) > 0, "modalities", "nothing", "at least one name")
         check_apart("--modalities", self.modalities)
         few_subsets = len(self.modalities) <= MOST_MODALITIES
@@ -234,7 +240,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
-        added = optimisation.ADDED | surgery.ADDED | modulation.ADDED | {"preset": None, "classifier_lr": 1e-3}
+        added = optimisation.ADDED | surgery.ADDED | modulation.ADDED | cls.ADDED
+        added |= {"preset": None, "classifier_lr": 1e-3}
         given = missing_modalities.as_now({key: value for key, value in values.items() if key != "task"})
         values = {key: value for key, value in added.items() if key in expected} | given
         if odd := sorted(expected.symmetric_difference(values), key=str):

@@ -24,7 +24,7 @@ AS_THEY_ARE = (
     *("missing_curves", "pace", "state", "surgical", "tiles", "training", "version"),
 )
 OF_RESOURCES = ("Time of all epochs", "Median epoch", "Median epoch, per step", "Peak memory", "Parameters", "Versions")
-OF_DATA = ("Fold", "Features", "Classes")
+OF_DATA = ("Fold", "Features", "Inputs", "Output", "Classes")
 OUTDATED = "An evaluation is outdated: the run has changed since, or an earlier gmd has made it."
 
 
@@ -58,7 +58,11 @@ def _names_nothing(config: TrainConfig, field: Field[Any]) -> bool:
     values = value if isinstance(value, tuple) else (value,)
     chosen = get_origin(get_type_hints(type(config))[field.name]) is Literal
     chosen |= field.name == "network" and ":" not in str(value)  # a module of one's own may be called after anybody
-    return chosen or field.name in ("modalities", "preset") or all(isinstance(v, int | float | None) for v in values)
+    return (
+        chosen
+        or field.name in ("modalities", "preset", "pictures")
+        or all(isinstance(v, int | float | None) for v in values)
+    )
 
 
 def _table(table: SubsetTable, number: int) -> SubsetTable:

@@ -26,7 +26,9 @@ from gmd.report.outdated_results import outdated_folds, outdated_results
 from gmd.report.progress import pace, progress
 from gmd.report.resources import resources
 from gmd.report.subset_table import SubsetTable, read_table
+from gmd.scoring.outcomes import score_name
 from gmd.scoring.table_text import column_title, lower_is_better
+from gmd.training.outcomes import outcomes_of
 from gmd.training.run_files import EVALUATION, MISSING_PICTURE, PICTURES_OF_CASES, REPORT
 from gmd.training.saved_run import SavedSplits, cross_validation_config, read_config, read_splits
 
@@ -175,7 +177,7 @@ def _score_name(config: TrainConfig, described: SavedSplits) -> str:
     """Returns what the validation's score is called. described: the run's splits.json"""
     if isinstance(config, TrainBrats):
         return "hard Dice"
-    return "accuracy" if described["about"]["classes"] else "Acc-2 neg/non-neg"
+    return score_name(outcomes_of(described["about"]))
 
 
 def _tiles(table: SubsetTable) -> list[Tile]:

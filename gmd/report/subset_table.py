@@ -14,7 +14,8 @@ from gmd.scoring.read_back import read_table as read_lines
 from gmd.scoring.table_text import Line, lower_is_better
 
 MOST_TABLE = 2**24  # bytes of a table for people
-MAIN = ("mean", "Acc-2 neg/non-neg", "accuracy")  # what a subset is judged by, if it is there; else the first column
+# what a subset is judged by, if it is there; else the first column
+MAIN = ("mean", "Acc-2 neg/non-neg", "accuracy", "R2")
 COLOURS = matplotlib.colormaps["viridis"]
 
 

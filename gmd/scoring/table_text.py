@@ -11,7 +11,7 @@ from gmd.data.spreadsheet_cells import guarded
 from gmd.errors import shown_line
 from gmd.subsets import Subset
 
-LOWER_IS_BETTER = ("hd95", "MAE")
+LOWER_IS_BETTER = ("MAE", "RMSE")
 ABSENT = "absent"  # where a number would be, if nothing has the subset
 
 
@@ -73,7 +73,7 @@ def column_means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def lower_is_better(column: str) -> bool:
     """Returns whether small numbers of a column are good ones."""
-    return column.startswith(LOWER_IS_BETTER)
+    return column.startswith("hd95") or column.rpartition(" ")[2] in LOWER_IS_BETTER
 
 
 def column_title(column: str) -> str:

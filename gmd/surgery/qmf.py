@@ -77,6 +77,8 @@ class QMF:
         for what, rows in (("confidences", confidences), ("sample_losses", sample_losses), ("samples", samples)):
             check_rows(outputs, rows, what)
         check_outputs(outputs)
+        _check_of_samples(confidences, "confidences")
+        _check_of_samples(sample_losses, "sample_losses")
         self._check(outputs, samples)
         history = self._history_after({m: sample_losses[m] for m in outputs}, samples)
         rankings = [ranking_loss(confidences[m], self._scaled(history, m)[list(samples[m])]) for m in outputs]
@@ -121,6 +123,13 @@ class QMF:
         if history.shape != self.history.shape:
             raise ValueError(f"history: expected {list(self.history.shape)}, got {list(history.shape)}")
         self.history.copy_(history)
+
+
+def _check_of_samples(values: Mapping[str, Tensor], what: str) -> None:
+    """Raises a ValueError unless there is one number for each sample: others would be broadcast to all pairs."""
+    for m, of_one in values.items():
+        if of_one.ndim != 1:
+            raise ValueError(f"{what}[{m!r}]: expected one number for each sample, [n], got {list(of_one.shape)}")
 
 
 def ranking_loss(confidences: Tensor, hardness: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from gmd.config.weighting_options import weighting_options
 from gmd.data.pairs import EncodedPairs, Pairs
 from gmd.errors import UserError
 from gmd.models.confidence_fusion import confidence
-from gmd.models.multimodal import MultimodalNetwork
+from gmd.models.multimodal import FeatureNetwork, MultimodalNetwork
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.models.sequences.step_classifier import StepClassifier
 from gmd.subsets import Subset
@@ -56,7 +56,7 @@ class Parts:
         score: the task's score of the predictions of one modality, in [0, 1].
         predict: the task's function from outputs and a subset to predictions, with the network filled in.
         steps_per_epoch: how many steps of the optimizer an epoch has.
-        samples: how many samples the training has, where the batches say which ones they have; None otherwise.
+        samples: how many samples the training has, if each has one class; None otherwise.
         steps: how many steps were made so far.
     """
 
@@ -151,7 +151,7 @@ def _surgical(parts: Parts) -> dict[str, Any]:
         "model": parts.network,
         "tol": config.tol,
         "scaler": parts.scaler,
-        "by_sample": isinstance(parts.network, SequenceNetwork),
+        "by_sample": isinstance(parts.network, FeatureNetwork) and parts.network.by_sample,
     }
 
 
@@ -201,21 +201,19 @@ def _ogm_ge(parts: Parts) -> OGMGE:
 
 
 def _mla(parts: Parts) -> MLA:
-    options, head = parts.modulation, parts.network.head
-    assert isinstance(head, nn.Linear)  # segmentation, whose head is none, does not offer this method
+    options, network = parts.modulation, parts.network
+    assert isinstance(network, FeatureNetwork)  # segmentation does not offer this method
     normalised = options.projector == "normalised"
-    return MLA(parts.optimizer, head, options.alpha, parts.scaler, options.alpha_end, normalised)
+    return MLA(parts.optimizer, network.head, options.alpha, parts.scaler, options.alpha_end, normalised)
 
 
 def _qmf(parts: Parts) -> QMF:
-    network = parts.network
-    if not isinstance(network.head, nn.Linear) or network.head.out_features == 1:
-        raise UserError("--method qmf: the targets are scores, expected classes, of which a modality can be sure")
-    if parts.samples is None or getattr(network, "per_step", False):
+    if parts.samples is None:
         raise UserError(
-            "--method qmf: got a class of each step, expected one of each sample, whose losses are remembered"
+            "--method qmf: expected one class of each sample, of which a modality can be sure and whose losses are "
+            "remembered, got scores, or several targets of each sample, or one of each step"
         )
-    return QMF(parts.optimizer, network.modalities, parts.samples, _mean(parts))
+    return QMF(parts.optimizer, parts.network.modalities, parts.samples, _mean(parts))
 
 
 def _with_targets(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
@@ -254,7 +252,7 @@ def _with_head_rows(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> di
     """Gives what went into the head, without padded steps, of the one modality whose turn it is."""
     [modality] = outputs.values
     rows, samples = parts.network.fuse(outputs, (modality,))
-    if targets.ndim > 1:  # waits for a GPU; targets of whole samples are never padded
+    if rows.ndim > 2:  # waits for a GPU; the features of whole samples are never padded
         there = targets[samples]
         rows = rows[there.isfinite() if there.is_floating_point() else there >= 0]
     return {"outputs": {modality: rows}, "progress": parts.progress}

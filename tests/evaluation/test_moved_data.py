@@ -19,6 +19,7 @@ from gmd.evaluation.segmentation.single_run import evaluate_run
 from gmd.scoring.segmentation.tables import read_cases
 from gmd.training.saved_run import read_config
 from helpers.evaluation_cases import names, untrained_run
+from helpers.npy_cases import as_rfnet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -320,3 +321,31 @@ def test_runs_that_read_labels_otherwise_are_not_compared_in_silence(run: Path, 
         text = (tmp_path / "out/compare.md").read_text(encoding="utf-8")
         assert note in text
         assert ("had other --labels" in text) == bool(note)
+
+
+def test_a_patient_of_two_lists_is_tested_where_the_data_lie_now(phantoms: Path, tmp_path: Path):
+    """Published lists of BraTS 2023 may have one examination of a patient to train on, and another to test."""
+    as_rfnet(phantoms, tmp_path / "data")
+    called = [f"BraTS-GLI-0000{number // 2}-00{number % 2}" for number in range(6)]
+    for kind in ("vol", "seg"):
+        for path, name in zip(sorted((tmp_path / "data" / kind).iterdir()), called, strict=True):
+            path.rename(path.with_name(f"{name}_{kind}.npy"))
+    lists = {"train_list": called[:4:2], "val_list": called[4:5], "test_list": called[1::2]}
+    for option, those in lists.items():
+        (tmp_path / option).write_text("\n".join(those))
+    run = untrained_run(
+        tmp_path, modalities=("flair", "t1ce"), method="joint", **{option: tmp_path / option for option in lists}
+    )
+    assert names(run, "test") == {"BraTS-GLI-00000-001", "BraTS-GLI-00001-001", "BraTS-GLI-00002-001"}
+    (tmp_path / "data").rename(tmp_path / "moved")
+    held_out = unseen_cases(run, read_config(run), tmp_path / "moved")
+    assert (held_out.data, held_out.failed, held_out.notes) == (None, {}, [])
+    assert {case.name for case in held_out.cases} == names(run, "test")
+    # a copy of what trained is refused as ever
+    (tmp_path / "others/vol").mkdir(parents=True)
+    (tmp_path / "others/seg").mkdir()
+    for kind in ("vol", "seg"):
+        source = tmp_path / "moved" / kind / f"{called[0]}_{kind}.npy"
+        shutil.copy(source, tmp_path / "others" / kind / f"new_{kind}.npy")
+    with pytest.raises(UserError, match="have trained or selected this model"):
+        unseen_cases(run, read_config(run), tmp_path / "others")

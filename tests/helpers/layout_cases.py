@@ -87,7 +87,7 @@ def crema_names(actors: int = 6) -> dict[str, list[str]]:
         f"{1001 + actor}_{sentence}_{emotion}_XX"
         for actor, sentence, emotion in product(range(actors), ("IEO", "TIE"), EMOTIONS)
     ]
-    return {"train": [name for i, name in enumerate(names) if i % 6], "test": names[::6]}
+    return {"train": [name for i, name in enumerate(names) if i % 7], "test": names[::7]}
 
 
 def crema_d(root: Path) -> Path:

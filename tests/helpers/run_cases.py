@@ -33,7 +33,7 @@ def start_gmd(config: TrainSentiment, save_every: int = 600) -> subprocess.Popen
     command = ["train", "sentiment", "--resume"] if (config.out / "last.pt").exists() else ["train", "sentiment"]
     for name in ("data", "out", "width", "layers", "heads", "batch", "epochs", "dropout", "missing", "device"):
         value = getattr(config, name)
-        command += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
+        command += [f"--{name}", *(value if isinstance(value, tuple) else [str(value)])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     given = [sys.executable, "-c", GMD, str(save_every), *command]
     return subprocess.Popen(given, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -37,7 +37,7 @@ LANGUAGES = ("python", "sh", "yaml", "text", "math")
 # of pip, tensorboard and python -m bench.*
 OTHERS_OPTIONS = (
     *("--no-build-isolation", "--no-deps", "--reinstall-package", "--sdist", "--index-url"),
-    *("--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--part"),
+    *("--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--mfeat", "--part"),
     "--verify",  # --verify_dataset_integrity of nnU-Net, whose options have underscores
 )
 OTHER_PROGRAMS = (  # which are asked whether they would

@@ -192,6 +192,8 @@ def test_bad_options_and_states_are_refused():
         (lambda given: given[3].update(a=[9, 0, 1, 2, 3]), r"samples\['a'\]: expected different numbers from 0 to 8"),
         (lambda given: given[3].update(a=[0, 0, 1, 2, 3]), r"samples\['a'\]: expected different numbers from 0 to 8"),
         (lambda given: given[3].update(b=[0]), r"samples\['b'\]: expected 4 rows, as outputs\['b'\] has, got 1"),
+        (lambda given: given[1].update(a=given[1]["a"][:, None]), r"confidences\['a'\]: expected one number for each"),
+        (lambda given: given[2].update(b=given[2]["b"][:, None]), r"sample_losses\['b'\]: expected one number for"),
         (lambda given: given[1].pop("b"), "confidences: expected those of 'b' too, got 'a'"),
         (lambda given: given[2].pop("a"), "sample_losses: expected those of 'a' too, got 'b'"),
         (lambda given: [of.update(c=of["a"]) for of in given], "outputs: expected some of a, b, got 'c'"),

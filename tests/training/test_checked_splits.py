@@ -1,6 +1,7 @@
 """What `splits.json` says is held against itself and against the configuration of the run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,28 @@ def test_whatever_a_training_writes_is_read(tmp_path: Path):
     assert read(tmp_path, BRATS, later) == later
     named = {split: [{"name": split}] for split in ("train", "validation", "test")}
     assert read(tmp_path, SENTIMENT, {"data": "x", "about": ABOUT, "notes": ["n"]} | named)["about"] == ABOUT
+    numbers = ABOUT | {"unit": [1000.0, 5.5]}
+    assert read(tmp_path, SENTIMENT, {"data": "x", "about": numbers, "notes": ["n"]} | named)["about"] == numbers
+
+
+@pytest.mark.parametrize(
+    "unit", [[], [1.0], [0.0, 0.0], [0.0, -1.0], [0.0, 1e300, 1.0], "ab", [0.0, "1"], None], ids=str
+)
+def test_a_unit_that_is_none_is_refused(tmp_path: Path, unit: object):
+    named = {split: [{"name": split}] for split in ("train", "validation", "test")}
+    with pytest.raises(UserError, match="unit"):
+        read(tmp_path, SENTIMENT, {"data": "x", "about": ABOUT | {"unit": unit}, "notes": []} | named)
+
+
+def test_a_file_of_several_modalities_has_others_than_the_runs(tmp_path: Path):
+    """Two of four along its fourth axis: such a run could be trained, and not evaluated."""
+    four = case("c", channels={"flair": 0, "t1": 1, "t1ce": 2, "t2": 3})
+    assert read(tmp_path, BRATS, splits(test=[four])).cases("test") == [four]
+
+
+def test_a_patient_may_be_in_two_lists(tmp_path: Path):
+    both = splits(test=[case("c", patient="a")])
+    assert read(tmp_path, replace(BRATS, train_list=Path("train.txt")), both) == both
 
 
 @pytest.mark.parametrize(

@@ -107,12 +107,13 @@ def test_fixed_weights_fuse_what_the_modalities_say(sentiment: Path, tmp_path: P
     training, task = prepared(config)
     samples = list(task.data.splits["train"])[:6]
     samples[0] = samples[0]._replace(values={m: samples[0].values[m] for m in ("text", "vision")})
-    alone = predict_samples(training.network, samples, [(m,) for m in ALL], replace(config, fusion_weights=()))
+    plain = replace(config, fusion_weights=())
+    alone = predict_samples(training.network, samples, [(m,) for m in ALL], plain, task.data.outcomes)
     logits = torch.stack([alone.subsets[m,] for m in ALL])
     if target == "sign":
         logits = logits.log()
     expected = weighted_fusion(logits, logits.isfinite().all(dim=-1), torch.tensor([0.4, 0.35, 0.25]))
-    got = predict_samples(training.network, samples, [None], config).subsets[None]
+    got = predict_samples(training.network, samples, [None], config, task.data.outcomes).subsets[None]
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 

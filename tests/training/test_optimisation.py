@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 import gmd.training.loop
-import gmd.training.tasks.sequences
+import gmd.training.tasks.samples
 from gmd.config import TrainSentiment, config_from_dict, differences
 from gmd.config.optimisation import ADDED
 from gmd.errors import UserError
 from gmd.monitor.log import Log
+from gmd.subsets import all_subsets
 from gmd.surgery import MeanGradient
 from gmd.training.checked_state import check_state
 from gmd.training.checkpoint import load_checkpoint
@@ -88,7 +89,7 @@ def test_defaults_are_adamw_and_poly_bit_for_bit(config: TrainSentiment):
         outputs = task.outputs(network, inputs)
         losses = [
             task.criterion(task.predict(network, outputs, subset)[0], targets)
-            for subset in gmd.training.tasks.sequences.all_subsets(config.modalities)
+            for subset in all_subsets(config.modalities)
         ]
         optimizer.zero_grad()
         surgeon.backward(losses, outputs=outputs.values)
@@ -314,9 +315,9 @@ def test_each_turn_of_mla_is_clipped(config: TrainSentiment):
 def test_an_overflow_in_fp16_is_skipped_and_never_clipped_into_a_step(
     config: TrainSentiment, monkeypatch: pytest.MonkeyPatch, method: str, accumulate: int
 ):
-    _, *others = gmd.training.tasks.sequences.REGRESSION
+    _, *others = gmd.training.tasks.samples.REGRESSION
     criteria = (overflowing(absolute_error, above=1000.0), *others)
-    monkeypatch.setattr(gmd.training.tasks.sequences, "REGRESSION", criteria)
+    monkeypatch.setattr(gmd.training.tasks.samples, "REGRESSION", criteria)
     options = {"precision": "fp16", "clip": 0.1, "accumulate": accumulate, "schedule": "constant"}
     training, task = prepared(replace(config, method=method, **options))
     taken = 0

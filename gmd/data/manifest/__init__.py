@@ -1,1 +1,1 @@
-"""Manifests: a csv with a row a sample, of pictures, sound, text and features on disk."""
+"""Pictures, sound, text and features from files that a table names: a row a sample, a column a modality."""

@@ -41,5 +41,5 @@ class Case:
 
     @property
     def z_scored(self) -> bool:
-        """Returns whether the images are arrays of numpy, which come z-scored, see `z_scored.py`."""
+        """Returns whether images are arrays of numpy, which come z-scored, see `z_scored.py`."""
         return any(is_npy(path) for path in self.images.values())

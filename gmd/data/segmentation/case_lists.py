@@ -1,7 +1,5 @@
 """Lists of cases that train, validate and test, as the missing-modality field hands them around with its data."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -50,11 +48,8 @@ def read_list(path: Path, option: str) -> list[Listed]:
 
 
 def _name_in(line: str) -> str:
-    """Returns the first cell of a line, "" for one without a name. The other cells may be quoted lists with commas."""
-    if not line.strip() or line.lstrip().startswith("#"):
-        return ""
-    cells = next(csv.reader(io.StringIO(line)), [])
-    return cells[0].strip() if cells else ""
+    """Returns the first cell of a line, "" for one without a name. Behind it may stand anything, quoted or not."""
+    return "" if line.lstrip().startswith("#") else line.partition(",")[0].strip().strip('"')
 
 
 class CaseFinder:

@@ -9,6 +9,7 @@ from nibabel.affines import voxel_sizes
 from torch import Tensor
 
 from gmd.data.segmentation.case import Case
+from gmd.data.segmentation.image_files import is_npy
 from gmd.data.segmentation.labels import region_targets
 from gmd.data.segmentation.nifti import Volume, read_channels, read_volume
 from gmd.data.segmentation.opened_image import check_memory, open_image
@@ -67,9 +68,8 @@ def read_files(case: Case, labels: bool = True) -> dict[str, Volume]:
     else:
         volumes = {key: read_volume(path) for key, path in paths.items()}
     _check_same_grid(case, paths, volumes)
-    if case.z_scored:
-        volumes |= {key: volumes[key]._replace(data=without_background(volumes[key].data)) for key in case.images}
-    return volumes
+    z_scored = {modality: volumes[modality] for modality, path in case.images.items() if is_npy(path)}
+    return volumes | {m: volume._replace(data=without_background(volume.data)) for m, volume in z_scored.items()}
 
 
 def memory_of(case: Case, labels: bool = True) -> int:
@@ -103,7 +103,7 @@ def _normalised_modalities(
     for modality, path in case.images.items():
         image = volumes[modality].data
         own = brain if case.mask else image != 0  # what other modalities show must not leak into this one
-        if case.z_scored:
+        if is_npy(path):
             check_z_scored(path, modality, image[own])
             normalised = np.where(own, image, np.float32(0))
         else:

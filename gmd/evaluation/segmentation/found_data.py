@@ -34,7 +34,7 @@ class FoundData:
     @classmethod
     def read(cls, cases: list[Case], tests: list[ListedCase], seen: list[ListedCase]) -> "FoundData":
         """Reads the cases that are not known to be seen by where they lie or whose they are, to know what they hold."""
-        known = set(_names_of_seen(cases, seen))
+        known = set(_names_of_seen(cases, tests, seen))
         checked = read_cases([case for case in cases if case.name not in known])
         copied = copies(checked.checksums, {listed.name: listed.checksums for listed in seen})
         own = {listed.name: listed.checksums for listed in tests}  # copies already when the run began
@@ -87,12 +87,13 @@ class FoundData:
         return bool(same) and (bool(self.known) or (len(self.own_tests) == len(self.tests) and not self.new))
 
 
-def _names_of_seen(cases: list[Case], seen: list[ListedCase]) -> list[str]:
+def _names_of_seen(cases: list[Case], tests: list[ListedCase], seen: list[ListedCase]) -> list[str]:
     """Returns the names of the cases that are among `seen`: by their patient, or any of their images.
 
-    A link to a file gives it another name and another folder, and leaves it the image that it was.
+    A link to a file gives it another name and another folder, and leaves it the image that it was. A patient who is
+    tested too, as lists of cases may have it, tells nothing.
     """
-    patients = {listed.patient for listed in seen}
+    patients = {listed.patient for listed in seen} - {listed.patient for listed in tests}
     files = {os.path.realpath(path) for listed in seen for path in _files(listed)}
     return [
         case.name

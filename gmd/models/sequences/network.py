@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from gmd.data.padded import Padded
 from gmd.data.pairs import Values
-from gmd.models.multimodal import MultimodalNetwork
+from gmd.models.multimodal import FeatureNetwork
 from gmd.models.sequences.encoder import SequenceDropout
 from gmd.models.sequences.input_statistics import Statistics
 from gmd.models.sequences.projection import Projection, positions
+from gmd.models.sequences.standardised import Standardised, set_statistics
 
 
-class SequenceNetwork(MultimodalNetwork):
+class SequenceNetwork(FeatureNetwork):
     """A network that standardises steps, projects them, adds positions and encodes; kinds differ in `encode`, `fuse`.
 
     Args:
@@ -31,8 +32,6 @@ class SequenceNetwork(MultimodalNetwork):
 
     Raises ValueError for sizes that do not fit together, when it is made and when it is called.
     """
-
-    head: nn.Linear
 
     def __init__(
         self, features: Mapping[str, int], outputs: int, per_step: bool, width: int, heads: int, dropout: float
@@ -78,18 +77,8 @@ class SequenceNetwork(MultimodalNetwork):
         Modalities that are not given keep theirs. A standard deviation of 0 counts as 1.
         Raises ValueError for a modality that the network does not know, and for numbers it cannot divide by.
         """
-        if unknown := [m for m in statistics if m not in self.modalities]:
-            raise ValueError(f"statistics: expected some of {', '.join(self.modalities)}, got {', '.join(unknown)}")
-        # all are checked before the first is set
-        checked = [(self._projection(m), *self._projection(m).checked(*pair)) for m, pair in statistics.items()]
-        for projection, mean, std in checked:
-            projection.mean.copy_(mean)
-            projection.std.copy_(std)
-
-    def _projection(self, modality: str) -> Projection:
-        projection = self.inputs[self.modalities.index(modality)]
-        assert isinstance(projection, Projection)
-        return projection
+        layers = zip(self.modalities, self.inputs, strict=True)
+        set_statistics({m: layer for m, layer in layers if isinstance(layer, Standardised)}, statistics)
 
 
 def pooled(steps: Tensor | Padded, per_step: bool) -> Tensor:

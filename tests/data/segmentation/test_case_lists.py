@@ -109,21 +109,12 @@ def test_a_file_under_two_names_is_refused(data: Path):
         ({"train": "# nothing\n\n"}, "--train-list: .*holds no name of a case"),
         ({"train": "case,mask\n"}, "holds no name of a case"),
         ({"train": CASES[0], "validation": ""}, "--val-list: .*validation.txt: holds no name"),
+        ({"train": "x" * 200_000}, "1 of its 1 names are no cases of .*: x+"),
+        ({"train": "a\0b"}, r"names are no cases of .*: a\\x00b"),
         ({"train": b"\xff\xfe\x00"}, "is no text in UTF-8"),
         ({"train": CASES[0]}, "one patient in train cannot both train and validate"),
     ],
-    ids=[
-        "unknown",
-        "two lists",
-        "with prefix",
-        "twice with prefix",
-        "twice",
-        "empty",
-        "header",
-        "no names",
-        "bytes",
-        "1",
-    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "+".join(value),
 )
 def test_lists_that_cannot_be_are_refused_by_name(data: Path, texts: dict, told: str):
     assert re.search(told, message := error_of(split, data, **texts)), message

@@ -11,11 +11,12 @@ import torch
 
 from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.check import check_cases
-from gmd.data.segmentation.npy_image import varying_volumes
 from gmd.data.segmentation.npy_layout import CHANNELS
+from gmd.data.segmentation.npy_voxels import varying_volumes
 from gmd.data.segmentation.patients import patient_of
 from gmd.data.segmentation.volumes import load_case, memory_of
 from gmd.data.segmentation.z_scored import notes_on_z_scored, without_background
+from gmd.errors import UserError
 from helpers.nifti_cases import error_of, make_case, names
 from helpers.npy_cases import random_labels, random_volumes, write_volumes
 
@@ -203,3 +204,20 @@ def test_two_layouts_in_one_folder_are_refused(root: Path):
 def test_memory_is_asked_for_by_the_header(root: Path):
     [first, _] = find_cases(root)
     assert memory_of(first) == 6 * 5 * 4 * (4 * (2 * 4 + 12) + 2 * 1 + 12)
+
+
+def test_whatever_byte_of_a_header_is_damaged(root: Path):
+    """A case that can be read, or an error that names it: numpy has a dozen classes of errors for headers."""
+    path = sorted((root / "vol").iterdir())[0]
+    whole = path.read_bytes()
+    told = []
+    for place in range(128):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            load_case(find_cases(root)[0])
+        except UserError as error:
+            told.append(str(error))
+    assert len(told) > 40
+    assert all("HG_BraTS20_Training_001" in message for message in told)

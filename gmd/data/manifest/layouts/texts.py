@@ -1,24 +1,18 @@
 """Texts of samples as cells of a manifest: words, and tokens as MLA's published code has them on disk."""
 
-import io
-import math
-import os
 import re
-import tokenize
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from gmd.data.file_kind import unreadable
 from gmd.data.manifest.layouts.listed import Listed
 from gmd.data.manifest.layouts.places import Kind, Tree, places_of
+from gmd.data.sequences.npz import read_npy
 from gmd.errors import UserError
-from gmd.files import open_regular
 
-_OWN = ("a single array of numpy (.npy)",)
 MOST_BYTES = 2**20  # of a file of tokens: MLA's have 256 numbers
 # what a manifest takes for the name of a file, or for tokens
-_NO_WORDS = re.compile(r"\S+\.(txt|npy)|\[[\d\s,]*\]", re.IGNORECASE)
+_NO_WORDS = re.compile(r"\S+\.(txt|npy)|\[[-\d\s,]*\]", re.IGNORECASE)
 
 
 def as_text(text: str) -> str:
@@ -77,21 +71,9 @@ class Tokens:
 def _row(tree: Tree, path: str, kinds: str) -> np.ndarray:
     """Reads the one row of a file of tokens or of their mask, [L] or [1, L]. Raises UserError for any other array."""
     file_path = tree.root / path
-    try:
-        with open_regular(file_path) as file:
-            size = os.fstat(file.fileno()).st_size
-            content = io.BytesIO(file.read(MOST_BYTES))
-        version = np.lib.format.read_magic(content)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(content)
-        # what the header claims has to be there before room is made for it
-        if dtype.hasobject or size > MOST_BYTES or math.prod(shape) * dtype.itemsize != size - content.tell():
-            raise ValueError(f"{dtype} {list(shape)} in {size} bytes")
-        array = np.frombuffer(content.read(), dtype)
-    except UserError:
-        raise
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError, RecursionError, tokenize.TokenError) as error:
-        raise UserError(unreadable(file_path, "an array of numpy", error, own=_OWN)) from error
-    if dtype.kind not in kinds or len(shape) > 2 or max(shape, default=0) != array.size or (array < 0).any():
-        raise UserError(f"{file_path}: is {dtype} {list(shape)}, expected tokens, whole numbers from 0 on [1, L]")
+    array = read_npy(file_path)
+    a_row = array.ndim <= 2 and max(array.shape, default=0) == array.size
+    if array.dtype.kind not in kinds or not a_row or (array < 0).any():
+        found = f"{array.dtype} {list(array.shape)}"
+        raise UserError(f"{file_path}: is {found}, expected tokens, whole numbers from 0 on [1, L]")
     return array

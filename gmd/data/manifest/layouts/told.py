@@ -41,7 +41,7 @@ def split(table: Table, name: str, seed: int, drawn: bool) -> list[str]:
         elif tested:
             notes.append(f"leaks: none of the {tested:,} {what} of test trains or validates")
     if apart := splits.classes_apart(samples, table.splits):
-        notes.append(f"classes that no training sample has: {shown(', '.join(apart), 200)}")
+        notes.append(f"classes that no training sample has, which training refuses: {shown(', '.join(apart), 200)}")
     return notes
 
 

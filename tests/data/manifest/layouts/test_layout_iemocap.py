@@ -168,7 +168,7 @@ def test_a_video_of_kinetics_sounds_in_both_lists_is_told(tmp_path: Path):
     write(root / "val-frames-1fps/test/-aucBGXp_0Q_77/frame_00001.jpg", b"")
     rows, said = made("kinetics-sounds", root)
     assert "leaks: 1 of the 5 videos of test train or validate too\n" in said
-    assert "classes that no training sample has: 3" in said
+    assert "classes that no training sample has, which training refuses: 3" in said
     assert rows[-1]["image:video"] == "val-frames-1fps/test/-aucBGXp_0Q_77"
 
 
