@@ -58,8 +58,8 @@ class NpyVoxels:
         return len(self.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        order = "F" if self._columns_first else "C"
-        return self._read(0, math.prod(self.shape)).reshape(self.shape, order=order).astype(dtype or self.dtype)
+        numbers = self._read(0, math.prod(self.shape)).astype(dtype or self.dtype)
+        return numbers.reshape(self.shape[::-1]).T if self._columns_first else numbers.reshape(self.shape)
 
     def __getitem__(self, index: Any) -> np.ndarray[Any, Any]:
         return np.asarray(self)[index]
