@@ -9,6 +9,7 @@ The public API is these classes, and a function; the methods are around a torch 
     MMPareto    lets a loss of each modality alone help its encoder, not against the joint one (Wei and Hu, ICML 2024)
     OGMGE       slows down the modality that predicts best by itself, and adds noise (Peng et al., CVPR 2022)
     MLA         lets the modalities take turns through one head that keeps what it was taught (Zhang et al., CVPR 2024)
+    QMF         teaches each modality how sure it may be of a sample, which then weighs it (Zhang et al., ICML 2023)
     Scalarised  weighs losses by their values alone, the baselines STCH, FAMO, DWA, UW, RLW and GLS
     share       makes a network with norms of each modality's own of anybody's (Dynamic Sharing, Wang et al.): Shared
     Report      is what the `backward` of each of them returns: losses, Gramian, weights, conflicts
@@ -21,13 +22,26 @@ other modules of this package are internal: they may change without notice.
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["CGGM", "GMD", "MLA", "OGMGE", "MMPareto", "Report", "Scalarised", "Shared", "Surgeon", "Weighting", "share"]
+__all__ = [
+    "CGGM",
+    "GMD",
+    "MLA",
+    "OGMGE",
+    "QMF",
+    "MMPareto",
+    "Report",
+    "Scalarised",
+    "Shared",
+    "Surgeon",
+    "Weighting",
+    "share",
+]
 
 # Torch is loaded with the first of these names that is used, not before: the command `gmd` has first to choose how
 # torch's threads wait for each other (gmd/threads.py).
 if TYPE_CHECKING:
     from gmd.sharing import Shared, share
-    from gmd.surgery import CGGM, GMD, MLA, OGMGE, MMPareto, Report, Scalarised, Surgeon, Weighting
+    from gmd.surgery import CGGM, GMD, MLA, OGMGE, QMF, MMPareto, Report, Scalarised, Surgeon, Weighting
 else:
 
     def __getattr__(name):

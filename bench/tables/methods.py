@@ -71,6 +71,9 @@ METHODS = (
         mosi="mla",
         digits="mla",
     ),
+    MethodRow(
+        "qmf", "each modality learns how sure it may be of a sample, and counts so much", "Zhang et al., ICML 2023"
+    ),
 )
 HEAD = ("`--method`", "what it does", "paper")
 COLUMNS = ("phantoms, Dice", "mfeat, accuracy", "MOSI, accuracy", "digits, accuracy")

@@ -8,6 +8,7 @@ import pandas as pd
 from bench.measure import numerics
 from bench.measure.files import RESULTS
 from bench.measure.host import ROOT
+from bench.tables import classify as classify_tables
 from bench.tables import sentiment as sentiment_tables
 from bench.tables import study as study_tables
 from bench.tables.contention import contention_markdown
@@ -32,7 +33,7 @@ DEMO, BENCHMARK, STEP = (ROOT / "docs" / f"{name}.md" for name in ("demo", "benc
 NUMERICS, METHODS, STUDY, SENTIMENT = (
     ROOT / "docs" / f"{name}.md" for name in ("numerics", "methods", "study", "sentiment")
 )
-IMAGES = ROOT / "docs" / "images.md"
+IMAGES, CLASSIFY = (ROOT / "docs" / f"{name}.md" for name in ("images", "classify"))
 DEMO_TABLE = ROOT / "docs" / "demo" / "table.md"
 
 
@@ -71,6 +72,7 @@ def tables() -> dict[Path, dict[str, str]]:
         METHODS: {"which one": which_markdown(study, mfeat, mosi)},
         STUDY: study_tables.sections(study, mfeat, mosi),
         SENTIMENT: sentiment_sections(mosi, digits),
+        CLASSIFY: classify_tables.sections(read_results(RESULTS / "classify.csv")),
         IMAGES: {
             "images table": images_section(RESULTS),
             "strip_mlp table": strip_mlp_markdown(read_results(RESULTS / "strip_mlp_cpu.csv")),

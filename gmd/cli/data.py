@@ -9,6 +9,7 @@ from tyro.conf import Positional
 from gmd.errors import UserError
 from gmd.printing import say
 
+SENTIMENT = ("text", "audio", "vision")  # as samples.py has them, which takes a while to import
 Kind = Literal["plain", "hard"]  # of phantoms, as `write_phantoms` has it, whose module takes a while to import
 
 
@@ -42,23 +43,40 @@ def phantom(
         _write_sentiment(out, 600 if cases is None else cases, seed)
 
 
-def convert(source: Positional[Path], out: Positional[Path], clip_scores: bool = False) -> None:
-    """Make a pickle of MOSI, MOSEI or CH-SIMS, which may hold programs, into a file that holds numbers only.
+def convert(
+    source: Positional[Path],
+    out: Positional[Path],
+    task: Literal["sentiment", "sequences"] = "sentiment",
+    clip_scores: bool = False,
+    scale_scores: tuple[float, float] | None = None,
+    fold: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Make sequences of any layout, in files that may hold programs, into one file that holds numbers only.
 
-    Nothing in the pickle is executed: of arrays, lists, dictionaries, strings and numbers the data are read, other
-    objects are left out, and what asks for a program is refused.
+    Nothing is executed: of arrays, lists, dictionaries, strings and numbers the data are read, other objects are left
+    out, and what asks for a program is refused. What is read: pickles of MMSA, MulT, LMF, MAG-BERT, MISA and
+    DialogueRNN, tensors (.pt), HDF5 of MFN and MMIN, a folder of .csd, and tables (csv).
 
     Example: gmd convert mosi.pkl mosi.npz
 
-    Args:
-        source: The pickle, in the layout of MMSA and Self-MM or of MulT and CGGM.
-        out: The file to write, .npz; for gmd train sentiment --data.
-        clip_scores: Take labels beyond [-3, 3] for -3 or 3, and say how many, instead of refusing them.
-    """
-    from gmd.data.sequences.sequence_files import convert
+    Example: gmd convert IEMOCAP_features_2021 iemocap.npz --fold 1
 
-    say(*convert(source, out, clip_scores))  # notes
-    say(f"written: {out}; next: gmd train sentiment --data {shlex.quote(str(out))}")
+    Args:
+        source: The file, or the folder.
+        out: The file to write, .npz; for gmd train sentiment --data, or gmd train sequences --data.
+        task: What scores are: sentiment, in [-3, 3] or [-1, 1]; or sequences, numbers of any range.
+        clip_scores: Take scores beyond [-3, 3] for -3 or 3, and say how many, instead of refusing them.
+        scale_scores: The ends of the scale that scores are on, which become -3 and 3: 0 6, 0 100, ...
+        fold: Of a folder in the layout of MMIN: which of its folds, from 1 on.
+        seed: Draws what validates, where the source does not say it.
+    """
+    from gmd.data.sequences.sequence_files import Reading, convert
+
+    data = convert(source, out, Reading(seed, task == "sequences", clip_scores, scale_scores, fold))
+    say(*data.notes)
+    kind = "sequences" if data.classes or set(data.features) - set(SENTIMENT) else task
+    say(f"written: {out}; next: gmd train {kind} --data {shlex.quote(str(out))}")
 
 
 def _write_phantoms(out: Path, cases: int, shape: tuple[int, int, int], seed: int, kind: Kind) -> None:

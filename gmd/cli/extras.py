@@ -24,6 +24,8 @@ EXTRAS = {
         "PIL": "pillow",
         "typeguard": "typeguard>=4",
         "einops": "einops",
+        "soundfile": "soundfile",
+        "h5py": "h5py>=3.8",
     },
     "bench": {"torchjd": "torchjd>=0.8", "pandas": "pandas", "matplotlib": "matplotlib", "tqdm": "tqdm"},
 }

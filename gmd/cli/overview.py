@@ -14,7 +14,9 @@ COMMANDS = {
     "compare": "Compare evaluated runs with the first of them, case by case: differences with 95 % bootstrap "
     "intervals.",
     "report": "Write what a run did into one page, report.html, which needs nothing else to be looked at.",
-    "convert": "Make a pickle of MOSI, MOSEI or CH-SIMS, which may hold programs, into a file that holds numbers only.",
+    "convert": "Make sequences of any layout, in files that may hold programs, into one file that holds numbers only.",
+    "manifest": "Make a manifest, a csv with a row a sample, of CREMA-D, Food-101, MVSA, Kinetics-Sounds or IEMOCAP on "
+    "disk.",
     "nnunet": "Train nnU-Net to segment with channels missing: what to set and to type, raw data, predictions, tables.",
     "doctor": "Say which kernels this installation has, what is missing, and why.",
 }
@@ -27,7 +29,12 @@ EXAMPLES = """From nothing to a table of results, a report, and a segmentation:
 The same for sequences of text, audio and vision:
   gmd phantom data/sentiment.npz --task sentiment
   gmd train sentiment --data data/sentiment.npz --out runs/second
-  gmd evaluate runs/second"""
+  gmd evaluate runs/second
+
+Pictures, sound, text and features, from files that a table lists, such as the folder of a data set of the field:
+  gmd manifest crema-d CREMA-D -o CREMA-D/manifest.csv
+  gmd train classify --data CREMA-D/manifest.csv --out runs/third
+  gmd evaluate runs/third"""
 DOCTOR = f"""usage: gmd doctor [-h]
 
 {COMMANDS["doctor"]}

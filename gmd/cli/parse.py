@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from gmd.cli import data, nnunet, prediction, runs, training
+from gmd.cli import data, manifest, nnunet, prediction, runs, training
 from gmd.cli.overview import COMMANDS
 from gmd.config import TASKS, TrainConfig
 
@@ -27,6 +27,7 @@ def run(arguments: Sequence[str]) -> int | None:
     app.command(runs.compare)
     app.command(runs.report)
     app.command(data.convert)
+    app.command(manifest.manifest)
     nnunet.add_commands(of_nnunet)
     app.command(of_nnunet, name="nnunet", help=COMMANDS["nnunet"])
     app.command(doctor)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from gmd.config.missing_modalities import MissingModalities
+from gmd.config.missing_modalities import MissingInEvaluation, curve_rates
 from gmd.decoration import decoration
 from gmd.errors import UserError
 from gmd.models.precision import Precision
@@ -18,6 +18,7 @@ def evaluate(
     precision: Precision | None = None,
     missing: tuple[str, ...] = (),
     missing_list: Path | None = None,
+    missing_curve: tuple[float, ...] | None = None,
     network: str | None = None,
 ) -> int:
     """Score a trained run with every subset of the modalities: tables, pictures, every case, and the report.
@@ -35,9 +36,19 @@ def evaluate(
         missing: A row more, of test samples that lack each modality with this probability, such as 0.3, or by name,
             text=0.5 audio=0.2.
         missing_list: A row more, of what a table says that test samples keep: columns of 1 and 0, or a mask file.
+        missing_curve: Scores at these missing rates of all modalities, as a picture and a table, missing.png and
+            missing.csv; without rates behind it at 0, 0.1, ... 0.9. Each is the mean of five draws.
         network: The network of the run, if that is one of your own, package.module:function. It is code, which is not
             imported because the run's files name it.
     """
+    absent = MissingInEvaluation(missing, missing_list, curve_rates(missing_curve))
+    return _evaluate(run, data, precision, network, absent)
+
+
+def _evaluate(
+    run: Path, data: Path | None, precision: Precision | None, network: str | None, absent: MissingInEvaluation
+) -> int:
+    """Scores a run or a cross-validation, and writes its report; returns the exit status."""
     from gmd.report import write_report
     from gmd.training.run_files import EVALUATION, REPORT
     from gmd.training.saved_run import fold_folders
@@ -46,7 +57,7 @@ def evaluate(
     check_folder(run / EVALUATION, "the results")
     check_file(run / REPORT, "the report")
     evaluated = _evaluate_folds if fold_folders(run) else _evaluate_run
-    failed = evaluated(run, data, precision, network, MissingModalities(missing, missing_list))
+    failed = evaluated(run, data, precision, network, absent)
     page = decoration("no report is written", lambda: write_report(run))  # the tables are there
     if page is not None:
         say(page)
@@ -58,14 +69,12 @@ def _evaluate_folds(
     data: Path | None,
     precision: Precision | None,
     network: str | None,
-    absent: MissingModalities,
+    absent: MissingInEvaluation,
 ) -> dict[str, str]:
     """Evaluates a cross-validation, and returns the cases that could not be scored: name -> why."""
     from gmd.evaluation.segmentation.cross_validation import score_folds
 
-    if absent.asked:
-        raise UserError(f"{run}: holds folds, whose cases lack what they lack; leave --missing and --missing-list out")
-    return score_folds(run, precision=precision, data=data, named=network).failed
+    return score_folds(run, precision=precision, data=data, named=network, absent=absent).failed
 
 
 def _evaluate_run(
@@ -73,17 +82,17 @@ def _evaluate_run(
     data: Path | None,
     precision: Precision | None,
     network: str | None,
-    absent: MissingModalities,
+    absent: MissingInEvaluation,
 ) -> dict[str, str]:
     """Evaluates a run, and returns the cases that could not be scored: name -> why."""
-    from gmd.config import TrainSequences
+    from gmd.config import TrainSamples
     from gmd.training.saved_run import read_config
 
-    if isinstance(read_config(run), TrainSequences):
+    if isinstance(read_config(run), TrainSamples):
         from gmd.evaluation.sequences.single_run import evaluate_run
 
         if network is not None:
-            raise UserError(f"--network: {run} is of sequences, whose networks are all gmd's; leave --network out")
+            raise UserError(f"--network: {run} is no run of brats: its network is gmd's own; leave --network out")
         evaluate_run(run, data, precision=precision, absent=absent)
         return {}
     from gmd.evaluation.segmentation.single_run import score_run

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from gmd.config.classification import TrainClassify
 from gmd.config.segmentation import TrainBrats
-from gmd.config.sequences import TrainDigits, TrainSentiment, TrainSequences
+from gmd.config.sequences import TrainAnySequences, TrainDigits, TrainSamples, TrainSentiment, TrainSequences
 from gmd.config.train_config import TrainConfig, differences
 from gmd.data.text_files import brief
 from gmd.errors import UserError
 
-TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in (TrainBrats, TrainSentiment, TrainDigits)}
+_KINDS: tuple[type[TrainConfig], ...] = (TrainBrats, TrainAnySequences, TrainSentiment, TrainDigits, TrainClassify)
+TASKS: dict[str, type[TrainConfig]] = {kind.TASK: kind for kind in _KINDS}
 
 
 def config_from_dict(values: dict, source: str | Path) -> TrainConfig:
@@ -34,9 +36,12 @@ def config_from_dict(values: dict, source: str | Path) -> TrainConfig:
 
 __all__ = [
     "TASKS",
+    "TrainAnySequences",
     "TrainBrats",
+    "TrainClassify",
     "TrainConfig",
     "TrainDigits",
+    "TrainSamples",
     "TrainSentiment",
     "TrainSequences",
     "config_from_dict",

@@ -1,4 +1,4 @@
-"""The options of modalities that are taken away from the samples of a training."""
+"""The options of modalities that are taken away from the samples of a training, or of an evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,9 @@ from pathlib import Path
 
 from gmd.data.missing import Missing, parse_rates
 from gmd.data.missing_list import read_missing_list
+from gmd.errors import UserError
+
+CURVE_RATES = tuple(tenths / 10 for tenths in range(10))  # of a curve, unless other ones are asked for
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,6 @@ class MissingModalities:
     """A table of which modalities each training sample keeps, by columns of 1 and 0 behind the samples' names, or a
     mask file of IM-Fuse or PASSION (flair, t1ce, t1, t2)."""
 
-    @property
-    def asked(self) -> bool:
-        """Whether anything is to be taken away."""
-        return bool(self.missing) or self.missing_list is not None
-
     def check_missing(self, modalities: Sequence[str]) -> None:
         """Raises UserError for rates that cannot be. modalities: of the network"""
         parse_rates(self.missing, modalities)
@@ -35,6 +33,34 @@ class MissingModalities:
         """Returns what is taken away. modalities: of the network. Raises UserError as `read_missing_list`."""
         listed = None if self.missing_list is None else read_missing_list(self.missing_list, modalities)
         return Missing(parse_rates(self.missing, modalities), seed, listed, self.missing_list)
+
+
+@dataclass(frozen=True)
+class MissingInEvaluation(MissingModalities):
+    """What test samples lack on purpose, for results beside those of the subsets."""
+
+    missing_curve: tuple[float, ...] = ()
+    """The missing rates of the curve of scores, ascending; none: no curve."""
+
+    def check_curve(self, modalities: Sequence[str]) -> None:
+        """Raises UserError for a curve over a network that has one modality, of which nothing can go missing."""
+        if self.missing_curve and len(modalities) == 1:
+            raise UserError(
+                f"--missing-curve: the run has {modalities[0]} alone, which every sample keeps; leave it out"
+            )
+
+
+def curve_rates(given: Sequence[float] | None) -> tuple[float, ...]:
+    """Returns the missing rates of a curve, ascending: those given, CURVE_RATES if that is empty, none if it is None.
+
+    Raises UserError for a rate outside of [0, 1).
+    """
+    if given is None:
+        return ()
+    for rate in given:
+        if not 0 <= rate < 1:
+            raise UserError(f"--missing-curve: got {rate:g}, expected rates from 0 to less than 1")
+    return tuple(sorted(set(given))) or CURVE_RATES
 
 
 def as_now(values: dict) -> dict:

@@ -66,7 +66,7 @@ class Surgery:
         check_option(0 < self.fraction <= 1, "fraction", self.fraction, "more than 0, and at most 1, the whole batch")
         expected = "--every with it, a number above 1 or auto: between, a step is of the whole batch anyway"
         check_option(self.every != 1 or self.fraction == 1, "fraction", self.fraction, expected)
-        if method in self.FOR_SURGERY["weighting"]:
+        if method in self.FOR_SURGERY["weighting"] and modalities:  # which the data may decide
             self._check_weighting(method, [subset_name(subset) for subset in all_subsets(modalities)])
 
     def _check_weighting(self, method: str, objectives: Sequence[str]) -> None:

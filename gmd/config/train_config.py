@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 import torch
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from gmd.config import missing_modalities, optimisation, surgery
+from gmd.config import missing_modalities, modulation, optimisation, surgery
 from gmd.config.checks import check_option
 from gmd.config.environment import check_environment
 from gmd.config.missing_modalities import MissingModalities
@@ -23,13 +23,26 @@ from gmd_kernels import MAX_OBJECTIVES
 
 # A resumed run is the same run when these change: they say where and when, not what is computed.
 MAY_CHANGE = (
-    *("data", "out", "train_list", "val_list", "test_list", "cache", "validate_every"),
+    *("data", "root", "out", "train_list", "val_list", "test_list", "cache", "workers", "validate_every"),
     *("device", "resume", "force", "no_check", "preset"),
 )
-PATHS = ("out", "data", "missing_list", "train_list", "val_list", "test_list")  # as far as a task has them
+# as far as a task has them
+PATHS = ("out", "data", "root", "missing_list", "train_list", "val_list", "test_list")
 NOT_KEPT = ("force",)  # in no file: what was decided once, on the line, is not to be decided by a file later
 
-Method = Literal["joint", "dropout", "enumerate", "gmd", "surgery", "scalarised", "cggm", "cggm-gmd", "ogm-ge", "mla"]
+Method = Literal[
+    "joint",
+    "dropout",
+    "enumerate",
+    "gmd",
+    "surgery",
+    "scalarised",
+    "cggm",
+    "cggm-gmd",
+    "ogm-ge",
+    "mla",
+    "qmf",
+]
 
 LARGEST = 2**32  # no option is a number from there on
 MOST_MODALITIES = 12  # of which there are 4095 subsets; each is scored at every validation
@@ -50,7 +63,7 @@ class Subject:
     the losses of all subsets; gmd: surgery on these; surgery: the same with another --weighting;
     scalarised: the losses weighed by their values. cggm: joint, the modalities balanced by how fast each improves;
     cggm-gmd: the same around gmd; ogm-ge: joint, the modality that is ahead slowed down; mla: one modality after the
-    other."""
+    other; qmf: each modality alone and all, weighed by how sure they are, sample by sample."""
     modalities: tuple[str, ...] = ()
     """The modalities that the network has."""
     preset: str | None = None
@@ -77,6 +90,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
     balance: Literal["smooth", "published"] = "smooth"
     """cggm: how fast a modality improves is averaged over steps and bounded, or the published difference of two
     batches, which is noise."""
+    classifier_lr: float = 1e-3
+    """cggm: learning rate of the classifiers; published half of the network's."""
     seed: int = 0
     """Of everything random: splits, initial weights, order of the data, order of the projections."""
     max_bad_steps: int = 10
@@ -97,8 +112,10 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
     machine, whose lock is left. It is for you to know that it has ended."""
 
     TASK: ClassVar[str]
+    # options of the task that configurations of before lack, and what these ran with
+    ADDED: ClassVar[dict[str, object]] = {}
     POSITIVE: ClassVar[tuple[str, ...]] = (
-        *("epochs", "batch", "accumulate", "lr", "decay", "clip"),
+        *("epochs", "batch", "accumulate", "lr", "decay", "clip", "classifier_lr"),
         *("max_bad_steps", "validate_every", "patience"),
     )
     NOT_NEGATIVE: ClassVar[tuple[str, ...]] = (
@@ -112,6 +129,7 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
         "lam": ("cggm", "cggm-gmd"),
         "direction": ("cggm", "cggm-gmd"),
         "balance": ("cggm", "cggm-gmd"),
+        "classifier_lr": ("cggm", "cggm-gmd"),
     }
 
     def check(self) -> None:
@@ -133,7 +151,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
             expected = f"--method {' or '.join(ones)} with it; it means nothing to {self.method}"
             check_option(self.method in ones or given == ordinary, name, given, expected)
         self.check_surgery(self.method, self.modalities)
-        self.check_missing(self.modalities)
+        if self.modalities:
+            self.check_missing(self.modalities)
         self.check_optimisation()
         if self.schedule == "plateau" and self.patience is not None:
             late = self.patience > self.plateau_patience
@@ -166,6 +185,8 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
                 check_option(text, name, path, "a path in UTF-8; rename that folder, or give a link to it")
 
     def _check_modalities(self) -> None:
+        if not self.modalities and not type(self).modalities:
+            return  # it is the data that decide, and all is checked again then
         check_option(len(self.modalities) > 0, "modalities", "nothing", "at least one name")
         check_apart("--modalities", self.modalities)
         few_subsets = len(self.modalities) <= MOST_MODALITIES
@@ -218,9 +239,11 @@ class TrainConfig(MissingModalities, Surgery, Optimisation, Subject):
 
         Raises UserError, which names `source`, for options that are unknown, missing, or of another type.
         """
-        added = optimisation.ADDED | surgery.ADDED | {"preset": None}
-        values = added | missing_modalities.as_now({key: value for key, value in values.items() if key != "task"})
         expected = {field.name for field in dataclasses.fields(cls) if field.name not in NOT_KEPT}
+        added = optimisation.ADDED | surgery.ADDED | modulation.ADDED | cls.ADDED
+        added |= {"preset": None, "classifier_lr": 1e-3}
+        given = missing_modalities.as_now({key: value for key, value in values.items() if key != "task"})
+        values = {key: value for key, value in added.items() if key in expected} | given
         if odd := sorted(expected.symmetric_difference(values), key=str):
             listed = shown(", ".join(map(str, odd)), 200)
             raise UserError(f"{source}: written by another version of gmd: it differs in {listed}; train anew")

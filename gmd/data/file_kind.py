@@ -13,6 +13,8 @@ from gmd.files import open_regular
 
 Found = TypeVar("Found")
 
+CSD = "a computational sequence of CMU's MultimodalSDK (.csd, HDF5)"
+
 _HEAD = 2**16  # bytes that are looked at
 _GZIP = b"\x1f\x8b"
 
@@ -20,6 +22,7 @@ _DOWNLOAD = "it came in place of the file: download the file itself"
 _MEDICAL = "convert it to NIfTI, for example with dcm2niix or SimpleITK"
 _NUMBERS = "save its arrays as .npz or as a pickle"
 _UNPACK = "unpack it and give what is inside"
+_TABLE = "save its table as CSV in UTF-8"
 
 # (where they stand, the bytes, what the file is then, what to do about it)
 _MAGIC = (
@@ -42,6 +45,7 @@ _MAGIC = (
     (0, b"BZh", "compressed by bzip2", "decompress it: bunzip2"),
     (0, b"\xfd7zXZ\x00", "compressed by xz", "decompress it: unxz"),
     (0, b"\x28\xb5\x2f\xfd", "compressed by zstd", "decompress it: unzstd"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a file of old Office programs (.xls, .doc)", _TABLE),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
     (0, b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
 )
@@ -49,6 +53,12 @@ _NIFTI = (  # where the magic of NIfTI stands, and what it is
     *((344, magic) for magic in (b"n+1\0", b"ni1\0")),
     *((4, magic) for magic in (b"n+2\0", b"ni2\0")),
 )
+# a file in the archive -> what the archive is then
+_OFFICE = {
+    "xl/workbook.xml": "a spreadsheet (.xlsx)",
+    "word/document.xml": "a document of Word (.docx)",
+    "META-INF/manifest.xml": "a spreadsheet or document of OpenOffice (.ods, .odt)",
+}
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\(?[dl]p\d+\r?\n|[\]}]q.|c[\w.]+\r?\n\w+\r?\n[(p)]", re.DOTALL)
 _HTML = re.compile(rb"<!doctype html|<html[\s>]|<head>|<body[\s>]", re.IGNORECASE)
 
@@ -126,8 +136,7 @@ def _known(path: Path) -> tuple[str, str] | None:
     if head.startswith(b"PK"):
         return _zip(path)
     if path.suffix.lower() == ".csd" and _is_hdf5(head):
-        advice = "align the sequences with the SDK and save train, valid and test as arrays in a pickle"
-        return "a computational sequence of CMU's MultimodalSDK (.csd, HDF5)", advice
+        return CSD, "give gmd convert the folder of the .csd, with that of the labels"
     return _known_head(head)
 
 
@@ -142,7 +151,11 @@ def _known_head(head: bytes) -> tuple[str, str] | None:
     if head.startswith(_GZIP):
         return _gzip(head)
     if _is_hdf5(head):
-        return ("a MINC image (HDF5)", _MEDICAL) if b"minc-2.0" in head else ("an HDF5 file", _NUMBERS)
+        return (
+            ("a MINC image (HDF5)", _MEDICAL)
+            if b"minc-2.0" in head
+            else ("an HDF5 file", "`gmd convert` reads MFN's and MMIN's")
+        )
     if is_nifti(head):
         return "a NIfTI image", "give it where images are read"
     if head[8:9] == b"{" and head[9:10] in (b'"', b"}") and int.from_bytes(head[:8], "little") < 10**8:
@@ -169,6 +182,8 @@ def _zip(path: Path) -> tuple[str, str]:
         return "what torch.save writes", "save its tensors as arrays, tensor.numpy()"
     if names and all(name.endswith(".npy") for name in names):
         return "a .npz of arrays", "give it where arrays are read"
+    if office := next((what for part, what in _OFFICE.items() if part in names), None):
+        return office, _TABLE
     return f"a zip archive ({shown(', '.join(names[:3]), 80) or 'with nothing in it'})", _UNPACK
 
 

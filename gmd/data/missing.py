@@ -52,6 +52,10 @@ class Missing:
         kept = [m for m in left if drawn[m] >= self.rates.get(m, 0.0)]
         return kept or [max(left, key=lambda m: drawn[m] / self.rates[m])]
 
+    def kept_by(self, has: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+        """Returns what each of several samples keeps: name -> some of its modalities. has: name -> those that it has"""
+        return {name: tuple(self.kept(name, modalities)) for name, modalities in has.items()}
+
     def checksum(self) -> str | None:
         """Returns a checksum of what the list says; None without a list."""
         if self.listed is None:
@@ -136,6 +140,6 @@ def _rate(number: str, word: str, option: str) -> float:
 def _uniform(seed: int, name: str, modality: str) -> float:
     """Returns a hash in [0, 1): a generator would make one sample's draw depend on the samples before it."""
     # the name's length, so that no name with a modality in it is taken for another
-    key = f"{seed} {len(name)} {name} {modality}".encode()
+    key = f"{seed} {len(name)} {name} {modality}".encode("utf-8", "surrogatepass")  # a file may be called anything
     digest = hashlib.blake2b(key, digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53  # the digits that a float64 has

@@ -39,7 +39,10 @@ def read_missing_list(path: str | Path, modalities: Sequence[str]) -> dict[str, 
         name, where = cells[0].strip(), f"{path}: line {number}"
         if not name or name in listed:
             raise UserError(f"{where}: got {f'{shown(name, 80)} twice' if name else 'no name'}, expected a new name")
-        listed[name] = _kept(where, name, dict(zip(order, _cells(header, cells, order), strict=False)), modalities)
+        marks = _cells(header, cells, order)
+        if len(marks) > len(order):
+            raise UserError(f"{where}: the mask of {shown(name, 80)} has {len(marks)} entries, expected {len(order)}")
+        listed[name] = _kept(where, name, dict(zip(order, marks, strict=False)), modalities)
     if not listed:
         raise UserError(f"{path}: names no sample, expected a line for each")
     return listed
@@ -55,6 +58,8 @@ def _order(path: Path, header: Sequence[str], modalities: Sequence[str]) -> tupl
             f"{path}: its masks are of {', '.join(ORDER_OF_MASKS)}, and the run has {', '.join(unknown)}; expected a "
             "column for each modality instead, with 1 and 0"
         )
+    if twice := [m for m in modalities if header.count(m) > 1]:
+        raise UserError(f"{path}: has two columns {', '.join(twice)}, expected one of each")
     if absent := [m for m in modalities if m not in header]:
         raise UserError(
             f"{path}: has the columns {shown(', '.join(header), 200)}, expected `mask`, or a column for each modality: "

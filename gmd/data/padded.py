@@ -10,7 +10,7 @@ class Padded(NamedTuple):
     """n sequences of up to L steps, in one tensor.
 
     Attributes:
-        values: [n, L, F] float, zeros from each sequence's length on.
+        values: [n, L, F] float, or [n, L] int64 of tokens, zeros from each sequence's length on.
         lengths: [n] int64, at least 1 and at most L.
     """
 
@@ -28,7 +28,7 @@ class Padded(NamedTuple):
 
 
 def pad(sequences: list[Tensor]) -> Padded:
-    """Pads n tensors [L_i, F] with zeros to the length of the longest.
+    """Pads n tensors, [L_i, F] or [L_i], with zeros to the length of the longest.
 
     Raises ValueError for no tensors, or for one without a step: attention to nothing is NaN.
     """

@@ -1,7 +1,7 @@
 """The (sample, modality) pairs of a batch: only those that exist are held, and computed."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Generic, TypeVar
 
@@ -24,11 +24,13 @@ class Pairs(Generic[Values]):
         num_samples: how many samples the batch has.
         samples: modality -> the samples that have it, ascending.
         values: modality -> [n_m, ...], of which row i belongs to sample samples[modality][i].
+        numbers: [num_samples], which samples of the training set these are, where that is known.
     """
 
     num_samples: int
     samples: dict[str, list[int]]
     values: dict[str, Values]
+    numbers: Sequence[int] | None = field(default=None, kw_only=True)
 
     def having(self, subset: Subset) -> list[int]:
         """Returns the numbers of the samples that have every modality of `subset`, ascending."""
@@ -76,7 +78,7 @@ class Pairs(Generic[Values]):
     def only(self, samples: dict[str, list[int]]) -> "Pairs[Values]":
         """Returns the pairs of these samples alone: modality -> some of those that have it, ascending."""
         values = {m: _rows(self.values[m], self.samples[m], members) for m, members in samples.items()}
-        return Pairs(self.num_samples, samples, values)
+        return replace(self, samples=samples, values=values)
 
     def of(self, samples: list[int]) -> "Pairs[Values]":
         """Returns a batch of these samples alone, ascending, which are counted anew; a modality needs one of them."""
@@ -84,7 +86,8 @@ class Pairs(Generic[Values]):
         kept = {m: [s for s in having if s in number] for m, having in self.samples.items()}
         pairs = self.only({m: having for m, having in kept.items() if having})
         counted = {m: [number[s] for s in having] for m, having in pairs.samples.items()}
-        return Pairs(len(samples), counted, pairs.values)
+        numbers = None if self.numbers is None else [self.numbers[s] for s in samples]
+        return Pairs(len(samples), counted, pairs.values, numbers=numbers)
 
     def for_every_sample(self: "Pairs[Tensor]", modality: str) -> Tensor:
         """Returns the modality's values, [num_samples, ...], with zeros for the samples that do not have it."""
@@ -93,6 +96,17 @@ class Pairs(Generic[Values]):
             return values
         zeros = values.new_zeros(self.num_samples, *values.shape[1:])
         return zeros.index_copy(0, torch.tensor(samples, device=values.device), values)
+
+
+@dataclass
+class EncodedPairs(Pairs[Tensor]):
+    """The outputs of a network's modalities, with the encoded steps that they are the mean of.
+
+    Attributes:
+        steps: modality -> the steps of the samples that have it, [n_m, L, d], detached.
+    """
+
+    steps: dict[str, Padded]
 
 
 def samples_having(samples: Sequence[Collection[str]], modalities: Sequence[str]) -> dict[str, list[int]]:

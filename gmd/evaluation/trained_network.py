@@ -6,11 +6,11 @@ from typing import Literal, TypeVar
 
 from torch import nn
 
-from gmd.config import TrainBrats, TrainConfig, TrainSequences
+from gmd.config import TrainBrats, TrainConfig, TrainSamples
 from gmd.errors import UserError
+from gmd.models.multimodal import FeatureNetwork
 from gmd.models.precision import Precision, slowness
 from gmd.models.segmentation.network import SegmentationNetwork
-from gmd.models.sequences.network import SequenceNetwork
 from gmd.printing import say
 from gmd.training.saved_run import load_run
 
@@ -49,16 +49,17 @@ def load_segmentation(
     return _ready(config, network, precision, device), network
 
 
-def load_sequence_network(
+def load_feature_network(
     run: Path, which: Literal["best", "last"], precision: Precision | None = None
-) -> tuple[TrainSequences, SequenceNetwork]:
-    """Loads a run on sequences; what it takes, returns and raises is as in `load_segmentation`."""
+) -> tuple[TrainSamples, FeatureNetwork]:
+    """Loads a run on samples; what it takes, returns and raises is as in `load_segmentation`."""
     config, network = load_run(run, which)
-    if not isinstance(config, TrainSequences):
+    if not isinstance(config, TrainSamples):
         raise UserError(
-            f"{run}: was trained on {config.TASK}, which has no sequences; give a run of sentiment or digits"
+            f"{run}: was trained on {config.TASK}, which has no sequences; give a run of sequences, sentiment, digits "
+            "or classify"
         )
-    assert isinstance(network, SequenceNetwork)
+    assert isinstance(network, FeatureNetwork)
     return _ready(config, network, precision, device=None), network
 
 

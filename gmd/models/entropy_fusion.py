@@ -20,14 +20,7 @@ def entropy_fusion(logits: Tensor, present: Tensor) -> Tensor:
     Raises:
         ValueError: shapes that do not go together, or a sample that has no modality.
     """
-    if not logits.is_floating_point() or logits.ndim < 3:
-        raise ValueError(f"logits: expected floating [M, n, ..., C], got {logits.dtype} {list(logits.shape)}")
-    if present.dtype is not torch.bool or present.shape != logits.shape[:2]:
-        expected = list(logits.shape[:2])
-        raise ValueError(f"present: expected bool [M, n] = {expected}, got {present.dtype} {list(present.shape)}")
-    without = (~present.any(dim=0)).nonzero().flatten().tolist()
-    if without:
-        raise ValueError(f"present: expected a modality of each sample at least, got none of samples {without}")
+    check_decisions(logits, present)
     there = present.view(*present.shape, *[1] * (logits.ndim - 2))
     log_probabilities = torch.log_softmax(logits.where(there, 0.0), dim=-1)
     probabilities = log_probabilities.exp()
@@ -36,3 +29,15 @@ def entropy_fusion(logits: Tensor, present: Tensor) -> Tensor:
     # softmax takes max e - e_m from all alike: the weights are the same
     weights = torch.softmax((-entropies).where(there, -torch.inf), dim=0)
     return (weights * probabilities).sum(dim=0)
+
+
+def check_decisions(logits: Tensor, present: Tensor) -> None:
+    """Raises a ValueError unless these are logits [M, n, ..., C], and which of the M each sample has, at least one."""
+    if not logits.is_floating_point() or logits.ndim < 3:
+        raise ValueError(f"logits: expected floating [M, n, ..., C], got {logits.dtype} {list(logits.shape)}")
+    if present.dtype is not torch.bool or present.shape != logits.shape[:2]:
+        expected = list(logits.shape[:2])
+        raise ValueError(f"present: expected bool [M, n] = {expected}, got {present.dtype} {list(present.shape)}")
+    without = (~present.any(dim=0)).nonzero().flatten().tolist()
+    if without:
+        raise ValueError(f"present: expected a modality of each sample at least, got none of samples {without}")

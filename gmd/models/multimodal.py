@@ -41,6 +41,18 @@ class MultimodalNetwork(nn.Module):
         return mean_fusion(outputs, subset)
 
 
+class FeatureNetwork(MultimodalNetwork):
+    """A network whose outputs are features [n_m, ..., d], which are fused before one linear head predicts from them.
+
+    Attributes:
+        head: from the d features to all predictions of a sample.
+        by_sample: whether row i of an output comes from sample i alone, in training too: not so with BatchNorm.
+    """
+
+    head: nn.Linear
+    by_sample: bool = True
+
+
 def mean_fusion(outputs: Pairs[Tensor], subset: Subset | None = None) -> tuple[Tensor, list[int]]:
     """Returns the mean over `subset`, for the samples that have it, or over whatever each sample has, for all samples.
 
@@ -60,4 +72,4 @@ def run_modalities(
     """
     path = network if path is None else path
     outputs = {m: path(values, network.modalities.index(m)) for m, values in inputs.values.items()}
-    return Pairs(inputs.num_samples, inputs.samples, outputs)
+    return Pairs(inputs.num_samples, inputs.samples, outputs, numbers=inputs.numbers)

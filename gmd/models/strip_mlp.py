@@ -48,7 +48,7 @@ class StripMLP(nn.Module):
 
     def __init__(self, image_size: int, classes: int, width: int, depths: Sequence[int], drop_path: float = DROP_PATH):
         super().__init__()
-        _check_sizes(image_size, classes, width, depths)
+        check_sizes(image_size, classes, width, depths)
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path: expected a rate of at least 0 and below 1, got {drop_path}")
         self.image_size = image_size
@@ -78,7 +78,11 @@ class StripMLP(nn.Module):
                 f"images: expected [N, 3, {size}, {size}], as the network was made with image_size={size}, "
                 f"got {list(images.shape)}; resize the images, or make a network for their size"
             )
-        x = self.merging1(self.blocks1(self.patch_embed(self.laid_out(images))))
+        return self.mixed(self.patch_embed(self.laid_out(images)))
+
+    def mixed(self, tokens: Tensor) -> Tensor:
+        """Computes the features from the tokens of the patches: [N, E, I / 4, I / 4] floating -> [N, 8E]."""
+        x = self.merging1(self.blocks1(tokens))
         from_1_to_3 = self.conv_s1_28(x)
         x = self.merging2(self.blocks2(x))
         from_2_to_4 = self.conv_s2_14(x)
@@ -299,7 +303,7 @@ def _has_groups(channels: int) -> bool:
     return channels > 0 and channels % 2 == 0 and _groups_of(channels) > 0 and channels // 2 % _groups_of(channels) == 0
 
 
-def _check_sizes(image_size: int, classes: int, width: int, depths: Sequence[int]) -> None:
+def check_sizes(image_size: int, classes: int, width: int, depths: Sequence[int]) -> None:
     """Raises TypeError or ValueError for sizes of which no network can be made."""
     for name, value in (("image_size", image_size), ("classes", classes), ("width", width)):
         if not isinstance(value, int) or isinstance(value, bool):

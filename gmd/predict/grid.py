@@ -8,7 +8,8 @@ import nibabel
 import numpy as np
 
 from gmd.data.segmentation.nifti import from_ras
-from gmd.data.segmentation.opened_image import open_image, readable
+from gmd.data.segmentation.opened_image import open_image
+from gmd.data.segmentation.readable import readable
 from gmd.errors import UserError
 from gmd.files import replacing
 from gmd.predict.signature import check_replaceable, signed

@@ -21,10 +21,10 @@ RUN = Path("RUN")  # in the place of the run's folder
 # what the page has that names nobody: figures, and the names of modalities, regions, metrics and classes
 AS_THEY_ARE = (
     *("config", "conflicts", "dominance", "dominance_plots", "fold_plot", "folds", "headline", "sections", "segments"),
-    *("pace", "state", "surgical", "tiles", "training", "version"),
+    *("missing_curves", "pace", "state", "surgical", "tiles", "training", "version"),
 )
 OF_RESOURCES = ("Time of all epochs", "Median epoch", "Median epoch, per step", "Peak memory", "Parameters", "Versions")
-OF_DATA = ("Fold", "Features", "Classes")
+OF_DATA = ("Fold", "Features", "Inputs", "Output", "Classes")
 OUTDATED = "An evaluation is outdated: the run has changed since, or an earlier gmd has made it."
 
 
@@ -42,6 +42,7 @@ def anonymous_page(page: dict[str, Any]) -> dict[str, Any]:
         "outdated": [OUTDATED] if page["outdated"] else [],
         "cases": {},
         "wrong_pictures": [],
+        "wrong_curves": [],
         "options": options,
         "command": f"{command(config, shown)} --data DATA",
         "resources": _facts(page.get("resources", ()), OF_RESOURCES),
@@ -57,16 +58,24 @@ def _names_nothing(config: TrainConfig, field: Field[Any]) -> bool:
     values = value if isinstance(value, tuple) else (value,)
     chosen = get_origin(get_type_hints(type(config))[field.name]) is Literal
     chosen |= field.name == "network" and ":" not in str(value)  # a module of one's own may be called after anybody
-    return chosen or field.name in ("modalities", "preset") or all(isinstance(v, int | float | None) for v in values)
+    return (
+        chosen
+        or field.name in ("modalities", "preset", "pictures")
+        or all(isinstance(v, int | float | None) for v in values)
+    )
 
 
 def _table(table: SubsetTable, number: int) -> SubsetTable:
-    """Returns a table without the words on what was scored, in which data and cases are named. number: on the page"""
+    """Returns a table without the words on what was scored, in which data and cases are named. number: on the page
+
+    The label of a row with modalities missing may name a list of them, which is a file.
+    """
     counts = {row.count for row in table.rows if row.count not in ("", "0")}
     count = f"{counts.pop()} " if len(counts) == 1 else ""
     about = f"Means over {count}{table.counted}{f' of other data ({number})' if number else ''}."
     folder = RUN / EVALUATION / (f"other data {number}" if number else "")
-    return replace(table, about=about, path=folder / "table.csv")
+    rows = [row if row.marks or row.label == "mean" else replace(row, label="modalities missing") for row in table.rows]
+    return replace(table, about=about, path=folder / "table.csv", rows=rows)
 
 
 def _facts(facts: Sequence[Fact], names: Sequence[str]) -> list[Fact]:

@@ -44,6 +44,16 @@ def data_facts(described: SavedSplits) -> list[Fact]:
     about = described.get("about") or {}
     if "features" in about:
         known.append(Fact("Features", ", ".join(f"{m} {size}" for m, size in about["features"].items())))
+    if "inputs" in about:
+        inputs = (f"{m} ({kind}: {_sizes(sizes)})" for m, (kind, sizes) in about["inputs"].items())
+        known.append(Fact("Inputs", ", ".join(inputs)))
+    for output in about.get("outputs", ()):
+        named = f"{output['name']}: " if output["name"] else ""
+        known.append(Fact("Output", f"{named}{', '.join(output['classes']) if output['classes'] else 'a number'}"))
     if about.get("classes"):
         known.append(Fact("Classes", ", ".join(map(str, about["classes"]))))
     return known + [Fact("Note", note) for note in described.get("notes", ())]
+
+
+def _sizes(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{size} {number}" for size, number in sizes.items())

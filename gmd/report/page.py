@@ -16,17 +16,20 @@ from gmd.files import real_path, replacing
 from gmd.output_paths import check_file
 from gmd.report import cross_validation
 from gmd.report.anonymous import anonymous_page
-from gmd.report.case_pictures import embed_case_pictures
 from gmd.report.configuration import command, options
 from gmd.report.conflicts import gradient_conflicts
 from gmd.report.curves import dominance_plots, training_plots
 from gmd.report.data_splits import data_facts, splits
+from gmd.report.embedded_pictures import embed_pictures
 from gmd.report.history import read_history
 from gmd.report.outdated_results import outdated_folds, outdated_results
 from gmd.report.progress import pace, progress
 from gmd.report.resources import resources
-from gmd.report.subset_table import SubsetTable, column_title, lower_is_better, read_table
-from gmd.training.run_files import EVALUATION, REPORT
+from gmd.report.subset_table import SubsetTable, read_table
+from gmd.scoring.outcomes import score_name
+from gmd.scoring.table_text import column_title, lower_is_better
+from gmd.training.outcomes import outcomes_of
+from gmd.training.run_files import EVALUATION, MISSING_PICTURE, PICTURES_OF_CASES, REPORT
 from gmd.training.saved_run import SavedSplits, cross_validation_config, read_config, read_splits
 
 MOST_SENTENCES = 2**20  # bytes
@@ -133,14 +136,18 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
     validated: the tile of the best validation
     """
     table = read_table(run / EVALUATION, config.modalities)
-    pictures, wrong = embed_case_pictures(run / EVALUATION)
+    tables = [*([table] if table else []), *_tables_of_other_data(run, config)]
+    pictures, wrong = embed_pictures(run / EVALUATION, PICTURES_OF_CASES)
+    curves = [embed_pictures(table.path.parent, {"curve": MISSING_PICTURE}) for table in tables]
     return {
         "anonymous": False,
         "run": run,
         "name": real_path(run).name,
         "config": config,
         "headline": f"{config.TASK}, trained by {config.method} on {', '.join(config.modalities)}.",
-        "tables": [*([table] if table else []), *_tables_of_other_data(run, config)],
+        "tables": tables,
+        "missing_curves": [found.get("curve") for found, _ in curves],
+        "wrong_curves": [reason for _, wrong_ones in curves for reason in wrong_ones],
         "tiles": [*(_tiles(table) if table else []), *validated],
         "segments": isinstance(config, TrainBrats),
         "cases": pictures,
@@ -170,7 +177,7 @@ def _score_name(config: TrainConfig, described: SavedSplits) -> str:
     """Returns what the validation's score is called. described: the run's splits.json"""
     if isinstance(config, TrainBrats):
         return "hard Dice"
-    return "accuracy" if described["about"]["classes"] else "Acc-2 neg/non-neg"
+    return score_name(outcomes_of(described["about"]))
 
 
 def _tiles(table: SubsetTable) -> list[Tile]:

@@ -11,11 +11,11 @@ from matplotlib.colors import to_hex
 
 from gmd.data.text_files import read_utf8
 from gmd.scoring.read_back import read_table as read_lines
-from gmd.scoring.table_text import Line
+from gmd.scoring.table_text import Line, lower_is_better
 
 MOST_TABLE = 2**24  # bytes of a table for people
-LOWER_IS_BETTER = ("hd95", "MAE")
-MAIN = ("mean", "Acc-2 neg/non-neg", "accuracy")  # what a subset is judged by, if it is there; else the first column
+# what a subset is judged by, if it is there; else the first column
+MAIN = ("mean", "Acc-2 neg/non-neg", "accuracy", "R2")
 COLOURS = matplotlib.colormaps["viridis"]
 
 
@@ -113,16 +113,6 @@ def _rows(lines: Sequence[Line], columns: Sequence[str], modalities: Sequence[st
         )
         for line, values in zip(lines, numbers, strict=True)
     ]
-
-
-def lower_is_better(column: str) -> bool:
-    """Returns whether small numbers of a column are good ones."""
-    return column.startswith(LOWER_IS_BETTER)
-
-
-def column_title(column: str) -> str:
-    """Returns the heading of a column."""
-    return f"HD95 {column.removeprefix('hd95_')}, mm" if column.startswith("hd95_") else column
 
 
 def _about(path: Path) -> str:

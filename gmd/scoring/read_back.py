@@ -65,9 +65,12 @@ def _cell(text: str, column: str) -> float | str:
 
 def range_of(column: str) -> tuple[float, float]:
     """Returns the lowest and the highest value that a column of a table can have."""
-    if column.startswith(("hd95", "MAE")):
+    metric = column.rpartition(" ")[2]  # behind the name of an output
+    if column.startswith("hd95") or metric in ("MAE", "RMSE"):
         return 0, LARGEST
-    return (-1, 1) if column == "Corr" else (0, 1)
+    if metric == "R2":
+        return -LARGEST, 1
+    return (-1, 1) if metric == "Corr" else (0, 1)
 
 
 def number(text: str, what: str, low: float, high: float) -> float:

@@ -11,6 +11,7 @@ from gmd.data.spreadsheet_cells import guarded
 from gmd.errors import shown_line
 from gmd.subsets import Subset
 
+LOWER_IS_BETTER = ("MAE", "RMSE")
 ABSENT = "absent"  # where a number would be, if nothing has the subset
 
 
@@ -68,6 +69,16 @@ def markdown_text(name: object, most: int = 200) -> str:
 def column_means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Returns the mean of each column over the rows, NaN if one of its numbers is; empty if there are no rows."""
     return {column: fmean(row[column] for row in rows) for column in (rows[0] if rows else ())}
+
+
+def lower_is_better(column: str) -> bool:
+    """Returns whether small numbers of a column are good ones."""
+    return column.startswith("hd95") or column.rpartition(" ")[2] in LOWER_IS_BETTER
+
+
+def column_title(column: str) -> str:
+    """Returns the heading of a column."""
+    return f"HD95 {column.removeprefix('hd95_')}, mm" if column.startswith("hd95_") else column
 
 
 def csv_text(lines: Iterable[Iterable]) -> str:

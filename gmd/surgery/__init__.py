@@ -1,6 +1,6 @@
 """The methods that turn a step's losses into `.grad`; the optimizer stays the user's own. Needs torch alone.
 
-`gmd` exports the methods for users (GMD, Surgeon, CGGM, MMPareto, OGMGE, MLA, Scalarised), their Report, and
+`gmd` exports the methods for users (GMD, Surgeon, CGGM, MMPareto, OGMGE, MLA, QMF, Scalarised), their Report, and
 Weighting, which Surgeon takes. MeanGradient is the baseline behind the same interface, and Criterion and Metric are the
 types of the functions of predictions and targets that CGGM and OGMGE take. Modules whose names start with an underscore
 are parts of these.
@@ -14,6 +14,7 @@ from gmd.surgery.mean import MeanGradient
 from gmd.surgery.mla import MLA
 from gmd.surgery.mmpareto import MMPareto
 from gmd.surgery.ogm_ge import OGMGE
+from gmd.surgery.qmf import QMF
 from gmd.surgery.report import Report
 from gmd.surgery.scalarised import Scalarised
 from gmd.surgery.surgeon import Surgeon
@@ -23,6 +24,7 @@ __all__ = [
     "GMD",
     "MLA",
     "OGMGE",
+    "QMF",
     "Criterion",
     "MMPareto",
     "MeanGradient",

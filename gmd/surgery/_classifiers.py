@@ -27,34 +27,59 @@ class _Adam(torch.optim.Adam):
 
 
 class Classifiers:
-    """Copies of the head with weights and an optimizer (Adam) of their own.
+    """A classifier for each modality, with an optimizer (Adam) for all of them.
 
-    The classifiers learn from the modalities' outputs; no gradient of theirs goes back into the network.
+    They learn from the modalities' outputs, or from what else is given them of a modality; no gradient of theirs goes
+    back into the network.
 
     Args:
-        head: a module whose parts all have reset_parameters(), as torch's layers do.
+        models: modality -> classifier.
+        heads: modality -> what the classifier has in the place of the network's head, a part of it or all.
     """
 
-    def __init__(self, head: nn.Module, modalities: Sequence[str], criterion: Criterion, metric: Metric, lr: float):
-        self.models = dict(zip(modalities, [_fresh(head) for _ in modalities], strict=True))
+    def __init__(
+        self,
+        models: Mapping[str, nn.Module],
+        heads: Mapping[str, nn.Module],
+        criterion: Criterion,
+        metric: Metric,
+        lr: float,
+    ):
+        self.models = dict(models)
+        self.heads = dict(heads)
         self.criterion = criterion
         self.metric = metric
         params = [param for model in self.models.values() for param in model.parameters()]
         # fused, as only that one leaves its step to the device
         self.optimizer = _Adam(params, lr, fused=True)
 
-    def judge(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Verdicts:
-        """Lets the classifiers judge the modalities' outputs, one after the other: one graph at a time is in memory."""
+    def judge(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], seen: Mapping[str, Any] | None = None
+    ) -> Verdicts:
+        """Lets the classifiers judge the modalities' outputs, one after the other: one graph at a time is in memory.
+
+        seen: what they are called with in the place of the outputs
+        """
         verdicts = Verdicts({}, {})
         for m, output in outputs.items():
             params = list(self.models[m].parameters())
             # outputs that autocast made are of another type, and a head outside it takes its own only
-            prediction = self.models[m](output.detach().to(params[0].dtype))
+            shown = output.detach().to(params[0].dtype) if seen is None else seen[m]
+            prediction = self.models[m](shown)
             loss = checked_loss(self.criterion(prediction, targets[m]), "criterion")
             verdicts.gradients[m] = torch.autograd.grad(loss, params)
             metric = self.metric(prediction.detach(), targets[m])
             verdicts.metrics[m] = checked_metric(metric, "metric", output.device)
         return verdicts
+
+    def of_heads(self, gradients: Mapping[str, Sequence[Tensor]]) -> list[list[Tensor]]:
+        """Returns the gradients of the heads' parameters among those of the verdicts, modality by modality."""
+        found = []
+        for m, of_all in gradients.items():
+            in_head = {id(param) for param in self.heads[m].parameters()}
+            pairs = zip(self.models[m].parameters(), of_all, strict=True)
+            found.append([gradient for param, gradient in pairs if id(param) in in_head])
+        return found
 
     def learn(self, gradients: Mapping[str, Sequence[Tensor]], finite: Tensor) -> None:
         """Takes a step of the classifiers that have judged, with the gradients of their verdicts.
@@ -81,6 +106,36 @@ class Classifiers:
         for model, weights in zip(self.models.values(), state["models"], strict=True):
             model.load_state_dict(weights)
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def models_and_heads(
+    given: Mapping[str, nn.Module] | None, head: nn.Module, modalities: Sequence[str]
+) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+    """Returns each modality's classifier, and what it has in the place of the head.
+
+    given: the classifiers; None makes copies of the head, whose parts all have reset_parameters(), as torch's layers do
+    Raises ValueError for classifiers that do not go with the head and the modalities, and for a head without those.
+    """
+    if given is None:
+        copies = {m: _fresh(head) for m in modalities}
+        return copies, copies
+    heads = _heads_of(given, head, modalities)
+    return {m: given[m] for m in modalities}, heads
+
+
+def _heads_of(classifiers: Mapping[str, nn.Module], head: nn.Module, modalities: Sequence[str]) -> dict[str, nn.Module]:
+    """Returns the `head` of each classifier; a ValueError unless there is one of each modality, like the network's."""
+    if set(classifiers) != set(modalities):
+        got = ", ".join(map(str, classifiers)) or "none"
+        raise ValueError(f"classifiers: expected one of each of {', '.join(modalities)}, got {got}")
+    shapes = [list(param.shape) for param in head.parameters()]
+    heads = {}
+    for m in modalities:
+        found = getattr(classifiers[m], "head", None)
+        if not isinstance(found, nn.Module) or [list(param.shape) for param in found.parameters()] != shapes:
+            raise ValueError(f"classifiers[{m!r}]: expected a `head` with parameters of the network's shapes, {shapes}")
+        heads[m] = found
+    return heads
 
 
 def _fresh(head: nn.Module) -> nn.Module:

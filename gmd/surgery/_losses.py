@@ -1,6 +1,6 @@
 """Checks of the losses and the outputs that the methods are given, and of what functions of the user's return."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Sized
 from typing import SupportsFloat
 
 import torch
@@ -104,7 +104,7 @@ def check_no_hooks(outputs: Outputs) -> None:
             raise ValueError(f"outputs[{name!r}] has a hook, which would run twice; hook a tensor before or behind it")
 
 
-def check_rows(outputs: Mapping[str, Tensor], others: Mapping[str, Tensor], what: str) -> None:
+def check_rows(outputs: Mapping[str, Tensor], others: Mapping[str, Sized], what: str) -> None:
     """Raises an error unless `others`, which messages call `what`, go with the outputs row by row."""
     if not isinstance(outputs, Mapping):
         raise TypeError(f"outputs: expected a dict, by modality, got {type(outputs).__name__}")

@@ -1,6 +1,6 @@
 """CGGM: classifier-guided gradient modulation (Guo et al., NeurIPS 2024) around any torch optimizer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gmd.surgery._balance import RULES
-from gmd.surgery._classifiers import Classifiers
+from gmd.surgery._classifiers import Classifiers, models_and_heads
 from gmd.surgery._delivery import check_one_process
 from gmd.surgery._direction_loss import gradient_losses, weight_losses
 from gmd.surgery._losses import Criterion, Losses, Metric, check_outputs, check_rows, named_losses
@@ -29,10 +29,11 @@ class CGGM:
         report = cggm.backward([loss], outputs, {m: target for m in outputs})
         optimizer.step()
 
-    A classifier for each modality, a copy of the head, learns to predict from that modality's output alone; it takes no
-    part in the network. How fast its metric improves gives the modality's balancing term B_m (gmd.surgery._balance).
-    That scales the gradients of everything before the modality's output by rho * B_m (magnitude), and weighs a loss
-    that turns the head's gradient towards those of the classifiers (direction; gmd.surgery._direction_loss).
+    A classifier for each modality, by default a copy of the head, learns to predict from that modality's output alone;
+    it takes no part in the network. How fast its metric improves gives the modality's balancing term B_m
+    (gmd.surgery._balance). That scales the gradients of everything before the modality's output by rho * B_m
+    (magnitude), and weighs a loss that turns the head's gradient towards those of the classifiers (direction;
+    gmd.surgery._direction_loss).
 
     A modality that a batch lacks altogether keeps its part in the balance as it was: the B_m of a batch are those of
     the whole training, not of the company that a modality happens to be in.
@@ -52,6 +53,8 @@ class CGGM:
         lr: learning rate of the classifiers.
         surgeon: what merges the losses' gradients, a Surgeon (GMD is one) or MeanGradient (the default) of the same
             optimizer.
+        classifiers: modality -> a module with a `head` like the network's, in the place of the copies; see `seen` of
+            `backward`. The published ones are transformers on the sequences that the encoders put out.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class CGGM:
         rule: str = "smooth",
         lr: float = 1e-3,
         surgeon: Surgeon | MeanGradient | None = None,
+        classifiers: Mapping[str, nn.Module] | None = None,
     ):
         check_one_process("CGGM", "each would have classifiers of its own")
         for name, value, known in (("direction", direction, ("gradient", "weights")), ("rule", rule, tuple(RULES))):
@@ -87,7 +91,8 @@ class CGGM:
         self.rho = rho
         self.lam = lam
         self.direction = direction
-        self.classifiers = Classifiers(head, self.modalities, criterion, metric, lr)
+        models, heads = models_and_heads(classifiers, head, self.modalities)
+        self.classifiers = Classifiers(models, heads, criterion, metric, lr)
         self.balance = RULES[rule](len(self.modalities), next(head.parameters()).device)
 
     @ordinary_modes()
@@ -97,6 +102,7 @@ class CGGM:
         outputs: Mapping[str, Tensor],
         targets: Mapping[str, Tensor],
         retain_graph: bool = False,
+        seen: Mapping[str, Any] | None = None,
     ) -> Report:
         """Adds the modulated gradient to `.grad`, and lets the classifiers learn from the batch.
 
@@ -105,24 +111,23 @@ class CGGM:
             outputs: of the modalities that the batch has, [n_m, ...] each, the tensors that the losses came from.
             targets: of the same modalities, [n_m, ...] each: row i is what row i of the output should tell.
             retain_graph: as in `Tensor.backward`: whether the graph is kept for another backward pass, or freed.
+            seen: what the classifiers are called with in the place of the outputs, detached, such as the sequences that
+                these are the means of.
 
         `report.modality` has "metric" (NaN where there is none), "balance" (B_m), with rho "factor", and "gradient
         norm", that of the losses together with lam * L_gm. Nothing waits for the device. If a loss or gradient is not
         finite, nothing is learnt here, and nothing should be from `.grad`: look at `report.finite`.
         """
-        given = list((named := named_losses(losses)).values())
-        self._check(outputs, targets)
-        verdicts = self.classifiers.judge(outputs, targets)
+        named = named_losses(losses)
+        self._check(outputs, targets, seen)
+        verdicts = self.classifiers.judge(outputs, targets, seen)
         state = self.balance.after(self._of_all(verdicts.metrics))
         of_each = dict(zip(self.modalities, self.balance.terms(state), strict=True))
         balance = torch.stack([of_each[m] for m in outputs])
         factors = None if self.rho is None else self.rho * balance
 
-        guided = given
-        if self.lam is not None:
-            terms = self._direction_losses(given, verdicts.gradients, balance)
-            guided = [loss + self.lam * term for loss, term in zip(given, terms, strict=True)]
-        as_given = dict(zip(named, guided, strict=True)) if isinstance(losses, Mapping) else guided
+        guided = self._guided(named, verdicts.gradients, balance)
+        as_given = guided if isinstance(losses, Mapping) else list(guided.values())
         report = self.surgeon.backward(as_given, outputs=outputs, factors=factors, retain_graph=retain_graph)
         finite = report.finite
         self.classifiers.learn(verdicts.gradients, finite)
@@ -130,13 +135,17 @@ class CGGM:
 
         modality = report.modality | {"metric": torch.stack(list(verdicts.metrics.values())), "balance": balance}
         modality |= {} if factors is None else {"factor": factors}
-        return replace(report, losses=torch.stack([loss.detach() for loss in given]), modality=modality)
+        return replace(report, losses=torch.stack([loss.detach() for loss in named.values()]), modality=modality)
 
-    def _check(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+    def _check(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], seen: Mapping[str, Any] | None
+    ) -> None:
         """Raises an error unless the outputs are of known modalities, and the targets go with them."""
         check_rows(outputs, targets, "targets")
         if unknown := [m for m in outputs if m not in self.modalities]:
             raise ValueError(f"outputs: expected some of {', '.join(self.modalities)}, got {unknown[0]!r}")
+        if seen is not None and (absent := [m for m in outputs if m not in seen]):
+            raise ValueError(f"seen: expected that of {absent[0]!r} too, got {', '.join(map(repr, seen)) or 'none'}")
         check_outputs(outputs)
 
     def _of_all(self, metrics: Mapping[str, Tensor]) -> Tensor:
@@ -144,12 +153,18 @@ class CGGM:
         absent = torch.full_like(self.balance.state[0, 0], torch.nan)
         return torch.stack([metrics.get(m, absent) for m in self.modalities])
 
-    def _direction_losses(
-        self, losses: list[Tensor], gradients: Mapping[str, Sequence[Tensor]], balance: Tensor
-    ) -> list[Tensor]:
+    def _guided(
+        self, losses: Mapping[Hashable, Tensor], gradients: Mapping[str, Sequence[Tensor]], balance: Tensor
+    ) -> dict[Hashable, Tensor]:
+        """Returns the losses, each with lam times the loss on its direction."""
+        if self.lam is None:
+            return dict(losses)
+        given = list(losses.values())
         if self.direction == "gradient":
-            return gradient_losses(losses, self.head, list(gradients.values()), balance)
-        return weight_losses(losses, self.head, [self.classifiers.models[m] for m in gradients], balance)
+            terms = gradient_losses(given, self.head, self.classifiers.of_heads(gradients), balance)
+        else:
+            terms = weight_losses(given, self.head, [self.classifiers.heads[m] for m in gradients], balance)
+        return {name: losses[name] + self.lam * term for name, term in zip(losses, terms, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the classifiers, their optimizer, what the balance remembers, and the state of a Surgeon inside."""

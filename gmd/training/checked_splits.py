@@ -1,13 +1,15 @@
 """What `splits.json` of a run may say: checked in itself, and against the run's configuration."""
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from gmd.config import TrainBrats, TrainConfig
+from gmd.config import TrainBrats, TrainClassify, TrainConfig
 from gmd.data import SPLITS
+from gmd.data.manifest.inputs import SIZES
 from gmd.data.segmentation.own_labels import read_scheme
 from gmd.data.text_files import brief, damaged
 from gmd.errors import UserError, shown
@@ -45,6 +47,23 @@ class _About(TypedDict):
     features: dict[str, int]
     classes: list[str] | None
     per_step: bool
+    unit: NotRequired[list[float]]  # of scores that are numbers of any range
+
+
+class _AboutFiles(TypedDict):
+    """What a network on the files of a manifest depends on in its data."""
+
+    inputs: dict[str, list[Any]]
+    outputs: list[dict[str, Any]]
+
+
+class _Output(TypedDict):
+    """One of its outputs."""
+
+    name: str
+    classes: list[str] | None
+    mean: float
+    std: float
 
 
 def check_splits(path: Path, values: object, config: TrainConfig | None) -> dict[str, Any]:
@@ -67,6 +86,8 @@ def check_splits(path: Path, values: object, config: TrainConfig | None) -> dict
         _check_disjoint(splits, ("name",) if listed else ("name", "patient"))
         if isinstance(config, TrainBrats):
             _check_cases_fit(splits, config)
+        elif isinstance(config, TrainClassify):
+            _check_files(splits.get("about"), config)
         elif config is not None:
             _check_about(splits.get("about"), config)
     except _Wrong as error:
@@ -138,11 +159,56 @@ def _check_cases_fit(splits: Mapping[str, Any], config: TrainBrats) -> None:
 def _check_about(values: object, config: TrainConfig) -> None:
     """Raises _Wrong unless the data had features of the run's modalities, and scores or classes."""
     about = _typed(values, _About, "'about'")
-    features, classes = about["features"], about["classes"]
-    if tuple(features) != config.modalities:
-        raise _Wrong(f"has features of {brief(list(features))}, but {brief(list(config.modalities))} are the run's")
-    if wrong := [m for m, number in features.items() if type(number) is not int or not 0 < number < 2**24]:
-        raise _Wrong(f"features of {brief(wrong[0])} are {features[wrong[0]]}, expected a number from 1 on")
+    features = about["features"]
+    _check_modalities("features", features, config)
+    for m, number in features.items():
+        _check_size(number, f"features of {brief(m)} are")
+    _check_classes(about["classes"])
+    _check_unit(about.get("unit", [0.0, 1.0]))
+
+
+def _check_files(values: object, config: TrainClassify) -> None:
+    """Raises _Wrong unless the data had inputs of the run's modalities, of kinds and sizes that there are, and outputs.
+
+    Outputs have names that differ, and numbers a scale.
+    """
+    about = _typed(values, _AboutFiles, "'about'")
+    _check_modalities("inputs", about["inputs"], config)
+    for m, given in about["inputs"].items():
+        _check_input(m, given)
+    outputs = [_typed(output, _Output, "an output") for output in about["outputs"]]
+    names = [output["name"] for output in outputs]
+    if not names or len(set(names)) < len(names):
+        raise _Wrong(f"outputs are called {brief(names)}, expected at least one, with names that differ")
+    for output in outputs:
+        _check_classes(output["classes"])
+        _check_unit([output["mean"], output["std"]])
+
+
+def _check_input(modality: str, given: list[Any]) -> None:
+    kind, sizes = given if len(given) == 2 else (None, None)
+    if not isinstance(kind, str) or not isinstance(sizes, dict) or set(sizes) != set(SIZES.get(kind, "?")):
+        raise _Wrong(f"inputs of {brief(modality)} are {brief(given)}, expected a kind and its sizes")
+    for size, number in sizes.items():
+        _check_size(number, f"inputs of {brief(modality)}: {size} is")
+
+
+def _check_modalities(what: str, found: Iterable[str], config: TrainConfig) -> None:
+    if tuple(found) != config.modalities:
+        raise _Wrong(f"has {what} of {brief(list(found))}, but {brief(list(config.modalities))} are the run's")
+
+
+def _check_size(number: object, what: str) -> None:
+    if type(number) is not int or not 0 < number <= 2**24:
+        raise _Wrong(f"{what} {brief(number)}, expected a number from 1 on")
+
+
+def _check_unit(unit: list[float]) -> None:
+    if len(unit) != 2 or not all(map(math.isfinite, unit)) or unit[1] <= 0:
+        raise _Wrong(f"unit is {brief(unit)}, expected the mean and the standard deviation of scores")
+
+
+def _check_classes(classes: Any) -> None:
     if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
         raise _Wrong(f"classes are {brief(classes)}, expected null, or at least two names that differ")
 

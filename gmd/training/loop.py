@@ -226,6 +226,6 @@ def _draw(run: Path, task: Task) -> str:
     from gmd.pictures.dominance import write_dominance
     from gmd.pictures.training import draw_training
 
-    draw_training(run, ValidationPanel(task.score_title, task.score_name))
+    draw_training(run, ValidationPanel(task.score_title, task.score_name, task.score_limits))
     write_dominance(run)
     return (run / "dominance.txt").read_text(encoding="utf-8").splitlines()[0]

@@ -8,7 +8,7 @@ import torch
 
 from gmd.config import TrainBrats, TrainConfig
 from gmd.config.checks import option_text
-from gmd.data.segmentation.opened_image import NoRoom
+from gmd.data.segmentation.readable import NoRoom
 from gmd.errors import UserError
 from gmd.models.segmentation.architectures import ARCHITECTURES, Patch
 from gmd.monitor.resources import device_name, total_memory

@@ -6,14 +6,19 @@ from inspect import signature
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from gmd.config import TrainConfig, TrainSequences
+from gmd.config import TrainConfig
+from gmd.config.modulation import Modulation
 from gmd.config.weighting_options import weighting_options
-from gmd.data.pairs import Pairs
-from gmd.models.multimodal import MultimodalNetwork
+from gmd.data.pairs import EncodedPairs, Pairs
+from gmd.errors import UserError
+from gmd.models.confidence_fusion import confidence
+from gmd.models.multimodal import FeatureNetwork, MultimodalNetwork
 from gmd.models.sequences.network import SequenceNetwork
+from gmd.models.sequences.step_classifier import StepClassifier
 from gmd.subsets import Subset
 from gmd.surgery import Criterion, Scalarised, Surgeon, Weighting
 from gmd.surgery._scalarisations import RULES
@@ -22,8 +27,9 @@ from gmd.surgery.gmd import GMD
 from gmd.surgery.mean import MeanGradient
 from gmd.surgery.mla import MLA
 from gmd.surgery.ogm_ge import OGMGE
+from gmd.surgery.qmf import QMF
 from gmd.surgery.report import Report
-from gmd.training.objectives import Predict, full_objective, subset_objectives
+from gmd.training.objectives import Predict, decision_objectives, full_objective, subset_objectives
 from gmd_kernels import weightings
 
 
@@ -50,6 +56,8 @@ class Parts:
         score: the task's score of the predictions of one modality, in [0, 1].
         predict: the task's function from outputs and a subset to predictions, with the network filled in.
         steps_per_epoch: how many steps of the optimizer an epoch has.
+        samples: how many samples the training has, if each has one class; None otherwise.
+        steps: how many steps were made so far.
     """
 
     config: TrainConfig
@@ -62,6 +70,24 @@ class Parts:
     score: Criterion
     predict: Predict
     steps_per_epoch: int
+    samples: int | None
+    steps: int
+
+    @property
+    def epoch(self) -> int:
+        """Returns the number of the epoch that the next step is in, from 1 on."""
+        return self.steps // self.steps_per_epoch + 1
+
+    @property
+    def progress(self) -> float:
+        """Returns how much of that epoch is done, from 0 to less than 1."""
+        return self.steps % self.steps_per_epoch / self.steps_per_epoch
+
+    @property
+    def modulation(self) -> Modulation:
+        """Returns the options of the methods that only tasks with these options offer."""
+        assert isinstance(self.config, Modulation)
+        return self.config
 
 
 def _outputs(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
@@ -125,7 +151,7 @@ def _surgical(parts: Parts) -> dict[str, Any]:
         "model": parts.network,
         "tol": config.tol,
         "scaler": parts.scaler,
-        "by_sample": isinstance(parts.network, SequenceNetwork),
+        "by_sample": isinstance(parts.network, FeatureNetwork) and parts.network.by_sample,
     }
 
 
@@ -141,44 +167,95 @@ def _cggm(parts: Parts, surgeon: MeanGradient | GMD) -> CGGM:
         lam=config.lam or None,
         direction=config.direction,
         rule=config.balance,
+        lr=config.classifier_lr,
         surgeon=surgeon,
+        classifiers=_transformers(parts),
     )
 
 
+def _transformers(parts: Parts) -> dict[str, nn.Module] | None:
+    """Returns the classifiers that look at the steps of each modality; None if copies of the head are asked for.
+
+    Raises UserError for a network without steps.
+    """
+    config, network = parts.config, parts.network
+    if not isinstance(config, Modulation) or config.classifiers == "copies":
+        return None
+    if not isinstance(network, SequenceNetwork):
+        raise UserError("--classifiers: got transformers, expected copies: the network has no sequences of steps")
+    head = network.head
+    sizes = (head.in_features, head.out_features, network.per_step, network.heads, network.dropout.p)
+    return {m: StepClassifier(*sizes).to(head.weight.device) for m in network.modalities}
+
+
 def _ogm_ge(parts: Parts) -> OGMGE:
-    alpha = 0.1 if (given := _alpha(parts)) is None else given
-    return OGMGE(parts.optimizer, alpha, parts.score, generator=parts.generator, surgeon=_mean(parts))
+    options = parts.modulation
+    alpha = 0.1 if options.alpha is None else options.alpha
+    given = {"noise": options.noise, "convolutions": options.modulated == "convolutions"}
+    if given["convolutions"] and not any(param.ndim == 4 for param in parts.network.parameters()):
+        raise UserError(
+            "--modulated: got convolutions, expected all: the network has no 2-D convolution, whose weights have four "
+            "dimensions"
+        )
+    return OGMGE(parts.optimizer, alpha, parts.score, parts.generator, _mean(parts), **given)
 
 
 def _mla(parts: Parts) -> MLA:
-    assert isinstance(parts.network, SequenceNetwork)  # as `_alpha`: segmentation does not offer this method
-    return MLA(parts.optimizer, parts.network.head, _alpha(parts), scaler=parts.scaler)
+    options, network = parts.modulation, parts.network
+    assert isinstance(network, FeatureNetwork)  # segmentation does not offer this method
+    normalised = options.projector == "normalised"
+    return MLA(parts.optimizer, network.head, options.alpha, parts.scaler, options.alpha_end, normalised)
 
 
-def _alpha(parts: Parts) -> float | None:
-    assert isinstance(parts.config, TrainSequences)  # only tasks on sequences offer the methods that have it
-    return parts.config.alpha
+def _qmf(parts: Parts) -> QMF:
+    if parts.samples is None:
+        raise UserError(
+            "--method qmf: expected one class of each sample, of which a modality can be sure and whose losses are "
+            "remembered, got scores, or several targets of each sample, or one of each step"
+        )
+    return QMF(parts.optimizer, parts.network.modalities, parts.samples, _mean(parts))
 
 
 def _with_targets(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
     return {"outputs": outputs.values, "targets": _targets_of_each(outputs, targets)}
 
 
+def _with_classified(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
+    """Gives also the steps that classifiers look at, if these are no copies of the head."""
+    seen = {"seen": outputs.steps} if isinstance(outputs, EncodedPairs) else {}
+    return _with_targets(parts, outputs, targets) | seen
+
+
 def _with_predictions(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
     """Gives also what the network predicts from each modality alone."""
     with torch.no_grad():
         alone = {m: parts.predict(outputs, (m,))[0] for m in outputs.values}
-    return _with_targets(parts, outputs, targets) | {"predictions": alone}
+    first, last = parts.modulation.modulation_epochs or (1, parts.epoch)
+    modulate = first <= parts.epoch <= last
+    return _with_targets(parts, outputs, targets) | {"predictions": alone, "modulate": modulate}
+
+
+def _with_confidences(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
+    """Gives how sure each modality is of its samples, how wrong it is, and which samples these are."""
+    assert outputs.numbers is not None  # `_qmf` has asked for them
+    logits = {m: parts.predict(outputs, (m,))[0] for m in outputs.values}
+    right = _targets_of_each(outputs, targets)
+    return {
+        "outputs": outputs.values,
+        "confidences": {m: confidence(of_one) for m, of_one in logits.items()},
+        "sample_losses": {m: F.cross_entropy(logits[m].detach(), right[m], reduction="none") for m in logits},
+        "samples": {m: [outputs.numbers[s] for s in outputs.samples[m]] for m in logits},
+    }
 
 
 def _with_head_rows(parts: Parts, outputs: Pairs[Tensor], targets: Tensor) -> dict:
     """Gives what went into the head, without padded steps, of the one modality whose turn it is."""
     [modality] = outputs.values
     rows, samples = parts.network.fuse(outputs, (modality,))
-    if targets.ndim > 1:  # waits for a GPU; targets of whole samples are never padded
+    if rows.ndim > 2:  # waits for a GPU; the features of whole samples are never padded
         there = targets[samples]
         rows = rows[there.isfinite() if there.is_floating_point() else there >= 0]
-    return {"outputs": {modality: rows}}
+    return {"outputs": {modality: rows}, "progress": parts.progress}
 
 
 def _targets_of_each(outputs: Pairs[Tensor], targets: Tensor) -> dict[str, Tensor]:
@@ -194,8 +271,9 @@ METHODS = {
     "gmd": Method(subset_objectives, _gmd, named=True),  # surgery on the losses of all subsets
     "surgery": Method(subset_objectives, _surgery, named=True),  # the same with another weighting
     "scalarised": Method(subset_objectives, _scalarised, named=True),  # the losses weighed by their values
-    "cggm": Method(full_objective, lambda parts: _cggm(parts, _mean(parts)), _with_targets),
-    "cggm-gmd": Method(subset_objectives, lambda parts: _cggm(parts, _gmd(parts)), _with_targets, named=True),
+    "cggm": Method(full_objective, lambda parts: _cggm(parts, _mean(parts)), _with_classified),
+    "cggm-gmd": Method(subset_objectives, lambda parts: _cggm(parts, _gmd(parts)), _with_classified, named=True),
     "ogm-ge": Method(full_objective, _ogm_ge, _with_predictions),
     "mla": Method(subset_objectives, _mla, _with_head_rows, alternating=True),
+    "qmf": Method(decision_objectives, _qmf, _with_confidences),
 }

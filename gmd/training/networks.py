@@ -1,13 +1,19 @@
 """Builds the networks of runs from their configurations."""
 
 import math
+from collections.abc import Mapping
 from importlib import util
+from typing import Any
 
 import torch
 
-from gmd.config import TrainBrats, TrainConfig, TrainSequences
+from gmd.config import TrainBrats, TrainClassify, TrainConfig, TrainSequences
 from gmd.config.checks import check_option
+from gmd.data.manifest.inputs import Input
 from gmd.errors import UserError
+from gmd.models.classification.make import make_classifier
+from gmd.models.classification.network import ClassifierNetwork
+from gmd.models.classification.picture_networks import picture_network
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.segmentation.architectures import ARCHITECTURES
 from gmd.models.segmentation.monai_networks import make_monai_network
@@ -19,6 +25,7 @@ from gmd.models.sequences.late_fusion import LateFusionTransformer
 from gmd.models.sequences.network import SequenceNetwork
 from gmd.models.sequences.shared_transformer import SharedTransformer
 from gmd.models.unet3d import UNet3d
+from gmd.training.outcomes import outcomes_of
 from gmd.training.own_network import own_network
 
 BLOCK = 4 + 2 * EXPANSION  # matrices of width x width in a block of a transformer
@@ -85,10 +92,31 @@ def build_sequence_network(config: TrainSequences, about: dict) -> SequenceNetwo
     )
 
 
+def build_classifier(config: TrainClassify, about: Mapping[str, Any]) -> ClassifierNetwork:
+    """Builds the network of a run on the files of a manifest, on the CPU, with weights from torch's random state.
+
+    about: what the run's splits.json says of its data: "inputs" (modality -> kind and sizes) and "outputs".
+    Raises UserError if the network shares what cannot be shared.
+    """
+    outputs = sum(outcome.width for outcome in outcomes_of(about))
+    of_config = (config.network, config.pictures, config.width, config.layers, config.heads, config.dropout)
+    return make_classifier(inputs_of(about), outputs, *of_config)
+
+
+def inputs_of(about: Mapping[str, Any]) -> dict[str, Input]:
+    """Returns what the modalities give a network. about: as in `build_classifier`"""
+    return {m: Input(kind, sizes) for m, (kind, sizes) in about["inputs"].items()}
+
+
 def network_of(config: TrainConfig, about: dict) -> MultimodalNetwork:
-    """Builds the network of a run of any task. about: as in `build_sequence_network`; segmentation needs none of it"""
+    """Builds the network of a run of any task.
+
+    about: as in `build_sequence_network` or `build_classifier`; segmentation needs none of it
+    """
     if isinstance(config, TrainBrats):
         return build_network(config)
+    if isinstance(config, TrainClassify):
+        return build_classifier(config, about)
     assert isinstance(config, TrainSequences)  # all other tasks are on sequences
     return build_sequence_network(config, about)
 
@@ -102,6 +130,21 @@ def network_bytes(config: TrainConfig, about: dict) -> int:
         architecture = ARCHITECTURES.get(config.network, ARCHITECTURES["unet"])  # nobody knows of one's own
         features = math.prod(config.patch) * architecture.channels * config.width
         return int(4 * (architecture.size(config.width) + features))
+    if isinstance(config, TrainClassify):
+        return _classifier_bytes(config, about)
     assert isinstance(config, TrainSequences)
     encoders = 1 if config.network == "ds" else len(config.modalities)
     return 4 * config.width * (BLOCK * config.width * config.layers * encoders + sum(about["features"].values()))
+
+
+def _classifier_bytes(config: TrainClassify, about: Mapping[str, Any]) -> int:
+    """Returns about how many bytes the weights of a classifier take."""
+    size = config.width * sum(outcome.width for outcome in outcomes_of(about))
+    for kind, sizes in inputs_of(about).values():
+        if kind in ("image", "audio"):
+            sides = (sizes["height"], sizes["width"]) if kind == "image" else (sizes["steps"], sizes["mels"])
+            size += picture_network(config.pictures).parameters * max(1, math.prod(sides) // 224**2)
+        else:
+            size += config.width * (BLOCK * config.width * config.layers)
+            size += config.width * sizes["vocabulary" if kind == "text" else "features"]
+    return 4 * size

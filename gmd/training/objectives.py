@@ -1,10 +1,13 @@
 """Makes the objectives of a step, a loss for each subset of the modalities, from the outputs of the modalities."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from gmd.data.pairs import Pairs
+from gmd.models.confidence_fusion import confidence_fusion
 from gmd.models.multimodal import mean_fusion
 from gmd.subsets import Subset, all_subsets
 from gmd.surgery import Criterion
@@ -39,4 +42,21 @@ def subset_objectives(
         if outputs.having(subset):
             fused, samples = predict(outputs, subset)
             losses[subset] = criterion(fused, targets if len(samples) == len(targets) else targets[samples])
+    return losses
+
+
+def decision_objectives(
+    outputs: Pairs[Tensor], targets: Tensor, criterion: Criterion, predict: Predict = mean_fusion
+) -> dict[Subset, Tensor]:
+    """Returns a loss of each modality alone, and one of what they say together, by their confidence (QMF).
+
+    The arguments are those of `subset_objectives`; the predictions are logits.
+    """
+    logits = {m: predict(outputs, (m,))[0] for m in outputs.values}
+    losses: dict[Subset, Tensor] = {(m,): criterion(logits[m], targets[outputs.samples[m]]) for m in logits}
+    if len(logits) > 1:
+        alone = replace(outputs, values=logits)
+        every = torch.stack([alone.for_every_sample(m) for m in logits])
+        fused = confidence_fusion(every, alone.present().T.to(every.device))
+        losses[tuple(logits)] = criterion(fused, targets)
     return losses

@@ -24,13 +24,15 @@ DATA_RECORD = "data.txt"  # in results on other data: the path of these
 CHECKPOINT_RECORD = "checkpoint.txt"  # in all results, written last: which checkpoint was scored
 SCORED_RECORD = "scored.txt"  # in results of segmentation: what was scored
 PICTURES_OF_CASES = {which: f"case_{which}.png" for which in ("best", "median", "worst")}
-PREDICTIONS_ABSENT = "predictions_absent.csv"  # in results on sequences, where --missing asked for it
+# in results where --missing or --missing-curve asked for it
+PREDICTIONS_ABSENT = "predictions_absent.csv"  # on sequences
+MISSING_CURVE, MISSING_PICTURE = "missing.csv", "missing.png"
 OF_AN_EVALUATION = (
     *("table.md", "table.csv", "cases.csv", "predictions.csv", PREDICTIONS_ABSENT),
-    *(SCORED_RECORD, CHECKPOINT_RECORD, DATA_RECORD, *PICTURES_OF_CASES.values()),
+    *(SCORED_RECORD, CHECKPOINT_RECORD, DATA_RECORD, *PICTURES_OF_CASES.values(), MISSING_CURVE, MISSING_PICTURE),
 )
 COMPARISON = "compare_"  # what the folders of comparisons begin with
-OF_A_COMPARISON = ("compare.md", "compare.csv", "compare.png")
+OF_A_COMPARISON = ("compare.md", "compare.csv", "compare.png", "compare_missing.png")
 
 
 def remove_results(run: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from gmd.config import TrainBrats, TrainConfig, TrainSequences, config_from_dict, differences
+from gmd.config import TrainBrats, TrainConfig, TrainSamples, config_from_dict, differences
 from gmd.config.file import CONFIG, read_yaml
 from gmd.data.text_files import read_json
 from gmd.errors import UserError
@@ -28,7 +28,7 @@ def load_run(
     which: the checkpoint: of the best validation, or the latest one.
     named: the network of the run, if that is one of the user's own, `package.module:function`: what is named here is
         imported and called. What only the run's files name is not.
-    returns, of a segmentation run, a TrainBrats and a SegmentationNetwork; else a TrainSequences and a SequenceNetwork.
+    returns, of a segmentation run, a TrainBrats and a SegmentationNetwork; else a TrainSamples and a FeatureNetwork.
     Raises UserError if no run is there, if one of its files is damaged, if its network is code that `named` does not
     name, and if the checkpoint belongs to another configuration, or holds another network than this gmd builds. What is
     built is of a configuration that was checked, and within what `check_claim` allows.
@@ -53,7 +53,7 @@ def load_run(
 
 def _about(run: Path, config: TrainConfig) -> dict:
     """Returns what building the run's network takes besides its configuration; empty for segmentation."""
-    return read_splits(run)["about"] if isinstance(config, TrainSequences) else {}
+    return read_splits(run)["about"] if isinstance(config, TrainSamples) else {}
 
 
 def read_config(run: Path) -> TrainConfig:

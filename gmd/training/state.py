@@ -71,12 +71,12 @@ class Training:
         plateau = make_plateau(optimizer, config)
         generator = torch.Generator().manual_seed(config.seed)
         scaler = make_scaler(config.precision, device)
-        surgeon = METHODS[config.method].make(_parts(task, network, optimizer, generator, scaler))
+        surgeon = METHODS[config.method].make(_parts(task, network, optimizer, generator, scaler, 0))
         return cls(network, optimizer, scheduler, plateau, generator, surgeon, scaler)
 
     def parts_for(self, task: Task) -> Parts:
         """Returns what the surgeon was made of, for its backward passes to draw on."""
-        return _parts(task, self.network, self.optimizer, self.generator, self.scaler)
+        return _parts(task, self.network, self.optimizer, self.generator, self.scaler, self.steps)
 
     def stateful(self) -> dict[str, Any]:
         """Returns the attributes that have a state_dict of their own."""
@@ -148,7 +148,8 @@ def _parts(
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     scaler: torch.amp.GradScaler | None,
+    steps: int,
 ) -> Parts:
     predict = partial(task.predict, network)
-    of_task = (task.criterion, task.metric, task.score, predict, task.steps_per_epoch)
-    return Parts(task.config, network, optimizer, generator, scaler, *of_task)
+    of_task = (task.criterion, task.metric, task.score, predict, task.steps_per_epoch, task.samples)
+    return Parts(task.config, network, optimizer, generator, scaler, *of_task, steps)

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -24,9 +25,22 @@ import gmd_kernels as gk
 from gmd.cli.training import with_file
 from gmd.config import TASKS, TrainBrats
 from gmd.config.file import CONFIG, write_config
+from gmd.config.missing_modalities import MissingInEvaluation
+from gmd.data.sequences.sequence_files import Reading, read_sequences
 from gmd.errors import UserError
 from gmd.evaluation.segmentation.single_run import Evaluation
-from helpers.sequence_cases import table, write_npz
+from helpers.sequence_cases import mmsa, table, write_npz, write_pickle
+from helpers.sequence_layouts import (
+    csd_folder,
+    dialogues,
+    mfn_arrays,
+    table_rows,
+    word_samples,
+    write_mfn,
+    write_misa,
+    write_mmin,
+    write_table,
+)
 
 
 def run(line: str) -> int:
@@ -81,9 +95,33 @@ def test_phantom_writes_cases(tmp_path: Path, capsys: pytest.CaptureFixture):
 def test_convert_clips_scores_on_request(tmp_path: Path, capsys: pytest.CaptureFixture):
     source = write_npz(tmp_path / "in.npz", table() | {"label": np.linspace(-3.5, 3, 29)})
     assert gmd.cli.main(["convert", str(source), str(tmp_path / "out.npz")]) == 2
-    assert "gmd convert --clip-scores takes what is beyond for -3 or 3" in capsys.readouterr().err
+    assert "--clip-scores takes what is beyond for -3 or 3" in capsys.readouterr().err
     assert gmd.cli.main(["convert", str(source), str(tmp_path / "out.npz"), "--clip-scores"]) == 0
     assert "3 scores beyond [-3, 3] are clipped to it\nwritten: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "next_task"),
+    [
+        (lambda place: write_pickle(place / "mosi.pkl", mmsa()[0]), "", "sentiment"),
+        (lambda place: write_pickle(place / "mosei.pkl", word_samples(actual_words=False)), "", "sentiment"),
+        (lambda place: write_misa(place / "misa", word_samples()), "--task sequences", "sequences"),
+        (lambda place: write_pickle(place / "iemocap.pkl", tuple(dialogues())), "--seed 3", "sequences"),
+        (lambda place: write_mfn(place / "mfn", mfn_arrays()), "--clip-scores", "sentiment"),
+        (lambda place: write_mmin(place / "iemocap")[0], "--fold 2", "sequences"),
+        (lambda place: csd_folder(place / "mosi"), "--scale-scores -3 3", "sentiment"),
+        (lambda place: write_table(place / "a.csv", table_rows()), "", "sequences"),
+    ],
+    ids=["mmsa", "mag-bert", "misa", "dialogues", "mfn", "mmin", "csd", "csv"],
+)
+def test_every_layout_is_converted_and_what_is_next_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture, make: Callable, options: str, next_task: str
+):
+    source, out = make(tmp_path), tmp_path / "out.npz"
+    assert gmd.cli.main(["convert", str(source), str(out), *options.split()]) == 0
+    assert f"written: {out}; next: gmd train {next_task} --data {out}" in capsys.readouterr().out
+    reading = Reading(numbers=next_task == "sequences")
+    assert all(read_sequences(out, reading).splits.values())
 
 
 def test_settings_reach_the_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
@@ -135,19 +173,20 @@ def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, handed: list)
     assert gmd.cli.main(["evaluate", str(run), "--data", "other", "--precision", "bf16"]) == 0
     report = ("report", run)
     assert handed == [
-        ("evaluate", run, None, None, None),
+        ("evaluate", run, None, None, None, MissingInEvaluation()),
         report,
-        ("evaluate", run, Path("other"), "bf16", None),
+        ("evaluate", run, Path("other"), "bf16", None, MissingInEvaluation()),
         report,
     ]
 
 
-def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list, capsys: pytest.CaptureFixture):
+def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list):
     write_config(tmp_path / "fold1" / CONFIG, TrainBrats(Path("d"), folds=2, fold=1))  # even without its fold0
     assert gmd.cli.main(["evaluate", str(tmp_path), "--precision", "bf16", "--data", "moved"]) == 1  # a case failed
-    assert handed == [("evaluate folds", tmp_path, "bf16", Path("moved"), None), ("report", tmp_path)]
-    assert gmd.cli.main(["evaluate", str(tmp_path), "--missing", "0.5"]) == 2
-    assert "leave --missing and --missing-list out" in capsys.readouterr().err
+    handed_on = ("evaluate folds", tmp_path, "bf16", Path("moved"), None, MissingInEvaluation())
+    assert handed == [handed_on, ("report", tmp_path)]
+    assert gmd.cli.main(["evaluate", str(tmp_path), "--missing", "t1=0.5", "--missing-curve", "0.5", "0"]) == 1
+    assert handed[2][-1] == MissingInEvaluation(("t1=0.5",), missing_curve=(0.0, 0.5))
 
 
 def test_predict_compare_and_report_are_handed_what_stands_on_the_line(handed: list, capsys: pytest.CaptureFixture):

@@ -13,7 +13,7 @@ import pytest
 
 import gmd.cli
 import gmd.training.loop
-from gmd.cli import data, doctor, extras, overview, parse, runs
+from gmd.cli import data, doctor, extras, manifest, overview, parse, runs
 from gmd.cli.prediction import Predict
 from gmd.config import TrainBrats
 from gmd_kernels import dispatch
@@ -80,7 +80,7 @@ def test_help_says_what_every_command_says_of_itself(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         run("--help")
     assert "Packages are missing" not in capsys.readouterr().out
-    of_functions = [data.phantom, runs.evaluate, Predict, runs.compare, runs.report, data.convert]
+    of_functions = [data.phantom, runs.evaluate, Predict, runs.compare, runs.report, data.convert, manifest.manifest]
     for about in (*of_functions, parse.doctor):
         first, *_ = (about.__doc__ or "").split("\n\n")
         name = about.__name__.lower()

@@ -103,6 +103,11 @@ def test_another_seed_or_name_or_modality_draws_anew():
     assert {tuple(sample.values) for sample in draws[0]} > {("text",), ("audio",), ("vision",), ("text", "audio")}
 
 
+def test_names_that_are_in_no_encoding_are_drawn_for_too():
+    """A bug: a case whose folder's name is no UTF-8 ended in a traceback."""
+    assert Missing(everywhere(0.5)).kept("case\udcff", MODALITIES)
+
+
 # ---- lists ----
 
 

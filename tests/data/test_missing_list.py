@@ -1,8 +1,11 @@
 """Mask files of the field and tables of one's own: what each says, and what is refused."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gmd.data.missing_list import read_missing_list
+from gmd.errors import UserError
 from helpers.nifti_cases import error_of
 
 BRATS = ("t1", "t1ce", "t2", "flair")
@@ -48,6 +51,7 @@ def test_a_byte_order_mark_and_windows_line_ends(tmp_path):
         ("id,text,audio\n,1,1\n", "line 2: got no name"),
         ("id,text,audio\n", "names no sample"),
         ("id;text;audio\na;1;1\n", "there is none for text, audio"),
+        ("id,text,audio,text\na,1,1,0\n", "has two columns text, expected one of each"),
         ("id,text,audio\na,1\n", "line 2 has 2 cells, expected 3"),
         ("", "has no columns"),
     ],
@@ -62,6 +66,35 @@ def test_other_tables_are_refused(tmp_path, text, said):
 def test_a_mask_of_another_length_is_refused(tmp_path, mask):
     reason = error_of(read_missing_list, written(tmp_path, f'case,mask\na,"{mask}"\n'), BRATS)
     assert "line 2: the mask of a says nothing of " in reason
+
+
+def test_a_mask_of_more_modalities_is_refused(tmp_path):
+    path = written(tmp_path, 'case,mask\na,"[True, False, True, False, True]"\n')
+    assert "line 2: the mask of a has 5 entries, expected 4" in error_of(read_missing_list, path, BRATS)
+
+
+# characters of CSV, of masks, of another encoding, and of nothing
+PIECES = (b",", b'"', b"\n", b"\r", b"[", b"]", b" ", b"=1", b"1", b"0", b"True", b"False", b"9" * 30)
+PIECES += (b"id", b"case", b"mask", b"text", b"audio", *(m.encode() for m in BRATS))
+PIECES += (b"\xff", b"\x00", b"\xef\xbb\xbf", b"\xe2\x80\xae")
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=40), st.sampled_from([BRATS, ("text", "audio"), ("mask", "text")]))
+def test_whatever_stands_in_it_is_a_list_or_an_error_of_one_line(tmp_path_factory, parts, modalities):
+    path = tmp_path_factory.mktemp("list") / "masks.csv"
+    path.write_bytes(b"".join(parts))
+    try:
+        listed = read_missing_list(path, modalities)
+    except UserError as error:
+        told = str(error)
+    else:
+        told = "masks.csv"
+        assert listed
+        assert all(listed)
+        assert all(kept == tuple(m for m in modalities if m in kept) != () for kept in listed.values())
+    assert "masks.csv" in told
+    assert all(letter.isprintable() or "\udc80" <= letter <= "\udcff" for letter in told)
 
 
 def test_no_file(tmp_path):

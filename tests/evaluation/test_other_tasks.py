@@ -38,6 +38,9 @@ def test_a_run_that_segments_has_no_sequences(phantoms: Path, tmp_path: Path):
     """A bug: as above."""
     (tmp_path / "data").symlink_to(phantoms)
     run = untrained_run(tmp_path)
-    with pytest.raises(UserError, match="trained on brats, which has no sequences; give a run of sentiment or digits"):
+    with pytest.raises(
+        UserError,
+        match="which has no sequences; give a run of sequences, sentiment, digits or classify",
+    ):
         sequences.evaluate_run(run)
     assert not (run / "evaluation").exists()

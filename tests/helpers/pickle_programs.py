@@ -65,7 +65,12 @@ def changed(seed: int) -> bytes:
     """A pickle of data, in any protocol, of which bytes were changed, taken out, doubled or exchanged."""
     rng = random.Random(seed)
     values = [mmsa()[0], mult()[0], {"a": np.arange(4.0), "s": {1, "x"}, "o": np.array(["x", [1]], object)}]
-    content = bytearray(pickle.dumps(rng.choice(values), protocol=rng.randrange(6)))
+    return changed_bytes(pickle.dumps(rng.choice(values), protocol=rng.randrange(6)), rng)
+
+
+def changed_bytes(whole: bytes, rng: random.Random) -> bytes:
+    """Bytes of which some were changed, taken out, doubled or exchanged, opcodes of pickles among them."""
+    content = bytearray(whole)
     opcodes = [op.code.encode("latin1")[0] for op in OPCODES]
     for _ in range(rng.randrange(1, 5)):
         place, other = rng.randrange(len(content)), rng.randrange(len(content))

@@ -1,7 +1,7 @@
-"""Reads pickles that nobody wrote, in a process whose memory and time are limited: `-m helpers.read_pickles`.
+"""Reads files that nobody wrote, in a process whose memory and time are limited: `-m helpers.read_pickles`.
 
-Arguments: the function of `pickle_programs` that makes them, the first seed, the seed behind the last, and a folder.
-FOLDER/told.txt gets a line for each: its seed, and how reading ended.
+Arguments: the function of `pickle_programs` or `file_programs` that makes them, the first seed, the seed behind the
+last, and a folder. FOLDER/told.txt gets a line for each: its seed, and how reading ended.
 """
 
 import resource
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gmd.data.sequences.sequence_files import read_sequences
 from gmd.errors import UserError
-from helpers import pickle_programs
+from helpers import file_programs, pickle_programs
 
 SECONDS = 2.0  # of a processor, for one file of some kB: a thousand times what most take
 MEMORY = 400_000_000  # bytes that all of a batch may take beyond what the process has
@@ -45,7 +45,8 @@ def limit(files: int) -> None:
 
 
 def main(name: str, first: str, end: str, folder: str) -> None:
-    make, seeds = getattr(pickle_programs, name), range(int(first), int(end))
+    make = getattr(file_programs, name, None) or getattr(pickle_programs, name)
+    seeds = range(int(first), int(end))
     limit(len(seeds))
     for seed in seeds:
         with Path(folder, "told.txt").open("a") as file:

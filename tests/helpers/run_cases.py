@@ -19,7 +19,7 @@ from helpers.training_cases import equal, without_times
 def tiny_sentiment(data: Path, out: Path) -> TrainSentiment:
     """2 epochs of 2 steps on 28 samples, with dropout and missing modalities, which draw random numbers."""
     small = {"width": 16, "layers": 1, "heads": 2, "batch": 16, "epochs": 2}
-    return TrainSentiment(data=data, out=out, dropout=0.3, missing=0.2, device="cpu", **small)
+    return TrainSentiment(data=data, out=out, dropout=0.3, missing=("0.2",), device="cpu", **small)
 
 
 GMD = (
@@ -32,7 +32,8 @@ def start_gmd(config: TrainSentiment, save_every: int = 600) -> subprocess.Popen
     """`gmd train sentiment` in a process of its own, on one thread, with --resume if there is something to resume."""
     command = ["train", "sentiment", "--resume"] if (config.out / "last.pt").exists() else ["train", "sentiment"]
     for name in ("data", "out", "width", "layers", "heads", "batch", "epochs", "dropout", "missing", "device"):
-        command += [f"--{name}", str(getattr(config, name))]
+        value = getattr(config, name)
+        command += [f"--{name}", *(value if isinstance(value, tuple) else [str(value)])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     given = [sys.executable, "-c", GMD, str(save_every), *command]
     return subprocess.Popen(given, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

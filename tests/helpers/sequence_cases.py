@@ -111,3 +111,18 @@ def assert_same(one, other):
 
 def identical(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def recordings(speakers=3, indices=range(14), seed=0):
+    """What a file of spoken digits holds: noise, of some speakers."""
+    rng = np.random.default_rng(seed)
+    each = [(digit, f"speaker{s}", index) for digit in range(10) for s in range(speakers) for index in indices]
+    lengths = rng.integers(300, 600, len(each))
+    digits, speaker, index = zip(*each, strict=True)
+    return {
+        "waveform": rng.integers(-3000, 3000, lengths.sum()).astype(np.int16),
+        "offset": np.concatenate([[0], lengths.cumsum()]),
+        "digit": np.array(digits, np.int8),
+        "speaker": np.array(speaker),
+        "index": np.array(index, np.int16),
+    }

@@ -37,7 +37,7 @@ LANGUAGES = ("python", "sh", "yaml", "text", "math")
 # of pip, tensorboard and python -m bench.*
 OTHERS_OPTIONS = (
     *("--no-build-isolation", "--no-deps", "--reinstall-package", "--sdist", "--index-url"),
-    *("--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--part"),
+    *("--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--mfeat", "--part"),
     "--verify",  # --verify_dataset_integrity of nnU-Net, whose options have underscores
 )
 OTHER_PROGRAMS = (  # which are asked whether they would
@@ -172,7 +172,7 @@ def test_every_command_and_option_that_prose_names_is_there(capsys):
     told = ""
     on_runs = ("evaluate", "predict", "compare", "report")
     of_nnunet = [f"nnunet {name}" for name in ("setup", "path", "export", "fill", "predict", "evaluate")]
-    for command in ("", "phantom", "convert", *(f"train {task}" for task in TASKS), *on_runs, *of_nnunet):
+    for command in ("", "phantom", "convert", "manifest", *(f"train {task}" for task in TASKS), *on_runs, *of_nnunet):
         with pytest.raises(SystemExit, match="0"):
             cli.main([*command.split(), "--help"])
         told += capsys.readouterr().out

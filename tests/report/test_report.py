@@ -295,7 +295,7 @@ def test_runs_that_are_only_called_folds_are_no_cross_validation(tmp_path: Path,
     [
         brats(deterministic=True, patience=3, folds=5, fold=0, patch=(32, 32, 48), resume=True),
         TrainBrats(data=Path("a folder's"), patterns=("flair=*f *.nii", "seg=s.nii"), labels="binary"),
-        TrainSentiment(data=Path("mosi.npz"), target="sign", missing=0.3, method="cggm", rho=0.5, network="late"),
+        TrainSentiment(data=Path("mosi.npz"), target="sign", missing=("0.3",), method="cggm", rho=0.5, network="late"),
         TrainDigits(data=Path("fsdd.npz"), method="mla", network="branches", alpha=2.0),
     ],
 )

@@ -8,11 +8,14 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import torch
 
 from helpers.attacks import SENTIMENT, done, ended_well, huge, refused
 from helpers.sequence_cases import mmsa, write_pickle
+from helpers.sequence_layouts import csd_folder, mfn_arrays, write_mfn
 
 pytestmark = pytest.mark.slow
 
@@ -319,3 +322,92 @@ def test_real_data_that_were_cut_or_flipped_are_data_or_a_line(gmd, tmp_path, pr
         outcome = ended_well(gmd("convert", tmp_path / "x.pkl", tmp_path / "x.npz", seconds=QUICK))
         assert outcome.status in (0, 2)
         assert outcome.peak < MOST
+
+
+# HDF5, tensors, tables, folders
+
+
+def hdf5_with(put: Callable[[h5py.File], object]) -> Callable[[Path], Path]:
+    """A folder of MFN, of whose training data `put` makes something else."""
+
+    def write(place: Path) -> Path:
+        with h5py.File(place / "other.h5", "w") as file:
+            file["data"] = np.ones((5, 7, 325))
+        folder = write_mfn(place / "mfn", mfn_arrays())
+        with h5py.File(folder / "X_train.h5", "w") as file:
+            put(file)
+        return folder
+
+    return write
+
+
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((5, 7, 325), "f8")
+    layout[:] = h5py.VirtualSource("../other.h5", "data", (5, 7, 325))
+    file.create_virtual_dataset("data", layout)
+
+
+def tensors(place: Path) -> Path:
+    class Owned:
+        def __reduce__(self) -> tuple:
+            return os.system, ("touch /tmp/gmd-owned",)
+
+    torch.save({"train": Owned(), "valid": {}, "test": {}}, place / "x.pt")
+    return place / "x.pt"
+
+
+def expanded(place: Path) -> Path:
+    part = {"text": torch.ones(1).expand(10**4, 10**4, 300), "labels": torch.zeros(10**4)}
+    torch.save({"train": part, "valid": part, "test": part}, place / "x.pt")
+    return place / "x.pt"
+
+
+def table_of(text: str) -> Callable[[Path], Path]:
+    def write(place: Path) -> Path:
+        (place / "x.csv").write_text(text)
+        return place / "x.csv"
+
+    return write
+
+
+def with_pipe(place: Path) -> Path:
+    folder = csd_folder(place / "csd")
+    (folder / "CMU_MOSI_COVAREP.csd").unlink()
+    os.mkfifo(folder / "CMU_MOSI_COVAREP.csd")
+    return folder
+
+
+OTHER: dict[str, Callable[[Path], Path]] = {
+    "a link to another file": hdf5_with(lambda file: file.update({"data": h5py.ExternalLink("../other.h5", "/data")})),
+    "a soft link": hdf5_with(lambda file: file.update({"data": h5py.SoftLink("/elsewhere")})),
+    "a virtual data set": hdf5_with(virtual),
+    "numbers in another file": hdf5_with(
+        lambda file: file.create_dataset("data", (5, 7, 325), "f4", external=[("/etc/passwd", 0, 45500)])
+    ),
+    "objects": hdf5_with(lambda file: file.create_dataset("data", data=["a"], dtype=h5py.string_dtype())),
+    "a claim of terabytes": hdf5_with(
+        lambda file: file.create_dataset("data", (2**40, 7, 325), "f4", chunks=(1, 7, 325), compression="gzip")
+    ),
+    "tensors with code": tensors,
+    "tensors that stand for terabytes": expanded,
+    "a column of 10^6": table_of("id,split,score,x_0,x_999999\na,train,1,1,1\n"),
+    "a cell without an end": table_of('id,split,score,x_0\na,train,1,"' + "1" * 10**6),
+    "another encoding": lambda place: (
+        (place / "x.csv").write_bytes("id,split\n".encode("utf-16")),
+        place / "x.csv",
+    )[1],
+    "a pipe among the files": with_pipe,
+    "a folder of nothing": lambda place: (place / "nothing").mkdir() or place / "nothing",
+}
+
+
+@pytest.mark.parametrize("write", OTHER.values(), ids=OTHER)
+def test_other_files_from_somebody_else(gmd, tmp_path, write):
+    path = write(tmp_path)
+    outcome = refused(gmd("convert", path, tmp_path / "out.npz", seconds=QUICK), path.name)
+    assert outcome.peak < MOST, outcome.peak
+    words = ("train", "sequences", "--data", path, "--out", tmp_path / "run", *SENTIMENT)
+    refused(gmd(*words, seconds=QUICK), path.name)
+    assert not Path("/tmp/gmd-owned").exists()
+    assert not (tmp_path / "out.npz").exists()
+    assert not (tmp_path / "run").exists()

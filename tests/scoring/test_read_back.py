@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from gmd.data.text_files import LARGEST
 from gmd.errors import UserError
-from gmd.scoring.read_back import read_table
+from gmd.scoring.read_back import range_of, read_table
 from gmd.scoring.segmentation.tables import read_cases
 from gmd.scoring.table_text import Line, lines_csv
 
@@ -79,3 +80,11 @@ def test_a_table_that_no_evaluation_writes(tmp_path: Path, line: str, said: str)
 def test_a_table_of_other_modalities(tmp_path: Path):
     with pytest.raises(UserError, match=r"table\.csv: its columns are .*, expected subset, flair, t2 first"):
         read_table(table(tmp_path / "table.csv", ""), ("flair", "t2"))
+
+
+@pytest.mark.parametrize(
+    ("column", "ends"),
+    [("R2", (-LARGEST, 1)), ("RMSE", (0, LARGEST)), ("MAE", (0, LARGEST)), ("Corr", (-1, 1)), ("accuracy", (0, 1))],
+)
+def test_columns_have_the_range_of_their_metric(column: str, ends: tuple[float, float]):
+    assert range_of(column) == ends

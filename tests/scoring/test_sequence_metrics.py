@@ -15,8 +15,11 @@ from torch import Tensor
 from gmd.scoring.sequences.metrics import (
     CH_SIMS_METRICS,
     CLASS_METRICS,
+    NUMBER_METRICS,
     SENTIMENT_METRICS,
     class_metrics,
+    main_metric,
+    number_metrics,
     sentiment_metrics,
 )
 
@@ -191,3 +194,30 @@ def test_gmd_is_imported_without_the_metrics_library():
     """It takes longer to import than all the rest."""
     code = "import sys, gmd; sys.exit('torchmetrics' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32)), min_size=2, max_size=30))
+def test_metrics_of_numbers_are_scikit_learns(pairs: list[tuple[float, float]]):
+    predictions, scores = np.array(pairs, np.float32).T.astype(np.float64)
+    found = number_metrics(torch.tensor(predictions), torch.tensor(scores))
+    assert tuple(found) == NUMBER_METRICS
+    assert found["MAE"] == pytest.approx(sklearn.mean_absolute_error(scores, predictions))
+    assert found["RMSE"] == pytest.approx(sklearn.root_mean_squared_error(scores, predictions))
+    if np.ptp(scores) > 1e-3:
+        assert found["R2"] == pytest.approx(sklearn.r2_score(scores, predictions), rel=1e-6, abs=1e-6)
+        if np.ptp(predictions) > 1e-3:
+            assert found["Corr"] == pytest.approx(np.corrcoef(predictions, scores)[0, 1], abs=1e-6)
+
+
+def test_constant_numbers_tell_nothing():
+    found = number_metrics(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.0]))
+    assert found == {"R2": 0.0, "MAE": 1.0, "RMSE": 1.0, "Corr": 0.0}
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        number_metrics(torch.tensor([math.nan]), torch.tensor([0.0]))
+
+
+def test_the_metric_that_chooses_the_best_epoch_is_one_of_the_table():
+    assert main_metric(("a", "b"), None) in CLASS_METRICS
+    assert main_metric(None, None) in set(SENTIMENT_METRICS) & set(CH_SIMS_METRICS)
+    assert main_metric(None, (0.0, 1.0)) in NUMBER_METRICS

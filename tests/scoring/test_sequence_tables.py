@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gmd.scoring.outcomes import Outcome
 from gmd.scoring.sequences.metrics import CLASS_METRICS, SENTIMENT_METRICS, class_metrics, sentiment_metrics
 from gmd.scoring.sequences.tables import (
     Predictions,
@@ -19,7 +20,8 @@ from gmd.scoring.sequences.tables import (
     table_row,
 )
 
-MODALITIES, CLASSES = ("text", "audio"), ("no", "yes")
+MODALITIES = ("text", "audio")
+MOSI, CLASSES = [Outcome("", None, 3.0)], [Outcome("", ("no", "yes"))]
 X, Y, BOTH = ("text",), ("audio",), ("text", "audio")
 NAN = math.nan
 # two steps of sample a, which has no audio, and one of b
@@ -55,20 +57,20 @@ def read(text: str) -> list[list[str]]:
 
 
 def test_rows_are_the_metrics_of_those_that_have_the_subset():
-    rows = subset_table(SCORES, MODALITIES, None)
+    rows = subset_table(SCORES, MODALITIES, MOSI)
     assert [(row.subset, row.scored) for row in rows] == [(X, 3), (Y, 1), (BOTH, 1)]
     assert rows[0].metrics == pytest.approx(sentiment_metrics(SCORES.subsets[X][:, 0], SCORES.targets))
     assert rows[1].metrics == pytest.approx(sentiment_metrics(torch.tensor([-2.0]), torch.tensor([2.0])))
-    row = table_row(SCORES, None, None)
+    row = table_row(SCORES, None, MOSI)
     assert row.scored == 3
     assert row.metrics == pytest.approx(sentiment_metrics(SCORES.subsets[None][:, 0], SCORES.targets))
 
 
 def test_each_subset_that_is_there_counts_once_in_the_mean():
-    rows = subset_table(SCORES, MODALITIES, None)
+    rows = subset_table(SCORES, MODALITIES, MOSI)
     assert mean_over_subsets(rows)["MAE"] == pytest.approx((1.7 / 3 + 4 + 1.75) / 3)
     absent = SCORES._replace(subsets=SCORES.subsets | {BOTH: torch.full((3, 1), NAN)})
-    assert mean_over_subsets(subset_table(absent, MODALITIES, None))["MAE"] == pytest.approx((1.7 / 3 + 4) / 2)
+    assert mean_over_subsets(subset_table(absent, MODALITIES, MOSI))["MAE"] == pytest.approx((1.7 / 3 + 4) / 2)
     rows = subset_table(PROBABILITIES, MODALITIES, CLASSES)
     assert [(row.scored, bool(row.metrics)) for row in rows] == [(2, True), (0, False), (0, False)]
     expected = class_metrics(PROBABILITIES.subsets[X], PROBABILITIES.targets)
@@ -93,15 +95,15 @@ def test_table_for_people():
         ["mean of 1", "", "0.500", "0.333"],
         ["30 % absent, seed 0", "", "0.250", "0.125"],
     ]
-    header, _, first, *_ = cells_of(table_markdown(subset_table(SCORES, MODALITIES, None), MODALITIES, None))
+    header, _, first, *_ = cells_of(table_markdown(subset_table(SCORES, MODALITIES, MOSI), MODALITIES, MOSI))
     assert header == ["text", "audio", "scored", *SENTIMENT_METRICS], "numbers that differ have a column"
     assert first[:4] == ["●", "○", "3", "0.567"]
 
 
 def test_table_for_programs():
-    rows = subset_table(SCORES, MODALITIES, None)
+    rows = subset_table(SCORES, MODALITIES, MOSI)
     extra = {"half absent": dict.fromkeys(SENTIMENT_METRICS, 0.5)}
-    lines = read(table_csv(rows, MODALITIES, None, extra))
+    lines = read(table_csv(rows, MODALITIES, MOSI, extra))
     assert lines[0] == ["subset", "text", "audio", "scored", *SENTIMENT_METRICS]
     assert [line[:4] for line in lines[1:]] == [
         ["text", "1", "0", "3"],
@@ -119,7 +121,7 @@ def test_table_for_programs():
 
 
 def test_every_prediction_of_scores_with_all_digits():
-    lines = read(predictions_csv(SCORES, None))
+    lines = read(predictions_csv(SCORES, MOSI))
     assert lines[0] == ["sample", "step", "target", "text", "audio", "text+audio", "present"]
     assert [line[:2] for line in lines[1:]] == [["a", "0"], ["a", "1"], ["b", "0"]]
     assert [line[4:6] for line in lines[1:]] == [["", ""], ["", ""], ["-2.0", "0.25"]]

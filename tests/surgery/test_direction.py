@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, l1_loss
 
-from gmd.surgery._classifiers import Classifiers
+from gmd.surgery._classifiers import Classifiers, models_and_heads
 from gmd.surgery._direction_loss import gradient_losses, weight_losses
 from helpers.cggm_cases import (
     CASES,
@@ -25,8 +25,12 @@ BALANCE = torch.tensor([0.2, 0.9, -0.4], dtype=torch.float64)
 STEP = 1e-8  # of the differences; beyond, voxels of the U-Net change sides at a ReLU or a pooling
 
 
+def classifiers_of(head, criterion, metric):
+    return Classifiers(*models_and_heads(None, head, NAMES), criterion, metric, lr=0.1)
+
+
 def guides_of(network, outputs, targets, criterion):
-    classifiers = Classifiers(network.head, NAMES, criterion, criterion, lr=0.1)
+    classifiers = classifiers_of(network.head, criterion, criterion)
     return list(classifiers.judge(outputs.values, targets_of(outputs, targets)).gradients.values())
 
 
@@ -143,7 +147,7 @@ def test_a_gradient_of_zero_gives_no_nan():
 def test_trap_the_cosine_is_that_of_the_gradients_not_of_the_weights():
     """Published: the cosine of the weights, which does not know what is in the batch."""
     network = late_fusion()
-    classifiers = Classifiers(network.head, NAMES, squared_error, squared_error, lr=0.1)
+    classifiers = classifiers_of(network.head, squared_error, squared_error)
     found = {"gradient": [], "weights": []}
     for seed in range(3):
         inputs, scores = sequences(seed)
@@ -158,7 +162,7 @@ def test_trap_the_cosine_is_that_of_the_gradients_not_of_the_weights():
 
 def test_the_cosine_of_the_weights():
     network = late_fusion()
-    models = list(Classifiers(network.head, NAMES, squared_error, squared_error, lr=0.1).models.values())
+    models = list(classifiers_of(network.head, squared_error, squared_error).models.values())
     flat = [torch.cat([model.weight.flatten(), model.bias]) for model in (network.head, *models)]
     cosines = torch.stack([cosine_similarity(flat[0], other, dim=0) for other in flat[1:]])
     expected = (BALANCE.abs() - BALANCE * cosines).mean()

@@ -30,7 +30,7 @@ ALL = ("text", "audio", "vision")
 
 @pytest.fixture
 def config(sentiment: Path, tmp_path: Path) -> TrainSentiment:
-    return replace(tiny_sentiment(sentiment, tmp_path / "run"), method="enumerate", dropout=0.0, missing=0.0)
+    return replace(tiny_sentiment(sentiment, tmp_path / "run"), method="enumerate", dropout=0.0, missing=())
 
 
 class ExactTask(SequenceTask):
@@ -79,7 +79,7 @@ def test_it_is_the_gradient_of_one_batch(config: TrainSentiment, method: str, ne
 
 def test_a_turn_of_mla_has_all_batches_of_its_modality(config: TrainSentiment):
     """Its branches, which no projector touches, get the gradient of one batch; some samples lack a modality."""
-    config = replace(config, method="mla", network="branches", missing=0.5, seed=3)
+    config = replace(config, method="mla", network="branches", missing=("0.5",), seed=3)
     ours, turns = gradient_of(config, [3, 1, 4], SequenceTask)
     expected, whole = gradient_of(config, [8], SequenceTask)
     assert [turn.subsets for turn in turns] == [turn.subsets for turn in whole] == [[(m,)] for m in ALL]

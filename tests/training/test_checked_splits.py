@@ -41,6 +41,17 @@ def test_whatever_a_training_writes_is_read(tmp_path: Path):
     assert read(tmp_path, BRATS, later) == later
     named = {split: [{"name": split}] for split in ("train", "validation", "test")}
     assert read(tmp_path, SENTIMENT, {"data": "x", "about": ABOUT, "notes": ["n"]} | named)["about"] == ABOUT
+    numbers = ABOUT | {"unit": [1000.0, 5.5]}
+    assert read(tmp_path, SENTIMENT, {"data": "x", "about": numbers, "notes": ["n"]} | named)["about"] == numbers
+
+
+@pytest.mark.parametrize(
+    "unit", [[], [1.0], [0.0, 0.0], [0.0, -1.0], [0.0, 1e300, 1.0], "ab", [0.0, "1"], None], ids=str
+)
+def test_a_unit_that_is_none_is_refused(tmp_path: Path, unit: object):
+    named = {split: [{"name": split}] for split in ("train", "validation", "test")}
+    with pytest.raises(UserError, match="unit"):
+        read(tmp_path, SENTIMENT, {"data": "x", "about": ABOUT | {"unit": unit}, "notes": []} | named)
 
 
 def test_a_file_of_several_modalities_has_others_than_the_runs(tmp_path: Path):

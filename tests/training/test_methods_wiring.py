@@ -10,7 +10,7 @@ from torch import Tensor
 
 import gmd.cli
 import gmd.training.loop
-import gmd.training.tasks.sequences
+import gmd.training.tasks.samples
 from gmd.config import TrainSentiment
 from gmd.data.padded import pad
 from gmd.data.pairs import Pairs
@@ -187,13 +187,15 @@ def test_mla_predicts_by_entropy_of_the_modalities(generated: Path, network: str
     expected = entropy_fusion(logits, logits.isfinite().all(dim=-1))
 
     complete = [s for s, sample in enumerate(samples) if len(sample.values) == 3]
-    by_entropy = predict_samples(training.network, samples, [None, ALL], config).subsets
+    by_entropy = predict_samples(training.network, samples, [None, ALL], config, task.data.outcomes).subsets
     torch.testing.assert_close(by_entropy[None], expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(by_entropy[ALL][complete], expected[complete], atol=1e-5, rtol=1e-5)
     assert by_entropy[ALL][::3].isnan().all()
 
     mean = logits.softmax(dim=-1).nanmean(dim=0)
-    fused = predict_samples(training.network, samples, [None], replace(config, method="joint")).subsets[None]
+    fused = predict_samples(
+        training.network, samples, [None], replace(config, method="joint"), task.data.outcomes
+    ).subsets[None]
     for other in (mean, fused):
         assert (expected - other).abs().max() > 0.01
 
@@ -232,10 +234,8 @@ def test_the_scale_leaves_the_gradients_again(generated: Path, method: str):
 
 @pytest.mark.parametrize("method", SCALED)
 def test_steps_are_taken_or_skipped_as_the_scaler_says(generated: Path, monkeypatch: pytest.MonkeyPatch, method: str):
-    _, *others = gmd.training.tasks.sequences.REGRESSION
-    monkeypatch.setattr(
-        gmd.training.tasks.sequences, "REGRESSION", (overflowing(absolute_error, above=1000.0), *others)
-    )
+    _, *others = gmd.training.tasks.samples.REGRESSION
+    monkeypatch.setattr(gmd.training.tasks.samples, "REGRESSION", (overflowing(absolute_error, above=1000.0), *others))
     training, task = prepared(in_fp16(generated, method))
     surgeon = training.surgeon if method == "mla" else training.surgeon.surgeon
     assert surgeon.scaler is training.scaler is not None

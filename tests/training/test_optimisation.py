@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 import gmd.training.loop
-import gmd.training.tasks.sequences
+import gmd.training.tasks.samples
 from gmd.config import TrainSentiment, config_from_dict, differences
 from gmd.config.optimisation import ADDED
 from gmd.errors import UserError
 from gmd.monitor.log import Log
+from gmd.subsets import all_subsets
 from gmd.surgery import MeanGradient
 from gmd.training.checked_state import check_state
 from gmd.training.checkpoint import load_checkpoint
@@ -42,7 +43,7 @@ SCHEDULES = {
 @pytest.fixture
 def config(sentiment: Path, tmp_path: Path) -> TrainSentiment:
     """4 steps an epoch."""
-    return replace(tiny_sentiment(sentiment, tmp_path / "run"), batch=8, epochs=3, method="enumerate", missing=0.0)
+    return replace(tiny_sentiment(sentiment, tmp_path / "run"), batch=8, epochs=3, method="enumerate", missing=())
 
 
 def prepared(config: TrainSentiment) -> tuple[Training, Task]:
@@ -88,7 +89,7 @@ def test_defaults_are_adamw_and_poly_bit_for_bit(config: TrainSentiment):
         outputs = task.outputs(network, inputs)
         losses = [
             task.criterion(task.predict(network, outputs, subset)[0], targets)
-            for subset in gmd.training.tasks.sequences.all_subsets(config.modalities)
+            for subset in all_subsets(config.modalities)
         ]
         optimizer.zero_grad()
         surgeon.backward(losses, outputs=outputs.values)
@@ -197,7 +198,7 @@ def test_a_training_goes_on_from_its_state_bit_for_bit(config: TrainSentiment, o
 @pytest.mark.parametrize("every", [3, "auto"])
 def test_weights_that_are_taken_now_and_then_go_on_with_batches_that_add_up(config: TrainSentiment, every: int | str):
     """Weights are taken at batches, and a step of the optimizer can begin between."""
-    config = replace(config, method="gmd", every=every, accumulate=2, clip=1.0, missing=0.3)
+    config = replace(config, method="gmd", every=every, accumulate=2, clip=1.0, missing=("0.3",))
     straight, task = prepared(config)
     go_on(straight, task, 3)
     state = through_a_file(straight.state_dict())
@@ -212,7 +213,7 @@ def test_weights_that_are_taken_now_and_then_go_on_with_batches_that_add_up(conf
 @pytest.mark.slow
 def test_a_killed_run_with_all_options_ends_with_the_same_bits(config: TrainSentiment, monkeypatch: pytest.MonkeyPatch):
     options = {"optimizer": "sgd", "schedule": "plateau", "plateau_patience": 0, "warmup": 0.5, "accumulate": 3}
-    config = replace(config, method="gmd", missing=0.3, clip=0.5, **options)
+    config = replace(config, method="gmd", missing=("0.3",), clip=0.5, **options)
     straight = train(replace(config, out=config.out.with_name("straight")))
     monkeypatch.setattr(gmd.training.loop, "SAVE_EVERY", 0)
     with monkeypatch.context() as patched:
@@ -314,9 +315,9 @@ def test_each_turn_of_mla_is_clipped(config: TrainSentiment):
 def test_an_overflow_in_fp16_is_skipped_and_never_clipped_into_a_step(
     config: TrainSentiment, monkeypatch: pytest.MonkeyPatch, method: str, accumulate: int
 ):
-    _, *others = gmd.training.tasks.sequences.REGRESSION
+    _, *others = gmd.training.tasks.samples.REGRESSION
     criteria = (overflowing(absolute_error, above=1000.0), *others)
-    monkeypatch.setattr(gmd.training.tasks.sequences, "REGRESSION", criteria)
+    monkeypatch.setattr(gmd.training.tasks.samples, "REGRESSION", criteria)
     options = {"precision": "fp16", "clip": 0.1, "accumulate": accumulate, "schedule": "constant"}
     training, task = prepared(replace(config, method=method, **options))
     taken = 0

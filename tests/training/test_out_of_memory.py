@@ -11,7 +11,7 @@ import torch
 import gmd.training.loop
 import gmd.training.tasks.segmentation
 from gmd.config import TrainBrats
-from gmd.data.segmentation.opened_image import NoRoom
+from gmd.data.segmentation.readable import NoRoom
 from gmd.errors import UserError
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.loop import train

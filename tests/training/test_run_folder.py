@@ -15,6 +15,7 @@ import gmd.training.folds
 import gmd.training.loop
 from gmd.config import TrainBrats, TrainSentiment, config_from_dict
 from gmd.config.file import as_arguments, read_yaml
+from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data.sequences.phantom import write_sentiment_phantom
 from gmd.errors import UserError
 from gmd.evaluation.compare.command import compare
@@ -25,7 +26,7 @@ from gmd.evaluation.sequences.single_run import evaluate_run
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.folds import train_folds
 from gmd.training.loop import train
-from gmd.training.run_files import OF_A_RUN, OF_AN_EVALUATION
+from gmd.training.run_files import OF_A_COMPARISON, OF_A_RUN, OF_AN_EVALUATION
 from gmd.training.run_folder import check_folder, open_run
 from gmd.training.run_lock import LOCK, locked
 from gmd.training.run_mark import MARK, why_unknown, write_mark
@@ -177,13 +178,13 @@ def test_what_gmd_wrote_is_removed_and_what_others_wrote_is_not(
     write_sentiment_phantom(others, samples=40, seed=1)
     data = json.loads((run / "splits.json").read_text())
     for each in (run, other):
-        evaluate_run(each, missing=0.3)
+        evaluate_run(each, absent=MissingInEvaluation(("0.3",), missing_curve=(0.0, 0.5)))
     with pytest.MonkeyPatch.context() as patch:  # of names that training has seen, in other data
         patch.setattr("gmd.evaluation.sequences.single_run._test_samples", lambda run, found, _: found.splits["test"])
         evaluate_run(run, others)
     compare([run, other])
     names = {path.name for path in (run / "evaluation").rglob("*") if path.is_file()}
-    assert names - {"compare.md", "compare.csv", "compare.png"} <= set(OF_AN_EVALUATION)
+    assert names - {*OF_A_COMPARISON} <= set(OF_AN_EVALUATION)
     assert len(list((run / "evaluation").rglob("table.csv"))) == 2
     kept = [write(run / name) for name in ("notes.txt", "evaluation/thesis.csv", "evaluation/compare_me/mine.txt")]
     kept.append(write(run / "evaluation/others/figure.png"))

@@ -14,9 +14,9 @@ import torch
 
 import gmd.cli
 import gmd.training.loop
-import gmd.training.tasks.sequences
+import gmd.training.tasks.samples
 from gmd.config import TrainBrats, TrainDigits, TrainSentiment, config_from_dict
-from gmd.config.missing_modalities import MissingModalities
+from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data.sequences.batches import collate
 from gmd.data.sequences.phantom import write_sentiment_phantom
 from gmd.errors import UserError
@@ -92,7 +92,7 @@ def test_each_method_trains_and_is_scored(config: TrainSentiment, method: str, t
         assert set(step["dominance"]["modality"][norm]) == {"text", "audio", "vision"}
     assert all(isinstance(epoch["validation"], float) for epoch in read_metrics(run, "epoch"))
 
-    rows = evaluate_run(run, absent=MissingModalities(("0.5",)))
+    rows = evaluate_run(run, absent=MissingInEvaluation(("0.5",)))
     assert [row.subset for row in rows] == all_subsets(("text", "audio", "vision"))
     with open(run / "evaluation" / "predictions.csv", newline="") as file:
         predictions = list(csv.DictReader(file))
@@ -165,9 +165,9 @@ def test_predictions_do_not_depend_on_who_shares_the_batch(config: TrainSentimen
     network = task.build_network()
     samples = task.data.splits["train"]
     subsets = [*all_subsets(config.modalities), None]
-    together = predict_samples(network, samples, subsets, config)
+    together = predict_samples(network, samples, subsets, config, task.data.outcomes)
     for i, sample in enumerate(samples[:5]):
-        alone = predict_samples(network, [sample], subsets, config)
+        alone = predict_samples(network, [sample], subsets, config, task.data.outcomes)
         for subset in subsets:
             torch.testing.assert_close(alone.subsets[subset][0], together.subsets[subset][i], atol=1e-5, rtol=1e-5)
 
@@ -182,7 +182,7 @@ def test_mla_scores_what_it_trains(config: TrainSentiment, network: str):
     inputs, _ = collate(samples, config.modalities)
     with torch.no_grad():
         expected = task.predict(trained, task.outputs(trained, inputs), ("audio",))[0].softmax(dim=-1)
-    predicted = predict_samples(trained, samples, [("audio",)], config).subsets["audio",]
+    predicted = predict_samples(trained, samples, [("audio",)], config, task.data.outcomes).subsets["audio",]
     torch.testing.assert_close(predicted, expected)
 
 
@@ -199,9 +199,7 @@ def test_a_modality_that_no_step_can_use_stops_mla(config: TrainSentiment):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_run_without_one_good_step_is_no_success(config: TrainSentiment, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        gmd.training.tasks.sequences, "REGRESSION", (lambda *pair: absolute_error(*pair) * math.nan,) * 3
-    )
+    monkeypatch.setattr(gmd.training.tasks.samples, "REGRESSION", (lambda *pair: absolute_error(*pair) * math.nan,) * 3)
     with pytest.raises(UserError, match=r"nothing was learnt, as all 4 steps were skipped"):
         train(config)
 
@@ -217,7 +215,9 @@ def test_scores_are_not_rounded_to_the_type_of_the_network(config: TrainSentimen
     config = replace(config, precision="bf16")
     task = open_task(config)
     network = task.build_network()
-    predictions = predict_samples(network, task.data.splits["train"], [("text",)], config).subsets["text",]
+    predictions = predict_samples(network, task.data.splits["train"], [("text",)], config, task.data.outcomes).subsets[
+        "text",
+    ]
     assert not torch.equal(predictions, predictions.bfloat16().float())
 
 
@@ -226,7 +226,7 @@ def test_absent_modalities_leave_gaps_and_nothing_else(config: TrainSentiment):
     network = task.build_network()
     samples = list(task.data.splits["test"])
     samples[1::2] = [sample._replace(values={"audio": sample.values["audio"]}) for sample in samples[1::2]]
-    predictions = predict_samples(network, samples, [("text",), ("audio",), None], config)
+    predictions = predict_samples(network, samples, [("text",), ("audio",), None], config, task.data.outcomes)
     gaps = [predictions.subsets[subset].isnan()[:, 0].tolist() for subset in predictions.subsets]
     assert gaps == [[False, True] * 3, [False] * 6, [False] * 6]
     torch.testing.assert_close(predictions.subsets[None][1::2], predictions.subsets["audio",][1::2])
@@ -298,7 +298,9 @@ def test_brats_does_not_offer_mla(tmp_path: Path):
 def test_configurations_of_all_tasks_survive_json(config: TrainSentiment):
     for kept in (config, TrainDigits(Path("d")), TrainBrats(Path("b"))):
         assert config_from_dict(json.loads(json.dumps(kept.to_dict())), "here") == kept
-    with pytest.raises(UserError, match=r"here: its task is 'speech', expected one of brats, sentiment, digits"):
+    with pytest.raises(
+        UserError, match=r"here: its task is 'speech', expected one of brats, sequences, sentiment, digits, classify"
+    ):
         config_from_dict({"task": "speech"}, "here")
 
 
@@ -314,7 +316,7 @@ def test_what_must_not_be_scored(config: TrainSentiment, generated: Path, tmp_pa
     with pytest.raises(UserError, match=r"test samples have trained or selected this model"):
         evaluate_run(run, larger)
     with pytest.raises(UserError, match=r"--missing: got 1\.5, expected a probability"):
-        evaluate_run(run, absent=MissingModalities(("1.5",)))
+        evaluate_run(run, absent=MissingInEvaluation(("1.5",)))
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -365,7 +367,7 @@ def test_a_network_that_has_diverged_is_not_scored(config: TrainSentiment):
         network.head.bias.fill_(math.nan)
     task = open_task(config)
     with pytest.raises(UserError, match=r"predicts NaN or infinity: it has diverged"):
-        predict_samples(network, task.data.splits["test"], [("text",)], config)
+        predict_samples(network, task.data.splits["test"], [("text",)], config, task.data.outcomes)
 
 
 # ---- the command line ----

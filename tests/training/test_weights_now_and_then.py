@@ -56,7 +56,7 @@ def steps(training: Training, task: Any, first: int, count: int) -> list[dict]:
 def test_what_goes_on_in_the_middle_of_an_interval_ends_with_the_same_bits(
     sentiment: Path, tmp_path: Path, options: dict
 ):
-    task = open_task(replace(tiny_sentiment(sentiment, tmp_path), batch=8, missing=0.5, **options))
+    task = open_task(replace(tiny_sentiment(sentiment, tmp_path), batch=8, missing=("0.5",), **options))
     straight = Training.prepare(task)
     steps(straight, task, 0, 5)
     save_checkpoint(tmp_path / "last.pt", straight.state_dict() | {"config": {}})
@@ -91,12 +91,12 @@ def test_options_arrive(sentiment: Path, tmp_path: Path):
 
 
 def test_a_part_of_the_batch_is_run_at_a_refresh_only(sentiment: Path, tmp_path: Path):
-    task = open_task(replace(tiny_sentiment(sentiment, tmp_path), missing=0.0, every=3, fraction=0.25))
+    task = open_task(replace(tiny_sentiment(sentiment, tmp_path), missing=(), every=3, fraction=0.25))
     training, rows = Training.prepare(task), []
     training.network.inputs[0].register_forward_hook(lambda *given: rows.append(len(given[-1])))
     steps(training, task, 0, 4)
     assert rows == [16, 4, 16, 16, 16, 4]
-    whole = open_task(replace(task.config, missing=0.8, batch=2))
+    whole = open_task(replace(task.config, missing=("0.8",), batch=2))
     training, rows[:] = Training.prepare(whole), []
     training.network.inputs[0].register_forward_hook(lambda *given: rows.append(len(given[-1])))
     steps(training, whole, 0, 1)
@@ -104,7 +104,7 @@ def test_a_part_of_the_batch_is_run_at_a_refresh_only(sentiment: Path, tmp_path:
 
 
 def test_steps_between_say_what_is_known_of_them(sentiment: Path, tmp_path: Path):
-    run = train(replace(tiny_sentiment(sentiment, tmp_path / "run"), batch=8, missing=0.0, every=3, tol=0.1))
+    run = train(replace(tiny_sentiment(sentiment, tmp_path / "run"), batch=8, missing=(), every=3, tol=0.1))
     lines = read_metrics(run, "step")
     assert [(line["refreshed"], line["age"]) for line in lines] == [(s % 3 == 0, s % 3) for s in range(8)]
     for line in lines:
@@ -174,7 +174,7 @@ def test_checkpoints_from_before_a_gmd_had_a_state_go_on(sentiment: Path, tmp_pa
 def paced(sentiment: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict]:
     """A task of a surgeon with the most to remember, and the state of a training of it."""
     options = {"method": "surgery", "weighting": "gradvac", "every": 3, "weighting_options": ("smooth=0.5",)}
-    config = replace(tiny_sentiment(sentiment, tmp_path_factory.mktemp("run")), batch=8, missing=0.5, **options)
+    config = replace(tiny_sentiment(sentiment, tmp_path_factory.mktemp("run")), batch=8, missing=("0.5",), **options)
     task = open_task(config)
     training = Training.prepare(task)
     steps(training, task, 0, 5)
@@ -321,7 +321,7 @@ def test_options_of_a_weighting_are_checked(words: tuple[str, ...], message: str
 
 def test_a_weighting_that_a_batch_has_too_few_objectives_for_is_named(sentiment: Path, tmp_path: Path):
     """A sample with one modality is a batch with one objective, of which Krum can choose none."""
-    options = {"method": "surgery", "weighting": "krum", "missing": 0.9, "batch": 1, "epochs": 1}
+    options = {"method": "surgery", "weighting": "krum", "missing": ("0.9",), "batch": 1, "epochs": 1}
     with pytest.raises(UserError, match=r"--weighting krum: gram: expected 3 .*, got 1; the objectives were \w+$"):
         train(replace(tiny_sentiment(sentiment, tmp_path / "run"), **options))
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gmd.data.segmentation.image_files import is_npy
 from gmd.data.segmentation.label_scheme import LabelScheme
-from gmd.data.segmentation.npy_image import is_npy
 
 SAME_PLACE = 1e-3  # mm by which the affines of a case may differ
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ENDINGS = (".nii.gz", ".nii")
+OF_NUMPY = ".npy"
 OF_THE_FILE_SYSTEM = "lost+found"  # a folder at the top of a disk that only the administrator may look into
 
 Folder = tuple[Path, list[str]]  # a folder and the names of the files in it
@@ -24,6 +25,11 @@ class ImageFile(NamedTuple):
     path: Path
     folders: tuple[str, ...]
     name: str
+
+
+def is_npy(path: Path) -> bool:
+    """Returns whether a file is called as numpy's arrays are."""
+    return path.name.lower().endswith(OF_NUMPY)
 
 
 class Found(NamedTuple):

@@ -11,7 +11,8 @@ import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import SpatialImage
 
-from gmd.data.segmentation.opened_image import open_image, read_voxels, readable
+from gmd.data.segmentation.opened_image import open_image, read_voxels
+from gmd.data.segmentation.readable import readable
 from gmd.errors import UserError
 from gmd.printing import warn
 

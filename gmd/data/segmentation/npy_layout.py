@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gmd.data.segmentation.image_files import ImageFile
 from gmd.data.segmentation.layouts import Group, Sorted
-from gmd.data.segmentation.npy_image import varying_volumes
-from gmd.data.segmentation.opened_image import readable
+from gmd.data.segmentation.npy_voxels import varying_volumes
+from gmd.data.segmentation.readable import readable
 from gmd.errors import UserError
 
 CHANNELS = ("flair", "t1ce", "t1", "t2")  # the order in which their preprocess.py stacks the modalities

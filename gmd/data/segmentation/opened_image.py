@@ -15,8 +15,10 @@ from nibabel.filebasedimages import FileBasedImage, ImageFileError
 from nibabel.imageclasses import all_image_classes
 from nibabel.spatialimages import SpatialImage
 
-from gmd.data.file_kind import is_gzip, unreadable
-from gmd.data.segmentation.npy_image import is_npy, open_npy
+from gmd.data.file_kind import is_gzip
+from gmd.data.segmentation.image_files import is_npy
+from gmd.data.segmentation.npy_image import open_npy
+from gmd.data.segmentation.readable import readable
 from gmd.errors import UserError
 from gmd.files import check_regular, open_regular
 from gmd.memory_limit import check_claim
@@ -24,10 +26,6 @@ from gmd.memory_limit import check_claim
 MOST_HEADER = 2**28  # bytes before the voxels: the header, and extensions that may hold that of another format
 MOST_BEHIND = 2**20  # bytes behind the voxels, which nothing reads
 MOST_PACKED = 1032  # bytes that gzip can make of one: deflate's limit
-
-
-class NoRoom(MemoryError):
-    """No memory is left to read a file, which the message names."""
 
 
 def open_image(path: Path) -> SpatialImage:
@@ -67,25 +65,6 @@ def check_memory(path: Path, image: SpatialImage) -> int:
     claimed = math.prod(sides) * (2 * image.get_data_dtype().itemsize + 12)
     check_claim(path, claimed, f"a volume of {' x '.join(map(str, sides))} voxels")
     return claimed
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turns whatever a reader of other people's bytes raises inside the block into a UserError that names the file.
-
-    nibabel and what it is built on have dozens of error classes for files that are cut off, damaged, or something else.
-    Raises NoRoom if there is no memory for the file.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except MemoryError as error:
-        raise NoRoom(f"{path}: no memory is left to read it") from error
-    except Exception as error:
-        own = ("a single array of numpy (.npy)",) if is_npy(path) else ("a NIfTI image", "compressed by gzip")
-        expected = "an array of numpy" if is_npy(path) else "a NIfTI image"
-        raise UserError(unreadable(path, expected, error, own)) from error
 
 
 def _is_called_nifti(path: Path) -> bool:

@@ -9,9 +9,9 @@ from nibabel.affines import voxel_sizes
 from torch import Tensor
 
 from gmd.data.segmentation.case import Case
+from gmd.data.segmentation.image_files import is_npy
 from gmd.data.segmentation.labels import region_targets
 from gmd.data.segmentation.nifti import Volume, read_channels, read_volume
-from gmd.data.segmentation.npy_image import is_npy
 from gmd.data.segmentation.opened_image import check_memory, open_image
 from gmd.data.segmentation.z_scored import check_z_scored, without_background
 from gmd.errors import UserError

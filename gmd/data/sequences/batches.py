@@ -1,6 +1,7 @@
 """Batches of the (sample, modality) pairs that exist, sequences padded to one length."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ class SequenceBatches:
         batch: samples in a batch, at least 1.
         seed: of the order of the samples.
 
-    Iterating gives what `collate` returns. Raises ValueError for a batch below 1, no samples, or a sample without any
-    of the modalities.
+    Iterating gives what `collate` returns, with the numbers of the samples. Raises ValueError for a batch below 1, no
+    samples, or a sample without any of the modalities.
     """
 
     def __init__(self, samples: Sequence[Sample], modalities: Sequence[str], batch: int, seed: int):
@@ -44,7 +45,9 @@ class SequenceBatches:
     def __iter__(self) -> Iterator[tuple[Pairs[Padded], Tensor]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.samples))
         for first in range(self.start * self.batch, len(order), self.batch):
-            yield collate([self.samples[i] for i in order[first : first + self.batch]], self.modalities)
+            numbers = order[first : first + self.batch].tolist()
+            inputs, targets = collate([self.samples[i] for i in numbers], self.modalities)
+            yield replace(inputs, numbers=numbers), targets
 
 
 def collate(samples: Sequence[Sample], modalities: Sequence[str]) -> tuple[Pairs[Padded], Tensor]:

@@ -1,12 +1,11 @@
-"""What every reader of sequences checks and mends: numbers that are not finite, scores out of range, splits."""
+"""What every reader of sequences checks and mends: numbers that are not finite, splits, names."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gmd.data import SPLITS
-from gmd.data.sequences.samples import LARGEST_SCORE, Sample, SequenceData
+from gmd.data.sequences.samples import Sample
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
 
@@ -51,63 +50,6 @@ def finite(values: np.ndarray) -> tuple[np.ndarray, int]:
     return values, int(bad.sum())
 
 
-def checked_scores(
-    scores: np.ndarray, names: Sequence[str], source: object, clip: bool = False
-) -> tuple[np.ndarray, int]:
-    """Returns scores as float32, and how many of them were beyond [-3, 3] and have been clipped.
-
-    scores: numbers [n]; names: [n], of what they are the scores of; source: what holds them, for the message
-    clip: whether to clip instead of to refuse
-
-    Raises UserError for the first number that is no score: NaN, or beyond [-3, 3] without `clip`, or if the scores are
-        clearly of another scale.
-    """
-    scores = scores.astype(np.float64)  # the least integer of its type has no absolute value in it
-    beyond = np.abs(scores) > LARGEST_SCORE
-    wrong = np.flatnonzero(np.isnan(scores) if clip else beyond | np.isnan(scores))
-    advice = _of_another_scale(scores)
-    if len(wrong) == 0 and not (advice and beyond.any()):
-        return np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE).astype(np.float32), int(beyond.sum())
-    first = wrong[0] if len(wrong) else int(np.argmax(beyond))
-    count = max(len(wrong), int(beyond.sum())) - 1
-    others = f" ({count} more labels are wrong)" if count > 0 else ""
-    if not advice and np.isnan(scores[first]):
-        advice = "leave samples without a label out"
-    raise UserError(
-        f"{source}: the label of {shown(names[first], 80)} is {scores[first]:g}, expected one in [-3, 3]{others}; "
-        f"{advice or 'gmd convert --clip-scores takes what is beyond for -3 or 3'}"
-    )
-
-
-def _of_another_scale(scores: np.ndarray) -> str | None:
-    """Returns what to do with scores that look like classes or per cent; None if they do not."""
-    finite_scores = scores[np.isfinite(scores)]
-    if not len(finite_scores) or np.abs(finite_scores).max() <= LARGEST_SCORE:
-        return None
-    if finite_scores.min() >= 0 and finite_scores.max() <= 6 and (finite_scores == np.round(finite_scores)).all():
-        return "they look like the classes 0 to 6: take 3 off each"
-    if 10 < np.abs(finite_scores).max() <= 100:
-        return "they look like per cent: divide, so that the strongest sentiment is 3"
-    return None
-
-
-def score_scale_notes(data: SequenceData, source: object) -> list[str]:
-    """Returns a note for the user if the scores of a data set are on CH-SIMS's scale.
-
-    source: what holds them, for the message
-    Raises UserError if no score is negative: the scores are classes from 0 on then, or go from 0 to 1.
-    """
-    scores = np.concatenate([np.ravel(sample.target) for samples in data.splits.values() for sample in samples])
-    if len(np.unique(scores)) > 1 and scores.min() >= 0:
-        raise UserError(
-            f"{source}: no label is negative, they go from {scores.min():g} to {scores.max():g}; expected scores from "
-            "-3 to 3, as MOSI's and MOSEI's, or from -1 to 1, as CH-SIMS's, of which 0 is neutral: shift them"
-        )
-    if data.largest_score == LARGEST_SCORE:
-        return []
-    return ["no score is beyond [-1, 1]: taken for CH-SIMS's scale, so scored with Acc-3 and Acc-5, not with Acc-7"]
-
-
 def check_splits(splits: dict[str, list[Sample]], source: object) -> None:
     """Raises UserError for an empty split, and for names: of two samples, as one may be trained on and tested, or none.
 
@@ -146,8 +88,3 @@ def replaced_notes(replaced: dict[str, int]) -> list[str]:
         for m, count in replaced.items()
         if count
     ]
-
-
-def clipped_notes(clipped: int) -> list[str]:
-    """Returns a note for the user if `checked_scores` clipped any. clipped: how many"""
-    return [f"{clipped} scores beyond [-3, 3] are clipped to it"] if clipped else []

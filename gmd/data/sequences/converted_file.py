@@ -1,18 +1,6 @@
 """Sequences in a `.npz` without pickles: what `gmd convert` writes, and `gmd phantom --task sentiment`.
 
-With n samples, those of all splits one after the other:
-
-    version         int64 []        1
-    modalities      str [M]         in canonical order
-    classes         str [C]         only if the targets are classes
-    per_step        bool []         whether each step has a target
-    notes           str [K]         what was replaced or left out when the file was made
-    name            str [n]
-    split           str [n]         "train", "validation" or "test"
-    target          float32 or int64 [n], or [sum of target_length]: all samples' targets end to end
-    target_length   int64 [n]       only if per_step
-    <m>             float32 [sum of <m>_length, F_m], for each modality m: all samples' steps end to end
-    <m>_length      int64 [n]       0: the sample does not have this modality
+docs/sequence-files.md lists the arrays, for those who write such a file themselves.
 """
 
 from collections import Counter
@@ -24,9 +12,11 @@ import torch
 from torch import Tensor
 
 from gmd.data import SPLITS
-from gmd.data.sequences.checks import check_features, check_name, check_splits, checked_scores, finite
+from gmd.data.sequences.checks import check_features, check_name, check_splits, finite
 from gmd.data.sequences.npz import Arrays, check_arrays
+from gmd.data.sequences.reading import Reading
 from gmd.data.sequences.samples import Sample, SequenceData
+from gmd.data.sequences.scores import changed_notes, checked_scores
 from gmd.errors import UserError, shown
 from gmd.files import replacing
 from gmd.names import check_names
@@ -78,22 +68,23 @@ def write_converted(data: SequenceData, out: Path) -> None:
         np.savez(unfinished, **arrays)  # type: ignore[arg-type]  # the stubs take any array for allow_pickle
 
 
-def read_converted(path: Path, arrays: Arrays) -> SequenceData:
-    """Reads the data that `write_converted` wrote, bit for bit.
+def read_converted(path: Path, arrays: Arrays, reading: Reading) -> SequenceData:
+    """Reads the data that `write_converted` wrote, bit for bit, unless other scores are asked for.
 
-    path: the file, for error messages; arrays: what is in it
+    path: the file, for error messages; arrays: what is in it; reading: what scores are and become
 
     Raises UserError: arrays that are missing, of another kind, or that do not belong together, targets out of range,
         a sample without any modality or of length 0, an empty split, two samples of one name.
     """
     modalities, classes = _about(path, arrays)
-    per_step = bool(arrays["per_step"])
+    per_step = _is_per_step(arrays)
     names = [str(name) for name in arrays["name"]]
     if unknown := set(map(str, arrays["split"])) - set(SPLITS):
         raise UserError(f"{path}: split {shown(unknown.pop(), 80)!r} is unknown, expected one of {', '.join(SPLITS)}")
     counts = arrays["target_length"] if per_step else np.ones(len(names), np.int64)
-    targets = _pieces(path, "target", arrays["target"], counts)
-    _check_targets(path, arrays["target"], _repeated(names, counts), classes)
+    _pieces(path, "target", arrays["target"], counts)  # before a name is repeated: what is empty may claim any size
+    scores, changed = _checked_targets(path, arrays["target"], _repeated(names, counts), classes, reading)
+    targets = _pieces(path, "target", scores, counts)
     features = {m: arrays[m].shape[1] for m in modalities}
     check_features(features, path)
     values = {m: _pieces(path, m, arrays[m], arrays[f"{m}_length"]) for m in modalities}
@@ -105,7 +96,8 @@ def read_converted(path: Path, arrays: Arrays) -> SequenceData:
         _check_sample(path, name, present, target)
         splits[str(arrays["split"][i])].append(Sample(name, present, target))
     check_splits(splits, path)
-    return SequenceData(features, classes, per_step, splits, tuple(str(note) for note in arrays["notes"]))
+    notes = [str(note) for note in arrays["notes"]] if "notes" in arrays else []
+    return SequenceData(features, classes, per_step, splits, (*notes, *changed))
 
 
 def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | None]:
@@ -113,21 +105,27 @@ def _about(path: Path, arrays: Arrays) -> tuple[list[str], tuple[str, ...] | Non
 
     Raises UserError if an array is missing or of another kind, of those that they and `per_step` ask for.
     """
-    check_arrays(path, arrays, {"version": ("i", 0), "modalities": ("U", 1), "per_step": ("b", 0)}, ())
+    flags = {"per_step": ("b", 0)} if "per_step" in arrays else {}
+    check_arrays(path, arrays, {"version": ("i", 0), "modalities": ("U", 1)} | flags, ())
     if arrays["version"] != VERSION:
         raise UserError(f"{path}: is of version {arrays['version']}, expected {VERSION}; convert it anew")
     modalities = [str(m) for m in arrays["modalities"]]
     _check_modalities(path, modalities)
     each = {"name": ("U", 1), "split": ("U", 1)} | {f"{m}_length": ("i", 1) for m in modalities}
-    if arrays["per_step"]:
+    if _is_per_step(arrays):
         each["target_length"] = ("i", 1)
     targets = {"target": ("i" if "classes" in arrays else "f", 1)}
     sequences = {m: ("f", 2) for m in modalities}
-    texts = {"notes": ("U", 1)} | ({"classes": ("U", 1)} if "classes" in arrays else {})
+    texts = {key: ("U", 1) for key in ("notes", "classes") if key in arrays}
     check_arrays(path, arrays, each | targets | sequences | texts, tuple(each))
     classes = tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else None
     _check_classes(path, classes or ())
     return modalities, classes
+
+
+def _is_per_step(arrays: Arrays) -> bool:
+    """Returns whether each step has a target; a file that does not say so has one for each sample."""
+    return "per_step" in arrays and bool(arrays["per_step"])
 
 
 def _check_classes(path: Path, names: Sequence[str]) -> None:
@@ -167,15 +165,22 @@ def _repeated(names: list[str], counts: np.ndarray) -> list[str]:
     return [name for name, count in zip(names, counts.tolist(), strict=True) for _ in range(count)]
 
 
-def _check_targets(path: Path, targets: np.ndarray, names: list[str], classes: tuple[str, ...] | None) -> None:
-    """Raises UserError for a target out of range. names: of the sample that each target belongs to"""
+def _checked_targets(
+    path: Path, targets: np.ndarray, names: list[str], classes: tuple[str, ...] | None, reading: Reading
+) -> tuple[np.ndarray, list[str]]:
+    """Returns the targets, and notes of what was done to them. Raises UserError for one out of range.
+
+    names: of the sample that each target belongs to
+    """
     if classes is None:
-        checked_scores(targets, names, path)
-    elif len(wrong := np.flatnonzero((targets < 0) | (targets >= len(classes)))):
+        scores, clipped = checked_scores(targets, names, path, reading)
+        return scores, changed_notes(clipped, reading)
+    if len(wrong := np.flatnonzero((targets < 0) | (targets >= len(classes)))):
         first = wrong[0]
         raise UserError(
             f"{path}: the class of {shown(names[first], 80)} is {targets[first]}, expected 0 to {len(classes) - 1}"
         )
+    return targets, []
 
 
 def _check_sample(path: Path, name: str, values: dict[str, Tensor], target: Tensor) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from gmd.data import SPLITS
+from gmd.data.log_mel import log_mel
 from gmd.data.sequences.checks import check_file, check_splits
-from gmd.data.sequences.log_mel import log_mel
 from gmd.data.sequences.npz import Arrays, check_arrays, open_npz
 from gmd.data.sequences.samples import Sample, SequenceData
 from gmd.errors import UserError
@@ -43,27 +43,29 @@ def read_digits(path: str | Path, seed: int = 0) -> SequenceData:
     path = Path(path)
     check_file(path, "a .npz of spoken digits")
     with open_npz(path) as arrays:
-        _check(path, arrays)
+        check_recordings(path, arrays)
         return _paired(path, arrays, load_digits(), seed)
 
 
 def _paired(path: Path, arrays: Arrays, images: Any, seed: int) -> SequenceData:
     """Pairs recordings that are checked with scikit-learn's images."""
     rng = np.random.default_rng(seed)
-    parts = _split_recordings(arrays["digit"], arrays["index"], rng)
-    chosen = _choose_images(arrays["digit"], parts, images.target, rng)
+    parts = split_recordings(arrays["digit"], arrays["index"], rng)
+    chosen = choose_images(arrays["digit"], parts, images.target, rng)
 
     rows = torch.from_numpy(images.images.astype(np.float32) / 16)
     samples = [
         Sample(name, {"audio": features, "image": rows[image]}, torch.tensor(int(digit)))
-        for name, features, image, digit in zip(_names(arrays), _features(arrays), chosen, arrays["digit"], strict=True)
+        for name, features, image, digit in zip(
+            recording_names(arrays), _features(arrays), chosen, arrays["digit"], strict=True
+        )
     ]
     splits = {split: [samples[i] for i in members] for split, members in parts.items()}
     check_splits(splits, path)
     return SequenceData({"audio": MELS, "image": 8}, CLASSES, False, splits, _notes(parts, chosen))
 
 
-def _check(path: Path, arrays: Arrays) -> None:
+def check_recordings(path: Path, arrays: Arrays) -> None:
     """Raises UserError for arrays that are missing, of another kind, or that do not belong together."""
     check_arrays(path, arrays, _ARRAYS, ("digit", "speaker", "index"))
     offset, waveform = arrays["offset"], arrays["waveform"]
@@ -79,20 +81,20 @@ def _check(path: Path, arrays: Arrays) -> None:
         raise UserError(f"{path}: offset goes from {offset.min()} to {offset.max()}, expected 0 to {len(waveform)}")
     if (arrays["index"] < 0).any():
         raise UserError(f"{path}: index has {arrays['index'].min()}, expected 0 or more")
-    offset, names = offset.astype(np.int64), _names(arrays)
+    offset, names = offset.astype(np.int64), recording_names(arrays)
     if len(short := np.flatnonzero(np.diff(offset) < 1)):
         raise UserError(f"{path}: recording {names[short[0]]} has no sound, its length is {np.diff(offset)[short[0]]}")
     if len(wrong := np.flatnonzero((arrays["digit"] < 0) | (arrays["digit"] > 9))):
         raise UserError(f"{path}: recording {names[wrong[0]]} is of digit {arrays['digit'][wrong[0]]}, expected 0 to 9")
 
 
-def _names(arrays: Arrays) -> list[str]:
+def recording_names(arrays: Arrays) -> list[str]:
     """Returns the names of the recordings, as the data set calls its files: digit_speaker_index."""
     each = zip(arrays["digit"], arrays["speaker"], arrays["index"], strict=True)
     return [f"{digit}_{speaker}_{index}" for digit, speaker, index in each]
 
 
-def _split_recordings(digits: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def split_recordings(digits: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Splits the recordings, drawing those that validate: split -> the numbers of its recordings, ascending."""
     held_out = []
     for digit in range(10):
@@ -103,7 +105,7 @@ def _split_recordings(digits: np.ndarray, index: np.ndarray, rng: np.random.Gene
     return {"train": train, "validation": validation, "test": np.flatnonzero(index < TESTED)}
 
 
-def _choose_images(
+def choose_images(
     digits: np.ndarray, parts: dict[str, np.ndarray], written: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Chooses an image of its digit for each recording; test and validation have their own images, training the rest.

@@ -1,10 +1,10 @@
-"""Reading arrays from `.npz` files, never through pickle, and checking them.
+"""Reading arrays from `.npz` and `.npy` files, never through pickle, and checking them.
 
 An array is read when it is asked for, and others are not, whatever they hold. What its header claims has to be what the
 archive says it holds, to the byte, and what all that is read takes is limited, before any room is made for it.
 """
 
-import math
+import os
 import struct
 import tokenize
 import zipfile
@@ -12,11 +12,13 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from gmd.data.file_kind import unreadable
-from gmd.data.npy_header import read_array_header
+from gmd.data.npy_header import Header, checked_header
+from gmd.data.sequences.checks import check_file
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
 from gmd.memory_limit import check_claim
@@ -24,7 +26,7 @@ from gmd.memory_limit import check_claim
 Arrays = Mapping[str, np.ndarray]
 
 # what numpy and zipfile raise for files that are cut off, damaged, or something else (found by flipping bits)
-_UNREADABLE = (
+UNREADABLE = (
     *(OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, struct.error),
     *(ValueError, KeyError, TypeError, IndexError, SyntaxError, OverflowError, MemoryError, RuntimeError),
     *(RecursionError, tokenize.TokenError),  # of headers, which are Python's text
@@ -32,7 +34,7 @@ _UNREADABLE = (
 
 
 @contextmanager
-def open_npz(path: Path) -> Iterator[Arrays]:
+def open_npz(path: Path) -> Iterator["Npz"]:
     """Opens a file of arrays and yields these by their names; each is read when it is looked up, and then kept.
 
     Raises UserError if it is no such file, here or where an array is looked up: one that cannot be read, is one of
@@ -41,13 +43,13 @@ def open_npz(path: Path) -> Iterator[Arrays]:
     with open_regular(path) as file:
         try:
             archive = zipfile.ZipFile(file)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise _not_read(path, error) from error
         with archive:
-            yield _Npz(path, archive)
+            yield Npz(path, archive)
 
 
-class _Npz(Mapping[str, np.ndarray]):
+class Npz(Mapping[str, np.ndarray]):
     """The arrays of an archive that is open."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile):
@@ -71,40 +73,59 @@ class _Npz(Mapping[str, np.ndarray]):
 
     def __getitem__(self, key: str) -> np.ndarray:
         if key not in self._read:
-            member = self._members[key]
-            try:
-                self._read[key] = self._array(key, member)
-            except UserError:  # which is a ValueError
-                raise
-            except _UNREADABLE as error:
-                raise _not_read(self._path, error) from error
+            with self._open(key) as content:
+                self._claimed += self._header(key, content).size
+                check_claim(self._path, self._claimed, f"{shown(key, 80)} and what else is read of it")
+                content.seek(0)
+                array = np.lib.format.read_array(content, allow_pickle=False)
+                _check_text(array)
+                self._read[key] = array
         return self._read[key]
 
-    def _array(self, key: str, member: zipfile.ZipInfo) -> np.ndarray:
-        """Reads an array, once what it claims is found to be what it has. Raises UserError, or any of _UNREADABLE."""
-        if sum(other.filename == member.filename for other in self._archive.infolist()) > 1:
-            raise UserError(f"{self._path}: {shown(key, 80)} is there twice, expected one array of each name")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # of others all is unpacked at once
-            raise NotImplementedError(f"compression {member.compress_type}, expected what numpy.savez writes")
-        with self._archive.open(member) as content:
-            shape, _, dtype = read_array_header(content)
-            if dtype.hasobject:
-                raise UserError(
-                    f"{self._path}: {shown(key, 80)} holds Python objects, which are never loaded from a .npz; save "
-                    "arrays of numbers and str"
-                )
-            claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - content.tell()
-            if claimed != held:
-                raise UserError(
-                    f"{self._path}: {shown(key, 80)} claims to be {dtype} {list(shape)}, of {claimed} bytes, and has "
-                    f"{held}; it is damaged: copy or download it anew"
-                )
-            self._claimed += claimed
-            check_claim(self._path, self._claimed, f"{shown(key, 80)} and what else is read of it")
-            content.seek(0)
-            array = np.lib.format.read_array(content, allow_pickle=False)
+    def header(self, key: str) -> Header:
+        """Returns what an array is, without reading it. Raises KeyError, and UserError as where it is looked up."""
+        with self._open(key) as content:
+            return self._header(key, content)
+
+    @contextmanager
+    def _open(self, key: str) -> Iterator[IO[bytes]]:
+        """Opens the member that holds an array, and makes what is raised for a damaged one a UserError."""
+        member = self._members[key]
+        try:
+            if sum(other.filename == member.filename for other in self._archive.infolist()) > 1:
+                raise UserError(f"{self._path}: {shown(key, 80)} is there twice, expected one array of each name")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack all at once
+                raise NotImplementedError(f"compression {member.compress_type}, expected what numpy.savez writes")
+            with self._archive.open(member) as content:
+                yield content
+        except UserError:  # which is a ValueError
+            raise
+        except UNREADABLE as error:
+            raise _not_read(self._path, error) from error
+
+    def _header(self, key: str, content: IO[bytes]) -> Header:
+        """Reads a header, as `checked_header`."""
+        return checked_header(f"{self._path}: {shown(key, 80)}", content, self._members[key].file_size)
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Reads the array of a `.npy` file.
+
+    Raises UserError if it is no such file, one of Python objects, claims another size than it has, or takes more than
+    `gmd.memory_limit` allows.
+    """
+    check_file(path, "a .npy")
+    try:
+        with open_regular(path) as file:
+            check_claim(path, checked_header(str(path), file, os.fstat(file.fileno()).st_size).size, "its array")
+            file.seek(0)
+            array = np.lib.format.read_array(file, allow_pickle=False)
         _check_text(array)
         return array
+    except UserError:  # which is a ValueError
+        raise
+    except UNREADABLE as error:
+        raise UserError(unreadable(path, "a .npy", error, own=("a single array of numpy (.npy)",))) from error
 
 
 def _check_text(array: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from gmd.errors import UserError
 from gmd.evaluation.compare.comparison import compare_scores
 from gmd.evaluation.compare.forest_plot import draw_comparison
+from gmd.evaluation.compare.missing_curves import draw_runs
 from gmd.evaluation.compare.run_scores import read_run_scores
 from gmd.evaluation.compare.text import comparison_csv, comparison_markdown
 from gmd.evaluation.results_folder import write_texts
@@ -16,7 +17,8 @@ from gmd.printing import say
 from gmd.training.run_files import COMPARISON, EVALUATION, OF_A_COMPARISON
 
 # what the files of a comparison hold and nobody else's: by that they are known as such before they are replaced
-TABLE, NUMBERS, PICTURE = OF_A_COMPARISON
+TABLE, NUMBERS, *PICTURES = OF_A_COMPARISON
+PICTURE, MISSING_RATES = PICTURES
 SIGNS = {TABLE: b"bootstrap interval of the paired difference (", NUMBERS: b"baseline,run,metric,region,"}
 MOST = 2**26  # bytes
 
@@ -26,6 +28,8 @@ def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> Non
 
     Paired over cases: for every subset and region, and for the mean over the subsets, which is taken within a case
     first. See `paired_difference` for the intervals.
+
+    Where all runs have a curve of the same scores over the missing rate, `compare_missing.png` draws these together.
 
     Args:
         runs: evaluated runs or cross-validations, at least two.
@@ -47,18 +51,19 @@ def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> Non
     text = comparison_markdown(comparison)
     written = write_texts(out, {TABLE: text, NUMBERS: comparison_csv(comparison)})
     written.append(draw_comparison(comparison, out / PICTURE))
+    written += draw_runs(dict(zip(names, runs, strict=True)), out / MISSING_RATES)
     say(*text.split("\n"), *written)
 
 
 def _check_outputs(out: Path) -> None:
     """Raises UserError if the comparison cannot be written to `out`, or would be written over somebody else's file."""
     check_folder(out, "--out")
-    there = [out / name for name in (*SIGNS, PICTURE) if os.path.lexists(out / name)]
+    there = [out / name for name in OF_A_COMPARISON if os.path.lexists(out / name)]
     for path in there:
         check_file(path, "--out")
     ours = [name for name, sign in SIGNS.items() if out / name in there and sign in _beginning(out / name)]
-    # the picture has no sign of its own: it is written after the other two
-    ours += [PICTURE] if len(ours) == len(SIGNS) else []
+    # pictures have no sign of their own: they are written after the other two
+    ours += PICTURES if len(ours) == len(SIGNS) else []
     if others := [path for path in there if path.name not in ours]:
         raise UserError(f"{others[0]}: is there already, and gmd compare has not written it; give another --out")
 

@@ -56,5 +56,6 @@ def _draw_differences(ax: Axes, comparison: Comparison, column: Column) -> None:
     ax.axhline(len(comparison.subsets) - 0.25, color="0.8", linewidth=1)
     ax.grid(axis="x", alpha=0.3)
     better = "right" if metric.higher_is_better else "left"
-    ax.set_title(f"{name}, mean of the regions" if column[1] else name)
+    alike = "outputs" if comparison.item_noun == "prediction" else "regions"
+    ax.set_title(f"{name}, mean of the {alike}" if column[1] else name)
     ax.set_xlabel(f"difference{f' in {metric.unit}' if metric.unit else ''} ({better}: better)")

@@ -1,24 +1,30 @@
 """The scores of one run, case by case or prediction by prediction, read back from the files of its evaluation."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from pathlib import Path
 from shlex import quote
+from statistics import fmean
 from typing import NamedTuple
 
-from gmd.config import TrainConfig, TrainSequences
+from gmd.config import TrainConfig, TrainSamples
 from gmd.data.segmentation.case import Case
 from gmd.data.segmentation.patients import patient_of
 from gmd.errors import UserError
 from gmd.evaluation.compare.predictions import read_predictions
 from gmd.evaluation.outdated import scored_channels
 from gmd.evaluation.segmentation.listed_cases import ListedCase, listed_cases
+from gmd.scoring.outcomes import Outcomes
 from gmd.scoring.segmentation.post_processing import mean_over_regions
 from gmd.scoring.segmentation.tables import Score, read_cases
 from gmd.subsets import Subset, subset_name
+from gmd.training.outcomes import outcomes_of
 from gmd.training.run_files import EVALUATION
 from gmd.training.saved_run import fold_folders, read_config, read_splits
 
-Column = tuple[str, str]  # metric and region: ("Dice", "WT"), ("HD95", "mean"), ("MAE", "")
+# metric and region, or output: ("Dice", "WT"), ("HD95", "mean"), ("MAE", ""), ("accuracy", "emotion")
+Column = tuple[str, str]
 Item = tuple[str, ...]  # what is scored: (case,), or (sample, step)
 
 
@@ -52,13 +58,14 @@ class RunScores:
 
     Attributes:
         modalities: those of the run, in its order.
-        columns: the metric and region of each number, where ET after post-processing counts as a region.
+        columns: the metric and region of each number, where ET after post-processing counts as a region; of predictions
+            the metric and output.
         item_noun: what an item is called: "case", or "prediction".
         unit_noun: what the bootstrap resamples: "patient", or "sample".
-        values: item -> subset -> a number for each of `columns`.
+        values: item -> subset -> a number for each of `columns`; NaN where an output has no label.
         units: item -> the unit it belongs to: the patient of a case, the sample of a step.
         targets: item -> its target as the file has it; empty where the file does not hold the targets.
-        listed: item -> what the run says of its files; empty for sequences.
+        listed: item -> what the run says of its files; empty for samples.
         of_channels: whether an earlier gmd made them, see `scored_channels`.
     """
 
@@ -81,9 +88,9 @@ def read_run_scores(run: Path) -> RunScores:
     run = Path(run)
     runs = fold_folders(run) or [run]
     config = read_config(runs[0])
-    if isinstance(config, TrainSequences):
+    if isinstance(config, TrainSamples):
         path = _evaluation_file(run, "predictions.csv")
-        return _sequence_scores(path, config, read_splits(run)["about"]["classes"])
+        return _sample_scores(path, config, outcomes_of(read_splits(run)["about"]))
     path = _evaluation_file(run, "cases.csv")
     listed: dict[Item, ListedCase] = {(case.name,): case for each in runs for case in listed_cases(each, "test")}
     return _case_scores(path, config, listed)
@@ -136,9 +143,33 @@ def _numbers(scores: list[Score]) -> list[float]:
     return [*dice.values(), mean_over_regions(dice), *hd95.values(), mean_over_regions(hd95)]
 
 
-def _sequence_scores(path: Path, config: TrainConfig, classes: list[str] | None) -> RunScores:
-    """Returns the scores of a `predictions.csv`: absolute errors of regression; of classes 1 if right, 0 if wrong."""
-    values, targets = read_predictions(path, config.modalities, classes)
+def _sample_scores(path: Path, config: TrainConfig, outcomes: Outcomes) -> RunScores:
+    """Returns the scores of a `predictions.csv`: absolute errors of numbers; of classes 1 if right, 0 if wrong.
+
+    With several outcomes there is a column for each, and the means of those that are measured alike.
+    """
+    values, targets = read_predictions(path, config.modalities, outcomes)
     units = {item: item[0] for item in values}
-    column = ("MAE" if classes is None else "accuracy", "")
-    return RunScores(config.modalities, [column], "prediction", "sample", values, units, targets, {}, False)
+    columns = _columns(outcomes)
+    values = {
+        item: {subset: _means(scores, columns.values()) for subset, scores in of.items()} for item, of in values.items()
+    }
+    return RunScores(config.modalities, list(columns), "prediction", "sample", values, units, targets, {}, False)
+
+
+def _columns(outcomes: Outcomes) -> dict[Column, list[int]]:
+    """Returns the columns that the outcomes make, each with the places of the outcomes whose mean it is."""
+    metrics = ["MAE" if outcome.classes is None else "accuracy" for outcome in outcomes]
+    if len(outcomes) == 1:
+        return {(metrics[0], ""): [0]}
+    columns: dict[Column, list[int]] = {}
+    for metric in dict.fromkeys(metrics):
+        alike = [place for place, other in enumerate(metrics) if other == metric]
+        columns |= {(metric, outcomes[place].name): [place] for place in alike} | {(metric, "mean"): alike}
+    return columns
+
+
+def _means(scores: Sequence[float], columns: Iterable[list[int]]) -> list[float]:
+    """Returns the mean over each column's places of the scores that are there; NaN if none is."""
+    there = [[scores[place] for place in places if not isnan(scores[place])] for places in columns]
+    return [fmean(some) if some else nan for some in there]

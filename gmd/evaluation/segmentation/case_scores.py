@@ -17,11 +17,17 @@ from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.printing import say
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Score, cases_csv
-from gmd.training.run_files import CHECKPOINT_RECORD, PICTURES_OF_CASES, SCORED_RECORD
+from gmd.training.run_files import (
+    CHECKPOINT_RECORD,
+    MISSING_CURVE,
+    MISSING_PICTURE,
+    PICTURES_OF_CASES,
+    SCORED_RECORD,
+)
 
 CASES = "cases.csv"
 # what is written once all cases are scored
-OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, *PICTURES_OF_CASES.values())
+OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, *PICTURES_OF_CASES.values(), MISSING_CURVE, MISSING_PICTURE)
 
 
 def score_cases(

@@ -1,14 +1,19 @@
 """The evaluation of a cross-validation: every patient tested once, by the fold that has not seen them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from gmd.config import TrainBrats, differences
+from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data import SPLITS
+from gmd.data.missing import Missing
 from gmd.errors import UserError
+from gmd.evaluation.missing_curve import write_missing_curve
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.segmentation.held_out import NothingScored, unseen_cases
+from gmd.evaluation.segmentation.lacking_cases import lacking_curve, lacking_of, lacking_row
 from gmd.evaluation.segmentation.listed_cases import listed_cases
 from gmd.evaluation.segmentation.single_run import Evaluation, counted, failures, score_run, score_texts
 from gmd.evaluation.trained_network import check_segments
@@ -40,6 +45,7 @@ def score_folds(
     precision: Precision | None = None,
     data: Path | None = None,
     named: str | None = None,
+    absent: MissingInEvaluation | None = None,
 ) -> Evaluation:
     """Evaluates every fold, then all of their test cases together, as one table.
 
@@ -52,6 +58,7 @@ def score_folds(
         precision: what the networks compute in; by default that of the training.
         data: where the data of the folds are now; by default where they were in training.
         named: the network of the folds, if that is one of the user's own; see `load_run`.
+        absent: as in `score_run`; the line and the curve are of all cases together, and of no fold by itself.
 
     Raises UserError: a fold that is missing or belongs to another cross-validation, a patient who is tested twice or
         never, data that are not the folds' own, another evaluation of them that is at work, what `score_run` raises of
@@ -62,9 +69,13 @@ def score_folds(
     check_tested_once(runs)
     if data is not None:
         _check_own(runs, Path(data))
+    names = [case.name for run in runs for case in listed_cases(run, "test")]
+    lacking = lacking_of(absent, check_segments(runs[0], read_config(runs[0])), names)
     together = results_folder(folder, None)
     with locked(together):
-        return _score_into(together, runs, which, precision, data, named)
+        return _score_into(
+            together, runs, which, precision, data, named, lacking, absent.missing_curve if absent else ()
+        )
 
 
 def _score_into(
@@ -74,8 +85,13 @@ def _score_into(
     precision: Precision | None,
     data: Path | None,
     named: str | None,
+    lacking: Missing,
+    rates: Sequence[float],
 ) -> Evaluation:
-    """Evaluates every fold, and writes the results of all of them into the folder `together`, which is ours alone."""
+    """Evaluates every fold, and writes the results of all of them into the folder `together`, which is ours alone.
+
+    lacking: what cases lack for a line more; rates: of the curve
+    """
     folder = runs[0].parent
     scores, failed = _score_each(runs, which, precision, data, named)
     if not scores:
@@ -89,9 +105,12 @@ def _score_into(
     rows = subset_table(scores, config.modalities, regions)
     total = len({score.case for score in scores}) + len(failed)
     network = f"{which}.pt of {markdown_text(real_path(folder).name)}, {precision or config.precision}"
-    about = _about(runs, counted(total, failed), network) + (f"\n{failures(failed, total)}" if failed else "")
-    texts = score_texts(scores, rows, config.modalities, regions, about)
-    say(*texts["table.md"].split("\n"), *write_texts(together, texts))
+    extra, notes = lacking_row(scores, lacking, regions)
+    about = [_about(runs, counted(total, failed), network), *(f"Note: {markdown_text(note)}." for note in notes)]
+    about += [failures(failed, total)] if failed else []
+    texts = score_texts(scores, rows, config.modalities, regions, "\n".join(about), extra)
+    written = write_missing_curve(together, lacking_curve(scores, rates, config.seed, regions))
+    say(*texts["table.md"].split("\n"), *write_texts(together, texts), *written)
     return Evaluation(rows, failed)
 
 

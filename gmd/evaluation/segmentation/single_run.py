@@ -6,17 +6,17 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from gmd.config import TrainBrats
-from gmd.config.missing_modalities import MissingModalities
+from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data.missing import Missing
-from gmd.data.segmentation.missing_modalities import by_case_names
 from gmd.errors import MOST_OF_A_LINE
+from gmd.evaluation.missing_curve import write_missing_curve
 from gmd.evaluation.outdated import LABEL_MAPS
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import describe_checkpoint
 from gmd.evaluation.segmentation.case_pictures import draw_cases
 from gmd.evaluation.segmentation.case_scores import score_cases, tell_failed
 from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_test_cases, unseen_cases
-from gmd.evaluation.segmentation.lacking_cases import lacking_row
+from gmd.evaluation.segmentation.lacking_cases import lacking_curve, lacking_of, lacking_row
 from gmd.evaluation.trained_network import load_segmentation
 from gmd.files import real_path
 from gmd.models.precision import Precision
@@ -80,7 +80,7 @@ def score_run(
     which: Literal["best", "last"] = "best",
     precision: Precision | None = None,
     named: str | None = None,
-    absent: MissingModalities | None = None,
+    absent: MissingInEvaluation | None = None,
 ) -> Evaluation:
     """Scores a trained run, prints the tables, writes `table.md`, `table.csv`, `cases.csv` and pictures of cases.
 
@@ -94,7 +94,8 @@ def score_run(
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
         named: the network of the run, if that is one of the user's own; see `load_run`.
-        absent: for a line more, of each case with one subset of its modalities, drawn by the run's seed or listed.
+        absent: for a line more, of each case with one subset of its modalities, drawn by the run's seed or listed, and
+            for a curve over the missing rate, see `write_missing_curve`.
 
     Raises UserError: a run of another task, what `load_run` and `find_cases` raise, cases that training or model
         selection has seen, another evaluation that is writing there. Raises NothingScored if no case could be scored,
@@ -103,14 +104,13 @@ def score_run(
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_segmentation(run, which, precision, named=named)
-    lacking = (absent or MissingModalities()).missing_of(config.modalities, config.seed)
     held_out = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
-    lacking = by_case_names(lacking, [case.name for case in held_out.cases])
-    lacking.check_named([case.name for case in held_out.cases])
+    lacking = lacking_of(absent, config, [case.name for case in held_out.cases])
+    rates = absent.missing_curve if absent else ()
     tell_failed(held_out.failed)
     folder = results_folder(run, held_out.data)
     with locked(folder):
-        return _score_into(folder, run, checkpoint, config, network, held_out, lacking)
+        return _score_into(folder, run, checkpoint, config, network, held_out, lacking, rates)
 
 
 def _score_into(
@@ -121,8 +121,12 @@ def _score_into(
     network: SegmentationNetwork,
     held_out: HeldOut,
     lacking: Missing,
+    rates: Sequence[float],
 ) -> Evaluation:
-    """Scores the cases and writes the results, as `score_run` does, into a folder that is ours alone meanwhile."""
+    """Scores the cases and writes the results, as `score_run` does, into a folder that is ours alone meanwhile.
+
+    rates: of the curve
+    """
     scores, failed = score_cases(network, held_out.cases, config, folder, held_out.data)
     failed = held_out.failed | failed
     if not scores:
@@ -133,7 +137,9 @@ def _score_into(
     held_out = held_out._replace(notes=[*held_out.notes, *notes])
     about = _about(held_out, failed, f"{checkpoint} of {markdown_text(real_path(run).name)}, {config.precision}")
     texts = score_texts(scores, rows, config.modalities, regions, about, extra)
-    written = write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
+    curve = lacking_curve(scores, rates, config.seed, regions)
+    written = write_missing_curve(folder, curve, held_out.data)
+    written += write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
     scored = [case for case in held_out.cases if case.name not in failed]
     written += draw_cases(network, scored, scores, config, folder)
     say(*texts["table.md"].split("\n"), *written)

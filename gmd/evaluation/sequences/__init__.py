@@ -1,1 +1,1 @@
-"""`gmd evaluate` of runs on sequences: sentiment and digits."""
+"""`gmd evaluate` of runs on sequences, sentiment and digits among them."""

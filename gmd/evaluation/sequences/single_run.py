@@ -1,30 +1,45 @@
-"""`gmd evaluate` of a run on sequences, sentiment or digits: the table of all subsets, and every prediction."""
+"""`gmd evaluate` of a run on samples, sequences or files: the table of all subsets, and every prediction."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from gmd.config import TrainSequences
-from gmd.config.missing_modalities import MissingModalities
+from gmd.config import TrainClassify, TrainSamples
+from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data.missing import Missing
-from gmd.data.sequences.missing_modalities import make_absent
-from gmd.data.sequences.samples import Sample, SequenceData
+from gmd.data.sequences.samples import Sample
 from gmd.errors import UserError
+from gmd.evaluation.missing_curve import write_missing_curve
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import describe_checkpoint
-from gmd.evaluation.trained_network import load_sequence_network
+from gmd.evaluation.trained_network import load_feature_network
 from gmd.files import real_path
+from gmd.models.multimodal import FeatureNetwork
 from gmd.models.precision import Precision
-from gmd.models.sequences.network import SequenceNetwork
 from gmd.printing import say
+from gmd.scoring.missing_curve import Curve, Kept, missing_curve
+from gmd.scoring.outcomes import Outcomes
+from gmd.scoring.sequences.kept import kept_predictions
 from gmd.scoring.sequences.prediction import predict_samples
-from gmd.scoring.sequences.tables import Row, predictions_csv, subset_table, table_csv, table_markdown, table_row
+from gmd.scoring.sequences.tables import (
+    Predictions,
+    Row,
+    predictions_csv,
+    subset_table,
+    table_csv,
+    table_markdown,
+    table_row,
+)
 from gmd.scoring.table_text import markdown_text
 from gmd.subsets import all_subsets
+from gmd.training.outcomes import outcomes_of
 from gmd.training.run_files import CHECKPOINT_RECORD, PREDICTIONS_ABSENT, remove_files
 from gmd.training.run_lock import locked
 from gmd.training.saved_run import read_splits
-from gmd.training.tasks.sequences import checksum, read_data
+from gmd.training.tasks import read_samples
+from gmd.training.tasks.samples import SampleData
 
 
 def evaluate_run(
@@ -32,7 +47,7 @@ def evaluate_run(
     data: Path | None = None,
     which: Literal["best", "last"] = "best",
     precision: Precision | None = None,
-    absent: MissingModalities | None = None,
+    absent: MissingInEvaluation | None = None,
 ) -> list[Row]:
     """Scores a trained run, prints the table, and writes `table.md`, `table.csv` and `predictions.csv`.
 
@@ -42,8 +57,8 @@ def evaluate_run(
             default the run's own test split.
         which: the checkpoint.
         precision: what the network computes in; by default that of the training.
-        absent: for a line more, of test samples that lack modalities, at random by the run's seed or as a list says;
-            their predictions go to `predictions_absent.csv`.
+        absent: what test samples lack, for a line more, with predictions in `predictions_absent.csv`, and for a curve,
+            see `write_missing_curve`.
 
     returns a row for each subset of the run's modalities, small subsets first
     Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on;
@@ -51,19 +66,22 @@ def evaluate_run(
     """
     run = Path(run)
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
-    config, network = load_sequence_network(run, which, precision)
-    lacking = (absent or MissingModalities()).missing_of(config.modalities, config.seed)
+    config, network = load_feature_network(run, which, precision)
+    absent = absent or MissingInEvaluation()
+    absent.check_curve(config.modalities)
+    lacking = absent.missing_of(config.modalities, config.seed)
     found, data = _read(run, config, data)
     samples = _test_samples(run, found, data)
+    found = _as_trained(found, read_splits(run)["about"])
     folder = results_folder(run, data)
     with locked(folder):
-        rows, texts = _score(network, samples, found, config, lacking)
-        about = _about(run, data, samples, checkpoint)
-        texts["table.md"] = f"{about}, {config.precision}.\n\n{texts['table.md']}"
+        rows, texts, curve = _score(network, samples, found, config, lacking, absent.missing_curve)
+        texts["table.md"] = f"{_about(run, data, samples, checkpoint)}, {config.precision}.\n\n{texts['table.md']}"
         texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
         remove_files(folder, {PREDICTIONS_ABSENT} - texts.keys())  # of an evaluation before, with --missing
+        of_curve = write_missing_curve(folder, curve, data)
         written = write_texts(folder, texts, data)
-    say(*texts["table.md"].split("\n"), *written)
+    say(*texts["table.md"].split("\n"), *written, *of_curve)
     return rows
 
 
@@ -74,23 +92,42 @@ def _about(run: Path, data: Path | None, samples: list[Sample], checkpoint: str)
 
 
 def _score(
-    network: SequenceNetwork, samples: list[Sample], found: SequenceData, config: TrainSequences, absent: Missing
-) -> tuple[list[Row], dict[str, str]]:
-    """Predicts and scores the samples. Returns a row for each subset, and the text files: name -> content."""
-    classes, largest = found.classes, found.largest_score
-    predictions = predict_samples(network, samples, all_subsets(config.modalities), config)
-    rows = subset_table(predictions, config.modalities, classes, largest)
-    texts, extra = {"predictions.csv": predictions_csv(predictions, classes)}, {}
-    if absent:
-        lessened = predict_samples(network, make_absent(samples, absent), [None], config)
-        extra[absent.label()] = table_row(lessened, None, classes, largest).metrics
-        texts[PREDICTIONS_ABSENT] = predictions_csv(lessened, classes)
-    texts["table.md"] = table_markdown(rows, config.modalities, classes, extra)
-    texts["table.csv"] = table_csv(rows, config.modalities, classes, extra)
-    return rows, texts
+    network: FeatureNetwork,
+    samples: list[Sample],
+    found: SampleData,
+    config: TrainSamples,
+    lacking: Missing,
+    rates: Sequence[float],
+) -> tuple[list[Row], dict[str, str], Curve]:
+    """Predicts and scores the samples.
+
+    lacking: what they lack for a line more, if it takes anything away
+    rates: of the curve
+    returns a row for each subset, the text files: name -> content, and the curve over the missing rate
+    """
+    modalities, outcomes = config.modalities, found.outcomes
+    has = {sample.name: tuple(m for m in modalities if m in sample.values) for sample in samples}
+    lacking.check_named(has)
+    kept = lacking.kept_by(has)  # whatever is wrong with a list is told before the network runs
+    predictions = predict_samples(network, samples, all_subsets(modalities), config, outcomes, found.collate)
+    rows = subset_table(predictions, modalities, outcomes)
+    texts, extra = {"predictions.csv": predictions_csv(predictions, outcomes)}, {}
+    if lacking:
+        lessened = kept_predictions(predictions, kept)
+        extra[lacking.label()] = table_row(lessened, None, outcomes).metrics
+        texts[PREDICTIONS_ABSENT] = predictions_csv(lessened, outcomes)
+    texts["table.md"] = table_markdown(rows, modalities, outcomes, extra)
+    texts["table.csv"] = table_csv(rows, modalities, outcomes, extra)
+    measure = partial(_metrics_of_kept, predictions, outcomes)
+    return rows, texts, missing_curve(has, rates, config.seed, measure)
 
 
-def _read(run: Path, config: TrainSequences, data: Path | None) -> tuple[SequenceData, Path | None]:
+def _metrics_of_kept(predictions: Predictions, outcomes: Outcomes, kept: Kept) -> dict[str, float]:
+    """Returns the metrics of the samples with what each of them keeps."""
+    return table_row(kept_predictions(predictions, kept), None, outcomes).metrics
+
+
+def _read(run: Path, config: TrainSamples, data: Path | None) -> tuple[SampleData, Path | None]:
     """Reads the data, or the run's own if that is None.
 
     returns the data, and where they come from; None for the run's own, wherever they lie now
@@ -101,12 +138,28 @@ def _read(run: Path, config: TrainSequences, data: Path | None) -> tuple[Sequenc
             f"{run}: its data are not at {config.data} any more; if they moved, give their new place: "
             f"gmd evaluate {run} --data NEWPLACE"
         )
-    found = read_data(config if data is None else replace(config, data=Path(data)))
-    own = checksum(found) == read_splits(run)["about"].get("checksum")
+    found = read_samples(config if data is None else _at(config, Path(data)))
+    own = found.about["checksum"] == read_splits(run)["about"].get("checksum")
     return found, None if own else data
 
 
-def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sample]:
+def _at(config: TrainSamples, data: Path) -> TrainSamples:
+    """Returns the options with other data. The paths of a manifest begin in the run's --root, if that is there."""
+    if isinstance(config, TrainClassify) and config.root is not None and not config.root.is_dir():
+        return replace(config, data=data, root=None)
+    return replace(config, data=data)
+
+
+def _as_trained(found: SampleData, about: Mapping[str, Any]) -> SampleData:
+    """Returns what was read, with the scales of numbers that the network was trained on, which other data may not have.
+
+    about: what the run's splits.json says of its data
+    """
+    pairs = zip(found.outcomes, outcomes_of(about), strict=True)
+    return replace(found, outcomes=tuple(ours._replace(mean=its.mean, std=its.std) for ours, its in pairs))
+
+
+def _test_samples(run: Path, found: SampleData, data: Path | None) -> list[Sample]:
     """Returns the test split of what was read, after checks that the network fits it and has not seen it.
 
     found: what was read from `data`, or from the run's own data if that is None
@@ -114,8 +167,8 @@ def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sam
     """
     splits = read_splits(run)
     source = data or splits["data"]
-    facts = _facts(found) | ({"checksum": checksum(found)} if data is None else {})
-    _check_same_kind(run, source, facts, splits["about"])
+    facts = _facts(found.about, data is None)
+    _check_same_kind(run, source, facts, _facts(splits["about"], data is None))
     samples = found.splits["test"]
     seen = {sample["name"] for split in ("train", "validation") for sample in splits.cases(split)}
     if known := [sample.name for sample in samples if sample.name in seen]:
@@ -126,17 +179,27 @@ def _test_samples(run: Path, found: SequenceData, data: Path | None) -> list[Sam
     return samples
 
 
-def _facts(found: SequenceData) -> dict[str, object]:
-    """Returns what the network depends on in its data, as `about` in the run's splits.json has it."""
-    classes = found.classes and list(found.classes)
-    return {"features": found.features, "classes": classes, "per_step": found.per_step}
+def _facts(about: Mapping[str, Any], own: bool) -> dict[str, object]:
+    """Returns what the network depends on in its data: not on the scales of numbers, and not on how long texts are.
+
+    about: as splits.json has it
+    own: whether the data are to be those of the training, not only alike
+    """
+    facts = {key: value for key, value in about.items() if key not in ("checksum", "missing_list", "unit")}
+    if "inputs" in about:
+        facts["inputs"] = {
+            m: [kind, {size: number for size, number in sizes.items() if size != "longest"}]
+            for m, (kind, sizes) in about["inputs"].items()
+        }
+        facts["outputs"] = [(each["name"], each["classes"]) for each in about["outputs"]]
+    return facts | ({"checksum": about.get("checksum")} if own else {})
 
 
-def _check_same_kind(run: Path, source: object, facts: dict[str, object], about: dict[str, object]) -> None:
+def _check_same_kind(run: Path, source: object, facts: dict[str, object], trained: dict[str, object]) -> None:
     """Raises UserError if the facts differ from those of the data that the run was trained on.
 
-    source: where the data are, for the message; about: what the run's splits.json says of its data
+    source: where the data are, for the message
     """
-    if differing := [key for key in facts if facts[key] != about[key]]:
-        listed = "; ".join(f"{key}: {facts[key]} here, {about[key]} in training" for key in differing)
+    if differing := [key for key in facts if facts[key] != trained.get(key)]:
+        listed = "; ".join(f"{key}: {facts[key]} here, {trained.get(key)} in training" for key in differing)
         raise UserError(f"{source}: not what {run} was trained on ({listed})")

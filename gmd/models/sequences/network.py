@@ -6,13 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from gmd.data.padded import Padded
-from gmd.models.multimodal import MultimodalNetwork
+from gmd.data.pairs import Values
+from gmd.models.multimodal import FeatureNetwork
 from gmd.models.sequences.encoder import SequenceDropout
 from gmd.models.sequences.input_statistics import Statistics
 from gmd.models.sequences.projection import Projection, positions
+from gmd.models.sequences.standardised import Standardised, set_statistics
 
 
-class SequenceNetwork(MultimodalNetwork):
+class SequenceNetwork(FeatureNetwork):
     """A network that standardises steps, projects them, adds positions and encodes; kinds differ in `encode`, `fuse`.
 
     Args:
@@ -31,8 +33,6 @@ class SequenceNetwork(MultimodalNetwork):
     Raises ValueError for sizes that do not fit together, when it is made and when it is called.
     """
 
-    head: nn.Linear
-
     def __init__(
         self, features: Mapping[str, int], outputs: int, per_step: bool, width: int, heads: int, dropout: float
     ):
@@ -40,6 +40,7 @@ class SequenceNetwork(MultimodalNetwork):
         _check_sizes(features, outputs, width, heads)
         self.modalities = tuple(features)
         self.per_step = per_step
+        self.heads = heads
         self.inputs = nn.ModuleList(Projection(m, number, width) for m, number in features.items())
         self.dropout = SequenceDropout(dropout)
         self.head = nn.Linear(width, outputs)
@@ -51,13 +52,19 @@ class SequenceNetwork(MultimodalNetwork):
         """
         raise NotImplementedError
 
-    def forward(self, values: Tensor | Padded, modality: int) -> Tensor:
-        if not isinstance(values, Padded):
-            tokens = self._encoded(values, modality, None)
-            return tokens if self.per_step else tokens.mean(dim=1)
+    def forward(self, values: Values, modality: int) -> Tensor:
+        return self.pool(self.encoded(values, modality))
+
+    def encoded(self, values: Values, modality: int) -> Values:
+        """Returns the encoded steps of a modality, [n, L, d], Padded with zeros if the sequences are; see `pool`."""
+        if isinstance(values, Tensor):
+            return self._encoded(values, modality, None)
         mask = values.mask
-        tokens = torch.where(mask[..., None], self._encoded(values.values, modality, mask), 0)
-        return tokens if self.per_step else tokens.sum(dim=1) / values.lengths[:, None]
+        return Padded(torch.where(mask[..., None], self._encoded(values.values, modality, mask), 0), values.lengths)
+
+    def pool(self, steps: Tensor | Padded) -> Tensor:
+        """Makes encoded steps the features of a modality: each step's own if per_step, else their mean."""
+        return pooled(steps, self.per_step)
 
     def _encoded(self, steps: Tensor, modality: int, mask: Tensor | None) -> Tensor:
         """Makes the steps of a modality tokens and encodes them: [n, L, F] -> [n, L, d]."""
@@ -70,18 +77,15 @@ class SequenceNetwork(MultimodalNetwork):
         Modalities that are not given keep theirs. A standard deviation of 0 counts as 1.
         Raises ValueError for a modality that the network does not know, and for numbers it cannot divide by.
         """
-        if unknown := [m for m in statistics if m not in self.modalities]:
-            raise ValueError(f"statistics: expected some of {', '.join(self.modalities)}, got {', '.join(unknown)}")
-        # all are checked before the first is set
-        checked = [(self._projection(m), *self._projection(m).checked(*pair)) for m, pair in statistics.items()]
-        for projection, mean, std in checked:
-            projection.mean.copy_(mean)
-            projection.std.copy_(std)
+        layers = zip(self.modalities, self.inputs, strict=True)
+        set_statistics({m: layer for m, layer in layers if isinstance(layer, Standardised)}, statistics)
 
-    def _projection(self, modality: str) -> Projection:
-        projection = self.inputs[self.modalities.index(modality)]
-        assert isinstance(projection, Projection)
-        return projection
+
+def pooled(steps: Tensor | Padded, per_step: bool) -> Tensor:
+    """Returns the mean of the steps of each sequence, [n, d], or with per_step all of them, [n, L, d]."""
+    if not isinstance(steps, Padded):
+        return steps if per_step else steps.mean(dim=1)
+    return steps.values if per_step else steps.values.sum(dim=1) / steps.lengths[:, None]
 
 
 def _check_sizes(features: Mapping[str, int], outputs: int, width: int, heads: int) -> None:

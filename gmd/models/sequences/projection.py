@@ -3,30 +3,23 @@
 import torch
 from torch import Tensor, nn
 
+from gmd.models.sequences.standardised import Standardised
+
 LONGEST_WAVE = 10_000.0  # of the positions, as in Vaswani et al.
 
 
-class Projection(nn.Module):
+class Projection(Standardised):
     """Standardises a modality's steps and projects them into the space that all modalities share.
 
     Args:
         modality: its name, for error messages.
         features: F, the numbers of a step.
         width: d of the common space.
-
-    Attributes:
-        mean, std: float32 [F], what the steps are standardised with: buffers, saved with the parameters.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, modality: str, features: int, width: int):
-        super().__init__()
-        self.modality = modality
+        super().__init__(modality, features)
         self.linear = nn.Linear(features, width)
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("std", torch.ones(features))
 
     def forward(self, steps: Tensor, mask: Tensor | None) -> Tensor:
         """Projects steps [n, L, F] to [n, L, d]. Raises ValueError for another shape.
@@ -38,23 +31,6 @@ class Projection(nn.Module):
         standard = (steps - self.mean) / self.std
         # chosen, not multiplied by 0: that would let NaN through
         return self.linear(standard if mask is None else torch.where(mask[..., None], standard, 0))
-
-    def checked(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the statistics for the buffers, with 1 for a standard deviation of 0: a constant feature becomes 0.
-
-        Raises ValueError for shapes other than [F], for numbers that are not finite, for negative deviations.
-        """
-        # in the buffers' type, where what is tiny may be 0 and what is huge infinite
-        mean, std = mean.to(self.mean), std.to(self.std)
-        for name, value in (("mean", mean), ("standard deviation", std)):
-            expected = f"{self.modality}: expected a {name} of {len(self.mean)} finite numbers"
-            if value.shape != self.mean.shape:
-                raise ValueError(f"{expected}, got shape {list(value.shape)}")
-            if not value.isfinite().all():
-                raise ValueError(f"{expected}, got {value.tolist()}")
-        if (std < 0).any():
-            raise ValueError(f"{self.modality}: expected standard deviations of at least 0, got {float(std.min()):g}")
-        return mean, torch.where(std == 0, 1, std)
 
 
 def positions(tokens: Tensor) -> Tensor:

@@ -96,12 +96,17 @@ def table_csv(
     rows: Sequence[Row], modalities: Sequence[str], regions: Sequence[str], extra: Mapping[str, Row] = _NONE
 ) -> str:
     """Returns both tables for programs: modalities as 1 and 0, all digits, `absent` where no case has the subset."""
-    columns = [*regions, "mean"]
     lines = [
         line._replace(cells=[*_cells(row.dice, regions), *_cells(row.hd95, regions)])
         for line, row in _lines(rows, extra, with_count=False)
     ]
-    return lines_csv(lines, modalities, "cases", [*columns, *(f"hd95_{column}" for column in columns)])
+    return lines_csv(lines, modalities, "cases", _columns(regions))
+
+
+def row_numbers(row: Row, regions: Sequence[str]) -> dict[str, float]:
+    """Returns the numbers of a row that has some, by their columns in `table_csv`."""
+    cells = [*_cells(row.dice, regions), *_cells(row.hd95, regions)]
+    return {name: cell for name, cell in zip(_columns(regions), cells, strict=True) if not isinstance(cell, str)}
 
 
 def cases_csv(scores: Iterable[Score]) -> str:
@@ -153,6 +158,12 @@ def _lines(rows: Sequence[Row], extra: Mapping[str, Row], with_count: bool) -> l
     lines = [(Line(subset_name(row.subset), row.subset, row.cases, []), row) for row in rows]
     lines.append((Line(f"mean of {len(there)}" if with_count else "mean", None, None, []), mean))
     return [*lines, *((Line(label, None, row.cases, []), row) for label, row in extra.items())]
+
+
+def _columns(regions: Sequence[str]) -> list[str]:
+    """Returns the names of the columns of numbers in the table for programs."""
+    columns = [*regions, "mean"]
+    return [*columns, *(f"hd95_{column}" for column in columns)]
 
 
 def _cells(values: Mapping[str, float], regions: Sequence[str]) -> list[float | str]:

@@ -1,4 +1,4 @@
-"""The metrics of sentiment and of classification, as the field defines them; fractions, not per cent."""
+"""The metrics of sentiment, of numbers and of classification, as the field defines them; fractions, not per cent."""
 
 import math
 
@@ -23,16 +23,19 @@ CH_SIMS_METRICS = (
     *("MAE", "Corr", "Acc-2 neg/non-neg", "F1 neg/non-neg"),
     *("Acc-2 non-pos/pos", "F1 non-pos/pos", "Acc-3", "Acc-5"),
 )
+NUMBER_METRICS = ("R2", "MAE", "RMSE", "Corr")
 CLASS_METRICS = ("accuracy", "macro F1")
 
 
-def sentiment_metric_names(largest_score: float) -> tuple[str, ...]:
-    """Returns the names of the metrics for scores on a scale: to 3, MOSI's and MOSEI's, or to 1, CH-SIMS's."""
+def score_metric_names(largest_score: float | None) -> tuple[str, ...]:
+    """Returns the names of the metrics for scores on a scale: to 3, MOSI's and MOSEI's, to 1, CH-SIMS's, or on none."""
+    if largest_score is None:
+        return NUMBER_METRICS
     return CH_SIMS_METRICS if largest_score == CH_SIMS_LARGEST else SENTIMENT_METRICS
 
 
 def sentiment_metrics(predictions: Tensor, scores: Tensor, largest_score: float = LARGEST_SCORE) -> dict[str, float]:
-    """Measures predictions [n] float of scores [n] float, n at least 1, with `sentiment_metric_names(largest_score)`.
+    """Measures predictions [n] float of scores [n] float, n at least 1, with `score_metric_names(largest_score)`.
 
     largest_score: the end of the scale, 3 for MOSI and MOSEI or 1 for CH-SIMS
 
@@ -48,20 +51,29 @@ def sentiment_metrics(predictions: Tensor, scores: Tensor, largest_score: float 
 
     Raises ValueError for tensors of other shapes, and for NaN or infinity in them.
     """
-    predictions, scores = (value.detach().double().cpu() for value in (predictions, scores))
-    if predictions.ndim != 1 or not len(predictions) or predictions.shape != scores.shape:
-        raise ValueError(
-            f"predictions, scores: expected [n] both, n at least 1, got {list(predictions.shape)}, {list(scores.shape)}"
-        )
-    for name, value in (("predictions", predictions), ("scores", scores)):
-        if not value.isfinite().all():
-            raise ValueError(f"{name}: expected finite numbers, got NaN or infinity; leave padded steps out")
+    predictions, scores = _checked(predictions, scores)
     accuracy, f1 = _of_two_classes(predictions >= 0, scores >= 0)
-    names = sentiment_metric_names(largest_score)
+    names = score_metric_names(largest_score)
     classes = _ch_sims_classes if names is CH_SIMS_METRICS else _mosi_classes
     error = float(mean_absolute_error(predictions, scores))
     values = (error, _correlation(predictions, scores), accuracy, f1, *classes(predictions, scores))
     return dict(zip(names, values, strict=True))
+
+
+def number_metrics(predictions: Tensor, scores: Tensor) -> dict[str, float]:
+    """Measures predictions [n] float of numbers [n] float, n at least 1, of any range, with all of NUMBER_METRICS.
+
+    R2: 1 - the mean squared error by the variance of the scores: 1 at best, 0 for who always says their mean. It is
+    undefined where they are constant; 0 then, as is Corr, Pearson's correlation, where either is.
+
+    Raises ValueError for tensors of other shapes, and for NaN or infinity in them.
+    """
+    predictions, scores = _checked(predictions, scores)
+    squared = float((predictions - scores).square().mean())
+    variance = float(scores.var(correction=0))
+    error = float(mean_absolute_error(predictions, scores))
+    values = (1 - squared / variance if variance else 0.0, error, math.sqrt(squared), _correlation(predictions, scores))
+    return dict(zip(NUMBER_METRICS, values, strict=True))
 
 
 def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
@@ -87,6 +99,19 @@ def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
     predicted = probabilities.argmax(dim=1)
     f1 = multiclass_f1_score(predicted, classes, count, average="macro")
     return dict(zip(CLASS_METRICS, (_accuracy(predicted, classes), float(f1)), strict=True))
+
+
+def _checked(predictions: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns both as float64 on the CPU. Raises ValueError unless they are [n] of finite numbers, n at least 1."""
+    predictions, scores = (value.detach().double().cpu() for value in (predictions, scores))
+    if predictions.ndim != 1 or not len(predictions) or predictions.shape != scores.shape:
+        raise ValueError(
+            f"predictions, scores: expected [n] both, n at least 1, got {list(predictions.shape)}, {list(scores.shape)}"
+        )
+    for name, value in (("predictions", predictions), ("scores", scores)):
+        if not value.isfinite().all():
+            raise ValueError(f"{name}: expected finite numbers, got NaN or infinity; leave padded steps out")
+    return predictions, scores
 
 
 def _mosi_classes(predictions: Tensor, scores: Tensor) -> tuple[float, float, float, float]:

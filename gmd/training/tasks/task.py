@@ -36,8 +36,11 @@ class Task(ABC, Generic[Network, Values]):
         config: the run's options, where those that the data decide have the data's values.
         steps_per_epoch: how many steps of the optimizer, each on `accumulate` batches, the last one on what is left;
             with mla, how many rounds of one for each modality.
+        samples: how many samples are trained on, if each has one class and the batches say which ones they have; None
+            otherwise.
         score_name: the name of the validation's score, for people.
         score_title: the score's name with what it is a mean of.
+        score_limits: the lowest and the highest value that it has; None: it has no such ends.
         criterion: the loss of predictions [b, ...] and targets [b, ...].
         metric: how good the predictions are, without gradient; higher is better.
         score: how sure and right they are, in [0, 1], without gradient.
@@ -45,8 +48,10 @@ class Task(ABC, Generic[Network, Values]):
 
     config: TrainConfig
     steps_per_epoch: int
+    samples: int | None = None
     score_name: str
     score_title: str
+    score_limits: tuple[float, float] | None = (0, 1)
     criterion: Criterion
     metric: Criterion
     score: Criterion

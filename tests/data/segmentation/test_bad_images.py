@@ -19,8 +19,9 @@ from gmd.data.segmentation.checked_files import KEPT, forget_old, recall
 from gmd.data.segmentation.grid_notes import affines_of
 from gmd.data.segmentation.image_files import files_below
 from gmd.data.segmentation.nifti import read_affine, read_volume
-from gmd.data.segmentation.opened_image import NoRoom, open_image
+from gmd.data.segmentation.opened_image import open_image
 from gmd.data.segmentation.own_labels import read_scheme
+from gmd.data.segmentation.readable import NoRoom
 from gmd.data.segmentation.scan import scan_cases
 from gmd.data.segmentation.volumes import load_case, read_files
 from gmd.errors import UserError

@@ -11,8 +11,8 @@ import torch
 
 from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.check import check_cases
-from gmd.data.segmentation.npy_image import varying_volumes
 from gmd.data.segmentation.npy_layout import CHANNELS
+from gmd.data.segmentation.npy_voxels import varying_volumes
 from gmd.data.segmentation.patients import patient_of
 from gmd.data.segmentation.volumes import load_case, memory_of
 from gmd.data.segmentation.z_scored import notes_on_z_scored, without_background

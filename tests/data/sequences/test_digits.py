@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from gmd.data.log_mel import FLOOR, log_mel, mel_bands
 from gmd.data.sequences.digits import read_digits
-from gmd.data.sequences.log_mel import FLOOR, log_mel, mel_bands
 from helpers.nifti_cases import error_of, real_data
-from helpers.sequence_cases import all_samples, assert_same, write_npz
+from helpers.sequence_cases import all_samples, assert_same, recordings, write_npz
 
 RATE = 8000
 
@@ -80,20 +80,6 @@ def test_bands_are_triangles_on_the_mel_scale(rate, size, mels):
 
 
 # The set
-
-
-def recordings(speakers=3, indices=range(14), seed=0):
-    rng = np.random.default_rng(seed)
-    each = [(digit, f"speaker{s}", index) for digit in range(10) for s in range(speakers) for index in indices]
-    lengths = rng.integers(300, 600, len(each))
-    digits, speaker, index = zip(*each, strict=True)
-    return {
-        "waveform": rng.integers(-3000, 3000, lengths.sum()).astype(np.int16),
-        "offset": np.concatenate([[0], lengths.cumsum()]),
-        "digit": np.array(digits, np.int8),
-        "speaker": np.array(speaker),
-        "index": np.array(index, np.int16),
-    }
 
 
 @pytest.fixture(scope="module")

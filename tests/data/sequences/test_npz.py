@@ -100,7 +100,10 @@ def test_what_nobody_asks_for_is_not_read(tmp_path):
         ({"a.npy": npy(shape=(1,), version=(9, 9), content=bytes(4))}, "format (9, 9)"),
         ({"a.npy": b""}, "cannot be read as a .npz"),
         ({"a.npy": b"\x93NUMPY\x01\x00"}, "cannot be read as a .npz"),
-        ({"a.npy": npy(np.array([{}], object))}, "a holds Python objects, which are never loaded from a .npz"),
+        (
+            {"a.npy": npy(np.array([{}], object))},
+            "a holds Python objects, which are never loaded from a file of arrays",
+        ),
         ({"a.npy": npy(shape=(1,), descr="|O", content=bytes(8))}, "a holds Python objects, which are never loaded"),
         ({"a.npy": npy(shape=(1,), descr="<U1", content=b"\xff" * 4)}, "<U1 with numbers that are no characters"),
         ({"a.npy": npy(shape=(1,), descr=">U1", content=b"\x00\x00\xd8\x00")}, "with numbers that are no characters"),

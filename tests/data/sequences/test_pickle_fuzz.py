@@ -1,4 +1,4 @@
-"""Whatever bytes a pickle consists of: data or a UserError, soon, and with memory in proportion to its size."""
+"""Whatever bytes a file of sequences consists of: data or a UserError, soon, in memory in proportion to its size."""
 
 import collections
 import os
@@ -32,7 +32,7 @@ def test_a_sample_of_pickles_that_nobody_wrote(make: str, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", ["program", "changed"])
+@pytest.mark.parametrize("make", ["program", "changed", "hdf5", "tensors", "table", "tuples"])
 @pytest.mark.parametrize("part", range(4))
 def test_many_pickles_that_nobody_wrote(make: str, part: int, tmp_path: Path):
     batch(make, range(1000 * (part + 1), 1000 * (part + 1) + 600), tmp_path)

@@ -1,6 +1,7 @@
 """Sequences from whatever file there is, and their conversion to one without pickles."""
 
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_what_is_converted_reads_as_the_same_data_bit_for_bit(source, tmp_path):
     path = SOURCES[source](tmp_path)
     expected = read_sequences(path)
     out = tmp_path / "new folder" / "out.npz"
-    assert convert(path, out) == expected.notes
+    assert convert(path, out).notes == expected.notes
     assert_same(read_sequences(out), expected)
     with np.load(out, allow_pickle=False) as file:
         assert all(file[key].dtype != object for key in file.files)
@@ -100,7 +101,7 @@ def test_signs_of_scores_are_classes(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "there is no such file; expected a .npz or a pickle"),
+        (None, "there is no such file; expected a .npz, a pickle"),
         (b"", "cannot be read: it is empty, not a pickle; copy or download it anew"),
         (b"hello, I am no pickle", "cannot be read: it is text, beginning with 'hello, I am no pickle', not a pickle"),
         (b"PK\x03\x04 cut off", "cannot be read: it is a zip archive that is cut off or damaged, not a .npz; copy"),
@@ -117,13 +118,16 @@ def test_an_archive_of_something_else(tmp_path):
     path = write_npz(tmp_path / "a.npz", {"waveform": np.zeros(3), "digit": np.zeros(3)})
     assert "holds waveform, digit, expected an utterance table" in error_of(read_sequences, path)
     path = write_npz(tmp_path / "b.npz", table() | {"video": np.array([{}], object)})
-    assert "video holds Python objects, which are never loaded from a .npz" in error_of(read_sequences, path)
+    assert "video holds Python objects, which are never loaded from a file of arrays" in error_of(read_sequences, path)
 
 
 def test_an_archive_of_other_files(tmp_path):
-    """As torch.save writes, to which an end of .npz has been given."""
+    """Told by its content: what torch.save writes is read as such, whatever it is called."""
     torch.save({"version": torch.zeros(3)}, tmp_path / "a.npz")
-    assert "is no array; it is an archive, but not one of arrays" in error_of(read_sequences, tmp_path / "a.npz")
+    assert "expected a dictionary with the dictionaries train" in error_of(read_sequences, tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("readme.txt", "about")
+    assert "is no array; it is an archive, but not one of arrays" in error_of(read_sequences, tmp_path / "b.npz")
 
 
 def test_flipped_bits_of_an_archive_are_an_error_or_harmless(tmp_path):

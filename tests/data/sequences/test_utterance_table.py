@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from gmd.data.sequences.sequence_files import read_sequences
+from gmd.data.sequences.sequence_files import Reading, read_sequences
 from helpers.nifti_cases import error_of, real_data
 from helpers.sequence_cases import all_samples, table, write_npz
 
 
 def read(tmp_path, arrays, seed=0):
-    return read_sequences(write_npz(tmp_path / "table.npz", arrays), seed)
+    return read_sequences(write_npz(tmp_path / "table.npz", arrays), Reading(seed))
 
 
 def test_a_sequence_is_a_video_its_utterances_in_order(tmp_path):
@@ -127,7 +127,7 @@ def test_videos_that_cannot_be_put_in_order_or_in_a_split(tmp_path):
 
 def test_real_utterances():
     path = real_data("mosi") / "mosi_utterances.npz"
-    data = read_sequences(path, seed=0)
+    data = read_sequences(path, Reading(0))
     counts = {split: sum(len(sample.target) for sample in samples) for split, samples in data.splits.items()}
     assert counts["train"] + counts["validation"] == 1447
     assert counts["test"] == 752

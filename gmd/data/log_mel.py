@@ -1,5 +1,7 @@
 """Log-mel features of speech: its power in bands of about the ear's width, a hundred times a second."""
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,21 +18,34 @@ def log_mel(waveform: Tensor, rate: int, mels: int = 32) -> Tensor:
     rate: samples per second
     returns float32 [frames, mels], at least one frame; 0 is about a sine of full scale
     """
-    window, hop = round(WINDOW * rate), round(HOP * rate)
-    size = 2 ** (window - 1).bit_length()
+    window, size = window_of(rate)
     waveform = F.pad(waveform, (0, max(0, size - len(waveform))))
     spectrum = torch.stft(
-        waveform, size, hop, window, torch.hann_window(window), center=False, return_complex=True
+        waveform, size, round(HOP * rate), window, torch.hann_window(window), center=False, return_complex=True
     )  # [size/2 + 1, frames]
     power = spectrum.abs().square() / (window / 4) ** 2  # the peak of a sine of amplitude 1 has this square
     return (power.T @ mel_bands(rate, size, mels)).clamp(min=FLOOR).log()
 
 
+def window_of(rate: int) -> tuple[int, int]:
+    """Returns the samples of a window, and of the Fourier transform that holds it. rate: samples per second"""
+    window = round(WINDOW * rate)
+    return window, 2 ** (window - 1).bit_length()
+
+
+def frames_of(samples: int, rate: int) -> int:
+    """Returns how many frames `log_mel` makes of so many samples, at so many per second."""
+    _, size = window_of(rate)
+    return 1 + max(0, samples - size) // round(HOP * rate)
+
+
+@cache
 def mel_bands(rate: int, size: int, mels: int) -> Tensor:
     """Makes triangular filters, equally spaced on HTK's mel scale, 2595 log10(1 + f / 700), from 0 to rate / 2.
 
     size: of the Fourier transform
-    returns float32 [size / 2 + 1, mels]: a band rises from 0 at its neighbour's peak to 1 at its own, and falls alike
+    returns float32 [size / 2 + 1, mels]: a band rises from 0 at its neighbour's peak to 1 at its own, and falls alike;
+        it is kept for the next call, so nobody may change it
     """
     highest = 2595 * torch.log10(torch.tensor(1 + rate / 2 / 700, dtype=torch.float64))
     edges = 700 * (10 ** (torch.linspace(0, 1, mels + 2, dtype=torch.float64) * highest / 2595) - 1)

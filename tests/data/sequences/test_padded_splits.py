@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gmd.data.sequences.samples import as_classes
-from gmd.data.sequences.sequence_files import convert, read_sequences
+from gmd.data.sequences.sequence_files import Reading, convert, read_sequences
 from gmd.data.sequences.unpadding import padded_in_front, unpadded
 from helpers.nifti_cases import error_of
 from helpers.sequence_cases import FEATURES, SIZES, SPLIT_OF, mmsa, mult, padded, write_pickle
@@ -276,21 +276,30 @@ def changed(split, key, value):
         (changed("train", "audio_lengths", [3]), "vision_lengths: 5), expected an entry for each sample"),
         (changed("train", "audio_lengths", [3, 2, -4, 1, 1]), "train audio_lengths has -4 for train$_$2, expected 0"),
         (changed("train", "audio_lengths", [3.5] * 5), "audio_lengths is float64 [5], expected whole numbers with 1"),
-        (changed("valid", "audio", np.zeros((3, 5))), "valid audio is float64 [3, 5], expected numbers with 3 axes"),
+        (
+            changed("valid", "audio", np.zeros((3, 5))),
+            "audio has different numbers of features (train: 3, valid: 5, test: 3)",
+        ),
         (changed("valid", "audio", np.zeros((3, 5, 7))), "audio has different numbers of features (train: 3, valid: 7"),
         (changed("valid", "audio", [[1, 2], [3]]), "valid audio is no array: "),
         (changed("valid", "audio", "loud"), "valid audio is <U4 [], such as 'loud', expected numbers"),
         (changed("valid", "audio", None), "valid audio is object [], such as None, expected numbers"),
         (
             changed("test", "regression_labels", np.array([0, 1, 3.01, -4])),
-            "test: the label of test$_$2 is 3.01, expected one in [-3, 3] (1 more labels are wrong); gmd conv",
+            "test: the label of test$_$2 is 3.01, expected one in [-3, 3] (1 more labels are wrong); --clip-sc",
         ),
         (
             changed("test", "regression_labels", np.array([0, 1, np.nan, 0])),
             "the label of test$_$2 is nan, expected one in [-3, 3]; leave samples without a label out",
         ),
-        (changed("test", "regression_labels", np.array([0, 6, 3, 5])), "they look like the classes 0 to 6: take 3 off"),
-        (changed("test", "regression_labels", np.array([0, -63.5, 100, 0])), "they look like per cent: divide"),
+        (
+            changed("test", "regression_labels", np.array([0, 6, 3, 5])),
+            "they look like the classes 0 to 6, which --scale",
+        ),
+        (
+            changed("test", "regression_labels", np.array([0, -63.5, 100, 0])),
+            "they look like per cent, which --scale-scores -100 100 takes",
+        ),
         (
             changed("test", "regression_labels", ["Negative", "Neutral"] * 2),
             "[4], such as 'Negative', expected numbers",
@@ -307,7 +316,10 @@ def changed(split, key, value):
         ),
         (mmsa()[0] | {"valid": argparse.Namespace()}, "refused, since a part of it asks for argparse.Namespace"),
         (changed("test", "regression_labels", np.array([0, 1, 1e300, 0])), "the label of test$_$2 is 1e+300, expected"),
-        (changed("test", "regression_labels", np.zeros((4, 4, 2))), "is [4, 4, 2], expected one score for each sample"),
+        (
+            changed("test", "regression_labels", np.zeros((4, 4, 2))),
+            "has scores in some splits, and four emotions in others",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(content, message, tmp_path):
@@ -365,7 +377,7 @@ def objects(*items):
         ("regression_labels", bomb(), "train regression_labels is no array: its "),
         ("audio_lengths", bomb(), "train audio_lengths is no array: its "),
         ("id", bomb(), "train id is no array: its "),
-        ("text", objects(*[bomb()] * 5), "train text is object [5], such as a list, expected numbers with 3 axes"),
+        ("text", objects(*[bomb()] * 5), "train text is object [5], such as a list, expected numbers with 2 or 3 axes"),
         ("regression_labels", objects(*[bomb()] * 5), "is object [5], such as a list, expected numbers"),
         ("id", objects("a", bomb(), "b", "c", "d"), "train id has a list, expected str or whole numbers"),
         ("id", objects("a", 10**5000, "b", "c", "d"), "train id has a int, expected str or whole numbers"),
@@ -449,20 +461,20 @@ def test_the_scale_of_ch_sims_is_noticed_and_said_once(tmp_path):
 def test_scores_of_which_none_is_negative_are_refused(scores, tmp_path):
     message = error_of(read, tmp_path, with_scores(scores))
     assert "no label is negative" in message
-    assert "shift them" in message
+    assert "--scale-scores LOW HIGH" in message
 
 
 def test_scores_beyond_the_scale_are_clipped_on_request(tmp_path):
     path = write_pickle(tmp_path / "data.pkl", with_scores([-3.4, 0.0, 3.0000002, 2.5]))
-    assert "gmd convert --clip-scores" in error_of(convert, path, tmp_path / "out.npz")
-    notes = convert(path, tmp_path / "out.npz", clip_scores=True)
+    assert "--clip-scores takes what is beyond" in error_of(convert, path, tmp_path / "out.npz")
+    notes = convert(path, tmp_path / "out.npz", Reading(clip_scores=True)).notes
     assert "7 scores beyond [-3, 3] are clipped to it" in notes
     data = read_sequences(tmp_path / "out.npz")
     assert [sample.target.item() for sample in data.splits["test"]] == [-3, 0, 3, 2.5]
     assert "7 scores beyond [-3, 3] are clipped to it" in data.notes
     for scores in ([0.0, 50, 100], [0.0, 4, 6], [-4.0, np.nan]):  # another scale, and no score
         write_pickle(path, with_scores(scores))
-        assert "expected one in [-3, 3]" in error_of(read_sequences, path, 0, True)
+        assert "expected one in [-3, 3]" in error_of(read_sequences, path, Reading(clip_scores=True))
 
 
 def test_an_empty_split(tmp_path):

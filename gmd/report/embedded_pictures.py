@@ -1,32 +1,33 @@
-"""The pictures of cases that an evaluation has drawn, embedded into the page."""
+"""The pictures that an evaluation has drawn, of cases and of missing modalities, embedded into the page."""
 
 import base64
 import io
 import struct
 import warnings
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
 
 from gmd.errors import UserError, shown
 from gmd.files import open_regular
-from gmd.training.run_files import PICTURES_OF_CASES
 
 
-def embed_case_pictures(evaluation: Path) -> tuple[dict[str, str], list[str]]:
-    """Returns the pictures there are, "best", "median", "worst" -> data URL, and why others cannot be shown.
+def embed_pictures(evaluation: Path, names: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Returns the pictures there are, what each shows -> data URL, and why others cannot be shown.
 
     A picture adds nothing that the tables lack, so that a damaged one does not stop the report.
 
     evaluation: the folder of the results
+    names: what a picture shows, such as "best" -> the name of its file
     """
     pictures, wrong = {}, []
-    for which, name in PICTURES_OF_CASES.items():
+    for which, name in names.items():
         path = evaluation / name
         try:
             pictures[which] = _as_url(path)
-        except FileNotFoundError:  # fewer than three cases have fewer pictures
+        except FileNotFoundError:  # fewer than three cases have fewer pictures, and a curve is drawn on request
             continue
         except (UserError, OSError) as error:
             wrong.append(f"{path.name} cannot be shown: {error}")
@@ -36,7 +37,7 @@ def embed_case_pictures(evaluation: Path) -> tuple[dict[str, str], list[str]]:
 def _as_url(path: Path) -> str:
     """Returns a picture as WebP in a data URL: of real brains the PNG is half a megabyte, five times as much.
 
-    Raises UserError if the file is no PNG, damaged, or takes more memory than pictures of cases do; OSError if it
+    Raises UserError if the file is no PNG, damaged, or takes more memory than these pictures do; OSError if it
     cannot be read.
     """
     url = io.BytesIO()

@@ -1,8 +1,10 @@
-"""The pickles in which MOSI and MOSEI are handed around: {"train" | "valid" | "test": {name: array}}.
+"""Splits of padded arrays, in which MOSI, MOSEI, CH-SIMS and IEMOCAP are handed around: {split: {name: array}}.
 
 MMSA and Self-MM (Yu et al., AAAI 2021): `text`, `audio`, `vision` [N, L, F], `regression_labels` [N], `id` [N], and in
 unaligned files `audio_lengths` and `vision_lengths` [N]. MulT (Tsai et al., ACL 2019) and CGGM: `labels` [N, 1, 1], and
-`id` [N] or [N, 3], a video with beginning and end. Other entries are not looked at.
+`id` [N] or [N, 3], a video with beginning and end; IEMOCAP's are [N, 4] or [N, 4, 2]. LMF (Liu et al., ACL 2018): the
+same called `glove`, `covarep` [N, F], `facet` [N, F] and `label`, or the names of emotions; keys may be bytes. A
+modality may be absent, and other entries are not looked at.
 """
 
 from collections import Counter
@@ -18,18 +20,20 @@ from gmd.data.sequences.checks import (
     LONGEST_NAME,
     check_features,
     check_splits,
-    checked_scores,
-    clipped_notes,
     finite,
 )
+from gmd.data.sequences.emotion_labels import EMOTIONS, NOTE, has_emotions, is_emotions, one_of_four, stacked
 from gmd.data.sequences.nested_lists import array_of
 from gmd.data.sequences.not_read import NotRead, first_not_read, told
+from gmd.data.sequences.reading import Reading
 from gmd.data.sequences.samples import SENTIMENT_MODALITIES, Sample, SequenceData
+from gmd.data.sequences.scores import changed_notes, checked_scores
 from gmd.data.sequences.unpadding import padded_in_front, unpadded
 from gmd.errors import UserError, shown
 
 _KEYS = dict(zip(SPLITS, ("train", "valid", "test"), strict=True))
-_LABELS = ("regression_labels", "labels")  # MMSA's and MulT's; MMSA's files have other labels as well
+_LABELS = ("regression_labels", "labels", "label")  # MMSA's, MulT's and LMF's; MMSA's files have other labels as well
+_OF_LMF = {"glove": "text", "covarep": "audio", "facet": "vision"}
 _KINDS = {"biuf": "numbers", "iu": "whole numbers", "USOiu": "str or whole numbers"}
 _MOST_PARTS = 16  # of an id: MulT's have three
 
@@ -42,24 +46,28 @@ class _Part(NamedTuple):
 
     Attributes:
         names: [N], of the samples.
-        scores: float32 [N], in [-3, 3].
+        targets: float32 [N] scores, or int64 [N] classes, -1 for what is of none.
         clipped: how many of the scores were clipped.
         arrays: modality -> numbers [N, L, F].
         lengths: modality -> whole numbers [N], for the modalities whose lengths the file gives.
     """
 
     names: list[str]
-    scores: np.ndarray
+    targets: np.ndarray
     clipped: int
     arrays: dict[str, np.ndarray]
     lengths: dict[str, np.ndarray]
 
 
-def sentiment_from(path: Path, content: Any, clip_scores: bool = False) -> SequenceData:
-    """Makes what `read_pickle` found sequences with one score each. `content` is emptied, to free memory on the way.
+def is_splits(content: Any) -> bool:
+    """Returns whether this is a dictionary with those of the three splits. Keys may be bytes."""
+    return isinstance(content, dict) and all(isinstance(named(content).get(key), dict) for key in _KEYS.values())
 
-    path: the file, for error messages
-    clip_scores: whether to clip labels beyond [-3, 3] instead of to refuse them
+
+def data_from_splits(path: Path, content: Any, reading: Reading) -> SequenceData:
+    """Makes splits of padded arrays sequences with one target each. `content` is emptied, to free memory on the way.
+
+    path: the file, for error messages; reading: what scores are and become
 
     A sequence is as long as the file says (`audio_lengths`), else it is what is left without the all-zero steps on the
     padded side: behind, or in front where more of a modality's sequences begin than end with zeros, as in MulT's
@@ -69,63 +77,111 @@ def sentiment_from(path: Path, content: Any, clip_scores: bool = False) -> Seque
         scores, an empty split, a name in two splits.
     """
     _check_three_parts(path, content)
-    notes = ["text_bert is not read, text is"] if any("text_bert" in content[key] for key in _KEYS.values()) else []
-    # copies, since one dictionary may be two splits: then its names say so
-    parts = {split: _part(f"{path}: {key}", dict(content[key]), clip_scores) for split, key in _KEYS.items()}
+    found = {key: _known_names(named(content)[key]) for key in _KEYS.values()}  # one dictionary may be two splits
     content.clear()
-    notes += clipped_notes(sum(part.clipped for part in parts.values()))
+    modalities = _modalities(path, found)
+    notes = _notes_on_modalities(modalities, found)
+    parts = {split: _part(f"{path}: {key}", found.pop(key), modalities, reading) for split, key in _KEYS.items()}
+    classes = _classes(path, parts)
+    notes += changed_notes(sum(part.clipped for part in parts.values()), reading) if classes is None else [NOTE]
     features = {}
     values: dict[str, list[_Values]] = {split: [{} for _ in part.names] for split, part in parts.items()}
-    for m in SENTIMENT_MODALITIES:
+    for m in modalities:
         features[m] = _num_features(path, m, parts)
         notes += _fill(values, m, parts)
     splits = {split: _samples(part, values[split]) for split, part in parts.items()}
-    if empty := sum(len(part.names) - len(splits[split]) for split, part in parts.items()):
-        notes.append(f"{empty} samples have no modality at all and are left out")
+    notes += _notes_on_samples(parts, values)
     check_splits(splits, path)
-    return SequenceData(features, None, False, splits, tuple(notes))
+    return SequenceData(features, classes, False, splits, tuple(notes))
+
+
+def named(content: dict) -> dict:
+    """Returns a dictionary with text for keys that are bytes, as files of Python 2 have them in Python 3."""
+    return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in content.items()}
+
+
+def _known_names(content: dict) -> dict:
+    """Returns what a split has under the names that are used here."""
+    return {_OF_LMF.get(key, key): value for key, value in named(content).items()}
 
 
 def _check_three_parts(path: Path, content: Any) -> None:
     """Raises UserError for anything but a dictionary that holds one for each split."""
-    parts = [content.get(key) for key in _KEYS.values()] if isinstance(content, dict) else []
+    parts = [named(content).get(key) for key in _KEYS.values()] if isinstance(content, dict) else []
     if unread := next((part for part in parts if isinstance(part, NotRead)), None):
         raise UserError(f"{path}: refused, since a part of it {unread.asks}")
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in _KEYS.values()):
+    if not is_splits(content):
         there = f"a dictionary with {_listed(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise UserError(f"{path}: holds {there}, expected a dictionary with the dictionaries train, valid and test")
 
 
-def _part(source: str, content: dict, clip_scores: bool) -> _Part:
+def _modalities(path: Path, found: dict[str, dict]) -> list[str]:
+    """Returns the modalities that the splits have. Raises UserError for none, and for one that some splits lack."""
+    modalities = [m for m in SENTIMENT_MODALITIES if any(m in content for content in found.values())]
+    for key, content in found.items():
+        if lacking := [m for m in modalities or SENTIMENT_MODALITIES if m not in content]:
+            hint = "; text_bert holds the numbers of words" if "text" in lacking and "text_bert" in content else ""
+            raise UserError(f"{path}: {key} has no {', '.join(lacking)}; there is {_listed(content)}{hint}")
+    return modalities
+
+
+def _notes_on_modalities(modalities: list[str], found: dict[str, dict]) -> list[str]:
+    """Returns notes of what the splits lack."""
+    absent = [m for m in SENTIMENT_MODALITIES if m not in modalities]
+    notes = [f"the file has no {' and no '.join(absent)}"] if absent else []
+    if any("text_bert" in content for content in found.values()):
+        instead = ", text is" if "text" in modalities else ": it holds the numbers of words"
+        notes.append(f"text_bert is not read{instead}")
+    return notes
+
+
+def _part(source: str, content: dict, modalities: list[str], reading: Reading) -> _Part:
     """Checks what the file has for one split, called `source` in error messages. Raises UserError."""
-    _check_entries(source, content)
-    arrays = {m: _array(f"{source} {m}", content[m], "biuf", (3,)) for m in SENTIMENT_MODALITIES}
-    scores = _scores(source, content)
+    arrays = {m: _array(f"{source} {m}", content[m], "biuf", (2, 3)) for m in modalities}
+    arrays = {m: array[:, None] if array.ndim == 2 else array for m, array in arrays.items()}
+    labels = _labels(source, content)
     given = {m: content[f"{m}_lengths"] for m in arrays if f"{m}_lengths" in content}
     lengths = {m: _array(f"{source} {m}_lengths", value, "iu", (1,)) for m, value in given.items()}
     ids = _array(f"{source} id", content["id"], "USOiu", (1, 2)) if "id" in content else None
-    _check_sizes(source, scores, arrays, lengths, ids)  # before any is gone through: what is empty may claim any size
-    part = _Part(_names(source, ids, len(scores)), scores, 0, arrays, lengths)
+    _check_sizes(source, labels, arrays, lengths, ids)  # before any is gone through: what is empty may claim any size
+    part = _Part(_names(source, ids, len(labels)), labels, 0, arrays, lengths)
     _check_lengths(source, part)
-    scores, clipped = checked_scores(scores, part.names, source, clip_scores)
-    return part._replace(scores=scores, clipped=clipped)
+    if is_emotions(labels):
+        return part._replace(targets=one_of_four(labels))
+    scores, clipped = checked_scores(labels.reshape(-1), part.names, source, reading)
+    return part._replace(targets=scores, clipped=clipped)
 
 
-def _check_entries(source: str, content: dict) -> None:
-    """Raises UserError for a split without one of the modalities, or without scores."""
-    missing = [m for m in SENTIMENT_MODALITIES if m not in content]
-    missing += [] if any(key in content for key in _LABELS) else ["regression_labels (or labels)"]
-    if missing:
-        hint = "; text_bert holds the numbers of words" if "text" in missing and "text_bert" in content else ""
-        raise UserError(f"{source} has no {', '.join(missing)}; there is {_listed(content)}{hint}")
+def _labels(source: str, content: dict) -> np.ndarray:
+    """Returns the labels of a split, [N], [N, 1], [N, 1, 1], or those of emotions. Raises UserError if it has none."""
+    if key := next((key for key in _LABELS if key in content), None):
+        labels = _array(f"{source} {key}", content[key], "biuf", (1, 2, 3))
+        if labels.size != len(labels) and not is_emotions(labels):
+            raise UserError(f"{source} {key} is {list(labels.shape)}, expected one score for each sample")
+        return labels
+    if has_emotions(content):
+        questions = [_array(f"{source} {emotion}", content[emotion], "biuf", (1, 2)) for emotion in EMOTIONS]
+        shapes = {each.shape for each in questions}
+        if len(shapes) > 1 or next(iter(shapes))[1:] not in ((), (1,), (2,)):
+            raise UserError(f"{source} has emotions of {shapes}, expected [N], [N, 1] or [N, 2] for each")
+        return stacked(questions)
+    raise UserError(f"{source} has no regression_labels (or labels); there is {_listed(content)}")
+
+
+def _classes(path: Path, parts: dict[str, _Part]) -> tuple[str, ...] | None:
+    """Returns the names of the classes, None for scores. Raises UserError if the splits differ in that."""
+    kinds = {part.targets.dtype.kind for part in parts.values()}
+    if len(kinds) > 1:
+        raise UserError(f"{path}: has scores in some splits, and four emotions in others; expected one of both")
+    return EMOTIONS if kinds == {"i"} else None
 
 
 def _check_sizes(
-    source: str, scores: np.ndarray, arrays: dict[str, np.ndarray], lengths: dict[str, np.ndarray], ids: _Ids
+    source: str, labels: np.ndarray, arrays: dict[str, np.ndarray], lengths: dict[str, np.ndarray], ids: _Ids
 ) -> None:
     """Raises UserError if the arrays have not an entry each for every sample, or entries with nothing in them."""
-    sizes = {m: len(array) for m, array in arrays.items()} | {"labels": len(scores)}
-    sizes |= {"id": len(scores) if ids is None else len(ids)}
+    sizes = {m: len(array) for m, array in arrays.items()} | {"labels": len(labels)}
+    sizes |= {"id": len(labels) if ids is None else len(ids)}
     sizes |= {f"{m}_lengths": len(array) for m, array in lengths.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{key}: {size}" for key, size in sizes.items())
@@ -162,15 +218,6 @@ def _array(what: str, value: Any, kinds: str, axes: tuple[int, ...]) -> np.ndarr
             f"{what} is {array.dtype} {list(array.shape)}{such_as}, expected {_KINDS[kinds]} with {listed} axes"
         )
     return array
-
-
-def _scores(source: str, content: dict) -> np.ndarray:
-    """Returns the scores of a split, [N]. Raises UserError if there are several for a sample."""
-    key = next(key for key in _LABELS if key in content)
-    labels = _array(f"{source} {key}", content[key], "biuf", (1, 2, 3))
-    if labels.size != len(labels):
-        raise UserError(f"{source} {key} is {list(labels.shape)}, expected one score for each sample")
-    return labels.reshape(-1)
 
 
 def _names(source: str, ids: _Ids, samples: int) -> list[str]:
@@ -233,9 +280,19 @@ def _fill(values: dict[str, list[_Values]], modality: str, parts: dict[str, _Par
 
 
 def _samples(part: _Part, values: list[_Values]) -> list[Sample]:
-    """Returns the samples of a split that have any modality."""
-    targets = torch.from_numpy(part.scores)
-    return [Sample(*sample) for sample in zip(part.names, values, targets, strict=True) if sample[1]]
+    """Returns the samples of a split that have any modality, and a class if they have one."""
+    targets = torch.from_numpy(part.targets)
+    samples = [Sample(*sample) for sample in zip(part.names, values, targets, strict=True)]
+    none = part.targets < 0 if targets.dtype == torch.int64 else np.zeros(len(samples), bool)
+    return [sample for sample, without in zip(samples, none, strict=True) if sample.values and not without]
+
+
+def _notes_on_samples(parts: dict[str, _Part], values: dict[str, list[_Values]]) -> list[str]:
+    """Returns notes of the samples that are left out."""
+    empty = sum(not sample for samples in values.values() for sample in samples)
+    other = sum(int((part.targets < 0).sum()) for part in parts.values() if part.targets.dtype.kind == "i")
+    notes = [f"{empty} samples have no modality at all and are left out"] if empty else []
+    return notes + ([f"{other} samples have none of the emotions, or several, and are left out"] if other else [])
 
 
 def _listed(content: dict) -> str:

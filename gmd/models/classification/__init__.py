@@ -1,0 +1,1 @@
+"""Networks for samples of any kinds: pictures, spectrograms, text, and features that others computed."""
