@@ -73,8 +73,7 @@ def evaluate_run(
     found, data = _read(run, config, data)
     samples = _test_samples(run, found, data)
     found = _as_trained(found, read_splits(run)["about"])
-    folder = results_folder(run, data)
-    with locked(folder):
+    with locked(folder := results_folder(run, data)):
         rows, texts, curve = _score(network, samples, found, config, lacking, absent.missing_curve)
         texts["table.md"] = f"{_about(run, data, samples, checkpoint)}, {config.precision}.\n\n{texts['table.md']}"
         texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
