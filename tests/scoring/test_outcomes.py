@@ -63,3 +63,9 @@ def test_columns_of_an_outcome_have_the_range_of_their_metric():
     assert range_of("age Corr") == (-1, 1)
     assert range_of("age R2")[1] == 1
     assert range_of("kind accuracy") == (0, 1)
+
+
+@pytest.mark.parametrize("kind", [("a", "b"), 1.0, 3.0, None], ids=["classes", "CH-SIMS", "MOSI", "numbers"])
+def test_the_metric_that_chooses_the_best_epoch_is_one_of_the_table(kind):
+    outcome = Outcome("", kind) if isinstance(kind, tuple) else Outcome("", None, kind)
+    assert outcome.score_name in outcome.metric_names
