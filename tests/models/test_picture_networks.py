@@ -1,9 +1,12 @@
 """The networks for pictures against those that they are: torchvision's ResNet-18, and Strip-MLP whole."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from gmd.config import TrainClassify
 from gmd.errors import UserError
 from gmd.models.classification.picture_networks import PICTURE_NETWORKS, StripBody, picture_network, side_of
 from gmd.models.lone_batch_norm import LoneBatchNorm2d, allow_lone_values
@@ -154,3 +157,9 @@ def test_a_network_is_made_to_allow_single_values():
         LoneBatchNorm2d,
         nn.SyncBatchNorm,
     ]
+
+
+def test_the_command_takes_these_names_and_no_others():
+    TrainClassify(Path("manifest.csv"), pictures="strip-mlp:32:1-1-1-1").check_values()
+    with pytest.raises(UserError, match="--pictures: got resnet50, expected one of resnet18"):
+        TrainClassify(Path("manifest.csv"), pictures="resnet50").check_values()
