@@ -67,8 +67,13 @@ DATA = {
     ),
     "mfeat": Data(
         classify_data.mfeat,
-        {"epochs": 40, "validate_every": 40, "batch": 32, "width": 32, "layers": 1, "every": 8},
-        (*_on("ds", "joint", "enumerate", "gmd"), *_on("branches", "joint", "mla"), *_on("late", "joint", "cggm")),
+        {"epochs": 40, "validate_every": 40, "batch": 32, "width": 32, "layers": 1},
+        (
+            *_on("ds", "joint", "enumerate"),
+            Arm("ds, gmd", {"network": "ds", "method": "gmd", "every": 8}, "ds, joint"),
+            *_on("branches", "joint", "mla"),
+            *_on("late", "joint", "cggm"),
+        ),
     ),
 }
 

@@ -399,5 +399,12 @@ def test_values_of_another_shape_raise(modality: str, value: Tensor | Padded, me
 def test_the_padding_has_no_vector():
     words = Words("words", VOCABULARY, 4)
     found = words(torch.tensor([[3, 5]]), torch.tensor([[True, False]]))
-    assert torch.equal(found[0, 0], words.embedding.weight[3])
+    assert torch.equal(found[0, 0], 2 * words.embedding.weight[3])
     assert not found[0, 1].any()
+
+
+def test_words_are_of_the_size_of_the_positions_and_their_weights_small():
+    """Vaswani et al., section 3.4; of weights around 1 a word that is seldom met learns next to nothing."""
+    words = Words("words", 2000, 64)
+    assert words.embedding.weight.std().item() == pytest.approx(1 / 8, rel=0.05)
+    assert words(torch.arange(1, 2000)[None], None).std().item() == pytest.approx(1, rel=0.05)
