@@ -1,7 +1,8 @@
 """`python -m bench.measure.manifest_loader --fsdd fsdd.npz`: what reading pictures and sound costs a training.
 
 Whole training steps whose batches one worker reads from files beside the same steps on batches in memory, in turns, an
-epoch each, once the worker has started, which takes seconds of the first step; the seconds of checking a manifest, and the memory that it takes, at two numbers of rows.
+epoch each, once the worker has started, which takes seconds of the first step; the seconds of checking a manifest, and
+the memory that it takes, at two numbers of rows.
 """
 
 import argparse
