@@ -82,7 +82,7 @@ class ManifestBatches:
     def __iter__(self) -> Iterator[tuple[Pairs, Tensor]]:
         self._orders.epoch, self._orders.start = self.epoch, self.start
         with _told_if_killed():
-            with _own_handler():
+            with _own_handler(), _told_if_not_started():
                 epoch = iter(self._loader)
             for loaded in epoch:
                 if isinstance(loaded, str):
@@ -187,6 +187,18 @@ def _own_handler() -> Iterator[None]:
     yield
     if before is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, before)
+
+
+@contextmanager
+def _told_if_not_started() -> Iterator[None]:
+    """Makes the error of a worker that cannot be forked, as for want of memory, one that a user can mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--workers: a process that reads files cannot be started ({error.strerror}); give --workers 0, with which "
+            "files are read in between, or free memory"
+        ) from error
 
 
 @contextmanager

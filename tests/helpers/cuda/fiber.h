@@ -17,7 +17,9 @@ namespace emulator {
 class Stack {
  public:
   static constexpr size_t kBytes = 256 << 10;
-  Stack() : memory_(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+  static constexpr int kMapping = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  // not reserved: of thousands of stacks little is touched, and a process that had reserved them all could not fork
+  Stack() : memory_(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, kMapping, -1, 0)) {
     if (memory_ == MAP_FAILED) throw std::bad_alloc();
   }
   ~Stack() { munmap(memory_, kBytes); }
