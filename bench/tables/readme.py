@@ -15,6 +15,7 @@ from bench.tables.contention import contention_markdown
 from bench.tables.directions import directions_markdown
 from bench.tables.evaluation import evaluation_markdown
 from bench.tables.images import images_markdown
+from bench.tables.manifest_loader import manifest_loader_markdown
 from bench.tables.methods import methods_markdown, which_markdown
 from bench.tables.nnunet import nnunet_markdown
 from bench.tables.norm import norm_markdown
@@ -72,7 +73,7 @@ def tables() -> dict[Path, dict[str, str]]:
         METHODS: {"which one": which_markdown(study, mfeat, mosi)},
         STUDY: study_tables.sections(study, mfeat, mosi),
         SENTIMENT: sentiment_sections(mosi, digits),
-        CLASSIFY: classify_tables.sections(read_results(RESULTS / "classify.csv")),
+        CLASSIFY: classify_sections(RESULTS),
         IMAGES: images_sections(RESULTS),
     }
 
@@ -151,12 +152,31 @@ def step_methods_section(results: Path) -> str:
 
 
 def images_sections(results: Path) -> dict[str, str]:
-    """Returns the tables of networks for pictures, or plainly that there is none."""
-    strips, csv = strip_mlp_markdown(read_results(results / "strip_mlp_cpu.csv")), results / "images.csv"
-    if csv.exists():
-        return {"images table": images_markdown(read_results(csv)), "strip_mlp table": strips}
-    missing = "Not measured yet: `python -m bench.measure.images` does it, in some ten minutes on an idle machine."
-    return {"images table": missing, "strip_mlp table": strips}
+    """What networks for pictures reach, and what a step of Strip-MLP costs."""
+    strips = strip_mlp_markdown(read_results(results / "strip_mlp_cpu.csv"))
+    return {"images table": images_section(results), "strip_mlp table": strips}
+
+
+def images_section(results: Path) -> str:
+    """Returns the table of networks for pictures, or plainly that there is none."""
+    csv = results / "images.csv"
+    if not csv.exists():
+        return "Not measured yet: `python -m bench.measure.images` does it, in some ten minutes on an idle machine."
+    return images_markdown(read_results(csv))
+
+
+def classify_sections(results: Path) -> dict[str, str]:
+    """What reading files costs, and scores on real input."""
+    scores = classify_tables.sections(read_results(results / "classify.csv"))
+    return {"manifest loader": manifest_loader_section(results)} | scores
+
+
+def manifest_loader_section(results: Path) -> str:
+    """Returns the table of what reading files costs, or plainly that there is none."""
+    csv = results / "manifest_loader_cpu.csv"
+    if not csv.exists():
+        return "Not measured yet: `python -m bench.measure.manifest_loader` does it, in minutes on an idle machine."
+    return manifest_loader_markdown(read_results(csv))
 
 
 def filled(path: Path) -> str:

@@ -53,6 +53,7 @@ MLA_PROJECTOR = (
     "the published code divides the projector by its Frobenius norm, in lines that never run, and projects nothing: "
     "--projector normalised has these lines, --alpha 1e9 what the code does"
 )
+MLA_SOUND = "recordings are --seconds long, in --mels bands; published 1024 steps of 10 ms, in 128 bands of Kaldi's"
 MLA_M3AE = "encoders are ResNet-18 and a transformer of --width, from nothing; published M3AE (768 wide), pretrained"
 MLA_DIFFERS = (
     "entropy weighs predictions sample by sample, as the paper says; the published code takes it over the batch",
@@ -122,9 +123,9 @@ PRESETS = {
     "mla-cremad": Preset(
         task="classify",
         source=f"{MLA}, on CREMA-D",
-        values=MLA_TRAINING | MLA_ALPHA | {"pictures": "resnet18", "frames": 3, "image_size": 224, "mels": 128},
+        values=MLA_TRAINING | MLA_ALPHA | {"pictures": "resnet18", "frames": 3, "image_size": 224},
         differs=(
-            "recordings are --seconds long, in log-mel spectrograms; published 1024 steps of 10 ms by Kaldi's filters",
+            MLA_SOUND,
             *MLA_DIFFERS,
         ),
     ),
@@ -143,10 +144,11 @@ PRESETS = {
     "mla-iemocap": Preset(
         task="classify",
         source=f"{MLA}, on IEMOCAP with sound, faces and text",
-        values=MLA_TRAINING | MLA_ALPHA | MLA_TEXT | {"mels": 128},
+        values=MLA_TRAINING | MLA_ALPHA | MLA_TEXT,
         differs=(
             "--fusion-weights audio=0.35 vision=0.25 text=0.4, by your names of the modalities, are the published ones "
             "in the place of the entropy's",
+            MLA_SOUND,
             MLA_M3AE,
             *MLA_DIFFERS,
         ),

@@ -32,15 +32,14 @@ def draw_missing_curves(curves: Mapping[str, Curve], path: Path) -> Path:
     across = min(len(metrics), ACROSS)
     down = math.ceil(len(metrics) / across)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(max(4.2 * across, 8), 3.4 * down + 1), layout="constrained")
-        axes = list(figure.subplots(down, across, squeeze=False, sharex=True).flat)
+        figure = Figure(figsize=(max(4.2 * across, 8), 3.6 * down + 1), layout="constrained")
+        axes = list(figure.subplots(down, across, squeeze=False).flat)
         for ax, metric in zip(axes, metrics, strict=False):
             _draw_metric(ax, curves, metric)
         for ax in axes[len(metrics) :]:
             ax.axis("off")
         draws = max(point.draws for curve in curves.values() for point in curve)
         figure.suptitle(f"Scores with modalities missing: mean and standard deviation of {draws} draws")
-        figure.supxlabel("missing rate: probability with which a sample loses each modality that it has")
         if len(curves) > 1:
             labels = axes[0].get_legend_handles_labels()
             figure.legend(*labels, loc="outside lower center", frameon=False, ncols=3)
@@ -56,4 +55,5 @@ def _draw_metric(ax: Axes, curves: Mapping[str, Curve], metric: str) -> None:
         ax.fill_between(rates, means - deviations, means + deviations, color=colour, alpha=0.2, linewidth=0)
         ax.plot(rates, means, color=colour, marker=sign, markersize=4, label=drawn(name, 30))
     ax.set_title(drawn(column_title(metric)) + (" (lower is better)" if lower_is_better(metric) else ""), fontsize=12)
+    ax.set_xlabel("missing rate")
     ax.grid(alpha=0.3)

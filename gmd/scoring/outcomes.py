@@ -15,6 +15,8 @@ from gmd.scoring.sequences.metrics import (
     sentiment_metrics,
 )
 
+LEAST = -1.0  # of an R2 that others are averaged with
+
 
 class Outcome(NamedTuple):
     """A class or a number that is predicted.
@@ -96,6 +98,11 @@ def score_name(outcomes: Outcomes) -> str:
 
 
 def score(metrics: Mapping[str, float], outcomes: Outcomes) -> float:
-    """Returns the mean over the outcomes of the metric that each is judged by; those without a label do not count."""
+    """Returns the mean over the outcomes of the metric that each is judged by; those without a label do not count.
+
+    Of several, an R2 below LEAST counts as LEAST: it has no end, and one number that is told badly would decide alone.
+    """
     values = [metrics[outcome.titled(outcome.score_name)] for outcome in outcomes]
+    if len(values) > 1:
+        values = [value if isnan(value) else max(value, LEAST) for value in values]
     return fmean([value for value in values if not isnan(value)] or [nan])

@@ -3,12 +3,14 @@
 import csv
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from PIL import Image
 
 from bench.measure import manifest_loader
 from bench.measure.digits_manifest import write_digits_manifest
+from bench.tables.manifest_loader import manifest_loader_markdown
 from gmd.data.manifest.inputs import Preparation
 from gmd.data.manifest.read import read_manifest
 from gmd.data.sequences.digits import read_digits
@@ -42,7 +44,7 @@ def test_recordings_are_those_of_the_file(written):
     arrays = np.load(source)
     sound, rate = soundfile.read(path.parent / "recordings" / "0_speaker0_5.wav", dtype="int16")
     assert rate == 8000
-    assert np.array_equal(sound, arrays["waveform"][arrays["offset"][1] : arrays["offset"][2]])
+    assert np.array_equal(sound, arrays["waveform"][arrays["offset"][5] : arrays["offset"][6]])
 
 
 def test_every_row_has_files_of_its_own(written):
@@ -63,3 +65,13 @@ def test_steps_checks_and_memory_are_measured(written):
     assert steps["case"] == "steps of strip-mlp:32:1-1-1-1, a batch of 16, sound of short"
     assert steps["speed_kept"] == pytest.approx(steps["memory_s"] / steps["files_s"])
     assert steps["reading_s"] > 0
+
+
+def test_the_table_has_what_was_to_be_reached():
+    host = {"date": "d", "cpu": "c", "cores": 2, "threads": 2, "isa": "i", "torch": "t", "torchjd": "j", "commit": "k"}
+    steps = {"case": "steps of x", "memory_s": 0.9, "files_s": 1.0, "reading_s": 0.1, "speed_kept": 0.9}
+    checks = {"case": "checking 9 rows", "seconds": 3.0, "peak_MB": 4.0, "peak_reading_MB": 5.0}
+    text = manifest_loader_markdown(pd.DataFrame([steps | host, checks | host]))
+    assert "| training steps | in memory, s | one worker reads, s | reading alone, s | kept, of 0.9 |" in text
+    assert "| steps of x | 0.9 | 1 | 0.1 | 0.90 |" in text
+    assert "| checking 9 rows | 3 | 4 | 5 |" in text

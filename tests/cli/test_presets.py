@@ -8,7 +8,10 @@ import gmd.cli
 import gmd.training.loop
 from gmd.config import TASKS, TrainConfig
 from gmd.config.file import CONFIG, write_config
-from gmd.config.presets import PRESETS, told
+from gmd.config.presets import told
+from gmd.config.recipes import PRESETS
+from gmd.data.manifest.sound import sound_input
+from gmd.models.classification.picture_networks import picture_network
 
 
 @pytest.fixture
@@ -36,6 +39,15 @@ def test_a_preset_sets_its_values_and_can_be_trained(trained: list[TrainConfig],
     assert {option: getattr(config, option) for option in others} == {
         option: getattr(ordinary, option) for option in others
     }
+
+
+def test_sound_and_pictures_can_be_what_a_preset_says(trained: list[TrainConfig]):
+    """A bug: the published 128 bands were more than the spectrum of sound of 16 kHz can tell apart."""
+    for name, preset in PRESETS.items():
+        if preset.task == "classify":
+            config = asked_for(trained, "classify", "--data", "d", "--preset", name)
+            assert sound_input(config.preparation()).kind == "audio"
+            picture_network(config.pictures)
 
 
 def test_every_preset_is_an_option_of_its_task(capsys: pytest.CaptureFixture):

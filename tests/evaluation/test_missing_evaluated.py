@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,10 +73,13 @@ def test_what_is_picked_is_what_the_network_says_of_samples_that_lack_the_rest(s
     network = task.build_network()
     samples = task.data.splits["test"]
     missing = Missing(dict.fromkeys(THREE, 0.5), 3)
-    lessened = predict_samples(network, make_absent(samples, missing), [None], task.config)
-    whole = predict_samples(network, samples, all_subsets(THREE), task.config)
-    picked = kept_predictions(whole, missing.kept_by({sample.name: THREE for sample in samples}))
-    torch.testing.assert_close(picked.subsets[None], lessened.subsets[None])
+    lacking = make_absent(samples, missing)
+    predict = partial(predict_samples, network, config=task.config, outcomes=task.data.outcomes)
+    whole, lessened = (predict(some, all_subsets(THREE)) for some in (samples, lacking))
+    has = {sample.name: tuple(sample.values) for sample in lacking}
+    assert missing.kept_by({sample.name: THREE for sample in samples}) == has
+    picked = kept_predictions(whole, has)
+    torch.testing.assert_close(picked.subsets[None], kept_predictions(lessened, has).subsets[None])
     assert (picked.names, picked.steps) == (lessened.names, lessened.steps)
     assert torch.equal(picked.targets, lessened.targets)
 

@@ -40,6 +40,9 @@ def test_an_outcome_without_labels_has_no_numbers_and_no_part_in_the_score():
 def test_the_score_is_the_mean_over_the_outcomes():
     found = measured(VALUES, TARGETS, BOTH)
     assert score(found, BOTH) == pytest.approx((found["kind accuracy"] + found["age R2"]) / 2)
+    found["age R2"] = -50.0
+    assert score(found, BOTH) == pytest.approx((found["kind accuracy"] - 1) / 2), "R2 has no end"
+    assert score(found, BOTH[1:]) == -50
     assert score_name(BOTH) == "accuracy and R2, mean of 2 outputs"
     assert score_name(BOTH[1:]) == "R2"
     assert score_name([Outcome("", None, 3.0)]) == "Acc-2 neg/non-neg"
@@ -63,3 +66,9 @@ def test_columns_of_an_outcome_have_the_range_of_their_metric():
     assert range_of("age Corr") == (-1, 1)
     assert range_of("age R2")[1] == 1
     assert range_of("kind accuracy") == (0, 1)
+
+
+@pytest.mark.parametrize("kind", [("a", "b"), 1.0, 3.0, None], ids=["classes", "CH-SIMS", "MOSI", "numbers"])
+def test_the_metric_that_chooses_the_best_epoch_is_one_of_the_table(kind):
+    outcome = Outcome("", kind) if isinstance(kind, tuple) else Outcome("", None, kind)
+    assert outcome.score_name in outcome.metric_names

@@ -18,7 +18,6 @@ from gmd.scoring.sequences.metrics import (
     NUMBER_METRICS,
     SENTIMENT_METRICS,
     class_metrics,
-    main_metric,
     number_metrics,
     sentiment_metrics,
 )
@@ -215,9 +214,3 @@ def test_constant_numbers_tell_nothing():
     assert found == {"R2": 0.0, "MAE": 1.0, "RMSE": 1.0, "Corr": 0.0}
     with pytest.raises(ValueError, match="expected finite numbers"):
         number_metrics(torch.tensor([math.nan]), torch.tensor([0.0]))
-
-
-def test_the_metric_that_chooses_the_best_epoch_is_one_of_the_table():
-    assert main_metric(("a", "b"), None) in CLASS_METRICS
-    assert main_metric(None, None) in set(SENTIMENT_METRICS) & set(CH_SIMS_METRICS)
-    assert main_metric(None, (0.0, 1.0)) in NUMBER_METRICS

@@ -13,7 +13,7 @@ import torch
 import gmd.cli
 import gmd.training.loop
 from gmd.config import TrainClassify, config_from_dict
-from gmd.config.missing_modalities import MissingModalities
+from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.errors import UserError
 from gmd.evaluation.compare.command import compare
 from gmd.evaluation.sequences.single_run import evaluate_run
@@ -90,7 +90,7 @@ def test_each_method_trains_goes_on_and_is_scored(
     run = train(replace(config, resume=True))
     assert_same_run(straight, run)
     assert [step["finite"] for step in read_metrics(run, "step")] == [True] * 4
-    rows = evaluate_run(run, absent=MissingModalities(("0.5",)))
+    rows = evaluate_run(run, absent=MissingInEvaluation(("0.5",)))
     assert [row.subset for row in rows] == all_subsets(BOTH)
     assert list(rows[0].metrics) == ["accuracy", "macro F1"]
     lines = predictions(run)

@@ -98,4 +98,4 @@ def test_the_one_rate_of_earlier_versions_is_that_of_all_modalities(written: obj
     assert TrainSentiment.from_dict(values, "old.yaml").missing == now
     brats = TrainBrats(Path("d")).to_dict()
     del brats["missing"], brats["missing_list"]
-    assert not TrainBrats.from_dict(brats, "old.yaml").asked
+    assert TrainBrats.from_dict(brats, "old.yaml") == TrainBrats(Path("d"))

@@ -1,5 +1,6 @@
 """Reading any file or folder of sequences: its content tells which of the known layouts it has."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +60,7 @@ def read_sequences(path: str | Path, reading: Reading = _PLAIN_READING) -> Seque
 
 def _folder_reader(path: Path) -> Callable[[Path, Reading], SequenceData] | None:
     """Returns what reads a folder; None if this is none. Raises UserError for one of no known layout."""
-    if not path.is_dir():
+    if not os.path.isdir(path):  # not the path's own, which raises for a name that no file can have
         return None
     for is_one, read in _FOLDERS:
         if is_one(path):

@@ -72,10 +72,9 @@ def evaluate_run(
     lacking = absent.missing_of(config.modalities, config.seed)
     found, data = _read(run, config, data)
     samples = _test_samples(run, found, data)
-    found = _as_trained(found, read_splits(run)["about"])
     folder = results_folder(run, data)
     with locked(folder):
-        rows, texts, curve = _score(network, samples, found, config, lacking, absent.missing_curve)
+        rows, texts, curve = _score(network, samples, _as_trained(run, found), config, lacking, absent.missing_curve)
         texts["table.md"] = f"{_about(run, data, samples, checkpoint)}, {config.precision}.\n\n{texts['table.md']}"
         texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
         remove_files(folder, {PREDICTIONS_ABSENT} - texts.keys())  # of an evaluation before, with --missing
@@ -150,12 +149,9 @@ def _at(config: TrainSamples, data: Path) -> TrainSamples:
     return replace(config, data=data)
 
 
-def _as_trained(found: SampleData, about: Mapping[str, Any]) -> SampleData:
-    """Returns what was read, with the scales of numbers that the network was trained on, which other data may not have.
-
-    about: what the run's splits.json says of its data
-    """
-    pairs = zip(found.outcomes, outcomes_of(about), strict=True)
+def _as_trained(run: Path, found: SampleData) -> SampleData:
+    """Returns what was read, with the units that the run's network has learnt numbers in, which others may not have."""
+    pairs = zip(found.outcomes, outcomes_of(read_splits(run)["about"]), strict=True)
     return replace(found, outcomes=tuple(ours._replace(mean=its.mean, std=its.std) for ours, its in pairs))
 
 

@@ -10,7 +10,7 @@ from gmd.data.manifest.layouts.places import Kind, Tree, places_of
 from gmd.data.sequences.npz import read_npy
 from gmd.errors import UserError
 
-MOST_BYTES = 2**20  # of a file of tokens: MLA's have 256 numbers
+MOST_TOKENS = 2**16  # of a text: MLA's have 256
 # what a manifest takes for the name of a file, or for tokens
 _NO_WORDS = re.compile(r"\S+\.(txt|npy)|\[[-\d\s,]*\]", re.IGNORECASE)
 
@@ -72,8 +72,10 @@ def _row(tree: Tree, path: str, kinds: str) -> np.ndarray:
     """Reads the one row of a file of tokens or of their mask, [L] or [1, L]. Raises UserError for any other array."""
     file_path = tree.root / path
     array = read_npy(file_path)
-    a_row = array.ndim <= 2 and max(array.shape, default=0) == array.size
+    a_row = array.ndim <= 2 and max(array.shape, default=0) == array.size <= MOST_TOKENS
     if array.dtype.kind not in kinds or not a_row or (array < 0).any():
         found = f"{array.dtype} {list(array.shape)}"
-        raise UserError(f"{file_path}: is {found}, expected tokens, whole numbers from 0 on [1, L]")
-    return array
+        raise UserError(
+            f"{file_path}: is {found}, expected tokens, whole numbers from 0 on [1, L], {MOST_TOKENS} at most"
+        )
+    return array.reshape(-1)
