@@ -28,9 +28,11 @@ def sections(table: pd.DataFrame) -> dict[str, str]:
 
 
 def data_markdown(table: pd.DataFrame, name: str) -> str:
-    """Returns a row for each arm that was measured: accuracies in per cent, and points above its base."""
+    """Returns a row for each arm: accuracies in per cent, and points above its base, of seeds that all arms have."""
     if table.empty:
         return "Not measured yet: `python -m bench.measure.classify` does it."
+    arms = table.groupby("seed")["arm"].nunique()
+    table = table[table["seed"].isin(arms.index[arms == arms.max()])]
     alone = [part for part in dict.fromkeys(table["part"]) if part.startswith("alone: ")]
     parts = [*alone, "all", "mean", "worst"] if len(alone) < len(REFERENCE) - 1 else ["mean", "worst", "all"]
     references = {arm.name: REFERENCE.get(arm.name, "") for arm in DATA[name].arms} if name == "mfeat" else {}
@@ -40,7 +42,7 @@ def data_markdown(table: pd.DataFrame, name: str) -> str:
         lines.append([str(arm), *scores, _above(table, rows), *([references[str(arm)]] if references else [])])
     row, seeds = table.iloc[0], table["seed"].nunique()
     return (
-        f"{markdown_table(lines)}\nAccuracy in per cent, mean over {seeds} seeds ± standard deviation; "
+        f"{markdown_table(lines)}\nAccuracy in per cent, {_over(seeds)}; "
         f"{_scored(table)} test samples. Measured {row['date']} UTC on {row['cpu']}, torch {row['torch']}, gmd "
         f"{row['commit']}.\n"
     )
@@ -58,6 +60,10 @@ def _above(table: pd.DataFrame, rows: pd.DataFrame) -> str:
 
 def _spread(values: pd.Series) -> str:
     return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}" if len(values) > 1 else f"{values.mean():.1f}"
+
+
+def _over(seeds: int) -> str:
+    return f"mean over {seeds} seeds ± standard deviation" if seeds > 1 else "of one seed"
 
 
 def _scored(table: pd.DataFrame) -> int:

@@ -145,7 +145,8 @@ def test_tables_show_means_spreads_and_differences_within_seeds():
         for seed, share in enumerate(shares)
         for part in ("alone: text", "all", "mean", "worst")
     ]
-    found = sections(pd.DataFrame(rows))
+    unfinished = {**rows[0], "seed": 2, "accuracy": 0.1}
+    found = sections(pd.DataFrame([*rows, unfinished]))
     assert "| late, joint | 51.0 ± 1.4 | 51.0 ± 1.4 | 51.0 ± 1.4 | 51.0 ± 1.4 |  |" in found["mosi by manifest"]
     assert "| 61.0 ± 1.4 | **+10.0 ± 0.0** |" in found["mosi by manifest"]
     assert "mean over 2 seeds" in found["mosi by manifest"]
