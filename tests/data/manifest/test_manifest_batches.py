@@ -178,7 +178,7 @@ def test_a_worker_that_is_killed_is_told_where_a_batch_is_waited_for(data):
 def test_a_worker_that_cannot_be_started_is_told(data, monkeypatch):
     """A bug: where memory does not suffice for a fork, a training ended with a traceback."""
     monkeypatch.setattr(os, "fork", lambda: (_ for _ in ()).throw(OSError(12, "Cannot allocate memory")))
-    with pytest.raises(UserError, match="--workers: a process .* started .Cannot allocate memory.; give --workers 0"):
+    with pytest.raises(UserError, match=r"--workers: a process .* started .Cannot allocate memory.; give --workers 0"):
         next(iter(batches(data, workers=1)))
 
 
