@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from gmd.data.file_kind import unreadable
@@ -22,23 +23,27 @@ def path_of(cell: Cell, text: str | None = None) -> Path:
         archives and pickles.
     """
     text = cell.text if text is None else text
-    named, root = PurePosixPath(text), cell.table.root
+    found, problem = _found(cell.table.root, text)
+    if problem:
+        raise UserError(f"{cell.where}: {shown(text, 200)} {problem}")
+    return found
+
+
+@lru_cache(maxsize=256)  # one file may hold all samples, a row each: to find it would take longer than to read a row
+def _found(root: Path, text: str) -> tuple[Path, str]:
+    """Returns the path without links, and what is wrong with it, if anything is. Arguments are those of `path_of`."""
+    named = PurePosixPath(text)
     if named.is_absolute() or ".." in named.parts or "\0" in text:
-        raise UserError(
-            f"{cell.where}: {shown(text, 200)} is absolute or has .. in it; expected a path below {root} (--root gives "
-            "another folder)"
-        )
+        return root, f"is absolute or has .. in it; expected a path below {root} (--root gives another folder)"
     suffix = named.suffix.lower()
     if suffix in _ARCHIVES:
-        raise UserError(f"{cell.where}: {shown(text, 200)} is an archive; unpack it, and name the files in it")
+        return root, "is an archive; unpack it, and name the files in it"
     if suffix in _PICKLES:
-        raise UserError(
-            f"{cell.where}: {shown(text, 200)} is a pickle by its name, which can execute code; save arrays as .npy"
-        )
+        return root, "is a pickle by its name, which can execute code; save arrays as .npy"
     found = real_path(root / named)
     if not found.is_relative_to(root):
-        raise UserError(f"{cell.where}: {shown(text, 200)} leads out of {root} by a link; copy the file there")
-    return found
+        return root, f"leads out of {root} by a link; copy the file there"
+    return found, ""
 
 
 def not_read(cell: Cell, path: Path, expected: str, error: BaseException, own: Collection[str] = ()) -> Unreadable:
