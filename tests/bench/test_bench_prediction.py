@@ -37,9 +37,9 @@ def test_the_subsets_and_their_scores(
     run, sides = prediction.write_run(tmp_path / "run"), prediction.write_case(tmp_path / "case", extent=0.8)
     measured = prediction.times_of_subsets(run, tmp_path / "case")
     assert measured == {"one_seconds": 11, "subsets_seconds": 14, "times_one": pytest.approx(14 / 11)}
-    # every subset is scored in each of three regions, its distances too
+    # every subset is scored in each of three regions and in ET after post-processing, its distances too
     scores = results["score_case"]
-    assert len(scores) == len(all_subsets(BRATS_MODALITIES)) * 3
+    assert len(scores) == len(all_subsets(BRATS_MODALITIES)) * 4
     assert results["predict_label_map"].dtype == torch.uint8
     assert all(score.hd95 is not None for score in scores)
     # the brain is as large as the row says, which the bar over its windows knows
