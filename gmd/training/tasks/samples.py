@@ -1,6 +1,7 @@
 """What the tasks on samples share: sequences in memory, and the files of a manifest."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -88,9 +89,9 @@ class SampleTask(Task[FeatureNetwork, Values]):
         self.samples = len(self._training) if one_class else None
         self.steps_per_epoch = math.ceil(len(self._batches) / config.accumulate)
 
+    @abstractmethod
     def training_batches(self) -> Batches:
         """Returns the batches of the training samples, without what they are to lack."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """Does nothing: whoever has made this task has read and checked all splits."""
