@@ -12,6 +12,7 @@ With a mixing matrix the given gradients are not the objectives' own, but B othe
 Gramian is mixed instead, and so are the weights: no objective's gradient is ever made. With a scale the given gradients
 are too large by that factor, as those of a loss that torch.amp.GradScaler has scaled. Gramian and result are not. With
 a process group to reduce over, the given gradients are this process's pieces of them, and only their Gramian travels.
+Weights are then those of the group's first process, and an objective reaches what it reaches on any process.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,43 +82,45 @@ def surgery(
         mixing: [T, B] float64 on the CPU. Objective t's gradient is sum_b mixing[t, b] * grads[b].
         shared: [P] bool on the CPU, GMD's shared parameters; by default those that every one of `grads` reaches.
         scale: a number other than 0, or one in a tensor on the gradients' device: what the gradients are too large by.
-        reduce: a process group, see `gram`. Weights are those of its first process. A parameter counts as reached by
-            an objective if it is on any process. What is merged are this process's pieces, DTensors where the gradients
-            are; no gradient travels.
+        reduce: a process group, see `gram`: what is merged are this process's pieces, DTensors where the gradients are.
 
     Raises ValueError or TypeError if an argument is malformed, and writes nothing then; the message says what came.
     """
     _check_gmd_options(weighting, reduction, generator, shared)
     pieces = None if reduce is None else pieces_of(grads, reduce)
     gradients = read(grads if pieces is None else pieces.rows)
-    out = check_out(out, gradients)
-    num_groups = check_groups(groups, len(gradients.reached))
-    scale = _check_relation(mixing, shared, scale, gradients)
-    backend = backend_for(gradients)
-    at_once: WholeSurgery | None = getattr(backend, "surgery", None)
-    plain = weighting is None and mixing is None and shared is None and scale is None and pieces is None
-    if at_once is not None and plain:
+    out, num_groups = check_out(out, gradients), check_groups(groups, len(gradients.reached))
+    scale, backend = _check_relation(mixing, shared, scale, gradients), backend_for(gradients)
+    if (at_once := _at_once(backend, weighting, mixing, shared, scale, reduce)) is not None:
         merged, grams, weights = at_once(gradients, groups or [], num_groups, reduction, generator, out)
         return Surgery(merged, grams, weights) if groups is not None else Surgery(merged, grams[0], weights[0])
     gmd = partial(_gmd_weights, shared, groups, reduction, generator, reduce)
     weigh = gmd if weighting is None else partial(_weights, weighting, groups, reduce)
-    if pieces is None or reduce is None:
-        grams, reached = backend.gram(gradients, groups or [], num_groups), _reached_by_all(gradients)
-    else:
-        grams, reached = _joined(backend, gradients, groups or [], num_groups, pieces, reduce)
+    grams, reached = _grams(backend, gradients, groups or [], num_groups, pieces, reduce)
     merged, gram, weights = _in_steps(backend, gradients, groups, grams, reached, mixing, scale, weigh, out)
     return Surgery(merged if pieces is None else like_wholes(merged, pieces.wholes), gram, weights)
 
 
-def _joined(
+def _at_once(backend: GradientKernels, *options: object) -> WholeSurgery | None:
+    """Returns the backend's function for all of GMD, if it has one, and no option asks for more than that."""
+    whole: WholeSurgery | None = getattr(backend, "surgery", None)
+    return whole if all(option is None for option in options) else None
+
+
+def _grams(
     backend: GradientKernels,
     gradients: Gradients,
     groups: Sequence[int],
     num_groups: int,
-    pieces: Pieces,
-    reduce: "dist.ProcessGroup",
-) -> tuple[Tensor, Tensor]:
-    """Returns all processes' Gramians, [K, T, T], and which parameters every objective reaches on one of them, [P]."""
+    pieces: Pieces | None,
+    reduce: "dist.ProcessGroup | None",
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the Gramians, [K, T, T], and which parameters all gradients reach, [P]; None if that is every one.
+
+    Over several processes both are those of all; a gradient reaches a parameter if it does on one of them.
+    """
+    if pieces is None or reduce is None:
+        return backend.gram(gradients, groups, num_groups), _reached_by_all(gradients)
     there = torch.tensor([[g is not None for g in row] for row in gradients.rows], device=gradients.device)
     grams = gram_of_pieces(backend, gradients, groups, num_groups, pieces.copies)
     grams, joined = all_reduced(grams, reduce, there)
