@@ -84,21 +84,26 @@ def surgery(
         scale: a number other than 0, or one in a tensor on the gradients' device: what the gradients are too large by.
         reduce: a process group, see `gram`: what is merged are this process's pieces, DTensors where the gradients are.
 
-    Raises ValueError or TypeError if an argument is malformed, and writes nothing then; the message says what came.
+    Raises ValueError or TypeError for a malformed argument, which the message tells; nothing is written then.
     """
     _check_gmd_options(weighting, reduction, generator, shared)
-    pieces = None if reduce is None else pieces_of(grads, reduce)
-    gradients = read(grads if pieces is None else pieces.rows)
+    pieces, gradients = _read(grads, reduce)
     out, num_groups = check_out(out, gradients), check_groups(groups, len(gradients.reached))
     scale, backend = _check_relation(mixing, shared, scale, gradients), backend_for(gradients)
     if (at_once := _at_once(backend, weighting, mixing, shared, scale, reduce)) is not None:
         merged, grams, weights = at_once(gradients, groups or [], num_groups, reduction, generator, out)
         return Surgery(merged, grams, weights) if groups is not None else Surgery(merged, grams[0], weights[0])
-    gmd = partial(_gmd_weights, shared, groups, reduction, generator, reduce)
-    weigh = gmd if weighting is None else partial(_weights, weighting, groups, reduce)
+    of_gmd = (shared, groups, reduction, generator, reduce)
+    weigh = partial(_gmd_weights, *of_gmd) if weighting is None else partial(_weights, weighting, groups, reduce)
     grams, reached = _grams(backend, gradients, groups or [], num_groups, pieces, reduce)
     merged, gram, weights = _in_steps(backend, gradients, groups, grams, reached, mixing, scale, weigh, out)
     return Surgery(merged if pieces is None else like_wholes(merged, pieces.wholes), gram, weights)
+
+
+def _read(grads: Rows, reduce: "dist.ProcessGroup | None") -> tuple[Pieces | None, Gradients]:
+    """Reads the gradients, or this process's pieces of them."""
+    pieces = None if reduce is None else pieces_of(grads, reduce)
+    return pieces, read(grads if pieces is None else pieces.rows)
 
 
 def _at_once(backend: GradientKernels, *options: object) -> WholeSurgery | None:

@@ -146,12 +146,12 @@ class Surgeon:
 
             counts: in a "global" surgery, of how many samples (or voxels, or steps) each loss is the mean in this
                 process, in a list or a dict as the losses are; by default as many as in the others. See
-                `gmd.surgery.processes.agreement`, also for a process without samples.
+                `gmd.surgery.processes.agreement`.
 
-        A parameter that no loss reaches keeps its `.grad` as it is. With `every=1` and one process the device is waited
-        for once with `tol`, once with `by_sample` and for each path that is compared with a whole pass, else never. If a loss or gradient may be NaN, look at `report.finite` before `optimizer.step()`. Where weights
-        that are to be taken are not finite, those of before stay, the report counts it, and the next step takes them
-        again.
+        A parameter that no loss reaches keeps its `.grad` as it is. If a loss or gradient may be NaN, look at
+        `report.finite` before `optimizer.step()`. Where weights that are to be taken are not finite, those of before
+        stay, the report counts it, and the next step takes them again. With `every=1` and one process the device is
+        waited for once with `tol`, once with `by_sample` and for each path compared with a whole pass, else never.
         """
         step = self._checked_step(losses, outputs, factors, retain_graph, part, counts)
         self._find_others(step)
