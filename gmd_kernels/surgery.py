@@ -93,12 +93,24 @@ def surgery(
     if (at_once := _at_once(backend, weighting, mixing, shared, scale, reduce)) is not None:
         whole = at_once(gradients, groups or [], num_groups, reduction, generator, out)
         return Surgery(*whole) if groups is not None else Surgery(whole[0], whole[1][0], whole[2][0])
-    weigh = (
-        partial(_weights, weighting) if weighting is not None else partial(_gmd_weights, shared, reduction, generator)
-    )
+    weigh = _weighing(weighting, shared, reduction, generator, groups, reduce)
     grams = _grams(backend, gradients, groups or [], num_groups, pieces, reduce)
-    found = _in_steps(backend, gradients, groups, *grams, mixing, scale, partial(weigh, groups, reduce), out)
+    found = _in_steps(backend, gradients, groups, *grams, mixing, scale, weigh, out)
     return found if pieces is None else Surgery(like_wholes(found.merged, pieces.wholes), found.gram, found.weights)
+
+
+def _weighing(
+    weighting: Weighting | None,
+    shared: Tensor | None,
+    reduction: str,
+    generator: torch.Generator | None,
+    groups: Sequence[int] | None,
+    reduce: "dist.ProcessGroup | None",
+) -> Callable[[Tensor | None, Tensor], tuple[Tensor, Tensor]]:
+    """Returns what finds weights, of (which parameters all gradients reach, the Gramian)."""
+    if weighting is None:
+        return partial(_gmd_weights, shared, reduction, generator, groups, reduce)
+    return partial(_weights, weighting, groups, reduce)
 
 
 def _read(grads: Rows, reduce: "dist.ProcessGroup | None") -> tuple[Pieces | None, Gradients]:
