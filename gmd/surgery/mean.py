@@ -16,6 +16,7 @@ from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
 from gmd.surgery._scaling import Scaling
 from gmd.surgery.processes.agreement import Agreement, Counts, checked_counts
 from gmd.surgery.report import Report
+from gmd_kernels.pieces import is_dtensor
 
 
 class MeanGradient:
@@ -40,7 +41,7 @@ class MeanGradient:
         if scope not in ("local", "global"):
             raise ValueError(f"scope: expected 'local' or 'global', got {scope!r}")
         self.optimizer = optimizer
-        self.optimizers = optimizers_of(optimizer)
+        self.optimizers = optimizers_of(optimizer, sharded=scope == "global")
         self.scaler = scaler
         self.scope = scope
         self.group = group
@@ -73,9 +74,16 @@ class MeanGradient:
         if scale is not None:
             self._scaling.unscale()
             norms = None if norms is None else norms / scale
-        gram = gk.gram([[param.grad for param in parameters_of(self.optimizers)]])
+        grads = [param.grad for param in parameters_of(self.optimizers)]
+        # sharded ones are pieces
+        gram = gk.gram([grads], reduce=self._group() if any(map(is_dtensor, grads)) else None)
         modality = {} if norms is None else {"gradient norm": norms}
         return Report(values, gram, gram.new_ones(1), modality=modality, squared_norm=gram[0, 0])
+
+    def _group(self) -> dist.ProcessGroup:
+        group = self.group or dist.group.WORLD
+        assert group is not None, "there is one, as torch.distributed is initialized"
+        return group
 
     def _values_and_weights(
         self, losses: Mapping[Hashable, Tensor], counts: Counts | None, by_name: bool
@@ -87,8 +95,7 @@ class MeanGradient:
         if self.scope == "local" or not in_a_group():
             values = torch.stack([loss.detach() for loss in losses.values()])
             return values, torch.full_like(values, 1 / len(losses), dtype=torch.float64)
-        group = self.group or dist.group.WORLD
-        assert group is not None, "there is one, as torch.distributed is initialized"
+        group = self._group()
         self._agreement = self._agreement or Agreement(group)
         agreed = self._agreement.reach(losses, numbers, "losses by name" if by_name else f"{len(losses)} losses")
         shares = dict(zip(agreed.names, agreed.shares, strict=True))

@@ -13,12 +13,17 @@ from gmd.surgery._paths import Basis
 from gmd.surgery._step import Step
 from gmd.surgery.processes.agreement import Agreement
 from gmd.surgery.processes.replicated import Replicated
+from gmd.surgery.processes.sharded import ShardedEngine
+from gmd_kernels.pieces import is_dtensor
 
 
 class Together:
     """The processes of a "global" surgery, as one of them sees them.
 
     group: the processes, all of which make the same calls
+
+    Attributes:
+        engine: makes gradients over all of them, by how the parameters lie.
     """
 
     def __init__(self, group: "dist.ProcessGroup | None"):
@@ -26,11 +31,14 @@ class Together:
         assert group is not None, "there is one, as torch.distributed is initialized"
         self._group = group
         self._agreement = Agreement(group)
-        self._engine = Replicated(group)
+        self.engine: Replicated | ShardedEngine = Replicated(group)
 
-    def begin(self, params: list[nn.Parameter]) -> None:
-        """Takes note of the parameters of a step."""
-        self._engine.begin(params)
+    def begin(self, params: list[nn.Parameter], network: nn.Module | None) -> None:
+        """Takes note of the parameters of a step; network: that has them, where they are sharded."""
+        if any(map(is_dtensor, params)) and not isinstance(self.engine, ShardedEngine):
+            assert network is not None, "without which sharded parameters are refused"
+            self.engine = ShardedEngine(self._group, network)
+        self.engine.begin(params)
 
     def agreed(self, step: Step, steps: int) -> Step:
         """Returns the step with the objectives of all processes; steps: so many were made before it, on all."""
@@ -40,6 +48,8 @@ class Together:
         counts = step.counts or [1.0] * len(losses)
         kind = "losses by name" if step.by_name else f"a list of {len(losses)} losses"
         numbers = sum(param.numel() for param in step.params)
+        if self.engine.in_step:
+            kind = f"losses {', '.join(map(repr, losses))}"
         like = f"{kind}, {len(step.params)} parameters of {numbers} numbers, step {steps}"
         agreed = self._agreement.reach(losses, counts, like)
         if len(agreed.names) > gk.MAX_OBJECTIVES:
@@ -56,22 +66,27 @@ class Together:
         assert step.agreed is not None, "as at every step that takes weights"
         own = dict(zip(step.own_names, losses, strict=True))
         shares = zip(step.names, step.agreed.shares, strict=True)
-        terms = [own[name] * share if share > 0 else None for name, share in shares]
-        rows, reach = self._engine.passes(step.names, terms, step.scale, step.retain_graph)
-        grams = gk.gram(rows, groups)
-        grams, reach = self._engine.joined(grams if groups else grams.unsqueeze(0), reach)
+        terms = [self._term(own.get(name), share) for name, share in shares]
+        rows, reach = self.engine.passes(step.names, terms, step.scale, step.retain_graph)
+        grams, reach = self.engine.joined(self.engine.gram(rows, groups), reach)
         grams = grams if groups else grams[0]
         return Basis(rows, reach=reach, grams=grams if step.scale is None else grams / step.scale / step.scale)
 
+    def _term(self, loss: Tensor | None, share: float) -> Tensor | None:
+        """Returns what this process adds to an objective; None where it makes no pass for it."""
+        if loss is None or (share == 0 and not self.engine.in_step):
+            return None
+        return loss * (share * self.engine.copies_of_a_batch)
+
     def of_the_first(self, weights: Tensor) -> Tensor:
         """Returns the weights that the first process has found: it may have drawn another order."""
-        return self._engine.agreed(weights)
+        return self.engine.agreed(weights)
 
     def merge(self, step: Step, basis: Basis, weights: Tensor) -> None:
         """Combines this process's pieces, and adds what all have combined to `.grad`; weights: [T] or [P, T]."""
         assert basis.reach is not None, "which `basis` has found"
         weights = weights if step.scale is None else weights / step.scale
-        merged = self._engine.merged(basis.rows, weights, basis.reach.any(dim=0).tolist())
+        merged = self.engine.merged(basis.rows, weights, basis.reach.any(dim=0).tolist())
         put_in_grad(step.params, merged)
 
     def weights_of_own(self, weights: Tensor, step: Step) -> Tensor:
