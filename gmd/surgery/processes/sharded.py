@@ -11,6 +11,7 @@ parameters, as DTensors. So Gramians of pieces add up, pieces are combined where
 - By tensor parallelism alone, autograd itself makes the pieces, as all processes have the same batch.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -51,6 +52,7 @@ class ShardedEngine:
 
     Attributes:
         in_step: whether all processes have to make the same passes: they meet in each of them.
+        copies_of_a_batch: how many processes have the same batch.
         leaves: [P], what autograd's graph has in the place of each parameter.
     """
 
@@ -65,13 +67,14 @@ class ShardedEngine:
         self._numbers: list[int] = []  # of the unit of each parameter
         self.leaves: list[nn.Parameter] = []
         self._chunks: list[tuple[list[int], Chunks]] = []
+        self.copies_of_a_batch = 1
         self._copies: Sequence[int] = []  # how many processes have the same piece of each parameter
 
     def begin(self, params: list[nn.Parameter]) -> None:
         """Takes note of the parameters of a step.
 
-        Raises ValueError: one is no parameter of the network, or of none of its units while others are; or its mesh
-        holds other processes than the group.
+        Raises ValueError: one is no parameter of the network, or of none of its units while others are; or their meshes
+        hold other processes than the group.
         """
         if len(params) == len(self._params) and all(a is b for a, b in zip(params, self._params, strict=True)):
             return
@@ -84,6 +87,7 @@ class ShardedEngine:
         self.leaves = [known[id(param)].leaf if known else param for param in params]
         self._params = params
         self._chunks = self._chunked() if known else []
+        self.copies_of_a_batch = self._counted_copies()
         self._copies = pieces_of([params], self.group).copies
         self.units.reduce_unused()
 
@@ -96,11 +100,22 @@ class ShardedEngine:
                 f"{what} is in no unit of fully_shard, and nobody adds up its gradients; call fully_shard on the whole "
                 "network last, without ignored_params"
             )
-        if is_dtensor(param) and param.device_mesh.size() != self.group.size():
+
+    def _counted_copies(self) -> int:
+        """Returns how many processes have the same batch.
+
+        Raises ValueError: the parameters' meshes do not make up the group.
+        """
+        pairs = [(param, leaf) for param, leaf in zip(self._params, self.leaves, strict=True) if is_dtensor(param)]
+        batches = {math.prod(param.device_mesh.shape[: data_dims(param, leaf)]) for param, leaf in pairs}
+        cuts = max(leaf.device_mesh.size() if is_dtensor(leaf) else 1 for _, leaf in pairs)
+        if len(batches) > 1 or cuts * max(batches) != self.group.size():
             raise ValueError(
-                f"{what} lies on a mesh of {param.device_mesh.size()} processes, expected all {self.group.size()} of "
-                "the group: give group=, or use fully_shard over the other dimension of the mesh"
+                f"group: expected one of all processes that have parts of the parameters, got one of "
+                f"{self.group.size()}, while batches differ between {' or '.join(map(str, sorted(batches)))} processes "
+                f"and tensor parallelism is over {cuts}"
             )
+        return self.group.size() // max(batches)
 
     def _chunked(self) -> list[tuple[list[int], Chunks]]:
         """Returns the numbers of the parameters that travel together, and where they lie."""
@@ -118,19 +133,6 @@ class ShardedEngine:
     @property
     def _num_shards(self) -> int:
         return max(chunks.num_shards for _, chunks in self._chunks)
-
-    @property
-    def copies_of_a_batch(self) -> int:
-        """Returns how many processes have the same batch."""
-        if not self._found:
-            return self.group.size()
-        [first, *_] = self._found
-        assert is_dtensor(first.param), "which parameters of units are"
-        mesh = first.param.device_mesh
-        batches = 1
-        for dim in range(data_dims(first.param, first.leaf)):
-            batches *= mesh.size(dim)
-        return self.group.size() // batches
 
     # ---- the rows ----
 
