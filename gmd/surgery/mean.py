@@ -18,6 +18,7 @@ from gmd.surgery.processes.agreement import Agreed, Agreement, Counts, checked_c
 from gmd.surgery.processes.averaged import Averaged
 from gmd.surgery.processes.told import kind_of, output_names, places_of
 from gmd.surgery.report import Report
+from gmd_kernels.pieces import is_dtensor
 
 
 class MeanGradient:
@@ -42,7 +43,7 @@ class MeanGradient:
         if scope not in ("local", "global"):
             raise ValueError(f"scope: expected 'local' or 'global', got {scope!r}")
         self.optimizer = optimizer
-        self.optimizers = optimizers_of(optimizer)
+        self.optimizers = optimizers_of(optimizer, sharded=scope == "global")
         self.scaler = scaler
         self.scope = scope
         self.group = group
@@ -78,7 +79,9 @@ class MeanGradient:
         if scale is not None:
             self._scaling.unscale()
             norms = None if norms is None else norms / scale
-        gram = gk.gram([[param.grad for param in parameters_of(self.optimizers)]])
+        grads = [param.grad for param in parameters_of(self.optimizers)]
+        # sharded ones are pieces
+        gram = gk.gram([grads], reduce=self._group() if any(map(is_dtensor, grads)) else None)
         values = torch.stack([loss.detach() for loss in given])
         if agreed is not None and self._averaged is not None:
             values = agreed.values
@@ -88,14 +91,18 @@ class MeanGradient:
         names = tuple(named) if agreed is None else agreed.names
         return Report(values, gram, gram.new_ones(1), modality=modality, squared_norm=gram[0, 0], names=names)
 
+    def _group(self) -> dist.ProcessGroup:
+        group = self.group or dist.group.WORLD
+        assert group is not None, "there is one, as torch.distributed is initialized"
+        return group
+
     def _agreed(
         self, losses: Mapping[Hashable, Tensor], counts: list[float], outputs: Outputs | None, by_name: bool
     ) -> Agreed | None:
         """Returns what all processes bring to a "global" mean; None where this one is by itself."""
         if self.scope == "local" or not in_a_group():
             return None
-        group = self.group or dist.group.WORLD
-        assert group is not None, "there is one, as torch.distributed is initialized"
+        group = self._group()
         self._agreement = self._agreement or Agreement(group)
         self._averaged = self._averaged or Averaged(group)
         return self._agreement.reach(losses, counts, kind_of(losses, by_name, outputs), output_names(outputs))

@@ -1,6 +1,7 @@
 """Gradient surgery with any weighting of the Gramian around any torch optimizer, at every step or now and then."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from gmd.surgery._losses import (
 )
 from gmd.surgery._modes import ordinary_modes
 from gmd.surgery._one_pass import one_pass
-from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
+from gmd.surgery._optimizers import Optimizers, check_network, optimizers_of, parameters_of
 from gmd.surgery._options import check_surgeon_options
 from gmd.surgery._passes import gradients_of
 from gmd.surgery._paths import Basis, Checked, path_gradients
@@ -104,7 +105,8 @@ class Surgeon:
         check_surgeon_options(every, granularity, tol, scope)
         self._weighting: LoopWeighting = in_loop(weighting)
         self.optimizer = optimizer
-        self.optimizers = optimizers_of(optimizer)
+        self.optimizers = optimizers_of(optimizer, sharded=scope == "global")
+        check_network(self.optimizers, model)
         self.every = every
         self.granularity = granularity
         self.model = model
@@ -213,6 +215,8 @@ class Surgeon:
             if self.scope == "global" and len(losses) == 0:
                 raise ValueError(NO_SAMPLE)
             step = self._checked_step(losses, *given)
+            if self._together is not None:
+                self._together.begin(step.params, self.model)
             if agrees:
                 check_to_agree(losses, step.outputs)
             return step
@@ -365,18 +369,22 @@ class Surgeon:
     ) -> Report:
         """Makes one ordinary backward pass of the losses' sum, weighted as they were when weights were taken."""
         outputs = [] if step.outputs is None else check_outputs(step.outputs)
-        norms = one_pass(
-            step.losses,
-            taken.weights if self._together is None else self._together.weights_of_own(taken.weights, step),
-            step.params,
-            outputs,
-            step.factors,
-            self._factors(taken.private, step),
-            step.scale,
-            step.retain_graph,
-            alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
-            again=taken.compiled,
+        leaves = dict(
+            zip(step.params, step.params if self._together is None else self._together.engine.leaves, strict=True)
         )
+        with nullcontext() if self._together is None else self._together.engine.ordinary_pass():
+            norms = one_pass(
+                step.losses,
+                taken.weights if self._together is None else self._together.weights_of_own(taken.weights, step),
+                list(leaves.values()),
+                outputs,
+                step.factors,
+                {leaves[param]: factor for param, factor in self._factors(taken.private, step).items()},
+                step.scale,
+                step.retain_graph,
+                alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
+                again=taken.compiled,
+            )
         gram = self._gram_of_grad(step)
         if step.scale is not None:
             self._scaling.note_unscaled(gram)
@@ -439,6 +447,8 @@ class Surgeon:
         return replace(report, refreshed=age == 0, age=age, interval=taken.interval, failures=failures)
 
     def _gram_of_grad(self, step: Step) -> Tensor:
+        if self._together is not None:
+            return self._together.engine.gram_of_grad()
         return gk.gram([[param.grad for param in step.params]])
 
     def _groups(self, params: list[nn.Parameter]) -> list[int] | None:

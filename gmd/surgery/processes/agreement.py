@@ -30,7 +30,6 @@ class Agreed(NamedTuple):
 
     Attributes:
         names: of the T objectives that have a sample on some process, in the same order on all.
-        losses: [T], this process's loss of each; None where it has no sample.
         shares: [T], this process's share of the samples of each; 0 where it has none.
         totals: [T], the samples of each on all processes.
         values: [T] float64 on the losses' device, the losses of the whole batch.
@@ -38,7 +37,6 @@ class Agreed(NamedTuple):
     """
 
     names: Names
-    losses: list[Tensor | None]
     shares: list[float]
     totals: list[float]
     values: Tensor
@@ -107,10 +105,10 @@ class Agreement:
         while self._has_news(total, like):
             self._exchange(list(numbers))
             total = self._summed(losses, numbers, like)
-        return self._of_sums(total, losses, numbers)
+        return self._of_sums(total, numbers)
 
-    def _of_sums(self, total: Tensor, losses: Mapping[Hashable, Tensor], numbers: Mapping[Key, float]) -> Agreed:
-        """Returns what the sums say; losses, numbers: of this process."""
+    def _of_sums(self, total: Tensor, numbers: Mapping[Key, float]) -> Agreed:
+        """Returns what the sums say; numbers: of this process."""
         size = len(self._known)
         sums = dict(zip(self._known, total[:size].tolist(), strict=True))
         there = [(self._known[key], *key) for key in self._known if sums[key] > 0]
@@ -122,7 +120,6 @@ class Agreement:
         index = torch.tensor(list(places.values()), device=total.device)
         return Agreed(
             tuple(places),
-            [losses[name] if number > 0 else None for name, number in zip(places, mine, strict=True)],
             [number / whole for number, whole in zip(mine, totals, strict=True)],
             totals,
             total[size : 2 * size][index] / total[:size][index],

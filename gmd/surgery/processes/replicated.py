@@ -7,6 +7,7 @@ all-reduce for each objective would be 2 T N.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
@@ -24,7 +25,14 @@ class Replicated:
     """Makes, joins and delivers gradients of parameters that every process has.
 
     group: the processes
+
+    Attributes:
+        in_step: whether all processes have to make the same passes.
+        copies_of_a_batch: how many processes have the same batch.
     """
+
+    in_step = False
+    copies_of_a_batch = 1
 
     def __init__(self, group: dist.ProcessGroup):
         self.group = group
@@ -74,6 +82,23 @@ class Replicated:
             for p, piece in zip(numbers, flat.pieces(shard), strict=True):
                 pieces[p] = piece
         return pieces
+
+    @property
+    def leaves(self) -> list[nn.Parameter]:
+        """What autograd's graph has in the place of each parameter, [P]."""
+        return self._params
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Opens a context in which autograd reaches `leaves`, as it does anyway."""
+        return nullcontext()
+
+    def ordinary_pass(self) -> AbstractContextManager[None]:
+        """Opens a context for one backward pass through a DistributedDataParallel."""
+        return nullcontext()
+
+    def gram_of_grad(self) -> Tensor:
+        """Returns [[squared norm of what is in `.grad`]]."""
+        return gk.gram([[param.grad for param in self._params]])
 
     def gram(self, rows: Sequence[Row], groups: Sequence[int] | None) -> Tensor:
         """Returns this process's share of the Gramians of pieces, [K, T, T]; all shares add up to them."""

@@ -19,6 +19,9 @@ from gmd.surgery._graph import met_by
 from gmd.surgery._passes import Row
 from gmd.surgery._paths import Basis, Checked, Cut, cut, exact, multiplied, passes_of, paths_kept, taken
 from gmd.surgery.processes.replicated import Replicated
+from gmd.surgery.processes.sharded import ShardedEngine
+
+Engine = Replicated | ShardedEngine
 
 
 class Asked(NamedTuple):
@@ -30,7 +33,7 @@ class Asked(NamedTuple):
         outputs: those of this process.
         places: of these outputs among those of all processes.
         num_outputs: M, of all processes.
-        params: [P].
+        params: [P], what the graph has in the place of each parameter.
         tol, scale, factors, checked, retain_graph, pass_after: as in `path_gradients`.
     """
 
@@ -64,7 +67,7 @@ class Ours(NamedTuple):
     cut: Cut | None
 
 
-def through_outputs(engine: Replicated, asked: Asked) -> Basis:
+def through_outputs(engine: Engine, asked: Asked) -> Basis:
     """Returns this process's pieces of the gradients over all processes, whose Gramian is not yet joined.
 
     The basis' `at_outputs` are the cotangents' Gramians [M, T, T], of this process, or with tol > 0 of all.
@@ -72,7 +75,7 @@ def through_outputs(engine: Replicated, asked: Asked) -> Basis:
     Holds this process's gradients of all objectives at once, until it scatters one after the other.
     """
     ours = _cut_here(asked)
-    grams = _at_outputs(ours, asked)
+    grams = _at_outputs(ours, asked) / engine.copies_of_a_batch
     directions = None
     if asked.tol > 0:
         grams, there = engine.joined(grams, _which(ours, asked))
@@ -117,7 +120,7 @@ def _which(ours: Ours, asked: Asked) -> Tensor:
     return there
 
 
-def _directions(engine: Replicated, asked: Asked, grams: Tensor, there: Tensor) -> Directions | None:
+def _directions(engine: Engine, asked: Asked, grams: Tensor, there: Tensor) -> Directions | None:
     """Returns the leading directions that the first process has found; None where the objectives are as few.
 
     Directions of eigenvalues that lie close together are not the same on every machine. An output that a process lacks
@@ -148,7 +151,7 @@ def _directions(engine: Replicated, asked: Asked, grams: Tensor, there: Tensor) 
     return first if fewer else None
 
 
-def _exact(engine: Replicated, asked: Asked, ours: Ours) -> Basis:
+def _exact(engine: Engine, asked: Asked, ours: Ours) -> Basis:
     """Makes the passes of this process's objectives, and scatters one gradient after the other."""
     rows: list[Row] = [[None] * len(asked.params) for _ in asked.terms]
     counts = [0] * len(asked.outputs)
@@ -167,7 +170,7 @@ def _exact(engine: Replicated, asked: Asked, ours: Ours) -> Basis:
     return Basis(rows, directions=tuple(counts), discarded=discarded, reach=reach)
 
 
-def _by_directions(engine: Replicated, asked: Asked, ours: Ours, directions: Directions, there: Tensor) -> Basis:
+def _by_directions(engine: Engine, asked: Asked, ours: Ours, directions: Directions, there: Tensor) -> Basis:
     """Makes a pass for each direction, and scatters it; the head's gradients are the objectives' own."""
     found = _along_paths(engine, asked, ours, directions, there)
     if bool(there[:, -1].any()):
@@ -203,7 +206,7 @@ class _Found:
         self.reach |= reaching[:, None] & there
 
 
-def _along_paths(engine: Replicated, asked: Asked, ours: Ours, directions: Directions, there: Tensor) -> _Found:
+def _along_paths(engine: Engine, asked: Asked, ours: Ours, directions: Directions, there: Tensor) -> _Found:
     """Makes a pass for each direction at each output, and scatters what comes of it."""
     found = _Found(len(asked.terms), len(asked.params))
     for place in range(asked.num_outputs):

@@ -16,8 +16,10 @@ from gmd.surgery._step import Step
 from gmd.surgery.processes.agreement import Agreement
 from gmd.surgery.processes.averaged import Averaged
 from gmd.surgery.processes.replicated import Replicated
+from gmd.surgery.processes.sharded import ShardedEngine
 from gmd.surgery.processes.through_outputs import Asked, through_outputs
 from gmd.surgery.processes.told import kind_of, output_names, places_of
+from gmd_kernels.pieces import is_dtensor
 
 NO_SAMPLE = (
     "losses: expected at least one objective, got none: a process that has no sample gives a zero that hangs on the "
@@ -37,6 +39,9 @@ class Together:
     """The processes of a "global" surgery, as one of them sees them.
 
     group: the processes, all of which make the same calls
+
+    Attributes:
+        engine: makes gradients over all of them, by how the parameters lie.
     """
 
     def __init__(self, group: "dist.ProcessGroup | None"):
@@ -44,8 +49,15 @@ class Together:
         assert group is not None, "there is one, as torch.distributed is initialized"
         self._group = group
         self._agreement = Agreement(group)
-        self._engine = Replicated(group)
+        self.engine: Replicated | ShardedEngine = Replicated(group)
         self._averaged = Averaged(group)
+
+    def begin(self, params: list[nn.Parameter], network: nn.Module | None) -> None:
+        """Takes note of the parameters of a step; network: that has them, where they are sharded."""
+        if any(map(is_dtensor, params)) and not isinstance(self.engine, ShardedEngine):
+            assert network is not None, "without which sharded parameters are refused"
+            self.engine = ShardedEngine(self._group, network)
+        self.engine.begin(params)
 
     def agreed(self, step: Step, steps: int, tol: float) -> Step:
         """Returns the step with the objectives of all processes; steps: so many were made before it, on all."""
@@ -55,6 +67,8 @@ class Together:
         counts = step.counts or [1.0] * len(losses)
         kind = kind_of(losses, step.by_name, step.outputs)
         numbers = sum(param.numel() for param in step.params)
+        if self.engine.in_step and step.outputs is None:
+            kind = f"losses {', '.join(map(repr, losses))}"
         told = f"{kind}, {len(step.params)} parameters of {numbers} numbers, step {steps}"
         told += f", tol {tol}" if step.outputs is not None else ""
         agreed = self._agreement.reach(losses, counts, told, output_names(step.outputs))
@@ -74,10 +88,9 @@ class Together:
         assert step.agreed is not None, "as at every step that takes weights"
         own = dict(zip(step.own_names, losses, strict=True))
         shares = zip(step.agreed.names, step.agreed.shares, strict=True)
-        terms = [own[name] * share if share > 0 else None for name, share in shares]
-        self._engine.begin(step.params)
+        terms = [self._term(own.get(name), share, outputs is None) for name, share in shares]
         if outputs is None:
-            rows, reach = self._engine.passes(step.agreed.names, terms, step.scale, step.retain_graph)
+            rows, reach = self.engine.passes(step.agreed.names, terms, step.scale, step.retain_graph)
             return Basis(rows, reach=reach)
         found = check_outputs(outputs)
         check_no_hooks(outputs)
@@ -86,7 +99,7 @@ class Together:
             terms,
             found,
             *places_of(outputs, step.agreed.outputs),
-            step.params,
+            self.engine.leaves,
             options.tol,
             step.scale,
             step.factors,
@@ -94,7 +107,8 @@ class Together:
             step.retain_graph,
             options.pass_after,
         )
-        return through_outputs(self._engine, asked)
+        with self.engine.gathered():
+            return through_outputs(self.engine, asked)
 
     def joined(self, basis: Basis, step: Step, groups: Sequence[int] | None) -> Basis:
         """Returns the basis with the objectives' Gramian over all processes, and what any process reaches.
@@ -102,11 +116,11 @@ class Together:
         groups: of the parameters, or None
         """
         assert basis.reach is not None, "which `basis` has found"
-        grams = self._engine.gram(basis.rows, groups)
+        grams = self.engine.gram(basis.rows, groups)
         k, at_outputs = len(grams), basis.at_outputs
         if at_outputs is not None and not basis.joined:  # in one all-reduce with the Gramian
             grams = torch.cat([grams, at_outputs])
-        grams, reach = self._engine.joined(grams, basis.reach)
+        grams, reach = self.engine.joined(grams, basis.reach)
         if at_outputs is not None and not basis.joined:
             grams, at_outputs = grams[:k], grams[k:]
         if basis.mixing is not None:
@@ -123,16 +137,22 @@ class Together:
         places, _ = places_of(step.outputs, step.agreed.outputs)
         return norms_at(at_outputs, step.scale)[places]
 
+    def _term(self, loss: Tensor | None, share: float, whole_passes: bool) -> Tensor | None:
+        """Returns what this process adds to an objective; None where it makes no pass for it."""
+        if loss is None or (share == 0 and not (self.engine.in_step and whole_passes)):
+            return None
+        return loss * (share * self.engine.copies_of_a_batch)
+
     def of_the_first(self, weights: Tensor) -> Tensor:
         """Returns the weights that the first process has found: it may have drawn another order."""
-        return self._engine.agreed(weights)
+        return self.engine.agreed(weights)
 
     def merge(self, step: Step, basis: Basis, weights: Tensor) -> None:
         """Combines this process's pieces, and adds what all have combined to `.grad`; weights: [T] or [P, T]."""
         assert basis.reach is not None, "which `basis` has found"
         weights = weights if step.scale is None else weights / step.scale
         weights = weights if basis.mixing is None else weights @ basis.mixing.to(weights.device)
-        merged = self._engine.merged(basis.rows, weights, basis.reach.any(dim=0).tolist())
+        merged = self.engine.merged(basis.rows, weights, basis.reach.any(dim=0).tolist())
         put_in_grad(step.params, merged)
 
     def check_averaged(self, squared_norm: Tensor) -> None:
@@ -142,7 +162,8 @@ class Together:
     def norms_of_pass(self, norms: Tensor, step: Step) -> Tensor:
         """Returns the whole batch's norms at this process's outputs, from its own in an ordinary pass, [m]."""
         names = output_names(step.outputs) if step.agreed is None else step.agreed.outputs
-        return self._averaged.norms(norms, *places_of(step.outputs, names))
+        copies = self.engine.copies_of_a_batch
+        return self._averaged.norms(norms, *places_of(step.outputs, names), copies)
 
     def weights_of_own(self, weights: Tensor, step: Step) -> Tensor:
         """Returns the weights of this process's losses, whose gradients are averaged over the processes afterwards.
