@@ -11,6 +11,7 @@ from bench.measure.host import ROOT
 from bench.tables import classify as classify_tables
 from bench.tables import sentiment as sentiment_tables
 from bench.tables import study as study_tables
+from bench.tables.collectives import collectives_markdown
 from bench.tables.contention import contention_markdown
 from bench.tables.directions import directions_markdown
 from bench.tables.evaluation import evaluation_markdown
@@ -20,6 +21,7 @@ from bench.tables.methods import methods_markdown, which_markdown
 from bench.tables.nnunet import nnunet_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
+from bench.tables.processes_model import processes_model_markdown
 from bench.tables.results import read_results
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
 from bench.tables.share import share_markdown
@@ -34,7 +36,7 @@ DEMO, BENCHMARK, STEP = (ROOT / "docs" / f"{name}.md" for name in ("demo", "benc
 NUMERICS, METHODS, STUDY, SENTIMENT = (
     ROOT / "docs" / f"{name}.md" for name in ("numerics", "methods", "study", "sentiment")
 )
-IMAGES, CLASSIFY = (ROOT / "docs" / f"{name}.md" for name in ("images", "classify"))
+IMAGES, CLASSIFY, PROCESSES = (ROOT / "docs" / f"{name}.md" for name in ("images", "classify", "processes"))
 DEMO_TABLE = ROOT / "docs" / "demo" / "table.md"
 
 
@@ -75,6 +77,7 @@ def tables() -> dict[Path, dict[str, str]]:
         SENTIMENT: sentiment_sections(mosi, digits),
         CLASSIFY: classify_sections(RESULTS),
         IMAGES: images_sections(RESULTS),
+        PROCESSES: processes_sections(RESULTS),
     }
 
 
@@ -169,6 +172,12 @@ def classify_sections(results: Path) -> dict[str, str]:
     """What reading files costs, and scores on real input."""
     scores = classify_tables.sections(read_results(results / "classify.csv"))
     return {"manifest loader": manifest_loader_section(results)} | scores
+
+
+def processes_sections(results: Path) -> dict[str, str]:
+    """What a step on several processes sends: counted, and on machines on paper."""
+    counted = collectives_markdown(read_results(results / "collectives.csv"))
+    return {"collectives table": counted, "processes model": processes_model_markdown()}
 
 
 def manifest_loader_section(results: Path) -> str:

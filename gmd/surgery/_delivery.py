@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from gmd.surgery._graph import leaves_of
+from gmd.surgery._inside_forward import expect_gradients
 
 
 def several_processes() -> bool:
@@ -46,7 +47,7 @@ class _Delivery(torch.autograd.Function):
         return None, None, *gradients
 
 
-def add_to_grad(params: Sequence[nn.Parameter], gradients: list[Tensor | None], losses: Iterable[Tensor]) -> None:
+def add_to_grad(params: Sequence[nn.Parameter], gradients: list[Tensor | None], losses: Sequence[Tensor]) -> None:
     """Adds each gradient to its parameter's `.grad`, and takes it over: the list is empty afterwards.
 
     None leaves a parameter as it is. A hook that a parameter has on its gradient has run in each pass that made it, and
@@ -62,6 +63,7 @@ def add_to_grad(params: Sequence[nn.Parameter], gradients: list[Tensor | None], 
     plain = [(param, gradient) for param, gradient in given if not param._backward_hooks]
     plain += [(param, None) for param in _without_gradient(losses, given)]
     given.clear()
+    expect_gradients(losses)
     _by_autograd(plain)
     for param, gradient in hooked:
         with torch.no_grad():
@@ -69,7 +71,7 @@ def add_to_grad(params: Sequence[nn.Parameter], gradients: list[Tensor | None], 
 
 
 def _without_gradient(
-    losses: Iterable[Tensor], given: Iterable[tuple[nn.Parameter, Tensor | None]]
+    losses: Sequence[Tensor], given: Iterable[tuple[nn.Parameter, Tensor | None]]
 ) -> list[nn.Parameter]:
     """Returns the parameters that a process group waits for besides those that are given a gradient."""
     if not in_a_group():

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from gmd.surgery._inside_forward import expect_gradients
 from gmd.surgery._passes import several_passes
 
 
@@ -49,6 +50,7 @@ def one_pass(
         norms = stack.enter_context(_watched(outputs, factors))
         stack.enter_context(_multiplied(params, of_params or {}, scale))
         stack.enter_context(several_passes(2 if again or retain_graph else 1))
+        expect_gradients([total])
         total.backward(retain_graph=retain_graph or again, inputs=params if alone else None)
     if not outputs:
         return None

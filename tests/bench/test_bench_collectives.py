@@ -1,0 +1,47 @@
+"""The table of collectives: what is committed is what a step does, and the model on paper adds up."""
+
+import pytest
+import torch
+
+from bench.measure.collectives import FILE, WAYS, measure_collectives, row_of
+from bench.tables.collectives import KINDS, collectives_markdown
+from bench.tables.processes_model import MACHINES, TRAININGS, Machine, Training, processes_model_markdown, step_seconds
+from bench.tables.results import read_results
+
+
+@pytest.mark.slow
+def test_the_committed_counts_are_those_of_today():
+    today, committed = measure_collectives(), read_results(FILE)
+    assert [row["way"] for row in today] == list(committed["way"]) == [way.name for way in WAYS]
+    for row, (_, of_file) in zip(today, committed.iterrows(), strict=True):
+        assert {kind: row[kind] for kind in KINDS} == {kind: of_file[kind] for kind in KINDS}, row["way"]
+        assert row["buffers"] == pytest.approx(of_file["buffers"], rel=1e-4), row["way"]
+
+
+def test_calls_are_counted_by_kind_and_small_ones_apart():
+    found = [("_reduce_scatter_base_", 102), ("_allgather_base_", 100), ("allreduce_", 100), ("allreduce_", 4)]
+    row = row_of("a", [*found, ("broadcast_", 2)], {torch.add: 5}, num_parameters=100)
+    assert {kind: row[kind] for kind in KINDS} == {"reduce-scatter": 1, "all-gather": 1, "all-reduce": 1, "small": 2}
+    assert row["buffers"] == pytest.approx((102 + 100 + 200 + 8 + 2) / 100)
+
+
+def test_the_table_of_collectives_has_every_way():
+    table = collectives_markdown(read_results(FILE))
+    assert all(f"| {way.name} |" in table for way in WAYS)
+
+
+def test_the_model_is_bytes_over_bandwidth_and_messages_times_latency():
+    quick = Machine("two", 2, bandwidth=1e9, latency=0.0)
+    training = Training("x", parameters=1e9, objectives=3, units=1)
+    seconds = step_seconds(quick, training)
+    assert seconds["DDP, or local"] == pytest.approx(2 * 4 / 2)
+    assert seconds["global"] == pytest.approx(4 * 4 / 2)
+    assert seconds["an all-reduce each"] == pytest.approx(6 * 4 / 2)
+    assert seconds["global, every=8"] == pytest.approx((8 + 7 * 4) / 8)
+    slow = step_seconds(quick._replace(latency=1.0, bandwidth=float("inf"), processes=5), training)
+    assert slow["global"] == pytest.approx(4 * 4.0)
+
+
+def test_the_model_has_every_machine_and_training():
+    table = processes_model_markdown()
+    assert len(table.splitlines()) == 2 + len(MACHINES) * len(TRAININGS)
