@@ -39,6 +39,16 @@ struct OwmBlock {
 };
 constexpr int64_t kOwmRows = 128;  // that are added up in the projector's type by themselves
 
+// Neighbouring elements of a gradient, from element `first` of their parameter on, for as many buckets.
+struct SketchRun {
+  Type sketch_type;    // kFloat or kDouble
+  Type type;           // of the elements
+  void* buckets;       // [n]
+  const void* values;  // [n]
+  int64_t first, n;
+  uint64_t key;  // of the parameter, see sketch_map.h
+};
+
 struct Kernels {
   const char* isa;
   int lanes;  // float64 partial sums per pair of objectives
@@ -54,6 +64,9 @@ struct Kernels {
   NormKernels norm;
 
   void (*owm)(Type type /*kFloat or kDouble*/, const OwmBlock& block);
+
+  // buckets[x] += the signed values[x].
+  void (*sketch)(const SketchRun& run);
 };
 
 extern const Kernels generic_kernels;

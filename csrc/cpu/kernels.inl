@@ -14,11 +14,12 @@
 #include "gram_kernel.inl"
 #include "norm_kernel.inl"
 #include "owm_kernel.inl"
+#include "sketch_kernel.inl"
 
 namespace gmd::cpu {
 
 const Kernels GMD_KERNELS = {
-    GMD_ISA, kLanes, gram, combine, {reduce<Moments>, reduce<GradientSums>, map<Forward>, map<Backward>}, owm,
+    GMD_ISA, kLanes, gram, combine, {reduce<Moments>, reduce<GradientSums>, map<Forward>, map<Backward>}, owm, sketch,
 };
 
 }  // namespace gmd::cpu
