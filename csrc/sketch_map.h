@@ -29,12 +29,6 @@ GMD_BOTH constexpr int64_t rotation(uint64_t key, uint64_t block, int64_t d) {
 // Buckets [begin, end) take elements first, first + 1, .. of a parameter, one each.
 struct Run {
   int64_t begin, end, first;
-
-  // The part of it within some buckets; `begin` may lie behind `end` then.
-  GMD_BOTH constexpr Run within(int64_t low, int64_t high) const {
-    const int64_t from = begin > low ? begin : low;
-    return {from, end < high ? end : high, first + from - begin};
-  }
 };
 
 // A block, elements block * d .. of a parameter, goes to the buckets in two runs, of which the second, from bucket 0

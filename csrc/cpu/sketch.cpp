@@ -25,12 +25,65 @@ struct Sketch {
   int64_t size;  // of a number, in bytes
 };
 
-void add_run(const Sketch& sketch, const Source& source, const Run& run) {
-  if (run.begin >= run.end) return;
-  cpu::kernels().sketch({sketch.type, cpu::type_of(source.dtype), sketch.data + run.begin * sketch.size,
-                         source.data + run.first * static_cast<int64_t>(c10::elementSize(source.dtype)), run.first,
-                         run.end - run.begin, source.key});
-}
+// Blocks of gradients of one type, one after the other.
+class Group {
+ public:
+  explicit Group(const Sketch& sketch) : sketch_(sketch) {}
+
+  void append(const Source& source, int64_t block) {
+    const Run first = run_of_block(source.key, source.numel, sketch_.d, block, false),
+              second = run_of_block(source.key, source.numel, sketch_.d, block, true);
+    blocks_[count_++] = {&source, {first, second}};
+  }
+
+  bool takes(const Source& source) const {
+    return count_ == 0 || (count_ < cpu::kSketchRows && source.dtype == blocks_[0].source->dtype);
+  }
+
+  // Adds the blocks to buckets [begin, end), range by range within which all runs are either whole or absent.
+  void flush(int64_t begin, int64_t end) {
+    int64_t cuts[2 + 4 * cpu::kSketchRows] = {begin, end};
+    int num_cuts = 2;
+    for (int k = 0; k < count_; ++k) {
+      for (const Run& run : blocks_[k].runs) {
+        for (const int64_t cut : {run.begin, run.end}) {
+          if (run.begin < run.end && begin < cut && cut < end) cuts[num_cuts++] = cut;
+        }
+      }
+    }
+    std::sort(cuts, cuts + num_cuts);
+    for (int i = 0; i + 1 < num_cuts; ++i) {
+      if (cuts[i] < cuts[i + 1]) add(cuts[i], cuts[i + 1]);
+    }
+    count_ = 0;
+  }
+
+ private:
+  struct Block {
+    const Source* source;
+    Run runs[2];
+  };
+
+  void add(int64_t begin, int64_t end) const {
+    cpu::SketchRow rows[cpu::kSketchRows];
+    int count = 0;
+    for (int k = 0; k < count_; ++k) {
+      const Source& source = *blocks_[k].source;
+      for (const Run& run : blocks_[k].runs) {
+        if (run.begin > begin || end > run.end) continue;
+        const int64_t first = run.first + begin - run.begin;
+        rows[count++] = {source.data + first * static_cast<int64_t>(c10::elementSize(source.dtype)), first, source.key};
+      }
+    }
+    if (count == 0) return;
+    cpu::kernels().sketch(sketch_.type, cpu::type_of(blocks_[0].source->dtype), rows, count, end - begin,
+                          sketch_.data + begin * sketch_.size);
+  }
+
+  const Sketch& sketch_;
+  Block blocks_[cpu::kSketchRows];
+  int count_ = 0;
+};
 
 // Threads share the buckets: each bucket takes its elements in one order, whatever the number of threads.
 void add(const Sketch& sketch, const std::vector<Source>& sources) {
@@ -38,13 +91,14 @@ void add(const Sketch& sketch, const std::vector<Source>& sources) {
   for (const Source& source : sources) elements += source.numel;
   const int64_t d = sketch.d, grain = std::clamp<int64_t>(d * kGrain / elements, 1, d);
   at::parallel_for(0, d, grain, [&](int64_t begin, int64_t end) {
+    Group group(sketch);
     for (const Source& source : sources) {
       for (int64_t block = 0; block * d < source.numel; ++block) {
-        for (const bool second : {false, true}) {
-          add_run(sketch, source, run_of_block(source.key, source.numel, d, block, second).within(begin, end));
-        }
+        if (!group.takes(source)) group.flush(begin, end);
+        group.append(source, block);
       }
     }
+    group.flush(begin, end);
   });
 }
 

@@ -1,11 +1,13 @@
-// The elements of one run into their buckets, as many at a time as have their signs in one number.
+// Elements of a few rows into their buckets, 64 of each row at a time, whose sums stay in registers meanwhile.
 #include "../sketch_map.h"
 
 namespace gmd::cpu {
 namespace {
 
+constexpr int kSketchVectors = 8;       // of sums that stay in registers
+constexpr int64_t kSketchAhead = 1024;  // bytes that are prefetched; lines beyond the end of a row do no harm
+
 typedef uint64_t Longs __attribute__((vector_size(GMD_VECTOR_BYTES)));
-typedef uint16_t Shorts __attribute__((vector_size(GMD_VECTOR_BYTES / 2)));
 
 // How a sketch of Scalar numbers takes elements of any type: neighbours in neighbouring lanes.
 template <class Scalar>
@@ -18,9 +20,7 @@ struct Buckets<float> {
 
   static Vector load(const float* p) { return cpu::load(p); }
   static Vector load(const Half* p) { return cpu::load(p); }
-  static Vector load(const BFloat16* p) {
-    return (Floats)(__builtin_convertvector(load_vector<Shorts>(p), Words) << 16);
-  }
+  static Vector load(const BFloat16* p) { return (Floats)(widen_shorts(&p->bits) << 16); }
   static Vector load(const double* p) {
     float narrowed[kWide];
     for (int lane = 0; lane < kWide; ++lane) narrowed[lane] = static_cast<float>(p[lane]);
@@ -49,71 +49,104 @@ struct Buckets<double> {
   }
 };
 
-// buckets[x] += values[x], subtracted where bit x of the word is set: that bit moves up to the lane's sign.
+// buckets[x] += values[k][x] for all rows, subtracted where bit x of words[k] is set: it moves up to the lane's sign.
 template <class Scalar, class E>
-inline void add_word(Scalar* buckets, const E* values, uint64_t word) {
+inline void add_words(Scalar* buckets, const E* const* values, const uint64_t* words, int count) {
   using B = Buckets<Scalar>;
-  using Bits = typename B::Bits;
   using Number = std::conditional_t<sizeof(Scalar) == 4, uint32_t, uint64_t>;
   constexpr int kBits = 8 * sizeof(Scalar), kPerVector = GMD_VECTOR_BYTES / sizeof(Scalar);
-  constexpr int kVectors = kBits / kPerVector;  // whose signs fit into a lane
+  constexpr int kVectors = std::min(kSketchVectors, kSignBits / kPerVector);
+  constexpr int kGroup = std::min(kVectors, kBits / kPerVector);  // vectors whose signs are in one number of a lane
   constexpr Number kSign = Number{1} << (kBits - 1);
-  Bits up;
+  typename B::Bits up;
   for (int lane = 0; lane < kPerVector; ++lane) up[lane] = kPerVector - 1 - lane;
-#pragma GCC unroll 2
-  for (int part = 0; part < kSignBits / kBits; ++part) {
-    const Bits bits = (Bits{} + static_cast<Number>(word >> part * kBits)) << up;
-#pragma GCC unroll 32
-    for (int v = 0; v < kVectors; ++v) {
-      const int at = part * kBits + v * kPerVector;
-      const Bits flipped = (Bits)B::load(values + at) ^ (bits << (kBits - kPerVector * (v + 1)) & kSign);
-      store(cpu::load(buckets + at) + (typename B::Vector)flipped, buckets + at);
+  for (int part = 0; part < kSignBits; part += kVectors * kPerVector) {
+    typename B::Vector sums[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sums[v] = cpu::load(buckets + part + v * kPerVector);
+    for (int k = 0; k < count; ++k) {
+      const E* row = values[k] + part;
+#pragma GCC unroll 8
+      for (int first = 0; first < kVectors; first += kGroup) {
+        const auto bits = (typename B::Bits{} + static_cast<Number>(words[k] >> (part + first * kPerVector))) << up;
+#pragma GCC unroll 8
+        for (int v = 0; v < kGroup; ++v) {
+          const auto sign = bits << (kBits - kPerVector * (v + 1)) & kSign;
+          sums[first + v] += (typename B::Vector)((typename B::Bits)B::load(row + (first + v) * kPerVector) ^ sign);
+        }
+      }
     }
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) store(sums[v], buckets + part + v * kPerVector);
   }
 }
 
-// n < 64 elements, the first of which has bit `at` of the word.
+// The signs of a row's elements from any of them on, 64 at a time.
+class Signs {
+ public:
+  Signs() = default;
+  explicit Signs(const SketchRow& row)
+      : key_(row.key), word_(row.first / kSignBits), skipped_(row.first % kSignBits), bits_(sign_word(key_, word_)) {}
+
+  uint64_t next() {
+    const uint64_t before = bits_;
+    bits_ = sign_word(key_, ++word_);
+    return before >> skipped_ | bits_ << 1 << (kSignBits - 1 - skipped_);
+  }
+
+ private:
+  uint64_t key_ = 0, word_ = 0;
+  int skipped_ = 0;
+  uint64_t bits_ = 0;
+};
+
 template <class Scalar, class E>
-void add_some(Scalar* buckets, const E* values, int64_t at, int64_t n, uint64_t word) {
+void sketch_rows(const SketchRow* rows, int count, int64_t n, Scalar* buckets) {
+  Signs signs[kSketchRows];
+  const E* at[kSketchRows];
+  uint64_t words[kSketchRows];
+  for (int k = 0; k < count; ++k) signs[k] = Signs(rows[k]);
+  int64_t x = 0;
+  for (; x + kSignBits <= n; x += kSignBits) {
+    for (int k = 0; k < count; ++k) {
+      at[k] = static_cast<const E*>(rows[k].values) + x;
+      words[k] = signs[k].next();
+      const char* ahead = reinterpret_cast<const char*>(at[k]) + kSketchAhead;
+#pragma GCC unroll 8
+      for (int64_t line = 0; line < kSignBits * int64_t{sizeof(E)}; line += 64) __builtin_prefetch(ahead + line, 0, 2);
+    }
+    add_words(buckets + x, at, words, count);
+  }
+  if (x == n) return;
   Scalar sums[kSignBits] = {};
-  E row[kSignBits] = {};
-  std::memcpy(sums + at, buckets, n * sizeof(Scalar));
-  std::memcpy(row + at, values, n * sizeof(E));
-  add_word(sums, row, word);
-  std::memcpy(buckets, sums + at, n * sizeof(Scalar));
-}
-
-template <class Scalar, class E>
-void sketch_run(const SketchRun& run) {
-  Scalar* buckets = static_cast<Scalar*>(run.buckets);
-  const E* values = static_cast<const E*>(run.values);
-  for (int64_t x = 0; x < run.n;) {
-    const int64_t element = run.first + x, at = element % kSignBits, n = std::min(run.n - x, kSignBits - at);
-    const uint64_t word = sign_word(run.key, element / kSignBits);
-    if (n == kSignBits) {
-      add_word(buckets + x, values + x, word);
-    } else {
-      add_some(buckets + x, values + x, at, n, word);
-    }
-    x += n;
+  E rest[kSketchRows][kSignBits] = {};
+  for (int k = 0; k < count; ++k) {
+    std::memcpy(rest[k], static_cast<const E*>(rows[k].values) + x, (n - x) * sizeof(E));
+    at[k] = rest[k], words[k] = signs[k].next();
   }
+  std::memcpy(sums, buckets + x, (n - x) * sizeof(Scalar));
+  add_words(sums, at, words, count);
+  std::memcpy(buckets + x, sums, (n - x) * sizeof(Scalar));
 }
 
 template <class Scalar>
-void sketch_of(const SketchRun& run) {
-  switch (run.type) {
+void sketch_of(Type type, const SketchRow* rows, int count, int64_t n, void* buckets) {
+  Scalar* to = static_cast<Scalar*>(buckets);
+  switch (type) {
     case Type::kFloat:
-      return sketch_run<Scalar, float>(run);
+      return sketch_rows<Scalar, float>(rows, count, n, to);
     case Type::kDouble:
-      return sketch_run<Scalar, double>(run);
+      return sketch_rows<Scalar, double>(rows, count, n, to);
     case Type::kBFloat16:
-      return sketch_run<Scalar, BFloat16>(run);
+      return sketch_rows<Scalar, BFloat16>(rows, count, n, to);
     case Type::kHalf:
-      return sketch_run<Scalar, Half>(run);
+      return sketch_rows<Scalar, Half>(rows, count, n, to);
   }
 }
 
-void sketch(const SketchRun& run) { run.sketch_type == Type::kDouble ? sketch_of<double>(run) : sketch_of<float>(run); }
+void sketch(Type of_sketch, Type type, const SketchRow* rows, int count, int64_t n, void* buckets) {
+  (of_sketch == Type::kDouble ? sketch_of<double> : sketch_of<float>)(type, rows, count, n, buckets);
+}
 
 }  // namespace
 }  // namespace gmd::cpu
