@@ -31,6 +31,8 @@ class Report:
         age: how many steps ago they were.
         interval: how many steps after that they are taken anew.
         failures: how many times so far the weights that should have been taken were not finite.
+        gram_error: [T, T] float64, the standard deviation of the Gramian's entries where it is one of sketches; None
+            where it is exact.
     """
 
     losses: Tensor
@@ -44,6 +46,7 @@ class Report:
     age: int = 0
     interval: int = 1
     failures: int = 0
+    gram_error: Tensor | None = None
 
     @property
     def gram(self) -> Tensor:

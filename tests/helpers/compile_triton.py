@@ -17,9 +17,16 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gmd_kernels.triton_ops import combine_kernel, gram_kernel, owm_update, owm_update_kernel, pcgrad_weights_kernel
+from gmd_kernels.triton_ops import (
+    combine_kernel,
+    gram_kernel,
+    owm_update,
+    owm_update_kernel,
+    pcgrad_weights_kernel,
+    sketch,
+    sketch_kernel,
+)
 from gmd_kernels.triton_ops import group_norm_relu_kernel as norm_kernels
-from gmd_kernels.triton_ops import sketch, sketch_kernel
 from gmd_kernels.triton_ops.group_norm_relu import Layout, group_options, table_options, tile_options
 from gmd_kernels.triton_ops.tiles import ELEMENTS
 

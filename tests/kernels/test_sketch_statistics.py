@@ -117,7 +117,7 @@ def test_a_cosine_errs_by_one_over_the_root_of_d(d):
 
 
 def test_signs_are_fair_and_independent():
-    """Of one element to a bucket each, read from the sketch: halves, and no two neighbours alike more often than not."""
+    """Read from sketches of one element to a bucket: half are subtracted, and neighbours are alike half of the time."""
     signs = torch.zeros(200, 4096)
     for seed in range(len(signs)):
         gk.sketch_(signs[seed], [torch.ones(4096)], seed)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import gmd_kernels as gk
 from gmd.surgery._graph import check_graph
 from gmd.surgery._passes import Row, gradient_of, several_passes
+from gmd.surgery._sketches import Sketches
 from gmd.surgery.processes.flat import Flat
 from gmd.surgery.processes.waiting import waiting
 from gmd_kernels.pieces import all_reduced, of_the_first
@@ -71,6 +72,21 @@ class Replicated:
             for p, piece in zip(numbers, flat.pieces(shard), strict=True):
                 pieces[p] = piece
         return pieces
+
+    def sketched(
+        self, sketches: Sketches, losses: Sequence[Tensor | None], scale: Tensor | None, retain_graph: bool
+    ) -> None:
+        """Folds this process's gradients, and adds up all processes' sketches: those of the whole batch's gradients.
+
+        losses: [T], times this process's shares; None where it has none
+        """
+        sketches.passes(losses, self._params, scale, retain_graph)
+        reach = sketches.reach.to(sketches.rows.device)
+        packed = torch.cat([sketches.rows.flatten(), reach.flatten().to(sketches.rows.dtype)])
+        with waiting(self.group, "the sketches of the gradients"):
+            dist.all_reduce(packed, group=self.group)
+        sketches.rows.copy_(packed[: sketches.rows.numel()].view_as(sketches.rows))
+        sketches.reach.copy_(packed[sketches.rows.numel() :].view_as(reach) > 0)
 
     def joined(self, grams: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
         """Adds up the processes' Gramians [K, T, T], and joins what they reach, [T, P]; in one all-reduce."""

@@ -10,6 +10,7 @@ import gmd_kernels as gk
 from gmd.surgery._delivery import put_in_grad
 from gmd.surgery._losses import Outputs
 from gmd.surgery._paths import Basis
+from gmd.surgery._sketches import Sketches
 from gmd.surgery._step import Step
 from gmd.surgery.processes.agreement import Agreement
 from gmd.surgery.processes.replicated import Replicated
@@ -53,15 +54,19 @@ class Together:
 
         losses: of this process, of its batch or of a part of it; groups: of the parameters, or None
         """
-        assert step.agreed is not None, "as at every step that takes weights"
-        own = dict(zip(step.own_names, losses, strict=True))
-        shares = zip(step.names, step.agreed.shares, strict=True)
-        terms = [own[name] * share if share > 0 else None for name, share in shares]
-        rows, reach = self._engine.passes(step.names, terms, step.scale, step.retain_graph)
+        rows, reach = self._engine.passes(step.names, _terms(losses, step), step.scale, step.retain_graph)
         grams = gk.gram(rows, groups)
         grams, reach = self._engine.joined(grams if groups else grams.unsqueeze(0), reach)
         grams = grams if groups else grams[0]
         return Basis(rows, reach=reach, grams=grams if step.scale is None else grams / step.scale / step.scale)
+
+    def sketched(self, sketches: Sketches, losses: Sequence[Tensor], step: Step) -> Basis:
+        """Returns the Gramian of the gradients' sketches over all processes, and which parameters they reach.
+
+        sketches: T that are empty; losses: as in `basis`
+        """
+        self._engine.sketched(sketches, _terms(losses, step), step.scale, step.retain_graph)
+        return Basis([], reach=sketches.reach, grams=sketches.gram(step.scale))
 
     def of_the_first(self, weights: Tensor) -> Tensor:
         """Returns the weights that the first process has found: it may have drawn another order."""
@@ -86,3 +91,11 @@ class Together:
         index = [places.get(name, 0) for name in step.own_names]  # of a stand-in, any
         factors = [self._group.size() * shares.get(name, 0.0) for name in step.own_names]
         return weights[index] * torch.tensor(factors, dtype=weights.dtype).to(weights.device)
+
+
+def _terms(losses: Sequence[Tensor], step: Step) -> list[Tensor | None]:
+    """Returns this process's losses times its shares, [T] in the order of all processes; None where it has none."""
+    assert step.agreed is not None, "as at every step that takes weights"
+    own = dict(zip(step.own_names, losses, strict=True))
+    shares = zip(step.names, step.agreed.shares, strict=True)
+    return [own[name] * share if share > 0 else None for name, share in shares]
