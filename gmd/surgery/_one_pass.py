@@ -60,7 +60,9 @@ def watched(outputs: Sequence[Tensor], factors: Tensor | None) -> Iterator[list[
     """Yields M float64 norms that a backward pass fills in, of the gradients at the outputs before their factors."""
     norms = list(torch.zeros(len(outputs), dtype=torch.float64, device=outputs[0].device)) if outputs else []
 
-    def watch(gradient: Tensor, m: int) -> Tensor | None:
+    def watch(gradient: Tensor | None, m: int) -> Tensor | None:
+        if gradient is None:  # a DistributedDataParallel passes it on so where no loss uses the output
+            return None
         norms[m] = torch.linalg.vector_norm(gradient, dtype=torch.float64)
         return None if factors is None else gradient * factors[m]
 

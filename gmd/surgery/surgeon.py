@@ -420,7 +420,7 @@ class Surgeon:
         # the number of the step is the same on all processes, and goes on where a training is resumed
         sketches = Sketches(len(step.names), step.params, self.sketch_size, self._schedule.steps)
         if self._together is not None:
-            return self._together.sketched(sketches, losses, step)
+            return self._together.sketched(sketches, losses, outputs, step)
         sketches.passes(losses, step.params, step.scale, step.retain_graph, outputs, step.factors)
         return Basis([], reach=sketches.reach, grams=sketches.gram(step.scale))
 

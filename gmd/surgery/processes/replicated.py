@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 import gmd_kernels as gk
 from gmd.surgery._graph import check_graph
+from gmd.surgery._losses import Outputs
 from gmd.surgery._passes import Row, gradient_of, several_passes
 from gmd.surgery._sketches import Sketches
+from gmd.surgery._step import Step
 from gmd.surgery.processes.flat import Flat
 from gmd.surgery.processes.waiting import waiting
 from gmd_kernels.pieces import all_reduced, of_the_first
@@ -74,13 +76,13 @@ class Replicated:
         return pieces
 
     def sketched(
-        self, sketches: Sketches, losses: Sequence[Tensor | None], scale: Tensor | None, retain_graph: bool
+        self, sketches: Sketches, losses: Sequence[Tensor | None], outputs: Outputs | None, step: Step
     ) -> None:
         """Folds this process's gradients, and adds up all processes' sketches: those of the whole batch's gradients.
 
         losses: [T], times this process's shares; None where it has none
         """
-        sketches.passes(losses, self._params, scale, retain_graph)
+        sketches.passes(losses, self._params, step.scale, step.retain_graph, outputs, step.factors)
         reach = sketches.reach.to(sketches.rows.device)
         packed = torch.cat([sketches.rows.flatten(), reach.flatten().to(sketches.rows.dtype)])
         with waiting(self.group, "the sketches of the gradients"):

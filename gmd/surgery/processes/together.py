@@ -60,12 +60,12 @@ class Together:
         grams = grams if groups else grams[0]
         return Basis(rows, reach=reach, grams=grams if step.scale is None else grams / step.scale / step.scale)
 
-    def sketched(self, sketches: Sketches, losses: Sequence[Tensor], step: Step) -> Basis:
+    def sketched(self, sketches: Sketches, losses: Sequence[Tensor], outputs: Outputs | None, step: Step) -> Basis:
         """Returns the Gramian of the gradients' sketches over all processes, and which parameters they reach.
 
-        sketches: T that are empty; losses: as in `basis`
+        sketches: T that are empty; losses and outputs: as in `basis`
         """
-        self._engine.sketched(sketches, _terms(losses, step), step.scale, step.retain_graph)
+        self._engine.sketched(sketches, _terms(losses, step), outputs, step)
         return Basis([], reach=sketches.reach, grams=sketches.gram(step.scale))
 
     def of_the_first(self, weights: Tensor) -> Tensor:
