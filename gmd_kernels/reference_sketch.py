@@ -20,7 +20,7 @@ def sketch_(gradients: Gradients, sketch: Tensor, seed: int) -> None:
         values, key = g.detach().reshape(-1), draw(seed, p)
         for begin in range(0, len(values), CHUNK):
             piece = values[begin : begin + CHUNK].to(sketch.dtype)
-            _add(sketch, torch.where(_subtracted(key, begin, piece), -piece, piece), key, begin)
+            _add(sketch, torch.where(subtracted(key, begin, piece), -piece, piece), key, begin)
 
 
 def draw(state: int, n: int) -> int:
@@ -31,7 +31,7 @@ def draw(state: int, n: int) -> int:
     return x ^ x >> 31
 
 
-def _subtracted(key: int, begin: int, piece: Tensor) -> Tensor:
+def subtracted(key: int, begin: int, piece: Tensor) -> Tensor:
     """Returns which of the elements, those from `begin` on, are subtracted: [n] bool."""
     words = torch.arange(begin // WORD, (begin + len(piece) - 1) // WORD + 1, device=piece.device)
     x = (2 * words + 1) * _signed(GOLDEN) + _signed(key)

@@ -22,21 +22,24 @@ def read_one(grads: Sequence[Tensor | None]) -> Gradients:
 
 def check(sketch: Tensor, gradients: Gradients, seed: int) -> None:
     """Raises an error if anything is wrong but where the tensors lie."""
-    if not isinstance(sketch, Tensor) or sketch.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"sketch: expected float32 or float64 [d], got {tell_of(sketch)}")
-    if sketch.layout is not torch.strided or sketch.ndim != 1 or not 1 <= len(sketch) <= MOST_BUCKETS:
-        raise ValueError(f"sketch: expected [d] with d from 1 to {MOST_BUCKETS}, got {tell_of(sketch)}")
-    eager = not torch.compiler.is_compiling()
-    if not sketch.is_contiguous() or (eager and sketch.is_neg()):
-        raise ValueError(f"sketch: expected contiguous memory, got strides {sketch.stride()} or lazily negated")
-    if sketch.requires_grad:
-        raise ValueError("sketch: expected a tensor that requires no grad, as it is written in place")
+    _check_sketch(sketch)
     if any(gradients.reached) and sketch.device != gradients.device:
         raise ValueError(f"sketch: expected on {gradients.device}, as the gradients, got {tell_of(sketch)}")
     if isinstance(seed, bool) or not isinstance(seed, int | torch.SymInt):
         raise TypeError(f"seed: expected an int, got {type(seed).__name__}")
-    if eager and not 0 <= seed <= MOST_SEED:
+    if not torch.compiler.is_compiling() and not 0 <= seed <= MOST_SEED:
         raise ValueError(f"seed: expected 0 to 2^63 - 1, got {seed}")
+
+
+def _check_sketch(sketch: object) -> None:
+    if not isinstance(sketch, Tensor) or sketch.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"sketch: expected float32 or float64 [d], got {tell_of(sketch)}")
+    if sketch.layout is not torch.strided or sketch.ndim != 1 or not 1 <= len(sketch) <= MOST_BUCKETS:
+        raise ValueError(f"sketch: expected [d] with d from 1 to {MOST_BUCKETS}, got {tell_of(sketch)}")
+    if not sketch.is_contiguous() or (not torch.compiler.is_compiling() and sketch.is_neg()):
+        raise ValueError(f"sketch: expected contiguous memory, got strides {sketch.stride()} or lazily negated")
+    if sketch.requires_grad:
+        raise ValueError("sketch: expected a tensor that requires no grad, as it is written in place")
 
 
 def check_memory(sketch: Tensor, gradients: Gradients) -> None:
