@@ -7,10 +7,12 @@ from typing import NamedTuple
 import pandas as pd
 from tqdm import tqdm
 
-from bench.measure import nnunet, norm, owm
+from bench.measure import nnunet, norm, owm, sketch
 from bench.measure.auto_interval import count_refreshes
 from bench.measure.cases import CASES, LAYOUTS, SUFFIXES, Case
 from bench.measure.cggm_step import measure_cggm
+from bench.measure.one_gradient import NAMES as GRADIENT_WAYS
+from bench.measure.one_gradient import measure_one_gradient
 from bench.measure.sequence_step import measure_sequence_step
 from bench.measure.share import CASES as SHARE_CASES
 from bench.measure.share import measure_share
@@ -28,6 +30,7 @@ from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
 from bench.tables.share import share_markdown
+from bench.tables.sketch import one_gradient_markdown, sketch_markdown
 from bench.tables.step import step_markdown, step_methods_markdown
 from bench.tables.strip_mlp import strip_mlp_markdown
 from bench.tables.surgery import kernels_markdown, memory_markdown, surgery_markdown
@@ -121,6 +124,19 @@ def owms(quick: bool) -> list[dict]:
         return owm.measure_owm(1 if quick else ROUNDS, partial(bar.update, 1))
 
 
+def sketches(quick: bool) -> list[dict]:
+    """Measures the count sketch of a gradient."""
+    chosen = sketch.cases()[:2] if quick else sketch.cases()
+    with tqdm(total=len(chosen), unit="case", desc="sketch") as bar:
+        return sketch.measure_sketches(chosen, 1 if quick else ROUNDS, partial(bar.update, 1))
+
+
+def one_gradients(quick: bool) -> list[dict]:
+    """Measures memory and time of a surgery whose gradients are kept, or folded into sketches."""
+    with tqdm(total=len(GRADIENT_WAYS), unit="way", desc="one_gradient") as bar:
+        return measure_one_gradient("quick" if quick else "100M", partial(bar.update, 1))
+
+
 def weightings(quick: bool) -> list[dict]:
     """Measures the weightings, from Gramian to weights."""
     sizes = SIZES[:2] if quick else SIZES
@@ -180,6 +196,8 @@ PARTS = (
     Part("step_methods", step_methods, (step_methods_markdown,), targets.step_methods_verdicts),
     Part("norm", norms, (norm_markdown,), targets.norm_verdicts),
     Part("owm", owms, (owm_markdown,), targets.owm_verdicts),
+    Part("sketch", sketches, (sketch_markdown,), targets.sketch_verdicts),
+    Part("one_gradient", one_gradients, (one_gradient_markdown,), targets.one_gradient_verdicts),
     Part("weightings", weightings, (weightings_markdown,), targets.weightings_verdicts),
     Part("evaluation", evaluations, (evaluation_markdown,), targets.evaluation_verdicts),
     Part("sequence_step", sequence_steps, (sequence_step_markdown,), targets.sequence_step_verdicts),

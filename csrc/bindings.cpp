@@ -36,7 +36,7 @@ using NoGil = py::call_guard<py::gil_scoped_release>;
 using Out = std::vector<std::optional<at::Tensor>>;
 
 // The ops of one backend, from a reading of the gradients.
-template <auto kGram, auto kProject, auto kCombine>
+template <auto kGram, auto kProject, auto kCombine, auto kSketch>
 void bind_ops(py::module_& m, const std::string& backend) {
   m.def(("gram_" + backend).c_str(),
         [](const gmd::Read& read, const std::vector<int64_t>& groups, int64_t num_groups) {
@@ -48,6 +48,9 @@ void bind_ops(py::module_& m, const std::string& backend) {
         [](const gmd::Read& read, const at::Tensor& weights, Out out) {
           return kCombine(read.grads, weights, std::move(out));
         },
+        NoGil());
+  m.def(("sketch_" + backend).c_str(),
+        [](const gmd::Read& read, const at::Tensor& sketch, int64_t seed) { kSketch(read.grads, sketch, seed); },
         NoGil());
 }
 
@@ -66,7 +69,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("read", &gmd::read_gradients);
   m.def("spans", [](const gmd::Read& read) { return gmd::spans(read.grads); }, NoGil());
 
-  bind_ops<&gmd::gram_cpu, &gmd::pcgrad_weights_cpu, &gmd::combine_cpu>(m, "cpu");
+  bind_ops<&gmd::gram_cpu, &gmd::pcgrad_weights_cpu, &gmd::combine_cpu, &gmd::sketch_cpu>(m, "cpu");
   m.def(
       "surgery_cpu",
       [](const gmd::Read& read, const std::vector<int64_t>& groups, int64_t num_groups, const at::Tensor& order,
@@ -80,7 +83,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("cpu_isa", &gmd::cpu_isa);
 
 #ifdef GMD_WITH_CUDA
-  bind_ops<&gmd::gram_cuda, &gmd::pcgrad_weights_cuda, &gmd::combine_cuda>(m, "cuda");
+  bind_ops<&gmd::gram_cuda, &gmd::pcgrad_weights_cuda, &gmd::combine_cuda, &gmd::sketch_cuda>(m, "cuda");
   m.def(
       "surgery_cuda",
       [](const gmd::Read& read, const std::vector<int64_t>& groups, int64_t num_groups,

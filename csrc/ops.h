@@ -61,6 +61,11 @@ void owm_update_cpu(const at::Tensor& projector,    // P, [d, d] float32 or floa
                     const at::Tensor& mean_input,   // h, [d] of P's type
                     double alpha);
 
+// sketch += S g for the one objective's gradients, see sketch_map.h.
+void sketch_cpu(const Gradients& grads,
+                const at::Tensor& sketch,  // [d] float32 or float64, contiguous, apart from the gradients
+                int64_t seed);             // 0 or more
+
 #ifdef GMD_WITH_CUDA
 // The ops on gradients on a GPU, on the current stream. Nothing waits for the device.
 
@@ -76,6 +81,8 @@ Merged surgery_cuda(
     std::optional<at::Tensor> order,  // [K, T, T-1] int64, here or on the GPU; none: the kernel draws, from
     const std::optional<at::Generator>& generator,  // none: the device's default
     bool mean, std::vector<std::optional<at::Tensor>> out);
+
+void sketch_cuda(const Gradients& grads, const at::Tensor& sketch, int64_t seed);
 
 // Numbers of the host's to a device.
 at::Tensor upload(const at::Tensor& numbers, at::Device device);  // int64, contiguous, on the CPU

@@ -11,6 +11,7 @@ The public API is the names that this module exports (`__all__`):
   `constant` and `random`. Its `NAMES` are all of these.
 - `rescale_` scales and clips gradients in place.
 - `owm_update_` updates MLA's projector and projects a weight's gradient, both in place.
+- `sketch_` folds a gradient into d numbers, whose inner products are unbiased for those of the gradients.
 - `group_norm_relu` is GroupNorm and ReLU with an affine row for each sample.
 - `backends` tells which implementations (CUDA, C++, Triton, plain PyTorch) this machine can use, as a `Backend` each. A
   `FallbackWarning` says that a call did not go through the best one for its device.
@@ -27,6 +28,7 @@ from gmd_kernels.ops import combine, gram, pcgrad_weights
 from gmd_kernels.order import projection_order
 from gmd_kernels.owm_update import owm_update_
 from gmd_kernels.rescale import rescale_
+from gmd_kernels.sketch import sketch_
 from gmd_kernels.surgery import Surgery, surgery
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "pcgrad_weights",
     "projection_order",
     "rescale_",
+    "sketch_",
     "surgery",
     "weightings",
 ]

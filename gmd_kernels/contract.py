@@ -24,6 +24,9 @@ class GradientKernels(Protocol):
     def combine(self, gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> list[Tensor | None]:
         """Returns P weighted sums, written into `out` where it has tensors; weights: [P, T] float64."""
 
+    def sketch_(self, gradients: Gradients, sketch: Tensor, seed: int) -> None:
+        """Adds the sketch of the one objective's gradient to `sketch`, [d] float32 or float64, in place."""
+
 
 class WholeSurgery(Protocol):
     """The type of a function that does all of GMD in one call; a backend may have one."""

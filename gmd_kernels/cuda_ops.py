@@ -42,6 +42,11 @@ def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> 
     return _C.combine_cuda(gradients.native, weights, out)
 
 
+def sketch_(gradients: Gradients, sketch: Tensor, seed: int) -> None:
+    assert gradients.native is not None, "dispatch sends what C++ has not read elsewhere"
+    _C.sketch_cuda(gradients.native, sketch, seed)
+
+
 def surgery(
     gradients: Gradients,
     groups: Sequence[int],

@@ -13,6 +13,9 @@ from torch import Tensor
 from gmd_kernels import dispatch
 from gmd_kernels.checks import check_groups, check_order, check_permutations, weights_per_parameter
 from gmd_kernels.gradients import Gradients, Rows, check, first_tensor, read
+from gmd_kernels.library_sketch import sketch_
+
+__all__ = ["combine", "gram", "pcgrad_weights", "sketch_"]
 
 _library = torch.library.Library("gmd", "DEF")
 # merged gradients have the gradients' strides, which Inductor therefore leaves as they are in eager mode

@@ -8,8 +8,17 @@ from torch import Tensor
 from gmd_kernels.gradients import Gradients
 from gmd_kernels.reference_norm import group_norm_relu, group_norm_relu_backward
 from gmd_kernels.reference_owm import owm_update_
+from gmd_kernels.reference_sketch import sketch_
 
-__all__ = ["combine", "gram", "group_norm_relu", "group_norm_relu_backward", "owm_update_", "pcgrad_weights"]
+__all__ = [
+    "combine",
+    "gram",
+    "group_norm_relu",
+    "group_norm_relu_backward",
+    "owm_update_",
+    "pcgrad_weights",
+    "sketch_",
+]
 
 CHUNK = 2**20  # elements of each gradient that are held in float64 at a time
 

@@ -115,7 +115,7 @@ def measure_owm(rounds: int, on_round: Callable[[], object]) -> list[dict]:
     """Returns a row for each case and contestant; one with wrong values gets an error instead of a time."""
     rows = []
     for case in cases():
-        with _threads(case.threads):
+        with on_threads(case.threads):
             rows += measure_case(case, rounds)
         on_round()
     return rows
@@ -193,7 +193,7 @@ def _times_of(name: str, times: dict[str, dict], floor: float) -> dict:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def on_threads(count: int) -> Iterator[None]:
     """Has torch take that many threads meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

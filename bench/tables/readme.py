@@ -25,6 +25,7 @@ from bench.tables.processes_model import processes_model_markdown
 from bench.tables.results import read_results
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
 from bench.tables.share import share_markdown
+from bench.tables.sketch import one_gradient_markdown, sketch_markdown
 from bench.tables.step import step_markdown, step_methods_markdown
 from bench.tables.strip_mlp import strip_mlp_markdown
 from bench.tables.surgery import gpu_markdown, kernels_markdown, memory_markdown, surgery_markdown
@@ -67,6 +68,8 @@ def tables() -> dict[Path, dict[str, str]]:
             "directions table": directions_markdown(read_results(RESULTS / "directions.csv")),
             "step table": step_markdown(steps),
             "step of each method": step_methods_section(RESULTS),
+            "one gradient table": one_gradient_markdown(read_results(RESULTS / "one_gradient_cpu.csv")),
+            "sketch table": sketch_markdown(read_results(RESULTS / "sketch_cpu.csv")),
             "norm table": norm_markdown(norm),
             "nnU-Net table": nnunet_markdown(read_results(RESULTS / "nnunet_cpu.csv")),
             "evaluation table": evaluation_markdown(evaluation),

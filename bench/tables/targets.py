@@ -14,9 +14,12 @@ from bench.measure.contention import case_of
 from bench.measure.contestants import COMBINE, GRAM, OURS, OURS_IN_PLACE, PUBLISHED, TORCHJD
 from bench.measure.nnunet import GMD as NNUNET_GMD
 from bench.measure.norm import PYTORCH as PYTORCH_NORM
+from bench.measure.one_gradient import SKETCHES
 from bench.measure.owm import CLASSES as OWM_CLASSES
 from bench.measure.owm import PYTORCH as PYTORCH_OWM
 from bench.measure.share import LONE, QUICK, SHARED
+from bench.measure.sketch import OURS as OUR_SKETCH
+from bench.measure.sketch import cases as sketch_cases
 from bench.measure.step_names import AUTO_CONFLICTING, AUTO_QUIET, EVERY8
 from bench.measure.strip_mlp import OURS as STRIP_OURS
 from bench.measure.weightings import OURS as OUR_WEIGHTING
@@ -121,6 +124,23 @@ def norm_verdicts(norm: pd.DataFrame) -> list[str]:
     """Returns a sentence on all norms of one pass together, in bfloat16 and channels-last."""
     chosen = norm[(norm["dtype"] == "bfloat16") & (norm["layout"] == "channels-last")]
     return verdicts(totals(chosen), (Target(PYTORCH_NORM, "ratio_to_ours", "at least", 2.5, ("32³", "48³")),))
+
+
+def sketch_verdicts(sketches: pd.DataFrame) -> list[str]:
+    """Returns a sentence on the count sketch of float32 gradients that the caches do not hold."""
+    large = {case.name for case in sketch_cases() if case.layout in ("transformer-16M", "transformer-64M")}
+    float32 = sketches["dtype"] == "float32"
+    chosen = sketches[float32 & sketches["case"].isin(large)]
+    names = tuple(chosen["case"].unique())
+    return verdicts(chosen, (Target(OUR_SKETCH, "fraction_of_floor", "at least", 0.8, names),))
+
+
+def one_gradient_verdicts(rows: pd.DataFrame) -> list[str]:
+    """Returns a sentence on the memory of a surgery with sketches: one gradient and the sketches, N + T d."""
+    if "bound_MB" not in rows:
+        return ["surgery with sketches: not measured"]
+    rows = rows.assign(of_bound=rows["allocated_MB"] / rows["bound_MB"])
+    return verdicts(rows, (Target(SKETCHES, "of_bound", "at most", 1.005, tuple(rows["case"].unique())),))
 
 
 def owm_verdicts(owm: pd.DataFrame) -> list[str]:

@@ -39,6 +39,14 @@ struct OwmBlock {
 };
 constexpr int64_t kOwmRows = 128;  // that are added up in the projector's type by themselves
 
+// Neighbouring elements of a gradient, from element `first` of their parameter on.
+struct SketchRow {
+  const void* values;
+  int64_t first;
+  uint64_t key;  // of the parameter, see sketch_map.h
+};
+constexpr int kSketchRows = 4;  // that are added at a time
+
 struct Kernels {
   const char* isa;
   int lanes;  // float64 partial sums per pair of objectives
@@ -54,6 +62,10 @@ struct Kernels {
   NormKernels norm;
 
   void (*owm)(Type type /*kFloat or kDouble*/, const OwmBlock& block);
+
+  // buckets[x] += the signed element x of each row, in their order.
+  void (*sketch)(Type of_sketch /*kFloat or kDouble*/, Type type, const SketchRow* rows /*[count]*/,
+                 int count /*1..kSketchRows*/, int64_t n, void* buckets /*[n]*/);
 };
 
 extern const Kernels generic_kernels;

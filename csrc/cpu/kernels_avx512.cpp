@@ -33,6 +33,10 @@ inline Doubles fold(Floats v) {
   return widen_floats(lanes) + widen_floats(lanes + kLanes);
 }
 
+inline Words widen_shorts(const uint16_t* p) {
+  return (Words)_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
 inline Floats widen_halves(const uint16_t* p) {
   return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }

@@ -20,6 +20,8 @@ inline Doubles widen_floats(const float* p) { return Doubles{double(p[0]), doubl
 
 inline Doubles fold(Floats v) { return Doubles{double(v[0]) + double(v[2]), double(v[1]) + double(v[3])}; }
 
+inline Words widen_shorts(const uint16_t* p) { return Words{p[0], p[1], p[2], p[3]}; }
+
 inline Floats widen_halves(const uint16_t* p) {
   return Floats{float_of_half(p[0]), float_of_half(p[1]), float_of_half(p[2]), float_of_half(p[3])};
 }

@@ -34,6 +34,7 @@ inline void store_vector(Vector v, void* p) {
 
 inline Doubles widen_floats(const float* p);
 inline Doubles fold(Floats v);
+inline Words widen_shorts(const uint16_t* p);
 inline Floats widen_halves(const uint16_t* p);
 inline void narrow_to_halves(Floats v, uint16_t* p);
 

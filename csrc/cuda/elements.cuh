@@ -18,6 +18,21 @@ __device__ inline float round_to_odd(double value) {
   return __uint_as_float(__float_as_uint(nearest_inside) | !exact);
 }
 
+// visit(the type, as an integral_constant).
+template <class Visit>
+__device__ inline auto with_type(Type type, Visit visit) {
+  switch (type) {
+    case Type::kFloat:
+      return visit(std::integral_constant<Type, Type::kFloat>{});
+    case Type::kDouble:
+      return visit(std::integral_constant<Type, Type::kDouble>{});
+    case Type::kBFloat16:
+      return visit(std::integral_constant<Type, Type::kBFloat16>{});
+    default:
+      return visit(std::integral_constant<Type, Type::kHalf>{});
+  }
+}
+
 // get: element e of a vector. set: a result into it, rounded once to the nearest, ties to even.
 template <Type E>
 struct Elements;
@@ -75,6 +90,17 @@ struct Elements<Type::kHalf> {
 
 __device__ inline uint4 load_vector(const void* p) { return *global(static_cast<const uint4*>(p)); }
 __device__ inline void store_vector(void* p, const uint4& v) { *global(static_cast<uint4*>(p)) = v; }
+
+// Element x of a row of neighbours.
+template <Type E>
+__device__ inline auto load_element(const char* row, int64_t x) {
+  const auto bits = global(reinterpret_cast<const typename Elements<E>::Bits*>(row))[x];
+  if constexpr (E == Type::kDouble) {
+    return __longlong_as_double(bits);
+  } else {
+    return Elements<E>::get(uint4{bits, 0, 0, 0}, 0);
+  }
+}
 
 // A vector from anywhere in memory, of which `count` elements are there; zeros for the others.
 template <Type E>

@@ -10,16 +10,6 @@ __device__ inline double& pair_sum(double* sums, const Rows& rows, int i, int j)
   return sums[pair_index(rows.objectives[i], rows.objectives[j])];
 }
 
-template <Type E>
-__device__ inline auto load_element(const char* row, int64_t x) {
-  const auto bits = global(reinterpret_cast<const typename Elements<E>::Bits*>(row))[x];
-  if constexpr (E == Type::kDouble) {
-    return __longlong_as_double(bits);
-  } else {
-    return Elements<E>::get(uint4{bits, 0, 0, 0}, 0);
-  }
-}
-
 // visit(x) for the lane's elements of a window, one by one.
 template <Type E, class Visit>
 __device__ inline void each_element(int64_t numel, const Window& window, int lane, Visit visit) {

@@ -28,20 +28,6 @@ struct GramMemory {
   __device__ uint4* end() const { return reinterpret_cast<uint4*>(state + 1); }
 };
 
-template <class Visit>
-__device__ inline auto with_type(Type type, Visit visit) {
-  switch (type) {
-    case Type::kFloat:
-      return visit(std::integral_constant<Type, Type::kFloat>{});
-    case Type::kDouble:
-      return visit(std::integral_constant<Type, Type::kDouble>{});
-    case Type::kBFloat16:
-      return visit(std::integral_constant<Type, Type::kBFloat16>{});
-    default:
-      return visit(std::integral_constant<Type, Type::kHalf>{});
-  }
-}
-
 __device__ inline void add_window(const Rows& rows, const Window& window, double* sums, const Keep& keep, int lane) {
   const int count = rows.parameter.count;
   const bool added = with_type(rows.parameter.type, [&](auto e) {

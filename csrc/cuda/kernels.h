@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include "plan.h"
+#include "sketch_plan.h"
 
 namespace gmd::cuda {
 
@@ -69,8 +70,18 @@ struct Weights {
 // A result may be one of the gradients of its own parameter, and lies apart from everything else that is read.
 cudaError_t launch_combine(const Table& table, const Device& device, const Weights& weights, cudaStream_t stream);
 
-// All three in one cooperative launch, where fits_surgery(table.layout, device). The same bits as launch_gram,
-// launch_weights and launch_combine with Rows::kPerGroup.
+// The sketch of each slice of a gradient. The table is of make_sketch_plan.
+cudaError_t launch_sketch(const Table& table, const SketchTask& task,
+                          void* partials,  // [slices, d] of the sketch's type, anything
+                          cudaStream_t stream);
+
+// sketch += the slices' sketches.
+cudaError_t launch_sketch_sum(const SketchTask& task, const void* partials,
+                              void* sketch,  // [d]
+                              cudaStream_t stream);
+
+// launch_gram, launch_weights and launch_combine in one cooperative launch, where fits_surgery(table.layout, device).
+// The same bits as launch_gram, launch_weights and launch_combine with Rows::kPerGroup.
 cudaError_t launch_surgery(const Table& table, const Device& device, const Workspace& workspace, const Order& order,
                            bool mean,        // shared parameters get the mean
                            double* gram,     // [T, T]

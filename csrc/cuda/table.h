@@ -3,11 +3,7 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define GMD_BOTH __host__ __device__
-#else
-#define GMD_BOTH
-#endif
+#include "../both.h"
 
 namespace gmd::cuda {
 

@@ -27,7 +27,7 @@ class Memory {
   at::Tensor words_, counters_, partials_;
 };
 
-enum class Call { kGram, kCombine, kSurgery };
+enum class Call { kGram, kCombine, kSurgery, kSketch };
 
 // Runs `work` with the memory that belongs to the stream and this kind of call, one thread at a time. While a graph is
 // captured it gets memory of the graph's own, since nobody else may write to what its replays read.

@@ -66,6 +66,21 @@ cudaError_t launch_gmd(const cuda::Table& table, const cuda::Device& device, con
   return error;
 }
 
+// Adds parameters to the sketch, and forgets them.
+void add_to_sketch(std::vector<cuda::SketchSource>& sources, const at::Tensor& sketch, int64_t seed,
+                   CUDAStream stream) {
+  cuda::Plan plan = cuda::make_sketch_plan(sources, sketch.numel());
+  sources.clear();
+  if (plan.words.empty()) return;
+  const auto task = cuda::sketch_task(plan.layout, sketch.numel(), seed, cuda::type_of(sketch.scalar_type()));
+  at::Tensor partials = at::empty({task.slices, task.d}, sketch.options());
+  cuda::with_memory(stream, cuda::Call::kSketch, [&](cuda::Memory& memory) {
+    const cuda::Table table = memory.table(std::move(plan), stream);
+    C10_CUDA_CHECK(cuda::launch_sketch(table, task, partials.mutable_data_ptr(), stream));
+    C10_CUDA_CHECK(cuda::launch_sketch_sum(task, partials.const_data_ptr(), sketch.mutable_data_ptr(), stream));
+  });
+}
+
 }  // namespace
 
 at::Tensor upload(const at::Tensor& numbers, at::Device device) {
@@ -149,6 +164,26 @@ Merged surgery_cuda(const Gradients& grads, const std::vector<int64_t>& groups, 
   });
   sources.finish();
   return {std::move(out), grams, weights.select(1, 0)};
+}
+
+void sketch_cuda(const Gradients& grads, const at::Tensor& sketch, int64_t seed) {
+  const c10::NoGradGuard no_grad;
+  const c10::cuda::CUDAGuard guard(sketch.device());
+  const CUDAStream stream = c10::cuda::getCurrentCUDAStream();
+  std::vector<cuda::SketchSource> sources;
+  for (size_t p = 0; p < grads.parameters.size(); ++p) {
+    const Parameter& parameter = grads.parameters[p];
+    if (parameter.numel == 0) continue;
+    const at::Tensor& gradient = *grads.tensors[parameter.first];
+    const bool copied = !gradient.is_contiguous();
+    if (copied) add_to_sketch(sources, sketch, seed, stream);  // those before it: one copy at a time
+    const at::Tensor lying = copied ? gradient.contiguous() : gradient;
+    sources.push_back({static_cast<const char*>(lying.const_data_ptr()), parameter.numel, 0, static_cast<int64_t>(p),
+                       static_cast<int64_t>(cuda::type_of(parameter.dtype))});
+    if (copied) add_to_sketch(sources, sketch, seed, stream);
+  }
+  add_to_sketch(sources, sketch, seed, stream);
+  if (!sketch.is_inference()) sketch.unsafeGetTensorImpl()->bump_version();  // autograd has to know
 }
 
 std::optional<std::string> why_not_cuda(int64_t index) {

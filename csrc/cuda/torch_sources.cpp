@@ -3,7 +3,6 @@
 #include <ATen/cuda/EmptyTensor.h>
 
 namespace gmd::cuda {
-namespace {
 
 Type type_of(at::ScalarType dtype) {
   switch (dtype) {
@@ -17,6 +16,8 @@ Type type_of(at::ScalarType dtype) {
       return Type::kFloat;
   }
 }
+
+namespace {
 
 at::Tensor empty_as(const at::Tensor& like) {
   return at::detail::empty_strided_cuda(like.sizes(), like.strides(), like.options());

@@ -10,6 +10,8 @@
 
 namespace gmd::cuda {
 
+Type type_of(at::ScalarType dtype);
+
 // The gradients as kernels read them, all of a parameter in one order of memory. Where theirs disagree, or have gaps,
 // copies of these are made. The tensors are kept until the launches are under way; torch's allocator does the rest.
 class Sources {

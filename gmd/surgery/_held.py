@@ -112,12 +112,16 @@ def _between(held: Tensor | None, own: Tensor | None, share: float) -> Tensor | 
     return torch.lerp(held, own, share)
 
 
-def check_accumulates(every: int | str, tol: float, part: Part | None) -> None:
+def check_accumulates(every: int | str, tol: float, part: Part | None, keep: str) -> None:
     """Raises a ValueError for options that parts of a batch do not go with."""
     if every != 1:
         raise ValueError(
             f"accumulate: expected every=1, got {every!r}: between, a step is an ordinary backward pass, which adds up "
             "in .grad by itself"
+        )
+    if keep != "gradients":
+        raise ValueError(
+            f"accumulate: expected keep='gradients', got {keep!r}: what is merged is one pass of the whole batch"
         )
     if tol > 0:
         raise ValueError(f"accumulate: expected tol=0, got {tol}: each part has directions of its own")

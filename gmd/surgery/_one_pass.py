@@ -47,7 +47,7 @@ def one_pass(
     if scale is not None:
         total = total * scale.to(total.dtype)
     with ExitStack() as stack:
-        norms = stack.enter_context(_watched(outputs, factors))
+        norms = stack.enter_context(watched(outputs, factors))
         stack.enter_context(_multiplied(params, of_params or {}, scale))
         stack.enter_context(several_passes(2 if again or retain_graph else 1))
         expect_gradients([total])
@@ -58,11 +58,13 @@ def one_pass(
 
 
 @contextmanager
-def _watched(outputs: Sequence[Tensor], factors: Tensor | None) -> Iterator[list[Tensor]]:
+def watched(outputs: Sequence[Tensor], factors: Tensor | None) -> Iterator[list[Tensor]]:
     """Yields M float64 norms that a backward pass fills in, of the gradients at the outputs before their factors."""
     norms = list(torch.zeros(len(outputs), dtype=torch.float64, device=outputs[0].device)) if outputs else []
 
-    def watch(gradient: Tensor, m: int) -> Tensor | None:
+    def watch(gradient: Tensor | None, m: int) -> Tensor | None:
+        if gradient is None:  # a DistributedDataParallel passes it on so where no loss uses the output
+            return None
         norms[m] = torch.linalg.vector_norm(gradient, dtype=torch.float64)
         return None if factors is None else gradient * factors[m]
 

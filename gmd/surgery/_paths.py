@@ -54,6 +54,26 @@ class Basis(NamedTuple):
     at_outputs: Tensor | None = None
     joined: bool = False
 
+    def gramian(self, scale: Tensor | None) -> Tensor:
+        """Returns the objectives' Gramian, [T, T], without the scale that the losses had."""
+        if self.grams is not None:
+            return self.grams
+        gram = gk.gram(self.rows)
+        if self.mixing is not None:
+            mixing = self.mixing.to(gram.device)
+            gram = mixing @ gram @ mixing.T
+            gram = (gram + gram.mT) / 2
+        return gram if scale is None else gram / scale / scale
+
+    def private(self) -> list[bool]:
+        """Returns which parameters some objectives reach, but not all, [P]."""
+        if self.reach is not None:
+            some: list[bool] = (self.reach.any(dim=0) & ~self.reach.all(dim=0)).tolist()
+            return some
+        reached = [sum(gradient is not None for gradient in column) for column in zip(*self.rows, strict=True)]
+        whole = [count == len(self.rows) for count in reached] if self.shared is None else self.shared.tolist()
+        return [count > 0 and not shared for count, shared in zip(reached, whole, strict=True)]
+
 
 def path_gradients(
     losses: Sequence[Tensor],

@@ -10,6 +10,7 @@ from torch.amp.grad_scaler import GradScaler
 import gmd_kernels as gk
 from gmd.surgery._optimizers import Optimizers
 from gmd.surgery._paths import Basis
+from gmd.surgery._sketches import SKETCH_SIZE
 from gmd.surgery._step import Step
 from gmd.surgery.surgeon import ORDERS, Surgeon
 
@@ -69,6 +70,8 @@ class GMD(Surgeon):
             a step is one ordinary backward pass. Weights that are to last are the mean of PCGrad's over several random
             orders, so that one order does not rule over many steps. Which parameters are private is told when they
             are taken.
+        keep, sketch_size: as in Surgeon: with keep="sketches" the memory of one gradient is enough, whatever the number
+            of objectives. Weights are then the mean over several random orders, as with `every`.
         scope, group: as in Surgeon: where several processes train together, "global" is the surgery that one process
             would make on all of their batches.
     """
@@ -86,6 +89,8 @@ class GMD(Surgeon):
         every: int | str = 1,
         scope: str = "local",
         group: "dist.ProcessGroup | None" = None,
+        keep: str = "gradients",
+        sketch_size: int = SKETCH_SIZE,
     ):
         gk.weightings.check_reduction(reduction)
         super().__init__(
@@ -99,6 +104,8 @@ class GMD(Surgeon):
             by_sample=by_sample,
             scope=scope,
             group=group,
+            keep=keep,
+            sketch_size=sketch_size,
         )
         self.reduction = reduction
         self.generator = generator

@@ -34,6 +34,8 @@ class Report:
         failures: how many times so far the weights that should have been taken were not finite.
         names: [T], of the objectives, or their positions in a list; a Surgeon tells them. Over several processes, of
             all that some process has.
+        gram_error: [T, T] float64, the standard deviation of the Gramian's entries where it is one of sketches; None
+            where it is exact.
     """
 
     losses: Tensor
@@ -48,6 +50,7 @@ class Report:
     interval: int = 1
     failures: int = 0
     names: tuple[Hashable, ...] = ()
+    gram_error: Tensor | None = None
 
     @property
     def gram(self) -> Tensor:

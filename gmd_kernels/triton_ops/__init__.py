@@ -21,6 +21,7 @@ from gmd_kernels.triton_ops.lines import Lines, lay_out
 from gmd_kernels.triton_ops.owm_update import owm_update_
 from gmd_kernels.triton_ops.pcgrad_weights_kernel import launch_pcgrad_weights_kernel
 from gmd_kernels.triton_ops.plan import Kind, make_plan
+from gmd_kernels.triton_ops.sketch import sketch_
 from gmd_kernels.triton_ops.tiles import ELEMENTS
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "group_norm_relu_backward",
     "owm_update_",
     "pcgrad_weights",
+    "sketch_",
     "why_not",
 ]
 

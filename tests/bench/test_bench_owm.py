@@ -71,7 +71,7 @@ def test_cases_and_threads():
     sizes = [f"d = {d}, C = {c}, 1 thread" for d in (512, 768) for c in (10, 101)]
     assert names == [size + where for where in ("", ", in the caches") for size in sizes]
     before = torch.get_num_threads()
-    with owm._threads(2):
+    with owm.on_threads(2):
         assert torch.get_num_threads() == 2
         assert len(owm.cases()) == 16
     assert torch.get_num_threads() == before

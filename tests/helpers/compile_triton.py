@@ -17,7 +17,15 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gmd_kernels.triton_ops import combine_kernel, gram_kernel, owm_update, owm_update_kernel, pcgrad_weights_kernel
+from gmd_kernels.triton_ops import (
+    combine_kernel,
+    gram_kernel,
+    owm_update,
+    owm_update_kernel,
+    pcgrad_weights_kernel,
+    sketch,
+    sketch_kernel,
+)
 from gmd_kernels.triton_ops import group_norm_relu_kernel as norm_kernels
 from gmd_kernels.triton_ops.group_norm_relu import Layout, group_options, table_options, tile_options
 from gmd_kernels.triton_ops.tiles import ELEMENTS
@@ -35,6 +43,8 @@ MORE += [(t, dtype, True) for t in (1, 31, 63) for dtype in (torch.float32, torc
 # projector, gradient, and whether d is a multiple of 16
 OWM = [(torch.float32, torch.float32, True), (torch.float32, torch.bfloat16, False)]
 MORE_OWM = [(torch.float32, torch.float16, True), (torch.float64, torch.float64, True)]
+SKETCHES = [(torch.float32, torch.float32), (torch.bfloat16, torch.float32)]  # of the gradient, of the sketch
+MORE_SKETCHES = [(torch.float16, torch.float32), (torch.float64, torch.float32), (torch.float64, torch.float64)]
 # channels, of 8 groups where that divides them; whether they lie together; type; whether its vectors are aligned
 NORMS = [(16, True, torch.bfloat16, True), (16, True, torch.float32, True), (16, False, torch.float32, True)]
 MORE_NORMS = [(5, True, torch.bfloat16, False), (5, False, torch.bfloat16, False), (24, True, torch.float16, True)]
@@ -52,6 +62,9 @@ def main(target: GPUTarget, every: bool) -> None:
         layout = Layout(channels, channels // math.gcd(channels, 8), last)
         for op, facts in compiled_norm(layout, dtype, aligned, target).items():
             found[f"{op} {name}"] = facts
+    for dtype, of_sketch in SKETCHES + (MORE_SKETCHES if every else []):
+        name = f"sketch {ELEMENTS[of_sketch].name} {ELEMENTS[dtype].name} rotated"
+        found[name] = compiled_sketch(dtype, of_sketch, target)
     if every:  # a one is compiled for, as if it were written there
         one = compiled_norm(Layout(5, 1, False), torch.float32, False, target, one_voxel=True)
         found |= {f"{op} 5 apart, one voxel, float32 unaligned": facts for op, facts in one.items()}
@@ -88,6 +101,12 @@ def compiled_owm(
         known["input_stride"] = 1  # of a gradient as it mostly lies: a one is compiled for
     kernels = {"input": owm_update_kernel._input_kernel, "step": owm_update_kernel._update_kernel}
     return {op: inspect(kernels[op], constants[op], target, types, multiples) for op in kernels}
+
+
+def compiled_sketch(dtype: torch.dtype, of_sketch: torch.dtype, target: GPUTarget) -> dict[str, object]:
+    types = dict.fromkeys(("pointers", "blocks"), "*i64") | {"partials": f"*{ELEMENTS[of_sketch].name}"}
+    types |= {"d": "i32", "num_blocks": "i32", "seed": "i64"}
+    return inspect(sketch_kernel._sketch_kernel, {"ELEMENT": ELEMENTS[dtype], **sketch.OPTIONS}, target, types, ("d",))
 
 
 def compiled_norm(

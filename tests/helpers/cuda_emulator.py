@@ -25,7 +25,8 @@ SOURCES = [*sorted(HERE.glob("*.cpp")), CSRC / "plan.cpp", *sorted(CSRC.glob("*.
 HEADERS = [
     *HERE.glob("**/*.h"),
     *CSRC.glob("*.cuh"),
-    *(CSRC / name for name in ("kernels.h", "launch.h", "plan.h", "table.h")),
+    *(CSRC / name for name in ("kernels.h", "launch.h", "plan.h", "sketch_plan.h", "table.h")),
+    *(CSRC.parent / name for name in ("both.h", "sketch_map.h")),
 ]
 FLAGS = ["-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-Wno-unknown-pragmas", f"-I{HERE}/include", f"-I{CSRC}"]
 SANITIZE = [
@@ -290,6 +291,17 @@ def surgery(
     memory = [pointer(workspace.counters), pointer(partials), ctypes.byref(order)]
     check(library().run_surgery(plan.handle, ctypes.byref(on), *memory, int(mean), pointer(gram), pointer(merged)))
     return out, gram, merged
+
+
+def sketch(grads: Sequence[Tensor | None], into: Tensor, seed: int) -> int:
+    """Adds to a sketch, [d]; returns how many slices it was done in."""
+    rows = [(g.data_ptr(), g.numel(), p, TYPES[g.dtype]) for p, g in enumerate(grads) if g is not None and g.numel()]
+    sources = torch.tensor(rows, dtype=torch.int64)
+    where = pointer(sources), c_int64(len(rows)), c_int64(len(into))
+    slices = library().sketch_slices(*where)
+    partials = torch.full((slices, len(into)), torch.nan, dtype=into.dtype)
+    check(library().run_sketch(*where, c_uint64(seed), TYPES[into.dtype], pointer(partials), pointer(into)))
+    return slices
 
 
 def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:

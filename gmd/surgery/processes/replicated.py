@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 import gmd_kernels as gk
 from gmd.surgery._graph import check_graph
+from gmd.surgery._losses import Outputs
 from gmd.surgery._passes import Row, gradient_of, several_passes
+from gmd.surgery._sketches import Sketches
+from gmd.surgery._step import Step
 from gmd.surgery.processes.flat import Flat
 from gmd.surgery.processes.waiting import waiting
 from gmd_kernels.pieces import all_reduced, of_the_first
@@ -103,6 +106,21 @@ class Replicated:
     def gram(self, rows: Sequence[Row], groups: Sequence[int] | None) -> Tensor:
         """Returns this process's share of the Gramians of pieces, [K, T, T]; all shares add up to them."""
         return gk.gram(rows, [0] * len(self._params) if groups is None else groups)
+
+    def sketched(
+        self, sketches: Sketches, losses: Sequence[Tensor | None], outputs: Outputs | None, step: Step
+    ) -> None:
+        """Folds this process's gradients, and adds up all processes' sketches: those of the whole batch's gradients.
+
+        losses: [T], times this process's shares; None where it has none
+        """
+        sketches.passes(losses, self._params, step.scale, step.retain_graph, outputs, step.factors)
+        reach = sketches.reach.to(sketches.rows.device)
+        packed = torch.cat([sketches.rows.flatten(), reach.flatten().to(sketches.rows.dtype)])
+        with waiting(self.group, "the sketches of the gradients"):
+            dist.all_reduce(packed, group=self.group)
+        sketches.rows.copy_(packed[: sketches.rows.numel()].view_as(sketches.rows))
+        sketches.reach.copy_(packed[sketches.rows.numel() :].view_as(reach) > 0)
 
     def joined(self, grams: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
         """Adds up the processes' Gramians [K, T, T], and joins a table of bools on the CPU; in one all-reduce."""

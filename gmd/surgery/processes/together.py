@@ -12,6 +12,7 @@ from gmd.surgery._delivery import put_in_grad
 from gmd.surgery._graph import check_graph, find_paths
 from gmd.surgery._losses import Losses, Outputs, check_no_hooks, check_outputs, named_losses
 from gmd.surgery._paths import Basis, Checked, norms_at
+from gmd.surgery._sketches import Sketches
 from gmd.surgery._step import Step
 from gmd.surgery.processes.agreement import Agreement
 from gmd.surgery.processes.averaged import Averaged
@@ -86,9 +87,7 @@ class Together:
         losses: of this process, of its batch or of a part of it
         """
         assert step.agreed is not None, "as at every step that takes weights"
-        own = dict(zip(step.own_names, losses, strict=True))
-        shares = zip(step.agreed.names, step.agreed.shares, strict=True)
-        terms = [self._term(own.get(name), share, outputs is None) for name, share in shares]
+        terms = self._terms(losses, step, outputs is None)
         if outputs is None:
             rows, reach = self.engine.passes(step.agreed.names, terms, step.scale, step.retain_graph)
             return Basis(rows, reach=reach)
@@ -137,11 +136,26 @@ class Together:
         places, _ = places_of(step.outputs, step.agreed.outputs)
         return norms_at(at_outputs, step.scale)[places]
 
+    def _terms(self, losses: Sequence[Tensor], step: Step, whole_passes: bool) -> list[Tensor | None]:
+        """Returns what this process adds to each of the T objectives of all processes."""
+        assert step.agreed is not None, "as at every step that takes weights"
+        own = dict(zip(step.own_names, losses, strict=True))
+        shares = zip(step.agreed.names, step.agreed.shares, strict=True)
+        return [self._term(own.get(name), share, whole_passes) for name, share in shares]
+
     def _term(self, loss: Tensor | None, share: float, whole_passes: bool) -> Tensor | None:
         """Returns what this process adds to an objective; None where it makes no pass for it."""
         if loss is None or (share == 0 and not (self.engine.in_step and whole_passes)):
             return None
         return loss * (share * self.engine.copies_of_a_batch)
+
+    def sketched(self, sketches: Sketches, losses: Sequence[Tensor], outputs: Outputs | None, step: Step) -> Basis:
+        """Returns the Gramian of the gradients' sketches over all processes, and which parameters they reach.
+
+        sketches: T that are empty; losses and outputs: as in `basis`
+        """
+        self.engine.sketched(sketches, self._terms(losses, step, whole_passes=True), outputs, step)
+        return Basis([], reach=sketches.reach, grams=sketches.gram(step.scale))
 
     def of_the_first(self, weights: Tensor) -> Tensor:
         """Returns the weights that the first process has found: it may have drawn another order."""

@@ -21,6 +21,14 @@ __global__ void philox_kernel(const uint32_t* in, uint32_t* out) {
   out[0] = bits.x, out[1] = bits.y, out[2] = bits.z, out[3] = bits.w;
 }
 
+std::vector<SketchSource> sketch_sources(const int64_t* sources, int64_t count) {
+  std::vector<SketchSource> found;
+  for (const int64_t* s = sources; s < sources + 4 * count; s += 4) {
+    found.push_back({reinterpret_cast<const char*>(s[0]), s[1], 0, s[2], s[3]});
+  }
+  return found;
+}
+
 }  // namespace
 
 extern "C" {
@@ -115,6 +123,21 @@ int run_combine(const CPlan* plan, const Device* device, const double* weights, 
 int run_surgery(const CPlan* plan, const Device* device, uint32_t* counters, double* partials, const COrder* order,
                 int mean, double* gram, double* weights) {
   return launch_surgery(plan->table(), *device, {counters, partials}, order->order(), mean, gram, weights, nullptr);
+}
+
+// sources [count, 4]: address, numel, index, type. How many slices there are; the partials are [slices, d].
+int sketch_slices(const int64_t* sources, int64_t count, int64_t d) {
+  std::vector<SketchSource> found = sketch_sources(sources, count);
+  return sketch_task(make_sketch_plan(found, d).layout, d, 0, Type::kFloat).slices;
+}
+
+int run_sketch(const int64_t* sources, int64_t count, int64_t d, uint64_t seed, int type, void* partials,
+               void* sketch) {
+  std::vector<SketchSource> found = sketch_sources(sources, count);
+  const Plan plan = make_sketch_plan(found, d);
+  const SketchTask task = sketch_task(plan.layout, d, seed, static_cast<Type>(type));
+  const cudaError_t error = launch_sketch({plan.words.data(), plan.layout}, task, partials, nullptr);
+  return error ? error : launch_sketch_sum(task, partials, sketch, nullptr);
 }
 
 void run_philox(const uint32_t* in /*[6]*/, uint32_t* out /*[4]*/) {

@@ -17,12 +17,14 @@ from helpers.places import ROOT
 
 CSRC = ROOT / "csrc" / "cuda"
 KERNELS = sorted(path.stem for path in CSRC.glob("*.cu"))
-HEADERS = sorted([*CSRC.glob("*.cuh"), *(CSRC / name for name in ("kernels.h", "launch.h", "plan.h", "table.h"))])
+PLAIN = ("kernels.h", "launch.h", "plan.h", "sketch_plan.h", "table.h", "../both.h", "../sketch_map.h")
+HEADERS = sorted([*CSRC.glob("*.cuh"), *(CSRC / name for name in PLAIN)])
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
 FLAGS = ["-std=c++17", "-O3", "--resource-usage"]
 FLAGS += [f"-gencode=arch={a.replace('sm', 'compute')},code={a}" for a in ARCHITECTURES]
 # all threads of the blocks that a multiprocessor is to hold have 65,536 registers
-REGISTERS = {"combine": 128, "gram": 255, "gram_wide": 255, "surgery": 255, "upload": 255, "weights": 255}
+REGISTERS = {"combine": 128, "gram": 255, "gram_wide": 255, "sketch": 128, "sketch_sum": 255, "surgery": 255}
+REGISTERS |= {"upload": 255, "weights": 255}
 
 
 def find_nvcc() -> str | None:
@@ -149,7 +151,7 @@ def test_surgery_keeps_gradients_in_shared_memory_16_bytes_at_a_time(architectur
 
 @disassembled
 @every_architecture
-@pytest.mark.parametrize("kernel", ["gram", "gram_wide", "surgery", "combine"])
+@pytest.mark.parametrize("kernel", ["gram", "gram_wide", "surgery", "combine", "sketch", "sketch_sum"])
 def test_no_access_has_to_find_out_where_its_memory_is(kernel, architecture):
     """LD and ST without a letter for the kind of memory are slower, and hide from the compiler what may overlap."""
     assert count(instructions(kernel, architecture), r"(LD|ST)(\..*)?") == 0

@@ -37,7 +37,7 @@ def compiled(request, tmp_path_factory):
 
 def test_the_compiled_kernels(compiled):
     target, kernels = compiled
-    assert len(kernels) == (32 + 10 * 7 + 4 * 2 if target == "sm_90" else 10 + 3 * 7 + 2 * 2)
+    assert len(kernels) == (32 + 10 * 7 + 4 * 2 + 5 if target == "sm_90" else 10 + 3 * 7 + 2 * 2 + 2)
     assert {name: facts["local"] for name, facts in kernels.items() if facts["local"]} == {}, "local memory is used"
     assert [name for name, facts in kernels.items() if facts["tf32"]] == []
     for name, facts in kernels.items():
