@@ -47,6 +47,17 @@ def before_training(task: Task, network: MultimodalNetwork) -> list[str]:
     return told(task.config) + task.notes() + of_network + ([slow] if slow else [])
 
 
+def other_processes(saved: int, here: int) -> str | None:
+    """Returns what changes if another number of processes goes on than saved a checkpoint; None if it is the same."""
+    if saved == here:
+        return None
+    count = f"{saved} process{'es' * (saved > 1)}"
+    return (
+        f"saved by {count}, and {here} go on: the batches are the same, but sums round in another order, and each "
+        "process draws dropout anew"
+    )
+
+
 def after_epoch(task: Task, epoch: int, means: str, validation: Validation | None, seconds: float) -> str:
     """Returns the line on a finished epoch. `means`: the text of its EpochMeans."""
     told = [text for text in (means, _validation_text(task, validation), f"{seconds:.0f} s") if text]

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -10,19 +11,22 @@ from gmd.data.batch_part import representative_samples
 from gmd.data.modality_dropout import drop_modalities
 from gmd.data.pairs import Pairs
 from gmd.errors import UserError
-from gmd.models.precision import autocast
 from gmd.monitor.merged_turns import merged
 from gmd.monitor.records import Turn
 from gmd.monitor.transfer import on_host
-from gmd.subsets import Subset, subset_name
+from gmd.subsets import Subset, all_subsets, subset_name
 from gmd.surgery import Report
+from gmd.together import Lost, processes, refuse, waited_for
 from gmd.training.accumulation import collect, shares
 from gmd.training.clip import clip_
 from gmd.training.methods import METHODS, Method
-from gmd.training.state import Training
+from gmd.training.objectives import full_objective
+from gmd.training.objectives_together import Counts, agreed_subsets, agreed_whole
+from gmd.training.state import Training, forward
 from gmd.training.tasks import Task
 from gmd.training.tasks.task import Batch
 
+Value = TypeVar("Value")
 Part = Callable[[], tuple[dict[str, Tensor], dict[str, Tensor]]]  # (losses by name, outputs of the modalities)
 
 
@@ -87,20 +91,19 @@ def _accumulated(training: Training, task: Task, method: Method, batches: list[B
 
 def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: float | None = None) -> Turn:
     """Goes forward and backward through a batch, and leaves its gradient in `.grad`, clipped if it is to be."""
-    inputs, targets = task.to_device(*batch, training.device)
-    losses, outputs = _forward(training, task, method, inputs, targets)
-    given = method.given(training.parts_for(task), outputs, targets)
+    inputs, targets = task.to_device(*batch, training.device) if batch[0].num_samples else batch
+    counts = _counts(training, task, method, batch) if processes() > 1 else None
+    if counts is None:
+        found = forward(task, method, training.network, inputs, targets)
+    else:
+        assert training.shared is not None  # as there are several processes
+        found = training.shared(inputs, targets, counts)
+    given = method.given(training.parts_for(task), found.outputs, targets)
     if part := _part(training, task, method, inputs, targets):
         given["part"] = part
 
     training.optimizer.zero_grad(set_to_none=True)
-    try:
-        report = training.surgeon.backward(_named(losses) if method.named else list(losses.values()), **given)
-    except ValueError as error:  # a weighting may want more objectives than a batch has, or other losses
-        if task.config.weighting is None:
-            raise
-        names = ", ".join(_named(losses))
-        raise UserError(f"--weighting {task.config.weighting}: {error}; the objectives were {names}") from error
+    report = _backward(training, task, method, found.losses, counts, given)
     if clip is not None:
         report = replace(report, squared_norm=clip_(training.network.parameters(), clip, report.squared_norm))
     # whether to step has to be known on the host; all else that is recorded comes along
@@ -109,16 +112,44 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
     if training.scaler is not None:
         # `.grad` is unscaled, and whether it has overflown is in the report: the scaler need not step the optimizer
         training.scaler.update()
-    return Turn(list(losses), report, searching)
+    return Turn(list(found.losses), report, searching)
 
 
-def _forward(
-    training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor
-) -> tuple[dict[Subset, Tensor], Pairs[Tensor]]:
-    """Returns the losses of a batch, by their subsets of the modalities, and the outputs that they come from."""
-    with autocast(task.config.precision, training.device):
-        outputs = task.outputs(training.network, inputs)
-    return method.objectives(outputs, targets, task.criterion, training.parts_for(task).predict), outputs
+def _backward(
+    training: Training,
+    task: Task,
+    method: Method,
+    losses: dict[Subset, Tensor],
+    counts: Counts | None,
+    given: dict[str, Any],
+) -> Report:
+    """Makes the gradient of the losses. counts: where several processes do, of what each loss is the mean here"""
+    names = ", ".join(_named(losses))
+    if counts is not None:
+        given = given | {"counts": _named(counts) if method.named else list(counts.values())}
+    try:
+        with waited_for(f"step {training.steps + 1}, the gradients of {names}"):
+            return training.surgeon.backward(_named(losses) if method.named else list(losses.values()), **given)
+    except Lost:
+        raise
+    except ValueError as error:  # a weighting may want more objectives than a batch has, or other losses
+        if task.config.weighting is None:
+            raise
+        told = UserError(f"--weighting {task.config.weighting}: {error}; the objectives were {names}")
+        told.__cause__ = error
+        refuse(told, "the weights of a step")
+
+
+def _counts(training: Training, task: Task, method: Method, batch: Batch) -> Counts:
+    """Returns the objectives of a step of several processes, and what this process has of each."""
+    (inputs, targets), modalities = batch, task.config.modalities
+    what = f"step {training.steps + 1}, its objectives"
+    if method.objectives is full_objective:
+        own = (inputs.num_samples, task.counted(targets) if inputs.num_samples else 0)
+        return agreed_whole(own, list(inputs.values), modalities, what)
+    having = {subset: inputs.having(subset) for subset in all_subsets(tuple(inputs.values))}
+    found = {subset: (len(some), task.counted(targets[some])) for subset, some in having.items() if some}
+    return agreed_subsets(found, modalities, what)
 
 
 def _part(training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor) -> Part | None:
@@ -130,14 +161,14 @@ def _part(training: Training, task: Task, method: Method, inputs: Pairs, targets
         return None
 
     def run() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        losses, outputs = _forward(training, task, method, inputs.of(samples), targets[samples])
-        return _named(losses), outputs.values
+        found = forward(task, method, training.network, inputs.of(samples), targets[samples])
+        return _named(found.losses), found.outputs.values
 
     return run
 
 
-def _named(losses: dict[Subset, Tensor]) -> dict[str, Tensor]:
-    return {subset_name(subset): loss for subset, loss in losses.items()}
+def _named(values: dict[Subset, Value]) -> dict[str, Value]:
+    return {subset_name(subset): value for subset, value in values.items()}
 
 
 def _each_alone(batches: Sequence[Batch], modalities: Sequence[str]) -> list[list[Batch]]:
