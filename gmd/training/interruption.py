@@ -21,10 +21,10 @@ class Interruption:
                 with interruption.held():
                     step(batch)
 
-    The second signal raises wherever it comes. With `alone=False` the first one never raises: where several processes
-    train, they have to agree on when to stop, and look at `wanted` for it. After the outer block the handlers are those from before. In another
-    thread than the main one, where Python allows no handlers, and for a signal that is ignored (nohup), all stays as it
-    is.
+    The second signal raises wherever it comes. With `alone=False` the first one raises nowhere: several processes have
+    to agree on when to stop, and look at `wanted` for that. After the outer block the handlers are those from before.
+    In another thread than the main one, where Python allows no handlers, and for a signal that is ignored (nohup), all
+    stays as it is.
 
     Attributes:
         whole: whether no held block was left half-way, so that what it does can be saved.

@@ -32,7 +32,7 @@ def in_lockstep(
         batches, error = _next(waiting)
         failed, stopped, save = summed([error is not None, interruption.wanted, is_first() and due()], what)
         if failed:
-            agreed(lambda: _raised(error), what)
+            agreed(partial(_raised, error), what)
         if stopped:
             raise KeyboardInterrupt
         if batches is None:

@@ -181,8 +181,9 @@ def train_epoch(training: Training, task: Task, log: Log, interruption: Interrup
     config, means = task.config, messages.EpochMeans()
     training.network.train()
     bar = batches_left(training, task)
-    saved = counted = time.monotonic()
-    for batches, is_due in in_lockstep(bar, interruption, lambda: time.monotonic() - saved > SAVE_EVERY):
+    counted = time.monotonic()
+    saved = [counted]
+    for batches, is_due in in_lockstep(bar, interruption, lambda: time.monotonic() - saved[0] > SAVE_EVERY):
         with interruption.held():
             turns, record = logged_step(training, task, batches, log)
             now = time.monotonic()
@@ -195,7 +196,7 @@ def train_epoch(training: Training, task: Task, log: Log, interruption: Interrup
             with interruption.held():
                 log.sync()
                 save_training("last", training, config)
-            saved = time.monotonic()
+            saved[0] = time.monotonic()
     return means.text
 
 

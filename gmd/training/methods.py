@@ -160,7 +160,7 @@ def _surgical(parts: Parts) -> dict[str, Any]:
         "tol": config.tol,
         "scaler": parts.scaler,
         "by_sample": isinstance(parts.network, FeatureNetwork) and parts.network.by_sample,
-        "scope": _scope(),
+        **({"scope": "global"} if processes() > 1 else {}),
     }
 
 
