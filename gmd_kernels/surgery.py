@@ -10,19 +10,23 @@ still take two passes over the gradients, and a weighting sees one group's Grami
 
 With a mixing matrix the given gradients are not the objectives' own, but B others that these are combinations of. Their
 Gramian is mixed instead, and so are the weights: no objective's gradient is ever made. With a scale the given gradients
-are too large by that factor, as those of a loss that torch.amp.GradScaler has scaled. Gramian and result are not.
+are too large by that factor, as those of a loss that torch.amp.GradScaler has scaled. Gramian and result are not. With
+a process group to reduce over, the given gradients are this process's pieces of them, and only their Gramian travels.
+Weights are then those of the group's first process, and an objective reaches what it reaches on any process.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from gmd_kernels.checks import check_groups, check_mixing, check_scale, check_shared, weights_per_parameter
 from gmd_kernels.contract import GradientKernels, WholeSurgery
 from gmd_kernels.gradients import Gradients, Rows, read
 from gmd_kernels.ops import backend_for
+from gmd_kernels.pieces import Pieces, all_reduced, gram_of_pieces, like_wholes, of_the_first, pieces_of
 from gmd_kernels.results import check_out
 from gmd_kernels.uploads import upload
 from gmd_kernels.weightings import check_reduction, pcgrad
@@ -64,6 +68,7 @@ def surgery(
     mixing: Tensor | None = None,
     shared: Tensor | None = None,
     scale: Tensor | float | None = None,
+    reduce: "dist.ProcessGroup | None" = None,
 ) -> Surgery:
     """Merges T objectives' gradients by GMD (Wang et al., AAAI 2024) or a weighting; reads them twice, writes once.
 
@@ -77,22 +82,50 @@ def surgery(
         mixing: [T, B] float64 on the CPU. Objective t's gradient is sum_b mixing[t, b] * grads[b].
         shared: [P] bool on the CPU, GMD's shared parameters; by default those that every one of `grads` reaches.
         scale: a number other than 0, or one in a tensor on the gradients' device: what the gradients are too large by.
+        reduce: a process group, see `gram`: what is merged are this process's pieces, DTensors where the gradients are.
 
     Raises ValueError or TypeError if an argument is malformed, and writes nothing then; the message says what came.
     """
     _check_gmd_options(weighting, reduction, generator, shared)
-    gradients = read(grads)
-    out = check_out(out, gradients)
-    num_groups = check_groups(groups, len(gradients.reached))
-    scale = _check_relation(mixing, shared, scale, gradients)
-    backend = backend_for(gradients)
-    at_once: WholeSurgery | None = getattr(backend, "surgery", None)
-    if at_once is not None and weighting is None and mixing is None and shared is None and scale is None:
+    pieces = None if reduce is None else pieces_of(grads, reduce)
+    gradients = read(grads if pieces is None else pieces.rows)
+    out, num_groups = check_out(out, gradients), check_groups(groups, len(gradients.reached))
+    scale, backend = _check_relation(mixing, shared, scale, gradients), backend_for(gradients)
+    if (at_once := _at_once(backend, weighting, mixing, shared, scale, reduce)) is not None:
         merged, grams, weights = at_once(gradients, groups or [], num_groups, reduction, generator, out)
         return Surgery(merged, grams, weights) if groups is not None else Surgery(merged, grams[0], weights[0])
-    gmd = partial(_gmd_weights, gradients, shared, groups, reduction, generator)
-    weigh = gmd if weighting is None else partial(_weights, weighting, groups)
-    return _in_steps(backend, gradients, groups, num_groups, mixing, scale, weigh, out)
+    gmd = partial(_gmd_weights, shared, groups, reduction, generator, reduce)
+    weigh = gmd if weighting is None else partial(_weights, weighting, groups, reduce)
+    grams, reached = _grams(backend, gradients, groups or [], num_groups, pieces, reduce)
+    merged, gram, weights = _in_steps(backend, gradients, groups, grams, reached, mixing, scale, weigh, out)
+    return Surgery(merged if pieces is None else like_wholes(merged, pieces.wholes), gram, weights)
+
+
+def _at_once(backend: GradientKernels, *options: object) -> WholeSurgery | None:
+    """Returns the backend's function for all of GMD, if it has one, and no option asks for more than that."""
+    whole: WholeSurgery | None = getattr(backend, "surgery", None)
+    return whole if all(option is None for option in options) else None
+
+
+def _grams(
+    backend: GradientKernels,
+    gradients: Gradients,
+    groups: Sequence[int],
+    num_groups: int,
+    pieces: Pieces | None,
+    reduce: "dist.ProcessGroup | None",
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the Gramians, [K, T, T], and which parameters all gradients reach, [P]; None if that is every one.
+
+    Over several processes both are those of all; a gradient reaches a parameter if it does on one of them.
+    """
+    if pieces is None or reduce is None:
+        return backend.gram(gradients, groups, num_groups), _reached_by_all(gradients)
+    there = torch.tensor([[g is not None for g in row] for row in gradients.rows], device=gradients.device)
+    grams = gram_of_pieces(backend, gradients, groups, num_groups, pieces.copies)
+    grams, joined = all_reduced(grams, reduce, there)
+    assert joined is not None, "what was asked for"
+    return grams, joined.all(dim=0)
 
 
 def _check_gmd_options(
@@ -119,14 +152,17 @@ def _in_steps(
     backend: GradientKernels,
     gradients: Gradients,
     groups: Sequence[int] | None,
-    num_groups: int,
+    grams: Tensor,
+    reached: Tensor | None,
     mixing: Tensor | None,
     scale: Tensor | float | None,
-    weigh: Callable[[Tensor], tuple[Tensor, Tensor]],
+    weigh: Callable[[Tensor | None, Tensor], tuple[Tensor, Tensor]],
     out: list[Tensor | None],
-) -> Surgery:
-    """Calls the backend for the Gramian and for the combination; `weigh` comes between, see `_gmd_weights`."""
-    grams = backend.gram(gradients, groups or [], num_groups)
+) -> tuple[list[Tensor | None], Tensor, Tensor]:
+    """From the given gradients' Gramians to the combination; `weigh` comes between, see `_gmd_weights`.
+
+    reached: [P] bool, which parameters all given gradients reach; None if that is every parameter
+    """
     if mixing is not None:
         mixing = upload(mixing.contiguous(), gradients.device)
         grams = mixing @ grams @ mixing.T
@@ -134,21 +170,28 @@ def _in_steps(
     if scale is not None:
         grams = grams / scale / scale
     gram = grams[0] if groups is None else grams
-    weights, per_parameter = weigh(gram)
+    weights, per_parameter = weigh(reached, gram)
     per_parameter = weights_per_parameter(per_parameter, gradients, gram.shape[-1])
     if mixing is not None:
         per_parameter = per_parameter @ mixing
     if scale is not None:
         per_parameter = per_parameter / scale
-    return Surgery(backend.combine(gradients, per_parameter, out), gram, weights)
+    return backend.combine(gradients, per_parameter, out), gram, weights
 
 
-def _weights(weighting: Weighting, groups: Sequence[int] | None, gram: Tensor) -> tuple[Tensor, Tensor]:
+def _weights(
+    weighting: Weighting,
+    groups: Sequence[int] | None,
+    reduce: "dist.ProcessGroup | None",
+    reached: Tensor | None,
+    gram: Tensor,
+) -> tuple[Tensor, Tensor]:
     """Returns the weighting's weights, [T] or [K, T], and the same for each parameter, [T] or [P, T]."""
     if gram.ndim == 2 or _is_batched(weighting):
         weights = weighting(gram)
     else:
         weights = torch.stack([weighting(one) for one in gram])
+    weights = weights if reduce is None else of_the_first(weights, reduce)
     return weights, weights if groups is None else weights[_on(weights.device, groups)]
 
 
@@ -159,24 +202,28 @@ def _is_batched(weighting: Weighting) -> bool:
 
 
 def _gmd_weights(
-    gradients: Gradients,
     shared: Tensor | None,
     groups: Sequence[int] | None,
     reduction: str,
     generator: torch.Generator | None,
+    reduce: "dist.ProcessGroup | None",
+    reached: Tensor | None,
     gram: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Returns GMD's weights for shared parameters, [T] or [K, T], and those for each parameter, [T] or [P, T]."""
     total = pcgrad(gram, generator)
+    total = total if reduce is None else of_the_first(total, reduce)
     weights = total / gram.shape[-1] if reduction == "mean" else total
     of_shared, of_private = weights, total
     if groups is not None:
         index = _on(total.device, groups)
         of_shared, of_private = weights[index], total[index]
-    shared = _reached_by_all(gradients) if shared is None else shared
+    shared = reached if shared is None else shared
     if reduction == "sum" or shared is None:
         return weights, of_shared
-    return weights, torch.where(upload(shared.long(), total.device).bool()[:, None], of_shared, of_private)
+    if shared.device != total.device:
+        shared = upload(shared.long(), total.device).bool()
+    return weights, torch.where(shared[:, None], of_shared, of_private)
 
 
 def _reached_by_all(gradients: Gradients) -> Tensor | None:

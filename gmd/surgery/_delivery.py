@@ -94,6 +94,20 @@ def _by_autograd(pairs: list[tuple[nn.Parameter, Tensor | None]]) -> None:
     torch.autograd.backward(roots)
 
 
+@torch.no_grad()
+def put_in_grad(params: Sequence[nn.Parameter], gradients: list[Tensor | None]) -> None:
+    """Adds gradients that all processes have alike to `.grad`, past the hooks that would average them.
+
+    The user's hooks that run after accumulation do. None leaves a parameter as it is; the list is empty afterwards.
+    """
+    given = [(param, gradient) for param, gradient in zip(params, gradients, strict=True) if gradient is not None]
+    gradients.clear()
+    for param, gradient in given:
+        param.grad = gradient if param.grad is None else param.grad.add_(gradient)
+        for hook in list((param._post_accumulate_grad_hooks or {}).values()):
+            hook(param)
+
+
 def check_no_late_hooks(params: Sequence[nn.Parameter], why: str) -> None:
     """Raises a ValueError if a parameter has a hook that runs after accumulation: it would run too early, see `why`."""
     for index, param in enumerate(params):

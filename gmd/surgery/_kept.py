@@ -94,11 +94,11 @@ def _is_movable(gradient: Tensor) -> bool:
         and gradient.device.type == "cpu"
         and gradient.layout is torch.strided
         and gradient.nbytes < LARGE
-        and (gradient.is_contiguous() or _is_dense(gradient))
+        and (gradient.is_contiguous() or is_dense(gradient))
     )
 
 
-def _is_dense(gradient: Tensor) -> bool:
+def is_dense(gradient: Tensor) -> bool:
     """Returns whether the elements fill their span of memory, each a place of its own, in whatever order."""
     filled = 1
     for stride, size in sorted(zip(gradient.stride(), gradient.shape, strict=True)):

@@ -28,7 +28,7 @@ Plan = tuple[Multiples, Layers]  # how to go through a path by sample
 class Basis(NamedTuple):
     """The objectives' gradients, or others that they are combinations of.
 
-    The last three are None if the losses came without outputs.
+    Directions, discarded and norms are None if the losses came without outputs.
 
     Attributes:
         rows: [B][P] gradients.
@@ -37,6 +37,9 @@ class Basis(NamedTuple):
         directions: [M], how many backward passes went through the path of each output.
         discarded: [M] float64 on the CPU, see `Directions`.
         norms: [M] float64, the norm of the mean loss's gradient at each output, before its factor.
+        reach: [T, P] bool on the CPU, which objective reaches which parameter, where the rows are pieces of gradients
+            over several processes, which have zeros for what is not there.
+        grams: the rows' Gramian over all processes, [T, T] or [K, T, T] float64, where they are such pieces.
     """
 
     rows: Sequence[Row]
@@ -45,6 +48,8 @@ class Basis(NamedTuple):
     directions: tuple[int, ...] | None = None
     discarded: Tensor | None = None
     norms: Tensor | None = None
+    reach: Tensor | None = None
+    grams: Tensor | None = None
 
 
 def path_gradients(

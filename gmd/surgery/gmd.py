@@ -3,13 +3,15 @@
 from collections.abc import Hashable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
 from gmd.surgery._optimizers import Optimizers
 from gmd.surgery._paths import Basis
-from gmd.surgery.surgeon import ORDERS, Step, Surgeon
+from gmd.surgery._step import Step
+from gmd.surgery.surgeon import ORDERS, Surgeon
 
 
 class GMD(Surgeon):
@@ -67,6 +69,8 @@ class GMD(Surgeon):
             a step is one ordinary backward pass. Weights that are to last are the mean of PCGrad's over several random
             orders, so that one order does not rule over many steps. Which parameters are private is told when they
             are taken.
+        scope, group: as in Surgeon: where several processes train together, "global" is the surgery that one process
+            would make on all of their batches.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class GMD(Surgeon):
         scaler: GradScaler | None = None,
         by_sample: bool = False,
         every: int | str = 1,
+        scope: str = "local",
+        group: "dist.ProcessGroup | None" = None,
     ):
         gk.weightings.check_reduction(reduction)
         super().__init__(
@@ -91,6 +97,8 @@ class GMD(Surgeon):
             tol=tol,
             scaler=scaler,
             by_sample=by_sample,
+            scope=scope,
+            group=group,
         )
         self.reduction = reduction
         self.generator = generator
@@ -106,6 +114,15 @@ class GMD(Surgeon):
             shared=basis.shared,
             scale=step.scale,
         )
+
+    def _weights_together(self, grams: Tensor, basis: Basis, step: Step) -> tuple[Tensor, Tensor]:
+        """Returns the weights of shared parameters, [T] or [K, T], and those for each parameter, [P, T]."""
+        assert basis.reach is not None, "which all processes have joined"
+        total = self._of_the_first(gk.weightings.pcgrad(grams, self.generator))
+        weights = total / self._private_factor(len(step.names))
+        index = self._groups(step.params) or [0] * len(step.params)
+        of_shared, of_private = (w.view(-1, len(step.names))[index] for w in (weights, total))
+        return weights, torch.where(basis.reach.all(dim=0).to(total.device)[:, None], of_shared, of_private)
 
     def _weights(self, gram: Tensor, names: tuple[Hashable, ...], losses: Tensor) -> Tensor:
         """Returns the weights of a shared parameter, [T], the mean over random orders."""

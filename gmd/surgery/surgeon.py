@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -28,43 +29,15 @@ from gmd.surgery._passes import gradients_of
 from gmd.surgery._paths import Basis, Checked, path_gradients
 from gmd.surgery._scaling import Scaling
 from gmd.surgery._schedule import Schedule, Taken
+from gmd.surgery._step import Part, Step, checked_weights, losses_of_part
 from gmd.surgery._undone import check_keys, undone_on_error
 from gmd.surgery._weighting import LoopWeighting, Weighting, in_loop
+from gmd.surgery.processes.agreement import Counts, checked_counts
+from gmd.surgery.processes.together import Together
 from gmd.surgery.report import Report
 
 ORDERS = 16  # random ones, over which weights are averaged that last for several steps
-
-Part = Callable[[], tuple[Losses, Outputs | None]]
-
-
-class Step(NamedTuple):
-    """What one call of `backward` was given.
-
-    Attributes:
-        names: of the T objectives.
-        by_name: whether the losses came by name, or else by position.
-        losses: [T] scalars.
-        outputs, factors, retain_graph, part: as given.
-        everyone: all parameters of the optimizers.
-        params: [P], those of them that require grad.
-        scale: the scaler's, or None.
-    """
-
-    names: tuple[Hashable, ...]
-    by_name: bool
-    losses: list[Tensor]
-    outputs: Outputs | None
-    factors: Tensor | None
-    retain_graph: bool
-    part: Part | None
-    everyone: list[nn.Parameter]
-    params: list[nn.Parameter]
-    scale: Tensor | None
-
-    @property
-    def values(self) -> Tensor:
-        """Returns the losses' values, [T], detached."""
-        return torch.stack([loss.detach() for loss in self.losses])
+SCOPES = ("local", "global")
 
 
 class Surgeon:
@@ -104,6 +77,12 @@ class Surgeon:
             merged is exact.
         scaler: the one of mixed precision in float16, as in GMD.
         by_sample: as in GMD.
+        scope: where several processes train together, whose gradients are operated on: in "local", each process
+            operates on those of its own batch, and a DistributedDataParallel averages what they have merged; in
+            "global", it is as if one process had all batches (`gmd.surgery.processes`). With one process there is no
+            difference. Objectives may then differ between processes, if losses come by name, and so may the numbers of
+            their samples, if `backward` is given these as counts.
+        group: the processes of a "global" surgery; all of torch.distributed's by default.
     """
 
     def __init__(
@@ -117,17 +96,11 @@ class Surgeon:
         tol: float = 0.0,
         scaler: GradScaler | None = None,
         by_sample: bool = False,
+        scope: str = "local",
+        group: "dist.ProcessGroup | None" = None,
     ):
-        if granularity not in GRANULARITIES:
-            raise ValueError(f"granularity: expected 'model', 'module' or 'tensor', got {granularity!r}")
-        if not 0 <= tol < 1:
-            raise ValueError(f"tol: expected a relative error, at least 0 and below 1, got {tol}")
         self._schedule = Schedule(every)
-        if every != 1 and granularity != "model":
-            raise ValueError(
-                f"every: expected 1 with granularity={granularity!r}, got {every!r}: between, a step is one backward "
-                "pass, in which each loss has one weight for the whole model"
-            )
+        _check_options(every, granularity, tol, scope)
         self._weighting: LoopWeighting = in_loop(weighting)
         self.optimizer = optimizer
         self.optimizers = optimizers_of(optimizer)
@@ -136,6 +109,9 @@ class Surgeon:
         self.model = model
         self.tol = tol
         self.scaler = scaler
+        self.scope = scope
+        self.group = group
+        self._together: Together | None = None  # made at the first step: torch.distributed may begin after this
         self._scaling = Scaling(scaler, self.optimizers)
         # the paths that have been compared with whole passes
         self._checked: set[Checked] | None = set() if by_sample else None
@@ -150,6 +126,7 @@ class Surgeon:
         factors: Tensor | None = None,
         retain_graph: bool = False,
         part: Part | None = None,
+        counts: Counts | None = None,
     ) -> Report:
         """Adds the merged gradient to `.grad` of every parameter, as `Tensor.backward` does.
 
@@ -165,31 +142,43 @@ class Surgeon:
             part: where batches are large: a function that returns (losses, outputs or None) of a part of the batch, the
                 same objectives by the same names. It is called when weights are to be taken, which then are those of
                 the part's Gramian. It has to run the network anew, as its graph is freed; what it runs is outside
-                autocast, unless it opens that itself; and inside a DistributedDataParallel it has to be under
-                `no_sync()`.
+                autocast, unless it opens that itself, and has to be under a DistributedDataParallel's `no_sync()`.
 
-        A parameter that no loss reaches keeps its `.grad` as it is. With `every=1` the device is waited for once with
-        `tol`, once with `by_sample`, and once more for each path that is compared with a whole pass; without the two
-        it never is. If a loss or gradient may be NaN, look at `report.finite` before `optimizer.step()`. Where weights
+            counts: in a "global" surgery, of how many samples (or voxels, or steps) each loss is the mean in this
+                process, in a list or a dict as the losses are; by default as many as in the others. See
+                `gmd.surgery.processes.agreement`, also for a process without samples.
+
+        A parameter that no loss reaches keeps its `.grad` as it is. With `every=1` and one process the device is waited
+        for once with `tol`, once with `by_sample` and for each path that is compared with a whole pass, else never. If a loss or gradient may be NaN, look at `report.finite` before `optimizer.step()`. Where weights
         that are to be taken are not finite, those of before stay, the report counts it, and the next step takes them
         again.
         """
-        step = self._checked_step(losses, outputs, factors, retain_graph, part)
+        step = self._checked_step(losses, outputs, factors, retain_graph, part, counts)
+        self._find_others(step)
         with self._schedule.undone_on_error(), undone_on_error(self._weighting):
-            report = self._operated(step) if self.every == 1 and part is None else self._by_schedule(step)
+            by_schedule = self.every != 1 or part is not None
+            report = self._by_schedule(step) if by_schedule else self._operated(self._agreed(step))
         self._by_name = step.by_name
         return report
 
     def _by_schedule(self, step: Step) -> Report:
         """Takes weights if it is time to, and merges by those."""
         self._schedule.begin([p for p, param in enumerate(step.everyone) if param.requires_grad])
+        # objectives by position are the same on all processes
+        step = self._agreed(step) if step.by_name or step.counts is not None else step
         taken = self._schedule.taken(step.names)
         if taken is not None and not self._schedule.is_due(taken):
             return self._between(step, taken)
-        return self._refreshed(step)
+        return self._refreshed(self._agreed(step))
 
     def _checked_step(
-        self, losses: Losses, outputs: Outputs | None, factors: Tensor | None, retain_graph: bool, part: Part | None
+        self,
+        losses: Losses,
+        outputs: Outputs | None,
+        factors: Tensor | None,
+        retain_graph: bool,
+        part: Part | None,
+        counts: Counts | None,
     ) -> Step:
         """Returns what `backward` was given; raises an error for what cannot be worked with."""
         named = named_losses(losses)
@@ -207,15 +196,51 @@ class Surgeon:
         check_factors(factors, outputs)
         given = list(named.values())
         scale = self._scaling.scale(given)
-        return Step(tuple(named), by_name, given, outputs, factors, retain_graph, part, everyone, params, scale)
+        names = tuple(named)
+        if counts is not None and self.scope != "global":
+            raise ValueError("counts: expected scope='global' with them, as in a local surgery nobody asks for them")
+        numbers = None if counts is None else checked_counts(counts, names, by_name)
+        given_as = (outputs, factors, retain_graph, part)
+        return Step(names, names, by_name, given, *given_as, everyone, params, scale, numbers)
+
+    def _find_others(self, step: Step) -> None:
+        """Finds the processes of a "global" surgery, and tells them which parameters take part in this step."""
+        if self.scope == "global" and in_a_group():
+            self._together = self._together or Together(self.group)
+            self._together.begin(step.params)
+
+    def _agreed(self, step: Step) -> Step:
+        """Returns the step with the objectives of all processes of a "global" surgery."""
+        return step if self._together is None else self._together.agreed(step, self._schedule.steps)
 
     # ---- a step with a pass for each objective ----
 
     def _operated(self, step: Step) -> Report:
         """Merges by weights of this step's own gradients, whatever the granularity."""
         basis = self._basis(step.losses, step.outputs, step)
+        if basis.grams is not None:
+            return self._merged_together(step, basis, *self._weights_together(basis.grams, basis, step))
         surgery = self._surgery(basis, step)
         return self._merged(step, basis, surgery.merged, surgery.gram, surgery.weights)
+
+    def _weights_together(self, grams: Tensor, basis: Basis, step: Step) -> tuple[Tensor, Tensor]:
+        """Returns the weights over all processes, [T] or [K, T], and those for each parameter, [T] or [P, T]."""
+        weights = self._of_the_first(self._weighting(grams, step.names, step.values))
+        groups = self._groups(step.params)
+        return weights, weights if groups is None else weights[groups]
+
+    def _merged_together(self, step: Step, basis: Basis, weights: Tensor, of_params: Tensor) -> Report:
+        """Merges what all processes have found, and puts it into `.grad`."""
+        assert self._together is not None, "who has made the basis"
+        assert basis.grams is not None, "which all have joined"
+        self._together.merge(step, basis, of_params)
+        if step.scale is not None:
+            self._scaling.note_unscaled(basis.grams)
+        return Report(step.values, basis.grams, weights)
+
+    def _of_the_first(self, weights: Tensor) -> Tensor:
+        """Returns the weights that the first process of a "global" surgery has found."""
+        return weights if self._together is None else self._together.of_the_first(weights)
 
     def _surgery(self, basis: Basis, step: Step) -> gk.Surgery:
         """Returns the surgery on the gradients; here by a weighting."""
@@ -226,7 +251,7 @@ class Surgeon:
     def _refreshed(self, step: Step) -> Report:
         """Takes weights anew. Where this step's own gradients are there, merges them; else makes one pass besides."""
         if step.part is not None:
-            basis = self._basis(*self._of_part(step), step._replace(retain_graph=False))
+            basis = self._basis(*losses_of_part(step), step._replace(retain_graph=False))
         else:
             basis = self._basis(step.losses, step.outputs, step, pass_after=self.tol > 0)
             if basis.mixing is None:
@@ -239,6 +264,10 @@ class Surgeon:
     def _by_new_weights(self, basis: Basis, step: Step) -> Report:
         """Takes weights anew, and merges this step's gradients by them."""
         private = self._private(basis, step)
+        if basis.grams is not None:
+            one = self._take(step, basis.grams, private)
+            report = self._merged_together(step, basis, one.weights, self._of_params(one.weights, private, step))
+            return self._told(report, one)
         taken: list[Taken] = []
 
         def weigh(gram: Tensor) -> Tensor:
@@ -262,29 +291,14 @@ class Surgeon:
 
     def _gramian(self, basis: Basis, step: Step) -> Tensor:
         """Returns the objectives' Gramian, [T, T], from their gradients or from what these are combinations of."""
+        if basis.grams is not None:
+            return basis.grams
         gram = gk.gram(basis.rows)
         if basis.mixing is not None:
             mixing = basis.mixing.to(gram.device)
             gram = mixing @ gram @ mixing.T
             gram = (gram + gram.mT) / 2
         return gram if step.scale is None else gram / step.scale / step.scale
-
-    def _of_part(self, step: Step) -> tuple[list[Tensor], Outputs | None]:
-        """Returns the losses, in the batch's order, and the outputs of a part of the batch."""
-        assert step.part is not None
-        found = step.part()
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise TypeError(f"part: expected it to return (losses, outputs or None), got {type(found).__name__}")
-        losses, outputs = found
-        named = named_losses(losses)
-        _check_factors_of_part(step, outputs)
-        if isinstance(losses, Mapping) is not step.by_name or set(named) != set(step.names):
-            lacking = [name for name in step.names if name not in named]
-            told = f"lacks {lacking[0]!r}" if lacking else f"got {', '.join(map(repr, named))}"
-            raise ValueError(
-                f"part: expected the {len(step.names)} objectives of the batch, {told}; take a larger part"
-            )
-        return [named[name] for name in step.names], outputs
 
     def _between(
         self,
@@ -297,7 +311,7 @@ class Surgeon:
         outputs = [] if step.outputs is None else check_outputs(step.outputs)
         norms = one_pass(
             step.losses,
-            taken.weights,
+            taken.weights if self._together is None else self._together.weights_of_own(taken.weights, step),
             step.params,
             outputs,
             step.factors,
@@ -318,7 +332,8 @@ class Surgeon:
 
     def _take(self, step: Step, gram: Tensor, private: tuple[int, ...]) -> Taken:
         """Takes weights from a Gramian, and returns what is to be used from now on."""
-        weights = _checked_weights(self._weights(gram, step.names, step.values), gram)
+        weights = checked_weights(self._weights(gram, step.names, step.values), gram)
+        weights = self._of_the_first(weights)
         compiled = has_compiled_parts(step.losses)
         return self._schedule.take(Taken(step.names, weights, gram, private, self._schedule.steps, compiled=compiled))
 
@@ -348,6 +363,9 @@ class Surgeon:
     def _private(self, basis: Basis, step: Step) -> tuple[int, ...]:
         """Returns the numbers, among all parameters, of those that some objectives reach, but not all."""
         numbers = [p for p, param in enumerate(step.everyone) if param.requires_grad]
+        if basis.reach is not None:
+            private = (basis.reach.any(dim=0) & ~basis.reach.all(dim=0)).tolist()
+            return tuple(number for number, found in zip(numbers, private, strict=True) if found)
         reached = [sum(gradient is not None for gradient in column) for column in zip(*basis.rows, strict=True)]
         whole = [count == len(basis.rows) for count in reached] if basis.shared is None else basis.shared.tolist()
         each = zip(numbers, reached, whole, strict=True)
@@ -369,6 +387,8 @@ class Surgeon:
 
     def _basis(self, losses: list[Tensor], outputs: Outputs | None, step: Step, pass_after: bool = False) -> Basis:
         """Returns the gradients of losses, of a batch or of a part of it; for `pass_after`, see `path_gradients`."""
+        if self._together is not None:
+            return self._together.basis(losses, outputs, step, self._groups(step.params))
         if outputs is None:
             check_graph(losses)
             return Basis(gradients_of(losses, step.params, step.scale, step.retain_graph))
@@ -395,22 +415,16 @@ class Surgeon:
         self._schedule = schedule
 
 
-def _checked_weights(weights: object, gram: Tensor) -> Tensor:
-    """Returns a copy of what a weighting has returned, [T] float64; raises a ValueError unless it is weights."""
-    is_vector = isinstance(weights, Tensor) and weights.is_floating_point() and weights.shape == gram.shape[:1]
-    if not isinstance(weights, Tensor) or not is_vector or weights.device != gram.device:
-        got = f"{weights.dtype} {list(weights.shape)}" if isinstance(weights, Tensor) else type(weights).__name__
-        raise ValueError(f"weighting: expected weights, float64 [{len(gram)}] on {gram.device}, got {got}")
-    return weights.detach().to(torch.float64, copy=True)
-
-
-def _check_factors_of_part(step: Step, outputs: Outputs | None) -> None:
-    """Raises a ValueError unless factors of the batch's outputs are those of a part's outputs too."""
-    if step.factors is None:
-        return
-    expected = list(step.outputs) if isinstance(step.outputs, Mapping) else len(step.outputs or ())
-    got = list(outputs) if isinstance(outputs, Mapping) else len(outputs or ())
-    if got != expected:
+def _check_options(every: int | str, granularity: str, tol: float, scope: str) -> None:
+    """Raises a ValueError for an option that is none, and for two that do not go together."""
+    if scope not in SCOPES:
+        raise ValueError(f"scope: expected 'local' or 'global', got {scope!r}")
+    if granularity not in GRANULARITIES:
+        raise ValueError(f"granularity: expected 'model', 'module' or 'tensor', got {granularity!r}")
+    if not 0 <= tol < 1:
+        raise ValueError(f"tol: expected a relative error, at least 0 and below 1, got {tol}")
+    if every != 1 and granularity != "model":
         raise ValueError(
-            f"part: expected the outputs of the batch, as there are factors for them, {expected}, got {got}"
+            f"every: expected 1 with granularity={granularity!r}, got {every!r}: between, a step is one backward "
+            "pass, in which each loss has one weight for the whole model"
         )

@@ -1,0 +1,100 @@
+"""The engine where every process has all parameters, in a DistributedDataParallel or without one.
+
+Each objective's gradient over the whole batch is the sum of what the processes have found. Their Gramian has products
+of different processes' parts, so the parts have to meet: in a reduce-scatter for each objective, after which a process
+has 1/R of each of the T gradients. Then the pieces are combined, and gathered. That is (T + 1) N numbers where an
+all-reduce for each objective would be 2 T N.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import gmd_kernels as gk
+from gmd.surgery._graph import check_graph
+from gmd.surgery._passes import Row, gradient_of, several_passes
+from gmd.surgery.processes.flat import Flat
+from gmd.surgery.processes.waiting import waiting
+from gmd_kernels.pieces import all_reduced, of_the_first
+
+
+class Replicated:
+    """Makes, joins and delivers gradients of parameters that every process has.
+
+    group: the processes
+    """
+
+    def __init__(self, group: dist.ProcessGroup):
+        self.group = group
+        self._params: list[nn.Parameter] = []
+        self._flats: list[tuple[list[int], Flat]] = []  # numbers of the parameters of one type, and where they lie
+
+    def begin(self, params: list[nn.Parameter]) -> None:
+        """Takes note of the parameters of a step."""
+        if len(params) == len(self._params) and all(a is b for a, b in zip(params, self._params, strict=True)):
+            return
+        kinds: dict[tuple[torch.dtype, torch.device], list[int]] = {}
+        for p, param in enumerate(params):
+            kinds.setdefault((param.dtype, param.device), []).append(p)
+        self._params = params
+        self._flats = [(numbers, Flat([params[p] for p in numbers], self.group)) for numbers in kinds.values()]
+
+    def passes(
+        self, names: Sequence[object], losses: Sequence[Tensor | None], scale: Tensor | None, retain_graph: bool
+    ) -> tuple[list[Row], Tensor]:
+        """Makes a pass for each objective, and scatters each gradient before the next is made.
+
+        losses: [T], times this process's shares; None where it has none
+
+        Returns [T][P] pieces of the whole batch's gradients; and [T, P] bool on the CPU, which gradients were there.
+        """
+        given = [k for k, loss in enumerate(losses) if loss is not None]
+        check_graph([loss for loss in losses if loss is not None])
+        rows, reach = [], []
+        with several_passes(len(given) + retain_graph):
+            for k, loss in enumerate(losses):
+                row: Row = [None] * len(self._params)
+                if loss is not None:
+                    row = gradient_of(loss, self._params, scale, retain_graph or k != given[-1])
+                reach.append([gradient is not None for gradient in row])
+                rows.append(self.scattered(row, names[k]))
+                del row
+        return rows, torch.tensor(reach, device="cpu")
+
+    def scattered(self, row: Row, name: object) -> Row:
+        """Returns this process's pieces of an objective's gradient over the whole batch, [P], from its own, [P]."""
+        pieces: list[Tensor | None] = [None] * len(self._params)
+        for numbers, flat in self._flats:
+            shard = flat.scattered([row[p] for p in numbers], flat.buffer(), f"the gradient of objective {name!r}")
+            for p, piece in zip(numbers, flat.pieces(shard), strict=True):
+                pieces[p] = piece
+        return pieces
+
+    def joined(self, grams: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds up the processes' Gramians [K, T, T], and joins what they reach, [T, P]; in one all-reduce."""
+        with waiting(self.group, "the Gramian"):
+            total, reached = all_reduced(grams, self.group, reach.to(grams.device))
+        assert reached is not None, "what was asked for"
+        return total, reached.cpu()
+
+    def agreed(self, weights: Tensor) -> Tensor:
+        """Returns the weights that the first process has found."""
+        with waiting(self.group, "the weights"):
+            return of_the_first(weights, self.group)
+
+    def merged(self, rows: Sequence[Row], weights: Tensor, reached: Sequence[bool]) -> list[Tensor | None]:
+        """Combines pieces, and gathers the whole merged gradient, [P]; None for a parameter that nobody reaches.
+
+        weights: [P, T] or [T], as `gmd_kernels.combine` takes them.
+        """
+        merged: list[Tensor | None] = [None] * len(self._params)
+        of_each = weights.expand(len(self._params), -1)
+        for numbers, flat in self._flats:
+            shard = flat.shard()
+            pieces = [[row[p] for p in numbers] for row in rows]
+            gk.combine(pieces, of_each[numbers], out=flat.pieces(shard))
+            for p, gradient in zip(numbers, flat.gathered(shard), strict=True):
+                merged[p] = gradient if reached[p] else None
+        return merged
