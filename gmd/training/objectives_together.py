@@ -65,26 +65,29 @@ def data_parallel(forward: Forward) -> DistributedDataParallel:
     return DistributedDataParallel(forward, find_unused_parameters=True, broadcast_buffers=False)
 
 
-def agreed_subsets(found: Found, modalities: Sequence[str], what: str) -> Counts:
-    """Returns the objectives of a step that has one for each subset of the modalities, those of all processes.
+def agreed_subsets(found: Found, modalities: Sequence[str], what: str) -> tuple[Counts, list[Subset]]:
+    """Returns what this process has of the objective of each subset of the modalities, and which of them there are.
 
-    Their order is the same in every process. Of an objective whose samples have no target in any process, whose loss is
-    0, the samples count.
+    All subsets are counted, at every step, so that each process knows all objectives from the first step on and has
+    them in one order. Of an objective whose samples have no target in any process, whose loss is 0, the samples count.
 
-    found: those of this process; modalities: all that the network has; what: it is for, as in `waited_for`
+    found: the objectives of this process; modalities: all that the network has; what: it is for, as in `waited_for`
     """
     subsets = all_subsets(tuple(modalities))
     own = [found.get(subset, (0, 0)) for subset in subsets]
     total = summed([number for pair in own for number in pair], what)
-    there = zip(subsets, own, total[::2], total[1::2], strict=True)
-    return {subset: pair[1] if targets else pair[0] for subset, pair, samples, targets in there if samples}
+    samples, targets = total[::2], total[1::2]
+    counts = {subset: pair[1] if some else pair[0] for subset, pair, some in zip(subsets, own, targets, strict=True)}
+    return counts, [subset for subset, some in zip(subsets, samples, strict=True) if some]
 
 
-def agreed_whole(found: tuple[int, int], present: Sequence[str], modalities: Sequence[str], what: str) -> Counts:
+def agreed_whole(
+    found: tuple[int, int], present: Sequence[str], modalities: Sequence[str], what: str
+) -> tuple[Counts, list[Subset]]:
     """Returns the one objective of a step that has one for all modalities, those that some process has.
 
     found: the samples and targets of this process; present: its modalities; others as in `agreed_subsets`
     """
     _, targets, *having = summed([*found, *(m in present for m in modalities)], what)
     subset = tuple(m for m, processes in zip(modalities, having, strict=True) if processes)
-    return {subset: found[1] if targets else found[0]}
+    return {subset: found[1] if targets else found[0]}, [subset]

@@ -16,7 +16,7 @@ from gmd.monitor.records import Turn
 from gmd.monitor.transfer import on_host
 from gmd.subsets import Subset, all_subsets, subset_name
 from gmd.surgery import Report
-from gmd.together import Lost, processes, refuse, waited_for
+from gmd.together import Lost, refuse, waited_for
 from gmd.training.accumulation import collect, shares
 from gmd.training.clip import clip_
 from gmd.training.methods import METHODS, Method
@@ -27,6 +27,7 @@ from gmd.training.tasks import Task
 from gmd.training.tasks.task import Batch
 
 Value = TypeVar("Value")
+Losses = dict[str, Tensor] | list[Tensor]
 Part = Callable[[], tuple[dict[str, Tensor], dict[str, Tensor]]]  # (losses by name, outputs of the modalities)
 
 
@@ -92,18 +93,20 @@ def _accumulated(training: Training, task: Task, method: Method, batches: list[B
 def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: float | None = None) -> Turn:
     """Goes forward and backward through a batch, and leaves its gradient in `.grad`, clipped if it is to be."""
     inputs, targets = task.to_device(*batch, training.device) if batch[0].num_samples else batch
-    counts = _counts(training, task, method, batch) if processes() > 1 else None
-    if counts is None:
+    if training.shared is None:
         found = forward(task, method, training.network, inputs, targets)
+        subsets = list(found.losses)
+        given = method.given(training.parts_for(task), found.outputs, targets)
     else:
-        assert training.shared is not None  # as there are several processes
+        counts, subsets = _agreed(training, task, method, batch)
         found = training.shared(inputs, targets, counts)
-    given = method.given(training.parts_for(task), found.outputs, targets)
+        given = {"counts": _named(counts) if method.named else list(counts.values())}
     if part := _part(training, task, method, inputs, targets):
         given["part"] = part
 
     training.optimizer.zero_grad(set_to_none=True)
-    report = _backward(training, task, method, found.losses, counts, given)
+    losses = _named(found.losses) if method.named else list(found.losses.values())
+    report = _backward(training, task, losses, given, ", ".join(map(subset_name, subsets)))
     if clip is not None:
         report = replace(report, squared_norm=clip_(training.network.parameters(), clip, report.squared_norm))
     # whether to step has to be known on the host; all else that is recorded comes along
@@ -112,24 +115,14 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
     if training.scaler is not None:
         # `.grad` is unscaled, and whether it has overflown is in the report: the scaler need not step the optimizer
         training.scaler.update()
-    return Turn(list(found.losses), report, searching)
+    return Turn(subsets, report, searching)
 
 
-def _backward(
-    training: Training,
-    task: Task,
-    method: Method,
-    losses: dict[Subset, Tensor],
-    counts: Counts | None,
-    given: dict[str, Any],
-) -> Report:
-    """Makes the gradient of the losses. counts: where several processes do, of what each loss is the mean here"""
-    names = ", ".join(_named(losses))
-    if counts is not None:
-        given = given | {"counts": _named(counts) if method.named else list(counts.values())}
+def _backward(training: Training, task: Task, losses: Losses, given: dict[str, Any], names: str) -> Report:
+    """Makes the gradient of the losses. names: of their objectives, for messages"""
     try:
         with waited_for(f"step {training.steps + 1}, the gradients of {names}"):
-            return training.surgeon.backward(_named(losses) if method.named else list(losses.values()), **given)
+            return training.surgeon.backward(losses, **given)
     except Lost:
         raise
     except ValueError as error:  # a weighting may want more objectives than a batch has, or other losses
@@ -140,8 +133,8 @@ def _backward(
         refuse(told, "the weights of a step")
 
 
-def _counts(training: Training, task: Task, method: Method, batch: Batch) -> Counts:
-    """Returns the objectives of a step of several processes, and what this process has of each."""
+def _agreed(training: Training, task: Task, method: Method, batch: Batch) -> tuple[Counts, list[Subset]]:
+    """Returns what this process has of the objectives of a step of several, and which objectives there are."""
     (inputs, targets), modalities = batch, task.config.modalities
     what = f"step {training.steps + 1}, its objectives"
     if method.objectives is full_objective:
