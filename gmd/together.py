@@ -16,18 +16,15 @@ import torch.distributed as dist
 
 from gmd.errors import UserError
 from gmd.printing import tell
-from gmd.torchrun import Started, started
+from gmd.torchrun import Started, ToldByAnother, started
 
 TIMEOUT = timedelta(minutes=30)  # the longest that a process waits for the others, as torch has it for gloo
 # of gloo's RuntimeErrors; those of NCCL have a class
 _OF_GLOO = ("gloo", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Apart = Callable[[Sequence[Any], Callable[[Any], Any]], list[Any]]  # `in_turn`, or `shared_out` with its last arguments
-
-
-class ToldByAnother(UserError):
-    """An error that all processes have, which the first one of them tells."""
 
 
 class Lost(UserError):
@@ -154,7 +151,7 @@ def agreed(work: Callable[[], Result], what: str) -> Result:
         return work()
     outcome = _outcome(work)
     _raise_any(gathered(outcome._replace(result=None), what))
-    return outcome.result  # type: ignore[no-any-return]
+    return outcome.result
 
 
 def by_first(work: Callable[[], Result], what: str) -> Result | None:

@@ -11,7 +11,8 @@ from gmd import threads
 from gmd.cli import extras, overview
 from gmd.cli.terminal import on_any_terminal
 from gmd.errors import UserError
-from gmd.printing import say
+from gmd.printing import say, tell
+from gmd.torchrun import ToldByAnother, started
 
 PACKAGE = str(Path(__file__).parents[1]) + os.sep
 # what a disk, a network behind it or a limit of the system says while a file is written or read, without its name
@@ -22,6 +23,7 @@ DISK_TROUBLE = (
 )
 
 NO_COMMAND = 2  # the exit status of `gmd` alone
+FAILED = 2  # that of a command that ends with an error
 
 
 @on_any_terminal
@@ -34,6 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (lines := overview.answer(arguments)) is not None:  # without torch: it comes at once
         say(*lines)
         return _leave() if arguments else NO_COMMAND
+    try:
+        here = started()
+    except UserError as error:
+        return fail(str(error))
+    if here.local_rank:  # the first process of a machine says what all find, until they know of each other
+        os.environ.setdefault("TQDM_DISABLE", "1")
+        tell(text=False, errors=False)
     threads.choose()  # first: the imports below load torch
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; another one, or one that is none, would stop its import
     extras.quiet_without_numpy()
@@ -45,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from gmd.cli.parse import run
 
         return run(arguments) or 0
+    except ToldByAnother:
+        return FAILED
     except UserError as error:
         return fail(str(error))
     except ModuleNotFoundError as error:
@@ -70,7 +81,7 @@ def fail(message: str) -> int:
     """Prints an error on stderr, its first line and those below it, and returns the exit status for it."""
     first, *more = message.split("\n")
     say(f"gmd: error: {first}", *more, error=True)
-    return 2
+    return FAILED
 
 
 def _is_the_users(error: OSError) -> bool:

@@ -1,7 +1,6 @@
 """Which samples of a batch are whose, where several processes train together."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, TypeVar, overload
+from typing import NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 
@@ -20,13 +19,7 @@ class Share(NamedTuple):
     rank: int = 0
     processes: int = 1
 
-    @overload
-    def of(self, batch: range) -> range: ...
-
-    @overload
-    def of(self, batch: list[Item]) -> list[Item]: ...
-
-    def of(self, batch: Sequence[Item]) -> Sequence[Item]:
+    def of(self, batch: list[Item]) -> list[Item]:
         """Returns the process's part of a batch."""
         each, more = divmod(len(batch), self.processes)
         start = self.rank * each + min(self.rank, more)

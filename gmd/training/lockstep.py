@@ -29,15 +29,15 @@ def in_lockstep(
     while True:
         number += 1
         what = f"step {number} since the start of the epoch or the resumption"
-        batches, error = _next(waiting)
+        following, error = _next(waiting)
         failed, stopped, save = summed([error is not None, interruption.wanted, is_first() and due()], what)
         if failed:
             agreed(partial(_raised, error), what)
         if stopped:
             raise KeyboardInterrupt
-        if batches is None:
+        if following is None:
             return
-        yield batches, partial(bool, save)
+        yield following, partial(bool, save)
 
 
 def _next(waiting: Iterator[Batches]) -> tuple[Batches | None, UserError | None]:

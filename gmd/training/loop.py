@@ -7,7 +7,6 @@ never stopped. That is on a CPU: some GPU kernels of PyTorch add in varying orde
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,7 +23,6 @@ from gmd.monitor.resources import peak_memory, reset_peak_memory
 from gmd.printing import say
 from gmd.together import (
     Lost,
-    ToldByAnother,
     agreed,
     by_first,
     gathered,
@@ -35,6 +33,7 @@ from gmd.together import (
     refuse,
     shared_out,
 )
+from gmd.torchrun import ToldByAnother
 from gmd.training import messages
 from gmd.training.checked_state import check_state
 from gmd.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
@@ -44,7 +43,7 @@ from gmd.training.lockstep import in_lockstep
 from gmd.training.memory_advice import memory_advice
 from gmd.training.restart import gone_on
 from gmd.training.run_folder import check_folder, open_run, state_to_resume
-from gmd.training.run_lock import locked
+from gmd.training.run_lock import locked_together
 from gmd.training.several import check_several
 from gmd.training.state import Training
 from gmd.training.step import train_step
@@ -66,8 +65,7 @@ def train(config: TrainConfig) -> Path:
     with joined(), deterministic(config.deterministic), memory_advice(config):
         config = gone_on(config)
         agreed(lambda: _check(config), "the check of the options")
-        with ExitStack() as stack:
-            by_first(lambda: stack.enter_context(locked(config.out, config.force)), "the lock of the folder")
+        with locked_together(config.out, config.force):
             return _train(config)
 
 

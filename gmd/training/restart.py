@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from gmd.config import TrainConfig
+from gmd.config.train_config import Config
 from gmd.printing import say
 from gmd.together import gathered
 from gmd.torchrun import started
 
 
-def gone_on(config: TrainConfig) -> TrainConfig:
+def gone_on(config: Config) -> Config:
     """Returns the options, after a restart by torchrun with `resume` if there is something to go on from."""
     restarts = started().restarts
     if not restarts or config.resume:

@@ -86,10 +86,11 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
 
         Before that it looks whether there is such a network.
         """
-        check_network(self.config)
+        agreed(lambda: check_network(self.config), "the check of the network")
         splits = self.splits
         if not self.config.no_check:
-            self._checksums = check_cases([*splits.train, *splits.validation, *splits.test], _read_shares)
+            cases = [*splits.train, *splits.validation, *splits.test]
+            self._checksums = agreed(lambda: check_cases(cases, _read_shares), "what was found of the cases")
 
     def described(self) -> dict:
         splits = {split: getattr(self.splits, split) for split in SPLITS}
@@ -157,7 +158,8 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
             self._patches = self._random_patches()
         self._patches.epoch = epoch
         batch, share = self.config.batch, own_share()
-        rest = [share.of(range(first, first + batch)) for first in range(start * batch, len(self._patches), batch)]
+        firsts = range(start * batch, len(self._patches), batch)
+        rest = [share.of(list(range(first, first + batch))) for first in firsts]
         together = partial(collate, modalities=self.config.modalities)
         # a generator of its own: it draws a number each time, which a resumed epoch must not draw twice from torch's
         return DataLoader(self._patches, batch_sampler=rest, collate_fn=together, generator=torch.Generator())
