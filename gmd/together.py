@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from gmd.errors import UserError
 from gmd.printing import tell
-from gmd.torchrun import Started, ToldByAnother, started
+from gmd.torchrun import Started, started
 
 TIMEOUT = timedelta(minutes=30)  # the longest that a process waits for the others, as torch has it for gloo
 # of gloo's RuntimeErrors; those of NCCL have a class
@@ -32,7 +32,7 @@ class Lost(UserError):
 
 
 class _Outcome(NamedTuple):
-    """What came of some work in one process: an error's text, an interruption, or neither, and a result perhaps."""
+    """What came of some work in one process: the text of an error, an interruption, or neither, with a result."""
 
     error: str | None = None
     interrupted: bool = False
@@ -149,8 +149,8 @@ def agreed(work: Callable[[], Result], what: str) -> Result:
     """
     if processes() == 1:
         return work()
-    outcome = _outcome(work)
-    _raise_any(gathered(outcome._replace(result=None), what))
+    outcome, error = _outcome(work)
+    _raise_any(gathered(outcome._replace(result=None), what), error)
     return outcome.result
 
 
@@ -163,22 +163,25 @@ def _nothing() -> None:
     pass
 
 
-def _outcome(work: Callable[[], Any]) -> _Outcome:
+def _outcome(work: Callable[[], Any]) -> tuple[_Outcome, UserError | None]:
+    """Does some work, and returns what came of it, and the error if it was one."""
     try:
-        return _Outcome(result=work())
+        return _Outcome(result=work()), None
     except KeyboardInterrupt:
-        return _Outcome(interrupted=True)
+        return _Outcome(interrupted=True), None
     except Lost:
         raise
     except UserError as error:
-        return _Outcome(error=str(error))
+        return _Outcome(error=str(error)), error
 
 
-def _raise_any(outcomes: list[_Outcome]) -> None:
-    """Raises what one of the processes has raised, if one has."""
+def _raise_any(outcomes: list[_Outcome], own: UserError | None) -> None:
+    """Raises what one of the processes has raised, if one has. own: the error of this one"""
     if errors := [outcome.error for outcome in outcomes if outcome.error is not None]:
         first, *more = errors[0].split("\n")
-        raise (UserError if is_first() else ToldByAnother)(first, more)
+        error = own or UserError(first, more)
+        error.told_elsewhere = not is_first()
+        raise error
     if any(outcome.interrupted for outcome in outcomes):
         raise KeyboardInterrupt
 
@@ -214,6 +217,7 @@ def shared_out(
             raise KeyboardInterrupt
         return work(item)
 
-    outcomes = gathered(_outcome(lambda: in_turn(items[rank() :: processes()], unless_stopped)), what)
-    _raise_any(outcomes)
+    outcome, error = _outcome(lambda: in_turn(items[rank() :: processes()], unless_stopped))
+    outcomes = gathered(outcome, what)
+    _raise_any(outcomes, error)
     return [outcomes[number % len(outcomes)].result[number // len(outcomes)] for number in range(len(items))]

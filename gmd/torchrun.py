@@ -8,10 +8,6 @@ from gmd.errors import UserError, shown
 _NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
-class ToldByAnother(UserError):
-    """An error that all processes have, which the first one of them tells."""
-
-
 class Started(NamedTuple):
     """How this process was started.
 

@@ -12,7 +12,7 @@ from gmd.cli import extras, overview
 from gmd.cli.terminal import on_any_terminal
 from gmd.errors import UserError
 from gmd.printing import say, tell
-from gmd.torchrun import ToldByAnother, started
+from gmd.torchrun import started
 
 PACKAGE = str(Path(__file__).parents[1]) + os.sep
 # what a disk, a network behind it or a limit of the system says while a file is written or read, without its name
@@ -36,17 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (lines := overview.answer(arguments)) is not None:  # without torch: it comes at once
         say(*lines)
         return _leave() if arguments else NO_COMMAND
-    try:
-        here = started()
-    except UserError as error:
-        return fail(str(error))
-    if here.local_rank:  # the first process of a machine says what all find, until they know of each other
-        os.environ.setdefault("TQDM_DISABLE", "1")
-        tell(text=False, errors=False)
     threads.choose()  # first: the imports below load torch
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; another one, or one that is none, would stop its import
     extras.quiet_without_numpy()
     try:
+        _among_several()
         if arguments == ["doctor"]:  # works on an installation that lacks everything but torch
             from gmd.cli import doctor
 
@@ -54,10 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from gmd.cli.parse import run
 
         return run(arguments) or 0
-    except ToldByAnother:
-        return FAILED
     except UserError as error:
-        return fail(str(error))
+        return FAILED if error.told_elsewhere else fail(str(error))
     except ModuleNotFoundError as error:
         absent = extras.missing("train")
         if extras.EXTRAS["train"].get(str(error.name)) not in absent:
@@ -70,6 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _is_the_users(error):
             raise
         return fail(f"{error}; what was written before is intact")
+
+
+def _among_several() -> None:
+    """Makes one of several processes that torchrun has started as quiet as it has to be, before it loads torch.
+
+    Until they know of each other, the first one of a machine says what all of them find.
+    """
+    here = started()
+    if here.processes > 1:  # DistributedDataParallel would warn of what is as it has to be
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if here.local_rank:
+        os.environ.setdefault("TQDM_DISABLE", "1")
+        tell(text=False, errors=False)
 
 
 def _leave() -> NoReturn:

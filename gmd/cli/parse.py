@@ -37,7 +37,8 @@ def run(arguments: Sequence[str]) -> int | None:
     app.command(doctor)
     _check_alone(arguments)
     given = training.with_file(nnunet.DEFAULT if list(arguments) == ["nnunet"] else arguments)
-    result = app.cli(prog="gmd", args=given)
+    # what is wrong with a line is wrong in all processes that torchrun has started with it, and told by one
+    result = app.cli(prog="gmd", args=given, console_outputs=not started().local_rank)
     if isinstance(result, TrainConfig):
         return training.train(result, given)
     return prediction.predict(result) if isinstance(result, prediction.Predict) else result

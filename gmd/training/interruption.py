@@ -22,19 +22,19 @@ class Interruption:
                     step(batch)
 
     The second signal raises wherever it comes. With `alone=False` the first one raises nowhere: several processes have
-    to agree on when to stop, and look at `wanted` for that. After the outer block the handlers are those from before.
-    In another thread than the main one, where Python allows no handlers, and for a signal that is ignored (nohup), all
-    stays as it is.
+    to agree on when to stop, and look at `wanted` for that; one of them `tells` that they will. After the outer block
+    the handlers are those from before. In another thread than the main one, where Python allows no handlers, and for a
+    signal that is ignored (nohup), all stays as it is.
 
     Attributes:
         whole: whether no held block was left half-way, so that what it does can be saved.
         wanted: whether a signal has come.
     """
 
-    def __init__(self, alone: bool = True) -> None:
+    def __init__(self, alone: bool = True, tells: bool = True) -> None:
         self.whole = True
         self.wanted = False
-        self._alone = alone
+        self._alone, self._tells = alone, tells
         self._before: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> "Interruption":
@@ -63,4 +63,5 @@ class Interruption:
             raise KeyboardInterrupt
         # not print: the signal may have come in the middle of one. A terminal that is gone must not keep us from saving
         with contextlib.suppress(OSError):
-            os.write(2, NOTICE)
+            if self._tells:
+                os.write(2, NOTICE)

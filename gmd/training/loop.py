@@ -33,7 +33,6 @@ from gmd.together import (
     refuse,
     shared_out,
 )
-from gmd.torchrun import ToldByAnother
 from gmd.training import messages
 from gmd.training.checked_state import check_state
 from gmd.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
@@ -132,7 +131,7 @@ def run_epochs(training: Training, task: Task) -> None:
         return
     with (
         Log(config.out, training.epochs, training.steps) if is_first() else NoLog() as log,
-        Interruption(alone=processes() == 1) as interruption,
+        Interruption(alone=processes() == 1, tells=is_first()) as interruption,
     ):
         # from here on --resume works, and a full disk shows at once
         with interruption.held():
@@ -154,8 +153,9 @@ def run_epochs(training: Training, task: Task) -> None:
                 raise
             log.sync()
             save_training("last", training, config)
-            kind = ToldByAnother if isinstance(error, ToldByAnother) else UserError
-            raise kind(messages.stopped_and_saved(training, config, error)) from error
+            stopped = UserError(messages.stopped_and_saved(training, config, error))
+            stopped.told_elsewhere = error.told_elsewhere
+            raise stopped from error
     say(training.why_finished(config))
 
 

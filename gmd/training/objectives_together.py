@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +64,10 @@ def data_parallel(forward: Forward) -> DistributedDataParallel:
 
     Buffers stay as they are: what the steps of a process count in them, BatchNorm's statistics, is its own.
     """
-    return DistributedDataParallel(forward, find_unused_parameters=True, broadcast_buffers=False)
+    names = signature(DistributedDataParallel.__init__).parameters
+    of_buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"  # until torch 2.12
+    options: dict[str, Any] = {of_buffers: False}
+    return DistributedDataParallel(forward, find_unused_parameters=True, **options)
 
 
 def agreed_subsets(found: Found, modalities: Sequence[str], what: str) -> tuple[Counts, list[Subset]]:

@@ -67,21 +67,21 @@ def score_folds(
         a run. Raises NothingScored if no case could be scored.
     """
     folder = Path(folder)
-
-    def read() -> tuple[list[Path], Missing]:
-        runs = find_folds(folder)
-        check_tested_once(runs)
-        if data is not None:
-            _check_own(runs, Path(data))
-        names = [case.name for run in runs for case in listed_cases(run, "test")]
-        return runs, lacking_of(absent, check_segments(runs[0], read_config(runs[0])), names)
-
-    runs, lacking = agreed(read, "reading the folds")
+    runs, lacking = agreed(lambda: _opened(folder, data, absent), "reading the folds")
     together = agreed(lambda: results_folder(folder, None), "the folder of the results")
     with locked_together(together):
-        return _score_into(
-            together, runs, which, precision, data, named, lacking, absent.missing_curve if absent else ()
-        )
+        rates = absent.missing_curve if absent else ()
+        return _score_into(together, runs, which, precision, data, named, lacking, rates)
+
+
+def _opened(folder: Path, data: Path | None, absent: MissingInEvaluation | None) -> tuple[list[Path], Missing]:
+    """Returns the folds, and what their cases lack for a line more. Raises UserError as `score_folds`."""
+    runs = find_folds(folder)
+    check_tested_once(runs)
+    if data is not None:
+        _check_own(runs, Path(data))
+    names = [case.name for run in runs for case in listed_cases(run, "test")]
+    return runs, lacking_of(absent, check_segments(runs[0], read_config(runs[0])), names)
 
 
 def _score_into(

@@ -103,20 +103,25 @@ def score_run(
         OSError if a result cannot be written.
     """
     run = Path(run)
-
-    def read() -> tuple[str, TrainBrats, SegmentationNetwork, HeldOut, Missing]:
-        checkpoint = describe_checkpoint(run, which)  # before the network: a run at it may save a newer one then
-        config, network = load_segmentation(run, which, precision, named=named)
-        held_out = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
-        lacking = lacking_of(absent, config, [case.name for case in held_out.cases])
-        return checkpoint, config, network, held_out, lacking
-
-    checkpoint, config, network, held_out, lacking = agreed(read, "reading the run and its cases")
-    rates = absent.missing_curve if absent else ()
+    what = "reading the run and its cases"
+    checkpoint, config, network, held_out = agreed(lambda: _opened(run, data, which, precision, named), what)
+    names = [case.name for case in held_out.cases]
+    lacking = agreed(lambda: lacking_of(absent, config, names), "what cases lack")
     tell_failed(held_out.failed)
     folder = by_first(lambda: results_folder(run, held_out.data), "the folder of the results") or run
     with locked_together(folder):
+        rates = absent.missing_curve if absent else ()
         return _score_into(folder, run, checkpoint, config, network, held_out, lacking, rates)
+
+
+def _opened(
+    run: Path, data: Path | None, which: Literal["best", "last"], precision: Precision | None, named: str | None
+) -> tuple[str, TrainBrats, SegmentationNetwork, HeldOut]:
+    """Reads what is to be scored, and finds on what: the checkpoint in words, the configuration, the network, cases."""
+    checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
+    config, network = load_segmentation(run, which, precision, named=named)
+    held_out = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
+    return checkpoint, config, network, held_out
 
 
 def _score_into(
