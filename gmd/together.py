@@ -207,17 +207,25 @@ def shared_out(
     """Returns what comes of some work on each item, in their order: each process does every so manyth of them.
 
     what: the work, as in `waited_for`
-    stop: whether to interrupt it, as asked before each item, where there are several processes
+    stop: whether to interrupt it, as asked before each item and behind the last, where there are several processes
     """
     if processes() == 1:
         return in_turn(items, work)
 
-    def unless_stopped(item: Item) -> Result:
+    def stopped_or_not() -> None:
         if stop():
             raise KeyboardInterrupt
+
+    def unless_stopped(item: Item) -> Result:
+        stopped_or_not()
         return work(item)
 
-    outcome, error = _outcome(lambda: in_turn(items[rank() :: processes()], unless_stopped))
+    def ours() -> list[Result]:
+        found = in_turn(items[rank() :: processes()], unless_stopped)
+        stopped_or_not()
+        return found
+
+    outcome, error = _outcome(ours)
     outcomes = gathered(outcome, what)
     _raise_any(outcomes, error)
     return [outcomes[number % len(outcomes)].result[number // len(outcomes)] for number in range(len(items))]

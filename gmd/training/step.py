@@ -121,7 +121,9 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
 def _backward(training: Training, task: Task, losses: Losses, given: dict[str, Any], names: str) -> Report:
     """Makes the gradient of the losses. names: of their objectives, for messages"""
     try:
-        with waited_for(f"step {training.steps + 1}, the gradients of {names}"):
+        with waited_for(f"step {training.steps + 1}, the gradients of {names}"), warnings.catch_warnings():
+            # DistributedDataParallel copies gradients of 1x1x1 convolutions, which a channels-last layout lets differ
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             return training.surgeon.backward(losses, **given)
     except Lost:
         raise
