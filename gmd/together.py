@@ -86,7 +86,13 @@ def _join(here: Started) -> None:
     if here.local_rank < gpus:
         torch.cuda.set_device(here.local_rank)
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=TIMEOUT)
+        store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        if here.processes == here.local_processes:
+            # torchrun keeps its store over restarts, with the addresses of processes that are gone (pytorch#135712);
+            # on several machines the counts of restarts differ
+            store = dist.PrefixStore(f"restart {here.restarts}", store)
+        group = {"store": store, "rank": here.rank, "world_size": here.processes, "timeout": TIMEOUT}
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", **group)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"process {here.rank} of {here.processes} cannot join the others that torchrun has started: "
