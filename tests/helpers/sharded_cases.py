@@ -145,6 +145,8 @@ def losses_of(whole: nn.Module, data: tuple, how: Sequence[str]) -> tuple[dict, 
             losses[s] = 0 * predictions[s].sum()
         if s in losses:
             counts[s] = n
+    if "lacking" in how and with_c == 0:
+        del outputs["c"]
     return losses, counts, outputs
 
 
