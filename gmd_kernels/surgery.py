@@ -82,23 +82,41 @@ def surgery(
         mixing: [T, B] float64 on the CPU. Objective t's gradient is sum_b mixing[t, b] * grads[b].
         shared: [P] bool on the CPU, GMD's shared parameters; by default those that every one of `grads` reaches.
         scale: a number other than 0, or one in a tensor on the gradients' device: what the gradients are too large by.
-        reduce: a process group, see `gram`: what is merged are this process's pieces, DTensors where the gradients are.
+        reduce: a process group, see `gram`. What is merged are this process's pieces, DTensors where gradients are.
 
-    Raises ValueError or TypeError if an argument is malformed, and writes nothing then; the message says what came.
+    Raises ValueError or TypeError for a malformed argument, which the message tells; nothing is written then.
     """
     _check_gmd_options(weighting, reduction, generator, shared)
-    pieces = None if reduce is None else pieces_of(grads, reduce)
-    gradients = read(grads if pieces is None else pieces.rows)
+    pieces, gradients = _read(grads, reduce)
     out, num_groups = check_out(out, gradients), check_groups(groups, len(gradients.reached))
     scale, backend = _check_relation(mixing, shared, scale, gradients), backend_for(gradients)
     if (at_once := _at_once(backend, weighting, mixing, shared, scale, reduce)) is not None:
-        merged, grams, weights = at_once(gradients, groups or [], num_groups, reduction, generator, out)
-        return Surgery(merged, grams, weights) if groups is not None else Surgery(merged, grams[0], weights[0])
-    gmd = partial(_gmd_weights, shared, groups, reduction, generator, reduce)
-    weigh = gmd if weighting is None else partial(_weights, weighting, groups, reduce)
-    grams, reached = _grams(backend, gradients, groups or [], num_groups, pieces, reduce)
-    merged, gram, weights = _in_steps(backend, gradients, groups, grams, reached, mixing, scale, weigh, out)
-    return Surgery(merged if pieces is None else like_wholes(merged, pieces.wholes), gram, weights)
+        whole = at_once(gradients, groups or [], num_groups, reduction, generator, out)
+        return Surgery(*whole) if groups is not None else Surgery(whole[0], whole[1][0], whole[2][0])
+    weigh = _weighing(weighting, shared, reduction, generator, groups, reduce)
+    grams = _grams(backend, gradients, groups or [], num_groups, pieces, reduce)
+    found = _in_steps(backend, gradients, groups, *grams, mixing, scale, weigh, out)
+    return found if pieces is None else Surgery(like_wholes(found.merged, pieces.wholes), found.gram, found.weights)
+
+
+def _weighing(
+    weighting: Weighting | None,
+    shared: Tensor | None,
+    reduction: str,
+    generator: torch.Generator | None,
+    groups: Sequence[int] | None,
+    reduce: "dist.ProcessGroup | None",
+) -> Callable[[Tensor | None, Tensor], tuple[Tensor, Tensor]]:
+    """Returns what finds weights, of (which parameters all gradients reach, the Gramian)."""
+    if weighting is None:
+        return partial(_gmd_weights, shared, reduction, generator, groups, reduce)
+    return partial(_weights, weighting, groups, reduce)
+
+
+def _read(grads: Rows, reduce: "dist.ProcessGroup | None") -> tuple[Pieces | None, Gradients]:
+    """Reads the gradients, or this process's pieces of them."""
+    pieces = None if reduce is None else pieces_of(grads, reduce)
+    return pieces, read(grads if pieces is None else pieces.rows)
 
 
 def _at_once(backend: GradientKernels, *options: object) -> WholeSurgery | None:
@@ -158,7 +176,7 @@ def _in_steps(
     scale: Tensor | float | None,
     weigh: Callable[[Tensor | None, Tensor], tuple[Tensor, Tensor]],
     out: list[Tensor | None],
-) -> tuple[list[Tensor | None], Tensor, Tensor]:
+) -> Surgery:
     """From the given gradients' Gramians to the combination; `weigh` comes between, see `_gmd_weights`.
 
     reached: [P] bool, which parameters all given gradients reach; None if that is every parameter
@@ -176,7 +194,7 @@ def _in_steps(
         per_parameter = per_parameter @ mixing
     if scale is not None:
         per_parameter = per_parameter / scale
-    return backend.combine(gradients, per_parameter, out), gram, weights
+    return Surgery(backend.combine(gradients, per_parameter, out), gram, weights)
 
 
 def _weights(
@@ -203,9 +221,9 @@ def _is_batched(weighting: Weighting) -> bool:
 
 def _gmd_weights(
     shared: Tensor | None,
-    groups: Sequence[int] | None,
     reduction: str,
     generator: torch.Generator | None,
+    groups: Sequence[int] | None,
     reduce: "dist.ProcessGroup | None",
     reached: Tensor | None,
     gram: Tensor,

@@ -135,8 +135,8 @@ class Surgeon:
         """Adds the merged gradient to `.grad` of every parameter, as `Tensor.backward` does.
 
         Args:
-            losses: T scalar tensors, each requiring grad, of the same objectives in the same order at every step; or
-                name -> scalar tensor, where some may be absent from a step.
+            losses: T scalars that require grad, of the same objectives in the same order at every step; or name ->
+                scalar, where some may be absent from a step.
             outputs: the M outputs, one of each modality (a list or a dict of tensors), through which alone the losses
                 depend on the parameters before them, in any way. Parameters behind them, a head's, get their exact
                 gradients.
@@ -147,16 +147,14 @@ class Surgeon:
                 same objectives by the same names. It is called when weights are to be taken, which then are those of
                 the part's Gramian. It has to run the network anew, as its graph is freed; what it runs is outside
                 autocast, unless it opens that itself, and has to be under a DistributedDataParallel's `no_sync()`.
-
             counts: in a "global" surgery, of how many samples (or voxels, or steps) each loss is the mean in this
                 process, in a list or a dict as the losses are; by default as many as in the others. See
-                `gmd.surgery.processes.agreement`, also for a process without samples.
+                `gmd.surgery.processes.agreement`.
 
-        A parameter that no loss reaches keeps its `.grad` as it is. With `every=1` and one process the device is waited
-        for once with `tol`, once with `by_sample` and for each path that is compared with a whole pass, else never. A
-        "global" surgery waits for it as it agrees on objectives. If a loss or gradient may be NaN, look at
+        A parameter that no loss reaches keeps its `.grad` as it is. If a loss or gradient may be NaN, look at
         `report.finite` before `optimizer.step()`. Where weights that are to be taken are not finite, those of before
-        stay, the report counts it, and the next step takes them again.
+        stay, the report counts it, and the next step takes them again. With `every=1` and one process the device is
+        waited for once with `tol`, once with `by_sample` and for each path compared with a whole pass, else never.
         """
         self._find_others()
         with self._held.dropped_afterwards(), self._schedule.undone_on_error(), undone_on_error(self._weighting):

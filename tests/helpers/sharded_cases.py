@@ -109,7 +109,9 @@ class Case(NamedTuple):
 
     Attributes:
         make: the surgeon, from an optimizer and the network, with the options of `scope="global"`.
-        how: what else; of "list", "outputs", "lacking", "scaler", "twice", "unused".
+        how: what else: "list", losses by position; "outputs" are given; "lacking" objectives on some processes;
+            "scaler"; "twice" before each step; "unused" modality; "eps", so large that the rounding of a gradient that
+            projections have made zero is none of a step's size.
         steps: how many.
     """
 
@@ -161,7 +163,7 @@ def train(case: Case, cut: Callable[[Whole], None] | None = None) -> dict[str, A
         copies = COPIES[cut](dist.get_world_size())
         rank, world = dist.get_rank() // copies, dist.get_world_size() // copies
         cut(whole)
-    optimizer = torch.optim.AdamW(whole.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(whole.parameters(), lr=1e-2, eps=1e-3 if "eps" in case.how else 1e-8)
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0) if "scaler" in case.how else None
     options = {} if scaler is None else {"scaler": scaler}
     surgeon = case.make(optimizer, whole, **options, scope="local" if cut is None else "global")

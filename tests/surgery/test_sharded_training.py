@@ -28,8 +28,8 @@ GMD = Case(gmd_of)
 EVERYWHERE = {  # what works however parameters are cut
     "gmd": GMD,
     "a list": GMD._replace(how=("list", "unused")),
-    "modules": Case(partial(gmd_of, granularity="module")),
-    "tensors": Case(partial(gmd_of, granularity="tensor")),
+    "modules": Case(partial(gmd_of, granularity="module"), how=("eps",)),
+    "tensors": Case(partial(gmd_of, granularity="tensor"), how=("eps",)),
     "upgrad": Case(partial(surgeon_of, weighting="upgrad")),
     "now and then": Case(partial(gmd_of, every=2), steps=5),
     "now and then, unused": Case(partial(gmd_of, every=2), how=("unused",), steps=5),
@@ -37,11 +37,12 @@ EVERYWHERE = {  # what works however parameters are cut
     "now and then, scaler": Case(partial(gmd_of, every=2), how=("scaler",)),
     "accumulated": GMD._replace(how=("twice",)),
     "mean": Case(mean_of),
+    "mean, scaler": Case(mean_of, how=("scaler",)),
 }
 OUTPUTS = {
     "outputs": GMD._replace(how=("outputs",)),
     "outputs, lacking": GMD._replace(how=("outputs", "lacking")),
-    "outputs, modules": Case(partial(gmd_of, granularity="module"), how=("outputs",)),
+    "outputs, modules": Case(partial(gmd_of, granularity="module"), how=("outputs", "eps")),
     "few directions": Case(partial(gmd_of, tol=0.3), how=("outputs",)),
     "few directions, lacking": Case(partial(gmd_of, tol=0.3), how=("outputs", "lacking")),
     "by sample": Case(partial(gmd_of, by_sample=True), how=("outputs",)),

@@ -30,7 +30,6 @@ class Agreed(NamedTuple):
 
     Attributes:
         names: of the T objectives that have a sample on some process, in the same order on all.
-        losses: [T], this process's loss of each; None where it has no sample.
         shares: [T], this process's share of the samples of each; 0 where it has none.
         totals: [T], the samples of each on all processes.
         values: [T] float64 on the losses' device, the losses of the whole batch.
@@ -38,7 +37,6 @@ class Agreed(NamedTuple):
     """
 
     names: Names
-    losses: list[Tensor | None]
     shares: list[float]
     totals: list[float]
     values: Tensor
@@ -64,11 +62,16 @@ def checked_counts(
         raise ValueError(f"counts: expected one for each of {', '.join(map(repr, names))}, got {counts!r}")
     found = [counts[name] for name in names] if isinstance(counts, Mapping) else list(counts)
     for name, count in zip(names, found, strict=True):
-        if isinstance(count, bool) or not isinstance(count, float | int) or not 0 <= count < math.inf:
-            raise ValueError(f"counts[{name!r}]: expected a finite number, at least 0, got {count!r}")
-        if local and count == 0:
-            raise ValueError(f"counts[{name!r}]: expected more than 0, got 0: leave the objective out, by name")
+        _check_count(name, count, local)
     return list(map(float, found))
+
+
+def _check_count(name: Hashable, count: object, local: bool) -> None:
+    """Raises a ValueError for what is no number of samples."""
+    if isinstance(count, bool) or not isinstance(count, float | int) or not 0 <= count < math.inf:
+        raise ValueError(f"counts[{name!r}]: expected a finite number, at least 0, got {count!r}")
+    if local and count == 0:
+        raise ValueError(f"counts[{name!r}]: expected more than 0, got 0: leave the objective out, by name")
 
 
 class Agreement:
@@ -102,23 +105,25 @@ class Agreement:
         while self._has_news(total, like):
             self._exchange(list(numbers))
             total = self._summed(losses, numbers, like)
+        return self._of_sums(total, numbers)
+
+    def _of_sums(self, total: Tensor, numbers: Mapping[Key, float]) -> Agreed:
+        """Returns what the sums say; numbers: of this process."""
         size = len(self._known)
         sums = dict(zip(self._known, total[:size].tolist(), strict=True))
-        there = {
-            name: place for place, (kind, name) in enumerate(self._known) if kind == "loss" and sums[kind, name] > 0
-        }
-        if not there:
+        there = [(self._known[key], *key) for key in self._known if sums[key] > 0]
+        places = {name: place for place, kind, name in there if kind == "loss"}
+        if not places:
             raise ValueError("counts: expected a sample of at least one objective on some process, got none")
-        totals = [sums["loss", name] for name in there]
-        mine = [numbers.get(("loss", name), 0.0) for name in there]
-        index = torch.tensor(list(there.values()), device=total.device)
+        totals = [sums["loss", name] for name in places]
+        mine = [numbers.get(("loss", name), 0.0) for name in places]
+        index = torch.tensor(list(places.values()), device=total.device)
         return Agreed(
-            tuple(there),
-            [losses[name] if number > 0 else None for name, number in zip(there, mine, strict=True)],
+            tuple(places),
             [number / whole for number, whole in zip(mine, totals, strict=True)],
             totals,
             total[size : 2 * size][index] / total[:size][index],
-            tuple(name for kind, name in self._known if kind == "output" and sums[kind, name] > 0),
+            tuple(name for _, kind, name in there if kind == "output"),
         )
 
     def refuse(self, error: Exception, device: torch.device) -> None:

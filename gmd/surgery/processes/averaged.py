@@ -39,14 +39,14 @@ class Averaged:
             )
         self._seen = True
 
-    def norms(self, norms: Tensor, places: list[int], count: int) -> Tensor:
+    def norms(self, norms: Tensor, places: list[int], count: int, copies: int = 1) -> Tensor:
         """Returns the norms of the whole batch's gradient at this process's outputs, [m].
 
         norms: [m] float64, of this process's own, whose loss was multiplied by the number of processes; places: of
-        these outputs among the `count` ones of all processes
+        these outputs among the `count` ones of all processes; copies: how many processes have the same batch
         """
         squares = norms.new_zeros(count)
         squares[places] = norms.square()
         with waiting(self._group, "the norms at the outputs"):
             dist.all_reduce(squares, group=self._group)
-        return squares.sqrt()[places] / self._group.size()
+        return (squares * copies).sqrt()[places] / self._group.size()

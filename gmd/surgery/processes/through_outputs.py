@@ -33,7 +33,7 @@ class Asked(NamedTuple):
         outputs: those of this process.
         places: of these outputs among those of all processes.
         num_outputs: M, of all processes.
-        params: [P].
+        params: [P], what the graph has in the place of each parameter.
         tol, scale, factors, checked, retain_graph, pass_after: as in `path_gradients`.
     """
 
@@ -75,7 +75,7 @@ def through_outputs(engine: Engine, asked: Asked) -> Basis:
     Holds this process's gradients of all objectives at once, until it scatters one after the other.
     """
     ours = _cut_here(asked)
-    grams = _at_outputs(ours, asked)
+    grams = _at_outputs(ours, asked) / engine.copies_of_a_batch
     directions = None
     if asked.tol > 0:
         grams, there = engine.joined(grams, _which(ours, asked))

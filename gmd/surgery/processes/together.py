@@ -168,7 +168,8 @@ class Together:
     def norms_of_pass(self, norms: Tensor, step: Step) -> Tensor:
         """Returns the whole batch's norms at this process's outputs, from its own in an ordinary pass, [m]."""
         names = output_names(step.outputs) if step.agreed is None else step.agreed.outputs
-        return self._averaged.norms(norms, *places_of(step.outputs, names))
+        copies = self.engine.copies_of_a_batch
+        return self._averaged.norms(norms, *places_of(step.outputs, names), copies)
 
     def weights_of_own(self, weights: Tensor, step: Step) -> Tensor:
         """Returns the weights of this process's losses, whose gradients are averaged over the processes afterwards.
