@@ -37,7 +37,6 @@ EVERYWHERE = {  # what works however parameters are cut
     "now and then, scaler": Case(partial(gmd_of, every=2), how=("scaler",)),
     "accumulated": GMD._replace(how=("twice",)),
     "mean": Case(mean_of),
-    "mean, scaler": Case(mean_of, how=("scaler",)),
 }
 OUTPUTS = {
     "outputs": GMD._replace(how=("outputs",)),

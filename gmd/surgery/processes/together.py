@@ -138,7 +138,7 @@ class Together:
         """Returns the norm of the whole batch's mean loss at each of this process's outputs."""
         assert step.agreed is not None, "as at every step that takes weights"
         places, _ = places_of(step.outputs, step.agreed.outputs)
-        return norms_at(at_outputs / self.engine.copies_of_a_batch, step.scale)[places]
+        return norms_at(at_outputs, step.scale)[places]
 
     def _term(self, loss: Tensor | None, share: float, in_step: bool) -> Tensor | None:
         """Returns what this process adds to an objective; None where it makes no pass for it.
