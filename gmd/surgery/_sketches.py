@@ -28,8 +28,7 @@ class Sketches:
         count: T.
         params: [P], whose gradients they are; sketches of float64 ones are float64, all others float32.
         size: d, numbers of a sketch.
-        seed: of the map. Where gradients of several processes are added up, the same on all; where each process has
-            pieces of one gradient, and Gramians are added up, one of its own each.
+        seed: of the map, the same on all processes that have a gradient each. See `of_pieces` for the others.
 
     Attributes:
         rows: [T, d].
@@ -41,6 +40,10 @@ class Sketches:
         self.rows = torch.zeros(count, size, dtype=dtype, device=params[0].device)
         self.reach = torch.zeros(count, len(params), dtype=torch.bool, device="cpu")
         self._seed = seed
+
+    def of_pieces(self, rank: int, count: int) -> None:
+        """Takes a seed of this process's own, as processes have pieces of one gradient; count: so many."""
+        self._seed = self._seed * count + rank
 
     def fold(self, k: int, row: Row) -> None:
         """Adds a gradient of objective k, [P]; who drops it afterwards has its memory back."""

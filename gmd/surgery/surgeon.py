@@ -1,7 +1,7 @@
 """Gradient surgery with any weighting of the Gramian around any torch optimizer, at every step or now and then."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -168,7 +168,6 @@ class Surgeon:
         `report.finite` before `optimizer.step()`. Where weights that are to be taken are not finite, those of before
         stay, the report counts it, and the next step takes them again. With `every=1` and one process the device is
         waited for once with `tol`, once with `by_sample` and for each path compared with a whole pass, else never.
-        Several processes wait for it as they agree on objectives.
         """
         self._find_others()
         with self._held.dropped_afterwards(), self._schedule.undone_on_error(), undone_on_error(self._weighting):
@@ -228,8 +227,6 @@ class Surgeon:
             if self.scope == "global" and len(losses) == 0:
                 raise ValueError(NO_SAMPLE)
             step = self._checked_step(losses, *given)
-            if self._together is not None:
-                self._together.begin(step.params, self.model)
             if agrees:
                 check_to_agree(losses, step.outputs)
             return step
@@ -275,7 +272,7 @@ class Surgeon:
     def _find_others(self) -> None:
         """Finds the processes of a "global" surgery."""
         if self.scope == "global" and in_a_group():
-            self._together = self._together or Together(self.group)
+            self._together = self._together or Together(self.group, parameters_of(self.optimizers), self.model)
 
     def _agreed(self, step: Step) -> Step:
         """Returns the step with the objectives of all processes of a "global" surgery."""
@@ -372,16 +369,16 @@ class Surgeon:
     ) -> Report:
         """Makes one ordinary backward pass of the losses' sum, weighted as they were when weights were taken."""
         outputs = [] if step.outputs is None else check_outputs(step.outputs)
-        in_graph = step.params if self._together is None else self._together.engine.leaves
-        leaves = dict(zip(step.params, in_graph, strict=True))
-        with nullcontext() if self._together is None else self._together.engine.ordinary_pass():
+        weights = taken.weights if self._together is None else self._together.weights_of_own(taken.weights, step)
+        with self._ordinary_pass(step) as leaves:
+            in_graph = dict(zip(step.params, leaves, strict=True))
             norms = one_pass(
                 step.losses,
-                taken.weights if self._together is None else self._together.weights_of_own(taken.weights, step),
-                in_graph,
+                weights,
+                leaves,
                 outputs,
                 step.factors,
-                {leaves[param]: factor for param, factor in self._factors(taken.private, step).items()},
+                {in_graph[param]: factor for param, factor in self._factors(taken.private, step).items()},
                 step.scale,
                 step.retain_graph,
                 alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
@@ -398,6 +395,10 @@ class Surgeon:
             step.values, taken.gram, taken.weights, directions, discarded, modality, gram[0, 0], names=step.names
         )
         return self._told(report, taken)
+
+    def _ordinary_pass(self, step: Step) -> AbstractContextManager[list[nn.Parameter]]:
+        """Opens a context for one pass; yields what autograd's graph has in the place of each parameter, [P]."""
+        return nullcontext(step.params) if self._together is None else self._together.engine.ordinary_pass(step.params)
 
     # ---- parts of both ----
 
@@ -446,7 +447,7 @@ class Surgeon:
 
     def _gram_of_grad(self, step: Step) -> Tensor:
         if self._together is not None:
-            return self._together.engine.gram_of_grad()
+            return self._together.engine.gram_of_grad(step.params)
         return gk.gram([[param.grad for param in step.params]])
 
     def _groups(self, params: list[nn.Parameter]) -> list[int] | None:

@@ -92,16 +92,16 @@ class Replicated:
         return self._params
 
     def gathered(self) -> AbstractContextManager[None]:
-        """Opens a context in which autograd reaches `leaves`, as it does anyway."""
+        """Opens a context in which autograd reaches `leaves`."""
         return nullcontext()
 
-    def ordinary_pass(self) -> AbstractContextManager[None]:
-        """Opens a context for one backward pass through a DistributedDataParallel."""
-        return nullcontext()
+    def ordinary_pass(self, params: list[nn.Parameter]) -> AbstractContextManager[list[nn.Parameter]]:
+        """Opens a context for one backward pass through a DistributedDataParallel; yields the parameters."""
+        return nullcontext(params)
 
-    def gram_of_grad(self) -> Tensor:
-        """Returns [[squared norm of what is in `.grad`]]."""
-        return gk.gram([[param.grad for param in self._params]])
+    def gram_of_grad(self, params: Sequence[nn.Parameter]) -> Tensor:
+        """Returns [[squared norm of what is in `.grad`]], which all processes have alike."""
+        return gk.gram([[param.grad for param in params]])
 
     def gram(self, rows: Sequence[Row], groups: Sequence[int] | None) -> Tensor:
         """Returns this process's share of the Gramians of pieces, [K, T, T]; all shares add up to them."""
@@ -109,10 +109,12 @@ class Replicated:
 
     def sketched(
         self, sketches: Sketches, losses: Sequence[Tensor | None], outputs: Outputs | None, step: Step
-    ) -> None:
+    ) -> tuple[Tensor, Tensor]:
         """Folds this process's gradients, and adds up all processes' sketches: those of the whole batch's gradients.
 
         losses: [T], times this process's shares; None where it has none
+
+        Returns the estimate of their Gramian, [T, T], and what any process reaches, [T, P] bool on the CPU.
         """
         sketches.passes(losses, self._params, step.scale, step.retain_graph, outputs, step.factors)
         reach = sketches.reach.to(sketches.rows.device)
@@ -120,7 +122,7 @@ class Replicated:
         with waiting(self.group, "the sketches of the gradients"):
             dist.all_reduce(packed, group=self.group)
         sketches.rows.copy_(packed[: sketches.rows.numel()].view_as(sketches.rows))
-        sketches.reach.copy_(packed[sketches.rows.numel() :].view_as(reach) > 0)
+        return sketches.gram(None), packed[sketches.rows.numel() :].view_as(reach).cpu() > 0
 
     def joined(self, grams: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
         """Adds up the processes' Gramians [K, T, T], and joins a table of bools on the CPU; in one all-reduce."""

@@ -23,7 +23,11 @@ from torch import Tensor, nn
 import gmd_kernels as gk
 from gmd.surgery._delivery import check_no_late_hooks
 from gmd.surgery._graph import check_graph
+from gmd.surgery._losses import Outputs, check_outputs
+from gmd.surgery._one_pass import watched
 from gmd.surgery._passes import Row, gradient_of, several_passes
+from gmd.surgery._sketches import Sketches
+from gmd.surgery._step import Step
 from gmd.surgery.processes.chunks import Chunks, data_dims, local_gradient
 from gmd.surgery.processes.units import Sharded, Units
 from gmd.surgery.processes.waiting import waiting
@@ -89,7 +93,6 @@ class ShardedEngine:
         self._chunks = self._chunked() if known else []
         self.copies_of_a_batch = self._counted_copies()
         self._copies = pieces_of([params], self.group).copies
-        self.units.reduce_unused()
 
     def _check(self, p: int, param: nn.Parameter, inside: bool, in_unit: bool) -> None:
         what = f"optimizer: parameter {p}, {list(param.shape)},"
@@ -146,17 +149,55 @@ class ShardedEngine:
         Returns [T][P] this process's pieces of the whole batch's gradients; and [T, P] bool on the CPU, which gradients
         this process had.
         """
+        reach = torch.zeros(len(losses), len(self._params), dtype=torch.bool, device="cpu")
+        # gathered units take no more memory than the objectives' shards then
+        kept = self.units.modules and len(losses) >= self._num_shards
+        return list(self._rows(names, losses, scale, retain_graph, reach, bool(kept))), reach
+
+    def sketched(
+        self, sketches: Sketches, losses: Sequence[Tensor | None], outputs: Outputs | None, step: Step
+    ) -> tuple[Tensor, Tensor]:
+        """Makes a pass for each objective, as `passes`, and folds this process's pieces before the next is made.
+
+        Returns the estimate of the Gramian over all processes, [T, T], and what any process reaches, [T, P].
+        """
+        assert step.agreed is not None, "as at every step that takes weights"
+        sketches.of_pieces(dist.get_rank(self.group), self.group.size())
+        found = [] if outputs is None else check_outputs(outputs)
+        rows = self._rows(step.agreed.names, losses, step.scale, step.retain_graph, sketches.reach, False)
+        with watched(found, step.factors):
+            for k, row in enumerate(rows):
+                # a piece that several processes have counts once, as in a Gramian
+                sketches.fold(
+                    k, [None if g is None else g / math.sqrt(n) for g, n in zip(row, self._copies, strict=True)]
+                )
+        grams, reach = self.joined(sketches.gram(None).unsqueeze(0), sketches.reach)
+        return grams[0], reach
+
+    def _rows(
+        self,
+        names: Sequence[object],
+        losses: Sequence[Tensor | None],
+        scale: Tensor | None,
+        retain_graph: bool,
+        reach: Tensor,
+        gathered: bool,
+    ) -> Iterator[Row]:
+        """Yields this process's pieces of each objective's gradient, after a pass for it, and fills in `reach`.
+
+        gathered: whether units stay gathered from pass to pass
+        """
         given = [loss for loss in losses if loss is not None]
         assert len(given) == len(losses), "the agreement has made sure of that"
         check_graph(given)
         if self.units.modules:
-            return self._by_hooks(names, given, scale, retain_graph)
-        rows = []
+            yield from self._by_hooks(names, given, scale, retain_graph, reach, gathered)
+            return
         with several_passes(len(given) + retain_graph):
             for k, (name, loss) in enumerate(zip(names, given, strict=True)):
                 row = gradient_of(loss, self._params, scale, retain_graph or k < len(given) - 1)
-                rows.append(self.scattered(row, f"the gradient of objective {name!r}"))
-        return rows, torch.tensor([[gradient is not None for gradient in row] for row in rows], device="cpu")
+                reach[k] = torch.tensor([gradient is not None for gradient in row], dtype=torch.bool, device="cpu")
+                yield self.scattered(row, f"the gradient of objective {name!r}")
 
     def scattered(self, row: Row, what: str) -> Row:
         """Returns this process's pieces of a gradient over the whole batch, [P], from its own, [P].
@@ -174,17 +215,25 @@ class ShardedEngine:
         return pieces
 
     def _by_hooks(
-        self, names: Sequence[object], losses: Sequence[Tensor], scale: Tensor | None, retain_graph: bool
-    ) -> tuple[list[Row], Tensor]:
+        self,
+        names: Sequence[object],
+        losses: Sequence[Tensor],
+        scale: Tensor | None,
+        retain_graph: bool,
+        reach: Tensor,
+        gathered: bool,
+    ) -> Iterator[Row]:
         """Makes ordinary backward passes, and takes from `.grad` what each has left there."""
         check_no_late_hooks(self._params, "fully_shard would run it for each objective")
-        rows: list[Row] = []
-        reach = torch.zeros(len(losses), len(self._params), dtype=torch.bool, device="cpu")
         everyone = [one.param for one in self._found]
         factor = self.group.size() // self.copies_of_a_batch  # the number of batches, which fully_shard divides by
-        # gathered units take no more memory than the objectives' shards then
-        self.units.keep_gathered(len(losses) >= self._num_shards)
-        with self._usable_after_errors(), _aside(everyone), several_passes(len(losses) + retain_graph):
+        self.units.keep_gathered(gathered)
+        with (
+            self._usable_after_errors(),
+            self.units.with_unused(),
+            _aside(everyone),
+            several_passes(len(losses) + retain_graph),
+        ):
             for k, (name, loss) in enumerate(zip(names, losses, strict=True)):
                 last = k == len(losses) - 1
                 if last:
@@ -192,12 +241,13 @@ class ShardedEngine:
                 with _marked(self.leaves, reach[k]), waiting(self.group, f"the gradient of objective {name!r}"):
                     given = None if scale is None else scale.to(loss.dtype)
                     torch.autograd.backward(loss * factor, given, retain_graph=retain_graph or not last)
-                rows.append([_local(param.grad) for param in self._params])
-                self._check_reduced(rows[-1], reach[k].tolist(), name)
+                row = [_local(param.grad) for param in self._params]
+                self._check_reduced(row, reach[k].tolist(), name)
                 for param in everyone:
                     param.grad = None
+                yield row
+                del row
             self._check_units(reach, names)
-        return rows, reach
 
     def _check_units(self, reach: Tensor, names: Sequence[object]) -> None:
         """Raises a ValueError on all processes if an objective reaches a unit on some of them only."""
@@ -226,25 +276,26 @@ class ShardedEngine:
         return self.units.usable_after_errors([one.leaf for one in self._found])
 
     @contextmanager
-    def ordinary_pass(self) -> Iterator[None]:
-        """Opens a context for one backward pass through the units' hooks.
+    def ordinary_pass(self, params: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+        """Opens a context for one backward pass through the units' hooks; yields what it reaches, see `leaves`.
 
         A parameter that no process reaches keeps its `.grad`: units that add up gradients which are on some processes
         only leave zeros there.
         """
-        reach = torch.zeros(1, len(self._params), dtype=torch.bool, device="cpu")
+        self.begin(params)
+        reach = torch.zeros(1, len(params), dtype=torch.bool, device="cpu")
         empty = [param.grad is None for param in self._params]
-        with self._usable_after_errors(), _marked(self.leaves, reach[0]):
-            yield
+        with self._usable_after_errors(), self.units.with_unused(), _marked(self.leaves, reach[0]):
+            yield self.leaves
         if self.units.modules:
             _, reach = self.joined(torch.zeros(0, 1, 1, device=self._params[0].device), reach)
             for param, was_empty, reached in zip(self._params, empty, reach[0].tolist(), strict=True):
                 if was_empty and not reached:
                     param.grad = None
 
-    def gram_of_grad(self) -> Tensor:
+    def gram_of_grad(self, params: Sequence[nn.Parameter]) -> Tensor:
         """Returns [[squared norm of what is in `.grad`]], over all pieces."""
-        return gk.gram([[param.grad for param in self._params]], reduce=self.group)
+        return gk.gram([[param.grad for param in params]], reduce=self.group)
 
     # ---- what becomes of them ----
 
