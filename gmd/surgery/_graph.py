@@ -100,6 +100,12 @@ def leaves_of(tensors: Iterable[Tensor], stops: Iterable[Tensor] = ()) -> list[T
     return _leaves(nodes)
 
 
+def met_by(losses: Iterable[Tensor], outputs: Sequence[Tensor]) -> list[int]:
+    """Returns which of the outputs the losses were computed from, their numbers in order."""
+    where = _places([get_gradient_edge(output) for output in outputs])
+    return sorted(_visited([get_gradient_edge(loss) for loss in losses], where)[1])
+
+
 def check_graph(losses: Iterable[Tensor]) -> None:
     """Raises a ValueError if a pass by torch.autograd.grad from the losses would get gradients wrong without a word."""
     _visited([get_gradient_edge(loss) for loss in losses], {})

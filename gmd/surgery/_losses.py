@@ -6,9 +6,13 @@ from typing import SupportsFloat
 import torch
 from torch import Tensor
 
+from gmd_kernels.pieces import is_dtensor
+
 Criterion = Callable[[Tensor, Tensor], Tensor]  # (predictions [b, ...], targets [b, ...]) -> scalar
 Metric = Callable[[Tensor, Tensor], SupportsFloat]  # of the same, a scalar tensor or a number
 
+
+WHOLE = "expected a plain tensor that is the same on all processes of tensor parallelism, got a DTensor; give its full_tensor()"
 
 Losses = Mapping[Hashable, Tensor] | Sequence[Tensor]  # of the objectives, by name or in a fixed order
 
@@ -24,6 +28,8 @@ def named_losses(losses: Losses) -> dict[Hashable, Tensor]:
     for name, loss in named.items():
         if not isinstance(loss, Tensor):
             raise TypeError(f"losses[{name!r}]: expected a scalar tensor, got {type(loss).__name__}")
+        if is_dtensor(loss):
+            raise TypeError(f"losses[{name!r}]: {WHOLE}")
         if loss.numel() != 1:
             raise ValueError(
                 f"losses[{name!r}]: expected a scalar tensor, got shape {list(loss.shape)}; reduce it first"
@@ -87,6 +93,8 @@ def check_outputs(outputs: Outputs) -> list[Tensor]:
     for name, output in _named(outputs):
         if not isinstance(output, Tensor):
             raise TypeError(f"outputs[{name!r}]: expected a tensor, got {type(output).__name__}")
+        if is_dtensor(output):
+            raise TypeError(f"outputs[{name!r}]: {WHOLE}")
         if not output.requires_grad:
             raise ValueError(
                 f"outputs[{name!r}] does not require grad: give the tensor that the losses were computed from"

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
+from gmd_kernels.pieces import is_dtensor
+
 # one, or several of one network
 Optimizers = torch.optim.Optimizer | list[torch.optim.Optimizer] | tuple[torch.optim.Optimizer, ...]
 
@@ -13,34 +15,52 @@ LBFGS = (
     "what a method leaves in .grad is in general no function's gradient: the search has no meaning. Take an optimizer "
     "that uses each gradient once, such as SGD or AdamW; or LBFGS without gmd, on torch.stack(losses).mean()"
 )
+FLAT = (
+    "parameter {index} is in a FullyShardedDataParallel, which refuses a second backward pass. Use "
+    "torch.distributed.fsdp.fully_shard, and scope='global' of gmd.GMD or gmd.Surgeon"
+)
 SHARDED = (
-    "parameter {index} is sharded over processes (FSDP or DTensor), whose pieces torch.autograd.grad does "
-    "not reach. Let each process hold the whole network: DistributedDataParallel works"
+    "parameter {index} is sharded over processes (fully_shard or another DTensor), whose pieces a surgery of one "
+    "process's own batch does not have. Use scope='global' of gmd.GMD or gmd.Surgeon; or let each process hold the "
+    "whole network: DistributedDataParallel works"
+)
+NETWORK = (
+    "parameter {index} of the optimizer is sharded over processes, expected the network that has it: model=network"
 )
 
 
-def optimizers_of(given: Optimizers) -> tuple[torch.optim.Optimizer, ...]:
-    """Returns the optimizers, one or several; raises an error that says why no method here can work with one of them.
+def optimizers_of(given: Optimizers, sharded: bool = False) -> tuple[torch.optim.Optimizer, ...]:
+    """Returns the optimizers, one or several; raises an error that says why the method cannot work with one of them.
 
     Wrappers that have the parameters in `param_groups`, as LightningOptimizer, are optimizers too.
+
+    sharded: whether the method works with sharded parameters
     """
     if not isinstance(given, list | tuple):
-        return (_checked(given, "optimizer"),)
+        return (_checked(given, "optimizer", sharded),)
     if not given:
         raise ValueError("optimizer: expected a torch optimizer or several, got an empty list")
-    optimizers = tuple(_checked(optimizer, f"optimizer[{o}]") for o, optimizer in enumerate(given))
+    optimizers = tuple(_checked(optimizer, f"optimizer[{o}]", sharded) for o, optimizer in enumerate(given))
     parameters_of(optimizers)
     return optimizers
 
 
-def _checked(optimizer: torch.optim.Optimizer, name: str) -> torch.optim.Optimizer:
+def check_network(optimizers: Sequence[torch.optim.Optimizer], network: nn.Module | None) -> None:
+    """Raises a ValueError if there is no network that is to have the sharded parameters."""
+    for index, param in enumerate(parameters_of(optimizers)):
+        if network is None and is_dtensor(param):
+            raise ValueError(f"model: {NETWORK.format(index=index)}")
+
+
+def _checked(optimizer: torch.optim.Optimizer, name: str, sharded: bool) -> torch.optim.Optimizer:
     if not hasattr(optimizer, "param_groups"):
         raise TypeError(f"{name}: expected a torch optimizer, got {type(optimizer).__name__}")
     if any(isinstance(member, torch.optim.LBFGS) for member in with_those_inside(optimizer)):
         raise TypeError(f"{name}: {LBFGS}")
     for index, param in enumerate(_params(optimizer)):
-        # FSDP's first version marks its parameters so; the second makes DTensors of them
-        if getattr(param, "_fsdp_flattened", False) or hasattr(param, "device_mesh"):
+        if getattr(param, "_fsdp_flattened", False):  # as FSDP's first version marks them
+            raise TypeError(f"{name}: {FLAT.format(index=index)}")
+        if is_dtensor(param) and not sharded:
             raise TypeError(f"{name}: {SHARDED.format(index=index)}")
     return optimizer
 

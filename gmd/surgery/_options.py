@@ -1,10 +1,14 @@
-"""Checks of options that are given by name, against the signature of what they are for."""
+"""Checks of options: those given by name, against the signature of what they are for; and those of a surgeon."""
 
 import inspect
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from torch import Tensor
+
+from gmd.surgery._granularity import GRANULARITIES
+
+SCOPES = ("local", "global")
 
 
 def check_options(what: str, given: Mapping[str, Any], known: Mapping[str, inspect.Parameter]) -> None:
@@ -68,3 +72,18 @@ def _called(kind: Any) -> str:
         Mapping: "a dict",
     }
     return names.get(get_origin(kind) or kind, getattr(kind, "__name__", str(kind)))
+
+
+def check_surgeon_options(every: int | str, granularity: str, tol: float, scope: str) -> None:
+    """Raises a ValueError for an option of a surgeon that is none, and for two that do not go together."""
+    if scope not in SCOPES:
+        raise ValueError(f"scope: expected 'local' or 'global', got {scope!r}")
+    if granularity not in GRANULARITIES:
+        raise ValueError(f"granularity: expected 'model', 'module' or 'tensor', got {granularity!r}")
+    if not 0 <= tol < 1:
+        raise ValueError(f"tol: expected a relative error, at least 0 and below 1, got {tol}")
+    if every != 1 and granularity != "model":
+        raise ValueError(
+            f"every: expected 1 with granularity={granularity!r}, got {every!r}: between, a step is one backward "
+            "pass, in which each loss has one weight for the whole model"
+        )

@@ -37,9 +37,10 @@ class Basis(NamedTuple):
         directions: [M], how many backward passes went through the path of each output.
         discarded: [M] float64 on the CPU, see `Directions`.
         norms: [M] float64, the norm of the mean loss's gradient at each output, before its factor.
-        reach: [T, P] bool on the CPU, which objective reaches which parameter, where the rows are pieces of gradients
-            over several processes, which have zeros for what is not there.
-        grams: the rows' Gramian over all processes, [T, T] or [K, T, T] float64, where they are such pieces.
+        reach: where the rows are pieces of gradients over several processes, which have zeros for what is not there:
+            [T, P] bool on the CPU, which objective reaches which parameter; on this process until it is joined.
+        grams: of such rows, the objectives' Gramian over all processes, [T, T] or [K, T, T] float64.
+        at_outputs: of such rows, the Gramians at the outputs, [M, T, T]; joined: whether they are of all processes.
     """
 
     rows: Sequence[Row]
@@ -50,6 +51,8 @@ class Basis(NamedTuple):
     norms: Tensor | None = None
     reach: Tensor | None = None
     grams: Tensor | None = None
+    at_outputs: Tensor | None = None
+    joined: bool = False
 
 
 def path_gradients(
@@ -75,22 +78,59 @@ def path_gradients(
     checked: paths in which samples are known not to mix, see `gmd.surgery._by_sample`; those that are used so for the
         first time are checked, and added. None: no gradients by sample.
     """
+    ours = cut(losses, outputs, params, scale, retain_graph, pass_after)
+    norms = norms_at(ours.grams, scale)
+    ours = ours._replace(cotangents=multiplied(ours.cotangents, factors))
+    # a factor leaves an output's directions, and what they leave out of each cotangent, as they are
+    num_head_rows = len(losses) if ours.has_head else 0
+    directions = _compressed(ours.cotangents, outputs, ours.grams, tol, num_head_rows) if tol > 0 else None
+    if directions is None:
+        basis = exact(ours, outputs, params, checked)
+    else:
+        paths = paths_kept(ours.paths, pass_after)
+        head_rows = ours.rows if ours.has_head else []
+        basis = _by_directions(ours.cotangents, outputs, params, paths, head_rows, directions)
+    return basis._replace(norms=norms)
+
+
+class Cut(NamedTuple):
+    """The graph cut at the outputs, and the objectives' gradients there and behind them.
+
+    Attributes:
+        paths: before the outputs.
+        has_head: whether there are parameters behind them.
+        rows: [T][P], the gradients of the head's parameters; None for the others.
+        cotangents: [T][M], the gradients at the outputs.
+        grams: [M, T, T] float64, the cotangents' Gramians, with the scale.
+    """
+
+    paths: Paths
+    has_head: bool
+    rows: Rows
+    cotangents: Cotangents
+    grams: Tensor
+
+
+def cut(
+    losses: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    params: Sequence[nn.Parameter],
+    scale: Tensor | None,
+    retain_graph: bool,
+    pass_after: bool,
+) -> Cut:
+    """Makes each loss's pass behind the outputs; for the arguments, see `path_gradients`."""
     paths = find_paths(losses, outputs, retain_graph)
     wanted = {id(param): p for p, param in enumerate(params)}
     head = [leaf for leaf in paths.head if id(leaf) in wanted]
     rows: Rows = [[None] * len(params) for _ in losses]
     cotangents = _behind(losses, outputs, head, scale, rows, wanted, retain_graph or pass_after)
-    grams = gk.gram(cotangents, groups=range(len(outputs)))
-    norms = _norms(grams, scale)
-    cotangents = _multiplied(cotangents, factors)
-    # a factor leaves an output's directions, and what they leave out of each cotangent, as they are
-    directions = _compressed(cotangents, outputs, grams, tol, len(losses) if head else 0) if tol > 0 else None
-    if directions is None:
-        basis = _exact(cotangents, outputs, params, paths, rows, checked)
-    else:
-        paths = paths._replace(kept=[kept or pass_after for kept in paths.kept])
-        basis = _by_directions(cotangents, outputs, params, paths, rows if head else [], directions)
-    return basis._replace(norms=norms)
+    return Cut(paths, bool(head), rows, cotangents, gk.gram(cotangents, groups=range(len(outputs))))
+
+
+def paths_kept(paths: Paths, keep: bool) -> Paths:
+    """Returns the paths, of which all are to be retained if `keep` says so."""
+    return paths._replace(kept=[kept or keep for kept in paths.kept])
 
 
 def _behind(
@@ -115,13 +155,13 @@ def _behind(
     return [list(row[: len(outputs)]) for row in behind]
 
 
-def _norms(grams: Tensor, scale: Tensor | None) -> Tensor:
+def norms_at(grams: Tensor, scale: Tensor | None) -> Tensor:
     """Returns the norm of the mean loss's gradient at each output, [M] float64, of Gramians [M, T, T]."""
     count = grams.shape[-1]
     return grams.sum(dim=(1, 2)).clamp(min=0).sqrt() / (count if scale is None else count * scale)
 
 
-def _multiplied(cotangents: Cotangents, factors: Tensor | None) -> Cotangents:
+def multiplied(cotangents: Cotangents, factors: Tensor | None) -> Cotangents:
     """Returns the cotangents times the factors of their outputs, [M] or None."""
     if factors is None:
         return cotangents
@@ -145,26 +185,20 @@ def _compressed(
     return directions if fewer else None
 
 
-def _exact(
-    cotangents: Cotangents,
-    outputs: Sequence[Tensor],
-    params: Sequence[nn.Parameter],
-    paths: Paths,
-    rows: Rows,
-    checked: set[Checked] | None,
-) -> Basis:
+def exact(found: Cut, outputs: Sequence[Tensor], params: Sequence[nn.Parameter], checked: set[Checked] | None) -> Basis:
     """Makes a pass for each objective and modality of it, or one by sample for the modality, and adds up in `rows`."""
+    paths, rows, cotangents = found.paths, found.rows, found.cotangents
     counts = []
     ours: list[set[int]] = [set() for _ in rows]  # parameters, by number, whose sum is in memory of its own
     plans = _plans(cotangents, paths) if checked is not None else [None] * len(outputs)
     kept = KeptRows(len(rows), params)
     for m, (output, plan) in enumerate(zip(outputs, plans, strict=True)):
-        column = _take(cotangents, m)
+        column = taken(cotangents, m)
         reached = [k for k, cotangent in enumerate(column) if cotangent is not None]
         given = [cotangent for cotangent in column if cotangent is not None]
         passes: Iterable[Row]
         if checked is None or plan is None:
-            passes = _passes(output, params, given, paths.kept[m], paths.compiled[m])
+            passes = passes_of(output, params, given, paths.kept[m], paths.compiled[m])
         else:
             passes = _by_sample(output, params, plan, paths.kept[m], checked)
         counts.append(len(reached) if plan is None else 1)
@@ -219,10 +253,10 @@ def _by_directions(
     # now, when nothing is under way that it would wait for
     combining = torch.cat(directions.combining, dim=1).to(outputs[0].device).split(directions.counts, dim=1)
     for m, output in enumerate(outputs):
-        column = _take(cotangents, m)
+        column = taken(cotangents, m)
         combined = [gk.combine([[c] for c in column], weights)[0] for weights in combining[m].T]
         leading = [direction for direction in combined if direction is not None]  # an output may have no cotangents
-        rows += map(kept.keep, _passes(output, params, leading, paths.kept[m], paths.compiled[m]))
+        rows += map(kept.keep, passes_of(output, params, leading, paths.kept[m], paths.compiled[m]))
         mixing += directions.mixing[m].T[: len(leading)]
         reach += [torch.tensor([c is not None for c in column], device="cpu")] * len(leading)
         counts.append(len(leading))
@@ -235,7 +269,7 @@ def _by_directions(
     return Basis(rows, torch.stack(mixing, dim=1), shared, tuple(counts), directions.discarded)
 
 
-def _passes(
+def passes_of(
     output: Tensor, params: Sequence[nn.Parameter], cotangents: list[Tensor], keep: bool, compiled: bool
 ) -> Iterator[Row]:
     """Yields [P] gradients for each cotangent of the output; the last pass frees its path unless another needs it.
@@ -249,7 +283,7 @@ def _passes(
             yield torch.autograd.grad(output, params, cotangent, retain_graph=keep or k < last, allow_unused=True)
 
 
-def _take(cotangents: Cotangents, m: int) -> list[Tensor | None]:
+def taken(cotangents: Cotangents, m: int) -> list[Tensor | None]:
     """Returns [T], the cotangents of output m, which nobody else holds any longer."""
     column = [row[m] for row in cotangents]
     for row in cotangents:

@@ -26,6 +26,7 @@ class Step(NamedTuple):
         scale: the scaler's, or None.
         counts: [T], of the samples behind each loss; None if none were given.
         agreed: what all processes bring to the step, which `names` are those of; None where this one is by itself.
+        whole: [T] float64, the losses' values if parts of the batch came before this one; `names` are of all parts.
     """
 
     own_names: tuple[Hashable, ...]
@@ -41,10 +42,13 @@ class Step(NamedTuple):
     scale: Tensor | None
     counts: list[float] | None = None
     agreed: Agreed | None = None
+    whole: Tensor | None = None
 
     @property
     def values(self) -> Tensor:
         """Returns the losses' values, [T], detached; over all processes if these have agreed on them."""
+        if self.whole is not None:
+            return self.whole
         if self.agreed is not None:
             return self.agreed.values
         return torch.stack([loss.detach() for loss in self.losses])

@@ -14,8 +14,11 @@ from gmd.surgery._modes import ordinary_modes
 from gmd.surgery._one_pass import one_pass
 from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
 from gmd.surgery._scaling import Scaling
-from gmd.surgery.processes.agreement import Agreement, Counts, checked_counts
+from gmd.surgery.processes.agreement import Agreed, Agreement, Counts, checked_counts
+from gmd.surgery.processes.averaged import Averaged
+from gmd.surgery.processes.told import kind_of, output_names, places_of
 from gmd.surgery.report import Report
+from gmd_kernels.pieces import is_dtensor
 
 
 class MeanGradient:
@@ -40,11 +43,12 @@ class MeanGradient:
         if scope not in ("local", "global"):
             raise ValueError(f"scope: expected 'local' or 'global', got {scope!r}")
         self.optimizer = optimizer
-        self.optimizers = optimizers_of(optimizer)
+        self.optimizers = optimizers_of(optimizer, sharded=scope == "global")
         self.scaler = scaler
         self.scope = scope
         self.group = group
         self._agreement: Agreement | None = None  # made at the first step: torch.distributed may begin after this
+        self._averaged: Averaged | None = None
         self._scaling = Scaling(scaler, self.optimizers)
 
     @ordinary_modes()
@@ -66,32 +70,49 @@ class MeanGradient:
         check_factors(factors, outputs)
         found = [] if outputs is None else check_outputs(outputs)
         scale = self._scaling.scale(given)
-        values, weights = self._values_and_weights(named, counts, isinstance(losses, Mapping))
+        numbers = checked_counts(counts, tuple(named), isinstance(losses, Mapping), self.scope)
+        agreed = self._agreed(named, numbers or [1.0] * len(named), outputs, isinstance(losses, Mapping))
+        weights = self._weights(named, agreed)
         norms = one_pass(
             given, weights if scale is None else weights * scale, (), found, factors, retain_graph=retain_graph
         )
         if scale is not None:
             self._scaling.unscale()
             norms = None if norms is None else norms / scale
-        gram = gk.gram([[param.grad for param in parameters_of(self.optimizers)]])
+        grads = [param.grad for param in parameters_of(self.optimizers)]
+        # sharded ones are pieces
+        gram = gk.gram([grads], reduce=self._group() if any(map(is_dtensor, grads)) else None)
+        values = torch.stack([loss.detach() for loss in given])
+        if agreed is not None and self._averaged is not None:
+            values = agreed.values
+            self._averaged.check(gram[0, 0])
+            norms = None if norms is None else self._averaged.norms(norms, *places_of(outputs, agreed.outputs))
         modality = {} if norms is None else {"gradient norm": norms}
-        return Report(values, gram, gram.new_ones(1), modality=modality, squared_norm=gram[0, 0])
+        names = tuple(named) if agreed is None else agreed.names
+        return Report(values, gram, gram.new_ones(1), modality=modality, squared_norm=gram[0, 0], names=names)
 
-    def _values_and_weights(
-        self, losses: Mapping[Hashable, Tensor], counts: Counts | None, by_name: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Returns the losses' values, [T], over all processes in a "global" mean, and the weights of this one's."""
-        if counts is not None and self.scope != "global":
-            raise ValueError("counts: expected scope='global' with them, as in a local mean nobody asks for them")
-        numbers = checked_counts(counts, tuple(losses), by_name)
-        if self.scope == "local" or not in_a_group():
-            values = torch.stack([loss.detach() for loss in losses.values()])
-            return values, torch.full_like(values, 1 / len(losses), dtype=torch.float64)
+    def _group(self) -> dist.ProcessGroup:
         group = self.group or dist.group.WORLD
         assert group is not None, "there is one, as torch.distributed is initialized"
+        return group
+
+    def _agreed(
+        self, losses: Mapping[Hashable, Tensor], counts: list[float], outputs: Outputs | None, by_name: bool
+    ) -> Agreed | None:
+        """Returns what all processes bring to a "global" mean; None where this one is by itself."""
+        if self.scope == "local" or not in_a_group():
+            return None
+        group = self._group()
         self._agreement = self._agreement or Agreement(group)
-        agreed = self._agreement.reach(losses, numbers, "losses by name" if by_name else f"{len(losses)} losses")
+        self._averaged = self._averaged or Averaged(group)
+        return self._agreement.reach(losses, counts, kind_of(losses, by_name, outputs), output_names(outputs))
+
+    def _weights(self, losses: Mapping[Hashable, Tensor], agreed: Agreed | None) -> Tensor:
+        """Returns the weights of this process's losses in the mean, [t]."""
+        like = next(iter(losses.values()))
+        if agreed is None or self._agreement is None:
+            return torch.full((len(losses),), 1 / len(losses), dtype=torch.float64, device=like.device)
         shares = dict(zip(agreed.names, agreed.shares, strict=True))
         # DistributedDataParallel divides by the number of processes
-        factors = [group.size() / len(agreed.names) * shares.get(name, 0.0) for name in losses]
-        return agreed.values, torch.tensor(factors, dtype=torch.float64).to(agreed.values.device)
+        factors = [self._agreement.size / len(agreed.names) * shares.get(name, 0.0) for name in losses]
+        return torch.tensor(factors, dtype=torch.float64).to(like.device)

@@ -1,5 +1,6 @@
 """The report that every method's `backward` returns."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import torch
@@ -31,6 +32,8 @@ class Report:
         age: how many steps ago they were.
         interval: how many steps after that they are taken anew.
         failures: how many times so far the weights that should have been taken were not finite.
+        names: [T], of the objectives, or their positions in a list; a Surgeon tells them. Over several processes, of
+            all that some process has.
     """
 
     losses: Tensor
@@ -44,6 +47,7 @@ class Report:
     age: int = 0
     interval: int = 1
     failures: int = 0
+    names: tuple[Hashable, ...] = ()
 
     @property
     def gram(self) -> Tensor:

@@ -1,6 +1,7 @@
 """Gradient surgery with any weighting of the Gramian around any torch optimizer, at every step or now and then."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
 from gmd.surgery._delivery import add_to_grad, check_no_param_hooks, in_a_group, several_processes
-from gmd.surgery._granularity import GRANULARITIES, groups_of, module_names
+from gmd.surgery._granularity import groups_of, module_names
 from gmd.surgery._graph import check_graph, has_compiled_parts
+from gmd.surgery._held import Held, check_accumulates
 from gmd.surgery._losses import (
     Losses,
     Outputs,
@@ -24,7 +26,8 @@ from gmd.surgery._losses import (
 )
 from gmd.surgery._modes import ordinary_modes
 from gmd.surgery._one_pass import one_pass
-from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
+from gmd.surgery._optimizers import Optimizers, check_network, optimizers_of, parameters_of
+from gmd.surgery._options import check_surgeon_options
 from gmd.surgery._passes import gradients_of
 from gmd.surgery._paths import Basis, Checked, path_gradients
 from gmd.surgery._scaling import Scaling
@@ -33,11 +36,10 @@ from gmd.surgery._step import Part, Step, checked_weights, losses_of_part
 from gmd.surgery._undone import check_keys, undone_on_error
 from gmd.surgery._weighting import LoopWeighting, Weighting, in_loop
 from gmd.surgery.processes.agreement import Counts, checked_counts
-from gmd.surgery.processes.together import Together
+from gmd.surgery.processes.together import NO_SAMPLE, PathOptions, Together, check_to_agree
 from gmd.surgery.report import Report
 
 ORDERS = 16  # random ones, over which weights are averaged that last for several steps
-SCOPES = ("local", "global")
 
 
 class Surgeon:
@@ -100,10 +102,11 @@ class Surgeon:
         group: "dist.ProcessGroup | None" = None,
     ):
         self._schedule = Schedule(every)
-        _check_options(every, granularity, tol, scope)
+        check_surgeon_options(every, granularity, tol, scope)
         self._weighting: LoopWeighting = in_loop(weighting)
         self.optimizer = optimizer
-        self.optimizers = optimizers_of(optimizer)
+        self.optimizers = optimizers_of(optimizer, sharded=scope == "global")
+        check_network(self.optimizers, model)
         self.every = every
         self.granularity = granularity
         self.model = model
@@ -117,6 +120,7 @@ class Surgeon:
         self._checked: set[Checked] | None = set() if by_sample else None
         self._modules = module_names(self.optimizers, model) if granularity == "module" else {}
         self._by_name: bool | None = None  # whether losses come by name; None before the first
+        self._held = Held()
 
     @ordinary_modes()
     def backward(
@@ -151,24 +155,75 @@ class Surgeon:
         `report.finite` before `optimizer.step()`. Where weights that are to be taken are not finite, those of before
         stay, the report counts it, and the next step takes them again. With `every=1` and one process the device is
         waited for once with `tol`, once with `by_sample` and for each path compared with a whole pass, else never.
+        Several processes wait for it as they agree on objectives.
         """
-        step = self._checked_step(losses, outputs, factors, retain_graph, part, counts)
-        self._find_others(step)
-        with self._schedule.undone_on_error(), undone_on_error(self._weighting):
+        self._find_others()
+        with self._held.dropped_afterwards(), self._schedule.undone_on_error(), undone_on_error(self._weighting):
+            step = self._checked_by_all(losses, outputs, factors, retain_graph, part, counts)
             by_schedule = self.every != 1 or part is not None
             report = self._by_schedule(step) if by_schedule else self._operated(self._agreed(step))
         self._by_name = step.by_name
         return report
 
+    @ordinary_modes()
+    def accumulate(self, losses: Losses, outputs: Outputs | None = None, counts: Counts | None = None) -> None:
+        """Makes the passes of a part of the batch, a micro-batch, and holds its gradients for the next `backward`.
+
+            for x, y in parts[:-1]:
+                surgeon.accumulate(losses_of(x, y), counts=...)
+            report = surgeon.backward(losses_of(*parts[-1]), counts=...)
+
+        Then it is as if all parts had come at once, but that the report knows nothing of the outputs. Objectives that
+        come by name may be missing from a part. In a "global" surgery 1/R of the T gradients is held, else all of them.
+
+        Args:
+            losses, outputs: as in `backward`, whose graph is freed.
+            counts: of how many samples each loss is the mean, as in `backward`; 1 each by default, which is right for
+                parts of one size. In a "local" surgery too.
+
+        An error, here or in `backward`, drops all parts: begin the batch anew. What happens between, in `zero_grad`
+        say, does not; for that there is `discard`. Parts are in no `state_dict`.
+
+        Raises ValueError with `every`, whose weights outlast the batch, and with `tol`.
+        """
+        self._find_others()
+        with self._held.dropped_on_error():
+            step = self._checked_by_all(losses, outputs, None, False, None, counts, True)
+            step = self._agreed(step)
+            self._held.add(step, self._rows(step.losses, step.outputs, step))
+        self._by_name = step.by_name
+
+    def discard(self) -> None:
+        """Drops what `accumulate` holds."""
+        self._held.clear()
+
     def _by_schedule(self, step: Step) -> Report:
         """Takes weights if it is time to, and merges by those."""
         self._schedule.begin([p for p, param in enumerate(step.everyone) if param.requires_grad])
-        # objectives by position are the same on all processes
-        step = self._agreed(step) if step.by_name or step.counts is not None else step
+        # objectives and outputs by position are the same on all processes
+        names = step.by_name or step.counts is not None or isinstance(step.outputs, Mapping)
+        step = self._agreed(step) if names else step
         taken = self._schedule.taken(step.names)
         if taken is not None and not self._schedule.is_due(taken):
             return self._between(step, taken)
         return self._refreshed(self._agreed(step))
+
+    def _checked_by_all(self, losses: Losses, *given: Any) -> Step:
+        """Returns what `backward` was given; an error of one process is raised by all, if they are about to agree."""
+        agrees = self._together is not None and (self.every == 1 or isinstance(losses, Mapping))
+        try:
+            if self.scope == "global" and len(losses) == 0:
+                raise ValueError(NO_SAMPLE)
+            step = self._checked_step(losses, *given)
+            if self._together is not None:
+                self._together.begin(step.params, self.model)
+            if agrees:
+                check_to_agree(losses, step.outputs)
+            return step
+        except (TypeError, ValueError) as error:
+            if agrees and self._together is not None:
+                self._together.refuse(error, parameters_of(self.optimizers))
+            raise
 
     def _checked_step(
         self,
@@ -178,6 +233,7 @@ class Surgeon:
         retain_graph: bool,
         part: Part | None,
         counts: Counts | None,
+        accumulated: bool = False,
     ) -> Step:
         """Returns what `backward` was given; raises an error for what cannot be worked with."""
         named = named_losses(losses)
@@ -196,27 +252,31 @@ class Surgeon:
         given = list(named.values())
         scale = self._scaling.scale(given)
         names = tuple(named)
-        if counts is not None and self.scope != "global":
-            raise ValueError("counts: expected scope='global' with them, as in a local surgery nobody asks for them")
-        numbers = None if counts is None else checked_counts(counts, names, by_name)
+        accumulated = accumulated or bool(self._held)
+        if accumulated:
+            check_accumulates(self.every, self.tol, part)
+        numbers = checked_counts(counts, names, by_name, self.scope, accumulated)
         given_as = (outputs, factors, retain_graph, part)
         return Step(names, names, by_name, given, *given_as, everyone, params, scale, numbers)
 
-    def _find_others(self, step: Step) -> None:
-        """Finds the processes of a "global" surgery, and tells them which parameters take part in this step."""
+    def _find_others(self) -> None:
+        """Finds the processes of a "global" surgery."""
         if self.scope == "global" and in_a_group():
             self._together = self._together or Together(self.group)
-            self._together.begin(step.params)
 
     def _agreed(self, step: Step) -> Step:
         """Returns the step with the objectives of all processes of a "global" surgery."""
-        return step if self._together is None else self._together.agreed(step, self._schedule.steps)
+        return step if self._together is None else self._together.agreed(step, self._schedule.steps, self.tol)
 
     # ---- a step with a pass for each objective ----
 
     def _operated(self, step: Step) -> Report:
         """Merges by weights of this step's own gradients, whatever the granularity."""
-        basis = self._basis(step.losses, step.outputs, step)
+        basis = self._rows(step.losses, step.outputs, step)
+        if self._held:
+            step, basis = self._held.with_own(step, basis)
+        if self._together is not None:
+            basis = self._together.joined(basis, step, self._groups(step.params))
         if basis.grams is not None:
             return self._merged_together(step, basis, *self._weights_together(basis.grams, basis, step))
         surgery = self._surgery(basis, step)
@@ -235,7 +295,8 @@ class Surgeon:
         self._together.merge(step, basis, of_params)
         if step.scale is not None:
             self._scaling.note_unscaled(basis.grams)
-        return Report(step.values, basis.grams, weights)
+        modality = {} if basis.norms is None else {"gradient norm": basis.norms}
+        return Report(step.values, basis.grams, weights, basis.directions, basis.discarded, modality, names=step.names)
 
     def _of_the_first(self, weights: Tensor) -> Tensor:
         """Returns the weights that the first process of a "global" surgery has found."""
@@ -284,7 +345,7 @@ class Surgeon:
             # an overflow in another process shows in what they have averaged, and nowhere else
             self._scaling.note_unscaled(self._gram_of_grad(step) if several_processes() else gram)
         modality = {} if basis.norms is None else {"gradient norm": basis.norms}
-        return Report(step.values, gram, weights, basis.directions, basis.discarded, modality)
+        return Report(step.values, gram, weights, basis.directions, basis.discarded, modality, names=step.names)
 
     # ---- a step with one pass ----
 
@@ -308,23 +369,32 @@ class Surgeon:
     ) -> Report:
         """Makes one ordinary backward pass of the losses' sum, weighted as they were when weights were taken."""
         outputs = [] if step.outputs is None else check_outputs(step.outputs)
-        norms = one_pass(
-            step.losses,
-            taken.weights if self._together is None else self._together.weights_of_own(taken.weights, step),
-            step.params,
-            outputs,
-            step.factors,
-            self._factors(taken.private, step),
-            step.scale,
-            step.retain_graph,
-            alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
-            again=taken.compiled,
+        leaves = dict(
+            zip(step.params, step.params if self._together is None else self._together.engine.leaves, strict=True)
         )
+        with nullcontext() if self._together is None else self._together.engine.ordinary_pass():
+            norms = one_pass(
+                step.losses,
+                taken.weights if self._together is None else self._together.weights_of_own(taken.weights, step),
+                list(leaves.values()),
+                outputs,
+                step.factors,
+                {leaves[param]: factor for param, factor in self._factors(taken.private, step).items()},
+                step.scale,
+                step.retain_graph,
+                alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
+                again=taken.compiled,
+            )
         gram = self._gram_of_grad(step)
         if step.scale is not None:
             self._scaling.note_unscaled(gram)
+        if self._together is not None:
+            self._together.check_averaged(gram[0, 0])
+            norms = None if norms is None else self._together.norms_of_pass(norms, step)
         modality = {} if norms is None else {"gradient norm": norms}
-        report = Report(step.values, taken.gram, taken.weights, directions, discarded, modality, gram[0, 0])
+        report = Report(
+            step.values, taken.gram, taken.weights, directions, discarded, modality, gram[0, 0], names=step.names
+        )
         return self._told(report, taken)
 
     # ---- parts of both ----
@@ -377,6 +447,8 @@ class Surgeon:
         return replace(report, refreshed=age == 0, age=age, interval=taken.interval, failures=failures)
 
     def _gram_of_grad(self, step: Step) -> Tensor:
+        if self._together is not None:
+            return self._together.engine.gram_of_grad()
         return gk.gram([[param.grad for param in step.params]])
 
     def _groups(self, params: list[nn.Parameter]) -> list[int] | None:
@@ -386,8 +458,13 @@ class Surgeon:
 
     def _basis(self, losses: list[Tensor], outputs: Outputs | None, step: Step, pass_after: bool = False) -> Basis:
         """Returns the gradients of losses, of a batch or of a part of it; for `pass_after`, see `path_gradients`."""
+        basis = self._rows(losses, outputs, step, pass_after)
+        return basis if self._together is None else self._together.joined(basis, step, self._groups(step.params))
+
+    def _rows(self, losses: list[Tensor], outputs: Outputs | None, step: Step, pass_after: bool = False) -> Basis:
+        """Returns the gradients, as `_basis` does; of a "global" surgery what this process has, nothing yet joined."""
         if self._together is not None:
-            return self._together.basis(losses, outputs, step, self._groups(step.params))
+            return self._together.basis(losses, outputs, step, PathOptions(self.tol, self._checked, pass_after))
         if outputs is None:
             check_graph(losses)
             return Basis(gradients_of(losses, step.params, step.scale, step.retain_graph))
@@ -412,18 +489,3 @@ class Surgeon:
         schedule.load_state_dict(state["schedule"], params[0].device, len(params))
         self._weighting.load_state_dict(state["weighting"])
         self._schedule = schedule
-
-
-def _check_options(every: int | str, granularity: str, tol: float, scope: str) -> None:
-    """Raises a ValueError for an option that is none, and for two that do not go together."""
-    if scope not in SCOPES:
-        raise ValueError(f"scope: expected 'local' or 'global', got {scope!r}")
-    if granularity not in GRANULARITIES:
-        raise ValueError(f"granularity: expected 'model', 'module' or 'tensor', got {granularity!r}")
-    if not 0 <= tol < 1:
-        raise ValueError(f"tol: expected a relative error, at least 0 and below 1, got {tol}")
-    if every != 1 and granularity != "model":
-        raise ValueError(
-            f"every: expected 1 with granularity={granularity!r}, got {every!r}: between, a step is one backward "
-            "pass, in which each loss has one weight for the whole model"
-        )

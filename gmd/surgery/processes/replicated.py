@@ -7,6 +7,7 @@ all-reduce for each objective would be 2 T N.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
@@ -24,7 +25,14 @@ class Replicated:
     """Makes, joins and delivers gradients of parameters that every process has.
 
     group: the processes
+
+    Attributes:
+        in_step: whether all processes have to make the same passes.
+        copies_of_a_batch: how many processes have the same batch.
     """
+
+    in_step = False
+    copies_of_a_batch = 1
 
     def __init__(self, group: dist.ProcessGroup):
         self.group = group
@@ -59,21 +67,45 @@ class Replicated:
                 if loss is not None:
                     row = gradient_of(loss, self._params, scale, retain_graph or k != given[-1])
                 reach.append([gradient is not None for gradient in row])
-                rows.append(self.scattered(row, names[k]))
+                rows.append(self.scattered(row, f"the gradient of objective {names[k]!r}"))
                 del row
         return rows, torch.tensor(reach, device="cpu")
 
-    def scattered(self, row: Row, name: object) -> Row:
-        """Returns this process's pieces of an objective's gradient over the whole batch, [P], from its own, [P]."""
+    def scattered(self, row: Row, what: str) -> Row:
+        """Returns this process's pieces of a gradient over the whole batch, [P], from its own, [P].
+
+        what: it is, in an error's words
+        """
         pieces: list[Tensor | None] = [None] * len(self._params)
         for numbers, flat in self._flats:
-            shard = flat.scattered([row[p] for p in numbers], flat.buffer(), f"the gradient of objective {name!r}")
+            shard = flat.scattered([row[p] for p in numbers], flat.buffer(), what)
             for p, piece in zip(numbers, flat.pieces(shard), strict=True):
                 pieces[p] = piece
         return pieces
 
+    @property
+    def leaves(self) -> list[nn.Parameter]:
+        """What autograd's graph has in the place of each parameter, [P]."""
+        return self._params
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Opens a context in which autograd reaches `leaves`, as it does anyway."""
+        return nullcontext()
+
+    def ordinary_pass(self) -> AbstractContextManager[None]:
+        """Opens a context for one backward pass through a DistributedDataParallel."""
+        return nullcontext()
+
+    def gram_of_grad(self) -> Tensor:
+        """Returns [[squared norm of what is in `.grad`]]."""
+        return gk.gram([[param.grad for param in self._params]])
+
+    def gram(self, rows: Sequence[Row], groups: Sequence[int] | None) -> Tensor:
+        """Returns this process's share of the Gramians of pieces, [K, T, T]; all shares add up to them."""
+        return gk.gram(rows, [0] * len(self._params) if groups is None else groups)
+
     def joined(self, grams: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds up the processes' Gramians [K, T, T], and joins what they reach, [T, P]; in one all-reduce."""
+        """Adds up the processes' Gramians [K, T, T], and joins a table of bools on the CPU; in one all-reduce."""
         with waiting(self.group, "the Gramian"):
             total, reached = all_reduced(grams, self.group, reach.to(grams.device))
         assert reached is not None, "what was asked for"

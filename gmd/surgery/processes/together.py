@@ -1,6 +1,7 @@
 """One step of a surgery over several processes: what they agree on, what each has, and what comes of it."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -8,17 +9,39 @@ from torch import Tensor, nn
 
 import gmd_kernels as gk
 from gmd.surgery._delivery import put_in_grad
-from gmd.surgery._losses import Outputs
-from gmd.surgery._paths import Basis
+from gmd.surgery._graph import check_graph, find_paths
+from gmd.surgery._losses import Losses, Outputs, check_no_hooks, check_outputs, named_losses
+from gmd.surgery._paths import Basis, Checked, norms_at
 from gmd.surgery._step import Step
 from gmd.surgery.processes.agreement import Agreement
+from gmd.surgery.processes.averaged import Averaged
 from gmd.surgery.processes.replicated import Replicated
+from gmd.surgery.processes.sharded import ShardedEngine
+from gmd.surgery.processes.through_outputs import Asked, through_outputs
+from gmd.surgery.processes.told import kind_of, output_names, places_of
+from gmd_kernels.pieces import is_dtensor
+
+NO_SAMPLE = (
+    "losses: expected at least one objective, got none: a process that has no sample gives a zero that hangs on the "
+    "network, 0 * output.sum() say, with a count of 0"
+)
+
+
+class PathOptions(NamedTuple):
+    """How to go through the paths before outputs, see `path_gradients`."""
+
+    tol: float
+    checked: set[Checked] | None
+    pass_after: bool
 
 
 class Together:
     """The processes of a "global" surgery, as one of them sees them.
 
     group: the processes, all of which make the same calls
+
+    Attributes:
+        engine: makes gradients over all of them, by how the parameters lie.
     """
 
     def __init__(self, group: "dist.ProcessGroup | None"):
@@ -26,53 +49,121 @@ class Together:
         assert group is not None, "there is one, as torch.distributed is initialized"
         self._group = group
         self._agreement = Agreement(group)
-        self._engine = Replicated(group)
+        self.engine: Replicated | ShardedEngine = Replicated(group)
+        self._averaged = Averaged(group)
 
-    def begin(self, params: list[nn.Parameter]) -> None:
-        """Takes note of the parameters of a step."""
-        self._engine.begin(params)
+    def begin(self, params: list[nn.Parameter], network: nn.Module | None) -> None:
+        """Takes note of the parameters of a step; network: that has them, where they are sharded."""
+        if any(map(is_dtensor, params)) and not isinstance(self.engine, ShardedEngine):
+            assert network is not None, "without which sharded parameters are refused"
+            self.engine = ShardedEngine(self._group, network)
+        self.engine.begin(params)
 
-    def agreed(self, step: Step, steps: int) -> Step:
+    def agreed(self, step: Step, steps: int, tol: float) -> Step:
         """Returns the step with the objectives of all processes; steps: so many were made before it, on all."""
         if step.agreed is not None:
             return step
         losses = dict(zip(step.own_names, step.losses, strict=True))
         counts = step.counts or [1.0] * len(losses)
-        kind = "losses by name" if step.by_name else f"a list of {len(losses)} losses"
+        kind = kind_of(losses, step.by_name, step.outputs)
         numbers = sum(param.numel() for param in step.params)
-        like = f"{kind}, {len(step.params)} parameters of {numbers} numbers, step {steps}"
-        agreed = self._agreement.reach(losses, counts, like)
+        if self.engine.in_step and step.outputs is None:
+            kind = f"losses {', '.join(map(repr, losses))}"
+        told = f"{kind}, {len(step.params)} parameters of {numbers} numbers, step {steps}"
+        told += f", tol {tol}" if step.outputs is not None else ""
+        agreed = self._agreement.reach(losses, counts, told, output_names(step.outputs))
         if len(agreed.names) > gk.MAX_OBJECTIVES:
             raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(agreed.names)} in all")
         return step._replace(names=agreed.names, agreed=agreed)
 
-    def basis(
-        self, losses: Sequence[Tensor], outputs: Outputs | None, step: Step, groups: Sequence[int] | None
-    ) -> Basis:
-        """Returns this process's pieces of the gradients over all processes, and their Gramian over all of them.
+    def refuse(self, error: Exception, params: Sequence[nn.Parameter]) -> None:
+        """Tells the other processes that this one has refused what it was given, if they are about to agree."""
+        self._agreement.refuse(error, params[0].device)
 
-        losses: of this process, of its batch or of a part of it; groups: of the parameters, or None
+    def basis(self, losses: Sequence[Tensor], outputs: Outputs | None, step: Step, options: PathOptions) -> Basis:
+        """Returns this process's pieces of the gradients over all processes, which are still to be `joined`.
+
+        losses: of this process, of its batch or of a part of it
         """
         assert step.agreed is not None, "as at every step that takes weights"
         own = dict(zip(step.own_names, losses, strict=True))
-        shares = zip(step.names, step.agreed.shares, strict=True)
-        terms = [own[name] * share if share > 0 else None for name, share in shares]
-        rows, reach = self._engine.passes(step.names, terms, step.scale, step.retain_graph)
-        grams = gk.gram(rows, groups)
-        grams, reach = self._engine.joined(grams if groups else grams.unsqueeze(0), reach)
-        grams = grams if groups else grams[0]
-        return Basis(rows, reach=reach, grams=grams if step.scale is None else grams / step.scale / step.scale)
+        shares = zip(step.agreed.names, step.agreed.shares, strict=True)
+        terms = [self._term(own.get(name), share, outputs is None) for name, share in shares]
+        if outputs is None:
+            rows, reach = self.engine.passes(step.agreed.names, terms, step.scale, step.retain_graph)
+            return Basis(rows, reach=reach)
+        found = check_outputs(outputs)
+        check_no_hooks(outputs)
+        asked = Asked(
+            step.agreed.names,
+            terms,
+            found,
+            *places_of(outputs, step.agreed.outputs),
+            self.engine.leaves,
+            options.tol,
+            step.scale,
+            step.factors,
+            options.checked,
+            step.retain_graph,
+            options.pass_after,
+        )
+        with self.engine.gathered():
+            return through_outputs(self.engine, asked)
+
+    def joined(self, basis: Basis, step: Step, groups: Sequence[int] | None) -> Basis:
+        """Returns the basis with the objectives' Gramian over all processes, and what any process reaches.
+
+        groups: of the parameters, or None
+        """
+        assert basis.reach is not None, "which `basis` has found"
+        grams = self.engine.gram(basis.rows, groups)
+        k, at_outputs = len(grams), basis.at_outputs
+        if at_outputs is not None and not basis.joined:  # in one all-reduce with the Gramian
+            grams = torch.cat([grams, at_outputs])
+        grams, reach = self.engine.joined(grams, basis.reach)
+        if at_outputs is not None and not basis.joined:
+            grams, at_outputs = grams[:k], grams[k:]
+        if basis.mixing is not None:
+            mixing = basis.mixing.to(grams.device)
+            grams = mixing @ grams @ mixing.T
+            grams = (grams + grams.mT) / 2
+        norms = None if at_outputs is None else self._norms_of_own(at_outputs, step)
+        grams = grams if step.scale is None else grams / step.scale / step.scale
+        return basis._replace(grams=grams if groups else grams[0], reach=reach, norms=norms)
+
+    def _norms_of_own(self, at_outputs: Tensor, step: Step) -> Tensor:
+        """Returns the norm of the whole batch's mean loss at each of this process's outputs."""
+        assert step.agreed is not None, "as at every step that takes weights"
+        places, _ = places_of(step.outputs, step.agreed.outputs)
+        return norms_at(at_outputs, step.scale)[places]
+
+    def _term(self, loss: Tensor | None, share: float, whole_passes: bool) -> Tensor | None:
+        """Returns what this process adds to an objective; None where it makes no pass for it."""
+        if loss is None or (share == 0 and not (self.engine.in_step and whole_passes)):
+            return None
+        return loss * (share * self.engine.copies_of_a_batch)
 
     def of_the_first(self, weights: Tensor) -> Tensor:
         """Returns the weights that the first process has found: it may have drawn another order."""
-        return self._engine.agreed(weights)
+        return self.engine.agreed(weights)
 
     def merge(self, step: Step, basis: Basis, weights: Tensor) -> None:
         """Combines this process's pieces, and adds what all have combined to `.grad`; weights: [T] or [P, T]."""
         assert basis.reach is not None, "which `basis` has found"
         weights = weights if step.scale is None else weights / step.scale
-        merged = self._engine.merged(basis.rows, weights, basis.reach.any(dim=0).tolist())
+        weights = weights if basis.mixing is None else weights @ basis.mixing.to(weights.device)
+        merged = self.engine.merged(basis.rows, weights, basis.reach.any(dim=0).tolist())
         put_in_grad(step.params, merged)
+
+    def check_averaged(self, squared_norm: Tensor) -> None:
+        """Raises a RuntimeError on all processes if an ordinary pass has left another `.grad` on each; looks once."""
+        self._averaged.check(squared_norm)
+
+    def norms_of_pass(self, norms: Tensor, step: Step) -> Tensor:
+        """Returns the whole batch's norms at this process's outputs, from its own in an ordinary pass, [m]."""
+        names = output_names(step.outputs) if step.agreed is None else step.agreed.outputs
+        copies = self.engine.copies_of_a_batch
+        return self._averaged.norms(norms, *places_of(step.outputs, names), copies)
 
     def weights_of_own(self, weights: Tensor, step: Step) -> Tensor:
         """Returns the weights of this process's losses, whose gradients are averaged over the processes afterwards.
@@ -86,3 +177,13 @@ class Together:
         index = [places.get(name, 0) for name in step.own_names]  # of a stand-in, any
         factors = [self._group.size() * shares.get(name, 0.0) for name in step.own_names]
         return weights[index] * torch.tensor(factors, dtype=weights.dtype).to(weights.device)
+
+
+def check_to_agree(losses: Losses, outputs: Outputs | None) -> None:
+    """Raises a ValueError for losses and outputs that no process can work with, before others wait for this one."""
+    named = named_losses(losses)
+    if outputs is None:
+        check_graph(named.values())
+    else:
+        check_no_hooks(outputs)
+        find_paths(list(named.values()), check_outputs(outputs))
