@@ -10,7 +10,12 @@ class UserError(ValueError):
     """An error the user can mend; the command line prints its message without a traceback.
 
     message: one line; more: further lines, such as what there is to choose from. Line ends inside of any are shown.
+
+    Attributes:
+        told_elsewhere: whether another process, at the same command, prints it.
     """
+
+    told_elsewhere = False
 
     def __init__(self, message: str, more: Sequence[str] = ()):
         super().__init__("\n".join(shown_line(line) for line in (message, *more)))

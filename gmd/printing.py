@@ -3,8 +3,19 @@
 import codecs
 import sys
 import warnings
+from typing import NamedTuple
 
 from gmd.errors import shown_line
+
+
+class _Told(NamedTuple):
+    """What this process prints: its text, and its errors."""
+
+    text: bool = True
+    errors: bool = True
+
+
+_told = _Told()
 
 _PLAIN = str.maketrans("●○•─│╭╮╰╯├┤█", "x-*-|++++++#")  # the marks of tables, the frames of tyro
 
@@ -19,7 +30,7 @@ def say(*lines: object, error: bool = False) -> None:
     error: whether to print on stderr rather than on stdout
     """
     stream = sys.stderr if error else sys.stdout
-    if stream is None:
+    if stream is None or not (_told.errors if error else _told.text):
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"
     text = "".join(f"{shown_line(line)}\n" for line in lines).encode(encoding, WITH_PLAIN_CHARACTERS).decode(encoding)
@@ -28,6 +39,12 @@ def say(*lines: object, error: bool = False) -> None:
     else:
         stream.write(text)
     stream.flush()
+
+
+def tell(text: bool, errors: bool) -> None:
+    """Says what this process prints from now on, as `say` has it: of several at one command, one tells what all do."""
+    global _told
+    _told = _Told(text, errors)
 
 
 def warn(text: object, stacklevel: int) -> None:

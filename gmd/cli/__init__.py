@@ -11,7 +11,8 @@ from gmd import threads
 from gmd.cli import extras, overview
 from gmd.cli.terminal import on_any_terminal
 from gmd.errors import UserError
-from gmd.printing import say
+from gmd.printing import say, tell
+from gmd.torchrun import started
 
 PACKAGE = str(Path(__file__).parents[1]) + os.sep
 # what a disk, a network behind it or a limit of the system says while a file is written or read, without its name
@@ -22,6 +23,7 @@ DISK_TROUBLE = (
 )
 
 NO_COMMAND = 2  # the exit status of `gmd` alone
+FAILED = 2  # that of a command that ends with an error
 
 
 @on_any_terminal
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; another one, or one that is none, would stop its import
     extras.quiet_without_numpy()
     try:
+        _among_several()
         if arguments == ["doctor"]:  # works on an installation that lacks everything but torch
             from gmd.cli import doctor
 
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run(arguments) or 0
     except UserError as error:
-        return fail(str(error))
+        return FAILED if error.told_elsewhere else fail(str(error))
     except ModuleNotFoundError as error:
         absent = extras.missing("train")
         if extras.EXTRAS["train"].get(str(error.name)) not in absent:
@@ -61,6 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(f"{error}; what was written before is intact")
 
 
+def _among_several() -> None:
+    """Makes one of several processes that torchrun has started as quiet as it has to be, before it loads torch.
+
+    Until they know of each other, the first one of a machine says what all of them find.
+    """
+    here = started()
+    if here.processes > 1:  # DistributedDataParallel would warn of what is as it has to be
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if here.local_rank:
+        os.environ.setdefault("TQDM_DISABLE", "1")
+        tell(text=False, errors=False)
+
+
 def _leave() -> NoReturn:
     """Ends as --help does where it is answered by tyro."""
     raise SystemExit(0)
@@ -70,7 +86,7 @@ def fail(message: str) -> int:
     """Prints an error on stderr, its first line and those below it, and returns the exit status for it."""
     first, *more = message.split("\n")
     say(f"gmd: error: {first}", *more, error=True)
-    return 2
+    return FAILED
 
 
 def _is_the_users(error: OSError) -> bool:

@@ -11,6 +11,10 @@ import tyro
 from gmd.cli import data, manifest, nnunet, prediction, runs, training
 from gmd.cli.overview import COMMANDS
 from gmd.config import TASKS, TrainConfig
+from gmd.errors import UserError, shown
+from gmd.torchrun import started
+
+SEVERAL = ("train", "evaluate")  # the commands for which torchrun may start several processes
 
 
 def run(arguments: Sequence[str]) -> int | None:
@@ -31,11 +35,23 @@ def run(arguments: Sequence[str]) -> int | None:
     nnunet.add_commands(of_nnunet)
     app.command(of_nnunet, name="nnunet", help=COMMANDS["nnunet"])
     app.command(doctor)
+    _check_alone(arguments)
     given = training.with_file(nnunet.DEFAULT if list(arguments) == ["nnunet"] else arguments)
-    result = app.cli(prog="gmd", args=given)
+    # what is wrong with a line is wrong in all processes that torchrun has started with it, and told by one
+    result = app.cli(prog="gmd", args=given, console_outputs=not started().local_rank)
     if isinstance(result, TrainConfig):
         return training.train(result, given)
     return prediction.predict(result) if isinstance(result, prediction.Predict) else result
+
+
+def _check_alone(arguments: Sequence[str]) -> None:
+    """Raises UserError for a command that torchrun has started several times, and that does not share out its work."""
+    here = started()
+    if here.processes > 1 and arguments and arguments[0] not in SEVERAL:
+        raise UserError(
+            f"gmd {shown(arguments[0], 40)}: torchrun has started it in {here.processes} processes, but only "
+            f"{' and '.join(SEVERAL)} share out their work; start it once, without torchrun"
+        )
 
 
 def doctor() -> int | None:

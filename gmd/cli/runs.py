@@ -1,5 +1,6 @@
 """The commands that read trained runs: `gmd evaluate`, `gmd compare` and `gmd report`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -10,6 +11,7 @@ from gmd.errors import UserError
 from gmd.models.precision import Precision
 from gmd.output_paths import check_file, check_folder
 from gmd.printing import say
+from gmd.together import agreed, is_first, joined, refuse
 
 
 def evaluate(
@@ -42,26 +44,41 @@ def evaluate(
             imported because the run's files name it.
     """
     absent = MissingInEvaluation(missing, missing_list, curve_rates(missing_curve))
-    return _evaluate(run, data, precision, network, absent)
+    with joined():
+        return _evaluate(run, data, precision, network, absent)
 
 
 def _evaluate(
     run: Path, data: Path | None, precision: Precision | None, network: str | None, absent: MissingInEvaluation
 ) -> int:
     """Scores a run or a cross-validation, and writes its report; returns the exit status."""
+    from gmd.evaluation.segmentation.held_out import NothingScored
     from gmd.report import write_report
-    from gmd.training.run_files import EVALUATION, REPORT
-    from gmd.training.saved_run import fold_folders
 
-    # what is written last must not fail after all cases are scored
-    check_folder(run / EVALUATION, "the results")
-    check_file(run / REPORT, "the report")
-    evaluated = _evaluate_folds if fold_folders(run) else _evaluate_run
-    failed = evaluated(run, data, precision, network, absent)
+    evaluated = agreed(lambda: _evaluation_of(run), "the check of the folder")
+    try:
+        failed = evaluated(run, data, precision, network, absent)
+    except NothingScored as error:  # in all processes, if there are several
+        refuse(error, "the end of the evaluation")
+    if not is_first():
+        return 1 if failed else 0
     page = decoration("no report is written", lambda: write_report(run))  # the tables are there
     if page is not None:
         say(page)
     return 1 if failed or page is None else 0
+
+
+def _evaluation_of(run: Path) -> Callable[..., dict[str, str]]:
+    """Returns what evaluates this run, or these folds.
+
+    Raises UserError if results cannot be written: what is written last must not fail after all cases are scored.
+    """
+    from gmd.training.run_files import EVALUATION, REPORT
+    from gmd.training.saved_run import fold_folders
+
+    check_folder(run / EVALUATION, "the results")
+    check_file(run / REPORT, "the report")
+    return _evaluate_folds if fold_folders(run) else _evaluate_run
 
 
 def _evaluate_folds(
@@ -88,11 +105,12 @@ def _evaluate_run(
     from gmd.config import TrainSamples
     from gmd.training.saved_run import read_config
 
-    if isinstance(read_config(run), TrainSamples):
+    if isinstance(agreed(lambda: read_config(run), "reading the configuration"), TrainSamples):
         from gmd.evaluation.sequences.single_run import evaluate_run
 
         if network is not None:
-            raise UserError(f"--network: {run} is no run of brats: its network is gmd's own; leave --network out")
+            own = f"--network: {run} is no run of brats: its network is gmd's own; leave --network out"
+            refuse(UserError(own), "the check of the options")
         evaluate_run(run, data, precision=precision, absent=absent)
         return {}
     from gmd.evaluation.segmentation.single_run import score_run

@@ -10,6 +10,8 @@ from gmd.config.file import as_arguments, as_words
 from gmd.config.presets import preset_values
 from gmd.errors import UserError
 from gmd.printing import say
+from gmd.together import joined
+from gmd.torchrun import started
 
 
 def with_file(arguments: Sequence[str]) -> list[str]:
@@ -51,19 +53,22 @@ def train(config: TrainConfig, arguments: Sequence[str]) -> int:
 
     arguments: those that the configuration was made of, for the command that goes on after an interruption
     """
+    here = started()
     try:
-        runs = _train(config)
+        with joined():
+            runs = _train(config)
     except KeyboardInterrupt:
-        started = any((folder / "last.pt").exists() for folder in (config.out, *config.out.glob("fold*")))
-        again = shlex.join(["gmd", *arguments, *(["--resume"] if started and not config.resume else [])])
+        begun = any((folder / "last.pt").exists() for folder in (config.out, *config.out.glob("fold*")))
+        again = shlex.join([*arguments, *(["--resume"] if begun and not config.resume else [])])
         # not that all was saved: a second Ctrl-C stops in the middle of that
-        hint = "what is saved goes on with" if started else "nothing was trained yet. Start again with"
-        say("", f"gmd: interrupted; {hint}: {again}", error=True)
+        hint = "what is saved goes on with" if begun else "nothing was trained yet. Start again with"
+        if here.rank == 0:
+            say("", f"gmd: interrupted; {hint}: {here.command} {again}", error=True)
         return 130
     other = ["--data", "UNSEEN_CASES"] if all(map(_is_without_tests, runs)) else []
     out = f"./{config.out}" if str(config.out).startswith("-") else str(config.out)  # it is no option
-    evaluate = shlex.join(["gmd", "evaluate", out, *other])
-    say(f"trained: {', '.join(map(str, runs))}; next: {evaluate}")
+    evaluate = shlex.join(["evaluate", out, *other])
+    say(f"trained: {', '.join(map(str, runs))}; next: {here.command} {evaluate}")
     return 0
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -107,6 +107,11 @@ class EncodedPairs(Pairs[Tensor]):
     """
 
     steps: dict[str, Padded]
+
+
+def nothing() -> tuple[Pairs[Any], Tensor]:
+    """Returns a batch without samples, and no targets: what a process has whose part of a small batch is empty."""
+    return Pairs(0, {}, {}, numbers=[]), torch.empty(0)
 
 
 def samples_having(samples: Sequence[Collection[str]], modalities: Sequence[str]) -> dict[str, list[int]]:

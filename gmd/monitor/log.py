@@ -45,3 +45,19 @@ class Log:
     def __exit__(self, *error: object) -> None:
         self._metrics.close()
         self._scalars.close()
+
+
+class NoLog(Log):
+    """That of a process which writes nothing, as another one does."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, record: dict) -> None:
+        """Does nothing."""
+
+    def sync(self) -> None:
+        """Does nothing."""
+
+    def __exit__(self, *error: object) -> None:
+        pass

@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from gmd.data.pairs import Pairs
+from gmd.together import summed
 
 
 def shares(batches: Iterable[Pairs]) -> list[float]:
-    """Returns each batch's share of the samples of all."""
-    counts = [len({sample for samples in batch.samples.values() for sample in samples}) for batch in batches]
+    """Returns each batch's share of the samples of all, those of all processes."""
+    own = [len({sample for samples in batch.samples.values() for sample in samples}) for batch in batches]
+    counts = summed(own, "the sizes of the batches of a step")
     return [count / sum(counts) for count in counts]
 
 

@@ -41,6 +41,7 @@ def check_state(state: dict, training: Training, steps_per_epoch: int, path: Pat
         for name in ("random", "generator"):
             _check_random(state[name], fresh[name], name)
         check_like(state.get("random_gpu"), fresh.get("random_gpu", state.get("random_gpu")), "random_gpu")
+        _check_others(state.get("others", []), fresh)
         _check_optimizer(state["optimizer"], training.optimizer, "optimizer")
         _check_schedule(state["scheduler"], fresh["scheduler"], "scheduler")
         if "plateau" in fresh:
@@ -53,6 +54,18 @@ def check_state(state: dict, training: Training, steps_per_epoch: int, path: Pat
         expect(of_steps == state["steps"], "scheduler, last_epoch", of_steps, f"the {state['steps']} steps")
     except ValueError as error:
         raise damaged(path, str(error)) from error
+
+
+def _check_others(saved: object, fresh: Mapping[str, Any]) -> None:
+    """Raises ValueError unless these are the states of generators, of each process that saved but the first."""
+    if not isinstance(saved, list) or not all(isinstance(one, Mapping) for one in saved):
+        raise ValueError(f"others: got {brief(saved)}, expected the states of the generators of other processes")
+    for number, one in enumerate(saved):
+        for name in ("random", "generator"):
+            _check_random(one.get(name), fresh[name], f"others, {number}, {name}")
+        check_like(
+            one.get("random_gpu"), fresh.get("random_gpu", one.get("random_gpu")), f"others, {number}, random_gpu"
+        )
 
 
 def _check_counts(state: Mapping[str, Any], steps_per_epoch: int) -> None:

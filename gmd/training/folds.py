@@ -7,11 +7,14 @@ from gmd.config import TrainBrats
 from gmd.config.file import CONFIG
 from gmd.errors import UserError
 from gmd.printing import say
+from gmd.together import agreed, by_first, joined
 from gmd.training.loop import train
+from gmd.training.restart import gone_on
 from gmd.training.run_files import EVALUATION, OF_A_RUN, REPORT, remove_evaluation, remove_files
 from gmd.training.run_folder import check_beside_data, check_folder, check_nothing_there, tell_removed
-from gmd.training.run_lock import locked
+from gmd.training.run_lock import locked_together
 from gmd.training.run_mark import why_unknown, write_mark
+from gmd.training.several import check_several
 from gmd.training.tasks.segmentation import BratsTask
 
 
@@ -22,23 +25,35 @@ def train_folds(config: TrainBrats) -> list[Path]:
     Raises UserError for whatever the user can mend; for options, the data, and runs that are there already
     before anything is trained.
     """
+    with joined():
+        return _train_folds(gone_on(config))
+
+
+def _train_folds(config: TrainBrats) -> list[Path]:
+    """Does what `train_folds` does, in each of the processes that are joined."""
+    agreed(lambda: _check_options(config), "the check of the options")
+    runs = [replace(config, fold=fold, out=config.out / f"fold{fold}") for fold in range(config.folds or 0)]
+    by_first(lambda: _check_folders(config, runs), "the check of the folders")
+    with locked_together(config.out, config.force):
+        return _train_each(config, runs)
+
+
+def _check_options(config: TrainBrats) -> None:
+    """Raises UserError for what is wrong before anything is read."""
     config.check()
     if not config.resume:
         config.check_new()
+    check_several(config)
     if config.folds is None:
         raise UserError("--folds: got None, expected the number of runs, at least 2; to train one run call train")
-    runs = [replace(config, fold=fold, out=config.out / f"fold{fold}") for fold in range(config.folds)]
-    _check_folders(config, runs)
-    with locked(config.out, config.force):
-        return _train_each(config, runs)
 
 
 def _train_each(config: TrainBrats, runs: list[TrainBrats]) -> list[Path]:
     """Trains the runs in turn and returns their folders."""
     # all folds before the first: what is wrong with the last must not show after days
-    tasks = [BratsTask(run) for run in runs]
+    tasks = agreed(lambda: [BratsTask(run) for run in runs], "finding the cases")
     tasks[0].check()  # each fold has all cases
-    _open_folder(config)
+    by_first(lambda: _open_folder(config), "opening the folder")
     tests = [task.splits.test for task in tasks]
     for number, (run, test) in enumerate(zip(runs, tests, strict=True), start=1):
         count = f"{len(test)} test case{'s' * (len(test) > 1)}"

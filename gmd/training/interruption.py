@@ -21,17 +21,20 @@ class Interruption:
                 with interruption.held():
                     step(batch)
 
-    The second signal raises wherever it comes. After the outer block the handlers are those from before. In another
-    thread than the main one, where Python allows no handlers, and for a signal that is ignored (nohup), all stays as it
-    is.
+    The second signal raises wherever it comes. With `alone=False` the first one raises nowhere: several processes have
+    to agree on when to stop, and look at `wanted` for that; one of them `tells` that they will. After the outer block
+    the handlers are those from before. In another thread than the main one, where Python allows no handlers, and for a
+    signal that is ignored (nohup), all stays as it is.
 
     Attributes:
         whole: whether no held block was left half-way, so that what it does can be saved.
+        wanted: whether a signal has come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alone: bool = True, tells: bool = True) -> None:
         self.whole = True
-        self._wanted = False
+        self.wanted = False
+        self._alone, self._tells = alone, tells
         self._before: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> "Interruption":
@@ -50,14 +53,15 @@ class Interruption:
         self.whole = False
         yield
         self.whole = True
-        if self._wanted:
+        if self.wanted and self._alone:
             raise KeyboardInterrupt
 
     def _note(self, number: int, frame: object) -> None:
         """Handles a signal: raises, or takes note of it until the held block has finished."""
-        first, self._wanted = not self._wanted, True
-        if self.whole or not first:
+        first, self.wanted = not self.wanted, True
+        if (self.whole and self._alone) or not first:
             raise KeyboardInterrupt
         # not print: the signal may have come in the middle of one. A terminal that is gone must not keep us from saving
         with contextlib.suppress(OSError):
-            os.write(2, NOTICE)
+            if self._tells:
+                os.write(2, NOTICE)

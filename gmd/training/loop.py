@@ -7,6 +7,7 @@ never stopped. That is on a CPU: some GPU kernels of PyTorch add in varying orde
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,18 +17,33 @@ from tqdm import tqdm
 from gmd.config import TrainConfig
 from gmd.decoration import decoration
 from gmd.errors import UserError
-from gmd.monitor.log import Log
+from gmd.monitor.log import Log, NoLog
 from gmd.monitor.records import Turn, bad_values, start_record, step_record
 from gmd.monitor.resources import peak_memory, reset_peak_memory
 from gmd.printing import say
+from gmd.together import (
+    Lost,
+    agreed,
+    by_first,
+    gathered,
+    is_first,
+    joined,
+    processes,
+    rank,
+    refuse,
+    shared_out,
+)
 from gmd.training import messages
 from gmd.training.checked_state import check_state
-from gmd.training.checkpoint import save_checkpoint, save_weights
+from gmd.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from gmd.training.determinism import deterministic
 from gmd.training.interruption import Interruption
+from gmd.training.lockstep import in_lockstep
 from gmd.training.memory_advice import memory_advice
+from gmd.training.restart import gone_on
 from gmd.training.run_folder import check_folder, open_run, state_to_resume
-from gmd.training.run_lock import locked
+from gmd.training.run_lock import locked_together
+from gmd.training.several import check_several
 from gmd.training.state import Training
 from gmd.training.step import train_step
 from gmd.training.tasks import Task, Validation, open_task
@@ -45,35 +61,66 @@ def train(config: TrainConfig) -> Path:
     Raises UserError for whatever the user can mend, another process that trains in the folder among it; OSError if the
     run's folder cannot be written to.
     """
-    with deterministic(config.deterministic), memory_advice(config):
-        config.check()
-        if not config.resume:
-            config.check_new()
-        check_folder(config)
-        with locked(config.out, config.force):
+    with joined(), deterministic(config.deterministic), memory_advice(config):
+        config = gone_on(config)
+        agreed(lambda: _check(config), "the check of the options")
+        with locked_together(config.out, config.force):
             return _train(config)
+
+
+def _check(config: TrainConfig) -> None:
+    """Raises UserError for what is wrong before anything is read."""
+    config.check()
+    if not config.resume:
+        config.check_new()
+    check_several(config)
+    if is_first():
+        check_folder(config)
 
 
 def _train(config: TrainConfig) -> Path:
     """Trains as configured, in a folder that nobody else writes into meanwhile, and returns it."""
-    task = open_task(config)
+    task = agreed(lambda: open_task(config), "reading the data")
     config = task.config
     task.check()
     described = task.described()
-    resumed = state_to_resume(config, described)
-    training = Training.prepare(task)
-    if resumed:
-        resumed = training.completed(resumed)
-        check_state(resumed, training, task.steps_per_epoch, config.out / "last.pt")
-        training.load_state_dict(resumed)
-    open_run(config, described)
+    training = _begun(task, described)
+    by_first(lambda: open_run(config, described), "opening the folder of the run")
     say(*messages.before_training(task, training.network))
     run_epochs(training, task)
     if training.skipped == training.steps:
-        raise UserError(messages.nothing_learnt(training, config))
-    if told := draw_pictures(config.out, task):
+        refuse(UserError(messages.nothing_learnt(training, config)), "the end of the training")
+    if is_first() and (told := draw_pictures(config.out, task)):
         say(told)
     return config.out
+
+
+def _begun(task: Task, described: dict) -> Training:
+    """Returns the state that the training begins with, or goes on from."""
+    config = task.config
+    resumed = agreed(lambda: _resumed(config, described), "reading the run to go on with")
+
+    def begin() -> Training:
+        training = Training.prepare(task)
+        if resumed:
+            state = training.completed(resumed)
+            check_state(state, training, task.steps_per_epoch, config.out / "last.pt")
+            training.load_state_dict(state)
+        return training
+
+    training = agreed(begin, "making the network")
+    if processes() > 1:
+        training.share(task)
+    if resumed and (told := messages.other_processes(len(resumed.get("others", [])) + 1, processes())):
+        say(f"{config.out / 'last.pt'}: {told}")
+    return training
+
+
+def _resumed(config: TrainConfig, described: dict) -> dict | None:
+    """Returns the checkpoint to go on from, which the first of several processes checks; None for a new run."""
+    if is_first():
+        return state_to_resume(config, described)
+    return load_checkpoint(config.out / "last.pt") if config.resume else None
 
 
 def run_epochs(training: Training, task: Task) -> None:
@@ -82,7 +129,10 @@ def run_epochs(training: Training, task: Task) -> None:
     if reason := training.why_finished(config):
         say(f"{config.out}: nothing is left to train; {reason}")
         return
-    with Log(config.out, training.epochs, training.steps) as log, Interruption() as interruption:
+    with (
+        Log(config.out, training.epochs, training.steps) if is_first() else NoLog() as log,
+        Interruption(alone=processes() == 1, tells=is_first()) as interruption,
+    ):
         # from here on --resume works, and a full disk shows at once
         with interruption.held():
             save_training("last", training, config)
@@ -96,12 +146,16 @@ def run_epochs(training: Training, task: Task) -> None:
                 log.sync()
                 save_training("last", training, config)
             raise
+        except Lost:
+            raise
         except UserError as error:  # a case that has become unreadable, say
             if not interruption.whole or training.skipped_in_a_row >= config.max_bad_steps:
                 raise
             log.sync()
             save_training("last", training, config)
-            raise UserError(messages.stopped_and_saved(training, config, error)) from error
+            stopped = UserError(messages.stopped_and_saved(training, config, error))
+            stopped.told_elsewhere = error.told_elsewhere
+            raise stopped from error
     say(training.why_finished(config))
 
 
@@ -111,12 +165,12 @@ def run_epoch(training: Training, task: Task, log: Log, interruption: Interrupti
     means = train_epoch(training, task, log, interruption)
     is_time = epoch % config.validate_every == 0 or epoch == config.epochs
     start = time.monotonic()
-    validation = validate(task, training) if is_time else None
+    validation = validate(task, training, interruption) if is_time else None
     seconds = training.seconds + time.monotonic() - start
     with interruption.held():
         finish_epoch(training, config, validation, seconds, log)
     say(messages.after_epoch(task, epoch, means, validation, seconds))
-    if validation and seconds > SLOW_EPOCH:
+    if validation and seconds > SLOW_EPOCH and is_first():
         draw_pictures(config.out, task)
 
 
@@ -125,21 +179,22 @@ def train_epoch(training: Training, task: Task, log: Log, interruption: Interrup
     config, means = task.config, messages.EpochMeans()
     training.network.train()
     bar = batches_left(training, task)
-    saved = counted = time.monotonic()
-    for batches in bar:
+    counted = time.monotonic()
+    saved = [counted]
+    for batches, is_due in in_lockstep(bar, interruption, lambda: time.monotonic() - saved[0] > SAVE_EVERY):
         with interruption.held():
             turns, record = logged_step(training, task, batches, log)
             now = time.monotonic()
             training.seconds, counted = training.seconds + now - counted, now
         if training.skipped_in_a_row >= config.max_bad_steps:
-            raise UserError(messages.too_many_skipped(training, config, bad_values(turns)))
+            refuse(UserError(messages.too_many_skipped(training, config, bad_values(turns))), "a step that was skipped")
         means.add(record, config, training.skipped)
         bar.set_postfix_str(means.text)
-        if time.monotonic() - saved > SAVE_EVERY:
+        if is_due():
             with interruption.held():
                 log.sync()
                 save_training("last", training, config)
-            saved = time.monotonic()
+            saved[0] = time.monotonic()
     return means.text
 
 
@@ -198,18 +253,27 @@ def finish_epoch(
     if score is not None and training.plateau is not None:
         training.plateau.step(score)
     for name in ("best", "last") if best else ("last",):
-        save_weights(config.out / f"{name}.safetensors", training.network, config)
+        path = config.out / f"{name}.safetensors"
+        by_first(partial(save_weights, path, training.network, config), f"writing {path.name}")
         save_training(name, training, config)
 
 
-def validate(task: Task, training: Training) -> Validation:
-    """Scores the network on the validation split."""
-    return task.validate(training.network)
+def validate(task: Task, training: Training, interruption: Interruption) -> Validation:
+    """Scores the network on the validation split: several processes have the first one's running statistics then."""
+    training.share_statistics()
+    what = f"the validation of epoch {training.epochs + 1}"
+    return task.validate(training.network, partial(shared_out, what=what, stop=lambda: interruption.wanted))
 
 
 def save_training(name: str, training: Training, config: TrainConfig) -> None:
-    """Writes the checkpoint NAME.pt of the run, from which training goes on and which the other commands load."""
-    save_checkpoint(config.out / f"{name}.pt", training.state_dict() | {"config": config.to_dict()})
+    """Writes the checkpoint NAME.pt of the run, from which training goes on and which the other commands load.
+
+    Of several processes the first one writes it, with the states of the others' generators.
+    """
+    path = config.out / f"{name}.pt"
+    _, *others = gathered(training.random_state() if rank() else None, f"writing {path.name}")
+    state = training.state_dict() | {"config": config.to_dict()} | ({"others": others} if others else {})
+    by_first(lambda: save_checkpoint(path, state), f"writing {path.name}")
 
 
 def draw_pictures(run: Path, task: Task) -> str | None:

@@ -9,6 +9,7 @@ from gmd.models.multimodal import MultimodalNetwork
 from gmd.models.precision import slowness
 from gmd.models.segmentation.shared_network import SharedSegmentation
 from gmd.monitor.metrics_file import METRICS
+from gmd.together import processes
 from gmd.training.state import Training
 from gmd.training.tasks import Task, Validation
 
@@ -43,8 +44,33 @@ class EpochMeans:
 def before_training(task: Task, network: MultimodalNetwork) -> list[str]:
     """Returns sentences on what the user should know before a long run."""
     of_network = [network.described()] if isinstance(network, SharedSegmentation) else []
+    of_network += together(network)
     slow = slowness(task.config.precision, task.config.torch_device())
     return told(task.config) + task.notes() + of_network + ([slow] if slow else [])
+
+
+def together(network: MultimodalNetwork) -> list[str]:
+    """Returns sentences on what several processes do that one does not; none for one."""
+    if processes() == 1:
+        return []
+    told = [f"{processes()} processes train together, each on its share of every batch of --batch samples"]
+    if any(getattr(module, "track_running_stats", False) for module in network.modules()):
+        told.append(
+            "the network has norms over the samples of a batch: in several processes they are over the share of each, "
+            "so that the run is another one than in one process; the running statistics are those of the first process"
+        )
+    return told
+
+
+def other_processes(saved: int, here: int) -> str | None:
+    """Returns what changes if another number of processes goes on than saved a checkpoint; None if it is the same."""
+    if saved == here:
+        return None
+    count = f"{saved} process{'es' * (saved > 1)}"
+    return (
+        f"saved by {count}, and {here} go on: the batches are the same, but sums round in another order, and each "
+        "process draws dropout anew"
+    )
 
 
 def after_epoch(task: Task, epoch: int, means: str, validation: Validation | None, seconds: float) -> str:

@@ -29,6 +29,7 @@ from gmd.surgery.mla import MLA
 from gmd.surgery.ogm_ge import OGMGE
 from gmd.surgery.qmf import QMF
 from gmd.surgery.report import Report
+from gmd.together import processes
 from gmd.training.objectives import Predict, decision_objectives, full_objective, subset_objectives
 from gmd_kernels import weightings
 
@@ -102,6 +103,7 @@ class Method(NamedTuple):
         make: (parts) -> the surgeon.
         given: (parts, outputs, targets) -> what the surgeon's `backward` is given besides the losses.
         named: whether the surgeon knows the losses by the names of their subsets, as it remembers what they were.
+        several: whether several processes can train by it together, each on its share of every batch.
         alternating: whether each modality has a step of its own.
         dropout: whether each sample keeps a random subset of its modalities only, another one in each step.
     """
@@ -110,12 +112,18 @@ class Method(NamedTuple):
     make: Callable[[Parts], Merger]
     given: Callable[[Parts, Pairs[Tensor], Tensor], dict] = _outputs
     named: bool = False
+    several: bool = False
     alternating: bool = False
     dropout: bool = False
 
 
 def _mean(parts: Parts) -> MeanGradient:
-    return MeanGradient(parts.optimizer, scaler=parts.scaler)
+    return MeanGradient(parts.optimizer, scaler=parts.scaler, scope=_scope())
+
+
+def _scope() -> str:
+    """Returns what gradients are of: where several processes have a share of a batch each, of the whole batch."""
+    return "global" if processes() > 1 else "local"
 
 
 def _gmd(parts: Parts) -> GMD:
@@ -152,6 +160,7 @@ def _surgical(parts: Parts) -> dict[str, Any]:
         "tol": config.tol,
         "scaler": parts.scaler,
         "by_sample": isinstance(parts.network, FeatureNetwork) and parts.network.by_sample,
+        **({"scope": "global"} if processes() > 1 else {}),
     }
 
 
@@ -265,11 +274,11 @@ def _targets_of_each(outputs: Pairs[Tensor], targets: Tensor) -> dict[str, Tenso
 
 
 METHODS = {
-    "joint": Method(full_objective, _mean),  # loss on the full set of modalities
-    "dropout": Method(full_objective, _mean, dropout=True),  # the same of a random subset for each sample
-    "enumerate": Method(subset_objectives, _mean),  # mean of the losses of all subsets
-    "gmd": Method(subset_objectives, _gmd, named=True),  # surgery on the losses of all subsets
-    "surgery": Method(subset_objectives, _surgery, named=True),  # the same with another weighting
+    "joint": Method(full_objective, _mean, several=True),  # loss on the full set of modalities
+    "dropout": Method(full_objective, _mean, several=True, dropout=True),  # the same of a random subset for each sample
+    "enumerate": Method(subset_objectives, _mean, several=True),  # mean of the losses of all subsets
+    "gmd": Method(subset_objectives, _gmd, named=True, several=True),  # surgery on the losses of all subsets
+    "surgery": Method(subset_objectives, _surgery, named=True, several=True),  # the same with another weighting
     "scalarised": Method(subset_objectives, _scalarised, named=True),  # the losses weighed by their values
     "cggm": Method(full_objective, lambda parts: _cggm(parts, _mean(parts)), _with_classified),
     "cggm-gmd": Method(subset_objectives, lambda parts: _cggm(parts, _gmd(parts)), _with_classified, named=True),

@@ -8,7 +8,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from gmd.errors import UserError, shown
 from gmd.files import check_regular, sync
 from gmd.printing import say
 from gmd.processes import Process
+from gmd.together import by_first
 
 LOCK = ".gmd-lock"
 MOST_BYTES = 4096  # of a lock; what is longer is none
@@ -66,6 +67,14 @@ def locked(folder: Path, force: bool | None = None) -> Iterator[None]:
         with suppress(OSError):  # there is something in it
             for place in made:
                 place.rmdir()
+
+
+@contextmanager
+def locked_together(folder: Path, force: bool | None = None) -> Iterator[None]:
+    """Holds the lock of a folder, as `locked`, for all processes at this command: the first one of them takes it."""
+    with ExitStack() as stack:
+        by_first(lambda: stack.enter_context(locked(folder, force)), f"the lock of {folder}")
+        yield
 
 
 def _take(path: Path, force: bool | None) -> int:

@@ -4,14 +4,22 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gmd.config import TrainConfig
+from gmd.data.pairs import Pairs
 from gmd.models.multimodal import MultimodalNetwork
-from gmd.models.precision import make_scaler
+from gmd.models.precision import autocast, make_scaler
 from gmd.surgery import CGGM, GMD
-from gmd.training.methods import METHODS, Merger, Parts
+from gmd.together import processes, rank, waited_for
+from gmd.training.methods import METHODS, Merger, Method, Parts
+from gmd.training.objectives import full_objective
+from gmd.training.objectives_together import Forward, Objectives, data_parallel
 from gmd.training.schedule import make_optimizer, make_plateau, make_schedule
 from gmd.training.tasks import Task
 
@@ -28,6 +36,7 @@ class Training:
         generator: of the orders in which GMD projects, of OGM-GE's noise, and of the modalities that are dropped.
         surgeon: makes the gradient of a step.
         scaler: of the losses, in fp16.
+        shared: where several processes train, the network with its losses behind it; None for one by itself.
         epochs: how many are finished.
         steps: how many the optimizer has made, skipped ones too.
         skipped: how many steps were skipped, because a loss or gradient was not finite.
@@ -45,6 +54,7 @@ class Training:
     generator: torch.Generator
     surgeon: Merger
     scaler: torch.amp.GradScaler | None
+    shared: DistributedDataParallel | None = None
     epochs: int = 0
     steps: int = 0
     skipped: int = 0
@@ -61,7 +71,10 @@ class Training:
 
     @classmethod
     def prepare(cls, task: Task) -> "Training":
-        """Makes the state that a run begins with. Seeds torch's own generators with the run's seed."""
+        """Makes the state that a run begins with. Seeds torch's own generators with the run's seed.
+
+        It is the same in all of several processes, but for what they draw of their shares of the batches.
+        """
         config = task.config
         torch.manual_seed(config.seed)
         device = config.torch_device()
@@ -71,8 +84,33 @@ class Training:
         plateau = make_plateau(optimizer, config)
         generator = torch.Generator().manual_seed(config.seed)
         scaler = make_scaler(config.precision, device)
-        surgeon = METHODS[config.method].make(_parts(task, network, optimizer, generator, scaler, 0))
-        return cls(network, optimizer, scheduler, plateau, generator, surgeon, scaler)
+        parts = _parts(task, network, optimizer, generator, scaler, 0)
+        surgeon = METHODS[config.method].make(parts)
+        training = cls(network, optimizer, scheduler, plateau, generator, surgeon, scaler)
+        if rank():
+            training.draw_by_itself(config)
+        return training
+
+    def share(self, task: Task) -> None:
+        """Joins the networks of several processes, which then have the weights of the first one."""
+        method = METHODS[task.config.method]
+        run = partial(forward, task, method, self.network)
+        with waited_for("the start of the training"):
+            self.shared = data_parallel(Forward(self.network, run, whole=method.objectives is full_objective))
+
+    def share_statistics(self) -> None:
+        """Gives several processes the running statistics of the first one's network, which each takes of its share."""
+        if processes() > 1:
+            with waited_for("the running statistics of the first process"):
+                for buffer in self.network.buffers():
+                    dist.broadcast(buffer, 0)
+
+    def draw_by_itself(self, config: TrainConfig) -> None:
+        """Gives a process but the first random numbers of its own, for its share of the batches; orders stay common."""
+        [own] = np.random.SeedSequence([config.seed, rank()]).generate_state(1)
+        torch.manual_seed(int(own))
+        if METHODS[config.method].dropout:
+            self.generator.manual_seed(int(own))
 
     def parts_for(self, task: Task) -> Parts:
         """Returns what the surgeon was made of, for its backward passes to draw on."""
@@ -81,17 +119,19 @@ class Training:
     def stateful(self) -> dict[str, Any]:
         """Returns the attributes that have a state_dict of their own."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
+        return {name: part for name, part in parts.items() if name != "shared" and hasattr(part, "state_dict")}
 
     def state_dict(self) -> dict:
         """Returns the state as tensors and plain values, with that of the generators, torch's own included."""
         parts = {name: part.state_dict() for name, part in self.stateful().items()}
         counts = {name: getattr(self, name) for name in self.COUNTS}
-        # dropout draws from torch's own generators
+        return parts | counts | self.random_state()
+
+    def random_state(self) -> dict[str, Tensor]:
+        """Returns the states of the generators, torch's own included, which dropout draws from."""
         random = {"random": torch.get_rng_state(), "generator": self.generator.get_state()}
         device = self.device
-        gpu = {"random_gpu": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-        return parts | counts | random | gpu
+        return random | ({"random_gpu": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
     def completed(self, state: dict) -> dict:
         """Returns a checkpoint with what an earlier version did not save, as there was none: the state of a GMD.
@@ -109,11 +149,22 @@ class Training:
         return state
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes over what `state_dict` returned, in a run of the same configuration."""
+        """Takes over what `state_dict` returned, in a run of the same configuration.
+
+        A process but the first goes on with its own random numbers, those in "others", if as many processes saved it.
+        """
         for name, part in self.stateful().items():
             part.load_state_dict(state[name])
         for name in self.COUNTS:
             setattr(self, name, state[name])
+        others = state.get("others", [])
+        if rank() == 0:
+            self.set_random_state(state)
+        elif len(others) == processes() - 1:
+            self.set_random_state(others[rank() - 1])
+
+    def set_random_state(self, state: dict) -> None:
+        """Takes over what `random_state` returned."""
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["random"])
         if "random_gpu" in state and self.device.type == "cuda":
@@ -140,6 +191,13 @@ class Training:
     def device(self) -> torch.device:
         """Returns the network's device."""
         return next(self.network.parameters()).device
+
+
+def forward(task: Task, method: Method, network: MultimodalNetwork, inputs: Pairs, targets: Tensor) -> Objectives:
+    """Goes forward through a batch. inputs, targets: on the network's device"""
+    with autocast(task.config.precision, next(network.parameters()).device):
+        outputs = task.outputs(network, inputs)
+    return Objectives(method.objectives(outputs, targets, task.criterion, partial(task.predict, network)), outputs)
 
 
 def _parts(

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -10,19 +11,23 @@ from gmd.data.batch_part import representative_samples
 from gmd.data.modality_dropout import drop_modalities
 from gmd.data.pairs import Pairs
 from gmd.errors import UserError
-from gmd.models.precision import autocast
 from gmd.monitor.merged_turns import merged
 from gmd.monitor.records import Turn
 from gmd.monitor.transfer import on_host
-from gmd.subsets import Subset, subset_name
+from gmd.subsets import Subset, all_subsets, subset_name
 from gmd.surgery import Report
+from gmd.together import Lost, refuse, waited_for
 from gmd.training.accumulation import collect, shares
 from gmd.training.clip import clip_
 from gmd.training.methods import METHODS, Method
-from gmd.training.state import Training
+from gmd.training.objectives import full_objective
+from gmd.training.objectives_together import Counts, agreed_subsets, agreed_whole
+from gmd.training.state import Training, forward
 from gmd.training.tasks import Task
 from gmd.training.tasks.task import Batch
 
+Value = TypeVar("Value")
+Losses = dict[str, Tensor] | list[Tensor]
 Part = Callable[[], tuple[dict[str, Tensor], dict[str, Tensor]]]  # (losses by name, outputs of the modalities)
 
 
@@ -87,20 +92,21 @@ def _accumulated(training: Training, task: Task, method: Method, batches: list[B
 
 def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: float | None = None) -> Turn:
     """Goes forward and backward through a batch, and leaves its gradient in `.grad`, clipped if it is to be."""
-    inputs, targets = task.to_device(*batch, training.device)
-    losses, outputs = _forward(training, task, method, inputs, targets)
-    given = method.given(training.parts_for(task), outputs, targets)
+    inputs, targets = task.to_device(*batch, training.device) if batch[0].num_samples else batch
+    if training.shared is None:
+        found = forward(task, method, training.network, inputs, targets)
+        subsets = list(found.losses)
+        given = method.given(training.parts_for(task), found.outputs, targets)
+    else:
+        counts, subsets = _agreed(training, task, method, batch)
+        found = training.shared(inputs, targets, counts)
+        given = {"counts": _named(counts) if method.named else list(counts.values())}
     if part := _part(training, task, method, inputs, targets):
         given["part"] = part
 
     training.optimizer.zero_grad(set_to_none=True)
-    try:
-        report = training.surgeon.backward(_named(losses) if method.named else list(losses.values()), **given)
-    except ValueError as error:  # a weighting may want more objectives than a batch has, or other losses
-        if task.config.weighting is None:
-            raise
-        names = ", ".join(_named(losses))
-        raise UserError(f"--weighting {task.config.weighting}: {error}; the objectives were {names}") from error
+    losses = _named(found.losses) if method.named else list(found.losses.values())
+    report = _backward(training, task, losses, given, ", ".join(map(subset_name, subsets)))
     if clip is not None:
         report = replace(report, squared_norm=clip_(training.network.parameters(), clip, report.squared_norm))
     # whether to step has to be known on the host; all else that is recorded comes along
@@ -109,16 +115,36 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
     if training.scaler is not None:
         # `.grad` is unscaled, and whether it has overflown is in the report: the scaler need not step the optimizer
         training.scaler.update()
-    return Turn(list(losses), report, searching)
+    return Turn(subsets, report, searching)
 
 
-def _forward(
-    training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor
-) -> tuple[dict[Subset, Tensor], Pairs[Tensor]]:
-    """Returns the losses of a batch, by their subsets of the modalities, and the outputs that they come from."""
-    with autocast(task.config.precision, training.device):
-        outputs = task.outputs(training.network, inputs)
-    return method.objectives(outputs, targets, task.criterion, training.parts_for(task).predict), outputs
+def _backward(training: Training, task: Task, losses: Losses, given: dict[str, Any], names: str) -> Report:
+    """Makes the gradient of the losses. names: of their objectives, for messages"""
+    try:
+        with waited_for(f"step {training.steps + 1}, the gradients of {names}"), warnings.catch_warnings():
+            # DistributedDataParallel copies gradients of 1x1x1 convolutions, which a channels-last layout lets differ
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+            return training.surgeon.backward(losses, **given)
+    except Lost:
+        raise
+    except ValueError as error:  # a weighting may want more objectives than a batch has, or other losses
+        if task.config.weighting is None:
+            raise
+        told = UserError(f"--weighting {task.config.weighting}: {error}; the objectives were {names}")
+        told.__cause__ = error
+        refuse(told, "the weights of a step")
+
+
+def _agreed(training: Training, task: Task, method: Method, batch: Batch) -> tuple[Counts, list[Subset]]:
+    """Returns what this process has of the objectives of a step of several, and which objectives there are."""
+    (inputs, targets), modalities = batch, task.config.modalities
+    what = f"step {training.steps + 1}, its objectives"
+    if method.objectives is full_objective:
+        own = (inputs.num_samples, task.counted(targets) if inputs.num_samples else 0)
+        return agreed_whole(own, list(inputs.values), modalities, what)
+    having = {subset: inputs.having(subset) for subset in all_subsets(tuple(inputs.values))}
+    found = {subset: (len(some), task.counted(targets[some])) for subset, some in having.items() if some}
+    return agreed_subsets(found, modalities, what)
 
 
 def _part(training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor) -> Part | None:
@@ -130,14 +156,14 @@ def _part(training: Training, task: Task, method: Method, inputs: Pairs, targets
         return None
 
     def run() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        losses, outputs = _forward(training, task, method, inputs.of(samples), targets[samples])
-        return _named(losses), outputs.values
+        found = forward(task, method, training.network, inputs.of(samples), targets[samples])
+        return _named(found.losses), found.outputs.values
 
     return run
 
 
-def _named(losses: dict[Subset, Tensor]) -> dict[str, Tensor]:
-    return {subset_name(subset): loss for subset, loss in losses.items()}
+def _named(values: dict[Subset, Value]) -> dict[str, Value]:
+    return {subset_name(subset): value for subset, value in values.items()}
 
 
 def _each_alone(batches: Sequence[Batch], modalities: Sequence[str]) -> list[list[Batch]]:

@@ -32,7 +32,7 @@ def make_run(config: TrainConfig) -> TrainConfig:
     """Trained, evaluated, and such that its first epoch is the best one, from which --resume has something to do."""
     with pytest.MonkeyPatch.context() as patch:
         scores = Validation(0.5, {"WT": 0.5, "TC": 0.5, "ET": 0.5})
-        patch.setattr(gmd.training.loop, "validate", lambda task, training: scores)
+        patch.setattr(gmd.training.loop, "validate", lambda *_: scores)
         assert call(*arguments(config), "--out", config.out)[0] == 0
     assert call("evaluate", config.out)[0] == 0
     shutil.copy(config.out / "best.pt", config.out / "last.pt")

@@ -28,12 +28,19 @@ GMD = (
 )
 
 
+def options_of(config: TrainSentiment) -> list[str]:
+    """The words of a line, of the options that `tiny_sentiment` sets."""
+    words = []
+    for name in ("data", "out", "width", "layers", "heads", "batch", "epochs", "dropout", "missing", "device"):
+        value = getattr(config, name)
+        words += [f"--{name}", *(value if isinstance(value, tuple) else [str(value)])]
+    return words
+
+
 def start_gmd(config: TrainSentiment, save_every: int = 600) -> subprocess.Popen:
     """`gmd train sentiment` in a process of its own, on one thread, with --resume if there is something to resume."""
     command = ["train", "sentiment", "--resume"] if (config.out / "last.pt").exists() else ["train", "sentiment"]
-    for name in ("data", "out", "width", "layers", "heads", "batch", "epochs", "dropout", "missing", "device"):
-        value = getattr(config, name)
-        command += [f"--{name}", *(value if isinstance(value, tuple) else [str(value)])]
+    command += options_of(config)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     given = [sys.executable, "-c", GMD, str(save_every), *command]
     return subprocess.Popen(given, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

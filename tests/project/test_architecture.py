@@ -22,7 +22,7 @@ TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
 FLOW, MEETING_PLACES, SOURCES = flow_of(TEXT), meeting_places_of(TEXT), sources_of(ROOT)
 GROUND = {
     *("decoration.py", "errors.py", "files.py", "memory_limit.py", "names.py", "output_paths.py", "printing.py"),
-    *("processes.py", "subsets.py", "threads.py"),
+    *("processes.py", "subsets.py", "threads.py", "together.py", "torchrun.py"),
 }
 
 

@@ -169,7 +169,7 @@ def test_learning_rates_step_by_step(config: TrainSentiment, options: dict, expe
 
 def test_a_plateau_follows_the_validations_of_a_run(config: TrainSentiment, monkeypatch: pytest.MonkeyPatch):
     scores = [0.5, 0.4, 0.5, 0.6]
-    monkeypatch.setattr(gmd.training.loop, "validate", lambda task, training: Validation(scores[training.epochs], {}))
+    monkeypatch.setattr(gmd.training.loop, "validate", lambda _, training, __: Validation(scores[training.epochs], {}))
     config = replace(config, batch=28, epochs=4, schedule="plateau", plateau_patience=1, decay=0.5)
     train(config)
     assert [step["lr"] / config.lr for step in read_metrics(config.out, "step")] == [1, 1, 1, 0.5]

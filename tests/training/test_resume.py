@@ -55,7 +55,7 @@ def test_a_kill_between_the_files_of_the_last_epoch(
 ):
     """Each in turn is the first one that is not written; the last score is the best one, so that there are four."""
     config = tiny_sentiment(sentiment, tmp_path / "run")
-    monkeypatch.setattr(gmd.training.loop, "validate", lambda task, training: Validation(training.steps, {}))
+    monkeypatch.setattr(gmd.training.loop, "validate", lambda _, training, __: Validation(training.steps, {}))
     straight = train(replace(config, out=tmp_path / "straight"))
     with monkeypatch.context() as patched:
         kill_before(patched, file, time)

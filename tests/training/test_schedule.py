@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")
 
 def with_scores(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
     """Those of the epochs, one after the other."""
-    monkeypatch.setattr(gmd.training.loop, "validate", lambda task, training: Validation(scores[training.epochs], {}))
+    monkeypatch.setattr(gmd.training.loop, "validate", lambda _, training, __: Validation(scores[training.epochs], {}))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from gmd.data.manifest.inputs import Input, Preparation
 from gmd.data.manifest.load import Batch, Replaced, load_batch
-from gmd.data.pairs import Pairs
+from gmd.data.pairs import Pairs, nothing
 from gmd.data.sequences.samples import Sample
+from gmd.data.shares import ALL, Share
 from gmd.errors import UserError
 from gmd.printing import say
 
@@ -39,6 +40,7 @@ class ManifestBatches:
         seed: of the order of the samples and of their augmentation.
         workers: processes that read files while others compute; they live as long as this object. 0: none.
         training: whether the order, frames and, if `preparation` says so, parts of pictures and sound are random.
+        share: of each batch, the part that is wanted; it may be empty, and there are no pairs then.
 
     Iterating gives the pairs and targets that `load_batch` returns. Raises UserError for files that cannot be decoded,
     with the lines of their rows, and if a worker is killed; ValueError for a batch below 1, no samples, or a sample
@@ -55,6 +57,7 @@ class ManifestBatches:
         seed: int,
         workers: int,
         training: bool,
+        share: Share = ALL,
     ):
         if batch < 1 or not samples:
             raise ValueError(f"expected a batch of at least 1 and a sample, got {batch} and {len(samples)} samples")
@@ -62,7 +65,7 @@ class ManifestBatches:
             if not any(m in sample.values for m in modalities):
                 raise ValueError(f"sample {sample.name} has none of {', '.join(modalities)}")
         self.epoch, self.start = 0, 0
-        self._orders = _Orders(len(samples), batch, seed if training else None)
+        self._orders = _Orders(len(samples), batch, seed if training else None, share)
         files = _Files(samples, tuple(modalities), inputs, preparation, seed if training else None)
         self._replaced = Replaced()
         self._loader = DataLoader(
@@ -129,6 +132,8 @@ class _Files(Dataset):
 
     def __getitem__(self, order: _Order) -> Batch | str:
         epoch, members = order
+        if not members:
+            return *nothing(), Replaced()
         random = None if self._seed is None else [(self._seed, epoch, member) for member in members]
         try:
             with one_thread():
@@ -143,11 +148,11 @@ class _Orders:
 
     It knows nothing of who sets `epoch` and `start`: in a circle of objects, Python would not end the workers in time.
 
-    count: of samples; seed: of their order, None: it is their own
+    count: of samples; seed: of their order, None: it is their own; share: the part of each batch
     """
 
-    def __init__(self, count: int, batch: int, seed: int | None):
-        self._count, self._batch, self._seed = count, batch, seed
+    def __init__(self, count: int, batch: int, seed: int | None, share: Share):
+        self._count, self._batch, self._seed, self._share = count, batch, seed, share
         self.epoch, self.start = 0, 0
 
     def __iter__(self) -> Iterator[_Order]:
@@ -155,7 +160,7 @@ class _Orders:
         if self._seed is not None:
             order = np.random.default_rng([self._seed, self.epoch]).permutation(self._count)
         for first in range(self.start * self._batch, self._count, self._batch):
-            yield self.epoch, order[first : first + self._batch].tolist()
+            yield self.epoch, self._share.of(order[first : first + self._batch].tolist())
 
     def __len__(self) -> int:
         return -(-self._count // self._batch)

@@ -1,7 +1,7 @@
 """Reads every case once before anything is done with them, and says of all at once which cannot be used."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -34,13 +34,14 @@ class Checked(NamedTuple):
     bad: dict[str, str]
 
 
-def check_cases(cases: Sequence[Case]) -> dict[str, Checksums]:
+def check_cases(cases: Sequence[Case], read: Callable[[Sequence[Case]], Checked] | None = None) -> dict[str, Checksums]:
     """Reads every case as training and evaluation do, and returns the checksums of their files, by the cases' names.
 
     cases: with labels and what these mean
+    read: what reads them in the place of `read_cases`
     Raises UserError if a case cannot be used; it gives the number of those, and the reasons of the first ten.
     """
-    checked = read_cases(cases)
+    checked = (read or read_cases)(cases)
     if bad := checked.bad:
         shown = {name: reason.split("\n") for name, reason in list(bad.items())[:SHOWN]}
         reasons = [f"  {name}: {first}" for name, (first, *_) in shown.items()]

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gmd.data.padded import Padded, pad
-from gmd.data.pairs import Pairs, samples_having
+from gmd.data.pairs import Pairs, nothing, samples_having
 from gmd.data.sequences.samples import Sample
+from gmd.data.shares import ALL, Share
 
 NO_SCORE, NO_CLASS = float("nan"), -100  # the targets of padded steps; cross-entropy ignores -100 by default
 
@@ -27,16 +28,18 @@ class SequenceBatches:
         modalities: their names, in canonical order; others are ignored.
         batch: samples in a batch, at least 1.
         seed: of the order of the samples.
+        share: of each batch, the part that is wanted.
 
-    Iterating gives what `collate` returns, with the numbers of the samples. Raises ValueError for a batch below 1, no
-    samples, or a sample without any of the modalities.
+    Iterating gives what `collate` returns, with the numbers of the samples; of an empty part, no pairs. Raises
+    ValueError for a batch below 1, no samples, or a sample without any of the modalities.
     """
 
-    def __init__(self, samples: Sequence[Sample], modalities: Sequence[str], batch: int, seed: int):
+    def __init__(self, samples: Sequence[Sample], modalities: Sequence[str], batch: int, seed: int, share: Share = ALL):
         if batch < 1:
             raise ValueError(f"batch: expected at least 1 sample, got {batch}")
         _check_samples(samples, modalities)
         self.samples, self.modalities, self.batch, self.seed = samples, tuple(modalities), batch, seed
+        self.share = share
         self.epoch, self.start = 0, 0
 
     def __len__(self) -> int:
@@ -45,7 +48,10 @@ class SequenceBatches:
     def __iter__(self) -> Iterator[tuple[Pairs[Padded], Tensor]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.samples))
         for first in range(self.start * self.batch, len(order), self.batch):
-            numbers = order[first : first + self.batch].tolist()
+            numbers = self.share.of(order[first : first + self.batch].tolist())
+            if not numbers:
+                yield nothing()
+                continue
             inputs, targets = collate([self.samples[i] for i in numbers], self.modalities)
             yield replace(inputs, numbers=numbers), targets
 

@@ -17,6 +17,7 @@ from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.printing import say
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Score, cases_csv
+from gmd.together import is_first, processes, shared_out
 from gmd.training.run_files import (
     CHECKPOINT_RECORD,
     MISSING_CURVE,
@@ -46,23 +47,38 @@ def score_cases(
     scheme = config.label_scheme()
     scores: list[Score] = []
     failed: dict[str, str] = {}
-    for case in tqdm(cases, desc="evaluation", unit="case"):
+
+    def score(case: Case) -> list[Score] | str:
+        """Returns the scores of a case, or why there are none."""
         try:
-            of_case = evaluate_cases(network, [load_case(case)], scheme, config.patch, config.precision, hd95=True)
+            return evaluate_cases(network, [load_case(case)], scheme, config.patch, config.precision, hd95=True)
         except (UserError, MemoryError, RuntimeError) as error:
-            failed[case.name] = why_failed(error)
-            tell_failed({case.name: failed[case.name]})
-            continue
-        if not scores:
-            _begin(folder, data)
-        _append(folder / CASES, of_case)
-        scores += of_case
+            return why_failed(error)
+
+    with tqdm(total=len(cases), desc="evaluation", unit="case") as bar:
+        for first in range(0, len(cases), processes()):  # each process has one at a time
+            several = cases[first : first + processes()]
+            for case, found in zip(several, shared_out(several, score, "the scores of some cases"), strict=True):
+                if isinstance(found, str):
+                    failed[case.name] = found
+                    tell_failed({case.name: found})
+                elif is_first():
+                    _write(folder, data, found, begin=not scores)
+                scores += [] if isinstance(found, str) else found
+            bar.update(len(several))
     return scores, failed
 
 
+def _write(folder: Path, data: Path | None, scores: Sequence[Score], begin: bool) -> None:
+    """Writes the scores of a case behind the others. begin: whether they are the first ones"""
+    if begin:
+        _begin(folder, data)
+    _append(folder / CASES, scores)
+
+
 def tell_failed(failed: dict[str, str]) -> None:
-    """Prints on stderr which cases could not be scored, and why. failed: name -> why"""
-    for name, reason in failed.items():
+    """Prints on stderr which cases could not be scored, and why, in the first process. failed: name -> why"""
+    for name, reason in failed.items() if is_first() else ():
         say(f"gmd: {name} cannot be scored: {reason}", error=True)
 
 

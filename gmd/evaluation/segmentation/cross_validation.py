@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,9 +23,10 @@ from gmd.models.precision import Precision
 from gmd.printing import say
 from gmd.scoring.segmentation.tables import Row, Score, read_cases, subset_table
 from gmd.scoring.table_text import markdown_text
+from gmd.together import agreed, by_first, gathered, is_first
 from gmd.training.checkpoint import count_in, load_checkpoint
 from gmd.training.run_files import EVALUATION
-from gmd.training.run_lock import locked
+from gmd.training.run_lock import locked_together
 from gmd.training.saved_run import fold_folders, read_config
 
 
@@ -65,17 +67,21 @@ def score_folds(
         a run. Raises NothingScored if no case could be scored.
     """
     folder = Path(folder)
+    runs, lacking = agreed(lambda: _opened(folder, data, absent), "reading the folds")
+    together = agreed(lambda: results_folder(folder, None), "the folder of the results")
+    with locked_together(together):
+        rates = absent.missing_curve if absent else ()
+        return _score_into(together, runs, which, precision, data, named, lacking, rates)
+
+
+def _opened(folder: Path, data: Path | None, absent: MissingInEvaluation | None) -> tuple[list[Path], Missing]:
+    """Returns the folds, and what their cases lack for a line more. Raises UserError as `score_folds`."""
     runs = find_folds(folder)
     check_tested_once(runs)
     if data is not None:
         _check_own(runs, Path(data))
     names = [case.name for run in runs for case in listed_cases(run, "test")]
-    lacking = lacking_of(absent, check_segments(runs[0], read_config(runs[0])), names)
-    together = results_folder(folder, None)
-    with locked(together):
-        return _score_into(
-            together, runs, which, precision, data, named, lacking, absent.missing_curve if absent else ()
-        )
+    return runs, lacking_of(absent, check_segments(runs[0], read_config(runs[0])), names)
 
 
 def _score_into(
@@ -103,6 +109,8 @@ def _score_into(
     config = read_config(runs[0])
     regions = tuple(dict.fromkeys(score.region for score in scores))
     rows = subset_table(scores, config.modalities, regions)
+    if not is_first():  # which writes the results
+        return Evaluation(rows, failed)
     total = len({score.case for score in scores}) + len(failed)
     network = f"{which}.pt of {markdown_text(real_path(folder).name)}, {precision or config.precision}"
     extra, notes = lacking_row(scores, lacking, regions)
@@ -140,9 +148,11 @@ def _score_each(
             failed |= score_run(run, data, which, precision, named).failed
         except NothingScored as error:
             failed |= error.failed
-            say(*f"gmd: {error}".split("\n"), error=True)
+            if is_first():
+                say(*f"gmd: {error}".split("\n"), error=True)
         else:
-            scores += read_cases(run / EVALUATION / "cases.csv")
+            what = f"the scores of {run.name}"  # which the first process has written
+            scores += gathered(by_first(partial(read_cases, run / EVALUATION / "cases.csv"), what), what)[0]
     return scores, failed
 
 

@@ -34,8 +34,9 @@ from gmd.scoring.segmentation.tables import (
     table_markdown,
 )
 from gmd.scoring.table_text import markdown_text
+from gmd.together import agreed, by_first, is_first
 from gmd.training.run_files import CHECKPOINT_RECORD, SCORED_RECORD
-from gmd.training.run_lock import locked
+from gmd.training.run_lock import locked_together
 
 SHOWN = 10  # cases that could not be scored of which a table says why
 ABOUT_LABEL_MAPS = (
@@ -102,15 +103,25 @@ def score_run(
         OSError if a result cannot be written.
     """
     run = Path(run)
+    what = "reading the run and its cases"
+    checkpoint, config, network, held_out = agreed(lambda: _opened(run, data, which, precision, named), what)
+    names = [case.name for case in held_out.cases]
+    lacking = agreed(lambda: lacking_of(absent, config, names), "what cases lack")
+    tell_failed(held_out.failed)
+    folder = by_first(lambda: results_folder(run, held_out.data), "the folder of the results") or run
+    with locked_together(folder):
+        rates = absent.missing_curve if absent else ()
+        return _score_into(folder, run, checkpoint, config, network, held_out, lacking, rates)
+
+
+def _opened(
+    run: Path, data: Path | None, which: Literal["best", "last"], precision: Precision | None, named: str | None
+) -> tuple[str, TrainBrats, SegmentationNetwork, HeldOut]:
+    """Reads what is to be scored, and finds on what: the checkpoint in words, the configuration, the network, cases."""
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_segmentation(run, which, precision, named=named)
     held_out = own_test_cases(run, config) if data is None else unseen_cases(run, config, Path(data))
-    lacking = lacking_of(absent, config, [case.name for case in held_out.cases])
-    rates = absent.missing_curve if absent else ()
-    tell_failed(held_out.failed)
-    folder = results_folder(run, held_out.data)
-    with locked(folder):
-        return _score_into(folder, run, checkpoint, config, network, held_out, lacking, rates)
+    return checkpoint, config, network, held_out
 
 
 def _score_into(
@@ -133,6 +144,8 @@ def _score_into(
         raise NothingScored(f"{run}: nothing was scored. {failures(failed, len(failed))}", failed)
     regions = with_post_processed(network.regions)
     rows = subset_table(scores, config.modalities, regions)
+    if not is_first():  # which writes the results
+        return Evaluation(rows, failed)
     extra, notes = lacking_row(scores, lacking, regions)
     held_out = held_out._replace(notes=[*held_out.notes, *notes])
     about = _about(held_out, failed, f"{checkpoint} of {markdown_text(real_path(run).name)}, {config.precision}")

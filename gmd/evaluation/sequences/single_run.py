@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from gmd.config import TrainClassify, TrainSamples
 from gmd.config.missing_modalities import MissingInEvaluation
@@ -34,9 +34,10 @@ from gmd.scoring.sequences.tables import (
 )
 from gmd.scoring.table_text import markdown_text
 from gmd.subsets import all_subsets
+from gmd.together import agreed, by_first, is_first, shared_out
 from gmd.training.outcomes import outcomes_of
 from gmd.training.run_files import CHECKPOINT_RECORD, PREDICTIONS_ABSENT, remove_files
-from gmd.training.run_lock import locked
+from gmd.training.run_lock import locked_together
 from gmd.training.saved_run import read_splits
 from gmd.training.tasks import read_samples
 from gmd.training.tasks.samples import SampleData
@@ -64,24 +65,60 @@ def evaluate_run(
     Raises UserError: a run of another task; what `load_run` and the readers raise; data gone, unfit, or trained on;
         another evaluation that is writing there. Raises OSError if a result cannot be written.
     """
-    run = Path(run)
+    run, absent = Path(run), absent or MissingInEvaluation()
+    it = agreed(lambda: _opened(run, data, which, precision, absent), "reading the run and its samples")
+    folder = by_first(lambda: results_folder(run, it.data), "the folder of the results") or run
+    with locked_together(folder):
+        found = agreed(lambda: _as_trained(run, it.found), "reading the run's outcomes")
+        rows, texts, curve = _score(it, found, absent.missing_curve)
+        if not is_first():  # which writes the results
+            return rows
+        about = f"{_about(run, it.data, it.samples, it.checkpoint)}, {it.config.precision}"
+        texts["table.md"] = f"{about}.\n\n{texts['table.md']}"
+        texts[CHECKPOINT_RECORD] = f"{it.checkpoint}\n"
+        remove_files(folder, {PREDICTIONS_ABSENT} - texts.keys())  # of an evaluation before, with --missing
+        of_curve = write_missing_curve(folder, curve, it.data)
+        written = write_texts(folder, texts, it.data)
+    say(*texts["table.md"].split("\n"), *written, *of_curve)
+    return rows
+
+
+class _Opened(NamedTuple):
+    """A run and the samples that it is to be scored on.
+
+    Attributes:
+        checkpoint: which one it is, in words.
+        config: of the run, with the precision to predict in.
+        network: on its device.
+        lacking: what samples lack for a line more.
+        found: what was read.
+        data: where it comes from; None for the run's own.
+        samples: the test split.
+    """
+
+    checkpoint: str
+    config: TrainSamples
+    network: FeatureNetwork
+    lacking: Missing
+    found: SampleData
+    data: Path | None
+    samples: list[Sample]
+
+
+def _opened(
+    run: Path,
+    data: Path | None,
+    which: Literal["best", "last"],
+    precision: Precision | None,
+    absent: MissingInEvaluation,
+) -> _Opened:
+    """Reads a run and its samples, or those of other data. Raises UserError as `evaluate_run`."""
     checkpoint = describe_checkpoint(run, which)  # before the network is read: a run at it may save a newer one then
     config, network = load_feature_network(run, which, precision)
-    absent = absent or MissingInEvaluation()
     absent.check_curve(config.modalities)
     lacking = absent.missing_of(config.modalities, config.seed)
     found, data = _read(run, config, data)
-    samples = _test_samples(run, found, data)
-    folder = results_folder(run, data)
-    with locked(folder):
-        rows, texts, curve = _score(network, samples, _as_trained(run, found), config, lacking, absent.missing_curve)
-        texts["table.md"] = f"{_about(run, data, samples, checkpoint)}, {config.precision}.\n\n{texts['table.md']}"
-        texts[CHECKPOINT_RECORD] = f"{checkpoint}\n"
-        remove_files(folder, {PREDICTIONS_ABSENT} - texts.keys())  # of an evaluation before, with --missing
-        of_curve = write_missing_curve(folder, curve, data)
-        written = write_texts(folder, texts, data)
-    say(*texts["table.md"].split("\n"), *written, *of_curve)
-    return rows
+    return _Opened(checkpoint, config, network, lacking, found, data, _test_samples(run, found, data))
 
 
 def _about(run: Path, data: Path | None, samples: list[Sample], checkpoint: str) -> str:
@@ -90,25 +127,19 @@ def _about(run: Path, data: Path | None, samples: list[Sample], checkpoint: str)
     return f"{len(samples)} samples of {place}; {checkpoint} of {markdown_text(real_path(run).name)}"
 
 
-def _score(
-    network: FeatureNetwork,
-    samples: list[Sample],
-    found: SampleData,
-    config: TrainSamples,
-    lacking: Missing,
-    rates: Sequence[float],
-) -> tuple[list[Row], dict[str, str], Curve]:
+def _score(it: _Opened, found: SampleData, rates: Sequence[float]) -> tuple[list[Row], dict[str, str], Curve]:
     """Predicts and scores the samples.
 
-    lacking: what they lack for a line more, if it takes anything away
-    rates: of the curve
+    found: what was read, in the units of the training; rates: of the curve
     returns a row for each subset, the text files: name -> content, and the curve over the missing rate
     """
+    config, samples, lacking = it.config, it.samples, it.lacking
     modalities, outcomes = config.modalities, found.outcomes
     has = {sample.name: tuple(m for m in modalities if m in sample.values) for sample in samples}
-    lacking.check_named(has)
-    kept = lacking.kept_by(has)  # whatever is wrong with a list is told before the network runs
-    predictions = predict_samples(network, samples, all_subsets(modalities), config, outcomes, found.collate)
+    # whatever is wrong with a list is told before the network runs
+    kept = agreed(lambda: _kept(lacking, has), "what samples lack")
+    apart = partial(shared_out, what="the predictions of the samples")
+    predictions = predict_samples(it.network, samples, all_subsets(modalities), config, outcomes, found.collate, apart)
     rows = subset_table(predictions, modalities, outcomes)
     texts, extra = {"predictions.csv": predictions_csv(predictions, outcomes)}, {}
     if lacking:
@@ -119,6 +150,12 @@ def _score(
     texts["table.csv"] = table_csv(rows, modalities, outcomes, extra)
     measure = partial(_metrics_of_kept, predictions, outcomes)
     return rows, texts, missing_curve(has, rates, config.seed, measure)
+
+
+def _kept(lacking: Missing, has: Mapping[str, tuple[str, ...]]) -> Kept:
+    """Returns what each sample keeps. Raises UserError for a list that does not fit. has: what each has"""
+    lacking.check_named(has)
+    return lacking.kept_by(has)
 
 
 def _metrics_of_kept(predictions: Predictions, outcomes: Outcomes, kept: Kept) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +21,7 @@ from gmd.models.weighted_fusion import weighted_fusion
 from gmd.scoring.outcomes import Outcomes
 from gmd.scoring.sequences.tables import Predictions
 from gmd.subsets import Subset
+from gmd.together import Apart, in_turn
 
 
 class Rule(NamedTuple):
@@ -49,6 +49,7 @@ def predict_samples(
     config: TrainSamples,
     outcomes: Outcomes,
     collate: Collate = collate,
+    apart: Apart = in_turn,
 ) -> Predictions:
     """Predicts samples from each of the subsets, without gradients.
 
@@ -59,6 +60,7 @@ def predict_samples(
         config: of the run; its method says how modalities are fused, and its precision what the network computes in.
         outcomes: what the network's outputs stand for, one behind the other.
         collate: makes a batch of samples; by default of sequences in memory.
+        apart: how the batches are done, one by one.
 
     returns the predictions, on the CPU. Raises UserError if the network's predictions are not finite.
     """
@@ -66,11 +68,10 @@ def predict_samples(
     network.eval()
     try:
         with torch.no_grad():
-            waiting = iter(samples)
-            parts = [
-                _predict(network, some, subsets, config, outcomes, collate(some, network.modalities))
-                for some in iter(lambda: [*islice(waiting, BATCH)], [])
-            ]
+            parts = apart(
+                [samples[first : first + BATCH] for first in range(0, len(samples), BATCH)],
+                lambda some: _predict(network, some, subsets, config, outcomes, collate(some, network.modalities)),
+            )
     finally:
         network.train(was_training)
     return Predictions(

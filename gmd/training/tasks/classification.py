@@ -19,6 +19,7 @@ from gmd.names import check_names
 from gmd.training.networks import build_classifier, inputs_of
 from gmd.training.outcomes import outcomes_of
 from gmd.training.tasks.samples import SampleData, SampleTask, with_modalities
+from gmd.training.tasks.task import own_share
 
 
 class ClassifyTask(SampleTask[Any]):
@@ -45,6 +46,7 @@ class ClassifyTask(SampleTask[Any]):
             config.seed,
             config.workers,
             training=True,
+            share=own_share(),
         )
 
     def build_network(self) -> ClassifierNetwork:

@@ -44,6 +44,11 @@ def probability(predictions: Tensor, targets: Tensor) -> Tensor:
     return _mean_over_valid(predictions.detach().softmax(dim=-1).gather(-1, classes).squeeze(-1), there)
 
 
+def targets_there(targets: Tensor) -> int:
+    """Returns how many targets there are, which is what the losses here are means over."""
+    return int((targets.isfinite() if targets.is_floating_point() else targets != NO_CLASS).sum())
+
+
 def _errors(predictions: Tensor, targets: Tensor) -> Tensor:
     # the difference to a NaN would send a NaN back through what is masked
     return (predictions.squeeze(-1) - targets.nan_to_num(0.0)).abs()

@@ -20,8 +20,9 @@ from gmd.scoring.outcomes import Outcomes, score, score_name
 from gmd.scoring.sequences.prediction import Collate, predict_samples
 from gmd.scoring.sequences.tables import mean_over_subsets, subset_table
 from gmd.subsets import Subset, all_subsets
+from gmd.together import Apart, in_turn
 from gmd.training.tasks import criteria
-from gmd.training.tasks.several_outcomes import criteria_of
+from gmd.training.tasks.several_outcomes import criteria_of, samples_labelled
 from gmd.training.tasks.task import Batch, Task, Validation
 
 # criterion, metric and score
@@ -78,6 +79,7 @@ class SampleTask(Task[FeatureNetwork, Values]):
         self.criterion, self.metric, self.score = (
             criteria_of(data.outcomes) if more else CLASSES if first.classes else REGRESSION
         )
+        self.counted = samples_labelled if more else criteria.targets_there
         self.score_name = score_name(data.outcomes)
         self.score_title = f"{self.score_name}, mean over the subsets of the modalities"
         if any(outcome.score_name == "R2" for outcome in data.outcomes):
@@ -129,11 +131,11 @@ class SampleTask(Task[FeatureNetwork, Values]):
         fused, samples = network.fuse(outputs, subset)
         return network.head(fused), samples
 
-    def validate(self, network: FeatureNetwork) -> Validation:
+    def validate(self, network: FeatureNetwork, apart: Apart = in_turn) -> Validation:
         """Measures the validation samples' metrics, means over the subsets that exist. The score is made of them."""
         data, modalities = self.data, self.config.modalities
         samples, subsets = data.splits["validation"], all_subsets(modalities)
-        predictions = predict_samples(network, samples, subsets, self.config, data.outcomes, data.collate)
+        predictions = predict_samples(network, samples, subsets, self.config, data.outcomes, data.collate, apart)
         means = mean_over_subsets(subset_table(predictions, modalities, data.outcomes))
         return Validation(score(means, data.outcomes), means)
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
@@ -19,7 +19,7 @@ from gmd.data import SPLITS
 from gmd.data.pairs import Pairs
 from gmd.data.segmentation.batches import collate
 from gmd.data.segmentation.case import Case
-from gmd.data.segmentation.check import check_cases
+from gmd.data.segmentation.check import Checked, check_cases, read_cases
 from gmd.data.segmentation.checked_files import Checksums, copies, files_of
 from gmd.data.segmentation.cross_validation import fold_cases
 from gmd.data.segmentation.data_sets import split_folders
@@ -37,10 +37,11 @@ from gmd.files import real_path
 from gmd.models.multimodal import mean_fusion, run_modalities
 from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.scoring.segmentation.scores import evaluate_cases
-from gmd.scoring.segmentation.tables import mean_over_subsets, subset_table
+from gmd.scoring.segmentation.tables import Score, mean_over_subsets, subset_table
 from gmd.subsets import Subset
+from gmd.together import Apart, agreed, gathered, in_turn, processes, rank
 from gmd.training.networks import build_network, check_network
-from gmd.training.tasks.task import Batch, Task, Validation
+from gmd.training.tasks.task import Batch, Task, Validation, own_share
 
 
 class BratsTask(Task[SegmentationNetwork, Tensor]):
@@ -77,6 +78,7 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         self.cut_before_head = config.method.startswith("cggm")
         self.score_name, self.score_title = "Dice", "hard Dice, mean over cases, subsets and regions"
         self.criterion, self.metric, self.score = region_loss, soft_dice, soft_dice
+        self.counted = len  # patches are of one size
         self._patches: RandomPatches | None = None
 
     def check(self) -> None:
@@ -84,10 +86,11 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
 
         Before that it looks whether there is such a network.
         """
-        check_network(self.config)
+        agreed(lambda: check_network(self.config), "the check of the network")
         splits = self.splits
         if not self.config.no_check:
-            self._checksums = check_cases([*splits.train, *splits.validation, *splits.test])
+            cases = [*splits.train, *splits.validation, *splits.test]
+            self._checksums = agreed(lambda: check_cases(cases, _read_shares), "what was found of the cases")
 
     def described(self) -> dict:
         splits = {split: getattr(self.splits, split) for split in SPLITS}
@@ -154,12 +157,12 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
         if self._patches is None:  # reading the cases takes a while
             self._patches = self._random_patches()
         self._patches.epoch = epoch
-        rest = range(start * self.config.batch, len(self._patches))
+        batch, share = self.config.batch, own_share()
+        firsts = range(start * batch, len(self._patches), batch)
+        rest = [share.of(list(range(first, first + batch))) for first in firsts]
         together = partial(collate, modalities=self.config.modalities)
         # a generator of its own: it draws a number each time, which a resumed epoch must not draw twice from torch's
-        return DataLoader(
-            self._patches, self.config.batch, sampler=rest, collate_fn=together, generator=torch.Generator()
-        )
+        return DataLoader(self._patches, batch_sampler=rest, collate_fn=together, generator=torch.Generator())
 
     def _random_patches(self) -> RandomPatches:
         config, cases = self.config, self.splits.train
@@ -184,17 +187,34 @@ class BratsTask(Task[SegmentationNetwork, Tensor]):
             outputs = replace(outputs, values={m: network.head(outputs.values[m]) for m in chosen})
         return mean_fusion(outputs, subset)
 
-    def validate(self, network: SegmentationNetwork) -> Validation:
+    def validate(self, network: SegmentationNetwork, apart: Apart = in_turn) -> Validation:
         """Measures each region's hard Dice in the label maps of the validation cases, mean over the subsets that exist.
 
         The score is the mean over the regions.
         """
-        config = self.config
-        bar = tqdm(self.splits.validation, desc="validation", unit="case", leave=False)
-        cases = (load_case(case) for case in bar)
-        scores = evaluate_cases(network, cases, config.label_scheme(), config.patch, config.precision)
+        config, cases = self.config, self.splits.validation
+        with tqdm(total=len(cases), desc="validation", unit="case", leave=False) as bar:
+
+            def score(case: Case) -> list[Score]:
+                scores = evaluate_cases(
+                    network, [load_case(case)], config.label_scheme(), config.patch, config.precision
+                )
+                bar.update(processes())
+                return scores
+
+            scores = [each for of_case in apart(cases, score) for each in of_case]
         dice = mean_over_subsets(subset_table(scores, config.modalities, network.regions))
         return Validation(fmean(dice.values()), dice)
+
+
+def _read_shares(cases: Sequence[Case]) -> Checked:
+    """Reads the cases, each of them in one of the processes, and returns in all of these what was found."""
+    own = agreed(lambda: read_cases(cases[rank() :: processes()]), "the check of all cases")
+    of_each = gathered(own, "the check of all cases")
+    return Checked(
+        {name: checksums for found in of_each for name, checksums in found.checksums.items()},
+        {name: reason for found in of_each for name, reason in found.bad.items()},
+    )
 
 
 def region_loss(logits: Tensor, targets: Tensor) -> Tensor:

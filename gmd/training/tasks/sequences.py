@@ -21,6 +21,7 @@ from gmd.models.sequences.network import SequenceNetwork
 from gmd.scoring.outcomes import Outcome
 from gmd.training.networks import build_sequence_network
 from gmd.training.tasks.samples import SampleData, SampleTask, with_modalities
+from gmd.training.tasks.task import own_share
 
 
 class SequenceTask(SampleTask[Padded]):
@@ -39,7 +40,8 @@ class SequenceTask(SampleTask[Padded]):
         super().__init__(completed, data)
 
     def training_batches(self) -> SequenceBatches:
-        return SequenceBatches(self._training, self.config.modalities, self.config.batch, self.config.seed)
+        config = self.config
+        return SequenceBatches(self._training, config.modalities, config.batch, config.seed, own_share())
 
     def build_network(self) -> SequenceNetwork:
         network = build_sequence_network(self.config, self.data.about)

@@ -48,6 +48,11 @@ def criteria_of(outcomes: Outcomes) -> tuple[SeveralOutcomes, SeveralOutcomes, S
     )
 
 
+def samples_labelled(targets: Tensor) -> int:
+    """Returns how many samples have a label of an outcome, which is what a criterion is the mean over."""
+    return int(targets.isfinite().any(dim=1).sum())
+
+
 def _error(numbers: Tensor, targets: Tensor) -> Tensor:
     return (numbers - targets).abs()
 

@@ -1,7 +1,7 @@
 """What training needs to know of a task: its data, its network, its losses, its score."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -9,9 +9,11 @@ from torch import Tensor
 
 from gmd.config import TrainConfig
 from gmd.data.pairs import Pairs, Values
+from gmd.data.shares import Share
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.subsets import Subset
 from gmd.surgery import Criterion
+from gmd.together import Apart, in_turn, processes, rank
 
 Network = TypeVar("Network", bound=MultimodalNetwork)
 Batch = tuple[Pairs[Values], Tensor]  # the inputs of a batch, and the targets of its samples
@@ -42,6 +44,7 @@ class Task(ABC, Generic[Network, Values]):
         score_title: the score's name with what it is a mean of.
         score_limits: the lowest and the highest value that it has; None: it has no such ends.
         criterion: the loss of predictions [b, ...] and targets [b, ...].
+        counted: (targets [b, ...]) -> how many things the criterion is the mean over.
         metric: how good the predictions are, without gradient; higher is better.
         score: how sure and right they are, in [0, 1], without gradient.
     """
@@ -53,6 +56,7 @@ class Task(ABC, Generic[Network, Values]):
     score_title: str
     score_limits: tuple[float, float] | None = (0, 1)
     criterion: Criterion
+    counted: Callable[[Tensor], int]
     metric: Criterion
     score: Criterion
 
@@ -79,6 +83,7 @@ class Task(ABC, Generic[Network, Values]):
     def batches(self, epoch: int, start: int = 0) -> Iterable[Batch[Values]]:
         """Returns the batches of an epoch but for the first `start`, which cost nothing then.
 
+        Of several processes each gets its share of every batch, which may be empty: pairs of no sample, and no targets.
         They are the same whenever they are asked for. Nothing may be drawn from torch's own generators for them, or a
         resumed epoch would be another one.
         """
@@ -99,5 +104,10 @@ class Task(ABC, Generic[Network, Values]):
         """
 
     @abstractmethod
-    def validate(self, network: Network) -> Validation:
-        """Scores the network on the validation split."""
+    def validate(self, network: Network, apart: Apart = in_turn) -> Validation:
+        """Scores the network on the validation split. apart: how cases, or batches, are done one by one"""
+
+
+def own_share() -> Share:
+    """Returns the part of each batch that this process takes."""
+    return Share(rank(), processes())
