@@ -78,17 +78,15 @@ def _gmd(**options: Any) -> Callable[[torch.optim.Optimizer, nn.Module], gmd.GMD
 
 
 WAYS = (
-    Way("DDP: mean loss"),
-    Way('DDP: `MeanGradient(scope="global")`', _mean),
-    Way("DDP: `GMD()`, local", _gmd()),
-    Way('DDP: `GMD(scope="global")`', _gmd(scope="global")),
-    Way("the same with `outputs`", _gmd(scope="global"), outputs=True),
-    Way("the same with `outputs`, `tol=0.1`", _gmd(scope="global", tol=0.1), outputs=True),
-    Way("the same with `every=8`, between", _gmd(scope="global", every=8), step=1),
-    Way("FSDP2: mean loss", sharded=True),
-    Way('FSDP2: `GMD(scope="global")`', _gmd(scope="global"), sharded=True),
-    Way("the same with `outputs` ", _gmd(scope="global"), outputs=True, sharded=True),
-    Way("the same with `every=8`, between ", _gmd(scope="global", every=8), step=1, sharded=True),
+    Way("DDP, mean loss"),
+    Way("DDP, `MeanGradient`, global", _mean),
+    Way("DDP, local", _gmd()),
+    Way("DDP, global", _gmd(scope="global")),
+    Way("DDP, global, `outputs`", _gmd(scope="global"), outputs=True),
+    Way("DDP, global, `every=8`, between", _gmd(scope="global", every=8), step=1),
+    Way("FSDP2, mean loss", sharded=True),
+    Way("FSDP2, global", _gmd(scope="global"), sharded=True),
+    Way("FSDP2, global, `every=8`, between", _gmd(scope="global", every=8), step=1, sharded=True),
 )
 
 
