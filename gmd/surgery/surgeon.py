@@ -155,7 +155,6 @@ class Surgeon:
         `report.finite` before `optimizer.step()`. Where weights that are to be taken are not finite, those of before
         stay, the report counts it, and the next step takes them again. With `every=1` and one process the device is
         waited for once with `tol`, once with `by_sample` and for each path compared with a whole pass, else never.
-        Several processes wait for it as they agree on objectives.
         """
         self._find_others()
         with self._held.dropped_afterwards(), self._schedule.undone_on_error(), undone_on_error(self._weighting):

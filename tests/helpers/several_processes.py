@@ -23,10 +23,14 @@ def in_processes(world: int, function: Callable[[int], Any], folder: Path, timeo
         others = torch.multiprocessing.spawn(_other, (world, function, folder, timeout), nprocs=world - 1, join=False)
         try:
             ours = _in_group(0, world, function, folder, timeout)
+        except BaseException:
+            for other in others.processes:  # which may wait for this one
+                other.terminate()
+            raise
         finally:
             torch.set_num_threads(threads)
-            while not others.join():
-                pass
+        while not others.join():
+            pass
     return [ours, *(torch.load(folder / f"{rank}.pt") for rank in range(1, world))]
 
 

@@ -113,3 +113,17 @@ def test_two_processes_are_as_one(found, expected, name):
 def test_two_parts_are_as_one_batch(found, expected, name):
     for rank, got in enumerate(found):
         assert_same(got[f"parts: {name}"], expected[f"parts: {name}"], first=rank == 0, parts=True)
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_two_parts_are_as_one_batch_in_one_process_too(expected, name):
+    got = train(IN_PARTS[name], 0, 1, parts=True)
+    assert_same(got, expected[f"parts: {name}"], first=True, parts=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [3, 4])
+def test_more_processes_are_as_one(expected, world, tmp_path):
+    for got in in_processes(world, partial(work, world=world), tmp_path):
+        for name in expected:
+            assert_same(got[name], expected[name], first=False, parts=name.startswith("parts: "))
