@@ -58,13 +58,15 @@ def step_seconds(machine: Machine, training: Training) -> dict[str, float]:
 
     ordinary = seconds(2, 2)  # an all-reduce, in as many buckets as overlap: the latency of one
     together = seconds(objectives + 1, objectives + 1)
+    kept = objectives >= machine.processes  # units stay gathered where that takes no more memory than the rows
+    gathers = 2 if kept else 1 + objectives
     return {
         "DDP, or local": ordinary,
         "global": together,
         f"global, every={EVERY}": (together + (EVERY - 1) * ordinary) / EVERY,
         "an all-reduce each": seconds(2 * objectives, 2 * objectives),
         "FSDP2": seconds(3, 3 * units),
-        "FSDP2, global": seconds(2 + objectives, (2 + objectives) * units),
+        "FSDP2, global": seconds(gathers + objectives, (gathers + objectives) * units),
     }
 
 
