@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.gradients import Gradients, is_wrapped, read, tell_of
-from gmd_kernels.results import span
+from gmd_kernels.results import span, spans_of
 
 MOST_BUCKETS = 2**31 - 1
 MOST_SEED = 2**63 - 1  # as torch's ops take integers
@@ -47,8 +47,6 @@ def check_memory(sketch: Tensor, gradients: Gradients) -> None:
     if sketch._is_zerotensor() or is_wrapped(sketch):
         raise ValueError("sketch: expected an ordinary tensor, got one without memory of its own")
     begin, end, _ = span(sketch, 0)
-    for p, g in enumerate(gradients.rows[0]):
-        if g is not None and g.numel() and not is_wrapped(g):
-            first, last, _ = span(g, p)
-            if first < end and begin < last:
-                raise ValueError(f"sketch shares its memory with grads[{p}], which is still to be read")
+    spans = spans_of(gradients)
+    for p in spans[(spans[:, 0] < end) & (begin < spans[:, 1])][:, 2].tolist():
+        raise ValueError(f"sketch shares its memory with grads[{p}], which is still to be read")
