@@ -84,7 +84,7 @@ def jacobian(losses: list[Tensor], network: Encoder) -> None:
 
 def ways(network: Encoder, optimizer: torch.optim.Optimizer, name: str) -> Callable[[list[Tensor]], object]:
     """Returns a function of the losses that puts the combined gradient into `.grad`."""
-    made = {
+    made: dict[str, Callable[[], Callable[[list[Tensor]], object]]] = {
         JOINT: lambda: MeanGradient(optimizer).backward,
         KEPT: lambda: gmd.GMD(optimizer).backward,
         SKETCHES: lambda: gmd.GMD(optimizer, keep="sketches", sketch_size=SKETCH).backward,
