@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.gradients import Gradients, is_wrapped, read, tell_of
+from gmd_kernels.pieces import is_dtensor
 from gmd_kernels.results import span, spans_of
 
 MOST_BUCKETS = 2**31 - 1
@@ -15,9 +16,13 @@ MOST_SEED = 2**63 - 1  # as torch's ops take integers
 def read_one(grads: Sequence[Tensor | None]) -> Gradients:
     """Reads the gradients as those of one objective; errors speak of grads[p]."""
     try:
-        return read([grads])
+        gradients = read([grads])
     except (TypeError, ValueError) as error:
         raise type(error)(str(error).replace("grads[0]", "grads")) from None
+    for p, g in enumerate(grads):
+        if is_dtensor(g):
+            raise TypeError(f"grads[{p}]: expected plain tensors, got a DTensor; sketch what is here of it, to_local()")
+    return gradients
 
 
 def check(sketch: Tensor, gradients: Gradients, seed: int) -> None:
