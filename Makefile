@@ -70,7 +70,7 @@ sanitize: venv
 	PYTHONPATH=$(SANITIZED)/lib PYTHONSAFEPATH=1 OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive \
 		LD_PRELOAD="$(foreach library,$(PRELOAD),$(shell $(CXX) -print-file-name=$(library)))" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/python -m pytest -s -p no:cacheprovider -k "not reference" $(filter-out %_memory.py,$(wildcard $(addprefix tests/kernels/test_,kernel*.py group_norm_relu*.py owm_update*.py)))
+		$(BIN)/python -m pytest -s -p no:cacheprovider -k "not reference" $(filter-out %_memory.py,$(wildcard $(addprefix tests/kernels/test_,kernel*.py group_norm_relu*.py owm_update*.py sketch.py)))
 
 lint: venv
 	$(BIN)/ruff check $(SOURCES)

@@ -71,7 +71,7 @@ def _check_against_gradients(
     out: Sequence[Tensor | None], results: list[tuple[int, int, int]], gradients: Gradients
 ) -> None:
     """Raises a ValueError if a result, by its span in memory, lies on a gradient other than one it replaces."""
-    spans, targets = _spans(gradients), torch.tensor(results, device="cpu")
+    spans, targets = spans_of(gradients), torch.tensor(results, device="cpu")
     nearest = (torch.searchsorted(targets[:, 0].contiguous(), spans[:, 1].contiguous()) - 1).clamp_(min=0)
     nearest = targets[nearest]  # the last result that begins before the gradient ends
     overlap = (nearest[:, 0] < spans[:, 1]) & (spans[:, 0] < nearest[:, 1])
@@ -107,7 +107,7 @@ def overlaps_itself(g: Tensor) -> bool:
     return False
 
 
-def _spans(gradients: Gradients) -> Tensor:
+def spans_of(gradients: Gradients) -> Tensor:
     """Returns the gradients' spans, [tensors, 3] int64: first address, address behind the last element, parameter."""
     if _C is not None and gradients.native is not None and not gradients.native.copied:
         return _C.spans(gradients.native)

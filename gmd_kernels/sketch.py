@@ -29,14 +29,16 @@ from gmd_kernels.sketch_arguments import check, check_memory, read_one
 
 @torch.no_grad()
 def sketch_(sketch: Tensor, grads: Sequence[Tensor | None], seed: int) -> None:
-    """Adds S g to a sketch in place, for one gradient g in the pieces that `grads` has; reads it once.
+    """Adds S g to a count sketch in place, for one gradient g whose parts `grads` has; reads it once.
+
+    S is the map of a count sketch (Charikar, Chen and Farach-Colton, ICALP 2002), see `gmd_kernels.sketch`.
 
     S depends on the seed, the length d of the sketch, and each element's place in the list and in its tensor, on
     nothing else: it is linear, and the same for every objective. So of two gradients that are sketched with the same
     seed, <sketch_i, sketch_j> is an unbiased estimate of <g_i, g_j>. Its standard deviation over seeds is at most
     sqrt((|g_i|^2 |g_j|^2 + <g_i, g_j>^2) / d), that of a cosine about 1 / sqrt(d).
 
-    Sums of sketches are sketches of sums. Where processes hold pieces of one gradient, and their Gramians of sketches
+    Sums of sketches are sketches of sums. Where processes have pieces of one gradient, and their Gramians of sketches
     are added, each takes a seed of its own: errors of the same signs would add up.
 
     Args:

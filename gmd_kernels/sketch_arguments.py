@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.gradients import Gradients, is_wrapped, read, tell_of
-from gmd_kernels.results import span
+from gmd_kernels.pieces import is_dtensor
+from gmd_kernels.results import span, spans_of
 
 MOST_BUCKETS = 2**31 - 1
 MOST_SEED = 2**63 - 1  # as torch's ops take integers
@@ -15,9 +16,13 @@ MOST_SEED = 2**63 - 1  # as torch's ops take integers
 def read_one(grads: Sequence[Tensor | None]) -> Gradients:
     """Reads the gradients as those of one objective; errors speak of grads[p]."""
     try:
-        return read([grads])
+        gradients = read([grads])
     except (TypeError, ValueError) as error:
         raise type(error)(str(error).replace("grads[0]", "grads")) from None
+    for p, g in enumerate(grads):
+        if is_dtensor(g):
+            raise TypeError(f"grads[{p}]: expected plain tensors, got a DTensor; sketch what is here of it, to_local()")
+    return gradients
 
 
 def check(sketch: Tensor, gradients: Gradients, seed: int) -> None:
@@ -47,8 +52,6 @@ def check_memory(sketch: Tensor, gradients: Gradients) -> None:
     if sketch._is_zerotensor() or is_wrapped(sketch):
         raise ValueError("sketch: expected an ordinary tensor, got one without memory of its own")
     begin, end, _ = span(sketch, 0)
-    for p, g in enumerate(gradients.rows[0]):
-        if g is not None and g.numel() and not is_wrapped(g):
-            first, last, _ = span(g, p)
-            if first < end and begin < last:
-                raise ValueError(f"sketch shares its memory with grads[{p}], which is still to be read")
+    spans = spans_of(gradients)
+    for p in spans[(spans[:, 0] < end) & (begin < spans[:, 1])][:, 2].tolist():
+        raise ValueError(f"sketch shares its memory with grads[{p}], which is still to be read")

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +84,7 @@ def jacobian(losses: list[Tensor], network: Encoder) -> None:
 
 def ways(network: Encoder, optimizer: torch.optim.Optimizer, name: str) -> Callable[[list[Tensor]], object]:
     """Returns a function of the losses that puts the combined gradient into `.grad`."""
-    made = {
+    made: dict[str, Callable[[], Callable[[list[Tensor]], object]]] = {
         JOINT: lambda: MeanGradient(optimizer).backward,
         KEPT: lambda: gmd.GMD(optimizer).backward,
         SKETCHES: lambda: gmd.GMD(optimizer, keep="sketches", sketch_size=SKETCH).backward,
@@ -97,14 +97,15 @@ def ways(network: Encoder, optimizer: torch.optim.Optimizer, name: str) -> Calla
 NAMES = (JOINT, KEPT, SKETCHES, AUTOJAC, AUTOGRAM)
 
 
-def measure_one(name: str, size: Size) -> dict[str, object]:
+def measure_one(name: str, size: Size) -> dict[str, Any]:
     """Returns the row of one way; the first step is neither timed nor weighed."""
     torch.manual_seed(0)
     network = Encoder(size)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     backward = ways(network, optimizer, name)
     number = sum(param.numel() for param in network.parameters())
-    times, found = [], {}
+    times: list[float] = []
+    resident, allocated = None, 0.0
     for step in range(size.steps + 3):
         x = torch.randn(size.batch, size.tokens, size.width, generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()
@@ -114,26 +115,24 @@ def measure_one(name: str, size: Size) -> dict[str, object]:
         if step == 0:
             call()
         elif step == 1:
-            found["peak_MB"] = with_peak_memory(call)[1]
+            _, resident = with_peak_memory(call)
         elif step == 2:
-            found["allocated_MB"] = allocated_peak(call)
+            allocated = allocated_peak(call)
         else:
             times.append(seconds(call))
         del call
         del losses
         optimizer.step()
     gradient = 4e-6 * number
-    beyond = {**found, "gradients": found["allocated_MB"] / gradient}
-    bound = {"bound_MB": gradient + 4e-6 * T * SKETCH} if name == SKETCHES else {}
-    return {"contestant": name, "parameters": number, "T": T, "gradient_MB": gradient, **beyond, **bound} | {
-        "median_ms": 1e3 * median(times),
-        "calls": size.steps,
-    }
+    row: dict[str, Any] = {"contestant": name, "parameters": number, "T": T, "gradient_MB": gradient}
+    row |= {"allocated_MB": allocated, "gradients": allocated / gradient, "peak_MB": resident}
+    row |= {"bound_MB": gradient + 4e-6 * T * SKETCH} if name == SKETCHES else {}
+    return row | {"median_ms": 1e3 * median(times), "calls": size.steps}
 
 
 def measure_one_gradient(size: str, on_row: Callable[[], object]) -> list[dict]:
     """Returns a row for each way, with its time in units of joint training's; an error in place of what fails."""
-    rows = []
+    rows: list[dict] = []
     for name in NAMES:
         done = subprocess.run([sys.executable, "-m", __name__, name, size], capture_output=True, text=True, check=False)
         failed = {"contestant": name, "error": (done.stderr.strip().splitlines() or ["no output"])[-1]}

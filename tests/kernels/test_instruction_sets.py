@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.skipif(cpu_ops._C is None, reason="installed without C
 TESTS = {
     "test_kernel_types": "cpu",
     "test_owm_update": "cpu and (values or classes or scale or written)",
+    "test_sketch": "cpu and (values or blocks_than or types_may)",
     "test_group_norm_relu": "not reference and (values or mean_far or nan_and or written or first_elements)",
 }
 

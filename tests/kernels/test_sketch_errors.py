@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import gmd_kernels as gk
 from helpers.sketch_cases import make_row
@@ -23,6 +24,7 @@ BAD = {
     "overlap": (MEMORY[:8], [GOOD, MEMORY[7:]], 0, "sketch shares its memory with grads[1]"),
     "device": (torch.zeros(4, device="meta"), [GOOD], 0, "sketch: expected on cpu, as the gradients, got [4]"),
     "one tensor": (torch.zeros(4), GOOD, 0, "grads: expected a sequence of tensors or None, got [8] torch.float32"),
+    "no list": (torch.zeros(4), 1, 0, "grads: expected a sequence of tensors or None, got int"),
     "numbers": (torch.zeros(4), [1.0], 0, "grads[0]: expected a tensor or None, got float"),
     "integer gradients": (torch.zeros(4), [GOOD.int()], 0, "grads[0]: expected a dense tensor of a floating type"),
     "a float seed": (torch.zeros(4), [GOOD], 1.0, "seed: expected an int, got float"),
@@ -40,6 +42,19 @@ def test_refusals(name):
     assert not MEMORY.any()
     if isinstance(sketch, torch.Tensor) and sketch.layout is torch.strided and not sketch.is_meta:
         assert not sketch.any()
+
+
+def test_a_dtensor_is_refused():
+    """Which of its elements are here, and where a replica is counted, is for the caller to say."""
+    from torch.distributed.tensor import Replicate, distribute_tensor, init_device_mesh
+
+    dist.init_process_group("fake", rank=0, world_size=2)
+    try:
+        g = distribute_tensor(torch.ones(4), init_device_mesh("cpu", (2,)), [Replicate()], src_data_rank=None)
+        with pytest.raises(TypeError, match=r"grads\[1\]: expected plain tensors, got a DTensor"):
+            gk.sketch_(torch.zeros(4), [None, g], 0)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_a_tensor_without_memory_of_its_own():

@@ -320,7 +320,7 @@ def test_a_public_function_tells_its_shapes_and_its_errors(name):
 
 
 @pytest.mark.parametrize(
-    "name", sorted({*WEIGHTINGS, "surgery", "pcgrad_weights", "owm_update_"} - {"mean", "sum", "constant"})
+    "name", sorted({*WEIGHTINGS, "surgery", "pcgrad_weights", "owm_update_", "sketch_"} - {"mean", "sum", "constant"})
 )
 def test_what_comes_out_of_a_paper_names_it(name):
     assert re.search(r"\b20[0-2]\d\b", inspect.getdoc(WEIGHTINGS.get(name) or FUNCTIONS[name]))

@@ -1,12 +1,14 @@
 """keep="sketches": Gramian and weights from a few thousand numbers of each gradient, and one pass that is exact."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 
 import gmd
 import gmd_kernels as gk
+from bench.measure.memory import allocated_peak
 from gmd.surgery._sketches import gram_error
 from helpers.every_cases import SUBSETS, batch, close, combined, grads, losses_of, problem
 
@@ -67,10 +69,10 @@ def test_the_error_that_is_reported_is_that_over_seeds():
     losses, _ = losses_of(network, *batch(0))
     exact = gmd.Surgeon(optimizer, "mean").backward(losses, retain_graph=True).gram
     surgeon = surgeon_of(optimizer, "mean", sketch_size=16)
-    grams = torch.stack([surgeon.backward(losses, retain_graph=True).gram for _ in range(400)])
+    grams = torch.stack([surgeon.backward(losses, retain_graph=True).gram for _ in range(200)])
     found = (grams - exact).square().mean(dim=0).sqrt()
     ratio = found / gram_error(exact, 16)
-    assert ((grams.mean(dim=0) - exact).abs() <= 5 * found / 20).all()
+    assert ((grams.mean(dim=0) - exact).abs() <= 5 * found / 200**0.5).all()
     assert 0.6 <= ratio.min() <= ratio.max() <= 1.15  # blocks of 16 elements lack their own collisions
 
 
@@ -161,6 +163,23 @@ def test_objectives_may_come_and_go():
         network.zero_grad()
         report = surgeon.backward(losses, retain_graph=True)
         assert report.gram.shape == (len(subsets),) * 2
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_memory_of_one_gradient(every):
+    """What torch allocates in the pass: the gradient that is made, the sketches, and little of the passes' own."""
+    network = torch.nn.Sequential(*(torch.nn.Linear(300, 300) for _ in range(6)))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    x, numbers, t, d = torch.randn(4, 300), sum(param.numel() for param in network.parameters()), 6, 2048
+    peaks = {}
+    for keep in ("gradients", "sketches"):
+        surgeon = gmd.Surgeon(optimizer, "upgrad", keep=keep, sketch_size=d, every=every)
+        for _ in range(2):
+            optimizer.zero_grad()
+            losses = list((network(x) - 1).square().unflatten(1, (t, -1)).mean(dim=(0, 2)))
+            peaks[keep] = allocated_peak(partial(surgeon.backward, losses))
+    assert peaks["sketches"] <= 1.05 * 4e-6 * (numbers + t * d)
+    assert peaks["gradients"] >= (3 if every == 1 else 0.9) * 4e-6 * numbers
 
 
 BAD = {
