@@ -41,6 +41,7 @@ class Basis(NamedTuple):
             [T, P] bool on the CPU, which objective reaches which parameter; on this process until it is joined.
         grams: of such rows, the objectives' Gramian over all processes, [T, T] or [K, T, T] float64.
         at_outputs: of such rows, the Gramians at the outputs, [M, T, T]; joined: whether they are of all processes.
+        in_grad: whether something was in `.grad` of some process before, where these are pieces over several.
     """
 
     rows: Sequence[Row]
@@ -53,6 +54,7 @@ class Basis(NamedTuple):
     grams: Tensor | None = None
     at_outputs: Tensor | None = None
     joined: bool = False
+    in_grad: bool = False
 
     def gramian(self, scale: Tensor | None) -> Tensor:
         """Returns the objectives' Gramian, [T, T], without the scale that the losses had."""

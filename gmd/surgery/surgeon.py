@@ -391,10 +391,8 @@ class Surgeon:
             self._together.check_averaged(gram[0, 0])
             norms = None if norms is None else self._together.norms_of_pass(norms, step)
         modality = {} if norms is None else {"gradient norm": norms}
-        report = Report(
-            step.values, taken.gram, taken.weights, directions, discarded, modality, gram[0, 0], names=step.names
-        )
-        return self._told(report, taken)
+        told = (directions, discarded, modality, gram[0, 0])
+        return self._told(Report(step.values, taken.gram, taken.weights, *told, names=step.names), taken)
 
     def _ordinary_pass(self, step: Step) -> AbstractContextManager[list[nn.Parameter]]:
         """Opens a context for one pass; yields what autograd's graph has in the place of each parameter, [P]."""

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import gmd_kernels as gk
-from gmd.surgery._delivery import put_in_grad
+from gmd.surgery._delivery import add_to_grad, put_in_grad
 from gmd.surgery._graph import check_graph, find_paths
 from gmd.surgery._losses import Losses, Outputs, check_no_hooks, check_outputs, named_losses
 from gmd.surgery._paths import Basis, Checked, norms_at
@@ -121,7 +121,8 @@ class Together:
         k, at_outputs = len(grams), basis.at_outputs
         if at_outputs is not None and not basis.joined:  # in one all-reduce with the Gramian
             grams = torch.cat([grams, at_outputs])
-        grams, reach = self.engine.joined(grams, basis.reach)
+        filled = torch.tensor([[param.grad is not None for param in step.params]], device="cpu")
+        grams, reach = self.engine.joined(grams, torch.cat([basis.reach, filled]))
         if at_outputs is not None and not basis.joined:
             grams, at_outputs = grams[:k], grams[k:]
         if basis.mixing is not None:
@@ -130,7 +131,8 @@ class Together:
             grams = (grams + grams.mT) / 2
         norms = None if at_outputs is None else self._norms_of_own(at_outputs, step)
         grams = grams if step.scale is None else grams / step.scale / step.scale
-        return basis._replace(grams=grams if groups else grams[0], reach=reach, norms=norms)
+        in_grad, reach = bool(reach[-1].any()), reach[:-1]
+        return basis._replace(grams=grams if groups else grams[0], reach=reach, norms=norms, in_grad=in_grad)
 
     def _norms_of_own(self, at_outputs: Tensor, step: Step) -> Tensor:
         """Returns the norm of the whole batch's mean loss at each of this process's outputs."""
@@ -178,7 +180,11 @@ class Together:
         weights = weights if step.scale is None else weights / step.scale
         weights = weights if basis.mixing is None else weights @ basis.mixing.to(weights.device)
         merged = self.engine.merged(basis.rows, weights, basis.reach.any(dim=0).tolist())
-        put_in_grad(step.params, merged)
+        if basis.in_grad and not is_dtensor(step.params[0]):
+            # a DistributedDataParallel averages what is there of micro-batches under its `no_sync()`
+            add_to_grad(step.params, merged, step.losses)
+        else:
+            put_in_grad(step.params, merged)
 
     def check_averaged(self, squared_norm: Tensor) -> None:
         """Raises a RuntimeError on all processes if an ordinary pass has left another `.grad` on each; looks once."""
