@@ -31,6 +31,18 @@ class Objectives:
     outputs: Pairs[Tensor]
 
 
+@dataclass
+class Losses:
+    """What a network with its losses behind it returns: a class of its own, as DistributedDataParallel would pass what
+    is in a dictionary through a node of autograd that all losses have in common.
+
+    Attributes:
+        of_subsets: subset of the modalities -> loss.
+    """
+
+    of_subsets: dict[Subset, Tensor]
+
+
 class Forward(nn.Module):
     """A network with its losses behind it: all that a step goes through, heads too, in one module.
 
@@ -43,7 +55,7 @@ class Forward(nn.Module):
         super().__init__()
         self.network, self._run, self._whole = network, run, whole
 
-    def forward(self, inputs: Pairs, targets: Tensor, counts: Counts) -> dict[Subset, Tensor]:
+    def forward(self, inputs: Pairs, targets: Tensor, counts: Counts) -> Losses:
         """Returns a loss for each of the objectives, in their order: of those that count 0 here, a 0 on the network.
 
         inputs, targets: on the network's device; there may be none
@@ -52,7 +64,7 @@ class Forward(nn.Module):
         own = dict(zip(counts, found.losses.values(), strict=False)) if self._whole else found.losses
         losses = {subset: own[subset] for subset, count in counts.items() if count}
         zero = 0.0 * self._sum_of_head()  # which all losses go through: it reaches nothing that a loss does not
-        return {subset: losses.get(subset, zero) for subset in counts}
+        return Losses({subset: losses.get(subset, zero) for subset in counts})
 
     def _sum_of_head(self) -> Tensor:
         params = [param for param in self.network.head.parameters() if param.requires_grad]

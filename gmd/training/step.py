@@ -103,7 +103,7 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
         if task.config.scope == "local":
             counts = _own(counts)
             subsets = list(counts)
-        of_subsets = training.shared(inputs, targets, counts)
+        of_subsets = training.shared(inputs, targets, counts).of_subsets
         given = {"counts": _named(counts) if method.named else list(counts.values())}
         given = given if task.config.scope == "global" else {}
     if part := _part(training, task, method, inputs, targets):

@@ -24,6 +24,10 @@ def mean_of(optimizer, network, **options):
     return MeanGradient(optimizer, **options)
 
 
+def mean_of_network(optimizer, network, **options):
+    return MeanGradient(optimizer, model=network, **options)
+
+
 GMD = Case(gmd_of)
 EVERYWHERE = {  # what works however parameters are cut
     "gmd": GMD,
@@ -37,6 +41,7 @@ EVERYWHERE = {  # what works however parameters are cut
     "now and then, scaler": Case(partial(gmd_of, every=2), how=("scaler",)),
     "accumulated": GMD._replace(how=("twice",)),
     "mean": Case(mean_of),
+    "mean, unused": Case(mean_of_network, how=("unused",)),
 }
 OUTPUTS = {
     "outputs": GMD._replace(how=("outputs",)),
