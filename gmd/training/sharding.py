@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import fsdp
 
 from gmd.errors import UserError
 from gmd.surgery.processes.units import UNUSED_SINCE
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 def check_torch() -> None:
     """Raises UserError for a torch whose units stop where a process lacks a gradient that another process has."""
+    from torch.distributed import fsdp
+
     if not hasattr(getattr(fsdp, "FSDPModule", None), "set_reduce_scatter_unused_params"):
         raise UserError(
             f"--shard: expected torch {UNUSED_SINCE} or newer, whose fully_shard lets a process lack a modality, got "
@@ -41,6 +42,7 @@ def shard(network: nn.Module, device: torch.device) -> None:
     Raises UserError for a parameter without dimensions, which cannot be cut.
     """
     from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
 
     for name, param in network.named_parameters():
         if param.ndim == 0:
@@ -51,13 +53,13 @@ def shard(network: nn.Module, device: torch.device) -> None:
     for param in network.parameters():  # fully_shard takes no channels-last layout, whose values stay the same
         param.data = param.data.contiguous()
     with waited_for("the parts of the network"):
-        fsdp.fully_shard(network, mesh=init_device_mesh(device.type, (processes(),)))
+        fully_shard(network, mesh=init_device_mesh(device.type, (processes(),)))
 
 
 @contextmanager
-def gathered(network: object) -> Iterator[None]:
+def gathered(network: Any) -> Iterator[None]:
     """Opens a context in which each process has all parameters of what `shard` was called on; of others, nothing."""
-    if not isinstance(network, fsdp.FSDPModule):
+    if not hasattr(network, "unshard"):
         yield
         return
     with waited_for("the parameters of the network"):
