@@ -175,10 +175,26 @@ class ShardedEngine:
     def _by_hooks(
         self, names: Sequence[object], losses: Sequence[Tensor], scale: Tensor | None, retain_graph: bool
     ) -> tuple[list[Row], Tensor]:
-        """Makes ordinary backward passes, and takes from `.grad` what each has left there."""
-        check_no_late_hooks(self._params, "fully_shard would run it for each objective")
-        rows: list[Row] = []
+        """Makes an ordinary backward pass for each objective, and keeps what it leaves in `.grad`."""
         reach = torch.zeros(len(losses), len(self._params), dtype=torch.bool, device="cpu")
+        rows = list(self.one_by_one(names, losses, reach, scale, retain_graph))
+        self._check_units(reach, names)
+        return rows, reach
+
+    def one_by_one(
+        self,
+        names: Sequence[object],
+        losses: Sequence[Tensor],
+        reach: Tensor,
+        scale: Tensor | None,
+        retain_graph: bool,
+    ) -> Iterator[Row]:
+        """Yields [P], this process's pieces of each objective's gradient, one after the other, taken out of `.grad`.
+
+        What the caller drops is freed before the next pass; `.grad` is as before at the end. reach: [T, P] bool on the
+        CPU, which is filled in
+        """
+        check_no_late_hooks(self._params, "fully_shard would run it for each objective")
         everyone = [one.param for one in self._found]
         factor = self.group.size() // self.copies_of_a_batch  # the number of batches, which fully_shard divides by
         # gathered units take no more memory than the objectives' shards then
@@ -196,12 +212,12 @@ class ShardedEngine:
                 with _marked(self.leaves, reach[k]), waiting(self.group, f"the gradient of objective {name!r}"):
                     given = None if scale is None else scale.to(loss.dtype)
                     torch.autograd.backward(loss * factor, given, retain_graph=retain_graph or not last)
-                rows.append([_local(param.grad) for param in self._params])
-                self._check_reduced(rows[-1], reach[k].tolist(), name)
+                row = [_local(param.grad) for param in self._params]
                 for param in everyone:
                     param.grad = None
-            self._check_units(reach, names)
-        return rows, reach
+                self._check_reduced(row, reach[k].tolist(), name)
+                yield row
+                del row
 
     def _check_units(self, reach: Tensor, names: Sequence[object]) -> None:
         """Raises a ValueError on all processes if an objective reaches a unit on some of them only."""
