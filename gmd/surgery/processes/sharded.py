@@ -153,11 +153,11 @@ class ShardedEngine:
         rows = []
         with several_passes(len(given) + retain_graph):
             for k, (name, loss) in enumerate(zip(names, given, strict=True)):
-                row = gradient_of(loss, self._params, scale, retain_graph or k < len(given) - 1)
+                row = list(gradient_of(loss, self._params, scale, retain_graph or k < len(given) - 1))
                 rows.append(self.scattered(row, f"the gradient of objective {name!r}"))
         return rows, torch.tensor([[gradient is not None for gradient in row] for row in rows], device="cpu")
 
-    def scattered(self, row: Row, what: str) -> Row:
+    def scattered(self, row: list[Tensor | None], what: str) -> Row:
         """Returns this process's pieces of a gradient over the whole batch, [P], from its own, [P].
 
         what: it is, in an error's words
@@ -287,7 +287,7 @@ class ShardedEngine:
         with waiting(self.group, "the weights"):
             return of_the_first(weights, self.group)
 
-    def merged(self, rows: Sequence[Row], weights: Tensor, reached: Sequence[bool]) -> list[Tensor | None]:
+    def merged(self, rows: list[Row], weights: Tensor, reached: Sequence[bool]) -> list[Tensor | None]:
         """Combines pieces where they lie, [P], DTensors as the parameters; None for one that nobody reaches.
 
         weights: [P, T] or [T], as `gmd_kernels.combine` takes them.
