@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import gmd
+from helpers.several_processes import TIMEOUT
 
 NAMES = ("a", "b", "c")
 SUBSETS = ("a", "b", "c", "ab", "abc")
@@ -84,7 +85,10 @@ def mesh_of(shape: tuple[int, ...], names: tuple[str, ...]) -> DeviceMesh:
 @cache
 def _mesh_of(shape: tuple[int, ...], names: tuple[str, ...], world: object) -> DeviceMesh:
     """One for all networks, as each has sockets of its own; world: what it is a part of, as long as that lasts."""
-    return init_device_mesh("cpu", shape, mesh_dim_names=names)
+    mesh = init_device_mesh("cpu", shape, mesh_dim_names=names)
+    for name in names:  # whose groups would otherwise wait for half an hour
+        dist.distributed_c10d._set_pg_timeout(TIMEOUT, mesh.get_group(name))
+    return mesh
 
 
 def fsdp(whole: Whole) -> None:
