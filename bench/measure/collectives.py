@@ -29,7 +29,6 @@ from gmd.surgery.mean import MeanGradient
 PROCESSES = 2
 MODALITIES = ("text", "audio", "video")
 WIDTH = 128
-UNITS = len(MODALITIES) + 1
 KINDS = {"reduce_scatter": "reduce-scatter", "allgather": "all-gather", "allreduce": "all-reduce"}
 FILE = RESULTS / "collectives.csv"
 Outputs = dict[str, Tensor]
@@ -130,11 +129,12 @@ def _called(traffic: Traffic) -> int:
 
 
 def _sharded(model: Network) -> nn.Module:
-    """Returns the network in UNITS units of FSDP2: each encoder, and what is left."""
+    """Returns the network in four units of FSDP2: each encoder, and what is left."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for encoder in model.encoders.values():
         fully_shard(encoder, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
 
 
 def _process(rank: int, folder: str) -> None:
