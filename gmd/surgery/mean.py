@@ -63,7 +63,8 @@ class MeanGradient:
         """Adds the gradient of the mean loss to `.grad`.
 
         All arguments are as in `GMD.backward`. The one pass goes through each modality's path once,
-        and on its way tells the norm of the gradient at each output.
+        and on its way tells the norm of the gradient at each output; not where parameters are sharded, as some of the
+        processes may then have the same batch.
         """
         named = named_losses(losses)
         given = list(named.values())
@@ -79,14 +80,13 @@ class MeanGradient:
         if scale is not None:
             self._scaling.unscale()
             norms = None if norms is None else norms / scale
-        grads = [param.grad for param in parameters_of(self.optimizers)]
-        # sharded ones are pieces
-        gram = gk.gram([grads], reduce=self._group() if any(map(is_dtensor, grads)) else None)
+        gram = self._gram_of_grad()
         values = torch.stack([loss.detach() for loss in given])
         if agreed is not None and self._averaged is not None:
             values = agreed.values
             self._averaged.check(gram[0, 0])
             norms = None if norms is None else self._averaged.norms(norms, *places_of(outputs, agreed.outputs))
+            norms = None if self._is_sharded else norms
         modality = {} if norms is None else {"gradient norm": norms}
         names = tuple(named) if agreed is None else agreed.names
         return Report(values, gram, gram.new_ones(1), modality=modality, squared_norm=gram[0, 0], names=names)
@@ -95,6 +95,15 @@ class MeanGradient:
         group = self.group or dist.group.WORLD
         assert group is not None, "there is one, as torch.distributed is initialized"
         return group
+
+    def _gram_of_grad(self) -> Tensor:
+        """Returns [[squared norm of what is in `.grad`]], over the pieces of all processes where it is sharded."""
+        grads = [param.grad for param in parameters_of(self.optimizers)]
+        return gk.gram([grads], reduce=self._group() if self._is_sharded else None)
+
+    @property
+    def _is_sharded(self) -> bool:
+        return any(map(is_dtensor, parameters_of(self.optimizers)))
 
     def _agreed(
         self, losses: Mapping[Hashable, Tensor], counts: list[float], outputs: Outputs | None, by_name: bool

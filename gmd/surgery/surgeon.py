@@ -1,7 +1,7 @@
 """Gradient surgery with any weighting of the Gramian around any torch optimizer, at every step or now and then."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -72,8 +72,8 @@ class Surgeon:
         granularity: what is one gradient: that of the whole "model", of each "module" by itself (the one that holds the
             parameter as its own, a layer as a rule), or of each "tensor". With `every` it has to be the whole model, as
             one backward pass has one weight for each loss.
-        model: whose modules `granularity="module"` means; not needed if the optimizer was made from
-            `model.named_parameters()`.
+        model: whose modules `granularity="module"` means; not needed for it if the optimizer was made from
+            `model.named_parameters()`. And the network whose parameters are sharded: see scope.
         tol: with outputs, the relative error, of each objective's own gradient at an output, up to which these may be
             compressed to few directions. 0 is exact. With `every` the directions serve the Gramian alone, and what is
             merged is exact.
@@ -81,9 +81,10 @@ class Surgeon:
         by_sample: as in GMD.
         scope: where several processes train together, whose gradients are operated on: in "local", each process
             operates on those of its own batch, and a DistributedDataParallel averages what they have merged; in
-            "global", it is as if one process had all batches (`gmd.surgery.processes`). With one process there is no
-            difference. Objectives may then differ between processes, if losses come by name, and so may the numbers of
-            their samples, if `backward` is given these as counts.
+            "global", it is as if one process had all batches (`gmd.surgery.processes`), and parameters may be sharded
+            too (fully_shard, tensor parallelism). With one process there is no difference. Objectives may then differ
+            between processes, if losses come by name, and so may the numbers of their samples, if `backward` is given
+            these as counts.
         group: the processes of a "global" surgery; all of torch.distributed's by default.
     """
 
@@ -214,8 +215,6 @@ class Surgeon:
             if self.scope == "global" and len(losses) == 0:
                 raise ValueError(NO_SAMPLE)
             step = self._checked_step(losses, *given)
-            if self._together is not None:
-                self._together.begin(step.params, self.model)
             if agrees:
                 check_to_agree(losses, step.outputs)
             return step
@@ -261,7 +260,7 @@ class Surgeon:
     def _find_others(self) -> None:
         """Finds the processes of a "global" surgery."""
         if self.scope == "global" and in_a_group():
-            self._together = self._together or Together(self.group)
+            self._together = self._together or Together(self.group, parameters_of(self.optimizers), self.model)
 
     def _agreed(self, step: Step) -> Step:
         """Returns the step with the objectives of all processes of a "global" surgery."""
@@ -368,17 +367,16 @@ class Surgeon:
     ) -> Report:
         """Makes one ordinary backward pass of the losses' sum, weighted as they were when weights were taken."""
         outputs = [] if step.outputs is None else check_outputs(step.outputs)
-        leaves = dict(
-            zip(step.params, step.params if self._together is None else self._together.engine.leaves, strict=True)
-        )
-        with nullcontext() if self._together is None else self._together.engine.ordinary_pass():
+        weights = taken.weights if self._together is None else self._together.weights_of_own(taken.weights, step)
+        with self._ordinary_pass(step) as leaves:
+            in_graph = dict(zip(step.params, leaves, strict=True))
             norms = one_pass(
                 step.losses,
-                taken.weights if self._together is None else self._together.weights_of_own(taken.weights, step),
-                list(leaves.values()),
+                weights,
+                leaves,
                 outputs,
                 step.factors,
-                {leaves[param]: factor for param, factor in self._factors(taken.private, step).items()},
+                {in_graph[param]: factor for param, factor in self._factors(taken.private, step).items()},
                 step.scale,
                 step.retain_graph,
                 alone=not in_a_group(),  # where every parameter that the graph reaches is waited for
@@ -395,6 +393,10 @@ class Surgeon:
             step.values, taken.gram, taken.weights, directions, discarded, modality, gram[0, 0], names=step.names
         )
         return self._told(report, taken)
+
+    def _ordinary_pass(self, step: Step) -> AbstractContextManager[list[nn.Parameter]]:
+        """Opens a context for one pass; yields what autograd's graph has in the place of each parameter, [P]."""
+        return nullcontext(step.params) if self._together is None else self._together.engine.ordinary_pass(step.params)
 
     # ---- parts of both ----
 
@@ -447,7 +449,7 @@ class Surgeon:
 
     def _gram_of_grad(self, step: Step) -> Tensor:
         if self._together is not None:
-            return self._together.engine.gram_of_grad()
+            return self._together.engine.gram_of_grad(step.params)
         return gk.gram([[param.grad for param in step.params]])
 
     def _groups(self, params: list[nn.Parameter]) -> list[int] | None:

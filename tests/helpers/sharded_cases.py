@@ -6,12 +6,13 @@ parameters of 1 number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
@@ -76,22 +77,32 @@ def with_cut_layers(whole: Whole, mesh) -> None:
     parallelize_module(whole, mesh, plan)
 
 
+def mesh_of(shape: tuple[int, ...], names: tuple[str, ...]) -> DeviceMesh:
+    return _mesh_of(shape, names, dist.group.WORLD)
+
+
+@cache
+def _mesh_of(shape: tuple[int, ...], names: tuple[str, ...], world: object) -> DeviceMesh:
+    """One for all networks, as each has sockets of its own; world: what it is a part of, as long as that lasts."""
+    return init_device_mesh("cpu", shape, mesh_dim_names=names)
+
+
 def fsdp(whole: Whole) -> None:
-    with_units(whole, init_device_mesh("cpu", (dist.get_world_size(),)))
+    with_units(whole, mesh_of((dist.get_world_size(),), ("shards",)))
 
 
 def hsdp(whole: Whole) -> None:
     """Shards over two processes, and copies on the others."""
-    with_units(whole, init_device_mesh("cpu", (dist.get_world_size() // 2, 2), mesh_dim_names=("copies", "shards")))
+    with_units(whole, mesh_of((dist.get_world_size() // 2, 2), ("copies", "shards")))
 
 
 def tensor_parallel(whole: Whole) -> None:
-    with_cut_layers(whole, init_device_mesh("cpu", (dist.get_world_size(),)))
+    with_cut_layers(whole, mesh_of((dist.get_world_size(),), ("parts",)))
 
 
 def both(whole: Whole) -> None:
     """Tensor parallelism over two processes, fully_shard over the others."""
-    mesh = init_device_mesh("cpu", (dist.get_world_size() // 2, 2), mesh_dim_names=("batches", "parts"))
+    mesh = mesh_of((dist.get_world_size() // 2, 2), ("batches", "parts"))
     with_cut_layers(whole, mesh["parts"])
     with_units(whole, mesh["batches"])
 
@@ -109,7 +120,9 @@ class Case(NamedTuple):
 
     Attributes:
         make: the surgeon, from an optimizer and the network, with the options of `scope="global"`.
-        how: what else; of "list", "outputs", "lacking", "scaler", "twice", "unused".
+        how: what else: "list", losses by position; "outputs" are given; "lacking" objectives on some processes;
+            "scaler"; "twice" before each step; "unused" modality; "eps", so large that the rounding of a gradient that
+            projections have made zero is none of a step's size.
         steps: how many.
     """
 
@@ -145,6 +158,8 @@ def losses_of(whole: nn.Module, data: tuple, how: Sequence[str]) -> tuple[dict, 
             losses[s] = 0 * predictions[s].sum()
         if s in losses:
             counts[s] = n
+    if "lacking" in how and with_c == 0:
+        del outputs["c"]
     return losses, counts, outputs
 
 
@@ -159,7 +174,7 @@ def train(case: Case, cut: Callable[[Whole], None] | None = None) -> dict[str, A
         copies = COPIES[cut](dist.get_world_size())
         rank, world = dist.get_rank() // copies, dist.get_world_size() // copies
         cut(whole)
-    optimizer = torch.optim.AdamW(whole.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(whole.parameters(), lr=1e-2, eps=1e-3 if "eps" in case.how else 1e-8)
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0) if "scaler" in case.how else None
     options = {} if scaler is None else {"scaler": scaler}
     surgeon = case.make(optimizer, whole, **options, scope="local" if cut is None else "global")

@@ -28,8 +28,8 @@ GMD = Case(gmd_of)
 EVERYWHERE = {  # what works however parameters are cut
     "gmd": GMD,
     "a list": GMD._replace(how=("list", "unused")),
-    "modules": Case(partial(gmd_of, granularity="module")),
-    "tensors": Case(partial(gmd_of, granularity="tensor")),
+    "modules": Case(partial(gmd_of, granularity="module"), how=("eps",)),
+    "tensors": Case(partial(gmd_of, granularity="tensor"), how=("eps",)),
     "upgrad": Case(partial(surgeon_of, weighting="upgrad")),
     "now and then": Case(partial(gmd_of, every=2), steps=5),
     "now and then, unused": Case(partial(gmd_of, every=2), how=("unused",), steps=5),
@@ -38,7 +38,28 @@ EVERYWHERE = {  # what works however parameters are cut
     "accumulated": GMD._replace(how=("twice",)),
     "mean": Case(mean_of),
 }
-QUICK = ("gmd", "now and then, unused")
+OUTPUTS = {
+    "outputs": GMD._replace(how=("outputs",)),
+    "outputs, lacking": GMD._replace(how=("outputs", "lacking")),
+    "outputs, modules": Case(partial(gmd_of, granularity="module"), how=("outputs", "eps")),
+    "few directions": Case(partial(gmd_of, tol=0.3), how=("outputs",)),
+    "few directions, lacking": Case(partial(gmd_of, tol=0.3), how=("outputs", "lacking")),
+    "by sample": Case(partial(gmd_of, by_sample=True), how=("outputs",)),
+    "now and then, outputs": Case(partial(gmd_of, every=2), how=("outputs",), steps=5),
+    "now and then, few directions": Case(partial(gmd_of, every=2, tol=0.3), how=("outputs",), steps=5),
+}
+CASES = EVERYWHERE | OUTPUTS
+SOME = (
+    "gmd",
+    "modules",
+    "now and then, unused",
+    "accumulated",
+    "mean",
+    "outputs, lacking",
+    "few directions",
+    "by sample",
+)
+QUICK = ("gmd", "now and then, unused", "few directions, lacking")
 
 
 def work(rank: int, cuts, cases) -> dict:
@@ -50,15 +71,15 @@ def work(rank: int, cuts, cases) -> dict:
 @pytest.fixture(scope="module")
 def expected() -> dict:
     """What one process finds, with the options of "global" left out."""
-    return {name: train(case) for name, case in EVERYWHERE.items()}
+    return {name: train(case) for name, case in CASES.items()}
 
 
-def assert_close(got, expected, told: str) -> None:
+def assert_close(got, expected, told: str, atol: float = 1e-12) -> None:
     if isinstance(expected, list):
         for a, b in zip(got, expected, strict=True):
-            assert_close(a, b, told)
+            assert_close(a, b, told, atol)
     elif isinstance(expected, torch.Tensor):
-        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12, msg=lambda m: f"{told}: {m}")
+        torch.testing.assert_close(got, expected, rtol=0, atol=atol, msg=lambda m: f"{told}: {m}")
     else:
         assert got == expected, told
 
@@ -67,24 +88,28 @@ def assert_as_one(found: list[dict], expected: dict) -> None:
     for rank, result in enumerate(found):
         for name, ours in result.items():
             one = expected[name.split(", ", 1)[1]]
+            # weights are quotients of what is nearly zero in a tensor of one number
+            atol = 1e-11 if name.endswith("tensors") else 1e-12
             for step, (a, b) in enumerate(zip(ours["told"], one["told"], strict=True)):
+                if a["norms"] is not None:  # of this process's outputs
+                    b = b | {"norms": b["norms"][: len(a["norms"])]}
                 for key in b:
-                    assert_close(a[key], b[key], f"{name}, process {rank}, step {step}, {key}")
-            assert_close(ours["params"], one["params"], f"{name}, process {rank}, parameters")
+                    assert_close(a[key], b[key], f"{name}, process {rank}, step {step}, {key}", atol)
+            assert_close(ours["params"], one["params"], f"{name}, process {rank}, parameters", atol)
 
 
 def test_two_processes_are_as_one(expected, tmp_path: Path):
-    cases = {name: EVERYWHERE[name] for name in QUICK}
+    cases = {name: CASES[name] for name in QUICK}
     assert_as_one(in_processes(2, partial(work, cuts=(fsdp, tensor_parallel), cases=cases), tmp_path), expected)
 
 
 @pytest.mark.slow
 def test_two_processes_are_as_one_in_all_cases(expected, tmp_path: Path):
     cuts = (fsdp, tensor_parallel)
-    assert_as_one(in_processes(2, partial(work, cuts=cuts, cases=EVERYWHERE), tmp_path), expected)
+    assert_as_one(in_processes(2, partial(work, cuts=cuts, cases=CASES), tmp_path), expected)
 
 
 @pytest.mark.slow
-def test_four_processes_are_as_one_in_all_cases(expected, tmp_path: Path):
-    cuts = (fsdp, hsdp, both)
-    assert_as_one(in_processes(4, partial(work, cuts=cuts, cases=EVERYWHERE), tmp_path), expected)
+def test_four_processes_are_as_one(expected, tmp_path: Path):
+    cases = {name: CASES[name] for name in SOME}
+    assert_as_one(in_processes(4, partial(work, cuts=(fsdp, hsdp, both), cases=cases), tmp_path), expected)

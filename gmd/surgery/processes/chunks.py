@@ -1,8 +1,8 @@
 """Whole gradients that each process has made of its own batch, added up and cut as `fully_shard` cuts parameters.
 
-A unit's parameter is cut along one dimension into chunks of ceil(n / R), as `torch.chunk` does it: the last may be short
-or empty. In a buffer with a row for each process lie the chunks of all parameters, so that one reduce-scatter is enough
-for the gradient of an objective. Where shards are copied besides (HSDP), an all-reduce over the copies follows.
+A unit's parameter is cut along one dimension into chunks of ceil(n / R), as `torch.chunk` does it: the last may be
+short or empty. In a buffer with a row for each process lie the chunks of all parameters, so that one reduce-scatter is
+enough for the gradient of an objective. Where shards are copied besides (HSDP), an all-reduce over the copies follows.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ class Chunks:
         self._fill(buffer, row)
         shard = buffer.new_empty(self._size)
         with waiting(self._group, what):
-            _reduce_scatter(shard, buffer, group=self._group)
+            _reduce_scatter(shard, buffer.view(-1), group=self._group)
             for group in self._copies:
                 dist.all_reduce(shard, group=group)
         shard = shard.to(first.device)  # with CPU offloading

@@ -89,16 +89,16 @@ class Replicated:
         return self._params
 
     def gathered(self) -> AbstractContextManager[None]:
-        """Opens a context in which autograd reaches `leaves`, as it does anyway."""
+        """Opens a context in which autograd reaches `leaves`."""
         return nullcontext()
 
-    def ordinary_pass(self) -> AbstractContextManager[None]:
-        """Opens a context for one backward pass through a DistributedDataParallel."""
-        return nullcontext()
+    def ordinary_pass(self, params: list[nn.Parameter]) -> AbstractContextManager[list[nn.Parameter]]:
+        """Opens a context for one backward pass through a DistributedDataParallel; yields the parameters."""
+        return nullcontext(params)
 
-    def gram_of_grad(self) -> Tensor:
-        """Returns [[squared norm of what is in `.grad`]]."""
-        return gk.gram([[param.grad for param in self._params]])
+    def gram_of_grad(self, params: Sequence[nn.Parameter]) -> Tensor:
+        """Returns [[squared norm of what is in `.grad`]], which all processes have alike."""
+        return gk.gram([[param.grad for param in params]])
 
     def gram(self, rows: Sequence[Row], groups: Sequence[int] | None) -> Tensor:
         """Returns this process's share of the Gramians of pieces, [K, T, T]; all shares add up to them."""

@@ -89,7 +89,6 @@ class ShardedEngine:
         self._chunks = self._chunked() if known else []
         self.copies_of_a_batch = self._counted_copies()
         self._copies = pieces_of([params], self.group).copies
-        self.units.reduce_unused()
 
     def _check(self, p: int, param: nn.Parameter, inside: bool, in_unit: bool) -> None:
         what = f"optimizer: parameter {p}, {list(param.shape)},"
@@ -176,15 +175,36 @@ class ShardedEngine:
     def _by_hooks(
         self, names: Sequence[object], losses: Sequence[Tensor], scale: Tensor | None, retain_graph: bool
     ) -> tuple[list[Row], Tensor]:
-        """Makes ordinary backward passes, and takes from `.grad` what each has left there."""
-        check_no_late_hooks(self._params, "fully_shard would run it for each objective")
-        rows: list[Row] = []
+        """Makes an ordinary backward pass for each objective, and keeps what it leaves in `.grad`."""
         reach = torch.zeros(len(losses), len(self._params), dtype=torch.bool, device="cpu")
+        rows = list(self.one_by_one(names, losses, reach, scale, retain_graph))
+        self._check_units(reach, names)
+        return rows, reach
+
+    def one_by_one(
+        self,
+        names: Sequence[object],
+        losses: Sequence[Tensor],
+        reach: Tensor,
+        scale: Tensor | None,
+        retain_graph: bool,
+    ) -> Iterator[Row]:
+        """Yields [P], this process's pieces of each objective's gradient, one after the other, taken out of `.grad`.
+
+        What the caller drops is freed before the next pass; `.grad` is as before at the end. reach: [T, P] bool on the
+        CPU, which is filled in
+        """
+        check_no_late_hooks(self._params, "fully_shard would run it for each objective")
         everyone = [one.param for one in self._found]
         factor = self.group.size() // self.copies_of_a_batch  # the number of batches, which fully_shard divides by
         # gathered units take no more memory than the objectives' shards then
         self.units.keep_gathered(len(losses) >= self._num_shards)
-        with self._usable_after_errors(), _aside(everyone), several_passes(len(losses) + retain_graph):
+        with (
+            self._usable_after_errors(),
+            self.units.with_unused(),
+            _aside(everyone),
+            several_passes(len(losses) + retain_graph),
+        ):
             for k, (name, loss) in enumerate(zip(names, losses, strict=True)):
                 last = k == len(losses) - 1
                 if last:
@@ -192,12 +212,12 @@ class ShardedEngine:
                 with _marked(self.leaves, reach[k]), waiting(self.group, f"the gradient of objective {name!r}"):
                     given = None if scale is None else scale.to(loss.dtype)
                     torch.autograd.backward(loss * factor, given, retain_graph=retain_graph or not last)
-                rows.append([_local(param.grad) for param in self._params])
-                self._check_reduced(rows[-1], reach[k].tolist(), name)
+                row = [_local(param.grad) for param in self._params]
                 for param in everyone:
                     param.grad = None
-            self._check_units(reach, names)
-        return rows, reach
+                self._check_reduced(row, reach[k].tolist(), name)
+                yield row
+                del row
 
     def _check_units(self, reach: Tensor, names: Sequence[object]) -> None:
         """Raises a ValueError on all processes if an objective reaches a unit on some of them only."""
@@ -226,25 +246,26 @@ class ShardedEngine:
         return self.units.usable_after_errors([one.leaf for one in self._found])
 
     @contextmanager
-    def ordinary_pass(self) -> Iterator[None]:
-        """Opens a context for one backward pass through the units' hooks.
+    def ordinary_pass(self, params: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+        """Opens a context for one backward pass through the units' hooks; yields what it reaches, see `leaves`.
 
         A parameter that no process reaches keeps its `.grad`: units that add up gradients which are on some processes
         only leave zeros there.
         """
-        reach = torch.zeros(1, len(self._params), dtype=torch.bool, device="cpu")
+        self.begin(params)
+        reach = torch.zeros(1, len(params), dtype=torch.bool, device="cpu")
         empty = [param.grad is None for param in self._params]
-        with self._usable_after_errors(), _marked(self.leaves, reach[0]):
-            yield
+        with self._usable_after_errors(), self.units.with_unused(), _marked(self.leaves, reach[0]):
+            yield self.leaves
         if self.units.modules:
             _, reach = self.joined(torch.zeros(0, 1, 1, device=self._params[0].device), reach)
             for param, was_empty, reached in zip(self._params, empty, reach[0].tolist(), strict=True):
                 if was_empty and not reached:
                     param.grad = None
 
-    def gram_of_grad(self) -> Tensor:
+    def gram_of_grad(self, params: Sequence[nn.Parameter]) -> Tensor:
         """Returns [[squared norm of what is in `.grad`]], over all pieces."""
-        return gk.gram([[param.grad for param in self._params]], reduce=self.group)
+        return gk.gram([[param.grad for param in params]], reduce=self.group)
 
     # ---- what becomes of them ----
 

@@ -17,7 +17,7 @@ from gmd.surgery.processes.agreement import Agreement
 from gmd.surgery.processes.averaged import Averaged
 from gmd.surgery.processes.replicated import Replicated
 from gmd.surgery.processes.sharded import ShardedEngine
-from gmd.surgery.processes.through_outputs import Asked, through_outputs
+from gmd.surgery.processes.through_outputs import Asked, Engine, through_outputs
 from gmd.surgery.processes.told import kind_of, output_names, places_of
 from gmd_kernels.pieces import is_dtensor
 
@@ -38,26 +38,27 @@ class PathOptions(NamedTuple):
 class Together:
     """The processes of a "global" surgery, as one of them sees them.
 
-    group: the processes, all of which make the same calls
+    Args:
+        group: the processes, all of which make the same calls.
+        params: of the optimizers.
+        network: that has them, where they are sharded.
 
     Attributes:
         engine: makes gradients over all of them, by how the parameters lie.
     """
 
-    def __init__(self, group: "dist.ProcessGroup | None"):
+    def __init__(self, group: "dist.ProcessGroup | None", params: Sequence[nn.Parameter], network: nn.Module | None):
         group = group or dist.group.WORLD
         assert group is not None, "there is one, as torch.distributed is initialized"
         self._group = group
         self._agreement = Agreement(group)
-        self.engine: Replicated | ShardedEngine = Replicated(group)
         self._averaged = Averaged(group)
-
-    def begin(self, params: list[nn.Parameter], network: nn.Module | None) -> None:
-        """Takes note of the parameters of a step; network: that has them, where they are sharded."""
-        if any(map(is_dtensor, params)) and not isinstance(self.engine, ShardedEngine):
+        self.engine: Engine
+        if any(map(is_dtensor, params)):
             assert network is not None, "without which sharded parameters are refused"
-            self.engine = ShardedEngine(self._group, network)
-        self.engine.begin(params)
+            self.engine = ShardedEngine(group, network)
+        else:
+            self.engine = Replicated(group)
 
     def agreed(self, step: Step, steps: int, tol: float) -> Step:
         """Returns the step with the objectives of all processes; steps: so many were made before it, on all."""
@@ -67,10 +68,10 @@ class Together:
         counts = step.counts or [1.0] * len(losses)
         kind = kind_of(losses, step.by_name, step.outputs)
         numbers = sum(param.numel() for param in step.params)
-        if self.engine.in_step and step.outputs is None:
-            kind = f"losses {', '.join(map(repr, losses))}"
         told = f"{kind}, {len(step.params)} parameters of {numbers} numbers, step {steps}"
         told += f", tol {tol}" if step.outputs is not None else ""
+        if self.engine.in_step and step.outputs is None:
+            told += f", losses {', '.join(map(repr, losses))}"
         agreed = self._agreement.reach(losses, counts, told, output_names(step.outputs))
         if len(agreed.names) > gk.MAX_OBJECTIVES:
             raise ValueError(f"losses: expected at most {gk.MAX_OBJECTIVES} objectives, got {len(agreed.names)} in all")
@@ -86,9 +87,11 @@ class Together:
         losses: of this process, of its batch or of a part of it
         """
         assert step.agreed is not None, "as at every step that takes weights"
+        self.engine.begin(step.params)
         own = dict(zip(step.own_names, losses, strict=True))
         shares = zip(step.agreed.names, step.agreed.shares, strict=True)
-        terms = [self._term(own.get(name), share, outputs is None) for name, share in shares]
+        in_step = self.engine.in_step and outputs is None
+        terms = [self._term(own.get(name), share, in_step) for name, share in shares]
         if outputs is None:
             rows, reach = self.engine.passes(step.agreed.names, terms, step.scale, step.retain_graph)
             return Basis(rows, reach=reach)
@@ -137,9 +140,12 @@ class Together:
         places, _ = places_of(step.outputs, step.agreed.outputs)
         return norms_at(at_outputs, step.scale)[places]
 
-    def _term(self, loss: Tensor | None, share: float, whole_passes: bool) -> Tensor | None:
-        """Returns what this process adds to an objective; None where it makes no pass for it."""
-        if loss is None or (share == 0 and not (self.engine.in_step and whole_passes)):
+    def _term(self, loss: Tensor | None, share: float, in_step: bool) -> Tensor | None:
+        """Returns what this process adds to an objective; None where it makes no pass for it.
+
+        in_step: whether all processes make the same passes
+        """
+        if loss is None or (share == 0 and not in_step):
             return None
         return loss * (share * self.engine.copies_of_a_batch)
 

@@ -76,6 +76,7 @@ class Units:
     def gathered(self) -> Iterator[None]:
         """Opens a context in which all units are gathered, and no backward pass shards one."""
         self.keep_gathered(True)
+        self._reduce_unused(False)  # by whoever else: there is nothing to add up
         try:
             for unit in self.modules:
                 unit.unshard()
@@ -89,11 +90,22 @@ class Units:
         for root in self._roots:
             root.set_reshard_after_backward(not keep)
 
-    def reduce_unused(self) -> None:
-        """Lets units add up gradients of parameters too that this process has none of; torch < 2.13 cannot."""
+    @contextmanager
+    def with_unused(self) -> Iterator[None]:
+        """Opens a context in which units add up gradients of parameters too that this process has none of.
+
+        Torch before 2.13 cannot. Outside, units leave them out, as they do by themselves.
+        """
+        self._reduce_unused(True)
+        try:
+            yield
+        finally:
+            self._reduce_unused(False)
+
+    def _reduce_unused(self, unused: bool) -> None:
         for root in self._roots:
             if hasattr(root, "set_reduce_scatter_unused_params"):
-                root.set_reduce_scatter_unused_params(True)
+                root.set_reduce_scatter_unused_params(unused)
 
     @contextmanager
     def usable_after_errors(self, leaves: Sequence[Tensor]) -> Iterator[None]:
