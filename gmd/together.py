@@ -19,8 +19,8 @@ from gmd.printing import tell
 from gmd.torchrun import Started, started
 
 TIMEOUT = timedelta(minutes=30)  # the longest that a process waits for the others, as torch has it for gloo
-# of gloo's RuntimeErrors; those of NCCL have a class
-_OF_GLOO = ("gloo", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
+# of gloo's RuntimeErrors, and of `gmd.surgery.processes`; those of NCCL have a class
+_SAYINGS = ("gloo", "Connection closed by peer", "Connection reset by peer", "Timed out", "another did not come")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -115,7 +115,7 @@ def waited_for(what: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = str(error)
-        if processes() == 1 or not (isinstance(error, dist.DistError) or any(saying in text for saying in _OF_GLOO)):
+        if processes() == 1 or not (isinstance(error, dist.DistError) or any(saying in text for saying in _SAYINGS)):
             raise
         raise Lost(
             f"process {rank()} of {processes()} waited for the others at {what}, and one of them has ended or hangs "

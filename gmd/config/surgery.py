@@ -46,6 +46,11 @@ class Surgery:
     """With --every, where batches are large: the part of a batch that weights are taken from. The samples with the most
     modalities come first, and as many more as it takes for every subset to be there."""
 
+    scope: Literal["global", "local"] = "global"
+    """In several processes: whose gradients are operated on. global: those of the whole batch, as in one process.
+    local: each process operates on its own share of the batch, and what they merge is averaged, which is another
+    method: with fewer samples, more conflicts."""
+
     # options that mean something to some methods only, and these methods
     FOR_SURGERY: ClassVar[dict[str, tuple[str, ...]]] = {
         "weighting": ("surgery", "scalarised"),
@@ -54,6 +59,7 @@ class Surgery:
         "tol": WITH_SURGERY,
         "every": WITH_SURGERY,
         "fraction": ("gmd", "surgery"),
+        "scope": ("gmd", "surgery"),
     }
 
     def check_surgery(self, method: str, modalities: Sequence[str]) -> None:
@@ -127,4 +133,4 @@ def _one(objectives: Sequence[str]) -> str:
 
 
 # what runs of earlier versions, whose files lack it, were trained with
-ADDED: dict[str, object] = {"weighting": None, "weighting_options": [], "every": 1, "fraction": 1.0}
+ADDED: dict[str, object] = {"weighting": None, "weighting_options": [], "every": 1, "fraction": 1.0, "scope": "global"}

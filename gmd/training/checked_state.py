@@ -41,7 +41,7 @@ def check_state(state: dict, training: Training, steps_per_epoch: int, path: Pat
         for name in ("random", "generator"):
             _check_random(state[name], fresh[name], name)
         check_like(state.get("random_gpu"), fresh.get("random_gpu", state.get("random_gpu")), "random_gpu")
-        _check_others(state.get("others", []), fresh)
+        _check_others(state.get("others", []), fresh, training)
         _check_optimizer(state["optimizer"], training.optimizer, "optimizer")
         _check_schedule(state["scheduler"], fresh["scheduler"], "scheduler")
         if "plateau" in fresh:
@@ -56,16 +56,17 @@ def check_state(state: dict, training: Training, steps_per_epoch: int, path: Pat
         raise damaged(path, str(error)) from error
 
 
-def _check_others(saved: object, fresh: Mapping[str, Any]) -> None:
-    """Raises ValueError unless these are the states of generators, of each process that saved but the first."""
+def _check_others(saved: object, fresh: Mapping[str, Any], training: Training) -> None:
+    """Raises ValueError unless these are what each process that saved but the first has of its own."""
     if not isinstance(saved, list) or not all(isinstance(one, Mapping) for one in saved):
         raise ValueError(f"others: got {brief(saved)}, expected the states of the generators of other processes")
     for number, one in enumerate(saved):
         for name in ("random", "generator"):
             _check_random(one.get(name), fresh[name], f"others, {number}, {name}")
-        check_like(
-            one.get("random_gpu"), fresh.get("random_gpu", one.get("random_gpu")), f"others, {number}, random_gpu"
-        )
+        of_gpu = one.get("random_gpu")
+        check_like(of_gpu, fresh.get("random_gpu", of_gpu), f"others, {number}, random_gpu")
+        if "surgeon" in one:
+            _check_surgeon(one["surgeon"], fresh.get("surgeon", {}), training)
 
 
 def _check_counts(state: Mapping[str, Any], steps_per_epoch: int) -> None:

@@ -271,7 +271,7 @@ def save_training(name: str, training: Training, config: TrainConfig) -> None:
     Of several processes the first one writes it, with the states of the others' generators.
     """
     path = config.out / f"{name}.pt"
-    _, *others = gathered(training.random_state() if rank() else None, f"writing {path.name}")
+    _, *others = gathered(training.own_state(config) if rank() else None, f"writing {path.name}")
     state = training.state_dict() | {"config": config.to_dict()} | ({"others": others} if others else {})
     by_first(lambda: save_checkpoint(path, state), f"writing {path.name}")
 

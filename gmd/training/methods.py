@@ -118,12 +118,8 @@ class Method(NamedTuple):
 
 
 def _mean(parts: Parts) -> MeanGradient:
-    return MeanGradient(parts.optimizer, scaler=parts.scaler, scope=_scope())
-
-
-def _scope() -> str:
-    """Returns what gradients are of: where several processes have a share of a batch each, of the whole batch."""
-    return "global" if processes() > 1 else "local"
+    scope = "global" if processes() > 1 else "local"  # the mean loss over the samples of all processes
+    return MeanGradient(parts.optimizer, scaler=parts.scaler, scope=scope)
 
 
 def _gmd(parts: Parts) -> GMD:
@@ -160,7 +156,7 @@ def _surgical(parts: Parts) -> dict[str, Any]:
         "tol": config.tol,
         "scaler": parts.scaler,
         "by_sample": isinstance(parts.network, FeatureNetwork) and parts.network.by_sample,
-        **({"scope": "global"} if processes() > 1 else {}),
+        "scope": config.scope if processes() > 1 else "local",
     }
 
 

@@ -159,11 +159,19 @@ class Training:
             setattr(self, name, state[name])
         others = state.get("others", [])
         if rank() == 0:
-            self.set_random_state(state)
+            self._load_random(state)
         elif len(others) == processes() - 1:
-            self.set_random_state(others[rank() - 1])
+            own = others[rank() - 1]
+            self._load_random(own)
+            if "surgeon" in own:
+                self.stateful()["surgeon"].load_state_dict(own["surgeon"])
 
-    def set_random_state(self, state: dict) -> None:
+    def own_state(self, config: TrainConfig) -> dict[str, Any]:
+        """Returns what several processes have of their own: random numbers, and the surgeon of its share of a batch."""
+        own = config.scope == "local" and hasattr(self.surgeon, "state_dict")
+        return self.random_state() | ({"surgeon": self.stateful()["surgeon"].state_dict()} if own else {})
+
+    def _load_random(self, state: dict) -> None:
         """Takes over what `random_state` returned."""
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["random"])

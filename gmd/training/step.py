@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from gmd.data.batch_part import representative_samples
@@ -16,7 +17,7 @@ from gmd.monitor.records import Turn
 from gmd.monitor.transfer import on_host
 from gmd.subsets import Subset, all_subsets, subset_name
 from gmd.surgery import Report
-from gmd.together import Lost, refuse, waited_for
+from gmd.together import Lost, refuse, summed, waited_for
 from gmd.training.accumulation import collect, shares
 from gmd.training.clip import clip_
 from gmd.training.methods import METHODS, Method
@@ -99,8 +100,12 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
         given = method.given(training.parts_for(task), found.outputs, targets)
     else:
         counts, subsets = _agreed(training, task, method, batch)
+        if task.config.scope == "local":
+            counts = _own(counts)
+            subsets = list(counts)
         found = training.shared(inputs, targets, counts)
         given = {"counts": _named(counts) if method.named else list(counts.values())}
+        given = given if task.config.scope == "global" else {}
     if part := _part(training, task, method, inputs, targets):
         given["part"] = part
 
@@ -111,6 +116,8 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
         report = replace(report, squared_norm=clip_(training.network.parameters(), clip, report.squared_norm))
     # whether to step has to be known on the host; all else that is recorded comes along
     report = on_host(report)
+    if training.shared is not None and task.config.scope == "local":
+        report = _as_all(report, training.steps)
     searching = not report.finite and is_searching(training, report)
     if training.scaler is not None:
         # `.grad` is unscaled, and whether it has overflown is in the report: the scaler need not step the optimizer
@@ -145,6 +152,18 @@ def _agreed(training: Training, task: Task, method: Method, batch: Batch) -> tup
     having = {subset: inputs.having(subset) for subset in all_subsets(tuple(inputs.values))}
     found = {subset: (len(some), task.counted(targets[some])) for subset, some in having.items() if some}
     return agreed_subsets(found, modalities, what)
+
+
+def _own(counts: Counts) -> Counts:
+    """Returns the objectives that this process has a sample of; of a process without any, one that counts 0."""
+    own = {subset: count for subset, count in counts.items() if count}
+    return own or {max(counts, key=len): 0}
+
+
+def _as_all(report: Report, steps: int) -> Report:
+    """Returns a report that is not finite if that of some process is not: no process may step without the others."""
+    bad = summed([not report.finite], f"step {steps + 1}, whether it is finite")
+    return report if not bad[0] else replace(report, squared_norm=torch.tensor(torch.nan, dtype=torch.float64))
 
 
 def _part(training: Training, task: Task, method: Method, inputs: Pairs, targets: Tensor) -> Part | None:

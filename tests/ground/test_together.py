@@ -1,6 +1,8 @@
 """What several processes at one command agree on: results, errors that one of them tells, and an end without a hang."""
 
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,22 @@ def test_who_waits_for_a_process_that_is_gone_says_so(found):
     assert text.startswith("process 0 of 2 waited for the others at step 7, the gradients of a+b, and one of them has")
 
 
+def hanging() -> tuple[str, str]:
+    """The second process does something else for longer than the first one waits."""
+    if not is_first():
+        time.sleep(3)
+        return "elsewhere", ""
+    return outcome(lambda: summed([1], "step 3, its objectives"))
+
+
+@pytest.mark.slow
+def test_who_waits_for_a_process_that_hangs_ends_by_the_time_out(tmp_path: Path):
+    (kind, text), _ = together(2, tmp_path, hanging, patience=timedelta(seconds=1))
+    assert kind == Lost.__name__
+    assert text.startswith("process 0 of 2 waited for the others at step 3, its objectives, and one of them has")
+    assert "imed out" in text
+
+
 def test_one_process_waits_for_nobody():
     with joined():
         assert (rank(), processes(), is_first()) == (0, 1, True)
@@ -147,6 +165,6 @@ def test_only_one_process_prints_text(capsys: pytest.CaptureFixture[str], monkey
     assert capsys.readouterr() == ("", "error\n")
 
 
-def test_a_program_that_fails_otherwise_is_not_taken_for_a_process_that_is_gone(tmp_path: Path):
+def test_an_error_in_one_process_by_itself_is_what_it_is():
     with pytest.raises(RuntimeError, match="Connection closed by peer"), waited_for("a test"):
         raise RuntimeError("Connection closed by peer")  # in one process by itself

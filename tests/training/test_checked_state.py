@@ -93,6 +93,28 @@ def test_a_state_that_is_none_is_refused(run: tuple[TrainSentiment, dict], where
     assert torch.equal(torch.get_rng_state(), random)
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        None,
+        {},
+        [3],
+        [{}],
+        [{"random": torch.get_rng_state()}],
+        [{"random": torch.get_rng_state(), "generator": torch.zeros(3, dtype=torch.uint8)}],
+        [{"random": torch.get_rng_state(), "generator": torch.Generator().get_state(), "surgeon": {}}],
+    ],
+    ids=["nothing", "a dictionary", "a number", "empty", "without a generator", "no generator", "no surgeon"],
+)
+def test_what_other_processes_have_saved_is_looked_at_too(run: tuple[TrainSentiment, dict], others: object):
+    """The last one's surgeon lacks what that of the training has."""
+    config, state = run
+    task = open_task(replace(config, resume=True))
+    training = Training.prepare(task)
+    with pytest.raises(UserError, match=r"last\.pt: (others|surgeon).*damaged"):
+        check_state(state | {"others": others}, training, task.steps_per_epoch, config.out / "last.pt")
+
+
 @pytest.mark.parametrize("lacking", ["epochs", "optimizer", "random", "generator", "scheduler", "surgeon", "seconds"])
 def test_what_lacks_is_named(run: tuple[TrainSentiment, dict], lacking: str):
     config, state = run

@@ -124,6 +124,16 @@ def stopped_and_gone_on(folder: Path) -> dict[str, Any]:
     return found
 
 
+def local(folder: Path) -> None:
+    """Each on its share by itself, with weights now and then, and losses of the second that are no number once."""
+    options = {"scope": "local", "every": 2, "batch": 9}
+    config = replace(tiny_sentiment(folder / "sentiment.npz", folder / "local"), **options)
+    straight = replace(config, out=folder / "local, straight")
+    train(straight)
+    stopped_by((0,), config)
+    train(replace(config, resume=True))
+
+
 def validation_stopped(folder: Path) -> dict[str, Any]:
     """A signal to one of them while they validate."""
     config = replace(tiny_sentiment(folder / "sentiment.npz", folder / "validation"), batch=8)
@@ -171,11 +181,11 @@ def failing(folder: Path) -> dict[str, Any]:
     return found
 
 
-def skipping(folder: Path) -> dict[str, Any]:
+def skipping(folder: Path, out: str, **options: str) -> None:
     """Losses of the second process that are no number, at its second step."""
     from gmd.training.tasks import sequences as of_sequences
 
-    config = replace(tiny_sentiment(folder / "sentiment.npz", folder / "skipped"), batch=8)
+    config = replace(tiny_sentiment(folder / "sentiment.npz", folder / out), batch=8, **options)
     real = of_sequences.SequenceTask.to_device
     seen = []
 
@@ -192,18 +202,19 @@ def skipping(folder: Path) -> dict[str, Any]:
         train(config)
     finally:
         of_sequences.SequenceTask.to_device = real
-    return {"finite": True}
 
 
 def work(folder: Path) -> dict[str, Any]:
     gmd.training.loop.draw_pictures = lambda run, task: "not drawn"
     assert processes() == 2
+    local(folder)
+    skipping(folder, "skipped")
+    skipping(folder, "local, skipped", scope="local")
     return {
         "trained": trained(folder, "two"),
         "stopped": stopped_and_gone_on(folder),
         "validation": validation_stopped(folder),
         "failing": failing(folder),
-        "skipping": skipping(folder),
     }
 
 
@@ -289,8 +300,17 @@ def test_what_is_refused_is_told_once_and_leaves_nothing(found, folder: Path):
     assert not (folder / "never").exists()
 
 
-def test_a_loss_of_one_that_is_no_number_is_skipped_by_all(found, folder: Path):
-    state = load_checkpoint(folder / "skipped" / "last.pt")
+def test_with_local_scope_a_run_goes_on_too_and_is_another(found, folder: Path):
+    """What the surgeon of each process remembers is its own; the last batch leaves one of them without a sample."""
+    assert_same_run(folder / "local, straight", folder / "local")
+    ours, theirs = (load_checkpoint(folder / run / "last.pt") for run in ("local, straight", "local"))
+    assert equal(ours["others"], theirs["others"])
+    assert not equal(ours["surgeon"], ours["others"][0]["surgeon"])
+
+
+@pytest.mark.parametrize("run", ["skipped", "local, skipped"])
+def test_a_loss_of_one_that_is_no_number_is_skipped_by_all(found, folder: Path, run: str):
+    state = load_checkpoint(folder / run / "last.pt")
     assert state["skipped"] == 1
     assert all(value.isfinite().all() for value in state["network"].values())
-    assert [record["finite"] for record in read_metrics(folder / "skipped", "step")][:3] == [True, False, True]
+    assert [record["finite"] for record in read_metrics(folder / run, "step")][:3] == [True, False, True]

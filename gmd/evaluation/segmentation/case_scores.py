@@ -1,6 +1,7 @@
 """Scores case by case, each written as soon as it is there; a case that fails does not stop the others."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,7 +18,7 @@ from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.printing import say
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.scoring.segmentation.tables import Score, cases_csv
-from gmd.together import is_first, processes, shared_out
+from gmd.together import by_first, is_first, processes, shared_out
 from gmd.training.run_files import (
     CHECKPOINT_RECORD,
     MISSING_CURVE,
@@ -62,8 +63,8 @@ def score_cases(
                 if isinstance(found, str):
                     failed[case.name] = found
                     tell_failed({case.name: found})
-                elif is_first():
-                    _write(folder, data, found, begin=not scores)
+                else:
+                    by_first(partial(_write, folder, data, found, begin=not scores), "writing the scores of a case")
                 scores += [] if isinstance(found, str) else found
             bar.update(len(several))
     return scores, failed
