@@ -36,11 +36,13 @@ EVERYWHERE = {  # what works however parameters are cut
     "scaler": GMD._replace(how=("scaler",)),
     "now and then, scaler": Case(partial(gmd_of, every=2), how=("scaler",)),
     "accumulated": GMD._replace(how=("twice",)),
+    "parts": GMD._replace(how=("parts",)),
     "mean": Case(mean_of),
 }
 OUTPUTS = {
     "outputs": GMD._replace(how=("outputs",)),
     "outputs, lacking": GMD._replace(how=("outputs", "lacking")),
+    "outputs, parts": GMD._replace(how=("outputs", "parts")),
     "outputs, modules": Case(partial(gmd_of, granularity="module"), how=("outputs", "eps")),
     "few directions": Case(partial(gmd_of, tol=0.3), how=("outputs",)),
     "few directions, lacking": Case(partial(gmd_of, tol=0.3), how=("outputs", "lacking")),
