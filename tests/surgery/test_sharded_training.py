@@ -51,16 +51,7 @@ OUTPUTS = {
     "now and then, few directions": Case(partial(gmd_of, every=2, tol=0.3), how=("outputs",), steps=5),
 }
 CASES = EVERYWHERE | OUTPUTS
-SOME = (
-    "gmd",
-    "modules",
-    "now and then, unused",
-    "accumulated",
-    "mean",
-    "outputs, lacking",
-    "few directions",
-    "by sample",
-)
+SOME = ("gmd", "modules", "now and then, unused", "outputs, lacking", "few directions")
 QUICK = ("gmd", "now and then, unused", "few directions, lacking")
 
 
