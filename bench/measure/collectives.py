@@ -85,6 +85,7 @@ WAYS = (
     Way("DDP, global, `every=8`, between", _gmd(scope="global", every=8), step=1),
     Way("FSDP2, mean loss", sharded=True),
     Way("FSDP2, global", _gmd(scope="global"), sharded=True),
+    Way("FSDP2, global, `outputs`", _gmd(scope="global"), outputs=True, sharded=True),
     Way("FSDP2, global, `every=8`, between", _gmd(scope="global", every=8), step=1, sharded=True),
 )
 

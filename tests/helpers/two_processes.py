@@ -20,6 +20,9 @@ STEPS = 6
 RATE = 0.01
 
 
+Method = gmd.GMD | gmd.Scalarised | MeanGradient
+
+
 class Case:
     """A way to train.
 
@@ -33,17 +36,18 @@ class Case:
     def __init__(self, make: Callable = surgeon_of, counts: bool = False, lacking: bool = False, accumulated: int = 1):
         self.make, self.counts, self.lacking, self.accumulated = make, counts, lacking, accumulated
 
-    def backward(
-        self, surgeon: gmd.GMD | gmd.Scalarised | MeanGradient, outputs: dict[str, Tensor], target: Tensor
-    ) -> None:
-        """What stands in the place of `sum(losses).backward()`."""
+    def backward(self, surgeon: Method, outputs: dict[str, Tensor], target: Tensor, last: bool = True) -> None:
+        """What stands in the place of `sum(losses).backward()`; last: of the batches for a step."""
         if self.lacking:
             given = {name: (output - target).square().mean() for name, output in outputs.items()}
             options = {"counts": dict.fromkeys(given, len(target))} if self.counts else {}
         else:
             given = losses_of(outputs, target)
             options = {"counts": [len(target)] * len(given)} if self.counts else {}
-        surgeon.backward(given, **options)
+        if last or surgeon.scope == "local":
+            surgeon.backward(given, **options)
+        else:
+            surgeon.accumulate(given, **options)
 
 
 CASES = {
@@ -55,6 +59,7 @@ CASES = {
     "global": Case(lambda optimizer: surgeon_of(optimizer, scope="global"), counts=True),
     "global, every": Case(lambda optimizer: surgeon_of(optimizer, scope="global", every=2), counts=True),
     "global, lacking": Case(lambda optimizer: surgeon_of(optimizer, scope="global"), counts=True, lacking=True),
+    "global, accumulated": Case(lambda optimizer: surgeon_of(optimizer, scope="global"), counts=True, accumulated=2),
     "global, the mean": Case(lambda optimizer: MeanGradient(optimizer, scope="global"), counts=True),
 }
 
@@ -94,7 +99,7 @@ def plain(case: Case) -> list[Tensor]:
     for index, (x, target) in enumerate(data_of(dist.get_rank(), case.lacking)):
         last = (index + 1) % case.accumulated == 0
         with nullcontext() if last else network.no_sync():
-            case.backward(surgeon, network(x), target)
+            case.backward(surgeon, network(x), target, last)
         if last:
             optimizer.step()
             optimizer.zero_grad()
@@ -109,16 +114,20 @@ def alone(case: Case) -> list[Tensor]:
     model = model_of()
     optimizer = optimizer_of(model)
     surgeon = case.make(optimizer)
-    for x, target in whole_data():
+    for index, (x, target) in enumerate(whole_data()):
+        last = (index + 1) % case.accumulated == 0
         outputs = model(x)
         if case.lacking:
             rows = {name: ROWS[0] if name == "c" else sum(ROWS) for name in NAMES}
             losses = {name: (outputs[name][: rows[name]] - target[: rows[name]]).square().mean() for name in NAMES}
         else:
             losses = losses_of(outputs, target)
-        surgeon.backward(losses)
-        optimizer.step()
-        optimizer.zero_grad()
+        if last:
+            surgeon.backward(losses)
+            optimizer.step()
+            optimizer.zero_grad()
+        else:
+            surgeon.accumulate(losses)
     return parameters_of(model)
 
 
