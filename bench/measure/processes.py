@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -111,7 +112,13 @@ def _work(rank: int, world: int, rounds: int, width: int, layers: int, folder: s
     for scope, step in steps.items():
         with Traffic(world) as traffic:
             step()
-        row = {"case": f"{world} processes", "contestant": scope, "processes": world, "T": len(SUBSETS), "N": size}
+        row: dict[str, Any] = {
+            "case": f"{world} processes",
+            "contestant": scope,
+            "processes": world,
+            "T": len(SUBSETS),
+            "N": size,
+        }
         row |= {"value_error": errors[scope], "error": "" if errors[scope] <= TOLERANCE else "wrong gradients"}
         row |= summary(times[scope]) | {"ratio_to_local": _ratio(times, scope)}
         row |= {"big": sum(traffic.big.values()), "small": sum(traffic.small.values())}
