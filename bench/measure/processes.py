@@ -7,7 +7,7 @@ that their ratio is of one run; values are checked before any time counts.
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -129,7 +129,7 @@ def _work(rank: int, world: int, rounds: int, width: int, layers: int, folder: s
     dist.destroy_process_group()
 
 
-def _times(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def _times(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Returns milliseconds of the steps, which take turns, from when all processes begin until all are done."""
     times: dict[str, list[float]] = {scope: [] for scope in steps}
     for _ in range(rounds):
