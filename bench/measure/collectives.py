@@ -29,7 +29,12 @@ from gmd.surgery.mean import MeanGradient
 PROCESSES = 2
 MODALITIES = ("text", "audio", "video")
 WIDTH = 128
-KINDS = {"reduce_scatter": "reduce-scatter", "allgather": "all-gather", "allreduce": "all-reduce"}
+# over gloo, an all-to-all and a sum are what scatters a gradient over replicated parameters
+KINDS = {
+    "reduce-scatter": ("reduce_scatter", "alltoall"),
+    "all-gather": ("allgather",),
+    "all-reduce": ("allreduce",),
+}
 FILE = RESULTS / "collectives.csv"
 Outputs = dict[str, Tensor]
 
@@ -95,7 +100,7 @@ def row_of(name: str, traffic: Traffic, num_bytes: int) -> dict[str, object]:
 
     num_bytes: of the parameters, which the bytes that are sent are told in, without (R - 1) / R
     """
-    of_kinds = {title: traffic.big[called] for called, title in KINDS.items()}
+    of_kinds = {title: sum(traffic.big[one] for one in called) for title, called in KINDS.items()}
     sent = traffic.sent / num_bytes * PROCESSES / (PROCESSES - 1)
     return {"way": name} | of_kinds | {"small": sum(traffic.small.values()), "sent": sent}
 
