@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 import gmd
 from gmd.surgery.mean import MeanGradient
 from helpers.multimodal_cases import NAMES, Batch, Multimodal, batches, losses_of, surgeon_of
+from helpers.several_processes import join
 
 ROWS = (8, 4)  # of each process, of every batch
 STEPS = 6
@@ -143,8 +143,7 @@ def _process(rank: int, train: Callable[[Case], Iterable[Tensor]], folder: Path)
     # what torchrun tells its workers; the meeting place needs no port
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0", WORLD_SIZE=world, LOCAL_WORLD_SIZE=world)
     os.environ.update(TORCHELASTIC_RUN_ID="tests", MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", store, rank=rank, world_size=len(ROWS), timeout=timedelta(seconds=20))
+    join(rank, len(ROWS), folder)
     found = {name: {"theirs": list(train(case)), "plain": plain(case)} for name, case in CASES.items()}
     dist.destroy_process_group()
     torch.save(found, folder / f"{rank}.pt")

@@ -27,7 +27,7 @@ def torchrun(words: Sequence[str], *options: str) -> subprocess.Popen:
 
 
 def ended(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=240)
     return output
 
 
