@@ -23,7 +23,7 @@ class Losses(Network):
     """Everything inside forward, as a DistributedDataParallel needs it.
 
     Attributes:
-        made: the outputs of the last call; what comes out of a DistributedDataParallel with unused parameters are copies.
+        made: the outputs of the last call; a DistributedDataParallel with unused parameters returns copies.
     """
 
     def forward(self, x, target):
