@@ -45,6 +45,9 @@ class Optimisation:
     clip: float | None = None
     """Largest norm of the gradient of a step: a longer one is shortened to it, after surgery and scaling. metrics.jsonl
     has the norm before that. By default nothing is clipped."""
+    shard: bool = False
+    """In several processes: each keeps a part of the parameters, the gradients and the optimizer's state, by torch's
+    fully_shard, and not a copy of all. What is computed, and what is saved, stays the same."""
 
     # options that mean something with some choices of another option only: which one, and these choices
     MEANT_WITH: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {

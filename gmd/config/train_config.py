@@ -24,7 +24,7 @@ from gmd_kernels import MAX_OBJECTIVES
 # A resumed run is the same run when these change: they say where and when, not what is computed.
 MAY_CHANGE = (
     *("data", "root", "out", "train_list", "val_list", "test_list", "cache", "workers", "validate_every"),
-    *("device", "resume", "force", "no_check", "preset"),
+    *("device", "shard", "resume", "force", "no_check", "preset"),
 )
 # as far as a task has them
 PATHS = ("out", "data", "root", "missing_list", "train_list", "val_list", "test_list")

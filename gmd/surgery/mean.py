@@ -1,10 +1,11 @@
 """The baseline without surgery: the gradient of the mean loss, behind the same interface as GMD."""
 
 from collections.abc import Hashable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 import gmd_kernels as gk
@@ -16,6 +17,7 @@ from gmd.surgery._optimizers import Optimizers, optimizers_of, parameters_of
 from gmd.surgery._scaling import Scaling
 from gmd.surgery.processes.agreement import Agreed, Agreement, Counts, checked_counts
 from gmd.surgery.processes.averaged import Averaged
+from gmd.surgery.processes.sharded import ShardedEngine
 from gmd.surgery.processes.told import kind_of, output_names, places_of
 from gmd.surgery.report import Report
 from gmd_kernels.pieces import is_dtensor
@@ -30,7 +32,10 @@ class MeanGradient:
         optimizer: as in GMD, one or several.
         scaler: as in GMD: the losses come unscaled, and `.grad` does too; once for each `scaler.update()`.
         scope, group: as in Surgeon: "global" is the mean loss over the samples of all processes, which may differ in
-            their number, and objectives that any process has. The network has to be in a DistributedDataParallel.
+            their number, and objectives that any process has. The network has to be in a DistributedDataParallel, or
+            sharded.
+        model: the network that `fully_shard` was called on. Some processes may lack gradients of its parameters then,
+            as of a modality that they have no sample of, and what no process reaches has none.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class MeanGradient:
         scaler: GradScaler | None = None,
         scope: str = "local",
         group: "dist.ProcessGroup | None" = None,
+        model: nn.Module | None = None,
     ):
         if scope not in ("local", "global"):
             raise ValueError(f"scope: expected 'local' or 'global', got {scope!r}")
@@ -47,8 +53,10 @@ class MeanGradient:
         self.scaler = scaler
         self.scope = scope
         self.group = group
+        self.model = model
         self._agreement: Agreement | None = None  # made at the first step: torch.distributed may begin after this
         self._averaged: Averaged | None = None
+        self._engine: ShardedEngine | None = None
         self._scaling = Scaling(scaler, self.optimizers)
 
     @ordinary_modes()
@@ -74,9 +82,10 @@ class MeanGradient:
         numbers = checked_counts(counts, tuple(named), isinstance(losses, Mapping), self.scope)
         agreed = self._agreed(named, numbers or [1.0] * len(named), outputs, isinstance(losses, Mapping))
         weights = self._weights(named, agreed)
-        norms = one_pass(
-            given, weights if scale is None else weights * scale, (), found, factors, retain_graph=retain_graph
-        )
+        with self._ordinary_pass():
+            norms = one_pass(
+                given, weights if scale is None else weights * scale, (), found, factors, retain_graph=retain_graph
+            )
         if scale is not None:
             self._scaling.unscale()
             norms = None if norms is None else norms / scale
@@ -90,6 +99,13 @@ class MeanGradient:
         modality = {} if norms is None else {"gradient norm": norms}
         names = tuple(named) if agreed is None else agreed.names
         return Report(values, gram, gram.new_ones(1), modality=modality, squared_norm=gram[0, 0], names=names)
+
+    def _ordinary_pass(self) -> AbstractContextManager[object]:
+        """Returns the context of the backward pass, see `ShardedEngine.ordinary_pass`."""
+        if self.model is None or not self._is_sharded:
+            return nullcontext()
+        self._engine = self._engine or ShardedEngine(self._group(), self.model)
+        return self._engine.ordinary_pass([p for p in parameters_of(self.optimizers) if p.requires_grad])
 
     def _group(self) -> dist.ProcessGroup:
         group = self.group or dist.group.WORLD

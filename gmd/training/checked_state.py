@@ -190,7 +190,7 @@ def _check_optimizer(saved: object, optimizer: torch.optim.Optimizer, name: str)
     known = isinstance(of_each, Mapping) and all(type(key) is int and 0 <= key < len(params) for key in of_each)
     expect(known, f"{name}, state", of_each, f"that of parameters 0 to {len(params) - 1}")
     for key, of_one in of_each.items():
-        like = torch.empty_like(params[key], device="cpu", memory_format=torch.contiguous_format)
+        like = torch.empty(params[key].shape, dtype=params[key].dtype)  # whole, of a parameter in pieces too
         check_like(of_one, _state_of_one(optimizer, like), f"{name}, state, {key}")
 
 

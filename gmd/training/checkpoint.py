@@ -8,7 +8,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -67,18 +67,18 @@ class _Watched(io.BufferedWriter):
             raise
 
 
-def save_weights(path: Path, network: nn.Module, config: TrainConfig) -> None:
-    """Writes the network's state_dict as safetensors, for those who have no gmd, as safely as `save_checkpoint`.
+def save_weights(path: Path, weights: Mapping[str, Tensor], config: TrainConfig) -> None:
+    """Writes the state_dict of a network as safetensors, for those who have no gmd, as safely as `save_checkpoint`.
 
     The metadata, from string to string as safetensors has them, are "gmd" (its version), "task", and "config" (the
     configuration as JSON).
     Raises UserError if it cannot be written; what was at `path` before is still there then.
     """
     # the format knows one memory layout only
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     about = {"gmd": __version__, "task": config.TASK, "config": json.dumps(config.to_dict())}
     with _written_whole(path) as unfinished:
-        unfinished.write_bytes(save(weights, about))  # its save_file makes files that nobody else may read
+        unfinished.write_bytes(save(plain, about))  # its save_file makes files that nobody else may read
 
 
 @contextmanager

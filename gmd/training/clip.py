@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
 import gmd_kernels as gk
+from gmd_kernels.pieces import is_dtensor
 
 EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_, for a gradient of zero
 
@@ -21,6 +23,9 @@ def clip_(params: Iterable[nn.Parameter], max_norm: float, squared_norm: Tensor 
     returns the squared norm before, [] float64 on the device
     """
     gradients = [param.grad for param in params]
+    if any(map(is_dtensor, gradients)):  # of each, this process has a piece
+        squared_norm = gk.gram([gradients], reduce=dist.group.WORLD)[0, 0] if squared_norm is None else squared_norm
+        gradients = [g.to_local() if is_dtensor(g) else g for g in gradients]
     if squared_norm is None:
         norm = gk.rescale_(gradients, 1.0, max_norm)
         assert norm is not None  # as there is a largest one

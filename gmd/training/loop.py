@@ -44,6 +44,8 @@ from gmd.training.restart import gone_on
 from gmd.training.run_folder import check_folder, open_run, state_to_resume
 from gmd.training.run_lock import locked_together
 from gmd.training.several import check_several
+from gmd.training.sharding import gathered as gathered_parameters
+from gmd.training.sharding import whole
 from gmd.training.state import Training
 from gmd.training.step import train_step
 from gmd.training.tasks import Task, Validation, open_task
@@ -252,9 +254,10 @@ def finish_epoch(
     best = score is not None and training.count_score(score, training.epochs)
     if score is not None and training.plateau is not None:
         training.plateau.step(score)
+    weights = whole(training.network.state_dict())
     for name in ("best", "last") if best else ("last",):
         path = config.out / f"{name}.safetensors"
-        by_first(partial(save_weights, path, training.network, config), f"writing {path.name}")
+        by_first(partial(save_weights, path, weights, config), f"writing {path.name}")
         save_training(name, training, config)
 
 
@@ -262,7 +265,8 @@ def validate(task: Task, training: Training, interruption: Interruption) -> Vali
     """Scores the network on the validation split: several processes have the first one's running statistics then."""
     training.share_statistics()
     what = f"the validation of epoch {training.epochs + 1}"
-    return task.validate(training.network, partial(shared_out, what=what, stop=lambda: interruption.wanted))
+    with gathered_parameters(training.shared):
+        return task.validate(training.network, partial(shared_out, what=what, stop=lambda: interruption.wanted))
 
 
 def save_training(name: str, training: Training, config: TrainConfig) -> None:
@@ -272,7 +276,7 @@ def save_training(name: str, training: Training, config: TrainConfig) -> None:
     """
     path = config.out / f"{name}.pt"
     _, *others = gathered(training.own_state(config) if rank() else None, f"writing {path.name}")
-    state = training.state_dict() | {"config": config.to_dict()} | ({"others": others} if others else {})
+    state = whole(training.state_dict()) | {"config": config.to_dict()} | ({"others": others} if others else {})
     by_first(lambda: save_checkpoint(path, state), f"writing {path.name}")
 
 

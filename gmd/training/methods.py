@@ -59,6 +59,7 @@ class Parts:
         steps_per_epoch: how many steps of the optimizer an epoch has.
         samples: how many samples the training has, if each has one class; None otherwise.
         steps: how many steps were made so far.
+        sharded: what has the network's parameters in pieces; None where they are whole.
     """
 
     config: TrainConfig
@@ -73,6 +74,7 @@ class Parts:
     steps_per_epoch: int
     samples: int | None
     steps: int
+    sharded: nn.Module | None = None
 
     @property
     def epoch(self) -> int:
@@ -119,7 +121,7 @@ class Method(NamedTuple):
 
 def _mean(parts: Parts) -> MeanGradient:
     scope = "global" if processes() > 1 else "local"  # the mean loss over the samples of all processes
-    return MeanGradient(parts.optimizer, scaler=parts.scaler, scope=scope)
+    return MeanGradient(parts.optimizer, scaler=parts.scaler, scope=scope, model=parts.sharded)
 
 
 def _gmd(parts: Parts) -> GMD:
@@ -152,7 +154,7 @@ def _surgical(parts: Parts) -> dict[str, Any]:
     return {
         "every": config.every,
         "granularity": config.granularity,
-        "model": parts.network,
+        "model": parts.sharded or parts.network,
         "tol": config.tol,
         "scaler": parts.scaler,
         "by_sample": isinstance(parts.network, FeatureNetwork) and parts.network.by_sample,

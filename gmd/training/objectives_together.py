@@ -20,7 +20,7 @@ Found = Mapping[Subset, tuple[int, int]]  # of each objective of this process, i
 
 @dataclass
 class Objectives:
-    """What a forward pass comes to. DistributedDataParallel finds the tensors in it, and leaves them what they are.
+    """What a forward pass comes to.
 
     Attributes:
         losses: subset of the modalities -> loss.
@@ -43,7 +43,7 @@ class Forward(nn.Module):
         super().__init__()
         self.network, self._run, self._whole = network, run, whole
 
-    def forward(self, inputs: Pairs, targets: Tensor, counts: Counts) -> Objectives:
+    def forward(self, inputs: Pairs, targets: Tensor, counts: Counts) -> dict[Subset, Tensor]:
         """Returns a loss for each of the objectives, in their order: of those that count 0 here, a 0 on the network.
 
         inputs, targets: on the network's device; there may be none
@@ -51,8 +51,8 @@ class Forward(nn.Module):
         found = self._run(inputs, targets) if inputs.num_samples else Objectives({}, inputs)
         own = dict(zip(counts, found.losses.values(), strict=False)) if self._whole else found.losses
         losses = {subset: own[subset] for subset, count in counts.items() if count}
-        zero = 0.0 * (next(iter(losses.values())) if losses else self._sum_of_head())
-        return Objectives({subset: losses.get(subset, zero) for subset in counts}, found.outputs)
+        zero = 0.0 * self._sum_of_head()  # which all losses go through: it reaches nothing that a loss does not
+        return {subset: losses.get(subset, zero) for subset in counts}
 
     def _sum_of_head(self) -> Tensor:
         params = [param for param in self.network.head.parameters() if param.requires_grad]

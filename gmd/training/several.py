@@ -8,6 +8,7 @@ from gmd.errors import UserError
 from gmd.together import processes
 from gmd.torchrun import started
 from gmd.training.methods import METHODS
+from gmd.training.sharding import check_torch
 
 # why a method knows no more than the share of its process
 _REASONS = {
@@ -24,6 +25,8 @@ def check_several(config: TrainConfig) -> None:
     """Raises UserError for options with which several processes cannot train together; one by itself can."""
     count = processes()
     if count == 1:
+        expected = "torchrun, such as torchrun --nproc-per-node 2 -m gmd train ..., whose processes share the network"
+        check_option(not config.shard, "shard", "one process", expected)
         return
     several = [name for name in config.methods() if METHODS[name].several]
     expected = f"{', '.join(several[:-1])} or {several[-1]} in several processes: {_REASONS.get(config.method, '')}"
@@ -35,6 +38,10 @@ def check_several(config: TrainConfig) -> None:
     expected = "0 in several processes, of which each goes through the whole network for each objective"
     check_option(config.tol == 0, "tol", config.tol, expected)
     _check_device(config)
+    if config.shard:
+        expected = "global with --shard: a process that has parts of the parameters has no gradients of its own"
+        check_option(config.scope == "global", "scope", config.scope, expected)
+        check_torch()
 
 
 def _check_device(config: TrainConfig) -> None:

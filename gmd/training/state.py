@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gmd.config import TrainConfig
@@ -21,6 +20,7 @@ from gmd.training.methods import METHODS, Merger, Method, Parts
 from gmd.training.objectives import full_objective
 from gmd.training.objectives_together import Forward, Objectives, data_parallel
 from gmd.training.schedule import make_optimizer, make_plateau, make_schedule
+from gmd.training.sharding import pieces_of_network, pieces_of_optimizer, shard
 from gmd.training.tasks import Task
 
 
@@ -36,7 +36,8 @@ class Training:
         generator: of the orders in which GMD projects, of OGM-GE's noise, and of the modalities that are dropped.
         surgeon: makes the gradient of a step.
         scaler: of the losses, in fp16.
-        shared: where several processes train, the network with its losses behind it; None for one by itself.
+        shared: where several processes train, the network with its losses behind it, whose parameters are in pieces
+            with --shard; None for one by itself.
         epochs: how many are finished.
         steps: how many the optimizer has made, skipped ones too.
         skipped: how many steps were skipped, because a loss or gradient was not finite.
@@ -54,7 +55,7 @@ class Training:
     generator: torch.Generator
     surgeon: Merger
     scaler: torch.amp.GradScaler | None
-    shared: DistributedDataParallel | None = None
+    shared: nn.Module | None = None
     epochs: int = 0
     steps: int = 0
     skipped: int = 0
@@ -79,24 +80,30 @@ class Training:
         torch.manual_seed(config.seed)
         device = config.torch_device()
         network = task.build_network().to(device)
+        shared = None
+        if config.shard and processes() > 1:
+            shared = _with_losses(task, network)
+            shard(shared, device)
         optimizer = make_optimizer(network.parameters(), config)
         scheduler = make_schedule(optimizer, config, task.steps_per_epoch)
         plateau = make_plateau(optimizer, config)
         generator = torch.Generator().manual_seed(config.seed)
         scaler = make_scaler(config.precision, device)
-        parts = _parts(task, network, optimizer, generator, scaler, 0)
+        parts = _parts(task, network, optimizer, generator, scaler, 0, shared)
         surgeon = METHODS[config.method].make(parts)
-        training = cls(network, optimizer, scheduler, plateau, generator, surgeon, scaler)
+        training = cls(network, optimizer, scheduler, plateau, generator, surgeon, scaler, shared)
         if rank():
             training.draw_by_itself(config)
         return training
 
     def share(self, task: Task) -> None:
-        """Joins the networks of several processes, which then have the weights of the first one."""
-        method = METHODS[task.config.method]
-        run = partial(forward, task, method, self.network)
-        with waited_for("the start of the training"):
-            self.shared = data_parallel(Forward(self.network, run, whole=method.objectives is full_objective))
+        """Joins the networks of several processes, which then have the weights of the first one, or have them shared.
+
+        With --shard they are joined already.
+        """
+        if self.shared is None:
+            with waited_for("the start of the training"):
+                self.shared = data_parallel(_with_losses(task, self.network))
 
     def share_statistics(self) -> None:
         """Gives several processes the running statistics of the first one's network, which each takes of its share."""
@@ -153,8 +160,12 @@ class Training:
 
         A process but the first goes on with its own random numbers, those in "others", if as many processes saved it.
         """
+        given = state | {
+            "network": pieces_of_network(state["network"], self.network),
+            "optimizer": pieces_of_optimizer(state["optimizer"], self.optimizer),
+        }
         for name, part in self.stateful().items():
-            part.load_state_dict(state[name])
+            part.load_state_dict(given[name])
         for name in self.COUNTS:
             setattr(self, name, state[name])
         others = state.get("others", [])
@@ -208,6 +219,11 @@ def forward(task: Task, method: Method, network: MultimodalNetwork, inputs: Pair
     return Objectives(method.objectives(outputs, targets, task.criterion, partial(task.predict, network)), outputs)
 
 
+def _with_losses(task: Task, network: MultimodalNetwork) -> Forward:
+    method = METHODS[task.config.method]
+    return Forward(network, partial(forward, task, method, network), whole=method.objectives is full_objective)
+
+
 def _parts(
     task: Task,
     network: MultimodalNetwork,
@@ -215,7 +231,8 @@ def _parts(
     generator: torch.Generator,
     scaler: torch.amp.GradScaler | None,
     steps: int,
+    sharded: nn.Module | None = None,
 ) -> Parts:
     predict = partial(task.predict, network)
     of_task = (task.criterion, task.metric, task.score, predict, task.steps_per_epoch, task.samples)
-    return Parts(task.config, network, optimizer, generator, scaler, *of_task, steps)
+    return Parts(task.config, network, optimizer, generator, scaler, *of_task, steps, sharded)

@@ -96,21 +96,21 @@ def _passes(training: Training, task: Task, method: Method, batch: Batch, clip: 
     inputs, targets = task.to_device(*batch, training.device) if batch[0].num_samples else batch
     if training.shared is None:
         found = forward(task, method, training.network, inputs, targets)
-        subsets = list(found.losses)
+        of_subsets, subsets = found.losses, list(found.losses)
         given = method.given(training.parts_for(task), found.outputs, targets)
     else:
         counts, subsets = _agreed(training, task, method, batch)
         if task.config.scope == "local":
             counts = _own(counts)
             subsets = list(counts)
-        found = training.shared(inputs, targets, counts)
+        of_subsets = training.shared(inputs, targets, counts)
         given = {"counts": _named(counts) if method.named else list(counts.values())}
         given = given if task.config.scope == "global" else {}
     if part := _part(training, task, method, inputs, targets):
         given["part"] = part
 
     training.optimizer.zero_grad(set_to_none=True)
-    losses = _named(found.losses) if method.named else list(found.losses.values())
+    losses = _named(of_subsets) if method.named else list(of_subsets.values())
     report = _backward(training, task, losses, given, ", ".join(map(subset_name, subsets)))
     if clip is not None:
         report = replace(report, squared_norm=clip_(training.network.parameters(), clip, report.squared_norm))

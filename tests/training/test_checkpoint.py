@@ -399,7 +399,7 @@ def test_a_checkpoint_of_another_version_says_so(tmp_path: Path, head: dict, sai
 
 def test_weights_are_read_without_gmd(tmp_path: Path):
     network = build_network(CONFIG)
-    save_weights(tmp_path / "best.safetensors", network, CONFIG)
+    save_weights(tmp_path / "best.safetensors", network.state_dict(), CONFIG)
     with safe_open(tmp_path / "best.safetensors", "pt") as file:
         about = file.metadata()
     assert (about["gmd"], about["task"]) == (gmd.__version__, "brats")
@@ -417,7 +417,7 @@ def test_weights_are_read_without_gmd(tmp_path: Path):
 def test_weights_that_cannot_be_written_are_a_user_error(tmp_path: Path):
     (tmp_path / "best.safetensors").mkdir()
     with pytest.raises(UserError, match=r"best\.safetensors: cannot be written \(Is a directory"):
-        save_weights(tmp_path / "best.safetensors", build_network(CONFIG), CONFIG)
+        save_weights(tmp_path / "best.safetensors", build_network(CONFIG).state_dict(), CONFIG)
 
 
 def write_run(run: Path, config: TrainBrats) -> dict:
