@@ -13,6 +13,7 @@ from bench.measure.cases import CASES, LAYOUTS, SUFFIXES, Case
 from bench.measure.cggm_step import measure_cggm
 from bench.measure.one_gradient import NAMES as GRADIENT_WAYS
 from bench.measure.one_gradient import measure_one_gradient
+from bench.measure.processes import PROCESSES, measure_processes
 from bench.measure.sequence_step import measure_sequence_step
 from bench.measure.share import CASES as SHARE_CASES
 from bench.measure.share import measure_share
@@ -28,6 +29,7 @@ from bench.tables.evaluation import evaluation_markdown
 from bench.tables.nnunet import nnunet_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
+from bench.tables.processes import processes_markdown
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
 from bench.tables.share import share_markdown
 from bench.tables.sketch import one_gradient_markdown, sketch_markdown
@@ -56,6 +58,7 @@ QUICK_NNUNET_STEPS = ({"patch": (8, 8, 8), "features": (4, 4, 8), "rounds": 1},)
 STRIP_MLP = {"size": 64, "batch": 16, "rounds": 15}
 QUICK_STRIP_MLP = {"size": 64, "batch": 8, "rounds": 2}
 SHARE, QUICK_SHARE = {"size": 32, "rounds": 21}, {"size": 32, "rounds": 2}
+SEVERAL_PROCESSES, QUICK_PROCESSES = {"rounds": 5}, {"rounds": 1, "width": 64, "layers": 1}
 CGGM_STEPS = ({"width": 64, "layers": 2, "rounds": 41}, {"width": 128, "layers": 4, "rounds": 15})
 
 
@@ -179,6 +182,13 @@ def strip_mlps(quick: bool) -> list[dict]:
         return measure_strip_mlp(**(QUICK_STRIP_MLP if quick else STRIP_MLP), on_round=partial(bar.update, 1))
 
 
+def several_processes(quick: bool) -> list[dict]:
+    """Measures a step of 1, 2 and 4 processes, with surgery on each one's batch and on all of them."""
+    setting = QUICK_PROCESSES if quick else SEVERAL_PROCESSES
+    with tqdm(total=len(PROCESSES), unit="case", desc="processes") as bar:
+        return measure_processes(**setting, on_round=partial(bar.update, 1))
+
+
 def _each(name: str, measure_one: Callable[..., list[dict]], settings: Sequence[dict]) -> list[dict]:
     """Returns the rows of one setting after the other, under one bar of all their rounds."""
     rows = []
@@ -204,5 +214,6 @@ PARTS = (
     Part("cggm", cggm_steps, (cggm_markdown,), targets.cggm_verdicts),
     Part("nnunet", nnunet_steps, (nnunet_markdown,), targets.nnunet_verdicts, nnunet.lacking),
     Part("share", shares, (share_markdown,), targets.share_verdicts),
+    Part("processes", several_processes, (processes_markdown,), targets.processes_verdicts),
     Part("strip_mlp", strip_mlps, (strip_mlp_markdown,), targets.strip_mlp_verdicts),
 )

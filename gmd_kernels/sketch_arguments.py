@@ -19,7 +19,7 @@ def read_one(grads: Sequence[Tensor | None]) -> Gradients:
         gradients = read([grads])
     except (TypeError, ValueError) as error:
         raise type(error)(str(error).replace("grads[0]", "grads")) from None
-    for p, g in enumerate(grads):
+    for p, g in enumerate(grads if gradients.native is None else ()):  # C++ has read ordinary tensors alone
         if is_dtensor(g):
             raise TypeError(f"grads[{p}]: expected plain tensors, got a DTensor; sketch what is here of it, to_local()")
     return gradients

@@ -6,7 +6,7 @@ all-reduce, times (R - 1) / R on R processes.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,19 +18,23 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import gmd
 from bench.measure.files import RESULTS, write_csv
 from bench.measure.host import host_columns
+from bench.measure.traffic import Traffic
 from gmd.subsets import all_subsets
 from gmd.surgery.mean import MeanGradient
 
 PROCESSES = 2
 MODALITIES = ("text", "audio", "video")
 WIDTH = 128
-UNITS = len(MODALITIES) + 1
-SMALL = 0.05  # of the parameters: a collective of fewer numbers counts as a small one
+# over gloo, an all-to-all and a sum are what scatters a gradient over replicated parameters
+KINDS = {
+    "reduce-scatter": ("reduce_scatter", "alltoall"),
+    "all-gather": ("allgather",),
+    "all-reduce": ("allreduce",),
+}
 FILE = RESULTS / "collectives.csv"
 Outputs = dict[str, Tensor]
 
@@ -86,84 +90,57 @@ WAYS = (
     Way("DDP, global, `every=8`, between", _gmd(scope="global", every=8), step=1),
     Way("FSDP2, mean loss", sharded=True),
     Way("FSDP2, global", _gmd(scope="global"), sharded=True),
+    Way("FSDP2, global, `outputs`", _gmd(scope="global"), outputs=True, sharded=True),
     Way("FSDP2, global, `every=8`, between", _gmd(scope="global", every=8), step=1, sharded=True),
 )
 
 
-class Traffic(TorchDispatchMode):
-    """Sees collectives, and the numbers in the largest buffer of each.
+def row_of(name: str, traffic: Traffic, num_bytes: int) -> dict[str, object]:
+    """Returns a row: how often each kind was called, and what a process sends for it.
 
-    CommDebugMode counts them too, but not their sizes; and its hooks on modules would be in the way of a forward pass.
+    num_bytes: of the parameters, which the bytes that are sent are told in, without (R - 1) / R
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, int]] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func.namespace in ("c10d", "_c10d_functional"):
-            sizes = [tensor.numel() for tensor in _tensors_of(args)]
-            self.found.append((func.overloadpacket.__name__, max(sizes, default=0)))
-        return func(*args, **(kwargs or {}))
-
-
-def _tensors_of(arguments: Any) -> list[Tensor]:
-    if isinstance(arguments, Tensor):
-        return [arguments]
-    if isinstance(arguments, list | tuple):
-        return [tensor for argument in arguments for tensor in _tensors_of(argument)]
-    return []
-
-
-def row_of(name: str, found: list[tuple[str, int]], num_parameters: int) -> dict[str, object]:
-    """Returns a row: how often each kind was called, and what was sent in multiples of the parameters' numbers."""
-    kinds = {"reduce_scatter": 1, "allgather": 1, "allreduce": 2, "all_gather": 1, "all_reduce": 2}
-    row: dict[str, object] = {"way": name, "reduce-scatter": 0, "all-gather": 0, "all-reduce": 0, "small": 0}
-    sent = 0
-    for called, size in found:
-        kind = next((kind for kind in kinds if kind in called), None)
-        sent += kinds.get(kind or "", 1) * size
-        if kind is None or size < SMALL * num_parameters:
-            row["small"] += 1  # type: ignore[operator]
-        else:
-            title = {"allgather": "all-gather", "allreduce": "all-reduce"}.get(kind, kind.replace("_", "-"))
-            row[title] += 1  # type: ignore[operator]
-    return row | {"buffers": sent / num_parameters}
+    of_kinds = {title: sum(traffic.big[one] for one in called) for title, called in KINDS.items()}
+    sent = traffic.sent / num_bytes * PROCESSES / (PROCESSES - 1)
+    return {"way": name} | of_kinds | {"small": sum(traffic.small.values()), "sent": sent}
 
 
 def count(way: Way) -> dict[str, object]:
     """Returns the row of one step, after others that settle what is done once."""
     model = Network()
-    num_parameters = sum(param.numel() for param in model.parameters())
+    num_bytes = sum(param.nbytes for param in model.parameters())
     network = _sharded(model) if way.sharded else DistributedDataParallel(model, gradient_as_bucket_view=True)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     method = way.make(optimizer, network) if way.make else None
     target = torch.ones(4, 1)
     x = {name: torch.randn(4, WIDTH) for name in MODALITIES}
     for _ in range(9 + way.step):  # the ninth takes weights, every way
-        with Traffic() as traffic:
+        with Traffic(PROCESSES) as traffic:
             outputs, values = network(x)
             losses = [(value - target).square().mean() for value in values]
-            in_forward = len(traffic.found)
+            in_forward = _called(traffic)
             with CommDebugMode() as counted:
                 if method is None:
                     torch.stack(losses).mean().backward()
                 else:
                     method.backward(losses, outputs if way.outputs else None)
-        assert counted.get_total_counts() == len(traffic.found) - in_forward, "what torch has counted was seen"
+        assert counted.get_total_counts() == _called(traffic) - in_forward, "what torch has counted was seen"
         optimizer.step()
         optimizer.zero_grad()
-    return row_of(way.name, traffic.found, num_parameters)
+    return row_of(way.name, traffic, num_bytes)
+
+
+def _called(traffic: Traffic) -> int:
+    return sum(traffic.big.values()) + sum(traffic.small.values())
 
 
 def _sharded(model: Network) -> nn.Module:
-    """Returns the network in UNITS units of FSDP2: each encoder, and what is left."""
+    """Returns the network in four units of FSDP2: each encoder, and what is left."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for encoder in model.encoders.values():
         fully_shard(encoder, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
 
 
 def _process(rank: int, folder: str) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # how often the bytes of the larger side leave each of R processes by a ring, in units of (R - 1) / R
-ROUNDS = {"reduce_scatter": 1, "allgather": 1, "allreduce": 2, "broadcast": 1}
+ROUNDS = {"reduce_scatter": 1, "alltoall": 1, "allgather": 1, "allreduce": 2, "broadcast": 1}
 BIG = 4096  # bytes; what is smaller counts as small
 
 

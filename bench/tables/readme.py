@@ -21,6 +21,7 @@ from bench.tables.methods import methods_markdown, which_markdown
 from bench.tables.nnunet import nnunet_markdown
 from bench.tables.norm import norm_markdown
 from bench.tables.owm import owm_markdown
+from bench.tables.processes import processes_markdown
 from bench.tables.processes_model import processes_model_markdown
 from bench.tables.results import read_results
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
@@ -180,7 +181,8 @@ def classify_sections(results: Path) -> dict[str, str]:
 def processes_sections(results: Path) -> dict[str, str]:
     """What a step on several processes sends: counted, and on machines on paper."""
     counted = collectives_markdown(read_results(results / "collectives.csv"))
-    return {"collectives table": counted, "processes model": processes_model_markdown()}
+    measured = processes_markdown(read_results(results / "processes_cpu.csv"))
+    return {"collectives table": counted, "processes model": processes_model_markdown(), "processes table": measured}
 
 
 def manifest_loader_section(results: Path) -> str:

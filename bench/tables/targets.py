@@ -17,6 +17,7 @@ from bench.measure.norm import PYTORCH as PYTORCH_NORM
 from bench.measure.one_gradient import SKETCHES
 from bench.measure.owm import CLASSES as OWM_CLASSES
 from bench.measure.owm import PYTORCH as PYTORCH_OWM
+from bench.measure.processes import GLOBAL
 from bench.measure.share import LONE, QUICK, SHARED
 from bench.measure.sketch import OURS as OUR_SKETCH
 from bench.measure.sketch import cases as sketch_cases
@@ -156,6 +157,12 @@ def owm_verdicts(owm: pd.DataFrame) -> list[str]:
             chosen, (Target(PYTORCH_OWM, "ratio_to_ours", "at least", 2.5, tuple(chosen["case"].unique())),)
         )
     return found
+
+
+def processes_verdicts(processes: pd.DataFrame) -> list[str]:
+    """Returns sentences on the step of a global surgery: its time beside a local one's."""
+    chosen = processes[processes["processes"] > 1]
+    return verdicts(chosen, (Target(GLOBAL, "ratio_to_local", "at most", 1.15, tuple(chosen["case"].unique())),))
 
 
 SLOWER_WEIGHTINGS = ("nash_mtl", "fairgrad")

@@ -45,7 +45,7 @@ struct SketchRow {
   int64_t first;
   uint64_t key;  // of the parameter, see sketch_map.h
 };
-constexpr int kSketchRows = 4;  // that are added at a time
+constexpr int kSketchRows = 8;  // that are added at a time
 
 struct Kernels {
   const char* isa;

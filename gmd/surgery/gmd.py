@@ -52,8 +52,8 @@ class GMD(Surgeon):
             one that holds the parameter as its own, a layer as a rule), or of each "tensor". Conflicts that cancel out
             over the model show in its parts: few pairs of whole gradients conflict early in training, many pairs of
             tensors do. The three cost the same two passes. With `every` it has to be the whole model.
-        model: whose modules `granularity="module"` means; not needed if the optimizer was made from
-            `model.named_parameters()`.
+        model: whose modules `granularity="module"` means; not needed for it if the optimizer was made from
+            `model.named_parameters()`. And the network whose parameters are sharded, as in Surgeon.
         tol: with outputs, the relative error up to which the objectives' gradients at an output may be compressed to
             few directions: of each of them at most `tol` times its own norm is left out, however small it is beside
             the others. 0 is exact.

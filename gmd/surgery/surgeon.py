@@ -73,8 +73,8 @@ class Surgeon:
         granularity: what is one gradient: that of the whole "model", of each "module" by itself (the one that holds the
             parameter as its own, a layer as a rule), or of each "tensor". With `every` it has to be the whole model, as
             one backward pass has one weight for each loss.
-        model: whose modules `granularity="module"` means; not needed if the optimizer was made from
-            `model.named_parameters()`.
+        model: whose modules `granularity="module"` means; not needed for it if the optimizer was made from
+            `model.named_parameters()`. And the network whose parameters are sharded: see scope.
         tol: with outputs, the relative error, of each objective's own gradient at an output, up to which these may be
             compressed to few directions. 0 is exact. With `every` the directions serve the Gramian alone, and what is
             merged is exact.
@@ -82,9 +82,10 @@ class Surgeon:
         by_sample: as in GMD.
         scope: where several processes train together, whose gradients are operated on: in "local", each process
             operates on those of its own batch, and a DistributedDataParallel averages what they have merged; in
-            "global", it is as if one process had all batches (`gmd.surgery.processes`). With one process there is no
-            difference. Objectives may then differ between processes, if losses come by name, and so may the numbers of
-            their samples, if `backward` is given these as counts.
+            "global", it is as if one process had all batches (`gmd.surgery.processes`), and parameters may be sharded
+            too (fully_shard, tensor parallelism). With one process there is no difference. Objectives may then differ
+            between processes, if losses come by name, and so may the numbers of their samples, if `backward` is given
+            these as counts.
         group: the processes of a "global" surgery; all of torch.distributed's by default.
         keep: what is kept of each objective's gradient while the others are made: "gradients", exactly, with the memory
             of T of them; or "sketches", of sketch_size numbers each, with the memory of one gradient and at the price

@@ -35,6 +35,8 @@ def check_several(config: TrainConfig) -> None:
     check_option(config.batch >= count, "batch", config.batch, expected)
     expected = "1 in several processes, each of which takes weights from its whole share of a batch"
     check_option(config.fraction == 1, "fraction", config.fraction, expected)
+    expected = "0 in several processes, of which each goes through the whole network for each objective"
+    check_option(config.tol == 0, "tol", config.tol, expected)
     _check_device(config)
     if config.shard:
         expected = "global with --shard: a process that has parts of the parameters has no gradients of its own"

@@ -3,6 +3,7 @@
 import pytest
 
 from bench.measure.collectives import FILE, WAYS, measure_collectives, row_of
+from bench.measure.traffic import Traffic
 from bench.tables.collectives import KINDS, collectives_markdown
 from bench.tables.processes_model import MACHINES, TRAININGS, Machine, Training, processes_model_markdown, step_seconds
 from bench.tables.results import read_results
@@ -14,14 +15,17 @@ def test_the_committed_counts_are_those_of_today():
     assert [row["way"] for row in today] == list(committed["way"]) == [way.name for way in WAYS]
     for row, (_, of_file) in zip(today, committed.iterrows(), strict=True):
         assert {kind: row[kind] for kind in KINDS} == {kind: of_file[kind] for kind in KINDS}, row["way"]
-        assert row["buffers"] == pytest.approx(of_file["buffers"], rel=1e-4), row["way"]
+        assert row["sent"] == pytest.approx(of_file["sent"], rel=1e-4), row["way"]
 
 
-def test_calls_are_counted_by_kind_and_small_ones_apart():
-    found = [("_reduce_scatter_base_", 102), ("_allgather_base_", 100), ("allreduce_", 100), ("allreduce_", 4)]
-    row = row_of("a", [*found, ("broadcast_", 2)], num_parameters=100)
-    assert {kind: row[kind] for kind in KINDS} == {"reduce-scatter": 1, "all-gather": 1, "all-reduce": 1, "small": 2}
-    assert row["buffers"] == pytest.approx((102 + 100 + 200 + 8 + 2) / 100)
+def test_what_is_sent_is_told_in_multiples_of_the_parameters():
+    traffic = Traffic(size=2)
+    traffic.big.update(reduce_scatter=3, allgather=1)
+    traffic.small.update(allreduce=2, broadcast=1)
+    traffic.sent = 200.0  # half of the buffers, as there are two processes
+    row = row_of("a", traffic, num_bytes=100)
+    assert {kind: row[kind] for kind in KINDS} == {"reduce-scatter": 3, "all-gather": 1, "all-reduce": 0, "small": 3}
+    assert row["sent"] == pytest.approx(4)
 
 
 def test_the_table_of_collectives_has_every_way():

@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-TIMEOUT = timedelta(seconds=20)  # a deadlock fails
+TIMEOUT = timedelta(seconds=60)  # a deadlock fails, and a busy machine does not
+START = timedelta(minutes=3)  # a busy machine takes its time to start a process
 
 
 def in_processes(world: int, function: Callable[[int], Any], folder: Path, timeout: timedelta = TIMEOUT) -> list[Any]:
@@ -24,8 +25,11 @@ def in_processes(world: int, function: Callable[[int], Any], folder: Path, timeo
         try:
             ours = _in_group(0, world, function, folder, timeout)
         except BaseException:
-            for other in others.processes:  # which may wait for this one
-                other.terminate()
+            try:
+                others.join(timeout=3)  # raises what another one has failed by, the cause as a rule
+            finally:
+                for other in others.processes:
+                    other.terminate()
             raise
         finally:
             torch.set_num_threads(threads)
@@ -40,9 +44,16 @@ def _other(index: int, world: int, function: Callable[[int], Any], folder: Path,
 
 def _in_group(rank: int, world: int, function: Callable[[int], Any], folder: Path, timeout: timedelta) -> Any:
     torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world, timeout=timeout)
+    join(rank, world, folder, timeout)
     try:
         return function(rank)
     finally:
         dist.destroy_process_group()
+
+
+def join(rank: int, world: int, folder: Path, timeout: timedelta = TIMEOUT) -> None:
+    """Makes this process one of a group; timeout: of what they do together, once all are there."""
+    store = dist.FileStore(f"{folder}/store", world)
+    store.set(f"here {rank}", "")
+    store.wait([f"here {other}" for other in range(world)], START)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timeout)

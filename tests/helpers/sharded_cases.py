@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import gmd
+from helpers.several_processes import TIMEOUT
 
 NAMES = ("a", "b", "c")
 SUBSETS = ("a", "b", "c", "ab", "abc")
@@ -84,7 +85,10 @@ def mesh_of(shape: tuple[int, ...], names: tuple[str, ...]) -> DeviceMesh:
 @cache
 def _mesh_of(shape: tuple[int, ...], names: tuple[str, ...], world: object) -> DeviceMesh:
     """One for all networks, as each has sockets of its own; world: what it is a part of, as long as that lasts."""
-    return init_device_mesh("cpu", shape, mesh_dim_names=names)
+    mesh = init_device_mesh("cpu", shape, mesh_dim_names=names)
+    for name in names if dist.get_backend() == "gloo" else ():  # whose groups would otherwise wait for half an hour
+        dist.distributed_c10d._set_pg_timeout(TIMEOUT, mesh.get_group(name))
+    return mesh
 
 
 def fsdp(whole: Whole) -> None:
@@ -121,8 +125,8 @@ class Case(NamedTuple):
     Attributes:
         make: the surgeon, from an optimizer and the network, with the options of `scope="global"`.
         how: what else: "list", losses by position; "outputs" are given; "lacking" objectives on some processes;
-            "scaler"; "twice" before each step; "unused" modality; "eps", so large that the rounding of a gradient that
-            projections have made zero is none of a step's size.
+            "scaler"; "twice" before each step; in "parts"; "unused" modality; "eps", so large that the rounding of a
+            gradient that projections have made zero is none of a step's size.
         steps: how many.
     """
 
@@ -181,6 +185,9 @@ def train(case: Case, cut: Callable[[Whole], None] | None = None) -> dict[str, A
     told = []
     for step in range(case.steps):
         optimizer.zero_grad()
+        if "parts" in case.how:  # the same batch twice is as good as once
+            losses, counts, outputs = losses_of(whole, batch(rank, world, step), case.how)
+            surgeon.accumulate(losses, outputs if "outputs" in case.how else None, None if cut is None else counts)
         for _ in range(2 if "twice" in case.how else 1):
             losses, counts, outputs = losses_of(whole, batch(rank, world, step), case.how)
             report = _operated(surgeon, case.how, losses, None if cut is None else counts, outputs)

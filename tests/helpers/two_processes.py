@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -14,10 +13,14 @@ from torch.nn.parallel import DistributedDataParallel
 import gmd
 from gmd.surgery.mean import MeanGradient
 from helpers.multimodal_cases import NAMES, Batch, Multimodal, batches, losses_of, surgeon_of
+from helpers.several_processes import join
 
 ROWS = (8, 4)  # of each process, of every batch
 STEPS = 6
 RATE = 0.01
+
+
+Method = gmd.GMD | gmd.Scalarised | MeanGradient
 
 
 class Case:
@@ -33,17 +36,18 @@ class Case:
     def __init__(self, make: Callable = surgeon_of, counts: bool = False, lacking: bool = False, accumulated: int = 1):
         self.make, self.counts, self.lacking, self.accumulated = make, counts, lacking, accumulated
 
-    def backward(
-        self, surgeon: gmd.GMD | gmd.Scalarised | MeanGradient, outputs: dict[str, Tensor], target: Tensor
-    ) -> None:
-        """What stands in the place of `sum(losses).backward()`."""
+    def backward(self, surgeon: Method, outputs: dict[str, Tensor], target: Tensor, last: bool = True) -> None:
+        """What stands in the place of `sum(losses).backward()`; last: of the batches for a step."""
         if self.lacking:
             given = {name: (output - target).square().mean() for name, output in outputs.items()}
             options = {"counts": dict.fromkeys(given, len(target))} if self.counts else {}
         else:
             given = losses_of(outputs, target)
             options = {"counts": [len(target)] * len(given)} if self.counts else {}
-        surgeon.backward(given, **options)
+        if last or surgeon.scope == "local":
+            surgeon.backward(given, **options)
+        else:
+            surgeon.accumulate(given, **options)
 
 
 CASES = {
@@ -55,6 +59,7 @@ CASES = {
     "global": Case(lambda optimizer: surgeon_of(optimizer, scope="global"), counts=True),
     "global, every": Case(lambda optimizer: surgeon_of(optimizer, scope="global", every=2), counts=True),
     "global, lacking": Case(lambda optimizer: surgeon_of(optimizer, scope="global"), counts=True, lacking=True),
+    "global, accumulated": Case(lambda optimizer: surgeon_of(optimizer, scope="global"), counts=True, accumulated=2),
     "global, the mean": Case(lambda optimizer: MeanGradient(optimizer, scope="global"), counts=True),
 }
 
@@ -94,7 +99,7 @@ def plain(case: Case) -> list[Tensor]:
     for index, (x, target) in enumerate(data_of(dist.get_rank(), case.lacking)):
         last = (index + 1) % case.accumulated == 0
         with nullcontext() if last else network.no_sync():
-            case.backward(surgeon, network(x), target)
+            case.backward(surgeon, network(x), target, last)
         if last:
             optimizer.step()
             optimizer.zero_grad()
@@ -109,16 +114,20 @@ def alone(case: Case) -> list[Tensor]:
     model = model_of()
     optimizer = optimizer_of(model)
     surgeon = case.make(optimizer)
-    for x, target in whole_data():
+    for index, (x, target) in enumerate(whole_data()):
+        last = (index + 1) % case.accumulated == 0
         outputs = model(x)
         if case.lacking:
             rows = {name: ROWS[0] if name == "c" else sum(ROWS) for name in NAMES}
             losses = {name: (outputs[name][: rows[name]] - target[: rows[name]]).square().mean() for name in NAMES}
         else:
             losses = losses_of(outputs, target)
-        surgeon.backward(losses)
-        optimizer.step()
-        optimizer.zero_grad()
+        if last:
+            surgeon.backward(losses)
+            optimizer.step()
+            optimizer.zero_grad()
+        else:
+            surgeon.accumulate(losses)
     return parameters_of(model)
 
 
@@ -134,8 +143,7 @@ def _process(rank: int, train: Callable[[Case], Iterable[Tensor]], folder: Path)
     # what torchrun tells its workers; the meeting place needs no port
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0", WORLD_SIZE=world, LOCAL_WORLD_SIZE=world)
     os.environ.update(TORCHELASTIC_RUN_ID="tests", MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", store, rank=rank, world_size=len(ROWS), timeout=timedelta(seconds=20))
+    join(rank, len(ROWS), folder)
     found = {name: {"theirs": list(train(case)), "plain": plain(case)} for name, case in CASES.items()}
     dist.destroy_process_group()
     torch.save(found, folder / f"{rank}.pt")

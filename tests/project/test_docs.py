@@ -38,6 +38,7 @@ LANGUAGES = ("python", "sh", "yaml", "text", "math")
 OTHERS_OPTIONS = (
     *("--no-build-isolation", "--no-deps", "--reinstall-package", "--sdist", "--index-url"),
     *("--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--mfeat", "--part"),
+    *("--nproc-per-node", "--standalone", "--max-restarts"),  # of torchrun
     "--verify",  # --verify_dataset_integrity of nnU-Net, whose options have underscores
 )
 OTHER_PROGRAMS = (  # which are asked whether they would
@@ -69,6 +70,10 @@ def run_command(block, environment, words):
         instead = OF_MODELS.get(tuple(words[1:3]))
         with mock.patch(instead, return_value=0) if instead else nullcontext():
             assert cli.main(words[1:]) == 0, f"{block.where}: {shlex.join(words)}"
+    elif words[0] == "torchrun":  # several processes are others than this one
+        command = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{block.where}: {shlex.join(words)}\n{done.stderr}"
     else:
         assert words[0] in OTHER_PROGRAMS, f"{block.where}: nothing here runs {words[0]}"
 
@@ -112,6 +117,8 @@ def test_programs_other_than_gmd_are_given_what_they_know(monkeypatch, capsys):
     asked = [(block, words) for block, environment, words in commands if words[0] != "gmd" and not environment]
     assert {"make", "pip", "python"} <= {words[0] for _, words in asked}, "this test would see nothing"
     for block, (program, *words) in asked:
+        if program == "torchrun":  # which runs, see above
+            continue
         if program == "make":
             done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=False)
             complaint = done.stderr if done.returncode else None

@@ -27,7 +27,7 @@ def train(case: Case) -> list[Tensor]:
     surgeon = case.make(optimizer)
     for x, target in data_of(accelerator.process_index, case.lacking):
         with accelerator.accumulate(network):
-            case.backward(surgeon, network(x), target)
+            case.backward(surgeon, network(x), target, accelerator.sync_gradients)
             optimizer.step()
             optimizer.zero_grad()
     return parameters_of(model)

@@ -384,18 +384,6 @@ def two_processes() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("two_processes")
-def test_sharded_parameters_are_refused():
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
-
-    sharded = fully_shard(Multimodal(), mesh=init_device_mesh("cpu", (2,)))
-    flat = FullyShardedDataParallel(Multimodal(), device_id=torch.device("cpu"), use_orig_params=True)
-    for network in (sharded, flat):
-        with pytest.raises(TypeError, match=r"parameter 0 is sharded over processes .*DistributedDataParallel works"):
-            gmd.GMD(torch.optim.SGD(network.parameters(), lr=0.1))
-
-
-@pytest.mark.usefixtures("two_processes")
 def test_a_hook_on_a_parameter_is_refused_among_processes():
     """It would see each objective's gradient, and then the merged one: twice as much as in a single process."""
     model = Multimodal()

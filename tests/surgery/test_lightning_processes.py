@@ -40,7 +40,7 @@ def train(case: Case) -> list[Tensor]:
             x, target = batch
             last = (index + 1) % case.accumulated == 0
             with self.trainer.strategy.block_backward_sync() if not last else torch.enable_grad():
-                case.backward(self.surgeon, self.network(x), target)
+                case.backward(self.surgeon, self.network(x), target, last)
             if last:
                 self.optimizers().step()
                 self.optimizers().zero_grad()

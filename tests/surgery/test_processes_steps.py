@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -99,6 +100,25 @@ def accumulated_grads(rank: int) -> dict:
     for _ in range(2):
         surgeon.backward(losses_of(model(x[SHARES[rank]]), y[SHARES[rank]]), counts=[len(y[SHARES[rank]])] * T)
     return grads_of(model)
+
+
+def under_no_sync(rank: int) -> list[torch.Tensor]:
+    """.grad of each batch of two micro-batches, of which one or the other takes weights, and one both.
+
+    Where the second one does, what the first has left is still to be averaged.
+    """
+    torch.manual_seed(0)
+    network = DistributedDataParallel(nn.Linear(3, 2))
+    surgeon = gmd.GMD(torch.optim.SGD(network.parameters(), lr=0.1), scope="global", every=3)
+    found = []
+    for batch in range(4):
+        network.zero_grad()
+        for micro in range(2):
+            with network.no_sync() if micro == 0 else nullcontext():
+                out = network(torch.full((2, 3), float(1 + rank + 3 * micro + batch)))
+                surgeon.backward([(out[:, 0] - 1).square().mean(), (out[:, 0] + out[:, 1] + 2).square().mean()])
+        found.append(torch.cat([param.grad.flatten() for param in network.parameters()]))
+    return found
 
 
 def overflow(rank: int) -> dict:
@@ -252,6 +272,7 @@ def work(rank: int) -> dict:
         "strides": [param.grad.stride() for param in step_of(SHARES[rank], "global")[0].first.parameters()],
         "hooked": hooked(rank),
         "accumulated": accumulated_grads(rank),
+        "under no_sync": under_no_sync(rank),
         "overflow": overflow(rank),
         "nan": bool(step_of(SHARES[rank], "global", factor=float("nan") if rank else 1.0)[1].finite),
         "orders": own_orders(rank),
@@ -306,6 +327,12 @@ def test_merged_gradients_add_up(found):
             torch.testing.assert_close(got.float(), 2 * grad.float(), rtol=3e-2, atol=1e-2)
 
 
+def test_micro_batches_under_no_sync_leave_the_same_in_all_processes(found):
+    for ours, theirs in zip(*(got["under no_sync"] for got in found), strict=True):
+        torch.testing.assert_close(ours, theirs)
+        assert ours.norm() > 0
+
+
 # ---- overflows and orders
 
 
@@ -330,7 +357,7 @@ N = sum(param.numel() for param in Plain().parameters())
 def test_a_step_with_new_weights_is_a_scatter_for_each_objective_and_one_gather(found):
     for got in found:
         new = got["collectives"]["new"]
-        assert new["big"] == {"reduce_scatter": T, "allgather": 1}
+        assert new["big"] == {"alltoall": T, "allgather": 1}, "gloo's scatter is an all-to-all and a sum"
         assert sum(new["small"].values()) <= 3
         expected = (T + 1) * 4 * N * (2 - 1) / 2
         assert abs(new["sent"] / expected - 1) < 0.05

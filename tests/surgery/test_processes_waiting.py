@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 
 import gmd
+from helpers.several_processes import join
 
 TIMEOUT = timedelta(seconds=3)
 
@@ -17,7 +17,7 @@ TIMEOUT = timedelta(seconds=3)
 def work(rank: int, folder: Path, kind: str) -> None:
     """Two steps; in the second, process 1 fails in a backward pass, or does not come, and the others tell a file."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=TIMEOUT)
+    join(rank, 2, folder, TIMEOUT)
     torch.manual_seed(0)
     network = nn.Linear(3, 2)
     surgeon = gmd.GMD(torch.optim.SGD(network.parameters(), lr=0.1), scope="global")
@@ -48,9 +48,7 @@ def _fail(gradient: torch.Tensor) -> None:
     [("fails", r"the gradient of objective 'first'"), ("hangs", r"the agreement on a step's objectives")],
 )
 def test_the_others_end_and_say_what_they_waited_for(tmp_path, kind, waited_for):
-    start = time.perf_counter()
     torch.multiprocessing.spawn(work, (tmp_path, kind), nprocs=2)
-    assert time.perf_counter() - start < 60
     message = (tmp_path / "0.txt").read_text(encoding="utf-8")
     assert message.startswith("process 0 of 2 waited for ")
     assert waited_for in message.replace('"', "'")

@@ -1,15 +1,12 @@
 """keep="sketches" in two processes: sketches of the whole batch are sums of sketches."""
 
-from datetime import timedelta
-from pathlib import Path
-
 import pytest
 import torch
-import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 import gmd
 from helpers.every_cases import Network, close, losses_of
+from helpers.several_processes import in_processes
 
 pytestmark = pytest.mark.slow
 SHARES = {0: slice(0, 4), 1: slice(4, 10)}  # of a batch of 10
@@ -23,10 +20,15 @@ CASES = {
 
 
 class Losses(Network):
-    """Everything inside forward, as a DistributedDataParallel needs it."""
+    """Everything inside forward, as a DistributedDataParallel needs it.
+
+    Attributes:
+        made: the outputs of the last call; a DistributedDataParallel with unused parameters returns copies.
+    """
 
     def forward(self, x, target):
-        return losses_of(self, x, target)
+        losses, self.made = losses_of(self, x, target)
+        return losses
 
 
 def train(rows: slice, wrapped: bool, lacking: bool = False, with_outputs: bool = False, every: int = 1) -> list:
@@ -42,7 +44,7 @@ def train(rows: slice, wrapped: bool, lacking: bool = False, with_outputs: bool 
     for step in range(STEPS):
         drawn = torch.Generator().manual_seed(step)
         x = {m: torch.randn(10, 5, generator=drawn, dtype=torch.float64)[rows] for m in "abc"}
-        losses, outputs = forward(x, torch.randn(10, 1, generator=drawn, dtype=torch.float64)[rows])
+        losses = forward(x, torch.randn(10, 1, generator=drawn, dtype=torch.float64)[rows])
         count = rows.stop - rows.start
         counts = dict.fromkeys(losses, count)
         if lacking and wrapped and rows.start == 4:
@@ -50,7 +52,7 @@ def train(rows: slice, wrapped: bool, lacking: bool = False, with_outputs: bool 
         if lacking and not wrapped:  # the objective's samples are those of the first process
             losses["a"] = losses_of(network, {m: v[:4] for m, v in x.items()}, target_of(step)[:4])[0]["a"]
         optimizer.zero_grad()
-        report = surgeon.backward(losses, outputs if with_outputs else None, counts=counts if wrapped else None)
+        report = surgeon.backward(losses, network.made if with_outputs else None, counts=counts if wrapped else None)
         optimizer.step()
         found.append([report.losses, report.gram, report.weights, report.gram_error, *map(torch.clone, grads(network))])
     return [*found, [param.detach() for param in network.parameters()]]
@@ -67,28 +69,13 @@ def grads(network) -> list:
     return [param.grad for param in network.parameters()]
 
 
-def work(rank: int, folder: Path) -> dict:
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=timedelta(seconds=20))
-    try:
-        return {name: train(SHARES[rank], wrapped=True, **options) for name, options in CASES.items()}
-    finally:
-        dist.destroy_process_group()
-
-
-def other(_: int, folder: Path) -> None:
-    torch.save(work(1, folder), folder / "1.pt")
+def work(rank: int) -> dict:
+    return {name: train(SHARES[rank], wrapped=True, **options) for name, options in CASES.items()}
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> list[dict]:
-    folder = tmp_path_factory.mktemp("sketches")
-    process = torch.multiprocessing.spawn(other, (folder,), nprocs=1, join=False)
-    ours = work(0, folder)
-    while not process.join():
-        pass
-    return [ours, torch.load(folder / "1.pt")]
+    return in_processes(2, work, tmp_path_factory.mktemp("sketches"))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -79,7 +79,7 @@ def test_a_gpu_without_memory(config: TrainBrats, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_network_that_runs_out_in_a_validation(config: TrainBrats, monkeypatch: pytest.MonkeyPatch):
-    def run_out(task: object, training: Training) -> None:
+    def run_out(task: object, training: Training, _: object) -> None:
         training.network.register_forward_pre_hook(of_this_cpu)
         task.validate(training.network)
 

@@ -27,7 +27,7 @@ def torchrun(words: Sequence[str], *options: str) -> subprocess.Popen:
 
 
 def ended(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=240)
     return output
 
 
@@ -89,16 +89,14 @@ def test_a_signal_to_torchrun_stops_all_and_the_line_to_go_on_works(sentiment: P
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["train", "sentiment", "--data", "DATA", "--batch", "1"], "gmd: error: --batch: got 1, expected at least 2"),
         (
             ["train", "sentiment", "--data", "DATA", "--method", "mla", "--network", "branches"],
             "gmd: error: --method: got mla, expected joint, dropout, enumerate, gmd or surgery in several processes",
         ),
-        (["train", "sentiment", "--data", "nothing.npz"], "nothing.npz"),
         (["train", "sentiment", "--nonsense"], "--nonsense"),
         (["compare", "a", "b"], "gmd: error: gmd compare: torchrun has started it in 2 processes, but only train and"),
     ],
-    ids=["batch", "method", "data", "usage", "command"],
+    ids=["method", "usage", "command"],
 )
 def test_what_is_wrong_is_told_once(sentiment: Path, tmp_path: Path, words: list[str], text: str):
     words = [str(sentiment) if word == "DATA" else word for word in words]

@@ -177,6 +177,10 @@ def failing(folder: Path) -> dict[str, Any]:
     found["a file"] = outcome(config)
     gmd.training.loop.logged_step = real
     found["refused again"] = outcome(replace(config, data=folder / "classes" / "manifest.csv"))
+    found["tol"] = outcome(replace(config, out=folder / "never", method="gmd", tol=0.1))
+    part = {"method": "gmd", "every": 2, "fraction": 0.5}
+    found["fraction"] = outcome(replace(config, out=folder / "never", **part))
+    found["method"] = outcome(replace(config, out=folder / "never", method="qmf"))
     found["small batch"] = outcome(replace(config, out=folder / "never", batch=1))
     return found
 
@@ -292,6 +296,9 @@ def test_a_file_that_one_cannot_read_stops_all_and_is_told_once(found, folder: P
 def test_what_is_refused_is_told_once_and_leaves_nothing(found, folder: Path):
     for case, text in (
         ("refused again", "already holds a run"),
+        ("tol", "--tol: got 0.1, expected 0 in several processes"),
+        ("fraction", "--fraction: got 0.5, expected 1 in several processes"),
+        ("method", "in several processes: how hard a sample is follows from all its earlier losses"),
         ("small batch", "--batch: got 1, expected at least 2, a sample for each of the 2 processes"),
     ):
         texts, elsewhere = zip(*(each["failing"][case] for each in found), strict=True)

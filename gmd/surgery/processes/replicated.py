@@ -66,22 +66,23 @@ class Replicated:
         rows, reach = [], []
         with several_passes(len(given) + retain_graph):
             for k, loss in enumerate(losses):
-                row: Row = [None] * len(self._params)
+                row: list[Tensor | None] = [None] * len(self._params)
                 if loss is not None:
-                    row = gradient_of(loss, self._params, scale, retain_graph or k != given[-1])
+                    row = list(gradient_of(loss, self._params, scale, retain_graph or k != given[-1]))
                 reach.append([gradient is not None for gradient in row])
                 rows.append(self.scattered(row, f"the gradient of objective {names[k]!r}"))
-                del row
         return rows, torch.tensor(reach, device="cpu")
 
-    def scattered(self, row: Row, what: str) -> Row:
+    def scattered(self, row: list[Tensor | None], what: str) -> Row:
         """Returns this process's pieces of a gradient over the whole batch, [P], from its own, [P].
 
-        what: it is, in an error's words
+        row: is empty afterwards, so that its memory is free before anything travels; what: it is, in an error's words
         """
+        buffers = [flat.filled([row[p] for p in numbers]) for numbers, flat in self._flats]
+        row.clear()
         pieces: list[Tensor | None] = [None] * len(self._params)
-        for numbers, flat in self._flats:
-            shard = flat.scattered([row[p] for p in numbers], flat.buffer(), what)
+        for (numbers, flat), buffer in zip(self._flats, buffers, strict=True):
+            shard = flat.scattered(buffer, what)
             for p, piece in zip(numbers, flat.pieces(shard), strict=True):
                 pieces[p] = piece
         return pieces
@@ -136,17 +137,22 @@ class Replicated:
         with waiting(self.group, "the weights"):
             return of_the_first(weights, self.group)
 
-    def merged(self, rows: Sequence[Row], weights: Tensor, reached: Sequence[bool]) -> list[Tensor | None]:
+    def merged(self, rows: list[Row], weights: Tensor, reached: Sequence[bool]) -> list[Tensor | None]:
         """Combines pieces, and gathers the whole merged gradient, [P]; None for a parameter that nobody reaches.
 
-        weights: [P, T] or [T], as `gmd_kernels.combine` takes them.
+        rows: is empty afterwards, so that its memory is free before anything travels; weights: [P, T] or [T], as
+        `gmd_kernels.combine` takes them.
         """
-        merged: list[Tensor | None] = [None] * len(self._params)
+        shards = []
         of_each = weights.expand(len(self._params), -1)
         for numbers, flat in self._flats:
-            shard = flat.shard()
+            shards.append(flat.shard())
             pieces = [[row[p] for p in numbers] for row in rows]
-            gk.combine(pieces, of_each[numbers], out=flat.pieces(shard))
+            gk.combine(pieces, of_each[numbers], out=flat.pieces(shards[-1]))
+            del pieces
+        rows.clear()
+        merged: list[Tensor | None] = [None] * len(self._params)
+        for (numbers, flat), shard in zip(self._flats, shards, strict=True):
             for p, gradient in zip(numbers, flat.gathered(shard), strict=True):
                 merged[p] = gradient if reached[p] else None
         return merged

@@ -167,12 +167,15 @@ class ShardedEngine:
         rows = self._rows(step.agreed.names, losses, step.scale, step.retain_graph, sketches.reach, False)
         with watched(found, step.factors):
             for k, row in enumerate(rows):
-                # a piece that several processes have counts once, as in a Gramian
-                sketches.fold(
-                    k, [None if g is None else g / math.sqrt(n) for g, n in zip(row, self._copies, strict=True)]
-                )
+                sketches.fold(k, self._once(row))
+                del row
         grams, reach = self.joined(sketches.gram(None).unsqueeze(0), sketches.reach)
         return grams[0], reach
+
+    def _once(self, row: Row) -> Row:
+        """Returns pieces such that one which several processes have counts once in a sum of Gramians, [P]."""
+        pairs = zip(row, self._copies, strict=True)
+        return [piece if piece is None or copies == 1 else piece / math.sqrt(copies) for piece, copies in pairs]
 
     def _rows(
         self,
@@ -195,11 +198,11 @@ class ShardedEngine:
             return
         with several_passes(len(given) + retain_graph):
             for k, (name, loss) in enumerate(zip(names, given, strict=True)):
-                row = gradient_of(loss, self._params, scale, retain_graph or k < len(given) - 1)
+                row = list(gradient_of(loss, self._params, scale, retain_graph or k < len(given) - 1))
                 reach[k] = torch.tensor([gradient is not None for gradient in row], dtype=torch.bool, device="cpu")
                 yield self.scattered(row, f"the gradient of objective {name!r}")
 
-    def scattered(self, row: Row, what: str) -> Row:
+    def scattered(self, row: list[Tensor | None], what: str) -> Row:
         """Returns this process's pieces of a gradient over the whole batch, [P], from its own, [P].
 
         what: it is, in an error's words
@@ -317,7 +320,7 @@ class ShardedEngine:
         with waiting(self.group, "the weights"):
             return of_the_first(weights, self.group)
 
-    def merged(self, rows: Sequence[Row], weights: Tensor, reached: Sequence[bool]) -> list[Tensor | None]:
+    def merged(self, rows: list[Row], weights: Tensor, reached: Sequence[bool]) -> list[Tensor | None]:
         """Combines pieces where they lie, [P], DTensors as the parameters; None for one that nobody reaches.
 
         weights: [P, T] or [T], as `gmd_kernels.combine` takes them.

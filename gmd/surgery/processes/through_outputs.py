@@ -153,19 +153,21 @@ def _directions(engine: Engine, asked: Asked, grams: Tensor, there: Tensor) -> D
 
 def _exact(engine: Engine, asked: Asked, ours: Ours) -> Basis:
     """Makes the passes of this process's objectives, and scatters one gradient after the other."""
-    rows: list[Row] = [[None] * len(asked.params) for _ in asked.terms]
+    own: list[list[Tensor | None]] = [[None] * len(asked.params) for _ in asked.terms]
     counts = [0] * len(asked.outputs)
     if ours.cut is not None:
         found = exact(ours.cut, ours.outputs, asked.params, asked.checked)
         for k, row in zip(ours.objectives, found.rows, strict=True):
-            rows[k] = row
+            own[k] = list(row)
         for place, count in zip(ours.places, found.directions or (), strict=True):
             counts[asked.places.index(place)] = count
-        del found
-    ours = ours._replace(cut=None)  # whose lists hold the gradients too
-    reach = torch.tensor([[gradient is not None for gradient in row] for row in rows], device="cpu")
-    for k in range(len(rows)):
-        rows[k] = engine.scattered(rows[k], f"the gradient of objective {asked.names[k]!r}")
+        del found, row
+        for rest in ours.cut.rows:  # which hold the gradients too
+            rest.clear()
+    reach = torch.tensor([[gradient is not None for gradient in row] for row in own], device="cpu")
+    rows = [
+        engine.scattered(row, f"the gradient of objective {name!r}") for row, name in zip(own, asked.names, strict=True)
+    ]
     discarded = torch.zeros(len(asked.outputs), dtype=torch.float64, device="cpu")
     return Basis(rows, directions=tuple(counts), discarded=discarded, reach=reach)
 
@@ -175,9 +177,9 @@ def _by_directions(engine: Engine, asked: Asked, ours: Ours, directions: Directi
     found = _along_paths(engine, asked, ours, directions, there)
     if bool(there[:, -1].any()):
         for k, of_one in enumerate(torch.eye(len(asked.terms), dtype=torch.float64, device="cpu")):
-            row: Row = [None] * len(asked.params)
+            row: list[Tensor | None] = [None] * len(asked.params)
             if ours.cut is not None and k in ours.objectives:
-                row = ours.cut.rows[ours.objectives.index(k)]
+                row = list(ours.cut.rows[ours.objectives.index(k)])
             found.add(row, of_one, of_one > 0)
             found.rows.append(engine.scattered(row, f"the head's gradient of objective {asked.names[k]!r}"))
     counts = tuple(directions.counts[place] if bool(there[:, place].any()) else 0 for place in asked.places)
@@ -214,10 +216,9 @@ def _along_paths(engine: Engine, asked: Asked, ours: Ours, directions: Direction
             continue
         passes = iter(_passes_here(asked, ours, place, directions.combining[place]))
         for j, mixing in enumerate(directions.mixing[place].T):
-            row = next(passes, [None] * len(asked.params))
+            row = list(next(passes, [None] * len(asked.params)))
             found.add(row, mixing, there[:, place])
             found.rows.append(engine.scattered(row, f"the gradient of direction {j + 1} at output {place + 1}"))
-            del row
         next(passes, None)  # which ends the generator
     return found
 

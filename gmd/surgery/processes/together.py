@@ -175,10 +175,14 @@ class Together:
         return self.engine.agreed(weights)
 
     def merge(self, step: Step, basis: Basis, weights: Tensor) -> None:
-        """Combines this process's pieces, and adds what all have combined to `.grad`; weights: [T] or [P, T]."""
+        """Combines this process's pieces, which the basis loses, and adds what all have combined to `.grad`.
+
+        weights: [T] or [P, T]
+        """
         assert basis.reach is not None, "which `basis` has found"
         weights = weights if step.scale is None else weights / step.scale
         weights = weights if basis.mixing is None else weights @ basis.mixing.to(weights.device)
+        assert isinstance(basis.rows, list), "as all engines make them"
         merged = self.engine.merged(basis.rows, weights, basis.reach.any(dim=0).tolist())
         if basis.in_grad and not is_dtensor(step.params[0]):
             # a DistributedDataParallel averages what is there of micro-batches under its `no_sync()`

@@ -120,12 +120,17 @@ class Units:
                 if hasattr(root, "reset_iter_state"):  # since torch 2.13
                     root.reset_iter_state()
             self.shard()
-            self._explain(error)
+            if isinstance(error, RuntimeError):
+                self._explain(error)
             raise
 
-    def _explain(self, error: BaseException) -> None:
+    def _explain(self, error: RuntimeError) -> None:
         """Adds to an error what may have caused it with a torch that is too old."""
-        if self.modules and not hasattr(self.modules[0], "set_reduce_scatter_unused_params"):
+        if (
+            isinstance(error, RuntimeError)
+            and self.modules
+            and not hasattr(self.modules[0], "set_reduce_scatter_unused_params")
+        ):
             why = "if a process has no gradient of a parameter that another has one of, fully_shard needs torch"
             error.args = (f"{error} ({why} {UNUSED_SINCE} or newer, this is {torch.__version__})",)
 
