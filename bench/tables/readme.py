@@ -44,9 +44,7 @@ DEMO_TABLE = ROOT / "docs" / "demo" / "table.md"
 
 def tables() -> dict[Path, dict[str, str]]:
     """Returns each file's generated tables by name, from the results as they are."""
-    surgery, steps, norm, evaluation = (
-        read_results(RESULTS / f"{name}_cpu.csv") for name in ("surgery", "step", "norm", "evaluation")
-    )
+    surgery = read_results(RESULTS / "surgery_cpu.csv")
     study, mfeat, mosi, digits = (
         read_results(RESULTS / f"{name}.csv") for name in ("study", "mfeat", "mosi", "digits")
     )
@@ -65,16 +63,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "contention": contention_section(RESULTS),
             "gpu": gpu_section(RESULTS),
         },
-        STEP: {
-            "directions table": directions_markdown(read_results(RESULTS / "directions.csv")),
-            "step table": step_markdown(steps),
-            "step of each method": step_methods_section(RESULTS),
-            "one gradient table": one_gradient_markdown(read_results(RESULTS / "one_gradient_cpu.csv")),
-            "sketch table": sketch_markdown(read_results(RESULTS / "sketch_cpu.csv")),
-            "norm table": norm_markdown(norm),
-            "nnU-Net table": nnunet_markdown(read_results(RESULTS / "nnunet_cpu.csv")),
-            "evaluation table": evaluation_markdown(evaluation),
-        },
+        STEP: step_sections(RESULTS),
         NUMERICS: {"numerics table": numerics.markdown(read_results(RESULTS / "numerics_cpu.csv"))},
         METHODS: {"which one": which_markdown(study, mfeat, mosi)},
         STUDY: study_tables.sections(study, mfeat, mosi),
@@ -176,6 +165,24 @@ def classify_sections(results: Path) -> dict[str, str]:
     """What reading files costs, and scores on real input."""
     scores = classify_tables.sections(read_results(results / "classify.csv"))
     return {"manifest loader": manifest_loader_section(results)} | scores
+
+
+def step_sections(results: Path) -> dict[str, str]:
+    """What a whole step costs, and what it takes in memory."""
+
+    def table(name: str) -> pd.DataFrame:
+        return read_results(results / f"{name}.csv")
+
+    return {
+        "directions table": directions_markdown(table("directions")),
+        "step table": step_markdown(table("step_cpu")),
+        "step of each method": step_methods_section(results),
+        "one gradient table": one_gradient_markdown(table("one_gradient_cpu")),
+        "sketch table": sketch_markdown(table("sketch_cpu")),
+        "norm table": norm_markdown(table("norm_cpu")),
+        "nnU-Net table": nnunet_markdown(table("nnunet_cpu")),
+        "evaluation table": evaluation_markdown(table("evaluation_cpu")),
+    }
 
 
 def processes_sections(results: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What torchrun starts anew, as one of its processes has died, goes on from the last checkpoint by itself."""
 
+import os
 from dataclasses import replace
 
 from gmd.config.train_config import Config
@@ -10,9 +11,10 @@ from gmd.torchrun import started
 
 def gone_on(config: Config) -> Config:
     """Returns the options, after a restart by torchrun with `resume` if there is something to go on from."""
-    there = [config.out / "last.pt", *config.out.glob("fold*/last.pt")]
-    own = started().restarts, any(path.exists() for path in there)
-    found = gathered(own, "the count of restarts")
+    # a place that cannot be looked at is the business of the checks that follow
+    there = os.path.exists(config.out / "last.pt")
+    there = there or (os.path.isdir(config.out) and any(config.out.glob("fold*/last.pt")))
+    found = gathered((started().restarts, there), "the count of restarts")
     restarts = max(count for count, _ in found)  # by machine they differ
     if not restarts or config.resume:
         return config

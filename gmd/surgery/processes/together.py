@@ -92,7 +92,8 @@ class Together:
         terms = self._terms(losses, step, outputs is None)
         if outputs is None:
             rows, reach = self.engine.passes(step.agreed.names, terms, step.scale, step.retain_graph)
-            return Basis(rows, reach=reach)
+            # a stand-in may hang on more of the network than its objective
+            return Basis(rows, reach=reach & (torch.tensor(step.agreed.shares) > 0)[:, None])
         found = check_outputs(outputs)
         check_no_hooks(outputs)
         asked = Asked(
