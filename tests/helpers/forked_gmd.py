@@ -24,6 +24,7 @@ from pathlib import Path
 
 from helpers.places import with_tests_on_path
 
+PID_BYTES = 16  # of the number of a process, with spaces behind it
 MEMORY = 6_000_000_000  # bytes of address space: who allocates what a file claims meets its end here
 SECONDS = 60.0  # for a command that takes a second or two
 # what functions import when they are called
@@ -141,7 +142,7 @@ class Gmd:
                 [json.dumps(given).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams.tobytes())]
             )
             connection.shutdown(socket.SHUT_WR)
-            pid = int(connection.recv(16))
+            pid = int(connection.recv(PID_BYTES, socket.MSG_WAITALL))  # no more: how it ended may be there as well
         command = Command(tuple(given["words"]), pid, connection, said)
         self.started.append(command)
         return command
@@ -209,7 +210,7 @@ def _answer(connection: socket.socket) -> None:
     if (pid := os.fork()) == 0:
         connection.close()
         _become(json.loads(text), streams)
-    connection.sendall(b"%d" % pid)
+    connection.sendall((b"%d" % pid).ljust(PID_BYTES))
     _, status, used = os.wait4(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     with contextlib.suppress(OSError):  # nobody waits for it any more
