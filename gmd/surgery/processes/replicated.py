@@ -20,11 +20,11 @@ from gmd.surgery._passes import Row, gradient_of, several_passes
 from gmd.surgery._sketches import Sketches
 from gmd.surgery._step import Step
 from gmd.surgery.processes.flat import Flat
+from gmd.surgery.processes.joined import Joined
 from gmd.surgery.processes.waiting import waiting
-from gmd_kernels.pieces import all_reduced, of_the_first
 
 
-class Replicated:
+class Replicated(Joined):
     """Makes, joins and delivers gradients of parameters that every process has.
 
     group: the processes
@@ -38,7 +38,7 @@ class Replicated:
     copies_of_a_batch = 1
 
     def __init__(self, group: dist.ProcessGroup):
-        self.group = group
+        super().__init__(group)
         self._params: list[nn.Parameter] = []
         self._flats: list[tuple[list[int], Flat]] = []  # numbers of the parameters of one type, and where they lie
 
@@ -124,18 +124,6 @@ class Replicated:
             dist.all_reduce(packed, group=self.group)
         sketches.rows.copy_(packed[: sketches.rows.numel()].view_as(sketches.rows))
         return sketches.gram(None), packed[sketches.rows.numel() :].view_as(reach).cpu() > 0
-
-    def joined(self, grams: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds up the processes' Gramians [K, T, T], and joins a table of bools on the CPU; in one all-reduce."""
-        with waiting(self.group, "the Gramian"):
-            total, reached = all_reduced(grams, self.group, reach.to(grams.device))
-        assert reached is not None, "what was asked for"
-        return total, reached.cpu()
-
-    def agreed(self, weights: Tensor) -> Tensor:
-        """Returns the weights that the first process has found."""
-        with waiting(self.group, "the weights"):
-            return of_the_first(weights, self.group)
 
     def merged(self, rows: list[Row], weights: Tensor, reached: Sequence[bool]) -> list[Tensor | None]:
         """Combines pieces, and gathers the whole merged gradient, [P]; None for a parameter that nobody reaches.

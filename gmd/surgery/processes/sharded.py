@@ -29,12 +29,13 @@ from gmd.surgery._passes import Row, gradient_of, several_passes
 from gmd.surgery._sketches import Sketches
 from gmd.surgery._step import Step
 from gmd.surgery.processes.chunks import Chunks, data_dims, local_gradient
+from gmd.surgery.processes.joined import Joined
 from gmd.surgery.processes.units import Sharded, Units
 from gmd.surgery.processes.waiting import waiting
 from gmd_kernels.checks import check_groups
 from gmd_kernels.gradients import read
 from gmd_kernels.ops import backend_for
-from gmd_kernels.pieces import all_reduced, gram_of_pieces, is_dtensor, like_wholes, of_the_first, pieces_of
+from gmd_kernels.pieces import gram_of_pieces, is_dtensor, like_wholes, pieces_of
 
 UNSYNCED = (
     "losses: fully_shard has left no gradient of parameter {name!r}, which objective {objective!r} reaches; expected "
@@ -47,7 +48,7 @@ APART = (
 )
 
 
-class ShardedEngine:
+class ShardedEngine(Joined):
     """Makes, joins and merges gradients of which each process keeps what it has of the parameters.
 
     Args:
@@ -63,7 +64,7 @@ class ShardedEngine:
     in_step = True
 
     def __init__(self, group: dist.ProcessGroup, network: nn.Module):
-        self.group = group
+        super().__init__(group)
         self.units = Units(network)
         self._network = network
         self._params: list[nn.Parameter] = []
@@ -307,18 +308,6 @@ class ShardedEngine:
         gradients = read(rows)
         num_groups = check_groups(groups, len(self._params))
         return gram_of_pieces(backend_for(gradients), gradients, groups or [], num_groups, self._copies)
-
-    def joined(self, grams: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds up the processes' Gramians [K, T, T], and joins a table of bools on the CPU; in one all-reduce."""
-        with waiting(self.group, "the Gramian"):
-            total, reached = all_reduced(grams, self.group, reach.to(grams.device))
-        assert reached is not None, "what was asked for"
-        return total, reached.cpu()
-
-    def agreed(self, weights: Tensor) -> Tensor:
-        """Returns the weights that the first process has found."""
-        with waiting(self.group, "the weights"):
-            return of_the_first(weights, self.group)
 
     def merged(self, rows: list[Row], weights: Tensor, reached: Sequence[bool]) -> list[Tensor | None]:
         """Combines pieces where they lie, [P], DTensors as the parameters; None for one that nobody reaches.
