@@ -1,12 +1,12 @@
 """How much memory one call takes: by what the system holds for the process, or by what torch allocates."""
 
 import ctypes
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from torch._C._profiler import _ExtraFields_Allocation
 from torch.profiler import ProfilerActivity, profile
 
 Result = TypeVar("Result")
@@ -30,19 +30,35 @@ def with_peak_memory(call: Callable[[], Result]) -> tuple[Result, float | None]:
 
 
 def allocated_peak(call: Callable[[], object]) -> float:
-    """Returns the MB that torch has allocated at most during the call, beyond those it had before.
+    """Returns the MB that torch holds at most at once of what it has allocated during the call.
 
-    Every allocation is counted. Resident memory, as `with_peak_memory` takes it, also has what malloc keeps for later:
-    megabytes that differ from call to call.
+    Every allocation is counted, and the end of none that was there before: of those the profiler knows only the ones
+    that were made under an earlier profile. Resident memory, as `with_peak_memory` takes it, also has what malloc keeps
+    for later: megabytes that differ from call to call.
     """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         call()
+    held = most = 0
+    mine: dict[int, int] = {}  # bytes, by their address
+    for _, bytes_more, address in sorted(_allocations(profiled)):
+        if bytes_more > 0:
+            mine[address] = bytes_more
+        held += bytes_more if bytes_more > 0 else -mine.pop(address, 0)
+        most = max(most, held)
+    return most / 1e6
+
+
+def _allocations(profiled: profile) -> Iterator[tuple[int, int, int]]:
+    """Yields of each allocation and of each one's end: nanoseconds, bytes, below 0 at the end, and the address."""
     assert profiled.profiler is not None
     recorded = profiled.profiler.kineto_results
     assert recorded is not None
-    events = [event for event in recorded.events() if event.name() == "[memory]"]
-    held = itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
-    return max(held, default=0) / 1e6
+    waiting = list(recorded.experimental_event_tree())
+    while waiting:
+        event = waiting.pop()
+        waiting.extend(event.children)
+        if isinstance(event.extra_fields, _ExtraFields_Allocation):
+            yield event.start_time_ns, event.extra_fields.alloc_size, event.extra_fields.ptr
 
 
 @contextmanager

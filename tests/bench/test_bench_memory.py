@@ -57,3 +57,15 @@ def test_the_peak_is_what_was_allocated():
         before[:500_000].clone()
 
     assert memory.allocated_peak(work) == pytest.approx(4.0, rel=1e-3)
+
+
+def test_the_end_of_what_an_earlier_profile_saw_is_not_taken_off():
+    """The profiler tells of it, as it does not of what was made under no profile."""
+    earlier: list[torch.Tensor] = []
+    assert memory.allocated_peak(lambda: earlier.append(torch.ones(2_000_000))) == pytest.approx(8.0, rel=1e-3)
+
+    def work() -> None:
+        earlier.clear()
+        torch.ones(1_000_000)
+
+    assert memory.allocated_peak(work) == pytest.approx(4.0, rel=1e-3)
