@@ -6,8 +6,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 SHIM    := $(wildcard tests/environment/torchvision_operators.*)
-NATIVE  := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.inl csrc/*/*.cpp)
-WRITTEN := $(NATIVE) $(wildcard csrc/cuda/*.cu csrc/cuda/*.cuh tests/helpers/cuda/*.h tests/helpers/cuda/*.cpp)
+NATIVE  := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.inl csrc/*/*.cpp csrc/cuda/*/*.h csrc/cuda/*/*.cpp)
+WRITTEN := $(NATIVE) $(wildcard $(foreach folder,csrc/cuda csrc/cuda/*,$(folder)/*.cu $(folder)/*.cuh) tests/helpers/cuda/*.h tests/helpers/cuda/*.cpp)
 SOURCES := gmd gmd_kernels examples bench gpu tests docs setup.py
 
 .PHONY: venv demo test slow sanitize lint format bench gpu readme clean

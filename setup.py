@@ -113,7 +113,7 @@ def extension() -> Extension:
     import torch
     from torch.utils.cpp_extension import CppExtension, CUDAExtension
 
-    patterns = ["*.cpp", "cpu/*.cpp"] + ([] if no_cuda else ["cuda/*.cpp", "cuda/*.cu"])
+    patterns = ["*.cpp", "cpu/*.cpp"] + ([] if no_cuda else ["cuda/**/*.cpp", "cuda/**/*.cu"])
     headers = [str(p) for p in Path("csrc").rglob("*") if p.suffix in (".h", ".inl", ".cuh")]
     kind, flags = CppExtension, {"cxx": COMPILE_FLAGS}
     if not no_cuda:

@@ -21,11 +21,11 @@ import gmd_kernels as gk
 from helpers.places import HELPERS, ROOT
 
 HERE, CSRC = HELPERS / "cuda", ROOT / "csrc" / "cuda"
-SOURCES = [*sorted(HERE.glob("*.cpp")), CSRC / "plan.cpp", *sorted(CSRC.glob("*.cu"))]
+SOURCES = [*sorted(HERE.glob("*.cpp")), CSRC / "plan.cpp", *sorted(CSRC.rglob("*.cu"))]
 HEADERS = [
     *HERE.glob("**/*.h"),
-    *CSRC.glob("*.cuh"),
-    *(CSRC / name for name in ("kernels.h", "launch.h", "plan.h", "sketch_plan.h", "table.h")),
+    *CSRC.rglob("*.cuh"),
+    *(path for path in CSRC.rglob("*.h") if not path.name.startswith("torch_")),
     *(CSRC.parent / name for name in ("both.h", "sketch_map.h")),
 ]
 FLAGS = ["-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-Wno-unknown-pragmas", f"-I{HERE}/include", f"-I{CSRC}"]

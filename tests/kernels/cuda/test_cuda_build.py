@@ -16,9 +16,10 @@ import pytest
 from helpers.places import ROOT
 
 CSRC = ROOT / "csrc" / "cuda"
-KERNELS = sorted(path.stem for path in CSRC.glob("*.cu"))
-PLAIN = ("kernels.h", "launch.h", "plan.h", "sketch_plan.h", "table.h", "../both.h", "../sketch_map.h")
-HEADERS = sorted([*CSRC.glob("*.cuh"), *(CSRC / name for name in PLAIN)])
+SOURCES = {path.stem: path for path in sorted(CSRC.rglob("*.cu"))}
+KERNELS = sorted(SOURCES)
+PLAIN = [path for path in CSRC.rglob("*.h") if not path.name.startswith("torch_")]
+HEADERS = sorted([*CSRC.rglob("*.cuh"), *PLAIN, CSRC.parent / "both.h", CSRC.parent / "sketch_map.h"])
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
 FLAGS = ["-std=c++17", "-O3", "--resource-usage"]
 FLAGS += [f"-gencode=arch={a.replace('sm', 'compute')},code={a}" for a in ARCHITECTURES]
@@ -49,7 +50,7 @@ every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 @functools.cache
 def compiled(kernel: str) -> tuple[Path, str]:
     """Object file and what the assembler said; both are kept until a source changes, since it takes a while."""
-    source = CSRC / f"{kernel}.cu"
+    source = SOURCES[kernel]
     version = subprocess.check_output([NVCC, "--version"])
     text = b"".join(path.read_bytes() for path in [source, *HEADERS]) + version + " ".join(FLAGS).encode()
     target = ROOT / "build" / "cuda_objects" / f"{kernel}_{hashlib.sha256(text).hexdigest()[:16]}.o"
@@ -103,6 +104,7 @@ def count(found: Counter, pattern: str) -> int:
 
 def test_every_file_is_looked_at():
     assert set(KERNELS) == set(REGISTERS)
+    assert len(SOURCES) == len(list(CSRC.rglob("*.cu"))), "two files of one name"
 
 
 @every_kernel
