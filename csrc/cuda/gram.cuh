@@ -19,7 +19,9 @@ struct GramMemory {
       : sums(reinterpret_cast<double*>(dynamic_shared())),
         rows(reinterpret_cast<Rows*>(sums + kWarps * num_pairs(table.layout.num_objectives))),
         state(reinterpret_cast<BlockState*>(rows + kWarps)) {
-    if (threadIdx.x == 0) state->piece = piece_of_block(table);
+    const Piece piece = piece_of_block(table);
+    if (threadIdx.x == 0) state->piece = piece;
+    find_spans(table, piece, *state);
     if (threadIdx.x < kWarps) rows[threadIdx.x].slot = 0;
     for (int i = threadIdx.x; i < kWarps * num_pairs(table.layout.num_objectives); i += kThreads) sums[i] = 0;
     __syncthreads();

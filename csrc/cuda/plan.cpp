@@ -99,8 +99,8 @@ int64_t partials_size(const Layout& layout, const Device& device) {
 
 int gram_shared_bytes(const Layout& layout) {
   const int t = layout.num_objectives, sums = num_pairs(t) * int{sizeof(double)};
-  if (t <= kMaxFused) return kWarps * (sums + int{sizeof(Rows)}) + int{sizeof(BlockState)};
-  return sums + int{sizeof(Rows)};
+  const int copies = t <= kMaxFused ? kWarps : 1;
+  return copies * (sums + int{sizeof(Rows)}) + int{sizeof(BlockState)};
 }
 
 Residency surgery_residency(const Layout& layout, const Device& device) {

@@ -60,7 +60,7 @@ __device__ inline void publish_weights(const Table& table, const GramMemory& mem
 __global__ void __launch_bounds__(kThreads, 1)
     surgery_kernel(Table table, Workspace workspace, Order order, bool mean, Results results, int slots_per_warp) {
   const GramMemory memory(table);
-  const Finish finish{table, workspace, memory.sums, kWarps, results.gram};
+  const Finish finish{table, workspace, *memory.state, memory.sums, kWarps, results.gram};
   const int first_slot = static_cast<int>(threadIdx.x) / 32 * slots_per_warp;
   const Keep keep{static_cast<int>(memory.end() - reinterpret_cast<uint4*>(dynamic_shared())) + 32 * first_slot,
                   slots_per_warp};

@@ -8,9 +8,10 @@
 namespace gmd::cuda {
 
 constexpr int kMaxObjectives = 64;
-constexpr int kMaxFused = 16;    // objectives whose products fit into the registers of a warp
-constexpr int kUnitBytes = 512;  // of each gradient: 16 for every lane of a warp
-constexpr int kWarps = 8;        // of a block, in every kernel that goes along the line
+constexpr int kMaxFused = 16;  // objectives whose products fit into the registers of a warp
+constexpr int kVectorBytes = 16;
+constexpr int kUnitBytes = 32 * kVectorBytes;  // of each gradient: a vector for every lane of a warp
+constexpr int kWarps = 8;                      // of a block, in every kernel that goes along the line
 constexpr int kThreads = 32 * kWarps;
 
 enum class Type : uint8_t { kFloat, kDouble, kBFloat16, kHalf };
@@ -95,9 +96,17 @@ struct Piece {
   }
 };
 
+// The blocks with a part of a group: their partials are neighbours.
+struct Span {
+  int first, count;
+};
+constexpr int kSpans = 32;  // that a block finds before it begins: one for each lane of a warp
+
 // What a block has in shared memory besides.
 struct alignas(16) BlockState {
   Piece piece;
+  Span spans[kSpans];  // of the groups from that of the piece's first parameter on
+  int first_group;
   uint32_t launches;  // of launch_surgery on the same workspace, before this one
 };
 
