@@ -19,38 +19,42 @@ __device__ inline const int64_t* bounds_of(const Table& table) {
   return reinterpret_cast<const int64_t*>(table.words + table.layout.bounds);
 }
 
-// How many descriptors begin before each of two places on the line; all of a block's threads together. Each looks at a
-// descriptor, evenly spaced among those in question: one round of loads for 256 of them, two for 65,536. A search by
+// A search for how many descriptors begin before a place on the line, by all of a block's threads together. Each looks
+// at one, evenly spaced among those in question: one round of loads for 256 descriptors, two for 65,536. A search by
 // halves would wait for one load after the other.
-__device__ inline void count_before(const Table& table, const int64_t (&places)[2], int (&counts)[2]) {
-  const Descriptor* descriptors = descriptors_of(table);
-  int high[2] = {table.layout.num_descriptors, table.layout.num_descriptors};
-  counts[0] = counts[1] = 0;  // a count is at least this, and at most `high`
-  while (counts[0] < high[0] || counts[1] < high[1]) {
-    int step[2];
-    bool is_before[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      step[i] = max(1, (high[i] - counts[i] + kThreads - 1) / kThreads);
-      const int probe = counts[i] + (static_cast<int>(threadIdx.x) + 1) * step[i] - 1;
-      is_before[i] = probe < high[i] && descriptors[probe].begin < places[i];
-    }
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      counts[i] += __syncthreads_count(is_before[i]) * step[i];
-      high[i] = min(high[i], counts[i] + step[i] - 1);
-    }
+struct Search {
+  int low, high;  // between which the answer lies
+
+  __device__ bool is_over() const { return low == high; }
+  __device__ int step() const { return max(1, (high - low + kThreads - 1) / kThreads); }
+  // Where the descriptor that this thread looks at begins.
+  __device__ int64_t look(const Descriptor* descriptors) const {
+    const int at = low + (static_cast<int>(threadIdx.x) + 1) * step() - 1;
+    return at < high ? descriptors[at].begin : INT64_MAX;
   }
-}
+  __device__ void narrow(bool is_before) {
+    const int passed = step();
+    low += __syncthreads_count(is_before) * passed;
+    high = min(high, low + passed - 1);
+  }
+};
 
 // All of a block's threads together.
 __device__ inline Piece piece_of_block(const Table& table) {
+  const Descriptor* descriptors = descriptors_of(table);
   const int64_t length = table.layout.length;
+  Search first{0, table.layout.num_descriptors}, last = first;
+  int64_t at_first = first.look(descriptors), at_last = at_first;  // under way during the divisions
   const int64_t begin = piece_begin(length, gridDim.x, blockIdx.x),
                 end = piece_begin(length, gridDim.x, blockIdx.x + 1);
-  int counts[2];
-  count_before(table, {begin + 1, end}, counts);
-  return {begin, end, max(counts[0] - 1, 0), counts[1]};
+  for (;;) {
+    first.narrow(at_first <= begin);
+    last.narrow(at_last < end);
+    if (first.is_over() && last.is_over()) break;
+    at_first = first.look(descriptors);
+    at_last = last.look(descriptors);
+  }
+  return {begin, end, max(first.low - 1, 0), last.low};
 }
 
 // A unit's turn is its number on the line; each warp takes every eighth. So small parameters spread over the warps.

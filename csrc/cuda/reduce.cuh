@@ -79,16 +79,15 @@ __device__ inline void sum_partials(const double* partials, int begin, int end, 
                                     double (&totals)[kPairs]) {
 #pragma unroll
   for (int p = 0; p < kPairs; ++p) totals[p] = 0;
+  const double* row = partials + int64_t{begin} * pairs + first;
 #pragma unroll 1
-  for (int s = begin; s < end; s += kPartials) {
+  for (int left = end - begin; left > 0; left -= kPartials, row += kPartials * pairs) {
     double v[kPartials][kPairs];
 #pragma unroll
     for (int i = 0; i < kPartials; ++i) {
 #pragma unroll
       for (int p = 0; p < kPairs; ++p) {
-        const int pair = first + p * step;
-        const bool there = s + i < end && pair < pairs;
-        v[i][p] = there ? load_fresh(partials + int64_t{s + i} * pairs + pair) : 0;
+        v[i][p] = i < left && first + p * step < pairs ? load_fresh(row + i * pairs + p * step) : 0;
       }
     }
 #pragma unroll
@@ -103,6 +102,7 @@ __device__ inline void sum_partials(const double* partials, int begin, int end, 
 template <int kPairs, int kPartials>
 __device__ inline void sum_slice(const double* partials, int begin, int end, int pairs, int start, int step,
                                  double* sums) {
+#pragma unroll 1
   for (int first = start; first < pairs; first += kPairs * step) {
     double totals[kPairs];
     sum_partials<kPairs, kPartials>(partials, begin, end, pairs, first, step, totals);
@@ -129,6 +129,7 @@ __device__ inline void reduce_partials(const double* partials, int count, int t,
     }
   }
   __syncthreads();
+#pragma unroll 1
   for (int pair = threadIdx.x; pair < pairs; pair += kThreads) {
     double total = 0;
     for (int s = 0; s < arrays; ++s) {
@@ -160,6 +161,7 @@ struct Finish {
     const Span span = known < kSpans ? state.spans[known] : span_of(table, group);
     // block + group is a number of its own for every block of every group: both only grow along the line
     double* partial = workspace.partials + (int64_t{blockIdx.x} + group) * pairs;
+#pragma unroll 1
     for (int pair = threadIdx.x; pair < pairs; pair += kThreads) {
       double total = 0;
       for (int a = 0; a < arrays; ++a) {
