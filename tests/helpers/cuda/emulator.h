@@ -63,6 +63,10 @@ enum class Operation { kSyncThreads, kCountThreads, kSyncWarp, kShuffle, kAny, k
 uint64_t meet(Operation operation, uint64_t value, int detail = 0);
 
 void yield();  // lets others run
+
+// The running thread reads or writes a gradient or a result; kept while accesses are recorded.
+void note_access(const void* at);
+
 char* shared_memory();
 
 cudaError_t run(const void* kernel, const cudaLaunchConfig_t& config, const std::function<void()>& thread);
@@ -134,6 +138,7 @@ namespace gmd::cuda {
 
 template <class T>
 T* global(T* p) {
+  emulator::note_access(p);
   return p;
 }
 inline int forget(int value) { return value; }
