@@ -16,9 +16,7 @@ SIGNS = {
     r"no kernel image is available": (
         "torch or the kernels were built for other GPUs; remove built/ and build/gpu, then run again"
     ),
-    r"devices? (?:\(s\) )?(?:is|are|is/are) busy or unavailable": (
-        "another process has the GPU to itself; end it, nvidia-smi names it"
-    ),
+    r"busy or unavailable": ("another process has the GPU to itself; end it, nvidia-smi names it"),
     r"unsupported GNU version|unsupported clang version": (
         "nvcc does not take this C++ compiler; name one that it takes in CXX"
     ),

@@ -15,6 +15,7 @@ import torch
 from gpu import __main__ as make_gpu
 from gpu import backends, log, places, plan, stages
 from gpu.stages import OK, OUT_OF_TIME, UNSUPPORTED, Stage, run_all
+from helpers.gpu_run import BEGINNING, FIRST, SECOND, WITHOUT_BUILD, statuses
 from helpers.places import ROOT
 
 PYTHON = sys.executable
@@ -22,13 +23,6 @@ PYTHON = sys.executable
 
 def script(code: str, name="stage", limit=60.0) -> Stage:
     return Stage(name, limit, [sys.executable, "-c", code])
-
-
-def statuses(folder: Path) -> dict[str, str]:
-    """Of each stage, from the table at the end of the log."""
-    table = (folder / "log.txt").read_text().rpartition("=== all, ")[2].splitlines()[1:]
-    lines = [line.partition(" s  ") for line in table if " s  " in line]
-    return {begin.split()[0]: status for begin, _, status in lines}
 
 
 @pytest.mark.slow
@@ -265,10 +259,6 @@ def test_the_log_of_a_second_part_follows_that_of_the_first(tmp_path):
 
 
 PARTS = [1, 2, None]
-BEGINNING = ["environment", "build", "every_kernel"]
-FIRST = ["ours", "ncu", "cuda_tests", "racecheck_few", "memcheck_few"]
-SECOND = ["benchmark", "backends", "other_tests", "step", "norm", "weightings", "memcheck", "racecheck"]
-WITHOUT_BUILD = ["triton_tests", "triton_bench"]
 
 
 @pytest.fixture
