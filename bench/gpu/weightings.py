@@ -40,14 +40,19 @@ def contestants(name: str, num_objectives: int, device: str) -> list[Contestant]
     grams = [jacobian @ jacobian.T for jacobian in given]
     turns = cycle([gram.to(device) for gram in grams])
     weighting = weightings.ours(name, num_objectives, device)
-    error = partial(_error, weighting=weighting, on_cpu=weightings.ours(name, num_objectives), given=given)
     if name in weightings.AT_RANDOM:  # nobody draws what another does
-        error = lambda result: 0.0 if bool(torch.isfinite(result).all()) else float("nan")  # noqa: E731
+        error: Callable[[Tensor], float] = _unless_finite
+    else:
+        error = partial(_error, weighting=weighting, on_cpu=weightings.ours(name, num_objectives), given=given)
     call = lambda: weighting(next(turns))  # noqa: E731
     return [
         Contestant(weightings.OURS, Work(0, 0), call, error, TOLERANCE),
         Contestant(TORCHS_FORM, Work(0, 0), through("reference", call), through("reference", error), TOLERANCE),
     ]
+
+
+def _unless_finite(result: Tensor) -> float:
+    return 0.0 if bool(torch.isfinite(result).all()) else float("nan")
 
 
 def _error(result: Tensor, weighting: Callable, on_cpu: Callable, given: list[Tensor]) -> float:

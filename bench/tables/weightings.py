@@ -33,7 +33,7 @@ def gpu_weightings_markdown(weightings: pd.DataFrame) -> str:
     lines = head("µs, launches, torch's form over ours", *(f"T = {size}" for size in sizes))
     for name in weightings["weighting"].unique():
         of, count = times.loc[name], launches.loc[name]
-        cells = [_on_gpu(*(of.get((who, t)) for who in (OURS, TORCHS_FORM)), count.get((OURS, t))) for t in sizes]
+        cells = [_on_gpu(of.get((OURS, t)), of.get((TORCHS_FORM, t)), count.get((OURS, t))) for t in sizes]
         lines.append(line(f"`{name}`", *cells))
     return "\n".join([*lines, "", footnote(weightings)])
 
