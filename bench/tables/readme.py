@@ -115,9 +115,10 @@ surgery. `make gpu OUT=dir` repeats it.
 ![Milliseconds of the surgery on a GPU](../bench/results/surgery_gpu.png)
 
 Our kernels one by one, on the device. Surgery is one launch where no address has changed since the call before; else
-one or two small ones more send the table of addresses first, which `surgery (moved)` pays for in every call. `of the
-host`: until `surgery (ours)` returns, its work being queued. Before each call the device sleeps until the host has
-queued it, but 5 ms at most: in a call that takes the host longer, the gaps between launches count.
+one or two small ones more send the table of addresses first, which `surgery (moved)` pays for in every call. `caches
+warm`: `surgery (ours)` right after another call; else the L2 cache holds nothing of the gradients at the beginning.
+`of the host`: until `surgery (ours)` returns, its work being queued. Before each call the device sleeps until the host
+has queued it, but 5 ms at most: in a call that takes the host longer, the gaps between launches count.
 
 {kernels}
 
