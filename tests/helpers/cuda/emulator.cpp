@@ -277,6 +277,14 @@ uint16_t narrow_to_half(float value) {
   return sign | (count + ((unit + 24) << 10));
 }
 
+uint32_t narrow_to_bfloat16s(float low, float high) {
+  const auto narrow = [](float value) -> uint32_t {
+    const uint32_t bits = __float_as_uint(value);
+    return std::isnan(value) ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  };
+  return narrow(high) << 16 | narrow(low);
+}
+
 float truncate(double value) {
   const float nearest = static_cast<float>(value);
   return std::fabs(static_cast<double>(nearest)) > std::fabs(value) ? std::nextafterf(nearest, 0.0f) : nearest;

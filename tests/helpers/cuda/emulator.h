@@ -140,6 +140,7 @@ inline int forget(int value) { return value; }
 inline char* dynamic_shared() { return emulator::shared_memory(); }
 float widen_half(uint16_t bits);
 uint16_t narrow_to_half(float value);
+uint32_t narrow_to_bfloat16s(float low, float high);
 float truncate(double value);
 inline double load_fresh(const double* p) { return *p; }
 inline uint32_t load_acquire(const uint32_t* p) {

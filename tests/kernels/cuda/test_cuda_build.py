@@ -19,6 +19,7 @@ from helpers.cuda_build import (
 # all threads of the blocks that a multiprocessor is to hold have 65,536 registers
 REGISTERS = {"combine": 128, "gram": 255, "gram_wide": 255, "sketch": 128, "sketch_sum": 255, "surgery": 255}
 REGISTERS |= {"upload": 255, "weights": 255}
+REGISTERS |= {"norm_moments": 80, "norm_apply": 80, "norm_products": 128, "norm_gradient": 128}
 pytestmark = [compiles, pytest.mark.slow]
 
 
