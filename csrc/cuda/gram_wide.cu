@@ -16,11 +16,14 @@ struct Parts {
 };
 
 struct WideMemory {
+  BlockState* state;
   double* sums;  // [pairs]
   Rows* rows;    // of all warps
 
   __device__ explicit WideMemory(int t)
-      : sums(reinterpret_cast<double*>(dynamic_shared())), rows(reinterpret_cast<Rows*>(sums + num_pairs(t))) {}
+      : state(reinterpret_cast<BlockState*>(dynamic_shared())),
+        sums(reinterpret_cast<double*>(state + 1)),
+        rows(reinterpret_cast<Rows*>(sums + num_pairs(t))) {}
   // Whether each part has to be multiplied in float64. The weights have no other use here.
   __device__ double* wide() const { return rows->weights; }
 };
@@ -65,7 +68,8 @@ __global__ void __launch_bounds__(kThreads, 1) gram_wide_kernel(Table table, Wor
   const int t = table.layout.num_objectives, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const WideMemory memory(t);
   const Piece piece = piece_of_block(table);
-  const Finish finish{table, workspace, memory.sums, 1, gram};
+  find_spans(table, piece, *memory.state);
+  const Finish finish{table, workspace, *memory.state, memory.sums, 1, gram};
   clear_empty_groups(table, gram);
   if (threadIdx.x == 0) memory.rows->slot = 0;
   for (int i = threadIdx.x; i < num_pairs(t); i += kThreads) memory.sums[i] = 0;
