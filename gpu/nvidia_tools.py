@@ -40,7 +40,7 @@ METRICS = (
     "launch__shared_mem_per_block_dynamic",
 )
 # of names without their namespaces and arguments
-KERNELS = "regex:gram|combine|surgery|(weights|moments|apply|products|gradient)_kernel"
+KERNELS = "regex:^(gram|gram_wide|combine|surgery|weights|(norm_)?(moments|apply|products|gradient))_kernel$"
 ERROR_STATUS = 9  # of the sanitizer when it found something
 MARKS = "=========", "==ERROR==", "==WARNING=="  # what the tools begin their own lines with, the sanitizer and ncu
 # What they say there on a machine where they cannot work -> what to do about it.

@@ -31,10 +31,13 @@ def test_a_sanitizer_may_be_shown_few_cases(monkeypatch, arguments, expected):
     monkeypatch.setattr(every_kernel.torch, "ones", lambda *size, device: torch.tensor(1.0))
     monkeypatch.setattr(every_kernel, "check", lambda grads, device, offset: met.append((len(grads), offset)))
     monkeypatch.setattr(every_kernel, "check_norm", lambda *arguments: None)
-    partly_kept = []
+    monkeypatch.setattr(every_kernel, "check_sketch", lambda *arguments: None)
+    weighted, partly_kept = [], []
+    monkeypatch.setattr(every_kernel, "check_weightings", lambda *arguments: weighted.append(arguments))
     monkeypatch.setattr(every_kernel, "check_partly_kept", lambda *arguments: partly_kept.append(arguments))
     monkeypatch.setattr(sys, "argv", ["every_kernel", *arguments])
     every_kernel.main()
+    assert weighted == [(t, "cuda") for t in ((5,) if arguments else (2, 5, 33))]
     assert partly_kept == ([] if arguments else [(16, 600_007, "cuda")])
     assert met == [(t, offset) for t, offsets in expected.items() for offset in offsets]
     assert set(every_kernel.FEW_OFFSETS) <= set(every_kernel.OFFSETS)
@@ -73,6 +76,33 @@ def test_the_edge_of_what_is_kept_is_beyond_what_shared_memory_holds(monkeypatch
         every_kernel.check_partly_kept(num_objectives, 1007, "cpu")
 
 
+@pytest.mark.parametrize("num_objectives", every_kernel.SIZES)
+def test_the_script_for_the_sanitizers_looks_at_every_weightings_values(num_objectives, monkeypatch):
+    every_kernel.check_weightings(num_objectives, "cpu")
+    for name in (*every_kernel.WEIGHTINGS, "gradvac"):
+        real, calls = getattr(every_kernel.gk.weightings, name), []
+
+        def wrong_the_first_time(*arguments, real=real, calls=calls, **options):
+            calls.append(arguments)
+            return real(*arguments, **options) * (1.01 if len(calls) == 1 else 1.0)
+
+        with monkeypatch.context() as patch:
+            patch.setitem(every_kernel.gk.weightings._BY_NAME, name, wrong_the_first_time)
+            patch.setattr(every_kernel.gk.weightings, name, wrong_the_first_time)
+            with pytest.raises(AssertionError):
+                every_kernel.check_weightings(num_objectives, "cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_script_for_the_sanitizers_looks_at_the_sketchs_values(dtype, monkeypatch):
+    every_kernel.check_sketch(dtype, "cpu")
+    real = every_kernel.gk.sketch_
+    seeds = iter([3, 4])
+    monkeypatch.setattr(every_kernel.gk, "sketch_", lambda sketch, grads, seed: real(sketch, grads, next(seeds)))
+    with pytest.raises(AssertionError):
+        every_kernel.check_sketch(dtype, "cpu")
+
+
 # What the review of the kernels asks for: what it is that holds them up.
 ASKED = {
     *("gpu__time_duration.sum", "sm__cycles_elapsed.max", "dram__throughput.avg.pct_of_peak_sustained_elapsed"),
@@ -99,7 +129,13 @@ def test_ncu_sees_the_case_that_stays_on_the_chip_and_both_types():
 
 
 KERNEL_FILES = sorted((ROOT / "csrc" / "cuda").rglob("*.cu"))
-NOT_PROFILED = {"upload", "sketch", "sketch_sum"}  # which gpu.hot_kernels does not launch, but for the first
+# which gpu.hot_kernels does not launch, or whose time is that of a launch; a weighting is one block
+NOT_PROFILED = {
+    "upload",
+    "sketch",
+    "sketch_sum",
+    *(path.stem for path in KERNEL_FILES if path.parent.name == "weightings"),
+}
 
 
 @pytest.mark.parametrize("path", KERNEL_FILES, ids=lambda path: path.stem)
