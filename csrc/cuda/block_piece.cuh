@@ -67,7 +67,7 @@ struct Keep {
   int begin = 0;     // of its slots, in vectors
   int capacity = 0;  // slots
 
-  __device__ bool has(int slot) const { return slot < capacity; }
+  __device__ bool has(int slot) const { return capacity > 0 && slot < capacity; }
   __device__ uint4& at(int slot, int lane) const {
     return reinterpret_cast<uint4*>(dynamic_shared())[begin + 32 * slot + lane];
   }

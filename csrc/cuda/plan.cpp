@@ -100,7 +100,7 @@ int64_t partials_size(const Layout& layout, const Device& device) {
 int gram_shared_bytes(const Layout& layout) {
   const int t = layout.num_objectives, sums = num_pairs(t) * int{sizeof(double)};
   if (t <= kMaxFused) return kWarps * (sums + int{sizeof(Rows)}) + int{sizeof(BlockState)};
-  return sums + int{sizeof(Rows)};
+  return wide_slices(t) * sums + int{sizeof(Rows)};
 }
 
 Residency surgery_residency(const Layout& layout, const Device& device) {

@@ -125,6 +125,12 @@ void entry() {
   to_scheduler();
 }
 
+void multiply(Fiber* fibers, bool half) {
+  LaneOfMatrices* lanes[kLanes];
+  for (int i = 0; i < kLanes; ++i) lanes[i] = reinterpret_cast<LaneOfMatrices*>(fibers[i].value);
+  multiply_matrices(lanes, half);
+}
+
 // What the threads first .. first + size of a meeting get, all of them being there.
 void settle(const Meeting& meeting, int first) {
   Fiber* fibers = &launch->fibers[first];
@@ -134,6 +140,7 @@ void settle(const Meeting& meeting, int first) {
     all &= fibers[i].value;
   }
   if (meeting.operation == Operation::kSyncThreads) draw_priorities(first, meeting.size);
+  if (meeting.operation == Operation::kMatrices) multiply(fibers, meeting.detail);
   for (int i = 0; i < meeting.size; ++i) {
     const bool shuffles = meeting.operation == Operation::kShuffle;
     fibers[i].result = shuffles ? fibers[i ^ meeting.detail].value : meeting.operation == Operation::kAll ? all : any;
