@@ -101,7 +101,7 @@ __device__ inline void add_short_units(const Rows& rows, int64_t unit, int64_t e
   __syncthreads();
   for (int p = 0, turn = 0; p < parts.count; ++p) {
     for (int q = p + 1; q < parts.count; ++q) {
-      if (turn++ % warps != place) continue;
+      if (turn++ % warps != place || window.units == 0) continue;
       const int p_begin = parts.begin(p), p_end = parts.begin(p + 1), q_begin = parts.begin(q),
                 q_end = parts.begin(q + 1);
       if (can_multiply(static_cast<int>(sizes[p]) | static_cast<int>(sizes[q]))) {
