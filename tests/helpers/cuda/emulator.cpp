@@ -134,6 +134,12 @@ void entry() {
   to_scheduler();
 }
 
+void multiply(Fiber* fibers, bool half) {
+  LaneOfMatrices* lanes[kLanes];
+  for (int i = 0; i < kLanes; ++i) lanes[i] = reinterpret_cast<LaneOfMatrices*>(fibers[i].value);
+  multiply_matrices(lanes, half);
+}
+
 // What the threads first .. first + size of a meeting get, all of them being there.
 void settle(const Meeting& meeting, int first) {
   Fiber* fibers = &launch->fibers[first];
@@ -144,6 +150,7 @@ void settle(const Meeting& meeting, int first) {
     sum += fibers[i].value;
   }
   if (is_of_block(meeting.operation)) draw_priorities(first, meeting.size);
+  if (meeting.operation == Operation::kMatrices) multiply(fibers, meeting.detail);
   for (int i = 0; i < meeting.size; ++i) {
     const Operation of = meeting.operation;
     fibers[i].result = of == Operation::kShuffle        ? fibers[i ^ meeting.detail].value
@@ -285,6 +292,14 @@ uint16_t narrow_to_half(float value) {
   const int unit = std::max(exponent - 11, -24);  // of the last place
   const auto count = static_cast<uint16_t>(std::nearbyint(std::ldexp(magnitude, -unit)));
   return sign | (count + ((unit + 24) << 10));
+}
+
+uint32_t narrow_to_bfloat16s(float low, float high) {
+  const auto narrow = [](float value) -> uint32_t {
+    const uint32_t bits = __float_as_uint(value);
+    return std::isnan(value) ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  };
+  return narrow(high) << 16 | narrow(low);
 }
 
 float truncate(double value) {

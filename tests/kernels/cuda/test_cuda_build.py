@@ -19,6 +19,7 @@ from helpers.cuda_build import (
 # all threads of the blocks that a multiprocessor is to hold have 65,536 registers
 REGISTERS = {"combine": 128, "gram": 255, "gram_wide": 255, "sketch": 128, "sketch_sum": 255, "surgery": 255}
 REGISTERS |= {"upload": 255, "weights": 255}
+REGISTERS |= {"norm_moments": 80, "norm_apply": 80, "norm_products": 128, "norm_gradient": 128}
 pytestmark = [compiles, pytest.mark.slow]
 
 
@@ -81,9 +82,8 @@ def test_no_access_has_to_find_out_where_its_memory_is(kernel, architecture):
 
 @disassembled
 @every_architecture
-def test_products_are_float32_multiply_adds(architecture):
-    """Unrolled: those of 16, 8 and 4 rows, of one float32 or two 16-bit numbers in a word."""
+def test_products_of_float32_are_multiply_adds(architecture):
+    """Unrolled: those of 16 and 8 rows; 4 rows and fewer are multiplied in float64, 16 bits by the tensor cores."""
     found = instructions("gram", architecture)
     fused = count(found, r"FFMA(2)?(\..*)?") + count(found, r"FFMA2(\..*)?")
-    assert fused >= 2 * 8 * (136 + 2 * 36 + 4 * 10) + 4 * (136 + 2 * 36)
-    assert count(found, r"H?MMA(\..*)?") == 0
+    assert 4 * (136 + 2 * 36) <= fused < 1.2 * 4 * (136 + 2 * 36)
