@@ -16,7 +16,7 @@ __device__ inline void fetch_unit(uint4 (&v)[kRows], const Rows& rows, int first
   load_unit<E, kRows>(v, rows, first, count, window, u, lane, max(there, 0));
 #pragma unroll
   for (int k = 0; k < kRows; ++k) {
-    if (k < there) v[k] = kept.at(slot + first + k, lane);
+    if (k < there) v[k] = kept.at(slot + first + k, is_short(E) ? kept_vector(first + k, lane) : lane);
   }
 }
 

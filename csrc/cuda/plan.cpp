@@ -100,7 +100,7 @@ int64_t partials_size(const Layout& layout, const Device& device) {
 int gram_shared_bytes(const Layout& layout) {
   const int t = layout.num_objectives;
   if (t <= kMaxFused) return fused_sums_bytes(t) + kWarps * int{sizeof(Rows)} + int{sizeof(BlockState)};
-  return num_pairs(t) * int{sizeof(double)} + int{sizeof(Rows)} + int{sizeof(BlockState)};
+  return wide_slices(t) * num_pairs(t) * int{sizeof(double)} + int{sizeof(Rows)} + int{sizeof(BlockState)};
 }
 
 Residency surgery_residency(const Layout& layout, const Device& device) {

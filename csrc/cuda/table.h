@@ -17,11 +17,15 @@ constexpr int kThreads = 32 * kWarps;
 enum class Type : uint8_t { kFloat, kDouble, kBFloat16, kHalf };
 
 GMD_BOTH constexpr int size_of(Type type) { return type == Type::kDouble ? 8 : type == Type::kFloat ? 4 : 2; }
+GMD_BOTH constexpr bool is_short(Type type) { return size_of(type) == 2; }
 GMD_BOTH constexpr int unit_elements(Type type) { return kUnitBytes / size_of(type); }
 
 // Where the sum of a pair of objectives i <= j stands among those of all pairs.
 GMD_BOTH constexpr int pair_index(int i, int j) { return j * (j + 1) / 2 + i; }
 GMD_BOTH constexpr int num_pairs(int t) { return t * (t + 1) / 2; }
+
+// Of more than kMaxFused objectives a block has so many Gramians, of which each belongs to one or two warps.
+GMD_BOTH constexpr int wide_slices(int t) { return t <= 32 ? 8 : 4; }
 
 // One parameter that there is something to do for; those without elements, or that no objective reaches and that have
 // no result, are left out of the table.

@@ -129,6 +129,12 @@ void entry() {
   to_scheduler();
 }
 
+void multiply(Fiber* fibers, bool half) {
+  LaneOfMatrices* lanes[kLanes];
+  for (int i = 0; i < kLanes; ++i) lanes[i] = reinterpret_cast<LaneOfMatrices*>(fibers[i].value);
+  multiply_matrices(lanes, half);
+}
+
 // What the threads first .. first + size of a meeting get, all of them being there.
 void settle(const Meeting& meeting, int first) {
   Fiber* fibers = &launch->fibers[first];
@@ -139,6 +145,7 @@ void settle(const Meeting& meeting, int first) {
     sum += fibers[i].value;
   }
   if (is_of_block(meeting.operation)) draw_priorities(first, meeting.size);
+  if (meeting.operation == Operation::kMatrices) multiply(fibers, meeting.detail);
   for (int i = 0; i < meeting.size; ++i) {
     const Operation of = meeting.operation;
     fibers[i].result = of == Operation::kShuffle        ? fibers[i ^ meeting.detail].value
