@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
+from gpu.hints import ended, hint
 from gpu.places import LIBRARY, ROOT, SITE
 from gpu.plan import SECONDS, seconds, stages
 from gpu.stages import run_all
 
 PROBE = "import torch; print('{}.{}'.format(*torch.cuda.get_device_capability()))"
+LONGEST_PROBE = 60.0  # seconds; a driver that does not answer then would keep the stages waiting too
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _capability() -> str | None:
     """Returns the compute capability of the first GPU, 9.0 for instance. Without a GPU it says why and returns None."""
-    probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
+    try:
+        command = [sys.executable, "-c", PROBE]
+        probe = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST_PROBE)
+    except subprocess.TimeoutExpired:
+        print(f"the GPU did not answer in {LONGEST_PROBE:.0f} s: its driver hangs; start it anew", file=sys.stderr)
+        return None
     if probe.returncode == 0:
         return probe.stdout.strip()
-    reason = (probe.stderr.strip().splitlines() or ["python did not start"])[-1]
+    reason = (probe.stderr.strip().splitlines() or [f"python: {ended(probe.returncode)}"])[-1]
     print(f"no GPU in this machine, or torch cannot use it: {reason}", file=sys.stderr)
+    if advice := hint(reason):
+        print(advice, file=sys.stderr)
     return None
 
 

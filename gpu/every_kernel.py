@@ -16,6 +16,8 @@ REACHED, DONE = "the GPU answers", "every kernel ran, every value is right"
 OFFSETS = {1: (0, 1), 4: (0, 1), 7: (0, 1), 16: (0, 1), 17: (0, 1), 33: (0,), 64: (1,)}
 FEW_OFFSETS = {4: (1,), 16: (0,), 17: (1,)}  # the kernels of few objectives, of as many as they take, of many
 SHAPES = ((3, 5), (17,), (), (0,), (33, 31), (2051,))
+# Objectives, elements of each of two parameters: some of the units stay in shared memory, the rest is read twice.
+PARTLY_KEPT = 16, 600_007
 NORMS = ((16, torch.bfloat16, True), (5, torch.float32, False))  # channels, type, whether they lie together
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -30,6 +32,9 @@ def main() -> None:
         for offset in offsets:
             print(f"T = {num_objectives}, {offset} elements behind where memory is aligned", flush=True)
             check(gradients(num_objectives), "cuda", offset)
+    if "--few" not in sys.argv:
+        print(f"T = {PARTLY_KEPT[0]}, more than shared memory holds", flush=True)
+        check_partly_kept(*PARTLY_KEPT, "cuda")
     for channels, dtype, last in NORMS:
         print(f"norm of {channels} channels", flush=True)
         check_norm(channels, dtype, last, "cuda")
@@ -69,6 +74,18 @@ def check(grads: Gradients, device: str, offset: int) -> None:
         close(one, two)
     gram, order = gk.gram(grads), gk.projection_order(len(grads), torch.Generator().manual_seed(2))
     close(gk.pcgrad_weights(gram.to(device), order.to(device)), gk.pcgrad_weights(gram, order))
+
+
+def check_partly_kept(num_objectives: int, numel: int, device: str) -> None:
+    """Compares the surgery of two parameters, of so many elements each, on the device with the same on the CPU."""
+    generator = torch.Generator().manual_seed(numel)
+    grads = [[torch.randn(numel, generator=generator) for _ in range(2)] for _ in range(num_objectives)]
+    there = [[g.to(device) for g in row] for row in grads]
+    mine, other = (gk.surgery(g, generator=torch.Generator().manual_seed(1)) for g in (there, grads))
+    close(mine.gram, other.gram)
+    close(mine.weights, other.weights)
+    for one, two in zip(mine.merged, other.merged, strict=True):
+        close(one, two)
 
 
 def check_norm(channels: int, dtype: torch.dtype, last: bool, device: str) -> None:

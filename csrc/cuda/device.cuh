@@ -42,6 +42,13 @@ __device__ inline uint16_t narrow_to_half(float value) {
   return bits;
 }
 
+// Two to a word, the first one low; to the nearest, ties to even.
+__device__ inline uint32_t narrow_to_bfloat16s(float low, float high) {
+  uint32_t word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+}
+
 // Towards zero.
 __device__ inline float truncate(double value) { return __double2float_rz(value); }
 

@@ -12,15 +12,17 @@ cudaError_t launch_gram_wide(const Table& table, const LaunchShape& shape, const
 
 // The shared memory of a block, gram_shared_bytes of it.
 struct GramMemory {
-  double* sums;  // [kWarps][pairs], zeros at first
+  double* sums;  // [kWarps][pairs], zeros at first, in fused_sums_bytes
   Rows* rows;    // [kWarps]
   BlockState* state;
 
   __device__ explicit GramMemory(const Table& table)
       : sums(reinterpret_cast<double*>(dynamic_shared())),
-        rows(reinterpret_cast<Rows*>(sums + kWarps * num_pairs(table.layout.num_objectives))),
+        rows(reinterpret_cast<Rows*>(dynamic_shared() + fused_sums_bytes(table.layout.num_objectives))),
         state(reinterpret_cast<BlockState*>(rows + kWarps)) {
-    if (threadIdx.x == 0) state->piece = piece_of_block(table);
+    const Piece piece = piece_of_block(table);
+    if (threadIdx.x == 0) state->piece = piece;
+    find_spans(table, piece, *state);
     if (threadIdx.x < kWarps) rows[threadIdx.x].slot = 0;
     for (int i = threadIdx.x; i < kWarps * num_pairs(table.layout.num_objectives); i += kThreads) sums[i] = 0;
     __syncthreads();

@@ -17,13 +17,15 @@ struct Parts {
 
 struct WideMemory {
   int pairs, slices;
+  BlockState* state;
   double* sums;  // [slices][pairs]: the first ones are of all types, the others of 16 bits alone
   Rows* rows;    // of all warps
 
   __device__ explicit WideMemory(int t)
       : pairs(num_pairs(t)),
         slices(wide_slices(t)),
-        sums(reinterpret_cast<double*>(dynamic_shared())),
+        state(reinterpret_cast<BlockState*>(dynamic_shared())),
+        sums(reinterpret_cast<double*>(state + 1)),
         rows(reinterpret_cast<Rows*>(sums + slices * pairs)) {}
   // Of each part, whether it has to be multiplied in float64; of 16 bits, its Sizes in each slice. The weights have no
   // other use here.
@@ -133,7 +135,8 @@ __global__ void __launch_bounds__(kThreads, 1) gram_wide_kernel(Table table, Wor
   const int t = table.layout.num_objectives, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const WideMemory memory(t);
   const Piece piece = piece_of_block(table);
-  const Finish finish{table, workspace, memory.sums, 1, gram};
+  find_spans(table, piece, *memory.state);
+  const Finish finish{table, workspace, *memory.state, memory.sums, 1, gram};
   clear_empty_groups(table, gram);
   if (threadIdx.x == 0) memory.rows->slot = 0;
   memory.clear();

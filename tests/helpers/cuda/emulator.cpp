@@ -99,9 +99,13 @@ void to_fiber(int next) {
   arrive(nullptr, nullptr);
 }
 
+bool is_of_block(Operation operation) {
+  return operation == Operation::kSyncThreads || operation == Operation::kCountThreads;
+}
+
 Meeting& meeting_of(const Fiber& fiber, Operation operation) {
   Block& block = launch->blocks[fiber.block];
-  return operation == Operation::kSyncThreads ? block.threads : block.warps[fiber.warp];
+  return is_of_block(operation) ? block.threads : block.warps[fiber.warp];
 }
 
 void fail(const std::string& what) {
@@ -134,16 +138,20 @@ void multiply(Fiber* fibers, bool half) {
 // What the threads first .. first + size of a meeting get, all of them being there.
 void settle(const Meeting& meeting, int first) {
   Fiber* fibers = &launch->fibers[first];
-  uint64_t any = 0, all = 1;
+  uint64_t any = 0, all = 1, sum = 0;
   for (int i = 0; i < meeting.size; ++i) {
     any |= fibers[i].value;
     all &= fibers[i].value;
+    sum += fibers[i].value;
   }
-  if (meeting.operation == Operation::kSyncThreads) draw_priorities(first, meeting.size);
+  if (is_of_block(meeting.operation)) draw_priorities(first, meeting.size);
   if (meeting.operation == Operation::kMatrices) multiply(fibers, meeting.detail);
   for (int i = 0; i < meeting.size; ++i) {
-    const bool shuffles = meeting.operation == Operation::kShuffle;
-    fibers[i].result = shuffles ? fibers[i ^ meeting.detail].value : meeting.operation == Operation::kAll ? all : any;
+    const Operation of = meeting.operation;
+    fibers[i].result = of == Operation::kShuffle        ? fibers[i ^ meeting.detail].value
+                       : of == Operation::kCountThreads ? sum
+                       : of == Operation::kAll          ? all
+                                                        : any;
     make_ready(first + i);
   }
 }
@@ -213,8 +221,7 @@ uint64_t meet(Operation operation, uint64_t value, int detail) {
     fail("meets others at another operation");
   } else if (++meeting.waiting == meeting.size) {
     meeting.waiting = 0;
-    const bool whole_block = operation == Operation::kSyncThreads;
-    settle(meeting, fiber.block * launch->threads_of_block + (whole_block ? 0 : fiber.warp * kLanes));
+    settle(meeting, fiber.block * launch->threads_of_block + (is_of_block(operation) ? 0 : fiber.warp * kLanes));
     launch->in_vain = 0;
   }
   to_scheduler();
@@ -275,6 +282,14 @@ uint16_t narrow_to_half(float value) {
   const int unit = std::max(exponent - 11, -24);  // of the last place
   const auto count = static_cast<uint16_t>(std::nearbyint(std::ldexp(magnitude, -unit)));
   return sign | (count + ((unit + 24) << 10));
+}
+
+uint32_t narrow_to_bfloat16s(float low, float high) {
+  const auto narrow = [](float value) -> uint32_t {
+    const uint32_t bits = __float_as_uint(value);
+    return std::isnan(value) ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  };
+  return narrow(high) << 16 | narrow(low);
 }
 
 float truncate(double value) {

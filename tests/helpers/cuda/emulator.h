@@ -57,7 +57,7 @@ struct Place {
 };
 extern Place place;  // of the fiber that runs
 
-enum class Operation { kSyncThreads, kSyncWarp, kShuffle, kAny, kAll, kMatrices };
+enum class Operation { kSyncThreads, kCountThreads, kSyncWarp, kShuffle, kAny, kAll, kMatrices };
 
 // Waits until all threads of the warp, or of the block, have come to the operation; returns the thread's result.
 uint64_t meet(Operation operation, uint64_t value, int detail = 0);
@@ -107,6 +107,9 @@ using std::min;
 
 inline void __syncthreads() { emulator::meet(emulator::Operation::kSyncThreads, 0); }
 inline int __syncthreads_or(int value) { return emulator::meet(emulator::Operation::kSyncThreads, value != 0) != 0; }
+inline int __syncthreads_count(int value) {
+  return static_cast<int>(emulator::meet(emulator::Operation::kCountThreads, value != 0));
+}
 inline void __syncwarp() { emulator::meet(emulator::Operation::kSyncWarp, 0); }
 inline int __any_sync(unsigned, int value) { return emulator::meet(emulator::Operation::kAny, value != 0) != 0; }
 inline int __all_sync(unsigned, int value) { return emulator::meet(emulator::Operation::kAll, value != 0) != 0; }
@@ -144,6 +147,7 @@ inline int forget(int value) { return value; }
 inline char* dynamic_shared() { return emulator::shared_memory(); }
 float widen_half(uint16_t bits);
 uint16_t narrow_to_half(float value);
+uint32_t narrow_to_bfloat16s(float low, float high);
 float truncate(double value);
 inline double load_fresh(const double* p) { return *p; }
 template <auto E>
