@@ -21,11 +21,17 @@ from gpu.stages import run_all
 PROBE = "import torch; print('{}.{}'.format(*torch.cuda.get_device_capability()))"
 LONGEST_PROBE = 60.0  # seconds; a driver that does not answer then would keep the stages waiting too
 
+MEASURED = (
+    "Measured are, with values compared first: Gramian, combination and surgery beside Triton, torch and the published "
+    "way; the norm; the weightings; a whole training step; NVIDIA's counters. Not measured are several GPUs, AMD's, "
+    "energy, and what a training ends with. docs/gpu.md has the stages and what to do with the results."
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, or 1 if a stage failed, or 2 if there is nothing to run on."""
     begin = monotonic()
-    parser = argparse.ArgumentParser(prog="python -m gpu", description="All that needs a GPU.")
+    parser = argparse.ArgumentParser(prog="python -m gpu", description="All that needs a GPU.", epilog=MEASURED)
     parser.add_argument("folder", type=Path, help="for the results and log.txt")
     parser.add_argument("--part", type=int, choices=SECONDS, help="one part only; by default both, one after the other")
     chosen = parser.parse_args(arguments)

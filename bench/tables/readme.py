@@ -31,7 +31,7 @@ from bench.tables.sketch import one_gradient_markdown, sketch_markdown
 from bench.tables.step import step_markdown, step_methods_markdown
 from bench.tables.strip_mlp import strip_mlp_markdown
 from bench.tables.surgery import gpu_markdown, kernels_markdown, memory_markdown, surgery_markdown
-from bench.tables.weightings import weightings_markdown
+from bench.tables.weightings import gpu_weightings_markdown, weightings_markdown
 from gmd.files import replacing
 
 README, ROOFLINE = ROOT / "README.md", ROOT / "bench" / "ROOFLINE.md"
@@ -122,7 +122,15 @@ has queued it, but 5 ms at most: in a call that takes the host longer, the gaps 
 
 {kernels}
 
-![Part of the floor that gram and combine reach on a GPU](../bench/results/floors_gpu.png)"""
+![Part of the floor that gram and combine reach on a GPU](../bench/results/floors_gpu.png)
+
+{weightings}"""
+GPU_WEIGHTINGS = """\
+Weightings on the GPU, from Gramian to weights: microseconds, how much the device is given to do for it, kernels and
+copies, and how many times as long torch's operations take there.
+
+"""
+NO_GPU_WEIGHTINGS = "The weightings were not measured on a GPU: `python -m bench.gpu.weightings` does that."
 
 
 def gpu_section(results: Path) -> str:
@@ -131,7 +139,11 @@ def gpu_section(results: Path) -> str:
     if not csv.exists():
         return NO_GPU
     surgery = read_results(csv)
-    return GPU.format(surgery=surgery_markdown(surgery), kernels=gpu_markdown(surgery))
+    weighted = results / "weightings_gpu.csv"
+    weightings = NO_GPU_WEIGHTINGS
+    if weighted.exists():
+        weightings = GPU_WEIGHTINGS + gpu_weightings_markdown(read_results(weighted))
+    return GPU.format(surgery=surgery_markdown(surgery), kernels=gpu_markdown(surgery), weightings=weightings)
 
 
 def roofline_section(results: Path) -> str:

@@ -470,6 +470,7 @@ def test_the_readme_has_figures_of_a_gpu_where_there_are_results(table, tmp_path
     assert "No GPU" not in section
     assert "on Some GPU, driver 580.1, CUDA 13.0, torch 2, Triton 3, TorchJD 0, gmd abc" in section
     assert "bench/results/surgery_gpu.png" in section
+    assert readme.NO_GPU_WEIGHTINGS in section
     assert "| huge-1K-T15 |" in gpu_markdown(table)
     assert "huge-1K" not in surgery_markdown(table)
     assert readme.gpu_section(tmp_path / "nowhere") == readme.NO_GPU

@@ -14,8 +14,10 @@ from bench.gpu import memory
 from bench.gpu import surgery as gpu_surgery
 from bench.gpu import weightings as gpu_weightings
 from bench.measure import weightings
+from bench.measure.files import write_csv
 from bench.measure.gpu_names import TORCHS_FORM
 from bench.measure.weightings import OURS
+from bench.tables import readme
 
 
 def measured(num_objectives, name):
@@ -59,6 +61,16 @@ def test_fifteen_objectives_come_first_and_what_there_was_no_time_for_is_named(t
     assert f"| `{first[0]}` | 2000, 3, 1x |" in shown
     assert "Measured 2026-01-02 03:04 UTC on Some GPU" in shown
     assert gpu_weightings.measure_and_show(measured_small, tmp_path / "none", CARD, end=0) == 1
+
+
+def test_the_page_has_the_weightings_where_they_were_measured(tmp_path):
+    surgery = gpu_surgery.measure_on_gpu(gpu_surgery.FIRST[-1], clock=FakeClock(), device="cpu")
+    write_csv(tmp_path / "surgery_gpu.csv", gpu_surgery.with_ratios(surgery), CARD)
+    write_csv(tmp_path / "weightings_gpu.csv", [*measured(15, "imtl_g"), *measured(4, "imtl_g")], CARD)
+    section = readme.gpu_section(tmp_path)
+    assert "| µs, launches, torch's form over ours | T = 4 | T = 15 |" in section
+    assert "| `imtl_g` | 2000, 3, 1x | 2000, 3, 1x |" in section
+    assert readme.NO_GPU_WEIGHTINGS not in section
 
 
 def measured_small(num_objectives, name):

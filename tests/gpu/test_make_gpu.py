@@ -200,6 +200,22 @@ def test_of_a_long_log_the_beginning_and_the_end_are_kept(tmp_path, monkeypatch,
     assert "next" in logged
 
 
+def test_the_page_has_every_stage_in_its_order_with_its_seconds(tmp_path, no_wheels):
+    page = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+    assert rows == [(stage.name, f"{stage.limit:g}", f"{stage.most:g}") for stage in plan.stages(tmp_path, None)]
+    for part, seconds in plan.SECONDS.items():
+        assert f"Part {part} takes {seconds} seconds at most" in page
+
+
+def test_the_help_says_what_is_measured_and_what_is_not(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        make_gpu.main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Measured are" in shown
+    assert "Not measured are several GPUs" in shown
+
+
 # What needs what
 
 
