@@ -155,6 +155,7 @@ def test_the_pytest_of_a_stage_that_overruns_reports_all_the_same(tmp_path, monk
     )
     monkeypatch.setattr(plan, "ROOT", tmp_path)
     monkeypatch.setattr(plan, "WORKERS", 2)
+    monkeypatch.setattr(plan, "WARNINGS", ())  # for one of them each worker would import torch first
     monkeypatch.setitem(stages.GRACES, signal.SIGINT, 60.0)  # other tests keep this machine busy meanwhile
     command = [*plan.tests("none"), "--rootdir", tmp_path, tmp_path / "test_slow.py"]
     for name in os.environ:
@@ -434,6 +435,31 @@ def test_the_pytest_of_the_stage_collects_its_tests(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     assert "test_gpu_kernels.py" in done.stdout
+
+
+WARNS = """
+import warnings
+import gmd_kernels as gk
+def test_torch_says_something_of_a_new_card(): warnings.warn("no current context", UserWarning)
+def test_python_says_something(): warnings.warn("of its future", FutureWarning)
+def test_another_backend_took_the_call(): warnings.warn("no kernels", gk.FallbackWarning)
+def test_numbers_that_overflow(): warnings.warn("overflow", RuntimeWarning)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_card_is_new_for_is_no_failure_and_another_backend_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "WORKERS", 0)
+    (tmp_path / "test_warns.py").write_text(WARNS)
+    usual = list(map(str, plan.tests("none")))
+    options = [word for word in usual if not word.endswith(".py")]
+    command = [*options, "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), str(tmp_path)]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {**inherited, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    failed = set(re.findall(r"FAILED \S+::(\w+)", done.stdout))
+    assert failed == {"test_another_backend_took_the_call", "test_numbers_that_overflow"}, done.stdout + done.stderr
+    assert "2 failed, 2 passed" in done.stdout
 
 
 @pytest.mark.parametrize("broken", [None, "triton"])
