@@ -94,7 +94,7 @@ __device__ inline void store_vector(void* p, const uint4& v) { *global(static_ca
 // Element x of a row of neighbours.
 template <Type E>
 __device__ inline auto load_element(const char* row, int64_t x) {
-  const auto bits = global(reinterpret_cast<const typename Elements<E>::Bits*>(row))[x];
+  const auto bits = *global(reinterpret_cast<const typename Elements<E>::Bits*>(row) + x);
   if constexpr (E == Type::kDouble) {
     return __longlong_as_double(bits);
   } else {

@@ -79,6 +79,7 @@ __device__ inline void for_each(int t, F f) {
 template <class F, class Join>
 __device__ inline double over_all(int t, double none, F f, Join join) {
   double found = none;
+#pragma unroll 1  // two rounds at most: code that is not there need not be fetched
   for (int i = threadIdx.x % 32; i < t; i += 32) found = join(found, f(i));
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) found = join(found, __shfl_xor_sync(0xffffffffu, found, offset));

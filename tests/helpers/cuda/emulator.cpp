@@ -60,6 +60,11 @@ const void* scheduler_bottom;
 size_t scheduler_bytes;
 std::mt19937 random_numbers;
 enum class Schedule { kRandom, kThreads, kWarps } schedule;
+struct Access {
+  int64_t block, thread, address;
+};
+std::vector<Access> accesses;
+bool records_accesses = false;
 std::string message;
 std::map<const void*, int> most_shared;
 int limit_of_shared = 227 << 10;
@@ -202,6 +207,7 @@ std::string why_not(const void* kernel, const cudaLaunchConfig_t& config) {
   const auto asked = most_shared.find(kernel);
   const size_t most = asked == most_shared.end() ? kWithoutAsking : std::max<size_t>(asked->second, kWithoutAsking);
   if (config.dynamicSmemBytes > most) return "more shared memory than the kernel was given leave for";
+  if (config.numAttrs > 0 && !config.attrs->val.cooperative) return "an attribute that asks for nothing";
   return "";
 }
 
@@ -232,6 +238,10 @@ void yield() {
   launch->ready.emplace(random_numbers() >> 20, running);  // behind others, who may bring what it waits for
   if (++launch->in_vain > kPatience * static_cast<long>(launch->fibers.size())) fail("waits for ever");
   to_scheduler();
+}
+
+void note_access(const void* at) {
+  if (records_accesses) accesses.push_back({place.block.x, place.thread.x, reinterpret_cast<int64_t>(at)});
 }
 
 char* shared_memory() { return launch->blocks[launch->fibers[running].block].shared.get(); }
@@ -302,5 +312,17 @@ float truncate(double value) {
 extern "C" void emulator_seed(uint32_t seed) {
   emulator::random_numbers.seed(seed);
   emulator::schedule = static_cast<emulator::Schedule>(seed % 3);
+}
+// From now on, or no longer; those there were are forgotten.
+extern "C" void emulator_record(int on) {
+  emulator::records_accesses = on;
+  emulator::accesses.clear();
+}
+// [.., 3]: block, thread, address, in the order of each thread. How many; `to` may be null.
+extern "C" int64_t emulator_accesses(int64_t* to) {
+  for (const emulator::Access& access : emulator::accesses) {
+    if (to != nullptr) to = std::copy_n(&access.block, 3, to);
+  }
+  return static_cast<int64_t>(emulator::accesses.size());
 }
 extern "C" const char* emulator_message() { return emulator::message.c_str(); }

@@ -70,6 +70,10 @@ struct LaneOfMatrices {
 void multiply_matrices(LaneOfMatrices* const (&lanes)[32], bool half);  // tensor_core.cpp
 
 void yield();  // lets others run
+
+// The running thread reads or writes a gradient or a result; kept while accesses are recorded.
+void note_access(const void* at);
+
 char* shared_memory();
 
 cudaError_t run(const void* kernel, const cudaLaunchConfig_t& config, const std::function<void()>& thread);
@@ -141,6 +145,7 @@ namespace gmd::cuda {
 
 template <class T>
 T* global(T* p) {
+  emulator::note_access(p);
   return p;
 }
 inline int forget(int value) { return value; }
