@@ -324,6 +324,14 @@ def test_the_real_stages_can_be_run(tmp_path, part, no_wheels):
         assert {stage.needs, stage.instead_of} <= {"", *list(commands)[:position]}
 
 
+def test_a_test_that_hangs_is_ended_before_its_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.util, "find_spec", lambda name: name)  # pytest-timeout is not everywhere
+    for stage in plan.stages(tmp_path, None):
+        command = list(map(str, stage.command))
+        if "pytest" in command:
+            assert int(command[command.index("--timeout") + 1]) < stage.limit
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_few_files_come_back(tmp_path, part):
     """The log, the tables, the module that was built: no more than a lent machine gives back."""
