@@ -64,7 +64,7 @@ def second(folder: Path) -> list[Stage]:
     return [
         Stage("benchmark", 85, _python("-m", "bench.gpu.surgery", folder), most=120, needs=EVERY),
         Stage("backends", 15, _python("-m", "gpu.backends"), most=30, needs="build"),
-        Stage("other_tests", 67, tests("triton", "reference", "none"), most=150, needs="build"),
+        Stage("other_tests", 67, tests("triton", "reference", "none", longest=60), most=150, needs="build"),
         Stage("step", 45, _python("-m", "bench.gpu.step", folder), most=80, needs=EVERY),
         Stage("norm", 30, _python("-m", "bench.gpu.norm", folder), most=50, needs="build"),
         Stage("weightings", 15, _python("-m", "bench.gpu.weightings", folder), most=40, needs="build"),
@@ -77,12 +77,12 @@ def without_build(folder: Path) -> list[Stage]:
     """Returns what makes sense where the C++ and CUDA part could not be built: Triton's kernels need no build."""
     benchmark = _python("-m", "bench.gpu.surgery", folder, "--who", "triton")
     return [
-        Stage("triton_tests", 90, tests("triton"), most=150, instead_of="build"),
+        Stage("triton_tests", 90, tests("triton", longest=60), most=150, instead_of="build"),
         Stage("triton_bench", 60, benchmark, most=90, instead_of="build"),
     ]
 
 
-def tests(*backends: str, longest: int = 60) -> list[str | Path]:
+def tests(*backends: str, longest: int) -> list[str | Path]:
     """Returns the command for the GPU's tests of those backends, see `gpu.selection`.
 
     A test of more than `longest` seconds ends its worker, as its kernel hangs; another worker takes its place.

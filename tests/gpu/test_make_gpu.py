@@ -157,7 +157,7 @@ def test_the_pytest_of_a_stage_that_overruns_reports_all_the_same(tmp_path, monk
     monkeypatch.setattr(plan, "WORKERS", 2)
     monkeypatch.setattr(plan, "WARNINGS", ())  # for one of them each worker would import torch first
     monkeypatch.setitem(stages.GRACES, signal.SIGINT, 60.0)  # other tests keep this machine busy meanwhile
-    command = [*plan.tests("none"), "--rootdir", tmp_path, tmp_path / "test_slow.py"]
+    command = [*plan.tests("none", longest=60), "--rootdir", tmp_path, tmp_path / "test_slow.py"]
     for name in os.environ:
         if name.startswith("PYTEST_"):  # of the pytest around this one
             monkeypatch.delenv(name)
@@ -436,7 +436,7 @@ def test_the_environment_puts_what_was_built_before_the_checkout():
 @pytest.mark.slow
 def test_the_pytest_of_the_stage_collects_its_tests(tmp_path):
     """As it will be called there, but for running them."""
-    command = [*map(str, plan.tests("cuda")), "--collect-only"]
+    command = [*map(str, plan.tests("cuda", longest=60)), "--collect-only"]
     # of the variables that the pytest around this one has set (it may be a worker of pytest-xdist's), none
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment = {**inherited, **make_gpu.environment("9.0"), "PYTHONPATH": str(ROOT)}
@@ -459,7 +459,7 @@ def test_numbers_that_overflow(): warnings.warn("overflow", RuntimeWarning)
 def test_what_a_card_is_new_for_is_no_failure_and_another_backend_is(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "WORKERS", 0)
     (tmp_path / "test_warns.py").write_text(WARNS)
-    usual = list(map(str, plan.tests("none")))
+    usual = list(map(str, plan.tests("none", longest=60)))
     options = [word for word in usual if not word.endswith(".py")]
     command = [*options, "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), str(tmp_path)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
