@@ -1,4 +1,4 @@
-"""What nvcc makes of the norm's CUDA kernels: how wide they read and write, and what goes past the first-level cache."""
+"""What nvcc makes of the norm's CUDA kernels: how wide they read and write, what passes the first-level cache by."""
 
 import pytest
 
