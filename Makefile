@@ -89,8 +89,7 @@ bench: venv
 	$(BIN)/python -m bench.tables.plot
 
 # All that needs a GPU, with python3 as it is there: no .venv, no network; PART=1 or PART=2 for half of it. The same
-# without make: python3 -m gpu dir --part 1. docs/benchmark.md tells what the parts are. Rows name GMD_COMMIT where there
-# is no git.
+# without make: python3 -m gpu dir --part 1. docs/gpu.md tells what is measured and what is not.
 gpu:
 	@test -n "$(OUT)" || { echo "where to? make gpu OUT=dir" >&2; exit 2; }
 	@$(PYTHON) -m gpu "$(OUT)" $(if $(PART),--part "$(PART)")

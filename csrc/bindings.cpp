@@ -55,6 +55,22 @@ void bind_ops(py::module_& m, const std::string& backend) {
         NoGil());
 }
 
+#ifdef GMD_WITH_CUDA
+void bind_weightings(py::module_& m) {
+  m.def("imtl_g_cuda", &gmd::imtl_g_cuda, NoGil());
+  m.def("config_cuda", &gmd::config_cuda, NoGil());
+  m.def("aligned_mtl_cuda", &gmd::aligned_mtl_cuda, NoGil());
+  m.def("mgda_cuda", &gmd::mgda_cuda, NoGil());
+  m.def("nash_mtl_cuda", &gmd::nash_mtl_cuda, NoGil());
+  m.def("dualproj_cuda", &gmd::dualproj_cuda, NoGil());
+  m.def("upgrad_cuda", &gmd::upgrad_cuda, NoGil());
+  m.def("cagrad_cuda", &gmd::cagrad_cuda, NoGil());
+  m.def("pcd_cuda", &gmd::pcd_cuda, NoGil());
+  m.def("fairgrad_cuda", &gmd::fairgrad_cuda, NoGil());
+  m.def("gradvac_cuda", &gmd::gradvac_cuda, NoGil());
+}
+#endif
+
 std::tuple<Out, at::Tensor, at::Tensor> as_tuple(gmd::Merged merged) {
   return {std::move(merged.gradients), merged.grams, merged.weights};
 }
@@ -95,6 +111,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       NoGil());
   m.def("group_norm_relu_cuda", &gmd::group_norm_relu_cuda, NoGil());
   m.def("group_norm_relu_backward_cuda", &gmd::group_norm_relu_backward_cuda, NoGil());
+  bind_weightings(m);
   m.def("upload", &gmd::upload, NoGil());
   m.def("why_not_cuda", &gmd::why_not_cuda, NoGil());
 #endif

@@ -93,6 +93,36 @@ std::tuple<std::optional<at::Tensor>, at::Tensor, at::Tensor> group_norm_relu_ba
     const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
     const std::optional<at::Tensor>& rows, const at::Tensor& mean, const at::Tensor& rstd, bool needs_x);
 
+// Weightings, each as in gmd_kernels/weightings: [..., T, T] float64 -> [..., T]. Preferences are [T] float64.
+
+at::Tensor imtl_g_cuda(const at::Tensor& gram);
+
+at::Tensor config_cuda(const at::Tensor& gram);
+
+at::Tensor aligned_mtl_cuda(const at::Tensor& gram, const at::Tensor& preference,
+                            const std::string& scale_mode);  // "min", "median" or "rmse"
+
+at::Tensor mgda_cuda(const at::Tensor& gram);
+
+at::Tensor nash_mtl_cuda(const at::Tensor& gram, const std::optional<double>& max_norm);
+
+at::Tensor dualproj_cuda(const at::Tensor& gram, const at::Tensor& preference);
+
+at::Tensor upgrad_cuda(const at::Tensor& gram, const at::Tensor& preference);
+
+at::Tensor cagrad_cuda(const at::Tensor& gram, double c);
+
+at::Tensor pcd_cuda(const at::Tensor& gram, int64_t primary, double tau,
+                    const std::optional<at::Tensor>& taus,    // [T] float64, in tau's place
+                    const std::optional<at::Tensor>& state);  // [..., 2, T] float64, updated in place
+
+at::Tensor fairgrad_cuda(const at::Tensor& gram, double alpha);
+
+at::Tensor gradvac_cuda(const at::Tensor& gram,
+                        const at::Tensor& cosines,  // [..., T, T] float64, updated in place
+                        const at::Tensor& order,    // [..., T, T-1] int64
+                        double beta);
+
 // Numbers of the host's to a device.
 at::Tensor upload(const at::Tensor& numbers, at::Device device);  // int64, contiguous, on the CPU
 

@@ -71,3 +71,35 @@ class ProjectorKernels(Protocol):
 
     def owm_update_(self, projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
         """Updates the projector [d, d] and projects weight_grad [C, d], both in place; mean_input: [d]."""
+
+
+class WeightingKernels(Protocol):
+    """Weightings, each in one launch or two, which a backend may have: gram [..., T, T] float64 -> weights [..., T].
+
+    They are the functions of their names in `gmd_kernels.weightings`, whose arguments were checked; preferences are
+    [T] float64.
+    """
+
+    def imtl_g(self, gram: Tensor) -> Tensor: ...
+
+    def aligned_mtl(self, gram: Tensor, preference: Tensor, scale_mode: str) -> Tensor: ...
+
+    def config(self, gram: Tensor) -> Tensor: ...
+
+    def mgda(self, gram: Tensor) -> Tensor: ...
+
+    def cagrad(self, gram: Tensor, c: float) -> Tensor: ...
+
+    def nash_mtl(self, gram: Tensor, max_norm: float | None) -> Tensor: ...
+
+    def upgrad(self, gram: Tensor, preference: Tensor) -> Tensor: ...
+
+    def dualproj(self, gram: Tensor, preference: Tensor) -> Tensor: ...
+
+    def fairgrad(self, gram: Tensor, alpha: float) -> Tensor: ...
+
+    def pcd(self, gram: Tensor, primary: int, tau: float | Tensor, state: Tensor | None) -> Tensor:
+        """Updates the state, [..., 2, T] float64, in place; tau: a number, or [T] float64."""
+
+    def gradvac(self, gram: Tensor, cosines: Tensor, order: Tensor, beta: float) -> Tensor:
+        """Updates the cosines, [..., T, T] float64, in place; order: [..., T, T-1] int64."""

@@ -45,6 +45,51 @@ def combine(gradients: Gradients, weights: Tensor, out: list[Tensor | None]) -> 
     return _C.combine_cuda(gradients.native, weights, out)
 
 
+def imtl_g(gram: Tensor) -> Tensor:
+    return _C.imtl_g_cuda(gram)
+
+
+def aligned_mtl(gram: Tensor, preference: Tensor, scale_mode: str) -> Tensor:
+    return _C.aligned_mtl_cuda(gram, preference, scale_mode)
+
+
+def config(gram: Tensor) -> Tensor:
+    return _C.config_cuda(gram)
+
+
+def mgda(gram: Tensor) -> Tensor:
+    return _C.mgda_cuda(gram)
+
+
+def cagrad(gram: Tensor, c: float) -> Tensor:
+    return _C.cagrad_cuda(gram, c)
+
+
+def nash_mtl(gram: Tensor, max_norm: float | None) -> Tensor:
+    return _C.nash_mtl_cuda(gram, max_norm)
+
+
+def upgrad(gram: Tensor, preference: Tensor) -> Tensor:
+    return _C.upgrad_cuda(gram, preference)
+
+
+def dualproj(gram: Tensor, preference: Tensor) -> Tensor:
+    return _C.dualproj_cuda(gram, preference)
+
+
+def fairgrad(gram: Tensor, alpha: float) -> Tensor:
+    return _C.fairgrad_cuda(gram, alpha)
+
+
+def pcd(gram: Tensor, primary: int, tau: float | Tensor, state: Tensor | None) -> Tensor:
+    number, numbers = (0.0, tau) if isinstance(tau, Tensor) else (tau, None)
+    return _C.pcd_cuda(gram, primary, number, numbers, state)
+
+
+def gradvac(gram: Tensor, cosines: Tensor, order: Tensor, beta: float) -> Tensor:
+    return _C.gradvac_cuda(gram, cosines, order, beta)
+
+
 def sketch_(gradients: Gradients, sketch: Tensor, seed: int) -> None:
     assert gradients.native is not None, "dispatch sends what C++ has not read elsewhere"
     _C.sketch_cuda(gradients.native, sketch, seed)

@@ -12,7 +12,7 @@ import torch
 
 from gmd_kernels import gradients as reading
 from gmd_kernels import native, reference
-from gmd_kernels.contract import GradientKernels, NormKernels, ProjectorKernels
+from gmd_kernels.contract import GradientKernels, NormKernels, ProjectorKernels, WeightingKernels
 from gmd_kernels.gradients import Gradients
 
 if TYPE_CHECKING:  # the type checker compares each backend with the contract
@@ -21,11 +21,13 @@ if TYPE_CHECKING:  # the type checker compares each backend with the contract
     _of_gradients: tuple[GradientKernels, ...] = (reference, cpu_ops, cuda_ops, triton_ops)
     _of_norms: tuple[NormKernels, ...] = (reference, cpu_ops, cuda_ops, triton_ops)
     _of_projectors: tuple[ProjectorKernels, ...] = (reference, cpu_ops, triton_ops)
+    _of_weightings: tuple[WeightingKernels, ...] = (cuda_ops,)
 
 
-class _Module(GradientKernels, NormKernels, ProjectorKernels, Protocol):
-    """A backend's module. CUDA's has no ProjectorKernels, which `_PROJECTORS` never asks of it."""
+class _Module(GradientKernels, NormKernels, ProjectorKernels, WeightingKernels, Protocol):
+    """A backend's module. CUDA's has no ProjectorKernels and others no WeightingKernels: nobody asks them for these."""
 
+    __name__: str
     DTYPES: frozenset[torch.dtype]  # all but the reference have it
 
     def why_not(self, device: torch.device) -> str | None:
@@ -46,6 +48,7 @@ _GRADIENTS = _Served("gradients", {"cuda": ("cuda", "triton", "reference"), "cpu
 _NORMS = _Served("tensors", {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")})
 # CUDA has no kernels of its own for the projector: where GMD_BACKEND asks for it, the update goes as usual
 _PROJECTORS = _Served("tensors", {"cuda": ("triton", "reference"), "cpu": ("cpu", "reference")})
+_WEIGHTINGS = _Served("Gramians", {"cuda": ("cuda", "reference")})
 
 
 class Backend(NamedTuple):
@@ -77,6 +80,17 @@ def choose(gradients: Gradients) -> GradientKernels:
 def choose_for_gram(gram: torch.Tensor) -> GradientKernels:
     """Returns the module that serves this Gramian."""
     return _choose(gram.device, lambda name: _why_not_device(name, gram.device))
+
+
+def choose_for_weighting(gram: torch.Tensor) -> WeightingKernels | None:
+    """Returns the module that has weightings for this Gramian; None: torch does them, on any device but CUDA's.
+
+    So it does where GMD_BACKEND asks for another backend. Warnings point at the caller of the weighting.
+    """
+    if gram.device.type != "cuda" or os.environ.get("GMD_BACKEND") not in (None, "", "cuda"):
+        return None
+    kernels = _choose(gram.device, lambda name: _why_not_device(name, gram.device), _WEIGHTINGS, stacklevel=6)
+    return None if kernels.__name__ == reference.__name__ else kernels
 
 
 def choose_for_norm(x: torch.Tensor) -> NormKernels:

@@ -13,17 +13,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
+from gpu.hints import ended, hint
 from gpu.places import LIBRARY, ROOT, SITE
 from gpu.plan import SECONDS, seconds, stages
 from gpu.stages import run_all
 
 PROBE = "import torch; print('{}.{}'.format(*torch.cuda.get_device_capability()))"
+LONGEST_PROBE = 60.0  # seconds; a driver that does not answer then would keep the stages waiting too
+
+MEASURED = (
+    "Measured are, with values compared first: Gramian, combination and surgery beside Triton, torch and the published "
+    "way; the norm; the weightings; a whole training step; NVIDIA's counters. Not measured are several GPUs, AMD's, "
+    "energy, and what a training ends with. docs/gpu.md has the stages and what to do with the results."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, or 1 if a stage failed, or 2 if there is nothing to run on."""
     begin = monotonic()
-    parser = argparse.ArgumentParser(prog="python -m gpu", description="All that needs a GPU.")
+    parser = argparse.ArgumentParser(prog="python -m gpu", description="All that needs a GPU.", epilog=MEASURED)
     parser.add_argument("folder", type=Path, help="for the results and log.txt")
     parser.add_argument("--part", type=int, choices=SECONDS, help="one part only; by default both, one after the other")
     chosen = parser.parse_args(arguments)
@@ -38,11 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _capability() -> str | None:
     """Returns the compute capability of the first GPU, 9.0 for instance. Without a GPU it says why and returns None."""
-    probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
+    try:
+        command = [sys.executable, "-c", PROBE]
+        probe = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST_PROBE)
+    except subprocess.TimeoutExpired:
+        print(f"the GPU did not answer in {LONGEST_PROBE:.0f} s: its driver hangs; start it anew", file=sys.stderr)
+        return None
     if probe.returncode == 0:
         return probe.stdout.strip()
-    reason = (probe.stderr.strip().splitlines() or ["python did not start"])[-1]
+    reason = (probe.stderr.strip().splitlines() or [f"python: {ended(probe.returncode)}"])[-1]
     print(f"no GPU in this machine, or torch cannot use it: {reason}", file=sys.stderr)
+    if advice := hint(reason):
+        print(advice, file=sys.stderr)
     return None
 
 

@@ -4,11 +4,13 @@
 """
 
 import sys
+from itertools import product
 
 import torch
 from torch import Tensor
 
 import gmd_kernels as gk
+from bench.measure.contestants import forced
 
 REACHED, DONE = "the GPU answers", "every kernel ran, every value is right"
 # T -> how many elements behind where memory is aligned the gradients begin. T on both sides of where the kernels for
@@ -16,6 +18,12 @@ REACHED, DONE = "the GPU answers", "every kernel ran, every value is right"
 OFFSETS = {1: (0, 1), 4: (0, 1), 7: (0, 1), 16: (0, 1), 17: (0, 1), 33: (0,), 64: (1,)}
 FEW_OFFSETS = {4: (1,), 16: (0,), 17: (1,)}  # the kernels of few objectives, of as many as they take, of many
 SHAPES = ((3, 5), (17,), (), (0,), (33, 31), (2051,))
+# Objectives, elements of each of two parameters: some of the units stay in shared memory, the rest is read twice.
+PARTLY_KEPT = 16, 600_007
+WEIGHTINGS = (  # that take the Gramian alone, and draw nothing
+    *("imtl_g", "aligned_mtl", "upgrad", "dualproj", "mgda", "cagrad", "nash_mtl", "fairgrad", "pcd", "config"),
+)
+SIZES, FEW_SIZES = (2, 5, 33), (5,)  # objectives
 NORMS = ((16, torch.bfloat16, True), (5, torch.float32, False))  # channels, type, whether they lie together
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -30,9 +38,19 @@ def main() -> None:
         for offset in offsets:
             print(f"T = {num_objectives}, {offset} elements behind where memory is aligned", flush=True)
             check(gradients(num_objectives), "cuda", offset)
-    for channels, dtype, last in NORMS:
-        print(f"norm of {channels} channels", flush=True)
-        check_norm(channels, dtype, last, "cuda")
+    for num_objectives in FEW_SIZES if "--few" in sys.argv else SIZES:
+        print(f"weightings of {num_objectives} objectives", flush=True)
+        check_weightings(num_objectives, "cuda")
+    if "--few" not in sys.argv:
+        print(f"T = {PARTLY_KEPT[0]}, more than shared memory holds", flush=True)
+        check_partly_kept(*PARTLY_KEPT, "cuda")
+    print("sketches", flush=True)
+    for dtype in (torch.float32, torch.float64):
+        check_sketch(dtype, "cuda")
+    for (channels, dtype, last), backend in product(NORMS, ("cuda", "triton")):
+        print(f"norm of {channels} channels, {backend}", flush=True)
+        with forced(backend):
+            check_norm(channels, dtype, last, "cuda")
     print(DONE)
 
 
@@ -69,6 +87,44 @@ def check(grads: Gradients, device: str, offset: int) -> None:
         close(one, two)
     gram, order = gk.gram(grads), gk.projection_order(len(grads), torch.Generator().manual_seed(2))
     close(gk.pcgrad_weights(gram.to(device), order.to(device)), gk.pcgrad_weights(gram, order))
+
+
+def check_partly_kept(num_objectives: int, numel: int, device: str) -> None:
+    """Compares the surgery of two parameters, of so many elements each, on the device with the same on the CPU."""
+    generator = torch.Generator().manual_seed(numel)
+    grads = [[torch.randn(numel, generator=generator) for _ in range(2)] for _ in range(num_objectives)]
+    there = [[g.to(device) for g in row] for row in grads]
+    mine, other = (gk.surgery(g, generator=torch.Generator().manual_seed(1)) for g in (there, grads))
+    close(mine.gram, other.gram)
+    close(mine.weights, other.weights)
+    for one, two in zip(mine.merged, other.merged, strict=True):
+        close(one, two)
+
+
+def check_weightings(num_objectives: int, device: str) -> None:
+    """Compares the gradients that each weighting leads to, its weights being from the device, with the CPU's."""
+    generator = torch.Generator().manual_seed(num_objectives)
+    noise = torch.randn(num_objectives, 4 * num_objectives, generator=generator, dtype=torch.float64)
+    jacobian = torch.where(torch.arange(num_objectives) % 3 == 2, -1.0, 1.0)[:, None] * noise[0] + noise
+    gram = jacobian @ jacobian.T
+    for name in WEIGHTINGS:
+        weighting = gk.weightings.named(name)
+        close(weighting(gram.to(device)).cpu() @ jacobian, weighting(gram) @ jacobian)
+    averages = [torch.zeros_like(gram, device=place) for place in (device, "cpu")]
+    mine, other = (
+        gk.weightings.gradvac(gram.to(of.device), of, generator=torch.Generator().manual_seed(1)) for of in averages
+    )
+    close(mine.cpu() @ jacobian, other @ jacobian)
+    close(averages[0].cpu(), averages[1])
+
+
+def check_sketch(dtype: torch.dtype, device: str) -> None:
+    """Compares a sketch of one gradient on the device with the same on the CPU."""
+    row = gradients(1)[0]
+    mine, other = torch.zeros(257, dtype=dtype, device=device), torch.zeros(257, dtype=dtype)
+    gk.sketch_(mine, [None if g is None else place(g, device, 1) for g in row], seed=3)
+    gk.sketch_(other, row, seed=3)
+    close(mine, other)
 
 
 def check_norm(channels: int, dtype: torch.dtype, last: bool, device: str) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,13 +22,17 @@ class Log:
     def write(self, text: str) -> None:
         self._put(text.encode() + b"\n", logged=True)
 
-    def copy(self, stream: BinaryIO) -> None:
-        """Copies all of the stream to the screen; of much, only the beginning and the end go to the file."""
+    def copy(self, stream: BinaryIO, heed: Callable[[str], object]) -> None:
+        """Copies all of the stream to the screen; of much, only the beginning and the end go to the file.
+
+        Each line is shown to `heed` as well.
+        """
         left = MOST_LOGGED
         end: deque[bytes] = deque(maxlen=MOST_AT_THE_END)
         with stream:
             for line in stream:
                 self._put(line, logged=left > 0)
+                heed(line.decode(errors="replace"))
                 if left <= 0:
                     end.append(line)
                 left -= len(line)

@@ -18,21 +18,48 @@ METRICS = (
     "dram__bytes_read.sum",
     "dram__bytes_write.sum",
     "dram__throughput.avg.pct_of_peak_sustained_elapsed",
-    "sm__throughput.avg.pct_of_peak_sustained_elapsed",
+    # what else may hold a kernel up: the issue of instructions, the pipes of float64 and of conversions
+    "sm__cycles_elapsed.max",
     "sm__warps_active.avg.pct_of_peak_sustained_active",
+    "smsp__issue_active.avg.pct_of_peak_sustained_active",
+    "smsp__inst_executed.sum",
+    "smsp__inst_executed_pipe_fp64.sum",
+    "smsp__inst_executed_pipe_xu.sum",
+    # why warps wait: for memory, for code, for a pipe that is busy, for the queue to the caches
+    *(
+        f"smsp__average_warps_issue_stalled_{reason}_per_issue_active.ratio"
+        for reason in ("long_scoreboard", "no_instruction", "math_pipe_throttle", "lg_throttle")
+    ),
+    # whether the second pass finds gradients in the L2 cache, and whether shared memory's banks are in each other's way
+    "lts__t_sectors_op_read.sum",
+    "lts__t_sectors_op_read_lookup_hit.sum",
+    "l1tex__data_bank_conflicts_pipe_lsu.sum",
     "launch__registers_per_thread",
     "launch__grid_size",
     "launch__block_size",
     "launch__shared_mem_per_block_dynamic",
 )
 # of names without their namespaces and arguments
-KERNELS = "regex:gram|combine|surgery|(moments|apply|products|gradient)_kernel"
+KERNELS = "regex:^(gram|gram_wide|combine|surgery|weights|(norm_)?(moments|apply|products|gradient))_kernel$"
 ERROR_STATUS = 9  # of the sanitizer when it found something
 MARKS = "=========", "==ERROR==", "==WARNING=="  # what the tools begin their own lines with, the sanitizer and ncu
-REFUSALS = (  # what they say there on a machine where they cannot work
-    *("device not supported", "failed to initialize", "librarynotloaded", "err_nvgpuctrperm"),
-    *("profiling is not supported", "driver resource was unavailable", "driver is not compatible"),
-)
+# What they say there on a machine where they cannot work -> what to do about it.
+HIDDEN = "it needs a machine that shows the GPU itself and lets its driver be looked at, which some virtual ones do not"
+REFUSALS = {
+    "err_nvgpuctrperm": (
+        "run all as root, or let everybody read the counters: NVreg_RestrictProfilingToAdminUsers=0, an option of "
+        "NVIDIA's kernel module"
+    ),
+    "driver resource was unavailable": "another profiler is at work on this GPU: end it",
+    "driver is not compatible": "take a version of the tool that is as old as the driver, or update the driver",
+    **dict.fromkeys(
+        ("device not supported", "failed to initialize", "librarynotloaded", "profiling is not supported"), HIDDEN
+    ),
+}
+INSTALL = {
+    "ncu": "install Nsight Compute, or set CUDA_HOME to the toolkit that has it",
+    "compute-sanitizer": "install CUDA's toolkit, or set CUDA_HOME to where it is",
+}
 
 
 def main() -> int:
@@ -41,7 +68,7 @@ def main() -> int:
     name = "ncu" if tool == "ncu" else "compute-sanitizer"
     program = find(name)
     if program is None:
-        return _unsupported(f"{name} is neither on the PATH nor in one of its usual places")
+        return _unsupported(f"{name} is neither on the PATH nor in one of its usual places; {INSTALL[name]}")
     return profile(program, Path(arguments[0])) if tool == "ncu" else sanitize(program, tool, arguments)
 
 
@@ -88,9 +115,10 @@ def _runs_well(script: Sequence[str]) -> bool:
 
 
 def _refusal(output: str) -> str | None:
-    """Returns the line in which the tool itself, not the script under it, says that it cannot work here."""
+    """Returns the line in which the tool itself, not the script under it, says that it cannot work, and what to do."""
     own = (line for line in output.splitlines() if line.startswith(MARKS))
-    return next((line for line in own if any(words in line.lower() for words in REFUSALS)), None)
+    told = (f"{line}; {advice}" for line in own for words, advice in REFUSALS.items() if words in line.lower())
+    return next(told, None)
 
 
 def _show(command: Sequence[str], **environment: str) -> tuple[int, str]:

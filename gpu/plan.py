@@ -15,6 +15,12 @@ SECONDS = {1: 270, 2: 450}  # that each part takes at most
 PROBING = 8  # of them are kept for looking for a GPU, before the first stage
 WORKERS = 8  # processes that share the tests, and the GPU: Triton compiles on the CPU
 EVERY = "every_kernel"
+# What torch and Python say of their own future and ends, of a card or a driver that nobody has seen yet, is no failure:
+# but that a call went through another backend is. The last that fits a warning counts.
+WARNINGS = (
+    *(f"ignore::{kind}" for kind in ("DeprecationWarning", "FutureWarning", "ResourceWarning")),
+    *("default::UserWarning", "error::gmd_kernels.FallbackWarning"),
+)
 
 
 def seconds(part: int | None) -> int:
@@ -46,24 +52,24 @@ def first(folder: Path) -> list[Stage]:
     table = folder / "ncu.csv"
     return [
         Stage("ours", 28, _python("-m", "bench.gpu.surgery", folder, "--who", "ours"), most=50, needs=EVERY),
-        Stage("ncu", 28, _python("-m", "gpu.nvidia_tools", "ncu", table), most=50, needs=EVERY),
-        Stage("cuda_tests", 30, tests(folder, "cuda"), most=75, needs=EVERY),
-        Stage("racecheck_few", 15, _python("-m", "gpu.nvidia_tools", "racecheck", "--few"), most=40, needs=EVERY),
-        Stage("memcheck_few", 15, _python("-m", "gpu.nvidia_tools", "memcheck", "--few"), most=40, needs=EVERY),
+        Stage("ncu", 28, _python("-m", "gpu.nvidia_tools", "ncu", table), most=60, needs=EVERY),
+        Stage("cuda_tests", 30, tests("cuda"), most=75, needs=EVERY),
+        Stage("racecheck_few", 12, _python("-m", "gpu.nvidia_tools", "racecheck", "--few"), most=40, needs=EVERY),
+        Stage("memcheck_few", 12, _python("-m", "gpu.nvidia_tools", "memcheck", "--few"), most=40, needs=EVERY),
     ]
 
 
 def second(folder: Path) -> list[Stage]:
     """Returns the rest of part 2: all cases, all others beside ours, the other tests, step and norm, checks in full."""
-    others = tests(folder, "triton", "reference", "none")
     return [
         Stage("benchmark", 85, _python("-m", "bench.gpu.surgery", folder), most=120, needs=EVERY),
         Stage("backends", 15, _python("-m", "gpu.backends"), most=30, needs="build"),
-        Stage("other_tests", 81, others, most=150, needs="build"),
+        Stage("other_tests", 67, tests("triton", "reference", "none"), most=150, needs="build"),
         Stage("step", 45, _python("-m", "bench.gpu.step", folder), most=80, needs=EVERY),
         Stage("norm", 30, _python("-m", "bench.gpu.norm", folder), most=50, needs="build"),
-        Stage("memcheck", 20, _python("-m", "gpu.nvidia_tools", "memcheck"), most=75, needs="build"),
-        Stage("racecheck", 20, _python("-m", "gpu.nvidia_tools", "racecheck"), most=75, needs=EVERY),
+        Stage("weightings", 15, _python("-m", "bench.gpu.weightings", folder), most=40, needs="build"),
+        Stage("memcheck", 17, _python("-m", "gpu.nvidia_tools", "memcheck"), most=75, needs="build"),
+        Stage("racecheck", 17, _python("-m", "gpu.nvidia_tools", "racecheck"), most=75, needs=EVERY),
     ]
 
 
@@ -71,23 +77,19 @@ def without_build(folder: Path) -> list[Stage]:
     """Returns what makes sense where the C++ and CUDA part could not be built: Triton's kernels need no build."""
     benchmark = _python("-m", "bench.gpu.surgery", folder, "--who", "triton")
     return [
-        Stage("triton_tests", 90, tests(folder, "triton"), most=150, instead_of="build"),
+        Stage("triton_tests", 90, tests("triton"), most=150, instead_of="build"),
         Stage("triton_bench", 60, benchmark, most=90, instead_of="build"),
     ]
 
 
-def tests(folder: Path, *backends: str) -> list[str | Path]:
-    """Returns the command for the GPU's tests of those backends, see `gpu.selection`; it reports in an XML file."""
+def tests(*backends: str) -> list[str | Path]:
+    """Returns the command for the GPU's tests of those backends, see `gpu.selection`."""
     files = sorted((ROOT / "tests" / "gpu").glob("test_gpu_*.py"))
     shared = ["-p", "xdist.plugin", "-n", str(WORKERS)] if util.find_spec("xdist") else []
     if shared and util.find_spec("pytest_timeout"):  # ends the worker whose kernel hangs, and another takes its place
         shared += ["-p", "pytest_timeout", "--timeout", "90", "--timeout-method", "thread"]
-    # what this machine's torch and Python say of their own future and ends is no failure here; FallbackWarning is
-    kinds = ("DeprecationWarning", "FutureWarning", "ResourceWarning")
-    warnings = [option for kind in kinds for option in ("-W", f"ignore::{kind}")]
-    report = f"--junitxml={folder / f'tests_{backends[0]}.xml'}"
-    chosen = ["-p", "gpu.selection", "--backends", ",".join(backends)]
-    options = ["-p", "no:cacheprovider", *chosen, report, *shared, *warnings]
+    warnings = [option for words in WARNINGS for option in ("-W", words)]
+    options = ["-p", "no:cacheprovider", "-p", "gpu.selection", "--backends", ",".join(backends), *shared, *warnings]
     return _python("-m", "pytest", "-q", "--tb=short", *options, *files)
 
 

@@ -10,6 +10,7 @@ from threading import Thread
 from time import monotonic
 from typing import NamedTuple
 
+from gpu.hints import KILLED, Hints, ended
 from gpu.log import Log
 
 OK, OUT_OF_TIME, UNSUPPORTED = "ok", "not run: out of time", "did not work here"
@@ -19,6 +20,8 @@ LEAST_SECONDS = 5.0  # with less time left nothing is begun
 # How a stage is asked to end, and how long is waited then. Interrupted, pytest prints what has failed and the benchmark
 # shows what it has; pytest-xdist alone gives its workers ten seconds for that.
 GRACES = {signal.SIGINT: 15.0, signal.SIGTERM: 3.0, signal.SIGKILL: 3.0}
+READING = 5.0  # seconds that are waited, a stage being over, for the rest of what it has printed
+RESERVE = sum(GRACES.values()) + READING  # what the end of the last stage may take
 # The environment variable that tells a stage when it will be interrupted, on the clock of time.monotonic.
 ENDS = "GMD_STAGE_ENDS"
 
@@ -45,6 +48,7 @@ class Result(NamedTuple):
     name: str
     status: str
     seconds: float
+    hint: str = ""  # what it lacks, and what to do about that
 
 
 def run_all(stages: Sequence[Stage], folder: Path, seconds: float, environment: Mapping[str, str]) -> int:
@@ -68,23 +72,28 @@ def _run_each(stages: Sequence[Stage], seconds: float, environment: Mapping[str,
     begin = monotonic()
     results: list[Result] = []
     for position, stage in enumerate(stages):
-        ended = {result.name: result.status for result in results}
-        if stage.instead_of and ended[stage.instead_of] == OK:
+        statuses = {result.name: result.status for result in results}
+        if stage.instead_of and statuses[stage.instead_of] == OK:
             continue
         elapsed = monotonic() - begin
-        limit = time_limit(stages[position:], ended, seconds - elapsed - sum(GRACES.values()))
+        limit = time_limit(stages[position:], statuses, seconds - elapsed - RESERVE)
         log.write(f"\n=== {stage.name}, after {elapsed:.0f} s of {seconds:.0f} s, at most {max(limit, 0):.0f} s")
-        if stage.needs and ended[stage.needs] != OK:
+        if stage.needs and statuses[stage.needs] != OK:
             results.append(Result(stage.name, f"not run: it needs {stage.needs}", 0.0))
         elif limit < LEAST_SECONDS:
             results.append(Result(stage.name, OUT_OF_TIME, 0.0))
         else:
             results.append(_run(stage, limit, log, environment))
-        log.write(f"=== {stage.name}: {results[-1].status}")
+        log.write(f"=== {stage.name}: {told(results[-1])}")
     log.write(f"\n=== all, {monotonic() - begin:.0f} s")
     for result in results:
-        log.write(f"{result.name:<16} {result.seconds:6.1f} s  {result.status}")
+        log.write(f"{result.name:<16} {result.seconds:6.1f} s  {told(result)}")
     return results
+
+
+def told(result: Result) -> str:
+    """Returns how a stage went, and what it lacked."""
+    return f"{result.status}; {result.hint}" if result.hint else result.status
 
 
 def time_limit(stages: Sequence[Stage], ended: Mapping[str, str], left: float) -> float:
@@ -129,16 +138,18 @@ def _run(stage: Stage, limit: float, log: Log, environment: Mapping[str, str]) -
     except OSError as error:
         log.write(f"{stage.command[0]}: {error}")
         return Result(stage.name, "failed: could not be started", monotonic() - begin)
-    reader = Thread(target=log.copy, args=(process.stdout,), daemon=True)
+    hints = Hints()
+    reader = Thread(target=log.copy, args=(process.stdout, hints.heed), daemon=True)
     reader.start()
     try:
         code = process.wait(limit)
-        status = {0: OK, UNSUPPORTED_STATUS: UNSUPPORTED}.get(code, f"failed: exit status {code}")
+        status = {0: OK, UNSUPPORTED_STATUS: UNSUPPORTED}.get(code, f"failed: {ended(code)}")
     except subprocess.TimeoutExpired:
         status = f"failed: stopped after {limit:.0f} s"
     _end_session(process)
-    reader.join(timeout=5)
-    return Result(stage.name, status, monotonic() - begin)
+    reader.join(timeout=READING)
+    lacking = hints.sentence or (KILLED if signal.SIGKILL.name in status else "")
+    return Result(stage.name, status, monotonic() - begin, "" if status == OK else lacking)
 
 
 def _end_session(process: subprocess.Popen[bytes]) -> None:

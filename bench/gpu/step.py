@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from bench.gpu.memory import fits
 from bench.measure.files import write_csv
 from bench.measure.host import gpu_columns
 from bench.measure.step import PHASES, PUBLISHED, rows_of_step
@@ -42,10 +43,11 @@ def measure_and_show(measure: RowsOfStep, folder: Path, card: dict) -> int:
     rows: list[dict] = []
     complete = False
     try:
-        for rows in _all_rows(measure):
-            write_csv(folder / CSV, rows, card)  # what is there counts
-            print(f"{rows[-1]['case']}: {rows[-1].get('calls', 0)} rounds done", flush=True)
-        complete = True
+        with fits("the rest") as room:
+            for rows in _all_rows(measure):
+                write_csv(folder / CSV, rows, card)  # what is there counts
+                print(f"{rows[-1]['case']}: {rows[-1].get('calls', 0)} rounds done", flush=True)
+        complete = not room.wanting
     except KeyboardInterrupt:
         print("interrupted: what has been measured is shown", flush=True)
     status = show(pd.DataFrame(rows)) if rows else 1

@@ -16,6 +16,7 @@ import torch
 
 from bench.gpu.budget import deadline
 from bench.gpu.contestants import Contestants, others, ours, triton
+from bench.gpu.memory import fits
 from bench.gpu.timing import GpuClock, measure_on_gpu, with_ratio_to_ours
 from bench.measure.cases import FIRST_GPU_CASES, GPU_CASES, TINY_GPU_CASES, Case
 from bench.measure.contestants import OURS
@@ -74,16 +75,19 @@ def measure_and_show(
 ) -> int:
     """Measures as many turns as there is time for, and writes each one's rows into the CSV file as it is done.
 
-    Who interrupts it still sees what has been measured; that is a failure.
+    Who interrupts it still sees what has been measured; that is a failure, and so is a case that the GPU's memory does
+    not hold.
     """
     rows: list[dict] = []
     left, status = list(turns), 0
     try:
         while left and monotonic() < end:
-            rows += measure(left[0].case, left[0].contestants)
-            done = left.pop(0)
-            write_csv(folder / CSV, with_ratios(rows), card)  # what is there counts
-            print(progress_line(done, rows), flush=True)
+            with fits(left[0].case.name) as room:
+                rows += measure(left[0].case, left[0].contestants)
+                write_csv(folder / CSV, with_ratios(rows), card)  # what is there counts
+                print(progress_line(left[0], rows), flush=True)
+            status = max(status, int(room.wanting))
+            left.pop(0)
     except KeyboardInterrupt:
         status = 1
     for who in dict.fromkeys(turn.who for turn in left):

@@ -15,6 +15,7 @@ from bench.measure.cases import Case
 from bench.measure.contestants import OURS, Contestant, Work
 from bench.measure.oracle import conflict_rate, exact_gram
 from bench.measure.timing import summary
+from gpu.launches import on_device
 
 SECONDS_EACH = 0.2  # of calls of one contestant
 FEWEST, MOST = 5, 50  # calls
@@ -28,7 +29,7 @@ SMALLEST_ONE_PASS_MS = 0.016  # the target for one pass is 1.25 times its time o
 UNMEASURED = dict.fromkeys(
     (
         *("peak_extra_MB", "beyond_result_MB", "value_error", "median_ms", "p20_ms", "p80_ms", "calls", "host_ms"),
-        *("fraction_of_floor", "over_one_pass", "ratio_to_ours"),
+        *("warm_ms", "fraction_of_floor", "over_one_pass", "ratio_to_ours"),
     ),
     float("nan"),
 )
@@ -40,6 +41,8 @@ class Clock(Protocol):
     def copy_gbps(self) -> float: ...
     def with_peak_memory(self, call: Callable[[], object]) -> tuple[object, float]: ...
     def times(self, contestant: Contestant) -> dict[str, float]: ...
+    def warm_ms(self, contestant: Contestant) -> float: ...
+    def launches(self, call: Callable[[], object]) -> float: ...
 
 
 class GpuClock:
@@ -72,6 +75,15 @@ class GpuClock:
         device = self._device_ms(contestant, max(FEWEST, min(MOST, round(calls))), host_seconds)
         return summary(device) | {"host_ms": 1e3 * host_seconds}
 
+    def warm_ms(self, contestant: Contestant) -> float:
+        """Returns the median time of the device where its caches hold what the call before has left in them."""
+        host_seconds = self._host_seconds(contestant)[0]
+        return float(np.median(self._device_ms(contestant, MOST, host_seconds, flushing=False)))
+
+    def launches(self, call: Callable[[], object]) -> float:
+        """Returns how much a call has the device do, kernels and copies; NaN where the profiler sees nothing."""
+        return len(on_device(call)) or float("nan")
+
     def _host_seconds(self, contestant: Contestant) -> tuple[float, float]:
         """Returns the seconds until the call has returned, and until its work was done."""
         contestant.prepare()
@@ -82,11 +94,12 @@ class GpuClock:
         torch.cuda.synchronize()
         return returned - start, perf_counter() - start
 
-    def _device_ms(self, contestant: Contestant, calls: int, host_seconds: float) -> list[float]:
+    def _device_ms(self, contestant: Contestant, calls: int, host_seconds: float, flushing: bool = True) -> list[float]:
         events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(calls)]
         for start, end in events:
             contestant.prepare()
-            self._flushing.sum()
+            if flushing:
+                self._flushing.sum()
             # the device sleeps until the host has queued the call, or the gaps between its launches would count
             torch.cuda._sleep(int(min(1.5 * host_seconds, LONGEST_SLEEP) * CYCLES_PER_SECOND))
             start.record()
@@ -122,13 +135,20 @@ def measure_on_gpu(
             row |= clock.times(contestant)
             row["fraction_of_floor"] = floor / row["median_ms"]
             row["over_one_pass"] = row["median_ms"] / max(row["one_pass_ms"], SMALLEST_ONE_PASS_MS)
+            if contestant.name == OURS:
+                row["warm_ms"] = clock.warm_ms(contestant)
         rows.append(row)
     return rows
 
 
-def with_ratio_to_ours(rows: Sequence[dict]) -> list[dict]:
-    """Returns the rows, each with its time over our surgery's in the same case; NaN where that was not measured."""
-    ours = {row["case"]: row["median_ms"] for row in rows if row["contestant"] == OURS}
+def with_ratio_to_ours(rows: Sequence[dict], name: str = OURS) -> list[dict]:
+    """Returns the rows, each with its time over that of ours in the same case; NaN where that was not measured.
+
+    Args:
+        rows: of any number of cases.
+        name: the contestant that is ours.
+    """
+    ours = {row["case"]: row["median_ms"] for row in rows if row["contestant"] == name}
     return [row | {"ratio_to_ours": row["median_ms"] / ours.get(row["case"], float("nan"))} for row in rows]
 
 

@@ -161,4 +161,4 @@ CASES = _cases(MEASURED)
 FIRST_GPU_CASES = {case.name: case for case in (Case(name, LAYOUTS[name], t, kind) for name, t, kind in FIRST_ON_GPU)}
 GPU_CASES = FIRST_GPU_CASES | _cases(MEASURED_ON_GPU)
 # So small that nothing is left but what a launch, its beginning, and T objectives' weights take; ours alone.
-TINY_GPU_CASES = _cases({torch.float32: {"tiny-1K": (2, 7, 15)}})
+TINY_GPU_CASES = _cases({torch.float32: {"tiny-1K": (2, 7, 15, 16)}})

@@ -56,11 +56,11 @@ def names() -> list[str]:
     return [name for name, value in vars(gk.weightings).items() if getattr(value, "batched", False) is True]
 
 
-def ours(name: str, num_objectives: int) -> Callable[[Tensor], Tensor]:
+def ours(name: str, num_objectives: int, device: str = "cpu") -> Callable[[Tensor], Tensor]:
     """Returns our weighting; what it cannot do without is zeros for moving averages, and ones for losses or weights."""
     weighting = getattr(gk.weightings, name)
-    zeros = torch.zeros(num_objectives, num_objectives, dtype=torch.float64)
-    ones = torch.ones(num_objectives, dtype=torch.float64)
+    zeros = torch.zeros(num_objectives, num_objectives, dtype=torch.float64, device=device)
+    ones = torch.ones(num_objectives, dtype=torch.float64, device=device)
     needed = [p.name for p in inspect.signature(weighting).parameters.values() if p.default is inspect.Parameter.empty]
     options = {"cosines": zeros, "losses": ones, "weights": ones}
     chosen = {option: options[option] for option in needed[1:]}

@@ -24,16 +24,17 @@ from bench.tables.owm import owm_markdown
 from bench.tables.processes import processes_markdown
 from bench.tables.processes_model import processes_model_markdown
 from bench.tables.results import read_results
+from bench.tables.roofline import roofline_markdown
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
 from bench.tables.share import share_markdown
 from bench.tables.sketch import one_gradient_markdown, sketch_markdown
 from bench.tables.step import step_markdown, step_methods_markdown
 from bench.tables.strip_mlp import strip_mlp_markdown
 from bench.tables.surgery import gpu_markdown, kernels_markdown, memory_markdown, surgery_markdown
-from bench.tables.weightings import weightings_markdown
+from bench.tables.weightings import gpu_weightings_markdown, weightings_markdown
 from gmd.files import replacing
 
-README = ROOT / "README.md"
+README, ROOFLINE = ROOT / "README.md", ROOT / "bench" / "ROOFLINE.md"
 DEMO, BENCHMARK, STEP = (ROOT / "docs" / f"{name}.md" for name in ("demo", "benchmark", "step"))
 NUMERICS, METHODS, STUDY, SENTIMENT = (
     ROOT / "docs" / f"{name}.md" for name in ("numerics", "methods", "study", "sentiment")
@@ -71,6 +72,7 @@ def tables() -> dict[Path, dict[str, str]]:
         CLASSIFY: classify_sections(RESULTS),
         IMAGES: images_sections(RESULTS),
         PROCESSES: processes_sections(RESULTS),
+        ROOFLINE: {"expected": roofline_section(RESULTS)},
     }
 
 
@@ -113,13 +115,22 @@ surgery. `make gpu OUT=dir` repeats it.
 ![Milliseconds of the surgery on a GPU](../bench/results/surgery_gpu.png)
 
 Our kernels one by one, on the device. Surgery is one launch where no address has changed since the call before; else
-one or two small ones more send the table of addresses first, which `surgery (moved)` pays for in every call. `of the
-host`: until `surgery (ours)` returns, its work being queued. Before each call the device sleeps until the host has
-queued it, but 5 ms at most: in a call that takes the host longer, the gaps between launches count.
+one or two small ones more send the table of addresses first, which `surgery (moved)` pays for in every call. `caches
+warm`: `surgery (ours)` right after another call; else the L2 cache holds nothing of the gradients at the beginning.
+`of the host`: until `surgery (ours)` returns, its work being queued. Before each call the device sleeps until the host
+has queued it, but 5 ms at most: in a call that takes the host longer, the gaps between launches count.
 
 {kernels}
 
-![Part of the floor that gram and combine reach on a GPU](../bench/results/floors_gpu.png)"""
+![Part of the floor that gram and combine reach on a GPU](../bench/results/floors_gpu.png)
+
+{weightings}"""
+GPU_WEIGHTINGS = """\
+Weightings on the GPU, from Gramian to weights: microseconds, how much the device is given to do for it, kernels and
+copies, and how many times as long torch's operations take there.
+
+"""
+NO_GPU_WEIGHTINGS = "The weightings were not measured on a GPU: `python -m bench.gpu.weightings` does that."
 
 
 def gpu_section(results: Path) -> str:
@@ -128,7 +139,17 @@ def gpu_section(results: Path) -> str:
     if not csv.exists():
         return NO_GPU
     surgery = read_results(csv)
-    return GPU.format(surgery=surgery_markdown(surgery), kernels=gpu_markdown(surgery))
+    weighted = results / "weightings_gpu.csv"
+    weightings = NO_GPU_WEIGHTINGS
+    if weighted.exists():
+        weightings = GPU_WEIGHTINGS + gpu_weightings_markdown(read_results(weighted))
+    return GPU.format(surgery=surgery_markdown(surgery), kernels=gpu_markdown(surgery), weightings=weightings)
+
+
+def roofline_section(results: Path) -> str:
+    """Returns what the CUDA kernels should take, and what they took where that was measured."""
+    csv = results / "surgery_gpu.csv"
+    return roofline_markdown(read_results(csv) if csv.exists() else None)
 
 
 def contention_section(results: Path) -> str:

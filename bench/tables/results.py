@@ -21,10 +21,13 @@ def footnote(table: pd.DataFrame) -> str:
     """Returns the sentence under a table that says when, on what and with which versions its figures were measured."""
     row = table.iloc[0]
     if "gpu" in row:
+        copy = (
+            f" A copy on the device moved {row['copy_GBps']:.0f} GB/s, counted both ways." if "copy_GBps" in row else ""
+        )
         return (
             f"Measured {row['date']} UTC on {row['gpu']}, driver {row['driver']}, CUDA {row['cuda']}, torch "
             f"{row['torch']}, Triton {row['triton']}, TorchJD {row['torchjd']}, gmd {row['commit']}; medians, caches "
-            f"{row['caches']}. A copy on the device moved {row['copy_GBps']:.0f} GB/s, counted both ways."
+            f"{row['caches']}.{copy}"
         )
     return (
         f"Measured {row['date']} UTC on {row['cpu']}, {row['cores']} cores, {row['threads']} threads, {row['isa']}, "

@@ -19,26 +19,42 @@ __device__ inline const int64_t* bounds_of(const Table& table) {
   return reinterpret_cast<const int64_t*>(table.words + table.layout.bounds);
 }
 
-// How many descriptors begin before a place on the line.
-__device__ inline int count_before(const Table& table, int64_t place) {
-  const Descriptor* descriptors = descriptors_of(table);
-  int low = 0, high = table.layout.num_descriptors;
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    if (descriptors[middle].begin < place) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
+// A search for how many descriptors begin before a place on the line, by all of a block's threads together. Each looks
+// at one, evenly spaced among those in question: one round of loads for 256 descriptors, two for 65,536. A search by
+// halves would wait for one load after the other.
+struct Search {
+  int low, high;  // between which the answer lies
 
+  __device__ bool is_over() const { return low == high; }
+  __device__ int step() const { return max(1, (high - low + kThreads - 1) / kThreads); }
+  // Where the descriptor that this thread looks at begins.
+  __device__ int64_t look(const Descriptor* descriptors) const {
+    const int at = low + (static_cast<int>(threadIdx.x) + 1) * step() - 1;
+    return at < high ? descriptors[at].begin : INT64_MAX;
+  }
+  __device__ void narrow(bool is_before) {
+    const int passed = step();
+    low += __syncthreads_count(is_before) * passed;
+    high = min(high, low + passed - 1);
+  }
+};
+
+// All of a block's threads together.
 __device__ inline Piece piece_of_block(const Table& table) {
+  const Descriptor* descriptors = descriptors_of(table);
   const int64_t length = table.layout.length;
+  Search first{0, table.layout.num_descriptors}, last = first;
+  int64_t at_first = first.look(descriptors), at_last = at_first;  // under way during the divisions
   const int64_t begin = piece_begin(length, gridDim.x, blockIdx.x),
                 end = piece_begin(length, gridDim.x, blockIdx.x + 1);
-  return {begin, end, max(count_before(table, begin + 1) - 1, 0), count_before(table, end)};
+  for (;;) {
+    first.narrow(at_first <= begin);
+    last.narrow(at_last < end);
+    if (first.is_over() && last.is_over()) break;
+    at_first = first.look(descriptors);
+    at_last = last.look(descriptors);
+  }
+  return {begin, end, max(first.low - 1, 0), last.low};
 }
 
 // A unit's turn is its number on the line; each warp takes every eighth. So small parameters spread over the warps.
@@ -67,7 +83,8 @@ struct Keep {
   int begin = 0;     // of its slots, in vectors
   int capacity = 0;  // slots
 
-  __device__ bool has(int slot) const { return slot < capacity; }
+  // A capacity that the compiler knows to be 0 makes it drop the stores; of a slot it knows nothing.
+  __device__ bool has(int slot) const { return capacity > 0 && slot < capacity; }
   __device__ uint4& at(int slot, int lane) const {
     return reinterpret_cast<uint4*>(dynamic_shared())[begin + 32 * slot + lane];
   }
@@ -80,25 +97,26 @@ template <Type E, int R>
 __device__ inline void load_unit(uint4 (&v)[R], const Rows& rows, int first, int last, const Window& window, int u,
                                  int lane, int from = 0) {
   constexpr int64_t kUnit = unit_elements(E);
-  const int64_t unit = window.unit(u), x = unit * kUnit + lane * Elements<E>::kPerVector;
+  const int64_t begin = window.unit(u) * kUnit;
   const int count = u < window.units ? last - first : 0;
 #pragma unroll
   for (int k = 0; k < R; ++k) v[k] = {0, 0, 0, 0};
-  if (rows.parameter.aligned && (unit + 1) * kUnit <= rows.parameter.numel) {
+  if (rows.parameter.aligned && begin + kUnit <= rows.parameter.numel) {
 #pragma unroll
     for (int k = 0; k < R; ++k) {
-      if (k >= from && k < count) v[k] = load_vector(rows.data[first + k] + x * size_of(E));
+      if (k >= from && k < count) v[k] = load_vector(rows.data[first + k] + begin * size_of(E) + lane * kVectorBytes);
     }
     return;
   }
-  const int there = static_cast<int>(max(int64_t{0}, min(int64_t{Elements<E>::kPerVector}, rows.parameter.numel - x)));
+  const int there = static_cast<int>(min(kUnit, rows.parameter.numel - begin));
   constexpr int kAtOnce = R == 16 && Elements<E>::kPerVector == 8 ? 1 : 2;  // where registers are short: one
 #pragma unroll 1
   for (int row = from / kAtOnce * kAtOnce; row < R && row < count; row += kAtOnce) {
     uint4 some[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      some[i] = row + i < count ? gather<E>(rows.data[first + row + i] + x * size_of(E), there) : uint4{0, 0, 0, 0};
+      const bool is_row = row + i < count;
+      some[i] = is_row ? gather<E>(rows.data[first + row + i] + begin * size_of(E), lane, there) : uint4{0, 0, 0, 0};
     }
 #pragma unroll
     for (int k = 0; k < R; ++k) {

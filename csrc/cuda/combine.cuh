@@ -16,7 +16,7 @@ __device__ inline void fetch_unit(uint4 (&v)[kRows], const Rows& rows, int first
   load_unit<E, kRows>(v, rows, first, count, window, u, lane, max(there, 0));
 #pragma unroll
   for (int k = 0; k < kRows; ++k) {
-    if (k < there) v[k] = kept.at(slot + first + k, lane);
+    if (k < there) v[k] = kept.at(slot + first + k, is_short(E) ? kept_vector(first + k, lane) : lane);
   }
 }
 
@@ -27,12 +27,12 @@ __device__ inline void store_unit(const double (&acc)[N], const Rows& rows, cons
   uint4 v = {0, 0, 0, 0};
 #pragma unroll
   for (int e = 0; e < N; ++e) Elements<E>::set(v, e, acc[e]);
-  const int64_t begin = window.unit(unit) * kUnit, x = begin + lane * N;
-  char* to = static_cast<char*>(rows.parameter.result) + x * size_of(E);
+  const int64_t begin = window.unit(unit) * kUnit;
+  char* to = static_cast<char*>(rows.parameter.result) + begin * size_of(E);
   if (rows.parameter.aligned && begin + kUnit <= rows.parameter.numel) {
-    store_vector(to, v);
+    store_vector(to + lane * kVectorBytes, v);
   } else {
-    scatter<E>(v, to, static_cast<int>(max(int64_t{0}, min(int64_t{N}, rows.parameter.numel - x))));
+    scatter<E>(v, to, lane, static_cast<int>(min(kUnit, rows.parameter.numel - begin)));
   }
 }
 

@@ -52,6 +52,26 @@ __device__ inline uint32_t narrow_to_bfloat16s(float low, float high) {
 // Towards zero.
 __device__ inline float truncate(double value) { return __double2float_rz(value); }
 
+// d [16, 8] = a [16, 16] times b [16, 8], 16-bit numbers, on the tensor cores; all lanes of a warp together. Lane l has
+// of a rows l / 4 (x, z) and l / 4 + 8 (y, w), columns 2 (l % 4) and the next (x, y) and those 8 further (z, w); of b
+// column l / 4, of which its rows are as a's columns (x, y); of d rows l / 4 (0, 1) and l / 4 + 8 (2, 3), columns
+// 2 (l % 4) and the next.
+template <Type E>
+__device__ inline void multiply_matrices(float* d, const uint4& a, const uint2& b) {
+  if constexpr (E == Type::kHalf) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%10, %10, %10, %10};"
+        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b.x), "r"(b.y), "f"(0.0f));
+  } else {
+    static_assert(E == Type::kBFloat16);
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%10, %10, %10, %10};"
+        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b.x), "r"(b.y), "f"(0.0f));
+  }
+}
+
 // What another block wrote: past the first-level cache, which may hold what was there before.
 __device__ inline double load_fresh(const double* p) { return __ldcg(p); }
 

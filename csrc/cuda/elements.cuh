@@ -94,7 +94,7 @@ __device__ inline void store_vector(void* p, const uint4& v) { *global(static_ca
 // Element x of a row of neighbours.
 template <Type E>
 __device__ inline auto load_element(const char* row, int64_t x) {
-  const auto bits = global(reinterpret_cast<const typename Elements<E>::Bits*>(row))[x];
+  const auto bits = *global(reinterpret_cast<const typename Elements<E>::Bits*>(row) + x);
   if constexpr (E == Type::kDouble) {
     return __longlong_as_double(bits);
   } else {
@@ -102,16 +102,17 @@ __device__ inline auto load_element(const char* row, int64_t x) {
   }
 }
 
-// A vector from anywhere in memory, of which `count` elements are there; zeros for the others.
+// A lane's vector of a unit that cannot be read in vectors: elements lane, lane + 32, .. of it, so that the lanes of a
+// warp read neighbours. The unit has `there` elements; zeros for what is behind.
 template <Type E>
-__device__ inline uint4 gather(const void* from, int count) {
+__device__ inline uint4 gather(const char* unit, int lane, int there) {
   using Bits = typename Elements<E>::Bits;
   constexpr int kBits = 8 * sizeof(Bits), kPerWord = kBits < 32 ? 32 / kBits : 1;
-  const Bits* at = global(static_cast<const Bits*>(from));
+  const Bits* at = reinterpret_cast<const Bits*>(unit) + lane;
   uint4 v = {0, 0, 0, 0};
 #pragma unroll
   for (int e = 0; e < Elements<E>::kPerVector; ++e) {
-    const Bits bits = e < count ? at[e] : Bits{0};
+    const Bits bits = lane + 32 * e < there ? *global(at + 32 * e) : Bits{0};
     if constexpr (kBits == 64) {
       set_word(v, 2 * e, static_cast<uint32_t>(bits));
       set_word(v, 2 * e + 1, static_cast<uint32_t>(uint64_t{bits} >> 32));
@@ -122,19 +123,19 @@ __device__ inline uint4 gather(const void* from, int count) {
   return v;
 }
 
-// Its first `count` elements to anywhere in memory.
+// The other way.
 template <Type E>
-__device__ inline void scatter(const uint4& v, void* to, int count) {
+__device__ inline void scatter(const uint4& v, char* unit, int lane, int there) {
   using Bits = typename Elements<E>::Bits;
   constexpr int kBits = 8 * sizeof(Bits), kPerWord = kBits < 32 ? 32 / kBits : 1;
-  Bits* at = global(static_cast<Bits*>(to));
+  Bits* at = reinterpret_cast<Bits*>(unit) + lane;
 #pragma unroll
   for (int e = 0; e < Elements<E>::kPerVector; ++e) {
-    if (e >= count) continue;
+    if (lane + 32 * e >= there) continue;
     if constexpr (kBits == 64) {
-      at[e] = static_cast<uint64_t>(word_of(v, 2 * e + 1)) << 32 | word_of(v, 2 * e);
+      *global(at + 32 * e) = static_cast<uint64_t>(word_of(v, 2 * e + 1)) << 32 | word_of(v, 2 * e);
     } else {
-      at[e] = static_cast<Bits>(word_of(v, e / kPerWord) >> kBits % 32 * (e % kPerWord));
+      *global(at + 32 * e) = static_cast<Bits>(word_of(v, e / kPerWord) >> kBits % 32 * (e % kPerWord));
     }
   }
 }

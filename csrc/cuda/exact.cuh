@@ -5,9 +5,24 @@
 
 namespace gmd::cuda {
 
+// How many rows there are products of at once, as a power of two: absent ones count as zeros. And how many units of so
+// many rows a warp loads at once: 16 vectors a lane, 64 registers.
+__device__ inline int shift_of_rows(int count) {
+  return count <= 1 ? 0 : count <= 2 ? 1 : count <= 4 ? 2 : count <= 8 ? 3 : 4;
+}
+GMD_BOTH constexpr int units_at_once(int rows) { return 16 / rows; }
+
 // Where the products of two rows are added up: sums are [pairs] of all T objectives.
 __device__ inline double& pair_sum(double* sums, const Rows& rows, int i, int j) {
   return sums[pair_index(rows.objectives[i], rows.objectives[j])];
+}
+
+// float32 lost none of the products of rows whose sums of squares lie between these: by underflow a product loses at
+// most 2^-126, nothing beside 2^-60 even 2^20 times over, and no product or sum is larger than the squares are. NaN
+// is not between.
+template <class Sum>
+__device__ inline bool is_safe(Sum square) {
+  return square >= Sum{0x1p-60} && square <= Sum{0x1p100};
 }
 
 // visit(x) for the lane's elements of a window, one by one.

@@ -7,7 +7,7 @@ namespace {
 __global__ void __launch_bounds__(kThreads, 1) gram_kernel(Table table, Workspace workspace, double* gram) {
   const GramMemory memory(table);
   clear_empty_groups(table, gram);
-  const Finish finish{table, workspace, memory.sums, kWarps, gram};
+  const Finish finish{table, workspace, *memory.state, memory.sums, kWarps, gram};
   gram_piece(table, memory, finish, Keep{});
 }
 

@@ -22,14 +22,14 @@ cudaError_t launch(void (*kernel)(Parameters...), const LaunchShape& shape, Argu
   }
   cudaLaunchAttribute cooperative{};
   cooperative.id = cudaLaunchAttributeCooperative;
-  cooperative.val.cooperative = shape.cooperative;
+  cooperative.val.cooperative = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(shape.blocks);
   config.blockDim = dim3(shape.threads);
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = shape.stream;
   config.attrs = &cooperative;
-  config.numAttrs = 1;
+  config.numAttrs = shape.cooperative ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 

@@ -98,9 +98,9 @@ int64_t partials_size(const Layout& layout, const Device& device) {
 }
 
 int gram_shared_bytes(const Layout& layout) {
-  const int t = layout.num_objectives, sums = num_pairs(t) * int{sizeof(double)};
-  if (t <= kMaxFused) return kWarps * (sums + int{sizeof(Rows)}) + int{sizeof(BlockState)};
-  return sums + int{sizeof(Rows)};
+  const int t = layout.num_objectives;
+  if (t <= kMaxFused) return fused_sums_bytes(t) + kWarps * int{sizeof(Rows)} + int{sizeof(BlockState)};
+  return wide_slices(t) * num_pairs(t) * int{sizeof(double)} + int{sizeof(Rows)} + int{sizeof(BlockState)};
 }
 
 Residency surgery_residency(const Layout& layout, const Device& device) {

@@ -47,12 +47,8 @@ struct Results {
 // From the Gramian, which this block was the last to add to, the weights for all blocks.
 __device__ inline void publish_weights(const Table& table, const GramMemory& memory, const Order& order, bool mean,
                                        const Results& results) {
-  const int t = table.layout.num_objectives;
-  // the sums of the Gramian are of no more use: there is room for this in them, whatever T
-  static_assert(kWarps * num_pairs(1) * 8 >= weights_shared_bytes(1));
-  static_assert(kWarps * num_pairs(kMaxFused) * 8 >= weights_shared_bytes(kMaxFused));
-  const WeightsMemory scratch(reinterpret_cast<char*>(memory.sums), t);
-  pcgrad(results.gram, 0, t, order, mean, scratch, {order.drawn, nullptr, results.weights});
+  const WeightsMemory<padded_side(kMaxFused)> scratch(memory.sums);  // the sums of the Gramian are of no more use
+  pcgrad(results.gram, 0, table.layout.num_objectives, order, mean, scratch, {order.drawn, nullptr, results.weights});
   __threadfence();
   __syncthreads();
 }
@@ -60,7 +56,7 @@ __device__ inline void publish_weights(const Table& table, const GramMemory& mem
 __global__ void __launch_bounds__(kThreads, 1)
     surgery_kernel(Table table, Workspace workspace, Order order, bool mean, Results results, int slots_per_warp) {
   const GramMemory memory(table);
-  const Finish finish{table, workspace, memory.sums, kWarps, results.gram};
+  const Finish finish{table, workspace, *memory.state, memory.sums, kWarps, results.gram};
   const int first_slot = static_cast<int>(threadIdx.x) / 32 * slots_per_warp;
   const Keep keep{static_cast<int>(memory.end() - reinterpret_cast<uint4*>(dynamic_shared())) + 32 * first_slot,
                   slots_per_warp};

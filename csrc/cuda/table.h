@@ -8,19 +8,24 @@
 namespace gmd::cuda {
 
 constexpr int kMaxObjectives = 64;
-constexpr int kMaxFused = 16;    // objectives whose products fit into the registers of a warp
-constexpr int kUnitBytes = 512;  // of each gradient: 16 for every lane of a warp
-constexpr int kWarps = 8;        // of a block, in every kernel that goes along the line
+constexpr int kMaxFused = 16;  // objectives whose products fit into the registers of a warp
+constexpr int kVectorBytes = 16;
+constexpr int kUnitBytes = 32 * kVectorBytes;  // of each gradient: a vector for every lane of a warp
+constexpr int kWarps = 8;                      // of a block, in every kernel that goes along the line
 constexpr int kThreads = 32 * kWarps;
 
 enum class Type : uint8_t { kFloat, kDouble, kBFloat16, kHalf };
 
 GMD_BOTH constexpr int size_of(Type type) { return type == Type::kDouble ? 8 : type == Type::kFloat ? 4 : 2; }
+GMD_BOTH constexpr bool is_short(Type type) { return size_of(type) == 2; }
 GMD_BOTH constexpr int unit_elements(Type type) { return kUnitBytes / size_of(type); }
 
 // Where the sum of a pair of objectives i <= j stands among those of all pairs.
 GMD_BOTH constexpr int pair_index(int i, int j) { return j * (j + 1) / 2 + i; }
 GMD_BOTH constexpr int num_pairs(int t) { return t * (t + 1) / 2; }
+
+// Of more than kMaxFused objectives a block has so many Gramians, of which each belongs to one or two warps.
+GMD_BOTH constexpr int wide_slices(int t) { return t <= 32 ? 8 : 4; }
 
 // One parameter that there is something to do for; those without elements, or that no objective reaches and that have
 // no result, are left out of the table.
@@ -57,6 +62,23 @@ struct Layout {
   int32_t objectives = 0;  // word where the objectives of the gradients begin, one byte each
   int32_t bounds = 0;      // word where the places on the line begin at which each group begins, [K + 1]
 };
+
+// A Gramian in shared memory is padded with zeros: loops over it have a fixed length, all loads of which are under way
+// at once.
+GMD_BOTH constexpr int padded_side(int t) { return t <= 16 ? 16 : t <= 32 ? 32 : 64; }
+
+// Shared memory of pcgrad: the Gramian, the coefficients and the order, see WeightsMemory.
+GMD_BOTH constexpr int weights_shared_bytes(int t) {
+  const int side = padded_side(t);
+  return side * side * 8 + side * (side + 1) * 8 + side * side;
+}
+
+// Of the sums of a block's warps where there are at most kMaxFused objectives; when these are done pcgrad gets the
+// place.
+GMD_BOTH constexpr int fused_sums_bytes(int t) {
+  const int sums = kWarps * num_pairs(t) * 8;
+  return sums > weights_shared_bytes(t) ? sums : weights_shared_bytes(t);
+}
 
 // Units first, first + step, .. of one parameter, so many of them.
 struct Window {
@@ -95,15 +117,24 @@ struct Piece {
   }
 };
 
+// The blocks with a part of a group: their partials are neighbours.
+struct Span {
+  int first, count;
+};
+constexpr int kSpans = 32;  // that a block finds before it begins: one for each lane of a warp
+
 // What a block has in shared memory besides.
 struct alignas(16) BlockState {
   Piece piece;
+  Span spans[kSpans];  // of the groups from that of the piece's first parameter on
+  int first_group;
   uint32_t launches;  // of launch_surgery on the same workspace, before this one
 };
 
-// Block b of B has the units that begin in [piece_begin(b), piece_begin(b + 1)) of a line.
+// Block b of B < 2^16 has the units that begin in [piece_begin(b), piece_begin(b + 1)) of a line.
 GMD_BOTH constexpr int64_t piece_begin(int64_t length, int64_t blocks, int64_t block) {
-  return length / blocks * block + length % blocks * block / blocks;
+  const auto rest = static_cast<uint32_t>(length % blocks);  // a division by 64 bits takes several times as long
+  return length / blocks * block + rest * static_cast<uint32_t>(block) / static_cast<uint32_t>(blocks);
 }
 
 // The block whose piece contains a place on the line.

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.quadratic import LARGEST, NOISE, eigh
-from gmd_kernels.weightings._gramians import batched, cosines_of, is_not_noise, per_length
+from gmd_kernels.weightings._gramians import batched, cosines_of, is_not_noise, kernels_for, per_length
 
 
 @batched
@@ -24,6 +24,8 @@ def config(gram: Tensor) -> Tensor:
 
     Raises ValueError: a Gramian of another type or shape.
     """
+    if (kernels := kernels_for(gram)) is not None:
+        return kernels.config(gram)
     cosines, lengths, undefined = cosines_of(gram)
     wanted = (lengths > 0).to(gram.dtype).unsqueeze(-1)
     values, vectors = eigh(cosines)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gmd_kernels.gradients import is_readable
 from gmd_kernels.quadratic import ridge
-from gmd_kernels.weightings._gramians import batched, bounded, cosines_of, per_length
+from gmd_kernels.weightings._gramians import batched, bounded, cosines_of, kernels_for, per_length
 from gmd_kernels.weightings._options import check_number
 
 _STEPS = 32  # five to eight are enough where gradients are neither nearly dependent nor of very different lengths
@@ -33,6 +33,8 @@ def fairgrad(gram: Tensor, alpha: float = 1.0) -> Tensor:
     check_number("alpha", alpha, "a finite number above 0", 0)
     if alpha == 0:
         raise ValueError(f"alpha: expected a finite number above 0, got {alpha}")
+    if (kernels := kernels_for(gram)) is not None:
+        return kernels.fairgrad(gram, alpha)
     cosines, lengths, undefined = cosines_of(gram)
     longest = lengths.amax(dim=-1, keepdim=True)
     longest = torch.where(longest > 0, longest, 1.0)

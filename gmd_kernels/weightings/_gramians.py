@@ -6,7 +6,10 @@ from typing import ParamSpec
 import torch
 from torch import Tensor
 
+from gmd_kernels import dispatch
 from gmd_kernels.checks import check_gram
+from gmd_kernels.contract import WeightingKernels
+from gmd_kernels.gradients import is_traced
 from gmd_kernels.quadratic import LARGEST, NOISE
 from gmd_kernels.weightings._options import check_values, per_objective
 
@@ -17,6 +20,12 @@ def batched(weighting: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
     """Marks a weighting that takes [..., T, T], many Gramians at once; `surgery` calls any other group by group."""
     weighting.__dict__["batched"] = True
     return weighting
+
+
+def kernels_for(gram: Tensor) -> WeightingKernels | None:
+    """Returns the kernels that do a whole weighting of this Gramian; None where torch has to, as while it traces."""
+    check_gram(gram)
+    return None if is_traced(gram) else dispatch.choose_for_weighting(gram)
 
 
 def finite(gram: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.quadratic import LARGEST, complementarity, ridge
-from gmd_kernels.weightings._gramians import batched, cosines_of, per_length
+from gmd_kernels.weightings._gramians import batched, cosines_of, kernels_for, per_length
 from gmd_kernels.weightings._options import check_count, check_number, check_state, check_values, per_objective
 
 _DECAY, _EPSILON = 0.999, 1e-8  # of the moving averages, as published
@@ -34,9 +34,13 @@ def pcd(gram: Tensor, primary: int = 0, tau: float | Tensor = 0.02, state: Tenso
     Raises ValueError: a Gramian of another type or shape, such a position, `tau` out of its range (in a tensor only on
         the CPU), a state that does not go with the Gramian.
     """
-    cosines, lengths, undefined = cosines_of(gram)
-    share = _share_of(tau, gram)
+    kernels, share = kernels_for(gram), _share_of(tau, gram)
     check_count("primary", primary, 0, gram.shape[-1] - 1)
+    if state is not None:
+        check_state("state", state, (*gram.shape[:-2], 2, gram.shape[-1]), gram)
+    if kernels is not None:
+        return kernels.pcd(gram, primary, share, state)
+    cosines, lengths, undefined = cosines_of(gram)
     squares = lengths.square()
     averages = squares if state is None else _averaged(state, squares, undefined)
     first = torch.arange(gram.shape[-1], device=gram.device) == primary
@@ -57,7 +61,6 @@ def _share_of(tau: float | Tensor, gram: Tensor) -> float | Tensor:
 
 def _averaged(state: Tensor, squares: Tensor, undefined: Tensor) -> Tensor:
     """Updates the averages of the squared lengths and the counts, [..., 2, T]; returns the averages without bias."""
-    check_state("state", state, (*squares.shape[:-1], 2, squares.shape[-1]), squares)
     average, count = state.unbind(dim=-2)
     there = undefined == 0
     average.copy_(torch.where(there, average.lerp(squares, 1 - _DECAY), average))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.quadratic import complementarity, maximin_in_ball
-from gmd_kernels.weightings._gramians import batched, bounded, cosines_of, per_length, preference_of
+from gmd_kernels.weightings._gramians import batched, bounded, cosines_of, kernels_for, per_length, preference_of
 
 
 @batched
@@ -22,6 +22,8 @@ def mgda(gram: Tensor) -> Tensor:
 
     Raises ValueError: a Gramian of another type or shape.
     """
+    if (kernels := kernels_for(gram)) is not None:
+        return kernels.mgda(gram)
     cosines, lengths, undefined = cosines_of(gram)
     shortest = torch.where(lengths > 0, lengths, torch.inf).amin(dim=-1, keepdim=True)
     relative = torch.where(lengths > 0, shortest / lengths, 0.0)  # w = relative * z keeps z of order one
@@ -50,6 +52,8 @@ def cagrad(gram: Tensor, c: float = 0.4) -> Tensor:
     """
     if not 0 <= c < math.inf:
         raise ValueError(f"c: expected a finite number of at least 0, got {c}")
+    if (kernels := kernels_for(gram)) is not None:
+        return kernels.cagrad(gram, c)
     cosines, lengths, undefined = cosines_of(gram)
     if c == 0:
         return torch.full_like(lengths, 1 / gram.shape[-1]) + undefined
@@ -83,6 +87,8 @@ def nash_mtl(gram: Tensor, max_norm: float | None = None) -> Tensor:
     """
     if max_norm is not None and not 0 < max_norm < math.inf:
         raise ValueError(f"max_norm: expected a finite number above 0, got {max_norm}")
+    if (kernels := kernels_for(gram)) is not None:
+        return kernels.nash_mtl(gram, max_norm)
     cosines, lengths, undefined = cosines_of(gram)
     shares = complementarity(cosines, torch.zeros_like(lengths), product=1.0)
     shares = torch.where(lengths > 0, shares, 0.0)
@@ -109,6 +115,8 @@ def upgrad(gram: Tensor, preference: Tensor | None = None) -> Tensor:
     Raises ValueError: a Gramian of another type or shape, or such a preference; on the CPU also a negative one.
     """
     preference = preference_of(preference, gram)
+    if (kernels := kernels_for(gram)) is not None:
+        return kernels.upgrad(gram, preference)
     cosines, lengths, undefined = cosines_of(gram)
     shares = complementarity(cosines.unsqueeze(-3), cosines)  # row i is added to gradient i, in units of its length
     parts = preference * lengths
@@ -131,6 +139,8 @@ def dualproj(gram: Tensor, preference: Tensor | None = None) -> Tensor:
     Raises ValueError: a Gramian of another type or shape, or such a preference; on the CPU also a negative one.
     """
     preference = preference_of(preference, gram)
+    if (kernels := kernels_for(gram)) is not None:
+        return kernels.dualproj(gram, preference)
     cosines, lengths, undefined = cosines_of(gram)
     parts = preference * lengths
     longest = parts.amax(dim=-1, keepdim=True)

@@ -7,7 +7,7 @@ from gmd_kernels.checks import check_gram
 from gmd_kernels.ops import project
 from gmd_kernels.order import projection_order
 from gmd_kernels.quadratic import NOISE
-from gmd_kernels.weightings._gramians import batched, cosines_of
+from gmd_kernels.weightings._gramians import batched, cosines_of, kernels_for
 
 
 @batched
@@ -45,10 +45,13 @@ def gradvac(gram: Tensor, cosines: Tensor, beta: float = 0.01, generator: torch.
     """
     if not 0 < beta <= 1:
         raise ValueError(f"beta: expected above 0 and at most 1, got {beta}")
-    units, lengths, undefined = cosines_of(gram)
+    kernels = kernels_for(gram)
     _check_averages(cosines, gram)
     size = gram.shape[-1]
     order = projection_order(size, generator, gram.device, gram.shape[:-2].numel()).reshape(*gram.shape[:-1], size - 1)
+    if kernels is not None:
+        return kernels.gradvac(gram, cosines, order, beta)
+    units, lengths, undefined = cosines_of(gram)
     there = (lengths > 0) & (undefined == 0)
     both = there.unsqueeze(-1) & there.unsqueeze(-2).expand(gram.shape).gather(-1, order)
     turned, met = _turned(units, order, both, cosines.gather(-1, order))

@@ -4,7 +4,15 @@ import torch
 from torch import Tensor
 
 from gmd_kernels.quadratic import LARGEST, eigh
-from gmd_kernels.weightings._gramians import batched, cosines_of, finite, is_not_noise, per_length, preference_of
+from gmd_kernels.weightings._gramians import (
+    batched,
+    cosines_of,
+    finite,
+    is_not_noise,
+    kernels_for,
+    per_length,
+    preference_of,
+)
 
 ROUNDED = 1e-7  # float32 products leave 1e-8 in a cosine (docs/numerics.md), and eigenvalues a few times as much
 LARGEST_SUM = 10.0
@@ -31,6 +39,8 @@ def imtl_g(gram: Tensor) -> Tensor:
 
     Raises ValueError: a Gramian of another type or shape.
     """
+    if (kernels := kernels_for(gram)) is not None:
+        return kernels.imtl_g(gram)
     cosines, lengths, undefined = cosines_of(gram)
     values, vectors = eigh(cosines)
     sums = vectors.sum(dim=-2)
@@ -63,6 +73,8 @@ def aligned_mtl(gram: Tensor, preference: Tensor | None = None, scale_mode: str 
     if scale_mode not in SCALE_MODES:
         raise ValueError(f"scale_mode: expected 'min', 'median' or 'rmse', got {scale_mode!r}")
     preference = preference_of(preference, gram)
+    if (kernels := kernels_for(gram)) is not None:
+        return kernels.aligned_mtl(gram, preference, scale_mode)
     gram, undefined = finite(gram)
     values, vectors = eigh(gram)
     kept = is_not_noise(values)

@@ -54,6 +54,13 @@ class FakeClock:
         ms = 4.0 if "Triton" in contestant.name else 2.0
         return {"median_ms": ms, "p20_ms": ms, "p80_ms": ms, "calls": 5, "host_ms": 0.1}
 
+    def warm_ms(self, contestant):
+        return 1.5
+
+    def launches(self, call):
+        call()
+        return 3
+
 
 @pytest.fixture(autouse=True)
 def triton_on_the_cpu(monkeypatch):
@@ -95,14 +102,14 @@ def test_what_says_most_comes_first():
     assert {case.dtype for case in first} == {torch.float32, torch.bfloat16}
     assert list(GPU_CASES)[: len(FIRST_GPU_CASES)] == list(FIRST_GPU_CASES)
     assert len(FIRST_GPU_CASES) == 8
-    assert [case.num_objectives for case in TINY_GPU_CASES.values()] == [2, 7, 15]
+    assert [case.num_objectives for case in TINY_GPU_CASES.values()] == [2, 7, 15, 16]
     assert {case.num_elements for case in TINY_GPU_CASES.values()} == {1000}
 
 
 def test_ours_goes_through_all_cases_before_anybody_else():
     """And in the first part of `python -m gpu` nobody else does."""
     every = [turn.case.name for turn in gpu.PLANS["all"] if turn.contestants is gpu_contestants.ours]
-    assert every[: len(FIRST_GPU_CASES) + 3] == [*FIRST_GPU_CASES, *TINY_GPU_CASES]
+    assert every[: len(FIRST_GPU_CASES) + len(TINY_GPU_CASES)] == [*FIRST_GPU_CASES, *TINY_GPU_CASES]
     assert sorted(every) == sorted([*GPU_CASES, *TINY_GPU_CASES])
     assert [turn.case.name for turn in gpu.PLANS["all"][len(every) :]] == list(GPU_CASES)
     assert {turn.contestants for turn in gpu.PLANS["all"][len(every) :]} == {gpu_contestants.others}
@@ -198,6 +205,8 @@ def test_rows_hold_what_the_clock_says():
     assert ours["fraction_of_floor"] == pytest.approx(ours["floor_ms"] / 2)
     assert ours["over_one_pass"] == pytest.approx(2 / 0.016)  # such small ones are held against 0.020 ms
     assert (ours["ratio_to_ours"], triton["ratio_to_ours"]) == (1, 2)
+    assert ours["warm_ms"] == 1.5
+    assert rows["warm_ms"].count() == 1
     assert ours["beyond_result_MB"] == pytest.approx(1 - num_bytes / 1e6)
     assert {target.quantity for target in targets.GPU_TARGETS} <= set(rows.columns)
     assert {target.contestant for target in targets.GPU_TARGETS} <= set(rows.index)
@@ -290,6 +299,16 @@ def test_the_clock_times_what_lies_between_its_events(fake_gpu):
     assert words[:of_the_host] == ["prepare", "call"] * gpu_measure.HOST_CALLS
     assert words[of_the_host:] == ["prepare", "sleep", "event", "call", "event"] * gpu_measure.MOST
     assert clock.copy_gbps() == pytest.approx(2 * 2**16 / 1e-3 / 1e9)
+
+
+def test_a_warm_call_follows_another_one_with_nothing_read_in_between(fake_gpu, monkeypatch):
+    read = []
+    monkeypatch.setattr(torch.Tensor, "sum", lambda tensor: read.append(tensor.numel()))
+    clock, call = gpu_measure.GpuClock(), lambda: fake_gpu.queue.append("call")
+    assert clock.warm_ms(Contestant("", Work(1, 0), call, None)) == 3.0
+    assert read == []
+    clock.times(Contestant("", Work(1, 0), call, None))
+    assert read == [1000] * gpu_measure.MOST  # as many numbers, four times as many bytes, as the L2 cache has
 
 
 def test_the_clock_spares_slow_calls_long_sleeps_and_many_rounds(fake_gpu, monkeypatch):
@@ -451,6 +470,7 @@ def test_the_readme_has_figures_of_a_gpu_where_there_are_results(table, tmp_path
     assert "No GPU" not in section
     assert "on Some GPU, driver 580.1, CUDA 13.0, torch 2, Triton 3, TorchJD 0, gmd abc" in section
     assert "bench/results/surgery_gpu.png" in section
+    assert readme.NO_GPU_WEIGHTINGS in section
     assert "| huge-1K-T15 |" in gpu_markdown(table)
     assert "huge-1K" not in surgery_markdown(table)
     assert readme.gpu_section(tmp_path / "nowhere") == readme.NO_GPU

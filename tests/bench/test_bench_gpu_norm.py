@@ -9,6 +9,7 @@ pytest.importorskip("matplotlib", reason="the benchmark's extras are not install
 
 from test_bench_gpu import CARD, FakeClock
 
+from bench.gpu import memory
 from bench.gpu import norm as gpu_norm
 from bench.gpu import step as gpu_step
 from bench.measure import step as bench_step
@@ -121,10 +122,10 @@ def rows_of_a_step(size, calls, error=""):
 
 
 class Steps:
-    """Measures what is made up; is interrupted at size `at` after `after` rounds, 0 being after the check."""
+    """Measures what is made up; `failure` comes at size `at` after `after` rounds, 0 being after the check."""
 
-    def __init__(self, at=None, after=None, error=""):
-        self.at, self.after, self.error, self.met = at, after, error, []
+    def __init__(self, at=None, after=None, error="", failure=KeyboardInterrupt):
+        self.at, self.after, self.error, self.failure, self.met = at, after, error, failure, []
 
     def __call__(self, width, size, rounds):
         self.met.append((width, size, torch.backends.cudnn.allow_tf32))
@@ -133,7 +134,7 @@ class Steps:
             if self.error:
                 return
             if (size, calls) == (self.at, self.after):
-                raise KeyboardInterrupt
+                raise self.failure
 
 
 def test_steps_of_two_sizes_are_measured_without_tf32(tmp_path, capsys):
@@ -167,6 +168,15 @@ def test_an_interrupted_step_leaves_what_there_is(tmp_path, capsys, size, rounds
     shown = capsys.readouterr().out
     assert (f"| {size}³ exact float32 | 10 | 10 |" in shown) == (rounds > 0)
     assert ("| 64³ exact float32 | 10 | 10 |" in shown) == ((size, rounds) != (64, 0))
+
+
+def test_a_step_that_the_gpu_has_no_memory_for_leaves_the_smaller_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(memory.torch.cuda, "empty_cache", lambda: None)
+    steps = Steps(128, 0, failure=torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8.00 GiB"))
+    assert gpu_step.measure_and_show(steps, tmp_path, CARD) == 1
+    assert "left out, for want of memory on the GPU: the rest (CUDA out of memory" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / gpu_step.CSV)
+    assert (table.loc[table["size"] == 64, "calls"] == 3).all()
 
 
 def test_interrupted_before_the_check_there_is_nothing_to_show(tmp_path):

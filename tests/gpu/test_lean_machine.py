@@ -62,7 +62,7 @@ MEASURED = """
 import sys
 from functools import partial
 from pathlib import Path
-from bench.gpu import norm, surgery, timing
+from bench.gpu import norm, step, surgery, timing, weightings
 from bench.measure.cases import TINY_GPU_CASES
 
 class Clock:
@@ -74,6 +74,10 @@ class Clock:
         contestant.prepare()
         contestant.call()
         return {"median_ms": 1.0, "p20_ms": 1.0, "p80_ms": 1.0, "calls": 1, "host_ms": 1.0}
+    def warm_ms(self, contestant):
+        return 1.0
+    def launches(self, call):
+        return 1
 
 card = {"gpu": "some", "driver": "unknown", "cuda": "13.0", "torch": "2", "triton": "3", "torchjd": "0"}
 card |= {"commit": "abc", "date": "now", "caches": "flushed"}
@@ -83,11 +87,16 @@ measure = partial(timing.measure_on_gpu, clock=clock, device="cpu")
 assert surgery.measure_and_show(measure, turns, folder, card, end) == 0
 norm.LEVELS = ((16, 4),)
 assert norm.measure_and_show(partial(norm.measure_level, clock=clock, device="cpu"), folder, card, end) == 0
+step.STEPS = ({"width": 0.0625, "size": 16, "rounds": 1},)
+assert step.measure_and_show(partial(step.rows_of_step, trained_steps=1), folder, card) == 0
+weightings.SIZES = (4,)
+assert weightings.measure_and_show(partial(weightings.measure, clock=clock, device="cpu"), folder, card, end) == 0
 """
 
 
 def test_what_is_measured_is_written_and_shown(tmp_path):
     done = lean("-c", MEASURED, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"surgery_gpu.csv", "norm_gpu.csv"}
+    kinds = ("surgery", "norm", "step", "weightings")
+    assert {path.name for path in tmp_path.iterdir()} == {f"{kind}_gpu.csv" for kind in kinds}
     assert "tiny-1K-T15: 1 ms" in done.stdout

@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import c_char_p, c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from typing import NamedTuple
 
@@ -123,6 +123,7 @@ def library() -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(target))
     loaded.plan_new.restype = c_void_p
     loaded.emulator_message.restype = c_char_p
+    loaded.emulator_accesses.restype = c_int64
     for function in (loaded.place_begin, loaded.place_block):
         function.argtypes, function.restype = [c_int64] * 3, c_int64
     return loaded
@@ -136,6 +137,16 @@ def seed(value: int) -> None:
 def check(error: int) -> None:
     if error:
         raise RuntimeError(f"error {error}: {library().emulator_message().decode()}")
+
+
+def recorded(run: Callable[[], object]) -> Tensor:
+    """Which elements or vectors of gradients and results `run` reads and writes: block, thread, address, [.., 3]."""
+    library().emulator_record(1)
+    run()
+    found = torch.empty(library().emulator_accesses(None), 3, dtype=torch.int64)
+    library().emulator_accesses(pointer(found))
+    library().emulator_record(0)
+    return found
 
 
 def pointer(tensor: Tensor | None) -> c_void_p:
@@ -183,6 +194,12 @@ class Plan:
         found = (c_int64 * len(Numbers._fields))()
         library().plan_numbers(self.handle, ctypes.byref(device), found)
         return Numbers(*found)
+
+    def pieces(self, blocks: int) -> Tensor:
+        """What the blocks of a kernel find: begin and end on the line, first descriptor and the one behind the last."""
+        found = torch.full((blocks, 4), -1)
+        check(library().run_pieces(self.handle, blocks, pointer(found)))
+        return found
 
     def words(self) -> list[int]:
         """As they are uploaded."""

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "block_piece.cuh"
 #include "kernels.h"
 #include "philox.cuh"
 
@@ -19,6 +20,11 @@ __global__ void philox_kernel(const uint32_t* in, uint32_t* out) {
   if (threadIdx.x > 0) return;
   const uint4 bits = philox({in[0], in[1], in[2], in[3]}, {in[4], in[5]});
   out[0] = bits.x, out[1] = bits.y, out[2] = bits.z, out[3] = bits.w;
+}
+
+__global__ void pieces_kernel(Table table, Piece* to) {
+  const Piece piece = piece_of_block(table);
+  if (threadIdx.x == 0) to[blockIdx.x] = piece;
 }
 
 std::vector<SketchSource> sketch_sources(const int64_t* sources, int64_t count) {
@@ -104,6 +110,17 @@ void plan_descriptor(const CPlan* plan, int64_t which, int64_t* to) {
 
 int64_t place_begin(int64_t length, int64_t blocks, int64_t block) { return piece_begin(length, blocks, block); }
 int64_t place_block(int64_t length, int64_t blocks, int64_t place) { return piece_of(length, blocks, place); }
+
+// [blocks, 4]: where each block's piece of the line begins and ends, and its descriptors
+int run_pieces(const CPlan* plan, int blocks, int64_t* to) {
+  std::vector<Piece> pieces(blocks);
+  cudaLaunchConfig_t config{dim3(blocks), dim3(kThreads), 0, nullptr, nullptr, 0};
+  const cudaError_t error = cudaLaunchKernelEx(&config, pieces_kernel, plan->table(), pieces.data());
+  for (const Piece& piece : pieces) {
+    for (const int64_t number : {piece.begin, piece.end, int64_t{piece.first}, int64_t{piece.last}}) *to++ = number;
+  }
+  return error;
+}
 
 int run_gram(const CPlan* plan, const Device* device, uint32_t* counters, double* partials, double* gram) {
   return launch_gram(plan->table(), *device, {counters, partials}, gram, nullptr);

@@ -60,6 +60,11 @@ const void* scheduler_bottom;
 size_t scheduler_bytes;
 std::mt19937 random_numbers;
 enum class Schedule { kRandom, kThreads, kWarps } schedule;
+struct Access {
+  int64_t block, thread, address;
+};
+std::vector<Access> accesses;
+bool records_accesses = false;
 std::string message;
 std::map<const void*, int> most_shared;
 int limit_of_shared = 227 << 10;
@@ -99,9 +104,13 @@ void to_fiber(int next) {
   arrive(nullptr, nullptr);
 }
 
+bool is_of_block(Operation operation) {
+  return operation == Operation::kSyncThreads || operation == Operation::kCountThreads;
+}
+
 Meeting& meeting_of(const Fiber& fiber, Operation operation) {
   Block& block = launch->blocks[fiber.block];
-  return operation == Operation::kSyncThreads ? block.threads : block.warps[fiber.warp];
+  return is_of_block(operation) ? block.threads : block.warps[fiber.warp];
 }
 
 void fail(const std::string& what) {
@@ -125,18 +134,29 @@ void entry() {
   to_scheduler();
 }
 
+void multiply(Fiber* fibers, bool half) {
+  LaneOfMatrices* lanes[kLanes];
+  for (int i = 0; i < kLanes; ++i) lanes[i] = reinterpret_cast<LaneOfMatrices*>(fibers[i].value);
+  multiply_matrices(lanes, half);
+}
+
 // What the threads first .. first + size of a meeting get, all of them being there.
 void settle(const Meeting& meeting, int first) {
   Fiber* fibers = &launch->fibers[first];
-  uint64_t any = 0, all = 1;
+  uint64_t any = 0, all = 1, sum = 0;
   for (int i = 0; i < meeting.size; ++i) {
     any |= fibers[i].value;
     all &= fibers[i].value;
+    sum += fibers[i].value;
   }
-  if (meeting.operation == Operation::kSyncThreads) draw_priorities(first, meeting.size);
+  if (is_of_block(meeting.operation)) draw_priorities(first, meeting.size);
+  if (meeting.operation == Operation::kMatrices) multiply(fibers, meeting.detail);
   for (int i = 0; i < meeting.size; ++i) {
-    const bool shuffles = meeting.operation == Operation::kShuffle;
-    fibers[i].result = shuffles ? fibers[i ^ meeting.detail].value : meeting.operation == Operation::kAll ? all : any;
+    const Operation of = meeting.operation;
+    fibers[i].result = of == Operation::kShuffle        ? fibers[i ^ meeting.detail].value
+                       : of == Operation::kCountThreads ? sum
+                       : of == Operation::kAll          ? all
+                                                        : any;
     make_ready(first + i);
   }
 }
@@ -187,6 +207,7 @@ std::string why_not(const void* kernel, const cudaLaunchConfig_t& config) {
   const auto asked = most_shared.find(kernel);
   const size_t most = asked == most_shared.end() ? kWithoutAsking : std::max<size_t>(asked->second, kWithoutAsking);
   if (config.dynamicSmemBytes > most) return "more shared memory than the kernel was given leave for";
+  if (config.numAttrs > 0 && !config.attrs->val.cooperative) return "an attribute that asks for nothing";
   return "";
 }
 
@@ -206,8 +227,7 @@ uint64_t meet(Operation operation, uint64_t value, int detail) {
     fail("meets others at another operation");
   } else if (++meeting.waiting == meeting.size) {
     meeting.waiting = 0;
-    const bool whole_block = operation == Operation::kSyncThreads;
-    settle(meeting, fiber.block * launch->threads_of_block + (whole_block ? 0 : fiber.warp * kLanes));
+    settle(meeting, fiber.block * launch->threads_of_block + (is_of_block(operation) ? 0 : fiber.warp * kLanes));
     launch->in_vain = 0;
   }
   to_scheduler();
@@ -218,6 +238,10 @@ void yield() {
   launch->ready.emplace(random_numbers() >> 20, running);  // behind others, who may bring what it waits for
   if (++launch->in_vain > kPatience * static_cast<long>(launch->fibers.size())) fail("waits for ever");
   to_scheduler();
+}
+
+void note_access(const void* at) {
+  if (records_accesses) accesses.push_back({place.block.x, place.thread.x, reinterpret_cast<int64_t>(at)});
 }
 
 char* shared_memory() { return launch->blocks[launch->fibers[running].block].shared.get(); }
@@ -288,5 +312,17 @@ float truncate(double value) {
 extern "C" void emulator_seed(uint32_t seed) {
   emulator::random_numbers.seed(seed);
   emulator::schedule = static_cast<emulator::Schedule>(seed % 3);
+}
+// From now on, or no longer; those there were are forgotten.
+extern "C" void emulator_record(int on) {
+  emulator::records_accesses = on;
+  emulator::accesses.clear();
+}
+// [.., 3]: block, thread, address, in the order of each thread. How many; `to` may be null.
+extern "C" int64_t emulator_accesses(int64_t* to) {
+  for (const emulator::Access& access : emulator::accesses) {
+    if (to != nullptr) to = std::copy_n(&access.block, 3, to);
+  }
+  return static_cast<int64_t>(emulator::accesses.size());
 }
 extern "C" const char* emulator_message() { return emulator::message.c_str(); }

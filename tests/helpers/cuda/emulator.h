@@ -57,12 +57,23 @@ struct Place {
 };
 extern Place place;  // of the fiber that runs
 
-enum class Operation { kSyncThreads, kSyncWarp, kShuffle, kAny, kAll };
+enum class Operation { kSyncThreads, kCountThreads, kSyncWarp, kShuffle, kAny, kAll, kMatrices };
 
 // Waits until all threads of the warp, or of the block, have come to the operation; returns the thread's result.
 uint64_t meet(Operation operation, uint64_t value, int detail = 0);
 
+// What a lane brings to a product of matrices, and gets: see multiply_matrices in csrc/cuda/device.cuh.
+struct LaneOfMatrices {
+  uint32_t a[4], b[2];
+  float d[4];
+};
+void multiply_matrices(LaneOfMatrices* const (&lanes)[32], bool half);  // tensor_core.cpp
+
 void yield();  // lets others run
+
+// The running thread reads or writes a gradient or a result; kept while accesses are recorded.
+void note_access(const void* at);
+
 char* shared_memory();
 
 cudaError_t run(const void* kernel, const cudaLaunchConfig_t& config, const std::function<void()>& thread);
@@ -100,6 +111,9 @@ using std::min;
 
 inline void __syncthreads() { emulator::meet(emulator::Operation::kSyncThreads, 0); }
 inline int __syncthreads_or(int value) { return emulator::meet(emulator::Operation::kSyncThreads, value != 0) != 0; }
+inline int __syncthreads_count(int value) {
+  return static_cast<int>(emulator::meet(emulator::Operation::kCountThreads, value != 0));
+}
 inline void __syncwarp() { emulator::meet(emulator::Operation::kSyncWarp, 0); }
 inline int __any_sync(unsigned, int value) { return emulator::meet(emulator::Operation::kAny, value != 0) != 0; }
 inline int __all_sync(unsigned, int value) { return emulator::meet(emulator::Operation::kAll, value != 0) != 0; }
@@ -131,6 +145,7 @@ namespace gmd::cuda {
 
 template <class T>
 T* global(T* p) {
+  emulator::note_access(p);
   return p;
 }
 inline int forget(int value) { return value; }
@@ -140,6 +155,13 @@ uint16_t narrow_to_half(float value);
 uint32_t narrow_to_bfloat16s(float low, float high);
 float truncate(double value);
 inline double load_fresh(const double* p) { return *p; }
+template <auto E>
+void multiply_matrices(float* d, const uint4& a, const uint2& b) {
+  emulator::LaneOfMatrices lane{{a.x, a.y, a.z, a.w}, {b.x, b.y}, {}};
+  constexpr bool kIsHalf = static_cast<int>(E) == 3;
+  emulator::meet(emulator::Operation::kMatrices, reinterpret_cast<uint64_t>(&lane), kIsHalf);
+  std::copy(lane.d, lane.d + 4, d);
+}
 inline uint32_t load_acquire(const uint32_t* p) {
   emulator::yield();
   return *p;

@@ -82,9 +82,8 @@ def test_no_access_has_to_find_out_where_its_memory_is(kernel, architecture):
 
 @disassembled
 @every_architecture
-def test_products_are_float32_multiply_adds(architecture):
-    """Unrolled: those of 16, 8 and 4 rows, of one float32 or two 16-bit numbers in a word."""
+def test_products_of_float32_are_multiply_adds(architecture):
+    """Unrolled: those of 16 and 8 rows; 4 rows and fewer are multiplied in float64, 16 bits by the tensor cores."""
     found = instructions("gram", architecture)
     fused = count(found, r"FFMA(2)?(\..*)?") + count(found, r"FFMA2(\..*)?")
-    assert fused >= 2 * 8 * (136 + 2 * 36 + 4 * 10) + 4 * (136 + 2 * 36)
-    assert count(found, r"H?MMA(\..*)?") == 0
+    assert 4 * (136 + 2 * 36) <= fused < 1.2 * 4 * (136 + 2 * 36)
