@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 from tqdm import tqdm
 
-from bench.measure import nnunet, norm, owm, sketch
+from bench.measure import nnunet, norm, norm_host, owm, sketch
 from bench.measure.auto_interval import count_refreshes
 from bench.measure.cases import CASES, LAYOUTS, SUFFIXES, Case
 from bench.measure.cggm_step import measure_cggm
@@ -28,6 +28,7 @@ from bench.tables import targets
 from bench.tables.evaluation import evaluation_markdown
 from bench.tables.nnunet import nnunet_markdown
 from bench.tables.norm import norm_markdown
+from bench.tables.norm_host import norm_host_markdown, norm_host_verdicts
 from bench.tables.owm import owm_markdown
 from bench.tables.processes import processes_markdown
 from bench.tables.sequences import cggm_markdown, sequence_step_markdown
@@ -121,6 +122,13 @@ def norms(quick: bool) -> list[dict]:
         return norm.measure_norm(1 if quick else ROUNDS, partial(bar.update, 1))
 
 
+def norm_hosts(quick: bool) -> list[dict]:
+    """Measures what the host does for one call of the norm."""
+    rounds = 1 if quick else norm_host.ROUNDS
+    with tqdm(total=1 + rounds, unit="round", desc="norm_host") as bar:
+        return norm_host.measure_norm_host(rounds, partial(bar.update, 1))
+
+
 def owms(quick: bool) -> list[dict]:
     """Measures the update of MLA's projector."""
     with tqdm(total=len(owm.cases()), unit="case", desc="owm") as bar:
@@ -205,6 +213,7 @@ PARTS = (
     Part("step", steps, (step_markdown,), targets.step_verdicts),
     Part("step_methods", step_methods, (step_methods_markdown,), targets.step_methods_verdicts),
     Part("norm", norms, (norm_markdown,), targets.norm_verdicts),
+    Part("norm_host", norm_hosts, (norm_host_markdown,), norm_host_verdicts),
     Part("owm", owms, (owm_markdown,), targets.owm_verdicts),
     Part("sketch", sketches, (sketch_markdown,), targets.sketch_verdicts),
     Part("one_gradient", one_gradients, (one_gradient_markdown,), targets.one_gradient_verdicts),

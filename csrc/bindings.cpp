@@ -1,6 +1,7 @@
 // The Python module gmd_kernels._C.
 #include <torch/csrc/utils/pybind.h>
 
+#include "group_norm_relu.h"
 #include "ops.h"
 #include "owm_arguments.h"
 #include "read.h"
@@ -92,6 +93,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
          bool mean,
          Out out) { return as_tuple(gmd::surgery_cpu(read.grads, groups, num_groups, order, mean, std::move(out))); },
       NoGil());
+  m.def("group_norm_relu", &gmd::group_norm_relu);
   m.def("group_norm_relu_cpu", &gmd::group_norm_relu_cpu, NoGil());
   m.def("group_norm_relu_backward_cpu", &gmd::group_norm_relu_backward_cpu, NoGil());
   m.def("usual_owm", &gmd::usual_owm);
@@ -107,6 +109,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         return as_tuple(gmd::surgery_cuda(read.grads, groups, num_groups, order, generator, mean, std::move(out)));
       },
       NoGil());
+  m.def("group_norm_relu_cuda", &gmd::group_norm_relu_cuda, NoGil());
+  m.def("group_norm_relu_backward_cuda", &gmd::group_norm_relu_backward_cuda, NoGil());
   bind_weightings(m);
   m.def("upload", &gmd::upload, NoGil());
   m.def("why_not_cuda", &gmd::why_not_cuda, NoGil());

@@ -84,6 +84,15 @@ Merged surgery_cuda(
 
 void sketch_cuda(const Gradients& grads, const at::Tensor& sketch, int64_t seed);
 
+// group_norm_relu_cpu and its backward. Rows need not be given: row i for sample i, or the only row.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> group_norm_relu_cuda(const at::Tensor& x, const at::Tensor& weight,
+                                                                    const at::Tensor& bias,
+                                                                    const std::optional<at::Tensor>& rows,
+                                                                    int64_t num_groups, double eps);
+std::tuple<std::optional<at::Tensor>, at::Tensor, at::Tensor> group_norm_relu_backward_cuda(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+    const std::optional<at::Tensor>& rows, const at::Tensor& mean, const at::Tensor& rstd, bool needs_x);
+
 // Weightings, each as in gmd_kernels/weightings: [..., T, T] float64 -> [..., T]. Preferences are [T] float64.
 
 at::Tensor imtl_g_cuda(const at::Tensor& gram);
@@ -119,6 +128,9 @@ at::Tensor upload(const at::Tensor& numbers, at::Device device);  // int64, cont
 
 // Why the kernels do not run on a device; nothing if they do.
 std::optional<std::string> why_not_cuda(int64_t index);
+
+// Whether they do, asked of each device once.
+bool serves_cuda(int64_t index);
 #endif
 
 // Name of the instruction set that the kernels above run on.

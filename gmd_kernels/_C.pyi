@@ -45,6 +45,11 @@ def surgery_cpu(
     /,
 ) -> tuple[list[Tensor | None], Tensor, Tensor]: ...
 
+# y with its autograd; None if there is anything wrong or unusual about the arguments, whatever they are
+def group_norm_relu(
+    x: object, weight: object, bias: object, num_groups: object, rows: object, eps: object, /
+) -> Tensor | None: ...
+
 # x [n, C, *spatial], weight and bias [R, C], rows [n] int64 -> y as x, mean and rstd [n, G]
 def group_norm_relu_cpu(
     x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, num_groups: int, eps: float, /
@@ -78,6 +83,22 @@ def gram_cuda(gradients: Gradients, groups: Sequence[int], num_groups: int, /) -
 def pcgrad_weights_cuda(gram: Tensor, order: Tensor, /) -> Tensor: ...
 def combine_cuda(gradients: Gradients, weights: Tensor, out: Sequence[Tensor | None], /) -> list[Tensor | None]: ...
 def sketch_cuda(gradients: Gradients, sketch: Tensor, seed: int, /) -> None: ...
+
+# rows None: row i for sample i, or the only row
+def group_norm_relu_cuda(
+    x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor | None, num_groups: int, eps: float, /
+) -> tuple[Tensor, Tensor, Tensor]: ...
+def group_norm_relu_backward_cuda(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    rows: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+    needs_x: bool,
+    /,
+) -> tuple[Tensor | None, Tensor, Tensor]: ...
 
 # without an order the kernel draws one, from the generator or the device's default one
 def surgery_cuda(

@@ -43,8 +43,8 @@ class WholeSurgery(Protocol):
         """Returns P merged gradients, [K, T, T] float64 Gramians, [K, T] float64 weights of shared parameters."""
 
 
-class TensorKernels(Protocol):
-    """The norm and the projector's update, which a backend may have."""
+class NormKernels(Protocol):
+    """The norm, which a backend may have."""
 
     def group_norm_relu(
         self, x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, num_groups: int, eps: float, /
@@ -64,6 +64,10 @@ class TensorKernels(Protocol):
         /,
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """Returns dx as x, None if it is not wanted, and dweight, dbias [R, C]."""
+
+
+class ProjectorKernels(Protocol):
+    """The projector's update, which a backend may have."""
 
     def owm_update_(self, projector: Tensor, weight_grad: Tensor, mean_input: Tensor, alpha: float) -> None:
         """Updates the projector [d, d] and projects weight_grad [C, d], both in place; mean_input: [d]."""

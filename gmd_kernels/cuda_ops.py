@@ -1,4 +1,7 @@
-"""The ops in C++/CUDA, csrc/cuda: gradients on a GPU of NVIDIA's. Nothing here waits for the device."""
+"""The ops in C++/CUDA, csrc/cuda: gradients and the norm on a GPU of NVIDIA's. Nothing here waits for the device.
+
+The projector's update has kernels in Triton alone.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -110,3 +113,7 @@ def surgery(
         order, generator = projection_order(len(gradients.rows), generator, "cpu", num_groups), None
     assert gradients.native is not None, "dispatch sends what C++ has not read elsewhere"
     return _C.surgery_cuda(gradients.native, groups, num_groups, order, generator, reduction == "mean", out)
+
+
+group_norm_relu = _C.group_norm_relu_cuda
+group_norm_relu_backward = _C.group_norm_relu_backward_cuda

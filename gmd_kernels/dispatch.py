@@ -12,21 +12,21 @@ import torch
 
 from gmd_kernels import gradients as reading
 from gmd_kernels import native, reference
-from gmd_kernels.contract import GradientKernels, TensorKernels, WeightingKernels
+from gmd_kernels.contract import GradientKernels, NormKernels, ProjectorKernels, WeightingKernels
 from gmd_kernels.gradients import Gradients
 
 if TYPE_CHECKING:  # the type checker compares each backend with the contract
     from gmd_kernels import cpu_ops, cuda_ops, triton_ops
 
     _of_gradients: tuple[GradientKernels, ...] = (reference, cpu_ops, cuda_ops, triton_ops)
-    _of_tensors: tuple[TensorKernels, ...] = (reference, cpu_ops, triton_ops)
+    _of_norms: tuple[NormKernels, ...] = (reference, cpu_ops, cuda_ops, triton_ops)
+    _of_projectors: tuple[ProjectorKernels, ...] = (reference, cpu_ops, triton_ops)
     _of_weightings: tuple[WeightingKernels, ...] = (cuda_ops,)
 
 
-class _Module(GradientKernels, TensorKernels, WeightingKernels, Protocol):
-    """A backend's module. CUDA's has no TensorKernels and others no WeightingKernels, which nobody asks of them."""
+class _Module(GradientKernels, NormKernels, ProjectorKernels, WeightingKernels, Protocol):
+    """A backend's module. CUDA's has no ProjectorKernels and others no WeightingKernels: nobody asks them for these."""
 
-    __name__: str
     DTYPES: frozenset[torch.dtype]  # all but the reference have it
 
     def why_not(self, device: torch.device) -> str | None:
@@ -44,8 +44,9 @@ class _Served(NamedTuple):
 
 # Triton serves the CPU too, in its interpreter, for tests that ask for it
 _GRADIENTS = _Served("gradients", {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")})
-# CUDA has no kernels of its own for the norm and for the projector: where GMD_BACKEND asks for it, they go as usual
-_TENSORS = _Served("tensors", {"cuda": ("triton", "reference"), "cpu": ("cpu", "reference")})
+_NORMS = _Served("tensors", {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")})
+# CUDA has no kernels of its own for the projector: where GMD_BACKEND asks for it, the update goes as usual
+_PROJECTORS = _Served("tensors", {"cuda": ("triton", "reference"), "cpu": ("cpu", "reference")})
 _WEIGHTINGS = _Served("Gramians", {"cuda": ("cuda", "reference")})
 
 
@@ -87,21 +88,21 @@ def choose_for_weighting(gram: torch.Tensor) -> WeightingKernels | None:
     """
     if gram.device.type != "cuda" or os.environ.get("GMD_BACKEND") not in (None, "", "cuda"):
         return None
-    kernels = _choose(gram.device, lambda name: _why_not_device(name, gram.device), _WEIGHTINGS, stacklevel=6)
-    return None if kernels.__name__ == reference.__name__ else kernels
+    found: object = _choose(gram.device, lambda name: _why_not_device(name, gram.device), _WEIGHTINGS)
+    return None if found is reference else cast("WeightingKernels", found)
 
 
-def choose_for_norm(x: torch.Tensor) -> TensorKernels:
+def choose_for_norm(x: torch.Tensor) -> NormKernels:
     """Returns the module that serves group_norm_relu of this tensor; warnings point at the caller of its caller."""
-    return _choose(x.device, lambda name: _why_not_device(name, x.device), _TENSORS, stacklevel=4)
+    return _choose(x.device, lambda name: _why_not_device(name, x.device), _NORMS, stacklevel=4)
 
 
-def choose_for_owm(projector: torch.Tensor) -> TensorKernels:
+def choose_for_owm(projector: torch.Tensor) -> ProjectorKernels:
     """Returns the module that serves owm_update_ of this projector; warnings point at the caller of its caller."""
     cpu = _KERNELS["cpu"]
     if projector.device.type == "cpu" and not os.environ.get("GMD_BACKEND") and cpu.find().available:
         return _load(cpu.module)  # as _choose would, by a way that is short beside an update of 0.1 ms
-    return _choose(projector.device, lambda name: _why_not_device(name, projector.device), _TENSORS, stacklevel=4)
+    return _choose(projector.device, lambda name: _why_not_device(name, projector.device), _PROJECTORS, stacklevel=4)
 
 
 def _choose(

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from gmd_kernels import dispatch, library_norm
-from gmd_kernels.contract import TensorKernels
-from gmd_kernels.gradients import is_traced
+from gmd_kernels.contract import NormKernels
+from gmd_kernels.gradients import _C, is_traced
 from gmd_kernels.norm_arguments import check, check_values, lying_plainly, statistics_type
 
 
@@ -36,6 +36,8 @@ def group_norm_relu(
         ValueError, TypeError: an argument is malformed; the message names it, what came and what was expected.
         NotImplementedError: forward mode or torch.func asks for derivatives.
     """
+    if (done := _by_cpp(x, weight, bias, num_groups, rows, eps)) is not None:
+        return done
     check(x, weight, bias, num_groups, rows, eps)
     dtype = statistics_type(x)
     row_of_each = _default_rows(x, weight) if rows is None else rows
@@ -52,6 +54,11 @@ def group_norm_relu(
     return kernels.group_norm_relu(x, weight, bias, row_of_each, num_groups, eps)[0]
 
 
+def _by_cpp(*arguments: object) -> Tensor | None:
+    """Returns y if C++ finds nothing unusual about the arguments: in Python a call takes ten times as long."""
+    return None if _C is None or torch.compiler.is_compiling() else _C.group_norm_relu(*arguments)
+
+
 def _default_rows(x: Tensor, weight: Tensor) -> Tensor:
     """Returns [n] int64: the only row of the table for every sample, or row i for sample i."""
     make = torch.zeros if len(weight) == 1 else torch.arange
@@ -59,16 +66,16 @@ def _default_rows(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class _Context(library_norm.Context, Protocol):
-    kernels: TensorKernels  # of the forward pass, for the backward pass
+    kernels: NormKernels  # of the forward pass, for the backward pass
 
 
 class _GroupNormReLU(torch.autograd.Function):
-    """The way of eager calls: through torch.library each would take longer than a small tensor's kernel."""
+    """The way of eager calls that C++ leaves to Python: through torch.library each would take longer still."""
 
     @staticmethod
     def forward(
         ctx: _Context,
-        kernels: TensorKernels,
+        kernels: NormKernels,
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
@@ -95,4 +102,4 @@ class _GroupNormReLU(torch.autograd.Function):
 
 
 # torch says nothing of the types of `apply`
-_differentiable: Callable[[TensorKernels, Tensor, Tensor, Tensor, Tensor, int, float], Tensor] = _GroupNormReLU.apply
+_differentiable: Callable[[NormKernels, Tensor, Tensor, Tensor, Tensor, int, float], Tensor] = _GroupNormReLU.apply

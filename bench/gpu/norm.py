@@ -135,13 +135,18 @@ def _beside_ours(rows: list[dict]) -> list[dict]:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Returns a table: microseconds of ours, how much of the floor it reaches, how many times as long PyTorch takes."""
-    lines = ["| µs, of the floor | way | ours | PyTorch | PyTorch, contiguous |", "| :-- | :-- | --: | --: | --: |"]
+    """Returns a table: microseconds of ours, how much of the floor it reaches, how many times as long PyTorch takes.
+
+    And what the host takes to issue a call of ours and of PyTorch's: where that is longer, the device waits for it.
+    """
+    titles = ["µs, of the floor", "way", "ours", "PyTorch", "PyTorch, contiguous", "host, ours", "host, PyTorch"]
+    lines = [f"| {' | '.join(titles)} |", f"| :-- | :-- |{' --: |' * 5}"]
     for (case, way), rows in table.groupby(["case", "way"], sort=False):
         of = rows.set_index("contestant")
         mine = f"{significant(1e3 * of.at[OURS, 'median_ms'])}, {100 * of.at[OURS, 'fraction_of_floor']:.0f} %"
         others = [f"{of.at[name, 'ratio_to_ours']:.1f}x" for name in (PYTORCH, CONTIGUOUS)]
-        lines.append(f"| {case} | {way} | {mine} | {' | '.join(others)} |")
+        hosts = [significant(1e3 * of.at[name, "host_ms"]) for name in (OURS, PYTORCH)]
+        lines.append(f"| {case} | {way} | {mine} | {' | '.join([*others, *hosts])} |")
     return "\n".join(lines)
 
 

@@ -123,6 +123,9 @@ __device__ inline void multiply_vectors(const uint4 (*a)[2], const uint4 (*b)[2]
 __device__ inline int row_of(int s, int lane) { return lane / 4 + 8 * (s / 2 % 2); }
 __device__ inline int column_of(int s, int lane) { return 2 * (lane % 4) + s % 2 + 8 * (s / 4); }
 
+// Of the products of slots with themselves: those below the diagonal, whichever the lane.
+GMD_BOTH constexpr bool is_mirrored(int s) { return s == 2 || s == 3; }
+
 // acc += the products of a turn's slots.
 template <Type E, bool kFull>
 __device__ inline void multiply_turn(const Slots<E, kFull>& slots, const Keep& keep, double (&acc)[8]) {
@@ -166,7 +169,7 @@ __device__ inline int sizes_of(const double (&acc)[8], const Rows& rows, int fir
 #pragma unroll
   for (int s = 0; s < 8; ++s) {
     const int j = column_of(s, lane);
-    if (row_of(s, lane) != j || first + j >= last) continue;
+    if (is_mirrored(s) || row_of(s, lane) != j || first + j >= last) continue;
     if (is_safe(acc[s])) {
       found |= E == Type::kHalf && acc[s] < 0x1p-27 * window.units ? kTiny : kOrdinary;
     } else if (E == Type::kBFloat16) {
@@ -198,7 +201,7 @@ __device__ inline int add_slots(const Rows& rows, int first, int last, int shift
 #pragma unroll
   for (int s = 0; s < 8; ++s) {
     const int i = row_of(s, lane), j = column_of(s, lane);
-    if (i <= j && first + j < last) pair_sum(to, rows, first + i, first + j) += acc[s];
+    if (!is_mirrored(s) && i <= j && first + j < last) pair_sum(to, rows, first + i, first + j) += acc[s];
   }
   __syncwarp();
   return sizes;

@@ -38,10 +38,14 @@ Table Memory::table(Plan plan, c10::cuda::CUDAStream stream) {
 }
 
 Workspace Memory::workspace(const Layout& layout, const Device& device, c10::cuda::CUDAStream stream) {
-  const int64_t num_counters = counters_size(layout), num_partials = partials_size(layout, device);
-  if (!holds(counters_, num_counters)) counters_ = at::zeros({num_counters}, on(stream, at::kInt));
+  const int64_t num_partials = partials_size(layout, device);
   if (!holds(partials_, num_partials)) partials_ = at::empty({num_partials}, on(stream, at::kDouble));
-  return {reinterpret_cast<uint32_t*>(counters_.mutable_data_ptr<int32_t>()), partials_.mutable_data_ptr<double>()};
+  return {counters(counters_size(layout), stream), partials_.mutable_data_ptr<double>()};
+}
+
+uint32_t* Memory::counters(int64_t count, c10::cuda::CUDAStream stream) {
+  if (!holds(counters_, count)) counters_ = at::zeros({count}, on(stream, at::kInt));
+  return reinterpret_cast<uint32_t*>(counters_.mutable_data_ptr<int32_t>());
 }
 
 void with_memory(c10::cuda::CUDAStream stream, Call call, const std::function<void(Memory&)>& work) {

@@ -21,13 +21,15 @@ class Memory {
   // The plan on the device. It is uploaded only if it differs from the one before, in a training loop hardly ever.
   Table table(Plan plan, c10::cuda::CUDAStream stream);
   Workspace workspace(const Layout& layout, const Device& device, c10::cuda::CUDAStream stream);
+  // Zeros when they are made. Whoever counts with them leaves zeros, or what is meant for the next call.
+  uint32_t* counters(int64_t count, c10::cuda::CUDAStream stream);
 
  private:
   std::vector<uint64_t> uploaded_;
   at::Tensor words_, counters_, partials_;
 };
 
-enum class Call { kGram, kCombine, kSurgery, kSketch };
+enum class Call { kGram, kCombine, kSurgery, kSketch, kNorm };
 
 // Runs `work` with the memory that belongs to the stream and this kind of call, one thread at a time. While a graph is
 // captured it gets memory of the graph's own, since nobody else may write to what its replays read.

@@ -19,7 +19,7 @@ def owm_update_(
     mean_input: Tensor,  # [d]
     alpha: float,
 ) -> None:
-    """Updates the projector and projects weight_grad, both in place, see `contract.TensorKernels`."""
+    """Updates the projector and projects weight_grad, both in place, see `contract.ProjectorKernels`."""
     d, classes, grad = len(projector), len(weight_grad), weight_grad.resolve_neg()
     h = mean_input.to(projector.dtype).resolve_neg().contiguous()
     programs = triton.cdiv(d, INPUT_OPTIONS["ROWS"])

@@ -78,6 +78,7 @@ def test_as_many_levels_as_there_is_time_for_and_a_failure_is_told(monkeypatch, 
     shown = capsys.readouterr().out
     assert "left out, for want of time: 7 of the smaller levels" in shown
     assert "| 16 x 4³ bfloat16 | forward | 2000, " in shown
+    assert " 1.0x | 1.0x | 100 | 100 |" in shown, "what the host takes"
     assert set(pd.read_csv(tmp_path / gpu_norm.CSV)["gpu"]) == {CARD["gpu"]}
     assert gpu_norm.measure_and_show(small, tmp_path, CARD, end=0) == 1
 

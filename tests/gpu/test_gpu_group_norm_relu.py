@@ -23,9 +23,8 @@ SHAPES = {
 }
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
-TRITON = KERNELS[1]
-place = on_each(ON_CPU, TRITON)
-gpu = on_each(TRITON)
+place = on_each(ON_CPU, *KERNELS)
+gpu = on_each(*KERNELS)
 
 
 @pytest.fixture(autouse=True)

@@ -161,8 +161,9 @@ def facts_of_nvidia(asm: dict) -> dict[str, object]:
         file.flush()
         command = [tools / "cuobjdump", "-res-usage", file.name]
         usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    stack, local = re.search(r"STACK:(\d+).*LOCAL:(\d+)", usage).groups()
+    registers, stack, local = re.search(r"REG:(\d+).*STACK:(\d+).*LOCAL:(\d+)", usage).groups()
     return {
+        "registers": int(registers),
         "local": int(stack) + int(local),
         "wide loads": len(re.findall(r"ld\.global\.v(?:4\.b32|2\.b64)", ptx)),
         "wide stores": len(re.findall(r"st\.global\.v(?:4\.b32|2\.b64)", ptx)),
@@ -173,6 +174,7 @@ def facts_of_nvidia(asm: dict) -> dict[str, object]:
 
 def facts_of_amd(text: str) -> dict[str, object]:
     return {
+        "registers": max(map(int, re.findall(r"NumVgprs: (\d+)", text))),
         "local": sum(map(int, re.findall(r"ScratchSize: (\d+)", text))),
         "wide loads": text.count("load_dwordx4"),
         "wide stores": text.count("store_dwordx4"),

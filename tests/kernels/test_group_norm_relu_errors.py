@@ -1,5 +1,6 @@
 """What group_norm_relu and its ops say of malformed arguments, and of which backend serves them."""
 
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -106,37 +107,41 @@ def test_the_backward_op_checks_what_it_is_given(change: dict, error: type[Excep
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch):
-    """A machine with a GPU that Triton serves, as far as dispatch can see."""
-    triton = SimpleNamespace(why_not=lambda device: None)
+    """A machine with a GPU that CUDA C++ and Triton serve, as far as dispatch can see: {backend: its module}."""
+    modules = {name: SimpleNamespace(why_not=lambda device: None) for name in ("cuda", "triton")}
     there = gk.Backend(True, "is there")
-    for name in ("cuda", "triton"):
+    for name in modules:
         monkeypatch.setitem(dispatch._KERNELS, name, dispatch._KERNELS[name]._replace(find=lambda: there))
-    monkeypatch.setattr(dispatch, "_load", {"gmd_kernels.triton_ops": triton, reference.__name__: reference}.get)
+    loaded = {f"gmd_kernels.{name}_ops": module for name, module in modules.items()} | {reference.__name__: reference}
+    monkeypatch.setattr(dispatch, "_load", loaded.get)
+    monkeypatch.delenv("GMD_BACKEND", raising=False)
     dispatch._why_not_gpu.cache_clear()
-    yield triton
+    yield modules
     dispatch._why_not_gpu.cache_clear()
 
 
 @pytest.mark.parametrize("forced", [None, "cuda", "triton"])
-def test_on_a_gpu_triton_serves_without_a_word(gpu, monkeypatch: pytest.MonkeyPatch, forced: str | None):
-    """There is no kernel in CUDA C++; who asks for CUDA means the gradients' kernels."""
+def test_on_a_gpu_cuda_serves_unless_triton_is_asked_for(gpu, monkeypatch: pytest.MonkeyPatch, forced: str | None):
     if forced:
         monkeypatch.setenv("GMD_BACKEND", forced)
-    else:
-        monkeypatch.delenv("GMD_BACKEND", raising=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert dispatch.choose_for_norm(GPU) is gpu
+        assert dispatch.choose_for_norm(GPU) is gpu[forced or "cuda"]
 
 
-@pytest.mark.parametrize("forced", [None, "cuda"])
-def test_without_triton_the_reference_serves_and_says_so(gpu, monkeypatch: pytest.MonkeyPatch, forced: str | None):
-    gpu.why_not = lambda device: "it is too old"
-    if forced:
-        monkeypatch.setenv("GMD_BACKEND", forced)
-    else:
-        monkeypatch.delenv("GMD_BACKEND", raising=False)
-    with pytest.warns(gk.FallbackWarning, match="goes through the slow PyTorch reference: it is too old"):
+def test_without_a_compiler_triton_serves_and_says_so(gpu, monkeypatch: pytest.MonkeyPatch):
+    gpu["cuda"].why_not = lambda device: "not built"
+    with pytest.warns(gk.FallbackWarning, match="through the Triton kernels: the CUDA .* not available: not built"):
+        assert dispatch.choose_for_norm(GPU) is gpu["triton"]
+    monkeypatch.setenv("GMD_BACKEND", "cuda")
+    with pytest.raises(RuntimeError, match=r"GMD_BACKEND=cuda cannot serve this call: .* not built"):
+        dispatch.choose_for_norm(GPU)
+
+
+def test_without_both_the_reference_serves_and_says_so(gpu):
+    for module in gpu.values():
+        module.why_not = lambda device: "it is too old"
+    with pytest.warns(gk.FallbackWarning, match="goes through the slow PyTorch reference: .* it is too old"):
         assert dispatch.choose_for_norm(GPU) is reference
 
 
@@ -146,6 +151,7 @@ def test_the_warning_is_for_the_line_that_called(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("GMD_BACKEND", raising=False)
     missing = dispatch._KERNELS["cpu"]._replace(find=lambda: gk.Backend(False, "not built"))
     monkeypatch.setitem(dispatch._KERNELS, "cpu", missing)
+    monkeypatch.setattr(sys.modules[gk.group_norm_relu.__module__], "_C", None)
     weight = TABLE.clone().requires_grad_(required)
     with pytest.warns(gk.FallbackWarning, match="slow PyTorch reference: .* not built") as warned:
         gk.group_norm_relu(X, weight, TABLE, 2, ROWS)

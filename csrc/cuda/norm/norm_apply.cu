@@ -10,7 +10,7 @@ template <class Access>
 __device__ inline void block_apply(const NormTask& task, const void* x, const NormAffine& given,
                                    const NormStatistics& statistics, void* y) {
   using Scalar = typename Access::Scalar;
-  const NormBlock block(task.cut, int64_t{gridDim.x} - 1 - blockIdx.x);
+  const NormBlock block(task.cut, gridDim.x - 1 - blockIdx.x);
   const NormThread thread(task, block);
   const Affine<Scalar, Access::kCount> affine(task, given, statistics, block.sample, thread);
   for (int64_t row = thread.row; row < thread.end; row += kAhead * thread.step) {

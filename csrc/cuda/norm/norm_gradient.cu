@@ -29,20 +29,17 @@ __device__ inline void write_tables(const NormTask& task, const NormRows& rows, 
 // dx = rstd (w dz - mean(w dz) - xn mean(w dz xn)), xn the normalised x, means over the group.
 template <class Access>
 __device__ inline void block_gradient(const NormTask& task, const void* grad, const void* x, const NormAffine& given,
-                                      const NormStatistics& statistics, const double* means, void* dx,
-                                      int64_t element_block) {
+                                      const NormStatistics& statistics, const double* means, void* dx) {
   using Scalar = typename Access::Scalar;
-  const NormBlock block(task.cut, element_block);
+  const NormBlock block(task.cut, gridDim.x - 1 - blockIdx.x);
   const NormThread thread(task, block);
   const Affine<Scalar, Access::kCount> affine(task, given, statistics, block.sample, thread);
   Scalar offset[Access::kCount], slope[Access::kCount];
-#pragma unroll
-  for (int e = 0; e < Access::kCount; ++e) {
-    const int channel = min(thread.channel + e * thread.stride, task.shape.channels - 1);
-    const double* of_group = means + 2 * block.sample * task.shape.groups + channel / task.shape.group();
+  each_channel<Access::kCount>(task.shape, thread, [&](int e, int, int group) {
+    const double* of_group = means + 2 * block.sample * task.shape.groups + group;
     offset[e] = static_cast<Scalar>(global(of_group)[0]) * affine.rstd[e];
     slope[e] = static_cast<Scalar>(global(of_group)[task.shape.groups]) * affine.rstd[e] * affine.rstd[e];
-  }
+  });
   for (int64_t row = thread.row; row < thread.end; row += kAhead * thread.step) {
     typename Access::Raw of_x[kAhead], of_grad[kAhead];
 #pragma unroll
@@ -79,9 +76,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     return;
   }
   const double* means = sums + 2 * task.shape.samples * task.shape.channels;
-  with_access(task, [&](auto access) {
-    block_gradient<decltype(access)>(task, grad, x, affine, statistics, means, dx, int64_t{gridDim.x} - 1 - blockIdx.x);
-  });
+  with_access(task,
+              [&](auto access) { block_gradient<decltype(access)>(task, grad, x, affine, statistics, means, dx); });
 }
 
 }  // namespace

@@ -16,10 +16,12 @@ struct NormBlock {
   int64_t sample;
   int slot, chunk;
 
-  __device__ NormBlock(const NormCut& cut, int64_t block)
-      : sample(block / cut.chunks / cut.slots),
-        slot(static_cast<int>(block / cut.chunks % cut.slots)),
-        chunk(static_cast<int>(block % cut.chunks)) {}
+  __device__ NormBlock(const NormCut& cut, uint32_t block) {
+    const uint32_t chunks = cut.chunks, slots = cut.slots, line = block / chunks;
+    chunk = static_cast<int>(block % chunks);
+    slot = static_cast<int>(line % slots);
+    sample = line / slots;
+  }
 };
 
 // What a thread has of it: rows row, row + step, .. below end, of which those of `count` channels.
@@ -131,6 +133,22 @@ __device__ inline int64_t row_of(const NormRows& rows, int64_t sample) {
   return rows.count == 1 ? 0 : sample;
 }
 
+// visit(e, channel, group) for each element of a thread's accesses; of an idle thread, channels that there are.
+template <int N, class Visit>
+__device__ inline void each_channel(const NormShape& shape, const NormThread& thread, Visit visit) {
+  const int size = shape.group();
+  int channel = min(thread.channel, shape.channels - 1), group = channel / size, left = (group + 1) * size - channel;
+#pragma unroll
+  for (int e = 0; e < N; ++e) {
+    visit(e, channel, group);
+    if (thread.stride == 0 || channel == shape.channels - 1) continue;
+    ++channel;
+    if (--left > 0) continue;
+    ++group;
+    left = size;
+  }
+}
+
 // z = (x - mean) * scale + bias, for each element of a thread's accesses.
 template <class Scalar, int N>
 struct Affine {
@@ -138,17 +156,14 @@ struct Affine {
 
   __device__ Affine(const NormTask& task, const NormAffine& affine, const NormStatistics& statistics, int64_t sample,
                     const NormThread& thread) {
-    const int channels = task.shape.channels, group = task.shape.group();
-    const int64_t first = row_of(affine.rows, sample) * channels;
-#pragma unroll
-    for (int e = 0; e < N; ++e) {
-      const int channel = min(thread.channel + e * thread.stride, channels - 1);  // an idle thread's has none
-      const int64_t of_group = sample * task.shape.groups + channel / group;
+    const int64_t first = row_of(affine.rows, sample) * task.shape.channels;
+    each_channel<N>(task.shape, thread, [&](int e, int channel, int group) {
+      const int64_t of_group = sample * task.shape.groups + group;
       mean[e] = global(static_cast<const Scalar*>(statistics.mean))[of_group];
       rstd[e] = global(static_cast<const Scalar*>(statistics.rstd))[of_group];
       scale[e] = rstd[e] * global(static_cast<const Scalar*>(affine.weight))[first + channel];
       bias[e] = global(static_cast<const Scalar*>(affine.bias))[first + channel];
-    }
+    });
   }
 };
 

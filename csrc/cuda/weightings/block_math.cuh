@@ -54,7 +54,7 @@ GMD_BOTH constexpr int matrix_numbers(int rows, int t) { return rows * pitch_of(
 inline LaunchShape shape_of(int64_t blocks, int t, int numbers, int most, cudaStream_t stream) {
   constexpr int kWithoutAsking = 48 << 10;
   const int bytes = numbers * static_cast<int>(sizeof(double));
-  const int threads = t <= 16 ? 64 : t <= 32 ? 128 : kMostThreads;
+  const int threads = t <= 8 ? 64 : t <= 32 ? 128 : kMostThreads;  // two to four steps of a tile are a matrix
   return {static_cast<int>(blocks), threads, bytes <= kWithoutAsking ? bytes : most * static_cast<int>(sizeof(double)),
           stream};
 }

@@ -21,6 +21,8 @@ TARGETS = {
 }
 SUMS = ("gram", "moments", "products", "input")  # what they leave behind is no result of the size of what they read
 OF_SUMS = ("statistics", "sums", "tables")  # a few KB
+# 128 threads of a program each: of 65,536 registers at least so many programs on a multiprocessor have enough
+PROGRAMS = dict.fromkeys(("step", "sketch", "moments", "apply", "products", "gradient", *OF_SUMS), 4) | {"input": 3}
 
 
 @pytest.fixture(scope="module", params=TARGETS)
@@ -50,3 +52,13 @@ def test_the_compiled_kernels(compiled):
         # Triton 3.6 has no float64 products of matrices for sm_100, whose float64 units do them instead
         float64_products = op == "gram" or name.startswith("step fp64")
         assert facts["matrix units"] == (float64_products and target != "sm_100"), name
+
+
+def test_programs_enough_are_on_a_multiprocessor_together(compiled):
+    """Of the norm, the projector's update and the sketch, so that some wait for memory while others compute."""
+    target, kernels = compiled
+    if not target.startswith("sm"):
+        pytest.skip("registers are NVIDIA's here")
+    found = {name: facts["registers"] for name, facts in kernels.items() if name.split()[0] in PROGRAMS}
+    assert {name.split()[0] for name in found} == set(PROGRAMS)
+    assert {name: n for name, n in found.items() if n * 128 * PROGRAMS[name.split()[0]] > 65536} == {}
