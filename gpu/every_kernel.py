@@ -12,6 +12,7 @@ from torch import Tensor
 import gmd_kernels as gk
 from bench.measure.contestants import forced
 
+SURGERY, OTHERS = "surgery", "others"  # arguments: only these kernels; by default all
 REACHED, DONE = "the GPU answers", "every kernel ran, every value is right"
 # T -> how many elements behind where memory is aligned the gradients begin. T on both sides of where the kernels for
 # few objectives end; of many, which take the sanitizers longest, one is enough.
@@ -32,18 +33,32 @@ Gradients = list[list[Tensor | None]]  # [T][P]
 
 def main() -> None:
     """Ends with an AssertionError at the first value that is wrong."""
+    few = "--few" in sys.argv
     torch.ones(1, device="cuda").item()
     print(REACHED, flush=True)
-    for num_objectives, offsets in (FEW_OFFSETS if "--few" in sys.argv else OFFSETS).items():
+    if OTHERS not in sys.argv:
+        check_surgery(few)
+    if SURGERY not in sys.argv:
+        check_others(few)
+    print(DONE)
+
+
+def check_surgery(few: bool) -> None:
+    """Looks at Gramian, weights of PCGrad, combination and surgery."""
+    for num_objectives, offsets in (FEW_OFFSETS if few else OFFSETS).items():
         for offset in offsets:
             print(f"T = {num_objectives}, {offset} elements behind where memory is aligned", flush=True)
             check(gradients(num_objectives), "cuda", offset)
-    for num_objectives in FEW_SIZES if "--few" in sys.argv else SIZES:
-        print(f"weightings of {num_objectives} objectives", flush=True)
-        check_weightings(num_objectives, "cuda")
-    if "--few" not in sys.argv:
+    if not few:
         print(f"T = {PARTLY_KEPT[0]}, more than shared memory holds", flush=True)
         check_partly_kept(*PARTLY_KEPT, "cuda")
+
+
+def check_others(few: bool) -> None:
+    """Looks at the other weightings, the sketch and the norm."""
+    for num_objectives in FEW_SIZES if few else SIZES:
+        print(f"weightings of {num_objectives} objectives", flush=True)
+        check_weightings(num_objectives, "cuda")
     print("sketches", flush=True)
     for dtype in (torch.float32, torch.float64):
         check_sketch(dtype, "cuda")
@@ -51,7 +66,6 @@ def main() -> None:
         print(f"norm of {channels} channels, {backend}", flush=True)
         with forced(backend):
             check_norm(channels, dtype, last, "cuda")
-    print(DONE)
 
 
 def gradients(num_objectives: int) -> Gradients:

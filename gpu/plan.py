@@ -42,8 +42,8 @@ def beginning(folder: Path) -> list[Stage]:
     return [
         Stage("environment", 6, _python("-m", "gpu.environment"), most=20),
         *([Stage("wheels", 5, install, most=30)] if wheels else []),
-        Stage("build", 94, _python("-m", "gpu.build", folder), most=150),
-        Stage(EVERY, 20, _python("-m", "gpu.every_kernel"), most=40, needs="build"),
+        Stage("build", 90, _python("-m", "gpu.build", folder), most=150),
+        Stage(EVERY, 16, _python("-m", "gpu.every_kernel", "surgery"), most=40, needs="build"),
     ]
 
 
@@ -53,6 +53,7 @@ def first(folder: Path) -> list[Stage]:
     return [
         Stage("ours", 28, _python("-m", "bench.gpu.surgery", folder, "--who", "ours"), most=50, needs=EVERY),
         Stage("ncu", 28, _python("-m", "gpu.nvidia_tools", "ncu", table), most=60, needs=EVERY),
+        Stage("other_kernels", 9, _python("-m", "gpu.every_kernel", "others"), most=30, needs="build"),
         Stage("cuda_tests", 30, tests("cuda", longest=25), most=75, needs=EVERY),
         Stage("racecheck_few", 12, _python("-m", "gpu.nvidia_tools", "racecheck", "--few"), most=40, needs=EVERY),
         Stage("memcheck_few", 12, _python("-m", "gpu.nvidia_tools", "memcheck", "--few"), most=40, needs=EVERY),

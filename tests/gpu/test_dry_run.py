@@ -112,9 +112,10 @@ class Reader:
 USUAL = {
     "environment": Fake(5),
     "build": Fake(70, files=("built/0123456789abcdef/_C.cpython-312-x86_64-linux-gnu.so",)),
-    "every_kernel": Fake(15),
+    "every_kernel": Fake(14),
     "ours": Fake(25, files=("surgery_gpu.csv",)),
     "ncu": Fake(35, files=("ncu.csv",)),
+    "other_kernels": Fake(9),
     "cuda_tests": Fake(40),
     "racecheck_few": Fake(15),
     "memcheck_few": Fake(12),
@@ -182,7 +183,7 @@ def test_at_the_usual_speed_everything_is_run_in_its_order(dry, part):
 
 
 def test_a_build_that_takes_longer_leaves_enough_for_the_first_measurements(dry):
-    _, world = dry(1, build=Fake(94))
+    _, world = dry(1, build=Fake(90))
     assert statuses(world.folder)["ours"] == OK
     assert world.spans["ncu"] >= 28
 
@@ -273,8 +274,14 @@ def test_more_files_than_come_back_are_a_failure(dry):
 
 def test_a_wrong_kernel_ends_the_first_part_early(dry):
     _, world = dry(1, every_kernel=Fake(10, code=1))
-    assert world.ran == BEGINNING
-    assert world.now - 1000 < 120
+    assert world.ran == [*BEGINNING, "other_kernels"]
+    assert world.now - 1000 < 130
+
+
+def test_a_wrong_kernel_of_a_weighting_keeps_nothing_from_being_measured(dry):
+    status, world = dry(1, other_kernels=Fake(6, code=1))
+    assert status == 1
+    assert world.ran == ORDER[1]
 
 
 def anything(rng):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpu import environment, every_kernel, hot_kernels, launches, nvidia_tools, tools
+from gpu import environment, every_kernel, hot_kernels, launches, nvidia_tools, plan, tools
 from helpers.places import ROOT
 
 PYTHON = sys.executable
@@ -41,6 +41,23 @@ def test_a_sanitizer_may_be_shown_few_cases(monkeypatch, arguments, expected):
     assert partly_kept == ([] if arguments else [(16, 600_007, "cuda")])
     assert met == [(t, offset) for t, offsets in expected.items() for offset in offsets]
     assert set(every_kernel.FEW_OFFSETS) <= set(every_kernel.OFFSETS)
+
+
+# As gpu.plan has them, which does not import what imports torch: looking for a GPU has to begin at once.
+SURGERY, OTHERS = (
+    [stage.command[-1]] for stage in plan.stages(ROOT, 1) if stage.name in ("every_kernel", "other_kernels")
+)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [([], "so"), (SURGERY, "s"), (OTHERS, "o")])
+def test_the_surgerys_kernels_and_the_others_are_looked_at_apart(monkeypatch, arguments, expected):
+    met = []
+    monkeypatch.setattr(every_kernel.torch, "ones", lambda *size, device: torch.tensor(1.0))
+    monkeypatch.setattr(every_kernel, "check_surgery", lambda few: met.append("s"))
+    monkeypatch.setattr(every_kernel, "check_others", lambda few: met.append("o"))
+    monkeypatch.setattr(sys, "argv", ["every_kernel", *arguments])
+    every_kernel.main()
+    assert "".join(met) == expected
 
 
 @pytest.mark.parametrize(("channels", "dtype", "last"), every_kernel.NORMS)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 BEGINNING = ["environment", "build", "every_kernel"]
-FIRST = ["ours", "ncu", "cuda_tests", "racecheck_few", "memcheck_few"]
+FIRST = ["ours", "ncu", "other_kernels", "cuda_tests", "racecheck_few", "memcheck_few"]
 SECOND = ["benchmark", "backends", "other_tests", "step", "norm", "weightings", "memcheck", "racecheck"]
 WITHOUT_BUILD = ["triton_tests", "triton_bench"]
 
