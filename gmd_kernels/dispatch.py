@@ -27,7 +27,6 @@ if TYPE_CHECKING:  # the type checker compares each backend with the contract
 class _Module(GradientKernels, NormKernels, ProjectorKernels, WeightingKernels, Protocol):
     """A backend's module. CUDA's has no ProjectorKernels and others no WeightingKernels: nobody asks them for these."""
 
-    __name__: str
     DTYPES: frozenset[torch.dtype]  # all but the reference have it
 
     def why_not(self, device: torch.device) -> str | None:
@@ -89,8 +88,8 @@ def choose_for_weighting(gram: torch.Tensor) -> WeightingKernels | None:
     """
     if gram.device.type != "cuda" or os.environ.get("GMD_BACKEND") not in (None, "", "cuda"):
         return None
-    kernels = _choose(gram.device, lambda name: _why_not_device(name, gram.device), _WEIGHTINGS, stacklevel=6)
-    return None if kernels.__name__ == reference.__name__ else kernels
+    found: object = _choose(gram.device, lambda name: _why_not_device(name, gram.device), _WEIGHTINGS)
+    return None if found is reference else cast("WeightingKernels", found)
 
 
 def choose_for_norm(x: torch.Tensor) -> NormKernels:

@@ -1,5 +1,7 @@
 """Solves small quadratic programs in a Gramian, batched; off the CPU in a fixed number of calls, reading no value.
 
+On a GPU of NVIDIA's this is what torch.compile traces and the reference for csrc/cuda/weightings, which is quicker.
+
 On the CPU, where values can be read, pivoting comes first (gmd_kernels/pivoting.py). What it leaves unsolved, and all
 elsewhere, interior-point methods solve: z > 0 and its dual y > 0 move by Newton steps towards z * y = mu while mu goes
 to zero. No step goes further than to a hundredth of an entry, and mu falls the faster the longer the step was. Vectors

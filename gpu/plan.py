@@ -53,7 +53,7 @@ def first(folder: Path) -> list[Stage]:
     return [
         Stage("ours", 28, _python("-m", "bench.gpu.surgery", folder, "--who", "ours"), most=50, needs=EVERY),
         Stage("ncu", 28, _python("-m", "gpu.nvidia_tools", "ncu", table), most=60, needs=EVERY),
-        Stage("cuda_tests", 30, tests("cuda"), most=75, needs=EVERY),
+        Stage("cuda_tests", 30, tests("cuda", longest=25), most=75, needs=EVERY),
         Stage("racecheck_few", 12, _python("-m", "gpu.nvidia_tools", "racecheck", "--few"), most=40, needs=EVERY),
         Stage("memcheck_few", 12, _python("-m", "gpu.nvidia_tools", "memcheck", "--few"), most=40, needs=EVERY),
     ]
@@ -64,7 +64,7 @@ def second(folder: Path) -> list[Stage]:
     return [
         Stage("benchmark", 85, _python("-m", "bench.gpu.surgery", folder), most=120, needs=EVERY),
         Stage("backends", 15, _python("-m", "gpu.backends"), most=30, needs="build"),
-        Stage("other_tests", 67, tests("triton", "reference", "none"), most=150, needs="build"),
+        Stage("other_tests", 67, tests("triton", "reference", "none", longest=60), most=150, needs="build"),
         Stage("step", 45, _python("-m", "bench.gpu.step", folder), most=80, needs=EVERY),
         Stage("norm", 30, _python("-m", "bench.gpu.norm", folder), most=50, needs="build"),
         Stage("weightings", 15, _python("-m", "bench.gpu.weightings", folder), most=40, needs="build"),
@@ -77,17 +77,20 @@ def without_build(folder: Path) -> list[Stage]:
     """Returns what makes sense where the C++ and CUDA part could not be built: Triton's kernels need no build."""
     benchmark = _python("-m", "bench.gpu.surgery", folder, "--who", "triton")
     return [
-        Stage("triton_tests", 90, tests("triton"), most=150, instead_of="build"),
+        Stage("triton_tests", 90, tests("triton", longest=60), most=150, instead_of="build"),
         Stage("triton_bench", 60, benchmark, most=90, instead_of="build"),
     ]
 
 
-def tests(*backends: str) -> list[str | Path]:
-    """Returns the command for the GPU's tests of those backends, see `gpu.selection`."""
+def tests(*backends: str, longest: int) -> list[str | Path]:
+    """Returns the command for the GPU's tests of those backends, see `gpu.selection`.
+
+    A test of more than `longest` seconds ends its worker, as its kernel hangs; another worker takes its place.
+    """
     files = sorted((ROOT / "tests" / "gpu").glob("test_gpu_*.py"))
     shared = ["-p", "xdist.plugin", "-n", str(WORKERS)] if util.find_spec("xdist") else []
-    if shared and util.find_spec("pytest_timeout"):  # ends the worker whose kernel hangs, and another takes its place
-        shared += ["-p", "pytest_timeout", "--timeout", "90", "--timeout-method", "thread"]
+    if shared and util.find_spec("pytest_timeout"):
+        shared += ["-p", "pytest_timeout", "--timeout", str(longest), "--timeout-method", "thread"]
     warnings = [option for words in WARNINGS for option in ("-W", words)]
     options = ["-p", "no:cacheprovider", "-p", "gpu.selection", "--backends", ",".join(backends), *shared, *warnings]
     return _python("-m", "pytest", "-q", "--tb=short", *options, *files)

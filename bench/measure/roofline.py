@@ -30,10 +30,12 @@ class Term(NamedTuple):
     """Microseconds, and how far off they may be."""
 
     time: float
-    off: float = 0.0
+    off: float
 
-    def __add__(self, other: tuple) -> "Term":  # type: ignore[override]
-        return Term(self.time + other[0], self.off + other[1])
+
+def total(*terms: Term) -> Term:
+    """Returns what terms that wait for each other add up to."""
+    return Term(sum(term.time for term in terms), sum(term.off for term in terms))
 
 
 LAUNCH = Term(2.75, 0.25)  # from the event to the first instruction
@@ -43,25 +45,25 @@ ARRIVAL = Term(1.0, 0.3)  # a block's sums, fence, arrival
 ADDING = Term(0.9, 0.2)  # the last block adds up those of all
 FLAG = Term(1.6, 0.4)  # from the weights to their first use in every block
 ENDS = Term(1.0, 1.0)  # units that are not whole are read element by element, at the end of a warp's work at worst
-BEGINNING = LAUNCH + PIECE + FIRST
+BEGINNING = total(LAUNCH, PIECE, FIRST)
 SPREAD = 0.05  # how far off a bandwidth may be: 1056 warps that read T rows each are not a copy
 
 
 def expected(case: Case) -> dict[str, Term]:
     """Returns what gram, combine and surgery should take, by their names as contestants."""
     read, written = case.num_objectives * case.num_bytes, case.num_bytes
-    gram = BEGINNING + _passed(read, _issue(case)) + ENDS + ARRIVAL + ADDING
-    combine = BEGINNING + _passed(read + written, _converted(case)) + ENDS
+    gram = total(BEGINNING, _passed(read, _issue(case)), ENDS, ARRIVAL, ADDING)
+    combine = total(BEGINNING, _passed(read + written, _converted(case)), ENDS)
     again = max(0.0, read - KEPT - CACHED) if read > KEPT else 0.0
     merging = max(_converted(case), min(read, KEPT) / SHARED)
-    surgery = gram + weights(case.num_objectives) + FLAG + _passed(again + written, merging) + ENDS
+    surgery = total(gram, weights(case.num_objectives), FLAG, _passed(again + written, merging), ENDS)
     return {GRAM: gram, COMBINE: combine, OURS: surgery}
 
 
 def weights(num_objectives: int) -> Term:
     """Returns PCGrad's part: the order, then T - 1 projections, each of 150 clocks, or 300 where it divides."""
     projections = (num_objectives - 1) / CLOCKS
-    return Term(0.5, 0.2) + (225 * projections, 75 * projections)
+    return total(Term(0.5, 0.2), Term(225 * projections, 75 * projections))
 
 
 def padded(num_objectives: int) -> int:

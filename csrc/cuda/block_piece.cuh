@@ -109,7 +109,7 @@ __device__ inline void load_unit(uint4 (&v)[R], const Rows& rows, int first, int
     return;
   }
   const int there = static_cast<int>(min(kUnit, rows.parameter.numel - begin));
-  constexpr int kAtOnce = R == 16 && Elements<E>::kPerVector == 8 ? 1 : 2;  // where registers are short: one
+  constexpr int kAtOnce = 2;
 #pragma unroll 1
   for (int row = from / kAtOnce * kAtOnce; row < R && row < count; row += kAtOnce) {
     uint4 some[kAtOnce];

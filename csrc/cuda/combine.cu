@@ -25,7 +25,13 @@ __global__ void __launch_bounds__(kThreads, 2) combine_kernel(Table table, Weigh
     read_weights(of_warp, weights, d, lane);
     __syncwarp();
     const Window window = window_at(first, units.end, INT_MAX, kWarps);
-    with_type(d.type, [&](auto e) { combine_window<decltype(e)::value, kRows>(of_warp, window, Keep{}, lane); });
+    with_type(d.type, [&](auto e) {
+      constexpr Type E = decltype(e)::value;
+      const int begin = d.count == 1   ? combine_few<E, 1>(of_warp, window, lane)
+                        : d.count == 2 ? combine_few<E, 2>(of_warp, window, lane)
+                                       : 0;
+      combine_window<E, kRows>(of_warp, window, Keep{}, lane, begin);
+    });
   }
 }
 

@@ -39,9 +39,10 @@ __device__ inline void store_unit(const double (&acc)[N], const Rows& rows, cons
 // result = sum_k rows.weights[k] * row k, in float64 whatever the type: a coefficient may be beyond float32. A lane has
 // read an element of every row before it writes it: the result may be one of them.
 template <Type E, int kRows>
-__device__ inline void combine_window(const Rows& rows, const Window& window, const Keep& kept, int lane) {
+__device__ inline void combine_window(const Rows& rows, const Window& window, const Keep& kept, int lane,
+                                      int begin = 0) {
   constexpr int kElements = Elements<E>::kPerVector;
-  for (int unit = 0; unit < window.units; unit += kCombineUnits) {
+  for (int unit = begin; unit < window.units; unit += kCombineUnits) {
     double acc[kCombineUnits][kElements] = {};
     for (int first = 0; first < rows.parameter.count; first += kRows) {
       uint4 v[kCombineUnits][kRows];
@@ -65,6 +66,34 @@ __device__ inline void combine_window(const Rows& rows, const Window& window, co
       store_unit<E>(acc[u], rows, window, unit + u, lane);
     }
   }
+}
+
+// The same of R = 1 or 2 rows, of the units from the first on that are whole: more of them under way at once. Returns
+// the first unit that is left over.
+template <Type E, int R>
+__device__ inline int combine_few(const Rows& rows, const Window& window, int lane) {
+  constexpr int kAtOnce = 8 / R, kElements = Elements<E>::kPerVector;
+  const int64_t whole = rows.parameter.aligned ? rows.parameter.numel / unit_elements(E) : 0;
+  int unit = 0;
+  for (; unit + kAtOnce <= window.units && window.unit(unit + kAtOnce - 1) < whole; unit += kAtOnce) {
+    uint4 v[kAtOnce][R];
+#pragma unroll
+    for (int i = 0; i < kAtOnce * R; ++i) {
+      const int64_t place = window.unit(unit + i / R) * kUnitBytes + lane * kVectorBytes;
+      v[i / R][i % R] = load_vector(rows.data[i % R] + place);
+    }
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+      double acc[kElements] = {};
+#pragma unroll
+      for (int i = 0; i < R * kElements; ++i) {
+        const int k = i / kElements, e = i % kElements;
+        acc[e] += rows.weights[k] * static_cast<double>(Elements<E>::get(v[u][k], e));
+      }
+      store_unit<E>(acc, rows, window, unit + u, lane);
+    }
+  }
+  return unit;
 }
 
 __device__ inline void read_weights(Rows& rows, const Weights& weights, const Descriptor& d, int lane) {

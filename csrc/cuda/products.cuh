@@ -106,7 +106,7 @@ __device__ inline void add_few_products(const Rows& rows, const Window& window, 
 #pragma unroll
   for (int u = 0; u < kAtOnce; ++u) {
 #pragma unroll
-    for (int k = 0; k < R; ++k) v[u][k] = load_vector(rows.data[k] + window.unit(u) * kUnitBytes + 16 * lane);
+    for (int k = 0; k < R; ++k) v[u][k] = load_vector(rows.data[k] + window.unit(u) * kUnitBytes + kVectorBytes * lane);
   }
 #pragma unroll
   for (int begin = 0; begin < kAtOnce; begin += kExactUnits) {

@@ -19,7 +19,8 @@
 namespace gmd::cuda {
 
 constexpr int kSlots = 16;
-constexpr int kChunks = 8;       // of a unit
+constexpr int kChunkBytes = 4 * kVectorBytes;
+constexpr int kChunks = kUnitBytes / kChunkBytes;  // of a unit
 constexpr int kLoads = 8;        // of each of a lane's two slots in a turn: as many as the R rows of 16 / R units are
 constexpr int kTensorTurns = 8;  // of a window
 
@@ -55,7 +56,7 @@ struct Slots {
       row[h] = kFull ? place : place & ((1 << shift) - 1);
       chunk[h] = kFull ? 0 : place >> shift;
       there[h] = row[h] < last - first;
-      begin[h] = (there[h] ? rows.data[first + row[h]] : nullptr) + window.first * kUnitBytes + 16 * quarter;
+      begin[h] = (there[h] ? rows.data[first + row[h]] : nullptr) + window.first * kUnitBytes + kVectorBytes * quarter;
     }
   }
 
@@ -80,13 +81,12 @@ struct Slots {
   template <bool kWhole>
   __device__ uint4 load(int i, int h) const {
     if (!is_there(i, h)) return {0, 0, 0, 0};
-    const char* first = begin[h] + unit_of(i, h) * window.step * kUnitBytes;  // of the unit's vectors of this quarter
-    const char* at = first + 64 * chunk_of(i, h);
-    if constexpr (kWhole) return load_vector(at);
-    constexpr int64_t kUnit = unit_elements(E);
-    const int64_t left = rows.parameter.numel - window.unit(turn + unit_of(i, h)) * kUnit;
-    if (rows.parameter.aligned && left >= kUnit) return load_vector(at);
-    return gather<E>(first - kVectorBytes * quarter, 4 * chunk_of(i, h) + quarter, static_cast<int>(min(kUnit, left)));
+    const char* unit = begin[h] + unit_of(i, h) * window.step * kUnitBytes;
+    if constexpr (kWhole) return load_vector(unit + kChunkBytes * chunk_of(i, h));
+    const int64_t left = rows.parameter.numel - window.unit(turn + unit_of(i, h)) * unit_elements(E);
+    if (rows.parameter.aligned && left >= unit_elements(E)) return load_vector(unit + kChunkBytes * chunk_of(i, h));
+    const int there = static_cast<int>(min(int64_t{unit_elements(E)}, left));
+    return gather<E>(unit - kVectorBytes * quarter, 4 * chunk_of(i, h) + quarter, there);
   }
 
   __device__ void keep(const Keep& keep, int i, int h, const uint4& v) const {
@@ -122,6 +122,9 @@ __device__ inline void multiply_vectors(const uint4 (*a)[2], const uint4 (*b)[2]
 // The slot of row and column of number s of an accumulator.
 __device__ inline int row_of(int s, int lane) { return lane / 4 + 8 * (s / 2 % 2); }
 __device__ inline int column_of(int s, int lane) { return 2 * (lane % 4) + s % 2 + 8 * (s / 4); }
+
+// Of the products of slots with themselves: those below the diagonal, whichever the lane.
+GMD_BOTH constexpr bool is_mirrored(int s) { return s == 2 || s == 3; }
 
 // acc += the products of a turn's slots.
 template <Type E, bool kFull>
@@ -166,7 +169,7 @@ __device__ inline int sizes_of(const double (&acc)[8], const Rows& rows, int fir
 #pragma unroll
   for (int s = 0; s < 8; ++s) {
     const int j = column_of(s, lane);
-    if (row_of(s, lane) != j || first + j >= last) continue;
+    if (is_mirrored(s) || row_of(s, lane) != j || first + j >= last) continue;
     if (is_safe(acc[s])) {
       found |= E == Type::kHalf && acc[s] < 0x1p-27 * window.units ? kTiny : kOrdinary;
     } else if (E == Type::kBFloat16) {
@@ -198,7 +201,7 @@ __device__ inline int add_slots(const Rows& rows, int first, int last, int shift
 #pragma unroll
   for (int s = 0; s < 8; ++s) {
     const int i = row_of(s, lane), j = column_of(s, lane);
-    if (i <= j && first + j < last) pair_sum(to, rows, first + i, first + j) += acc[s];
+    if (!is_mirrored(s) && i <= j && first + j < last) pair_sum(to, rows, first + i, first + j) += acc[s];
   }
   __syncwarp();
   return sizes;

@@ -2,7 +2,8 @@
 
 Any callable of that kind is a weighting for `surgery`.
 
-Those here also take [..., T, T], many Gramians at once, for [..., T]. Nothing in them waits for the device. The
+Those here also take [..., T, T], many Gramians at once, for [..., T]. Nothing in them waits for the device; with the
+CUDA kernels most are one launch from the Gramian to the weights, whatever T and the number of Gramians. The
 weights of a Gramian that is not finite are NaN, but for those of `mean`, `sum`, `constant`, `random`
 and `pcgrad`.
 

@@ -155,8 +155,9 @@ def test_the_pytest_of_a_stage_that_overruns_reports_all_the_same(tmp_path, monk
     )
     monkeypatch.setattr(plan, "ROOT", tmp_path)
     monkeypatch.setattr(plan, "WORKERS", 2)
+    monkeypatch.setattr(plan, "WARNINGS", ())  # for one of them each worker would import torch first
     monkeypatch.setitem(stages.GRACES, signal.SIGINT, 60.0)  # other tests keep this machine busy meanwhile
-    command = [*plan.tests("none"), "--rootdir", tmp_path, tmp_path / "test_slow.py"]
+    command = [*plan.tests("none", longest=60), "--rootdir", tmp_path, tmp_path / "test_slow.py"]
     for name in os.environ:
         if name.startswith("PYTEST_"):  # of the pytest around this one
             monkeypatch.delenv(name)
@@ -323,6 +324,14 @@ def test_the_real_stages_can_be_run(tmp_path, part, no_wheels):
         assert {stage.needs, stage.instead_of} <= {"", *list(commands)[:position]}
 
 
+def test_a_test_that_hangs_is_ended_before_its_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.util, "find_spec", lambda name: name)  # pytest-timeout is not everywhere
+    for stage in plan.stages(tmp_path, None):
+        command = list(map(str, stage.command))
+        if "pytest" in command:
+            assert int(command[command.index("--timeout") + 1]) < stage.limit
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_few_files_come_back(tmp_path, part):
     """The log, the tables, the module that was built: no more than a lent machine gives back."""
@@ -427,13 +436,38 @@ def test_the_environment_puts_what_was_built_before_the_checkout():
 @pytest.mark.slow
 def test_the_pytest_of_the_stage_collects_its_tests(tmp_path):
     """As it will be called there, but for running them."""
-    command = [*map(str, plan.tests("cuda")), "--collect-only"]
+    command = [*map(str, plan.tests("cuda", longest=60)), "--collect-only"]
     # of the variables that the pytest around this one has set (it may be a worker of pytest-xdist's), none
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment = {**inherited, **make_gpu.environment("9.0"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     assert "test_gpu_kernels.py" in done.stdout
+
+
+WARNS = """
+import warnings
+import gmd_kernels as gk
+def test_torch_says_something_of_a_new_card(): warnings.warn("no current context", UserWarning)
+def test_python_says_something(): warnings.warn("of its future", FutureWarning)
+def test_another_backend_took_the_call(): warnings.warn("no kernels", gk.FallbackWarning)
+def test_numbers_that_overflow(): warnings.warn("overflow", RuntimeWarning)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_card_is_new_for_is_no_failure_and_another_backend_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "WORKERS", 0)
+    (tmp_path / "test_warns.py").write_text(WARNS)
+    usual = list(map(str, plan.tests("none", longest=60)))
+    options = [word for word in usual if not word.endswith(".py")]
+    command = [*options, "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), str(tmp_path)]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {**inherited, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    failed = set(re.findall(r"FAILED \S+::(\w+)", done.stdout))
+    assert failed == {"test_another_backend_took_the_call", "test_numbers_that_overflow"}, done.stdout + done.stderr
+    assert "2 failed, 2 passed" in done.stdout
 
 
 @pytest.mark.parametrize("broken", [None, "triton"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpu import environment, every_kernel, hot_kernels, nvidia_tools, tools
+from gpu import environment, every_kernel, hot_kernels, launches, nvidia_tools, tools
 from helpers.places import ROOT
 
 PYTHON = sys.executable
@@ -275,3 +275,14 @@ def test_a_tool_is_found_where_nvidia_puts_it(tmp_path, monkeypatch, capfd):
 
 def test_the_usual_places_are_nvidias():
     assert tools.PLACES[:2] == ("/opt/nvidia/nsight-compute/*", "/usr/local/cuda*/bin")
+
+
+def test_of_all_that_the_profiler_sees_our_kernels_are_told_by_name():
+    names = [
+        "void gmd::cuda::(anonymous namespace)::surgery_kernel<15>(gmd::cuda::Table, gmd::cuda::Workspace)",
+        "Memcpy HtoD (Pageable -> Device)",
+        "void at::native::vectorized_elementwise_kernel<4, at::native::FillFunctor<float> >(int)",
+        "gmd::cuda::upload_kernel(gmd::cuda::Words, int, unsigned long*)",
+        "gmd::cuda::_GLOBAL__N__1f2e_10_weights_cu_ab::weights_kernel(double const*, int)",
+    ]
+    assert launches.ours(names) == ["surgery_kernel", "upload_kernel", "weights_kernel"]

@@ -134,6 +134,11 @@ def seed(value: int) -> None:
     library().emulator_seed(c_uint32(value))
 
 
+def tensor_core(of: str) -> None:
+    """How its sums are cut off: see tests/helpers/cuda/tensor_core.cpp. An A100's, unless it is told."""
+    library().emulator_tensor_core(["A100", "H100"].index(of))
+
+
 def check(error: int) -> None:
     if error:
         raise RuntimeError(f"error {error}: {library().emulator_message().decode()}")

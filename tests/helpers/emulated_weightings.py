@@ -17,7 +17,7 @@ PROGRAMS = ("mgda", "nash_mtl", "dualproj")  # as enum class Program
 
 def _weights(name: str, gram: Tensor, *arguments: Any) -> Tensor:
     gram, t = gram.contiguous(), gram.shape[-1]
-    weights = torch.full(gram.shape[:-1], 12345.0, dtype=torch.float64)
+    weights = gram.new_full(gram.shape[:-1], 12345.0)
     grams = pointer(gram), c_int64(gram.shape[:-2].numel()), t
     check(getattr(library(), f"run_{name}")(*grams, *arguments, pointer(weights)))
     return weights
@@ -58,8 +58,11 @@ def cagrad(gram: Tensor, c: float) -> Tensor:
 
 def pcd(gram: Tensor, primary: int, tau: float | Tensor, state: Tensor | None) -> Tensor:
     shares, number = (tau, 0.0) if isinstance(tau, Tensor) else (None, tau)
-    assert state is None or state.is_contiguous()
-    return _weights("pcd", gram, primary, c_double(number), pointer(shares), pointer(state))
+    lying = None if state is None else state.contiguous()
+    weights = _weights("pcd", gram, primary, c_double(number), pointer(shares), pointer(lying))
+    if lying is not None and lying is not state:
+        state.copy_(lying)
+    return weights
 
 
 def fairgrad(gram: Tensor, alpha: float) -> Tensor:
@@ -67,5 +70,8 @@ def fairgrad(gram: Tensor, alpha: float) -> Tensor:
 
 
 def gradvac(gram: Tensor, cosines: Tensor, order: Tensor, beta: float) -> Tensor:
-    assert cosines.is_contiguous()
-    return _weights("gradvac", gram, pointer(order), c_double(beta), pointer(cosines))
+    lying = cosines.contiguous()
+    weights = _weights("gradvac", gram, pointer(order), c_double(beta), pointer(lying))
+    if lying is not cosines:
+        cosines.copy_(lying)
+    return weights

@@ -61,6 +61,23 @@ def test_without_both_the_reference_serves_and_both_reasons_are_told(machine):
         assert dispatch.choose(on_a_gpu()) is reference
 
 
+def test_weightings_are_cudas_or_torchs_and_a_fallback_is_told(machine, monkeypatch):
+    gram = SimpleNamespace(device=GPU)
+    assert dispatch.choose_for_weighting(gram) is machine.modules["cuda"]
+    assert dispatch.choose_for_weighting(SimpleNamespace(device=torch.device("cpu"))) is None
+    for other in ("triton", "reference"):  # they leave weightings to torch
+        monkeypatch.setenv("GMD_BACKEND", other)
+        assert dispatch.choose_for_weighting(gram) is None
+    machine.missing["cuda"] = "built without nvcc"
+    dispatch._why_not_gpu.cache_clear()
+    monkeypatch.setenv("GMD_BACKEND", "cuda")
+    with pytest.raises(RuntimeError, match=r"GMD_BACKEND=cuda cannot serve this call: the CUDA kernels .*without nvcc"):
+        dispatch.choose_for_weighting(gram)
+    monkeypatch.delenv("GMD_BACKEND")
+    with pytest.warns(gk.FallbackWarning, match=r"slow PyTorch reference: the CUDA kernels .*without nvcc"):
+        assert dispatch.choose_for_weighting(gram) is None
+
+
 def test_a_device_that_cuda_does_not_serve(machine):
     machine.modules["cuda"].why_not = lambda device: f"{device} has compute capability 6.1"
     with pytest.warns(gk.FallbackWarning, match=r"Triton kernels: the CUDA kernels .*: cuda:0 has .* 6\.1"):

@@ -54,7 +54,7 @@ GMD_BOTH constexpr int matrix_numbers(int rows, int t) { return rows * pitch_of(
 inline LaunchShape shape_of(int64_t blocks, int t, int numbers, int most, cudaStream_t stream) {
   constexpr int kWithoutAsking = 48 << 10;
   const int bytes = numbers * static_cast<int>(sizeof(double));
-  const int threads = t <= 16 ? 64 : t <= 32 ? 128 : kMostThreads;
+  const int threads = t <= 8 ? 64 : t <= 32 ? 128 : kMostThreads;  // two to four steps of a tile are a matrix
   return {static_cast<int>(blocks), threads, bytes <= kWithoutAsking ? bytes : most * static_cast<int>(sizeof(double)),
           stream};
 }
@@ -79,6 +79,7 @@ __device__ inline void for_each(int t, F f) {
 template <class F, class Join>
 __device__ inline double over_all(int t, double none, F f, Join join) {
   double found = none;
+#pragma unroll 1  // two rounds at most: code that is not there need not be fetched
   for (int i = threadIdx.x % 32; i < t; i += 32) found = join(found, f(i));
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) found = join(found, __shfl_xor_sync(0xffffffffu, found, offset));

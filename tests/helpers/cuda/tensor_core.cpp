@@ -6,7 +6,7 @@
 // sum of those of its factors as they are stored: that of a subnormal number is the least there is, however small it
 // is. A100: blocks of 8 and 24 bits; H100, B200: of 16 and 25. Errors of the first can be the larger ones.
 #include <cmath>
-#include <cstdlib>
+#include <vector>
 
 #include "emulator.h"
 
@@ -24,10 +24,21 @@ struct Number {
   int exponent;  // as it is stored
 };
 
-Number widen(uint16_t bits, bool half) {
+Number widened(uint16_t bits, bool half) {
   const float value = half ? gmd::cuda::widen_half(bits) : bits_to<float>(uint32_t{bits} << 16);
   const int least = half ? -14 : -126;
   return {value, value == 0 || !std::isfinite(value) ? least : std::max(least, std::ilogb(value))};
+}
+
+std::vector<Number> all_numbers(bool half) {
+  std::vector<Number> all;
+  for (int bits = 0; bits <= 0xffff; ++bits) all.push_back(widened(static_cast<uint16_t>(bits), half));
+  return all;
+}
+
+Number widen(uint16_t bits, bool half) {
+  static const std::vector<Number> bfloat16s = all_numbers(false), halves = all_numbers(true);
+  return (half ? halves : bfloat16s)[bits];
 }
 
 float add_block(float so_far, const Number* a, const Number* b) {
@@ -38,10 +49,9 @@ float add_block(float so_far, const Number* a, const Number* b) {
     exponent = std::max(exponent, a[k].exponent + b[k].exponent);
   }
   if (!std::isfinite(plain)) return static_cast<float>(plain);
-  double sum = std::trunc(std::ldexp(so_far, adder.bits - exponent));
-  for (int k = 0; k < adder.block; ++k) {
-    sum += std::trunc(std::ldexp(a[k].value * b[k].value, adder.bits - exponent));
-  }
+  const double scale = std::ldexp(1.0, adder.bits - exponent);
+  double sum = std::trunc(so_far * scale);
+  for (int k = 0; k < adder.block; ++k) sum += std::trunc(a[k].value * b[k].value * scale);
   return gmd::cuda::truncate(std::ldexp(sum, exponent - adder.bits));
 }
 

@@ -19,6 +19,8 @@ from helpers.cuda_build import (
 # all threads of the blocks that a multiprocessor is to hold have 65,536 registers
 REGISTERS = {"combine": 128, "gram": 255, "gram_wide": 255, "sketch": 128, "sketch_sum": 255, "surgery": 255}
 REGISTERS |= {"upload": 255, "weights": 255}
+WEIGHTINGS = ["cagrad", "fairgrad", "gradvac", "pcd", "program", "spectral", "upgrad", "upgrad_sum"]
+REGISTERS |= dict.fromkeys(WEIGHTINGS, 255)
 REGISTERS |= {"norm_moments": 80, "norm_apply": 80, "norm_products": 128, "norm_gradient": 128}
 pytestmark = [compiles, pytest.mark.slow]
 
@@ -74,7 +76,7 @@ def test_surgery_keeps_gradients_in_shared_memory_16_bytes_at_a_time(architectur
 
 @disassembled
 @every_architecture
-@pytest.mark.parametrize("kernel", ["gram", "gram_wide", "surgery", "combine", "sketch", "sketch_sum"])
+@pytest.mark.parametrize("kernel", ["gram", "gram_wide", "surgery", "combine", "sketch", "sketch_sum", *WEIGHTINGS])
 def test_no_access_has_to_find_out_where_its_memory_is(kernel, architecture):
     """LD and ST without a letter for the kind of memory are slower, and hide from the compiler what may overlap."""
     assert count(instructions(kernel, architecture), r"(LD|ST)(\..*)?") == 0

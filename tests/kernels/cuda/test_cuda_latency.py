@@ -123,25 +123,28 @@ def test_padding_changes_no_bit_of_the_projections(num_objectives):
 # Neighbouring lanes read neighbours
 
 
-def assert_lines(found: torch.Tensor, itemsize: int) -> None:
-    """Each access of a warp is to 32 elements in a row: a line of 128 bytes of float32."""
+def assert_neighbours(found: torch.Tensor, itemsize: int, together: int) -> None:
+    """With each access, so many lanes in a row touch as many elements in a row: of 32, a line of 128 bytes of float32.
+
+    Lanes without any access have no row."""
     assert len(found) > 0
-    lanes = torch.arange(32) * itemsize
-    for warp in range(8):
-        by_lane = [found[found[:, 1] == 32 * warp + lane, 2] for lane in range(32)]
+    steps = torch.arange(together)[:, None] * itemsize
+    for first in range(0, 256, together):
+        by_lane = [found[found[:, 1] == first + lane, 2] for lane in range(together)]
         addresses = torch.stack(by_lane)  # of all lanes as many: the units are whole
-        assert torch.equal(addresses - addresses[0], lanes[:, None].expand_as(addresses))
+        assert torch.equal(addresses - addresses[0], steps.expand_as(addresses))
 
 
 @emulated
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_unaligned_gradients_are_read_in_lines(dtype):
+    """But 16-bit ones for the tensor cores, of which four lanes have a row: these four read neighbours."""
     numel = 8 * 3 * UNIT_BYTES // dtype.itemsize
     grads = [[torch.randn(numel + 1).to(dtype)[1:]] for _ in range(5)]
-    assert_lines(recorded(lambda: gram(grads, on=device(1))), dtype.itemsize)
+    assert_neighbours(recorded(lambda: gram(grads, on=device(1))), dtype.itemsize, 4 if dtype.itemsize == 2 else 32)
     out = [torch.full((numel + 1,), torch.nan, dtype=dtype)[1:]]
     found = recorded(lambda: combine(grads, make_weights(5), out, on=device(1)))
-    assert_lines(found, dtype.itemsize)
+    assert_neighbours(found, dtype.itemsize, 32)
     assert len(found) == 6 * numel
 
 

@@ -1,4 +1,4 @@
-"""What nvcc makes of the norm's CUDA kernels: how wide they read and write, what passes the first-level cache by."""
+"""What nvcc makes of the norm's CUDA kernels: how wide they read and write, what passes by the first-level cache."""
 
 import pytest
 
