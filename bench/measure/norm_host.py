@@ -20,8 +20,9 @@ import gmd_kernels as gk
 from bench.measure.timing import seconds, summary
 
 CHANNELS, GROUPS, SIDE = 16, 8, 2
-SHORT, LONG = 1, 21  # norms one after the other; a node of a backward pass is what they differ by
-ROUNDS, CALLS = 40, 25  # of these, a contestant has so many in each round
+# Norms one after the other; a node of a backward pass is what they differ by. Few, or other programs come in between.
+SHORT, LONG = 1, 5
+ROUNDS, CALLS = 20, 25  # of these, a contestant has so many in each round
 OURS, SMALL = "C++, kernels left out", "C++, 128 numbers on the CPU"
 TRITON, PYTORCH = "Triton, launches left out", "PyTorch, 128 numbers on the CPU"
 WAYS = {OURS: 0, SMALL: 1, TRITON: 1, PYTORCH: 1}  # and the batch

@@ -16,7 +16,7 @@ from pathlib import Path
 from helpers.places import ROOT
 
 CSRC = ROOT / "csrc"
-SOURCES = [CSRC / "bindings.cpp", *sorted((CSRC / "cuda").rglob("torch_*.cpp"))]
+SOURCES = [CSRC / "bindings.cpp", CSRC / "group_norm_relu.cpp", *sorted((CSRC / "cuda").rglob("torch_*.cpp"))]
 # The oldest standard that a supported torch asks for, see its cpp_extension.
 FLAGS = ["-std=c++17", "-Werror", "-O0", "-c", "-o", os.devnull]
 DEFINED = ["-DGMD_WITH_CUDA", "-DC10_CUDA_NO_CMAKE_CONFIGURE_FILE", "-DTORCH_EXTENSION_NAME=_C"]
