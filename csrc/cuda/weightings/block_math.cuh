@@ -24,6 +24,10 @@ __device__ inline double inverse_root(double x) { return rsqrt(x); }
 inline double inverse_root(double x) { return 1 / std::sqrt(x); }
 #endif
 
+__device__ inline double lerp(double from, double to, double weight) {
+  return weight < 0.5 ? from + weight * (to - from) : to - (to - from) * (1 - weight);
+}
+
 // Rows are an odd number of places apart: columns lie in different banks too.
 struct Matrix {
   double* data;

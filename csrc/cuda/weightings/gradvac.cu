@@ -1,4 +1,3 @@
-#include "interior_point.cuh"
 #include "unit_gradients.cuh"
 
 namespace gmd::cuda {

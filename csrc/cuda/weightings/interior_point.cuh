@@ -6,10 +6,6 @@
 
 namespace gmd::cuda {
 
-__device__ inline double lerp(double from, double to, double weight) {
-  return weight < 0.5 ? from + weight * (to - from) : to - (to - from) * (1 - weight);
-}
-
 // How far to go, at most 1, so that a hundredth of each entry is left; least: what is left of one, the whole way.
 __device__ inline double step_to(double least) { return 0.99 / fmax(1 - least, 0.99); }
 

@@ -59,8 +59,8 @@ struct Pcd {
     const bool told = square > fmax(10 * ridge, 1 / (kLargest * kLargest)) * sum * sum;
     __syncthreads();
     for_each(t, [&](int i) {
-      if (!told) parts[i] = 0;
-      parts[i] = feasible ? (told ? parts[i] * length : 0) : i == primary;
+      const double alone = i == primary, nearest = told ? parts[i] * length : 0;
+      parts[i] = feasible ? nearest : alone;
     });
   }
 };

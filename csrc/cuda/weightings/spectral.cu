@@ -6,7 +6,7 @@ namespace {
 
 constexpr double kRounded = 1e-7, kLargestSum = 10;  // as in gmd_kernels/weightings/_spectral.py
 
-constexpr int numbers_of(int t) { return 2 * matrix_numbers(even(t), even(t)) + 6 * even(t); }
+constexpr int numbers_of(int t) { return 2 * matrix_numbers(even(t), even(t)) + 5 * even(t); }
 static_assert(fits_every_gpu(numbers_of(kMaxObjectives)));
 
 struct Eigen {
@@ -65,7 +65,7 @@ __device__ inline void config(const Eigen& eigen, const UnitGradients& units, do
     eigen.others[j] = kept ? eigen.parts[j] / eigen.value(j) : 0;
   });
   __syncthreads();
-  double* products = units.lengths + eigen.n;
+  double* products = found + t;
   for_each(t, [&](int i) {
     found[i] = eigen.combined(i, eigen.others);    // shares: the pseudoinverse of the cosines times ones
     products[i] = eigen.combined(i, eigen.parts);  // the cosines times these
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(kMostThreads, 1)
   const int n = even(t);
   const Matrix matrix = numbers.matrix(n, n), vectors = numbers.matrix(n, n);
   double *cosines = numbers.vector(n), *sines = numbers.vector(n);  // afterwards for what is left of the eigenvectors
-  const UnitGradients units{matrix, numbers.vector(2 * n)};
+  const UnitGradients units{matrix, numbers.vector(n)};
   double* found = numbers.vector(2 * n);
   const double* gram = grams + int64_t{blockIdx.x} * t * t;
   weights += int64_t{blockIdx.x} * t;

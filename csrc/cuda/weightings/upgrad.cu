@@ -1,10 +1,6 @@
 #include "programs.cuh"
 
 namespace gmd::cuda {
-
-cudaError_t launch_upgrad_sum(const Gramians& grams, const double* preference, const double* shares, double* weights,
-                              cudaStream_t stream);
-
 namespace {
 
 // Row i of shares: what is added to gradient i until it conflicts with none, as parts of the unit gradients.

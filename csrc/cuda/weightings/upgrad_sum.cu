@@ -1,10 +1,6 @@
 #include "unit_gradients.cuh"
 
 namespace gmd::cuda {
-
-cudaError_t launch_upgrad_sum(const Gramians& grams, const double* preference, const double* shares, double* weights,
-                              cudaStream_t stream);
-
 namespace {
 
 constexpr int numbers_of(int t) { return matrix_numbers(t, t) + 3 * t; }

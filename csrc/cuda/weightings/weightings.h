@@ -39,6 +39,10 @@ cudaError_t launch_upgrad(const Gramians& grams,
                           double* weights,           // [count, T]
                           cudaStream_t stream);
 
+// The second of the two.
+cudaError_t launch_upgrad_sum(const Gramians& grams, const double* preference, const double* shares, double* weights,
+                              cudaStream_t stream);
+
 cudaError_t launch_cagrad(const Gramians& grams,
                           double c,         // above 0
                           double* weights,  // [count, T]
