@@ -117,38 +117,45 @@ __device__ inline void add_short_units(const Rows& rows, int64_t unit, int64_t e
 }
 
 template <Type E>
-__device__ inline void add_units(const Rows& rows, const Units& units, const WideMemory& memory, int warp, int lane) {
+__device__ inline void add_units(int64_t unit, int t) {
+  const WideMemory memory(forget(t));  // worked out anew, here and later: registers are short
+  const Rows& rows = *memory.rows;
+  const int warp = forget(threadIdx.x) / 32, lane = threadIdx.x % 32;
   if constexpr (is_short(E)) {
     const int step = memory.slices * units_of_slice(rows.parameter);
-    for (int64_t unit = units.begin; unit < units.end; unit += step) {
-      add_short_units<E>(rows, unit, units.end, memory, warp, lane);
+    for (; unit < rows.end; unit += step) {
+      add_short_units<E>(rows, unit, rows.end, memory, warp, lane);
     }
   } else {
-    for (int64_t unit = units.begin; unit < units.end; unit += kWideWindow) {
-      const Window window = window_at(unit, units.end, kWideWindow, 1);
+    for (; unit < rows.end; unit += kWideWindow) {
+      const Window window = window_at(unit, rows.end, kWideWindow, 1);
       add_wide_window<E>(rows, window, memory.sums, memory.wide(), warp, lane);
     }
   }
 }
 
 __global__ void __launch_bounds__(kThreads, 1) gram_wide_kernel(Table table, Workspace workspace, double* gram) {
-  const int t = table.layout.num_objectives, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int t = table.layout.num_objectives;
   const WideMemory memory(t);
-  const Piece piece = piece_of_block(table);
-  find_spans(table, piece, *memory.state);
-  const Finish finish{table, workspace, *memory.state, memory.sums, 1, gram};
+  const Piece found = piece_of_block(table);
+  find_spans(table, found, *memory.state);
+  if (threadIdx.x == 0) memory.state->piece = found;
   clear_empty_groups(table, gram);
   if (threadIdx.x == 0) memory.rows->slot = 0;
   memory.clear();
+  __syncthreads();
+  const Piece& piece = memory.state->piece;
   for (int p = piece.first; p < piece.last; ++p) {
     const Descriptor& d = descriptors_of(table)[p];
     const Units units = piece.units_of(d);
     read_rows(*memory.rows, table, d, threadIdx.x, kThreads);
+    if (threadIdx.x == 0) memory.rows->end = units.end;
     __syncthreads();
-    with_type(d.type, [&](auto e) { add_units<decltype(e)::value>(*memory.rows, units, memory, warp, lane); });
+    with_type(d.type, [&](auto e) { add_units<decltype(e)::value>(units.begin, t); });
     if (p + 1 == piece.last || descriptors_of(table)[p + 1].group != d.group) {
-      memory.add_up_slices();
-      finish(d.group);
+      const WideMemory again(forget(t));
+      again.add_up_slices();
+      Finish{table, workspace, *again.state, again.sums, 1, gram}(d.group);
     }
   }
 }

@@ -127,6 +127,7 @@ __device__ inline void add_few_products(const Rows& rows, const Window& window, 
 __device__ inline void add_rectangle(const Rows& rows, int p, int p_end, int q, int q_end, const Window& window,
                                      double* to, int lane) {
   constexpr Type E = Type::kFloat;
+  lane = forget(lane);
   float acc[64] = {};
   for (int unit = 0; unit < window.units; ++unit) {
     uint4 left[8], right[8];

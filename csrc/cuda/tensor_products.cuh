@@ -27,8 +27,8 @@ constexpr int kTensorTurns = 8;  // of a window
 // Which numbers the rows of a window have, as their sums of squares tell; one or more of these.
 //
 // Of float16, every product of two subnormal numbers is exact, and so is their sum. Beside larger numbers a row of
-// tiny ones would lose more than 64 u: those whose squares are 2^-31 on average, 2^-27 a unit of 16 products of 16.
-// With larger squares the sum is at most 3 times what it would be.
+// tiny ones could lose more than 64 u: one whose squares add up to less than 2^-31 for 16 elements, 2^-27 for a unit.
+// With larger ones the claimed exponents, of 2^-14 at least, are at most 3 times what Cauchy and Schwarz allow for.
 enum Sizes : int { kTiny = 1, kOrdinary = 2, kBeyond = 4 };
 __device__ inline bool can_multiply(int sizes) { return !(sizes & kBeyond) && sizes != (kTiny | kOrdinary); }
 
@@ -221,10 +221,10 @@ __device__ inline void multiply_parts(const Slots<E, true>& left, const Slots<E,
                                       double (&acc)[8]) {
   uint4 a[kCount][2], b[kCount][2];
 #pragma unroll
-  for (int j = 0; j < 2 * kCount; ++j) {
-    a[j / 2][j % 2] = left.template load<kWhole>(i + j / 2, j % 2);
-    b[j / 2][j % 2] = right.template load<kWhole>(i + j / 2, j % 2);
-  }
+  for (int j = 0; j < 2 * kCount; ++j) a[j / 2][j % 2] = left.template load<kWhole>(i + j / 2, j % 2);
+  if constexpr (!kWhole) __syncwarp();  // of single elements fewer loads at a time: each takes an address
+#pragma unroll
+  for (int j = 0; j < 2 * kCount; ++j) b[j / 2][j % 2] = right.template load<kWhole>(i + j / 2, j % 2);
 #pragma unroll
   for (int j = 0; j < kCount; j += 2) multiply_vectors<E>(a + j, b + j, acc);
 }
