@@ -117,18 +117,18 @@ __device__ inline void add_short_units(const Rows& rows, int64_t unit, int64_t e
 }
 
 template <Type E>
-__device__ inline void add_units(int64_t unit, int t) {
+__device__ inline void add_units(const Units& units, int t) {
   const WideMemory memory(forget(t));  // worked out anew, here and later: registers are short
   const Rows& rows = *memory.rows;
   const int warp = forget(threadIdx.x) / 32, lane = threadIdx.x % 32;
   if constexpr (is_short(E)) {
     const int step = memory.slices * units_of_slice(rows.parameter);
-    for (; unit < rows.end; unit += step) {
-      add_short_units<E>(rows, unit, rows.end, memory, warp, lane);
+    for (int64_t unit = units.begin; unit < units.end; unit += step) {
+      add_short_units<E>(rows, unit, units.end, memory, warp, lane);
     }
   } else {
-    for (; unit < rows.end; unit += kWideWindow) {
-      const Window window = window_at(unit, rows.end, kWideWindow, 1);
+    for (int64_t unit = units.begin; unit < units.end; unit += kWideWindow) {
+      const Window window = window_at(unit, units.end, kWideWindow, 1);
       add_wide_window<E>(rows, window, memory.sums, memory.wide(), warp, lane);
     }
   }
@@ -149,9 +149,8 @@ __global__ void __launch_bounds__(kThreads, 1) gram_wide_kernel(Table table, Wor
     const Descriptor& d = descriptors_of(table)[p];
     const Units units = piece.units_of(d);
     read_rows(*memory.rows, table, d, threadIdx.x, kThreads);
-    if (threadIdx.x == 0) memory.rows->end = units.end;
     __syncthreads();
-    with_type(d.type, [&](auto e) { add_units<decltype(e)::value>(units.begin, t); });
+    with_type(d.type, [&](auto e) { add_units<decltype(e)::value>(units, t); });
     if (p + 1 == piece.last || descriptors_of(table)[p + 1].group != d.group) {
       const WideMemory again(forget(t));
       again.add_up_slices();
