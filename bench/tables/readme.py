@@ -20,6 +20,7 @@ from bench.tables.manifest_loader import manifest_loader_markdown
 from bench.tables.methods import methods_markdown, which_markdown
 from bench.tables.nnunet import nnunet_markdown
 from bench.tables.norm import norm_markdown
+from bench.tables.norm_host import norm_host_markdown
 from bench.tables.owm import owm_markdown
 from bench.tables.processes import processes_markdown
 from bench.tables.processes_model import processes_model_markdown
@@ -63,6 +64,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "share table": share_markdown(read_results(RESULTS / "share_cpu.csv")),
             "contention": contention_section(RESULTS),
             "gpu": gpu_section(RESULTS),
+            "norm host table": norm_host_markdown(read_results(RESULTS / "norm_host_cpu.csv")),
         },
         STEP: step_sections(RESULTS),
         NUMERICS: {"numerics table": numerics.markdown(read_results(RESULTS / "numerics_cpu.csv"))},

@@ -10,7 +10,7 @@
 
 namespace gmd::cuda {
 
-constexpr int kSketchLanes = 8;                      // buckets of a thread, 32 apart
+constexpr int kSketchLanes = 16;                     // buckets of a thread, 32 apart
 constexpr int kWarpBuckets = 32 * kSketchLanes;      // of a warp, in a row
 constexpr int kSketchRange = kWarps * kWarpBuckets;  // of a block of threads
 
