@@ -15,7 +15,7 @@ CASES = list((FIRST_GPU_CASES | TINY_GPU_CASES).values())
 def test_no_kernel_is_expected_to_beat_the_memory(case: Case):
     model, rows = expected(case), case.num_objectives
     for name, passes in ((GRAM, rows), (COMBINE, rows + 1), (OURS, rows + 1)):
-        assert model[name].time - model[name].off > passes * case.num_bytes / COPY
+        assert model[name].time > passes * case.num_bytes / COPY
     assert model[OURS].time > max(model[GRAM].time, model[COMBINE].time)
 
 
