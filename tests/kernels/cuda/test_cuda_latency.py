@@ -245,8 +245,8 @@ def test_a_step_of_the_projections_reads_shared_memory_at_fixed_places(kernel, a
 
 @in_code("gram", "gram_wide")
 def test_what_keeps_nothing_stores_nothing(kernel, architecture):
-    """P5: from registers; two stores of 16 bytes clear other things."""
-    assert number(machine_code(kernel, architecture), r"STS\.128") <= 2
+    """P5: no gradient goes from registers to shared memory. The block's piece and a parameter's descriptor do."""
+    assert number(machine_code(kernel, architecture), r"STS\.128") <= 3
 
 
 @in_code("surgery", "combine")
