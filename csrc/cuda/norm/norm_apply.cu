@@ -4,8 +4,6 @@
 namespace gmd::cuda {
 namespace {
 
-constexpr int kAhead = 4;  // accesses that a thread waits for at a time
-
 template <class Access>
 __device__ inline void block_apply(const NormTask& task, const void* x, const NormAffine& given,
                                    const NormStatistics& statistics, void* y) {
@@ -13,24 +11,15 @@ __device__ inline void block_apply(const NormTask& task, const void* x, const No
   const NormBlock block(task.cut, gridDim.x - 1 - blockIdx.x);
   const NormThread thread(task, block);
   const Affine<Scalar, Access::kCount> affine(task, given, statistics, block.sample, thread);
-  for (int64_t row = thread.row; row < thread.end; row += kAhead * thread.step) {
-    typename Access::Raw raw[kAhead];
+  each_access<Access>(thread, {x}, [&](int64_t place, const auto& raw) {
+    Scalar result[Access::kCount];
 #pragma unroll
-    for (int u = 0; u < kAhead; ++u) {
-      if (row + u * thread.step < thread.end) raw[u] = Access::load(x, thread.place(row + u * thread.step));
+    for (int e = 0; e < Access::kCount; ++e) {
+      const Scalar z = (Access::get(raw[0], e) - affine.mean[e]) * affine.scale[e] + affine.bias[e];
+      result[e] = z < 0 ? 0 : z;  // NaN stays NaN
     }
-#pragma unroll
-    for (int u = 0; u < kAhead; ++u) {
-      if (row + u * thread.step >= thread.end) continue;
-      Scalar result[Access::kCount];
-#pragma unroll
-      for (int e = 0; e < Access::kCount; ++e) {
-        const Scalar z = (Access::get(raw[u], e) - affine.mean[e]) * affine.scale[e] + affine.bias[e];
-        result[e] = z < 0 ? 0 : z;  // NaN stays NaN
-      }
-      Access::store(y, thread.place(row + u * thread.step), result);
-    }
-  }
+    Access::store(y, place, result);
+  });
 }
 
 __global__ void __launch_bounds__(kThreads, 3)

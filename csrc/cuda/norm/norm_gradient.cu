@@ -4,8 +4,6 @@
 namespace gmd::cuda {
 namespace {
 
-constexpr int kAhead = 4;  // accesses to each of the two tensors that a thread waits for at a time
-
 // A thread for each entry of the tables: the sums of the samples that take its row, in their order.
 template <class Scalar>
 __device__ inline void write_tables(const NormTask& task, const NormRows& rows, const double* sums, Scalar* dweight,
@@ -40,28 +38,16 @@ __device__ inline void block_gradient(const NormTask& task, const void* grad, co
     offset[e] = static_cast<Scalar>(global(of_group)[0]) * affine.rstd[e];
     slope[e] = static_cast<Scalar>(global(of_group)[task.shape.groups]) * affine.rstd[e] * affine.rstd[e];
   });
-  for (int64_t row = thread.row; row < thread.end; row += kAhead * thread.step) {
-    typename Access::Raw of_x[kAhead], of_grad[kAhead];
+  each_access<Access>(thread, {x, grad}, [&](int64_t place, const auto& raw) {
+    Scalar result[Access::kCount];
 #pragma unroll
-    for (int u = 0; u < kAhead; ++u) {
-      if (row + u * thread.step >= thread.end) continue;
-      of_x[u] = Access::load(x, thread.place(row + u * thread.step));
-      of_grad[u] = Access::load(grad, thread.place(row + u * thread.step));
+    for (int e = 0; e < Access::kCount; ++e) {
+      const Scalar centred = Access::get(raw[0], e) - affine.mean[e];
+      const Scalar dz = affine.stops(e, centred) ? 0 : Access::get(raw[1], e);
+      result[e] = dz * affine.scale[e] - offset[e] - centred * slope[e];
     }
-#pragma unroll
-    for (int u = 0; u < kAhead; ++u) {
-      if (row + u * thread.step >= thread.end) continue;
-      Scalar result[Access::kCount];
-#pragma unroll
-      for (int e = 0; e < Access::kCount; ++e) {
-        const Scalar centred = Access::get(of_x[u], e) - affine.mean[e];
-        const bool stopped = centred * affine.scale[e] + affine.bias[e] <= 0;  // NaN passes, as torch's ReLU has it
-        const Scalar dz = stopped ? 0 : Access::get(of_grad[u], e);
-        result[e] = dz * affine.scale[e] - offset[e] - centred * slope[e];
-      }
-      Access::store(dx, thread.place(row + u * thread.step), result);
-    }
-  }
+    Access::store(dx, place, result);
+  });
 }
 
 __global__ void __launch_bounds__(kThreads, 2)

@@ -4,8 +4,6 @@
 namespace gmd::cuda {
 namespace {
 
-constexpr int kAhead = 4;  // accesses that a thread waits for at a time
-
 // Of a thread's elements of some channels: means, and squares around them, by Welford's method. No sum grows beyond the
 // values' spread.
 template <class Scalar, int N>
@@ -57,21 +55,12 @@ template <class Access>
 __device__ inline void read_moments(const void* x, const NormThread& thread,
                                     Moments<typename Access::Scalar, Access::kCount>& moments) {
   using Scalar = typename Access::Scalar;
-  for (int64_t row = thread.row; row < thread.end; row += kAhead * thread.step) {
-    typename Access::Raw raw[kAhead];
+  each_access<Access>(thread, {x}, [&](int64_t, const auto& raw) {
+    moments.count += 1;
+    const Scalar share = 1 / moments.count;
 #pragma unroll
-    for (int u = 0; u < kAhead; ++u) {
-      if (row + u * thread.step < thread.end) raw[u] = Access::load(x, thread.place(row + u * thread.step));
-    }
-#pragma unroll
-    for (int u = 0; u < kAhead; ++u) {
-      if (row + u * thread.step >= thread.end) continue;
-      moments.count += 1;
-      const Scalar share = 1 / moments.count;
-#pragma unroll
-      for (int e = 0; e < Access::kCount; ++e) moments.add(e, Access::get(raw[u], e), share);
-    }
-  }
+    for (int e = 0; e < Access::kCount; ++e) moments.add(e, Access::get(raw[0], e), share);
+  });
 }
 
 // A group's statistics of the slots' means and squares around them, which are taken about the first slot's mean.

@@ -4,8 +4,6 @@
 namespace gmd::cuda {
 namespace {
 
-constexpr int kAhead = 4;  // accesses to each of the two tensors that a thread waits for at a time
-
 // Sums of dz, the gradient where the ReLU let its argument z pass, and of dz times x around its mean.
 template <class Scalar, int N>
 struct Products {
@@ -32,27 +30,15 @@ template <class Access, class Affine>
 __device__ inline void read_products(const void* grad, const void* x, const NormThread& thread, const Affine& affine,
                                      Products<typename Access::Scalar, Access::kCount>& products) {
   using Scalar = typename Access::Scalar;
-  for (int64_t row = thread.row; row < thread.end; row += kAhead * thread.step) {
-    typename Access::Raw of_x[kAhead], of_grad[kAhead];
+  each_access<Access>(thread, {x, grad}, [&](int64_t, const auto& raw) {
 #pragma unroll
-    for (int u = 0; u < kAhead; ++u) {
-      if (row + u * thread.step >= thread.end) continue;
-      of_x[u] = Access::load(x, thread.place(row + u * thread.step));
-      of_grad[u] = Access::load(grad, thread.place(row + u * thread.step));
+    for (int e = 0; e < Access::kCount; ++e) {
+      const Scalar centred = Access::get(raw[0], e) - affine.mean[e];
+      const Scalar dz = affine.stops(e, centred) ? 0 : Access::get(raw[1], e);
+      products.total[e] += dz;
+      products.product[e] += dz * centred;
     }
-#pragma unroll
-    for (int u = 0; u < kAhead; ++u) {
-      if (row + u * thread.step >= thread.end) continue;
-#pragma unroll
-      for (int e = 0; e < Access::kCount; ++e) {
-        const Scalar centred = Access::get(of_x[u], e) - affine.mean[e];
-        const bool stopped = centred * affine.scale[e] + affine.bias[e] <= 0;  // NaN passes, as torch's ReLU has it
-        const Scalar dz = stopped ? 0 : Access::get(of_grad[u], e);
-        products.total[e] += dz;
-        products.product[e] += dz * centred;
-      }
-    }
-  }
+  });
 }
 
 // The sums of each channel, and the means over each group of these times the weight.

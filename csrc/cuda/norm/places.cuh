@@ -127,6 +127,26 @@ __device__ inline void with_access(const NormTask& task, Visit visit) {
   });
 }
 
+constexpr int kAhead = 4;  // accesses to each tensor that a thread waits for at a time
+
+// visit(place, raw) for each of the thread's accesses to some tensors of one shape, raw [kTensors].
+template <class Access, int kTensors, class Visit>
+__device__ inline void each_access(const NormThread& thread, const void* const (&from)[kTensors], Visit visit) {
+  for (int64_t row = thread.row; row < thread.end; row += kAhead * thread.step) {
+    typename Access::Raw raw[kAhead][kTensors];
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) {
+      if (row + u * thread.step >= thread.end) continue;
+#pragma unroll
+      for (int t = 0; t < kTensors; ++t) raw[u][t] = Access::load(from[t], thread.place(row + u * thread.step));
+    }
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) {
+      if (row + u * thread.step < thread.end) visit(thread.place(row + u * thread.step), raw[u]);
+    }
+  }
+}
+
 // The row of the affine that a sample takes.
 __device__ inline int64_t row_of(const NormRows& rows, int64_t sample) {
   if (rows.of_sample != nullptr) return global(rows.of_sample)[sample];
@@ -165,6 +185,9 @@ struct Affine {
       bias[e] = global(static_cast<const Scalar*>(affine.bias))[first + channel];
     });
   }
+
+  // Whether the ReLU stops an x that lies so far from the mean. NaN passes, as torch's ReLU has it.
+  __device__ bool stops(int e, Scalar centred) const { return centred * scale[e] + bias[e] <= 0; }
 };
 
 }  // namespace gmd::cuda
