@@ -93,9 +93,10 @@ def z_scored(images: np.ndarray) -> np.ndarray:
     """
     mask = images.sum(axis=0) > 0
     result = images.astype(np.float32)
-    for channel in result:
-        if channel.any():
-            channel[:] = (channel - channel[mask].mean()) / channel[mask].std()
+    for i in range(len(result)):
+        if result[i].any():
+            inside = result[i][mask]
+            result[i] = (result[i] - inside.mean()) / inside.std()
     return result.transpose(1, 2, 3, 0)
 
 

@@ -156,7 +156,7 @@ class _Orders:
         self.epoch, self.start = 0, 0
 
     def __iter__(self) -> Iterator[_Order]:
-        order = np.arange(self._count)
+        order: np.ndarray = np.arange(self._count)
         if self._seed is not None:
             order = np.random.default_rng([self._seed, self.epoch]).permutation(self._count)
         for first in range(self.start * self._batch, self._count, self._batch):

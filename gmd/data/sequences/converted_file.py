@@ -65,7 +65,7 @@ def write_converted(data: SequenceData, out: Path) -> None:
         arrays[m] = np.concatenate(sequences)
         arrays[f"{m}_length"] = np.array([len(sequence) for sequence in sequences])
     with replacing(out) as unfinished:
-        np.savez(unfinished, **arrays)  # type: ignore[arg-type]  # the stubs take any array for allow_pickle
+        np.savez(unfinished, **arrays)
 
 
 def read_converted(path: Path, arrays: Arrays, reading: Reading) -> SequenceData:

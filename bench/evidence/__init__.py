@@ -1,0 +1,1 @@
+"""`python -m bench.evidence`: every method on every data set, tuned alike, for the tables of docs/evidence.md."""
