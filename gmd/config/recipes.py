@@ -31,14 +31,17 @@ CGGM_TRANSFORMERS: dict[str, object] = {
     **{"epochs": 30, "batch": 64, "lr": 1e-3, "weight_decay": 0.0, "optimizer": "adam", "clip": 0.8},
     **{"schedule": "plateau", "decay": 0.1, "plateau_patience": 10, "validate_every": 1, "seed": 666},
 }
+CGGM_PUBLISHED_CODE = (
+    "how fast a modality improves is averaged over steps; --balance published has the published rule",
+    "the direction's loss compares gradients of the same step, as the paper says; --direction weights is the published "
+    "code's, which comes a step late there",
+)
 CGGM_DIFFERS = (
     "classifiers and network take the mean over the steps, published the first one",
     "one rate of dropout, published .1 to .2 in different places",
     "modalities are fused by one block over a token of each, published by two or three over all of their steps",
     "the plateau is that of the validation's score, published that of its loss",
-    "how fast a modality improves is averaged over steps; --balance published has the published rule",
-    "the direction's loss compares gradients of the same step, as the paper says; --direction weights is the published "
-    "code's, which comes a step late there",
+    *CGGM_PUBLISHED_CODE,
 )
 
 # what OGM-GE's code trains CREMA-D with, and MLA's all of its data
@@ -48,7 +51,8 @@ AUDIO_VISUAL: dict[str, object] = {
 }
 MLA_TRAINING = AUDIO_VISUAL | {"method": "mla"}
 MLA_ALPHA: dict[str, object] = {"alpha": 0.1, "alpha_end": 0.01}
-MLA_TEXT: dict[str, object] = {"pictures": "resnet18", "image_size": 256, "longest": 256}
+# 30522: the tokens of bert-base-uncased, in which MLA's code hands texts around
+MLA_TEXT: dict[str, object] = {"pictures": "resnet18", "image_size": 256, "longest": 256, "vocabulary": 30522}
 MLA_PROJECTOR = (
     "the published code divides the projector by its Frobenius norm, in lines that never run, and projects nothing: "
     "--projector normalised has these lines, --alpha 1e9 what the code does"
@@ -74,11 +78,34 @@ PRESETS = {
             "the loss is Dice + cross-entropy, published Dice alone, pooled over the batch",
             "the learning rate decays to 0 as the paper says; the published code swaps two arguments, and its rate "
             "moves between 1.0 and 0.9 of --lr for ever",
-            "cases are split by patient, by --seed; published five folds of BraTS 2018's list",
+            "objectives are all subsets, as in the paper; the published command takes those of two modalities",
+            "cases are split by patient, by --seed; published five folds of BraTS 2018: python -m examples.brats_folds "
+            "writes them as lists for --train-list and --test-list",
             "the best epoch is chosen on validation cases; published on the cases that are reported",
             "intensities are clipped to the brain's 0.5 and 99.5 percentiles, and scaled and shifted at random; "
             "published 1 and 99, or none and min-max, and flips alone",
             "the network begins from the regions' share of the voxels",
+        ),
+    ),
+    "cggm-brats": Preset(
+        task="brats",
+        source=f"{CGGM}, its options on BraTS 2021",
+        values={
+            **{"method": "cggm", "rho": 1.0, "lam": 0.1, "classifier_lr": 6e-3, "epochs": 75, "batch": 2, "lr": 0.01},
+            **{"optimizer": "sgd", "momentum": 0.9, "weight_decay": 3e-4, "schedule": "cosine", "warmup": 10.0},
+            "seed": 666,
+        },
+        differs=(
+            "the network is the U-Net of Dynamic Sharing, on volumes; published four ResNet-101 with a decoder, on one "
+            "slice of 160 by 160 pixels of each case, which has tumour in it",
+            "what magnitude modulates are a modality's own parameters, here its norms; published whole "
+            "encoders, of which the published code finds none",
+            "the classifiers are copies of the head, published a decoder for each modality",
+            "a batch is two patches of 96 voxels a side, about as many voxels as the published 64 slices have pixels",
+            "the loss is Dice + cross-entropy; published half of each, with weights for the classes",
+            "the learning rate rises from 0 and falls to 0, published from 4e-4 and to 1e-3",
+            "Dice is that of whole volumes on test cases; published of a random slice with tumour, chosen by its label",
+            *CGGM_PUBLISHED_CODE,
         ),
     ),
     "cggm-mosi": Preset(

@@ -47,7 +47,7 @@ class TrainBrats(TrainConfig):
     cggm-gmd: the same around gmd."""
     modalities: tuple[str, ...] = BRATS_MODALITIES
     """The modalities that the network has; a case may lack any of them, but not all."""
-    preset: Literal["gmd-brats"] | None = None
+    preset: Literal["gmd-brats", "cggm-brats"] | None = None
     """A published recipe's options, which others on the line, and in a file, override; what it sets and what differs
     from the publication is told before the training."""
     patterns: tuple[str, ...] = ()

@@ -6,19 +6,11 @@ import tarfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from examples.images import built_in, cifar, data, folders
 from examples.images.pictures import Pictures, Transformed, collate, hold_out_validation, split
 from gmd.errors import UserError
-
-
-def write_tree(folder, **counts):
-    for number, (name, count) in enumerate(counts.items()):
-        (folder / name).mkdir(parents=True)
-        for index in range(count):
-            Image.new("RGB", (5, 4), (number, index, 0)).save(folder / name / f"image_{index:04}.png")
-    return folder
+from helpers.image_cases import cifar_file, write_cifar, write_tree
 
 
 def names_of(pictures):
@@ -122,29 +114,6 @@ def test_nothing_at_a_path_is_refused(tmp_path):
 
 
 # CIFAR
-
-
-def cifar_file(count, classes, key=str, **changes):
-    rng = np.random.default_rng(count)
-    values = {
-        "data": rng.integers(0, 256, (count, 3072), dtype=np.uint8),
-        "fine_labels": [index % classes for index in range(count)],
-        "filenames": [f"{index}.png" for index in range(count)],
-    }
-    return {key(name): value for name, value in (values | changes).items()}
-
-
-def write_cifar(folder, key=str, protocol=2, **changes):
-    """Three classes of CIFAR-100's layout, in protocol 2 as Python 2 wrote it."""
-    folder.mkdir()
-    files = {
-        "meta": {key("fine_label_names"): ["apple", "bear", "crab"]},
-        "train": cifar_file(30, 3, key, **changes),
-        "test": cifar_file(6, 3, key),
-    }
-    for name, content in files.items():
-        (folder / name).write_bytes(pickle.dumps(content, protocol=protocol))
-    return folder
 
 
 @pytest.mark.parametrize("key", [str, str.encode], ids=["str", "bytes"])

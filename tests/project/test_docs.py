@@ -32,6 +32,8 @@ from helpers.places import HELPERS
 README = ROOT / "README.md"
 README_NEEDS = HELPERS / "readme_needs.py"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+# whose commands take hours of a GPU: tests/recipes runs them on small data, with options that make them short
+RECIPES = ROOT / "docs" / "recipes.md"
 LINKED = [*PAGES, *sorted(ROOT.glob("*.md"))]
 LANGUAGES = ("python", "sh", "yaml", "text", "math")
 # of pip, tensorboard and python -m bench.*
@@ -79,7 +81,7 @@ def run_command(block, environment, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != RECIPES], ids=name_of)
 def test_the_code_blocks_run_one_after_the_other(page, place, no_pictures):
     """Without the pictures of a training, which take longer than so short a training and have tests of their own."""
     namespace = {"__name__": page.stem}
