@@ -51,8 +51,7 @@ AUDIO_VISUAL: dict[str, object] = {
 }
 MLA_TRAINING = AUDIO_VISUAL | {"method": "mla"}
 MLA_ALPHA: dict[str, object] = {"alpha": 0.1, "alpha_end": 0.01}
-# 30522: the tokens of bert-base-uncased, in which MLA's code hands texts around
-MLA_TEXT: dict[str, object] = {"pictures": "resnet18", "image_size": 256, "longest": 256, "vocabulary": 30522}
+MLA_TEXT: dict[str, object] = {"pictures": "resnet18", "image_size": 256, "longest": 256}
 MLA_PROJECTOR = (
     "the published code divides the projector by its Frobenius norm, in lines that never run, and projects nothing: "
     "--projector normalised has these lines, --alpha 1e9 what the code does"

@@ -12,6 +12,7 @@ from examples.images.options import Options
 from gmd import cli
 from gmd.config import TrainConfig
 from gmd.config.recipes import PRESETS
+from gmd.evaluation.segmentation import case_pictures
 from helpers.doc_blocks import Block, commands_of, run_python
 from helpers.recipe_cases import PAGE, STAND_INS, sections, tiny
 from helpers.recipe_operations import RECIPES, row
@@ -56,7 +57,11 @@ def test_every_recipe_has_a_stand_in():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("heading", STAND_INS)
-def test_the_commands_of_a_recipe_run_on_data_of_the_same_layout(place: Path, no_pictures: None, heading: str):
+def test_the_commands_of_a_recipe_run_on_data_of_the_same_layout(
+    place: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch, heading: str
+):
+    """Without pictures, which take longer than so short a training and have tests of their own."""
+    monkeypatch.setattr(case_pictures, "choose_cases", lambda scores: {})
     STAND_INS[heading](place)
     run_section(SECTIONS[heading])
 
