@@ -3,7 +3,9 @@
 import re
 import tarfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,14 +41,27 @@ LISTED = 14  # clips of CREMA-D, of each list: all emotions are among them
 MILESTONES = "--milestones 1"  # a schedule of steps needs one before the end
 
 
-def sections() -> Iterator[tuple[str, list[Block]]]:
-    """The headings of the page that have commands below them, and their blocks."""
-    text = PAGE.read_text(encoding="utf-8")
-    starts = [(text.count("\n", 0, found.start()), found[1]) for found in re.finditer(r"^## (.+)$", text, re.MULTILINE)]
-    for (start, heading), (end, _) in zip(starts, [*starts[1:], (text.count("\n"), "")], strict=True):
-        blocks = [block for block in blocks_of(PAGE) if start < block.line <= end]
-        if any(block.language == "sh" for block in blocks):
-            yield heading, blocks
+class Section(NamedTuple):
+    """What stands below a heading of the page. text: without the heading"""
+
+    heading: str
+    text: str
+    blocks: list[Block]
+
+    def files(self) -> list[str]:
+        """The files and folders of runs that the prose names."""
+        return re.findall(r"`(runs/[\w./-]+)`", self.text)
+
+
+def sections() -> Iterator[Section]:
+    """The parts of the page that have commands."""
+    page = PAGE.read_text(encoding="utf-8")
+    _, *parts = re.split(r"^## (.+)$", page, flags=re.MULTILINE)
+    blocks = iter(blocks_of(PAGE))
+    for heading, text in zip(parts[::2], parts[1::2], strict=True):
+        below = list(islice(blocks, text.count("\n```") // 2))
+        if any(block.language == "sh" for block in below):
+            yield Section(heading, text, below)
 
 
 def tiny(words: list[str]) -> list[str]:
@@ -97,7 +112,7 @@ def _food101_of_cggm(place: Path) -> None:
     rng = np.random.default_rng(0)
     for _, name in PARTS["train"] + PARTS["test"]:
         write_array(folder / f"vit/{name}.npy", rng.standard_normal((5, 6), np.float32))
-        write_array(folder / f"bert/{name}.npy", rng.standard_normal((4, 6), np.float32))
+        write_array(folder / f"bert/{name}.npy", rng.standard_normal((4, 6), np.float32).astype(np.float16))
 
 
 def _crema_d(place: Path) -> None:

@@ -14,10 +14,10 @@ from gmd.config import TrainConfig
 from gmd.config.recipes import PRESETS
 from gmd.evaluation.segmentation import case_pictures
 from helpers.doc_blocks import Block, commands_of, run_python
-from helpers.recipe_cases import PAGE, STAND_INS, sections, tiny
+from helpers.recipe_cases import PAGE, STAND_INS, Section, sections, tiny
 from helpers.recipe_operations import RECIPES, row
 
-SECTIONS = dict(sections())
+SECTIONS = {section.heading: section for section in sections()}
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "examples.train_images": train_images.main,
     "examples.brats_folds": brats_folds.main,
@@ -53,6 +53,12 @@ def run_section(blocks: list[Block]) -> None:
 
 def test_every_recipe_has_a_stand_in():
     assert set(SECTIONS) == set(STAND_INS)
+    assert all(blocks_are_of(section) for section in SECTIONS.values())
+    assert len(SECTIONS["CGGM on IEMOCAP"].files()) == 4
+
+
+def blocks_are_of(section: Section) -> bool:
+    return all(block.code in section.text for block in section.blocks)
 
 
 @pytest.mark.slow
@@ -63,14 +69,17 @@ def test_the_commands_of_a_recipe_run_on_data_of_the_same_layout(
     """Without pictures, which take longer than so short a training and have tests of their own."""
     monkeypatch.setattr(case_pictures, "choose_cases", lambda scores: {})
     STAND_INS[heading](place)
-    run_section(SECTIONS[heading])
+    section = SECTIONS[heading]
+    run_section(section.blocks)
+    for name in section.files():
+        assert Path(name).exists(), f"the page names {name}, which the commands do not write"
 
 
 def trainings() -> list[list[str]]:
     return [
         words
-        for blocks in SECTIONS.values()
-        for block in blocks
+        for section in SECTIONS.values()
+        for block in section.blocks
         if block.language == "sh"
         for _, words in commands_of(block)
         if words[:2] == ["gmd", "train"]
@@ -97,7 +106,7 @@ def test_strip_mlp_is_trained_as_published(monkeypatch: pytest.MonkeyPatch):
     """The program's own options are the recipe; the page gives data, network, folder and workers alone."""
     seen: list[Options] = []
     monkeypatch.setattr(examples.images.training, "train", seen.append)
-    for block in SECTIONS["Strip-MLP on CIFAR-100 and Caltech-101"]:
+    for block in SECTIONS["Strip-MLP on CIFAR-100 and Caltech-101"].blocks:
         for _, words in commands_of(block) if block.language == "sh" else ():
             assert run(words) == 0
     free = ("data", "out", "network", "workers")
