@@ -1,6 +1,7 @@
 """How scores change as modalities go missing: at several missing rates, each by several draws, and as a list says."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -65,7 +66,7 @@ def listed_point(name: str, has: Mapping[str, Subset], kept: Kept, measure: Meas
     """
     absent = _absent(has, kept)
     means = dict(measure(kept))
-    deviations = {metric: _deviation([value, value]) for metric, value in means.items()}
+    deviations = {metric: nan if isnan(value) else 0.0 for metric, value in means.items()}
     return CurvePoint(absent, 1, absent, means, deviations, name)
 
 
@@ -124,12 +125,12 @@ def read_curve(path: Path) -> Curve:
     """
     lines = read_csv(path)
     _, header = next(lines)
-    # a region may be called as the column of lists: then its deviation is beside it
-    of_a_list = header[len(FIRST) :][:1] == [LISTED] and header[len(FIRST) :][1:2] != _columns([LISTED])[1:]
+    behind = header[len(FIRST) :][:2]  # a region may be called as the column of lists: its deviation is beside it then
+    of_a_list = behind[:1] == [LISTED] and behind != _columns([LISTED])
     first = _first(of_a_list)
     metrics = header[len(first) :: 2]
     columns = [*first, *_columns(metrics)]
-    if not metrics or header != columns or len(set(columns)) < len(columns):
+    if not metrics or header != columns or len(set(metrics)) < len(metrics):
         raise damaged(path, f"its columns are {shown(', '.join(header), 200)}, expected a curve's", EVALUATE_AGAIN)
     curve: list[CurvePoint] = []
     for line, cells in lines:
@@ -140,7 +141,7 @@ def read_curve(path: Path) -> Curve:
             curve.append(_read_point(cells[: len(FIRST)], listed, numbers, metrics))
         except ValueError as error:
             raise damaged(path, f"line {line}: {error}", EVALUATE_AGAIN) from error
-    if not curve:
+    if not curve or curve[0].listed:
         raise damaged(path, "holds no rate", EVALUATE_AGAIN)
     return curve
 
