@@ -55,8 +55,9 @@ def evaluate(
 ) -> int:
     """Scores a model with every subset of its channels, as `gmd nnunet predict` would segment from that subset.
 
-    Prints the tables, and writes `table.md`, `table.csv` and `cases.csv`. A case is scored for the subsets of the
-    channels that it has; a file of zeros is none. Voxels with nnU-Net's label `ignore` count for nothing.
+    Prints the tables, and writes `table.md`, `table.csv`, `cases.csv` and `shapley.csv`. A case is scored for the
+    subsets of the channels that it has; a file of zeros is none. Voxels with nnU-Net's label `ignore` count for
+    nothing.
 
     Args:
         folder: that of the model, TRAINER__PLANS__CONFIGURATION.

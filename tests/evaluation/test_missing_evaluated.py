@@ -273,6 +273,12 @@ def test_the_curve_of_segmentation_is_looked_up(phantoms: Path, tmp_path: Path):
     assert "50 % absent, seed 0" in table
     assert 0 < half.absent < 0.5
     assert is_picture(brats / "evaluation" / "missing.png")
+    masks = tmp_path / "test.csv"  # as IM-Fuse's: of flair, t1ce, t1, t2
+    masks.write_text("case,mask\n" + "".join(f'{name},"[True, False, True, True]"\n' for name in names(brats, "test")))
+    score_run(brats, absent=MissingInEvaluation(missing_list=masks, missing_curve=(0.0,)))
+    _, listed = read_curve(brats / "evaluation" / "missing.csv")
+    assert (listed.listed, listed.rate, listed.absent, listed.draws) == ("test.csv", 0.5, 0.5, 1)
+    assert listed.means["WT"] == pytest.approx(rows[0].dice["WT"]), "flair alone"
     score_run(brats)
     assert not [name for name in OF_A_CURVE if (brats / "evaluation" / name).exists()]
 

@@ -65,7 +65,7 @@ def _tables(comparison: Comparison, run: str, metric: str) -> list[str]:
     rows = [row for row in comparison.rows if row.run == run and row.column[0] == metric]
     tables = [f"{_title(comparison, run, metric)}\n\n{_table(comparison, run, rows)}"]
     if added := [row for row in comparison.contributions if row.run == run and row.column[0] == metric]:
-        tables.append(f"{_title_of_added(comparison, added[0])}\n\n{_table_of_added(comparison, added)}")
+        tables.append(f"{_title_of_added(comparison, added[-1])}\n\n{_table_of_added(comparison, added)}")
     return tables
 
 
@@ -104,7 +104,7 @@ def _table(comparison: Comparison, run: str, rows: list[ComparisonRow]) -> str:
 def _title_of_added(comparison: Comparison, row: ContributionRow) -> str:
     """Returns the line above a table of what modalities add: of which run and metric, and over how many items.
 
-    row: one of the table's
+    row: the last of the table, which is about the mean of the regions
     """
     name, metric, found = row.column[0], METRICS[row.column[0]], row.difference
     what = f"{metric.unit} of {name}" if metric.unit else name

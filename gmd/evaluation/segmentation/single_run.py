@@ -85,7 +85,7 @@ def score_run(
     named: str | None = None,
     absent: MissingInEvaluation | None = None,
 ) -> Evaluation:
-    """Scores a trained run, prints the tables, writes `table.md`, `table.csv`, `cases.csv` and pictures of cases.
+    """Scores a trained run, prints the tables; writes these, `cases.csv`, `shapley.csv` and pictures of cases.
 
     A case that cannot be read or scored is told on stderr and in `table.md`, and the others are scored.
 

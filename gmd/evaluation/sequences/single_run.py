@@ -52,7 +52,7 @@ def evaluate_run(
     precision: Precision | None = None,
     absent: MissingInEvaluation | None = None,
 ) -> list[Row]:
-    """Scores a trained run, prints the table, and writes `table.md`, `table.csv` and `predictions.csv`.
+    """Scores a trained run, prints the tables; writes `table.md`, `table.csv`, `shapley.csv`, `predictions.csv`.
 
     Args:
         run: its folder; results go to `results_folder`.
