@@ -155,7 +155,7 @@ def evaluate(
         fold: The fold whose network is scored.
         images: Folder of other cases, CASE_0000.nii.gz and so on, with --labels.
         labels: Folder of their label maps, CASE.nii.gz.
-        out: Folder for table.md, table.csv and cases.csv; by default gmd_evaluation in the fold's folder.
+        out: Folder for table.md, table.csv, cases.csv and shapley.csv; by default gmd_evaluation in the fold's folder.
         checkpoint: The file in the folder of the fold.
         disable_tta: Do not average over mirrored images: in 3-D an eighth of the time.
         device: auto: a GPU if there is one. Or cpu, cuda, cuda:1, ...

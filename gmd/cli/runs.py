@@ -39,7 +39,8 @@ def evaluate(
             text=0.5 audio=0.2.
         missing_list: A row more, of what a table says that test samples keep: columns of 1 and 0, or a mask file.
         missing_curve: Scores at these missing rates of all modalities, as a picture and a table, missing.png and
-            missing.csv; without rates behind it at 0, 0.1, ... 0.9. Each is the mean of five draws.
+            missing.csv; without rates behind it at 0, 0.1, ... 0.9. Each is the mean of five draws. With --missing-list
+            the scores of what that leaves are there too.
         network: The network of the run, if that is one of your own, package.module:function. It is code, which is not
             imported because the run's files name it.
     """

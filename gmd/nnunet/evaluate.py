@@ -17,6 +17,7 @@ from gmd.errors import UserError
 from gmd.evaluation.results_folder import write_texts
 from gmd.evaluation.segmentation.failed_case import why_failed
 from gmd.evaluation.segmentation.single_run import ABOUT_HD95, counted, failures
+from gmd.evaluation.shapley import OF_DICE, with_contributions
 from gmd.files import real_path
 from gmd.nnunet.model import CHECKPOINT, Model, find_model, is_ours, load_predictor
 from gmd.nnunet.predict import segment
@@ -25,6 +26,7 @@ from gmd.nnunet.read_case import ReadCase, check_nifti, read_case, readable, wit
 from gmd.output_paths import check_folder
 from gmd.printing import say
 from gmd.scoring.segmentation.metrics import hard_dice, hausdorff95
+from gmd.scoring.segmentation.shapley import case_contributions
 from gmd.scoring.segmentation.tables import Score, cases_csv, hd95_markdown, subset_table, table_csv, table_markdown
 from gmd.scoring.table_text import markdown_text
 from gmd.subsets import all_subsets
@@ -53,8 +55,9 @@ def evaluate(
 ) -> int:
     """Scores a model with every subset of its channels, as `gmd nnunet predict` would segment from that subset.
 
-    Prints the tables, and writes `table.md`, `table.csv` and `cases.csv`. A case is scored for the subsets of the
-    channels that it has; a file of zeros is none. Voxels with nnU-Net's label `ignore` count for nothing.
+    Prints the tables, and writes `table.md`, `table.csv`, `cases.csv` and `shapley.csv`. A case is scored for the
+    subsets of the channels that it has; a file of zeros is none. Voxels with nnU-Net's label `ignore` count for
+    nothing.
 
     Args:
         folder: that of the model, TRAINER__PLANS__CONFIGURATION.
@@ -202,8 +205,9 @@ def _texts(
     if failed:
         lines.append(failures(failed, len(labelled.cases)))
     dice, hd95 = (table(rows, channels, regions) for table in (table_markdown, hd95_markdown))
-    return {
+    texts = {
         "table.md": "\n".join([*lines, "", dice, ABOUT_HD95, "", hd95]),
         "table.csv": table_csv(rows, channels, regions),
         "cases.csv": cases_csv(scores),
     }
+    return with_contributions(texts, case_contributions(scores, channels, regions), channels, OF_DICE, "case")

@@ -27,9 +27,10 @@ from gmd.report.progress import pace, progress
 from gmd.report.resources import resources
 from gmd.report.subset_table import SubsetTable, read_table
 from gmd.scoring.outcomes import score_name
+from gmd.scoring.shapley import read_shapley
 from gmd.scoring.table_text import column_title, lower_is_better
 from gmd.training.outcomes import outcomes_of
-from gmd.training.run_files import EVALUATION, MISSING_PICTURE, PICTURES_OF_CASES, REPORT
+from gmd.training.run_files import EVALUATION, MISSING_PICTURE, PICTURES_OF_CASES, REPORT, SHAPLEY
 from gmd.training.saved_run import SavedSplits, cross_validation_config, read_config, read_splits
 
 MOST_SENTENCES = 2**20  # bytes
@@ -146,6 +147,7 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
         "config": config,
         "headline": f"{config.TASK}, trained by {config.method} on {', '.join(config.modalities)}.",
         "tables": tables,
+        "contributions": [read_shapley(table.path.parent / SHAPLEY, config.modalities) for table in tables],
         "missing_curves": [found.get("curve") for found, _ in curves],
         "wrong_curves": [reason for _, wrong_ones in curves for reason in wrong_ones],
         "tiles": [*(_tiles(table) if table else []), *validated],

@@ -55,6 +55,18 @@ class Outcome(NamedTuple):
         """Returns a heading with the outcome's name in front, if it has one: `valence MAE`."""
         return f"{self.name} {text}".strip()
 
+    def score_of_nothing(self, targets: Tensor) -> float:
+        """Returns what its score is if the same is predicted of every sample, at best; of an R2, 0, that of the mean.
+
+        targets: [n] of the samples, n at least 1, none of them NaN
+        """
+        if self.classes is not None:
+            return float(targets.long().bincount().max()) / len(targets)
+        if self.largest_score is None:
+            return 0.0
+        share = float((targets >= 0).double().mean())
+        return max(share, 1 - share)
+
     def measured(self, values: Tensor, targets: Tensor) -> dict[str, float]:
         """Measures predictions [n, width] of targets [n], those that are not NaN; all metrics are NaN without one."""
         labelled = targets.isfinite()

@@ -11,7 +11,7 @@ from gmd.data.spreadsheet_cells import guarded
 from gmd.errors import shown_line
 from gmd.subsets import Subset
 
-LOWER_IS_BETTER = ("MAE", "RMSE")
+LOWER_IS_BETTER = ("MAE", "RMSE", "ECE")
 ABSENT = "absent"  # where a number would be, if nothing has the subset
 
 

@@ -27,12 +27,14 @@ PICTURES_OF_CASES = {which: f"case_{which}.png" for which in ("best", "median", 
 # in results where --missing or --missing-curve asked for it
 PREDICTIONS_ABSENT = "predictions_absent.csv"  # on sequences
 MISSING_CURVE, MISSING_PICTURE = "missing.csv", "missing.png"
+SHAPLEY = "shapley.csv"  # in all results: what each modality adds
 OF_AN_EVALUATION = (
     *("table.md", "table.csv", "cases.csv", "predictions.csv", PREDICTIONS_ABSENT),
     *(SCORED_RECORD, CHECKPOINT_RECORD, DATA_RECORD, *PICTURES_OF_CASES.values(), MISSING_CURVE, MISSING_PICTURE),
+    SHAPLEY,
 )
 COMPARISON = "compare_"  # what the folders of comparisons begin with
-OF_A_COMPARISON = ("compare.md", "compare.csv", "compare.png", "compare_missing.png")
+OF_A_COMPARISON = ("compare.md", "compare.csv", "compare_shapley.csv", "compare.png", "compare_missing.png")
 
 
 def remove_results(run: Path) -> list[Path]:

@@ -91,7 +91,7 @@ def test_a_constant_gain_is_found_in_every_line(tmp_path: Path, capsys: pytest.C
     joint, better = evaluated(tmp_path / "joint"), evaluated(tmp_path / "gmd", 0.02)
     compare([joint, better])
     out = joint / "evaluation/compare_gmd"
-    assert {path.name for path in out.iterdir()} == {"compare.md", "compare.csv", "compare.png"}
+    assert {path.name for path in out.iterdir()} == {"compare.md", "compare.csv", "compare.png", "compare_shapley.csv"}
     lines = lines_of(out / "compare.csv")
     assert len(lines) == (len(SUBSETS) + 1) * 2 * (len(REGIONS) + 1)
     for line in lines:

@@ -311,7 +311,8 @@ def test_evaluate_run_writes_and_prints_the_table_of_the_test_cases(run: Path, c
     rows = evaluate_run(run)
     assert [row.cases for row in rows] == [len(names(run, "test"))] * 15
     out = run / "evaluation"
-    assert {path.name for path in out.iterdir()} == {*TABLES, "scored.txt", "checkpoint.txt", "case_median.png"}
+    of_one_case = {"shapley.csv", "scored.txt", "checkpoint.txt", "case_median.png"}
+    assert {path.name for path in out.iterdir()} == {*TABLES, *of_one_case}
     assert scored(out / "cases.csv") == names(run, "test")
     assert len((out / "table.csv").read_text().splitlines()) == 1 + 15 + 1
     printed = capsys.readouterr().out

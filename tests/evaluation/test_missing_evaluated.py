@@ -141,6 +141,9 @@ def test_the_report_shows_the_curve_and_names_no_list(run: Path, tmp_path: Path)
     evaluate_run(run, absent=MissingInEvaluation(missing_list=listed, missing_curve=(0.0, 0.5)))
     table = lines_of(run / "evaluation" / "table.csv")
     assert table["Annas masks.csv"]["MAE"] == pytest.approx(table["text"]["MAE"])
+    *_, point = read_curve(run / "evaluation" / "missing.csv")
+    assert (point.listed, point.absent) == ("Annas masks.csv", pytest.approx(2 / 3)), "text alone, of three"
+    assert point.means["MAE"] == pytest.approx(float(table["text"]["MAE"]))
     for anonymous in (False, True):
         page = Page(write_report(run, anonymous).read_text(encoding="utf-8"))
         assert curves_on(page) == 1
@@ -182,6 +185,36 @@ def test_the_curves_of_runs_are_drawn_together(tmp_path: Path):
     (tmp_path / "b" / "evaluation" / "missing.csv").write_text("rubbish\n1\n")
     with pytest.raises(UserError, match=r"missing\.csv: its columns are rubbish"):
         draw_runs(runs, picture)
+
+
+def shown_of(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> dict:
+    """What is drawn of the curves of runs."""
+    drawn: list[dict] = []
+    module = "gmd.evaluation.compare.missing_curves.draw_missing_curves"
+    monkeypatch.setattr(module, lambda curves, path: drawn.append(curves) or path)
+    draw_runs(runs, Path("picture.png"))
+    return drawn[0]
+
+
+def test_metrics_that_an_earlier_gmd_did_not_measure_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    now = "rate,draws,absent,accuracy,accuracy std,ECE,ECE std\n0,5,0,1,0,0.1,0\n"
+    before = "rate,draws,absent,accuracy,accuracy std\n0,5,0,0.5,0\n"
+    runs = {"now": with_curve(tmp_path / "now", now), "before": with_curve(tmp_path / "before", before)}
+    shown = shown_of(runs, monkeypatch)
+    assert {name: [point.means for point in curve] for name, curve in shown.items()} == {
+        "now": [{"accuracy": 1}],
+        "before": [{"accuracy": 0.5}],
+    }
+
+
+def test_lists_are_drawn_that_all_runs_were_scored_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = "rate,draws,absent,list,Corr,Corr std\n0,5,0,,1,0\n0.5,1,0.5,masks.csv,0.5,0\n"
+    others = {"b": text, "c": text.replace("masks", "others"), "d": text.replace("0.5,1,0.5", "0.4,1,0.4")}
+    runs = {name: with_curve(tmp_path / name, each) for name, each in {"a": text, **others}.items()}
+    for name in others:
+        shown = shown_of({"a": runs["a"], name: runs[name]}, monkeypatch)
+        lists = [[point.listed for point in curve] for curve in shown.values()]
+        assert lists == [["", "masks.csv"] if name == "b" else [""]] * 2
 
 
 @pytest.mark.slow
@@ -240,6 +273,12 @@ def test_the_curve_of_segmentation_is_looked_up(phantoms: Path, tmp_path: Path):
     assert "50 % absent, seed 0" in table
     assert 0 < half.absent < 0.5
     assert is_picture(brats / "evaluation" / "missing.png")
+    masks = tmp_path / "test.csv"  # as IM-Fuse's: of flair, t1ce, t1, t2
+    masks.write_text("case,mask\n" + "".join(f'{name},"[True, False, True, True]"\n' for name in names(brats, "test")))
+    score_run(brats, absent=MissingInEvaluation(missing_list=masks, missing_curve=(0.0,)))
+    _, listed = read_curve(brats / "evaluation" / "missing.csv")
+    assert (listed.listed, listed.rate, listed.absent, listed.draws) == ("test.csv", 0.5, 0.5, 1)
+    assert listed.means["WT"] == pytest.approx(rows[0].dice["WT"]), "flair alone"
     score_run(brats)
     assert not [name for name in OF_A_CURVE if (brats / "evaluation" / name).exists()]
 
@@ -256,7 +295,9 @@ def test_the_folds_of_a_cross_validation_have_a_line_and_a_curve_together(phanto
     table = lines_of(folder / "evaluation" / "table.csv")
     assert table["masks.csv"]["WT"] == table["t1ce"]["WT"]
     assert "6 of 6 cases of the row masks.csv have" in (folder / "evaluation" / "table.md").read_text(encoding="utf-8")
-    whole, _ = read_curve(folder / "evaluation" / "missing.csv")
+    whole, _, listed_alone = read_curve(folder / "evaluation" / "missing.csv")
+    assert (listed_alone.listed, listed_alone.absent) == ("masks.csv", 0.5)
+    assert listed_alone.means["WT"] == pytest.approx(float(table["t1ce"]["WT"]))
     assert whole.means["mean"] == pytest.approx(float(table["flair+t1ce"]["mean"]))
     assert not (folder / "fold0" / "evaluation" / "missing.csv").exists()
     listed.write_text("id,flair,t1ce\nnobody,0,1\n")

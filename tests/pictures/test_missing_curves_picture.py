@@ -39,3 +39,18 @@ def test_any_number_of_metrics_and_runs(tmp_path: Path, monkeypatch: pytest.Monk
     panels = axes_drawn(monkeypatch, "gmd.pictures.missing_curves")
     assert is_picture(draw_missing_curves(curves, tmp_path / "missing.png"))
     assert sum(ax.axison for ax in panels) == metrics
+
+
+def test_lists_are_hollow_signs_over_what_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    panels = axes_drawn(monkeypatch, "gmd.pictures.missing_curves")
+    drawn = curve((0.5, 0.0), (0.25, 0.125), metrics=("Corr",))
+    listed = drawn[1]._replace(rate=0.3, absent=0.3, means={"Corr": 0.75}, deviations={"Corr": 0.0}, listed="Annas.csv")
+    assert is_picture(draw_missing_curves({"a": [*drawn, listed], "b": drawn}, tmp_path / "missing.png"))
+    [ax] = panels
+    first, hollow, second = ax.lines
+    np.testing.assert_array_equal(first.get_xydata(), [(0.0, 0.5), (0.05, 0.25)])
+    np.testing.assert_array_equal(second.get_xydata(), first.get_xydata())
+    np.testing.assert_array_equal(hollow.get_xydata(), [(0.3, 0.75)])
+    assert (hollow.get_linestyle(), hollow.get_color()) == ("None", first.get_color())
+    assert ax.get_xlabel() == "part of the modalities that is absent"
+    assert [line.get_label() for line in ax.lines] == ["a", "as a list says", "b"], "the list is not named"

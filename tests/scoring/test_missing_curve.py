@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmd.data.missing import Missing
-from gmd.scoring.missing_curve import DRAWS, CurvePoint, curve_csv, missing_curve, read_curve
+from gmd.scoring.missing_curve import DRAWS, CurvePoint, curve_csv, listed_point, missing_curve, read_curve
 from gmd.scoring.segmentation.tables import Row, row_numbers, table_csv
 from gmd.scoring.sequences.kept import kept_predictions
 from gmd.scoring.sequences.tables import Predictions
@@ -59,6 +59,35 @@ def test_a_metric_that_is_not_defined_in_some_draw_is_not_defined():
 
 def test_a_curve_without_rates_measures_nothing():
     assert missing_curve(HAS, (), 0, lambda kept: pytest.fail("measured")) == []
+
+
+# ---- a list ----
+
+
+def test_a_list_is_a_point_at_its_own_rate_of_absence():
+    kept = {"sample 0": ("text",), "sample 1": ("text", "audio", "vision")}  # of text, vision and of all three
+    point = listed_point("masks.csv", HAS, kept, lambda given: {"x": float(given == kept), "y": math.nan})
+    assert (point.rate, point.absent) == (pytest.approx(1 / 5), pytest.approx(1 / 5))
+    assert (point.draws, point.listed, point.means["x"], point.deviations["x"]) == (1, "masks.csv", 1.0, 0.0)
+    assert math.isnan(point.deviations["y"])
+
+
+def test_lists_are_read_back_and_have_a_column_only_where_there_is_one(tmp_path):
+    path = tmp_path / "missing.csv"
+    drawn = CurvePoint(0.5, 5, 0.4, {"Corr": 0.5}, {"Corr": 0.1})
+    for curve in ([drawn], [drawn, drawn._replace(rate=0.25, absent=0.25, draws=1, listed="masks, mine.csv")]):
+        path.write_text(curve_csv(curve), encoding="utf-8")
+        assert read_curve(path) == curve
+        assert ("list" in path.read_text(encoding="utf-8").splitlines()[0].split(",")) == (len(curve) == 2)
+
+
+def test_a_region_may_be_called_as_the_column_of_lists(tmp_path):
+    curve = [CurvePoint(0.5, 5, 0.4, {"list": 0.5}, {"list": 0.1})]
+    (tmp_path / "missing.csv").write_text(curve_csv(curve), encoding="utf-8")
+    assert read_curve(tmp_path / "missing.csv") == curve
+    curve.append(curve[0]._replace(listed="masks.csv"))
+    (tmp_path / "missing.csv").write_text(curve_csv(curve), encoding="utf-8")
+    assert read_curve(tmp_path / "missing.csv") == curve
 
 
 # ---- what samples keep ----
@@ -114,6 +143,7 @@ def test_nan_is_read_back(tmp_path):
 
 
 HEADER = "rate,draws,absent,Corr,Corr std"
+LISTS = "rate,draws,absent,list,Corr,Corr std"
 
 
 @pytest.mark.parametrize(
@@ -131,6 +161,10 @@ HEADER = "rate,draws,absent,Corr,Corr std"
         (f"{HEADER}\n0,5,0,5e9,1\n", "line 2: Corr is '5e9', expected a number in [-1, 1]"),
         (f"{HEADER}\n0,5,0,1,-1\n", "line 2: Corr std is '-1'"),
         (f"{HEADER}\n0,5,0,1,1\n0,5,0,1,1\n", "line 3: the rate is 0 after 0, expected one above it"),
+        ("rate,draws,absent,list\n0,5,0,a\n", "expected a curve's"),
+        (f"{LISTS}\n0.5,1,0.5,a,1,1\n0.5,5,0.4,,1,1\n", "line 3: a rate, '0.5', is behind the list 'a'"),
+        (f"{LISTS}\n0.5,1,0.5,a,1,1\n", "holds no rate"),
+        (f"{LISTS}\n0.5,1,2,a,1,1\n", "line 2: absent is '2'"),
         (f"{HEADER}\n0,5,0,1\n", "line 2 has 4 cells, expected 5"),
     ],
 )

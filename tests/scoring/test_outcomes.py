@@ -27,7 +27,7 @@ def test_each_outcome_is_measured_on_its_labels():
     }
     assert list(found) == metric_names(BOTH)
     alone = measured(VALUES[:, :2], torch.tensor([0, 1, 1]), [Outcome("", ("cat", "dog"))])
-    assert list(alone) == ["accuracy", "macro F1"]
+    assert list(alone) == ["accuracy", "macro F1", "ECE"]
 
 
 def test_an_outcome_without_labels_has_no_numbers_and_no_part_in_the_score():

@@ -165,11 +165,45 @@ def test_class_metrics_are_those_of_scikit_learn(data: st.DataObject):
     count, n = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 30))
     classes = torch.tensor(data.draw(st.lists(st.integers(0, count - 1), min_size=n, max_size=n)))
     logits = torch.randn(n, count, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 9))))
-    found, predicted = class_metrics(logits, classes), logits.argmax(dim=1)
+    probabilities = logits.softmax(dim=1)
+    found, predicted = class_metrics(probabilities, classes), probabilities.argmax(dim=1)
     assert tuple(found) == CLASS_METRICS
     assert found["accuracy"] == pytest.approx(sklearn.accuracy_score(classes, predicted))
     assert found["macro F1"] == pytest.approx(sklearn.f1_score(classes, predicted, average="macro"), rel=1e-6)
-    assert class_metrics(logits.softmax(dim=1), classes) == found
+    assert found["ECE"] == pytest.approx(calibration_error(probabilities, classes), abs=1e-6)
+
+
+def calibration_error(probabilities: Tensor, classes: Tensor) -> float:
+    """By its definition, prediction by prediction: 15 bins of equal width, each without its upper end."""
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for row, kind in zip(probabilities.double(), classes, strict=True):
+        confidence = float(row.max())
+        bins.setdefault(math.floor(15 * confidence), []).append((confidence, int(row.argmax()) == int(kind)))
+    return sum(abs(sum(right - confidence for confidence, right in some)) for some in bins.values()) / len(classes)
+
+
+def test_the_calibration_error_of_cases_by_hand():
+    sure = torch.tensor([[1.0, 0.0]]).repeat(4, 1)
+    assert class_metrics(sure, torch.tensor([0, 0, 0, 0]))["ECE"] == 0
+    assert class_metrics(sure, torch.tensor([0, 0, 0, 1]))["ECE"] == pytest.approx(0.25)
+    assert class_metrics(sure, torch.tensor([1, 1, 1, 1]))["ECE"] == 1
+    # 0.7 right in 7 of 10: as sure as it is right; 0.9 in a bin of its own, never right
+    classes = torch.tensor([0] * 7 + [1] * 3)
+    some = torch.tensor([[0.7, 0.3]]).repeat(10, 1)
+    assert class_metrics(some, classes)["ECE"] == pytest.approx(0, abs=1e-6)
+    both = torch.cat([some, torch.tensor([[0.9, 0.1]]).repeat(10, 1)])
+    found = class_metrics(both, torch.cat([classes, torch.ones(10).long()]))
+    assert found["ECE"] == pytest.approx(0.45, abs=1e-6)
+
+
+def test_a_probability_that_is_a_rounding_above_1_makes_no_logits_of_the_others():
+    """A trap of torchmetrics: one number outside of [0, 1], and it takes the softmax of all."""
+    classes = torch.tensor([0, 0, 1, 1])
+    exact = torch.tensor([[1.0, 0.0], [0.8, 0.2], [0.4, 0.6], [0.8, 0.2]])
+    rounded = exact.clone()
+    rounded[0, 0] = 1.0000001
+    assert rounded.max() > 1
+    assert class_metrics(rounded, classes) == pytest.approx(class_metrics(exact, classes), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +214,7 @@ def test_class_metrics_are_those_of_scikit_learn(data: st.DataObject):
         (torch.zeros(3), torch.zeros(3).long(), r"got \[3\] for \[3\]"),
         (torch.zeros(3, 1), torch.zeros(3).long(), r"C at least 2, got \[3, 1\] for \[3\]"),
         (torch.full((1, 2), math.inf), torch.zeros(1).long(), "probabilities: expected finite numbers"),
+        (torch.tensor([[1.5, -0.5]]), torch.zeros(1).long(), r"expected numbers in \[0, 1\], got -0.5 to 1.5"),
         (torch.zeros(2, 3), torch.tensor([0, 3]), "classes: expected 0 to 2, got 0 to 3"),
         (torch.zeros(2, 3), torch.tensor([-100, 1]), "classes: expected 0 to 2, got -100 to 1"),
     ],

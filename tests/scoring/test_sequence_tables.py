@@ -83,17 +83,17 @@ def test_table_for_people():
         subset_table(PROBABILITIES, MODALITIES, CLASSES),
         MODALITIES,
         CLASSES,
-        {"30 % absent, seed 0": dict(zip(CLASS_METRICS, (0.25, 0.125), strict=True))},
+        {"30 % absent, seed 0": dict(zip(CLASS_METRICS, (0.25, 0.125, 0.5), strict=True))},
     )
     assert len({len(line) for line in text.splitlines()}) == 1, "columns are aligned"
     assert cells_of(text) == [
-        ["text", "audio", "accuracy", "macro F1"],
-        [":-:", ":-:", "--:", "--:"],
-        ["●", "○", "0.500", "0.333"],
-        ["○", "●", "absent", "absent"],
-        ["●", "●", "absent", "absent"],
-        ["mean of 1", "", "0.500", "0.333"],
-        ["30 % absent, seed 0", "", "0.250", "0.125"],
+        ["text", "audio", "accuracy", "macro F1", "ECE"],
+        [":-:", ":-:", "--:", "--:", "--:"],
+        ["●", "○", "0.500", "0.333", "0.425"],
+        ["○", "●", "absent", "absent", "absent"],
+        ["●", "●", "absent", "absent", "absent"],
+        ["mean of 1", "", "0.500", "0.333", "0.425"],
+        ["30 % absent, seed 0", "", "0.250", "0.125", "0.500"],
     ]
     header, _, first, *_ = cells_of(table_markdown(subset_table(SCORES, MODALITIES, MOSI), MODALITIES, MOSI))
     assert header == ["text", "audio", "scored", *SENTIMENT_METRICS], "numbers that differ have a column"
@@ -116,7 +116,7 @@ def test_table_for_programs():
         assert [float(cell) for cell in line[4:]] == list(metrics.values()), "all digits"
     assert read(table_csv(subset_table(PROBABILITIES, MODALITIES, CLASSES), MODALITIES, CLASSES))[2] == [
         *["audio", "0", "1", "0"],
-        *["absent"] * 2,
+        *["absent"] * 3,
     ]
 
 

@@ -69,7 +69,7 @@ def test_classes_of_dialogues(tmp_path: Path):
     run = train(TrainAnySequences(data=data, out=tmp_path / "run", method="gmd", **SMALL))
     assert read_splits(run)["about"]["classes"][0] == "happy"
     assert "unit" not in read_splits(run)["about"]
-    assert list(evaluate_run(run)[0].metrics) == ["accuracy", "macro F1"]
+    assert list(evaluate_run(run)[0].metrics) == ["accuracy", "macro F1", "ECE"]
 
 
 def test_a_fold_of_mmin_is_read_again_to_evaluate(tmp_path: Path):

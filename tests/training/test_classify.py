@@ -92,7 +92,7 @@ def test_each_method_trains_goes_on_and_is_scored(
     assert [step["finite"] for step in read_metrics(run, "step")] == [True] * 4
     rows = evaluate_run(run, absent=MissingInEvaluation(("0.5",)))
     assert [row.subset for row in rows] == all_subsets(BOTH)
-    assert list(rows[0].metrics) == ["accuracy", "macro F1"]
+    assert list(rows[0].metrics) == ["accuracy", "macro F1", "ECE"]
     lines = predictions(run)
     assert [line["sample"] for line in lines] == [f"s{i}" for i in range(22, 28)]
     assert {line["target"] for line in lines} == set(KINDS)
@@ -154,7 +154,7 @@ def test_commands_from_a_manifest_to_a_comparison(manifest: Path, tmp_path: Path
 
 def test_several_outputs_are_measured_each_by_itself(several: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     runs = [train(tiny_classify(several, tmp_path / m, method=m, missing=("0.2",))) for m in ("joint", "mla")]
-    expected = ["kind accuracy", "kind macro F1", "age R2", "age MAE", "age RMSE", "age Corr"]
+    expected = ["kind accuracy", "kind macro F1", "kind ECE", "age R2", "age MAE", "age RMSE", "age Corr"]
     for run in runs:
         rows = evaluate_run(run)
         assert list(rows[2].metrics) == expected

@@ -9,7 +9,7 @@ from gmd.evaluation.compare.comparison import compare_scores
 from gmd.evaluation.compare.forest_plot import draw_comparison
 from gmd.evaluation.compare.missing_curves import draw_runs
 from gmd.evaluation.compare.run_scores import read_run_scores
-from gmd.evaluation.compare.text import comparison_csv, comparison_markdown
+from gmd.evaluation.compare.text import SIGN_OF_ADDED, comparison_csv, comparison_markdown, contributions_csv
 from gmd.evaluation.results_folder import write_texts
 from gmd.files import open_regular, real_path
 from gmd.output_paths import check_file, check_folder
@@ -17,17 +17,22 @@ from gmd.printing import say
 from gmd.training.run_files import COMPARISON, EVALUATION, OF_A_COMPARISON
 
 # what the files of a comparison hold and nobody else's: by that they are known as such before they are replaced
-TABLE, NUMBERS, *PICTURES = OF_A_COMPARISON
+TABLE, NUMBERS, ADDED, *PICTURES = OF_A_COMPARISON
 PICTURE, MISSING_RATES = PICTURES
-SIGNS = {TABLE: b"bootstrap interval of the paired difference (", NUMBERS: b"baseline,run,metric,region,"}
+SIGNS = {
+    TABLE: b"bootstrap interval of the paired difference (",
+    NUMBERS: b"baseline,run,metric,region,subset,",
+    ADDED: ",".join(SIGN_OF_ADDED).encode(),
+}
 MOST = 2**26  # bytes
 
 
 def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> None:
-    """Prints how much each run differs from the first, and writes `compare.md`, `compare.csv` and `compare.png`.
+    """Prints how much each run differs from the first; writes `compare.md`, `compare.csv`, `compare.png` and more.
 
     Paired over cases: for every subset and region, and for the mean over the subsets, which is taken within a case
-    first. See `paired_difference` for the intervals.
+    first. See `paired_difference` for the intervals. `compare_shapley.csv` has what each modality adds, see
+    `contribution_rows`; it has no line where no case has all modalities.
 
     Where all runs have a curve of the same scores over the missing rate, `compare_missing.png` draws these together.
 
@@ -49,7 +54,8 @@ def compare(runs: Sequence[Path], out: Path | None = None, seed: int = 0) -> Non
     _check_outputs(out)  # before the bootstraps, which take a while
     comparison = compare_scores(names, [read_run_scores(run) for run in runs], seed)
     text = comparison_markdown(comparison)
-    written = write_texts(out, {TABLE: text, NUMBERS: comparison_csv(comparison)})
+    numbers = {NUMBERS: comparison_csv(comparison), ADDED: contributions_csv(comparison)}
+    written = write_texts(out, {TABLE: text} | numbers)
     written.append(draw_comparison(comparison, out / PICTURE))
     written += draw_runs(dict(zip(names, runs, strict=True)), out / MISSING_RATES)
     say(*text.split("\n"), *written)
@@ -62,8 +68,8 @@ def _check_outputs(out: Path) -> None:
     for path in there:
         check_file(path, "--out")
     ours = [name for name, sign in SIGNS.items() if out / name in there and sign in _beginning(out / name)]
-    # pictures have no sign of their own: they are written after the other two
-    ours += PICTURES if len(ours) == len(SIGNS) else []
+    # pictures have no sign of their own: they are written after these
+    ours += PICTURES if {TABLE, NUMBERS} <= set(ours) else []
     if others := [path for path in there if path.name not in ours]:
         raise UserError(f"{others[0]}: is there already, and gmd compare has not written it; give another --out")
 

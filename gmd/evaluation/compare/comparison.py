@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from gmd.data.segmentation.own_labels import read_scheme
 from gmd.errors import UserError
+from gmd.evaluation.compare.contributions import ContributionRow, contribution_rows
 from gmd.evaluation.compare.paired import Difference, paired_difference
 from gmd.evaluation.compare.run_scores import Column, Item, RunScores
 from gmd.evaluation.segmentation.listed_cases import ListedCase
@@ -46,6 +47,7 @@ class Comparison(NamedTuple):
         rows: the differences: run by run, in a run subset by subset, the mean over the subsets last.
         notes: what a reader must know to read them, in sentences without a full stop.
         seed: of the bootstrap.
+        contributions: the differences in what each modality adds, run by run.
     """
 
     names: list[str]
@@ -57,6 +59,7 @@ class Comparison(NamedTuple):
     rows: list[ComparisonRow]
     notes: list[str]
     seed: int
+    contributions: Sequence[ContributionRow] = ()
 
 
 def compare_scores(names: list[str], scores: list[RunScores], seed: int) -> Comparison:
@@ -86,7 +89,8 @@ def compare_scores(names: list[str], scores: list[RunScores], seed: int) -> Comp
         *_notes_on_few_units(rows, first.unit_noun),
     ]
     nouns = first.item_noun, first.unit_noun
-    return Comparison(names, first.modalities, first.columns, *nouns, subsets, rows, notes, seed)
+    added = contribution_rows(names, scores, common, seed)
+    return Comparison(names, first.modalities, first.columns, *nouns, subsets, rows, notes, seed, added)
 
 
 def _with_common_columns(scores: list[RunScores]) -> tuple[list[RunScores], list[str]]:

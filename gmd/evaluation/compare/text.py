@@ -4,10 +4,13 @@ import math
 
 from gmd.errors import MOST_OF_A_LINE
 from gmd.evaluation.compare.comparison import Comparison, ComparisonRow
+from gmd.evaluation.compare.contributions import ContributionRow
 from gmd.evaluation.compare.paired import LEVEL, RESAMPLES, Difference
 from gmd.evaluation.compare.run_scores import METRICS, Metric
 from gmd.scoring.table_text import Line, csv_text, lines_markdown, markdown_text
 from gmd.subsets import subset_name
+
+SIGN_OF_ADDED = ("baseline", "run", "metric", "region", "modality")  # the first columns of `contributions_csv`
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -15,8 +18,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     parts = []
     for run in comparison.names[1:]:
         for metric in dict.fromkeys(metric for metric, _ in comparison.columns):
-            rows = [row for row in comparison.rows if row.run == run and row.column[0] == metric]
-            parts.append(f"{_title(comparison, run, metric)}\n\n{_table(comparison, run, rows)}")
+            parts += _tables(comparison, run, metric)
     notes = [f"Note: {markdown_text(note, MOST_OF_A_LINE)}." for note in comparison.notes]
     sentences = [_sentence(comparison, row) for row in mean_rows(comparison)]
     return "\n".join([*parts, _legend(comparison), "", *(f"{text}\n" for text in (*notes, *sentences))])
@@ -38,9 +40,33 @@ def comparison_csv(comparison: Comparison) -> str:
     return csv_text(lines)
 
 
+def contributions_csv(comparison: Comparison) -> str:
+    """Returns what each modality adds, for programs: a line for each run, metric, region and modality, all digits.
+
+    Dice and accuracy are fractions, and MAE counts as what a modality takes away from it. The interval's cells are
+    empty where there is none.
+    """
+    counts = [f"{comparison.item_noun}s", f"{comparison.unit_noun}s"]
+    lines: list[list[object]] = [[*SIGN_OF_ADDED, *counts, "difference", "low", "high"]]
+    for run, modality, (metric, region), found in comparison.contributions:
+        interval = ["" if math.isnan(end) else end for end in (found.low, found.high)]
+        labels = [comparison.names[0], run, metric, region, modality]
+        lines.append([*labels, found.items, found.units, found.difference, *interval])
+    return csv_text(lines)
+
+
 def mean_rows(comparison: Comparison) -> list[ComparisonRow]:
     """Returns the one row of each run and metric that sums it up: the mean over subsets and regions."""
     return [row for row in comparison.rows if row.subset is None and row.column[1] in ("", "mean")]
+
+
+def _tables(comparison: Comparison, run: str, metric: str) -> list[str]:
+    """Returns the table of one run and metric, and that of what each modality adds, with their titles."""
+    rows = [row for row in comparison.rows if row.run == run and row.column[0] == metric]
+    tables = [f"{_title(comparison, run, metric)}\n\n{_table(comparison, run, rows)}"]
+    if added := [row for row in comparison.contributions if row.run == run and row.column[0] == metric]:
+        tables.append(f"{_title_of_added(comparison, added[-1])}\n\n{_table_of_added(comparison, added)}")
+    return tables
 
 
 def _title(comparison: Comparison, run: str, metric: str) -> str:
@@ -73,6 +99,32 @@ def _table(comparison: Comparison, run: str, rows: list[ComparisonRow]) -> str:
     headers = [f"{name} mean".strip() for name in (comparison.names[0], run)]
     columns = [*headers, *(f"difference {region}".strip() for region in regions)]
     return lines_markdown(lines, comparison.modalities, f"{comparison.item_noun}s", columns)
+
+
+def _title_of_added(comparison: Comparison, row: ContributionRow) -> str:
+    """Returns the line above a table of what modalities add: of which run and metric, and over how many items.
+
+    row: the last of the table, which is about the mean of the regions
+    """
+    name, metric, found = row.column[0], METRICS[row.column[0]], row.difference
+    what = f"{metric.unit} of {name}" if metric.unit else name
+    taken = "" if metric.higher_is_better else " that it takes away"
+    count = f"{found.items} {comparison.item_noun}{'s' * (found.items > 1)} with all modalities"
+    return (
+        f"{_minus(comparison, row.run)}: Shapley value of each modality, in {what}{taken}, over {count}; above 0 it "
+        "adds more than in the baseline"
+    )
+
+
+def _table_of_added(comparison: Comparison, rows: list[ContributionRow]) -> str:
+    """Returns the table of what modalities add: a line for each, a column for each region. rows: of a run and metric"""
+    regions = list(dict.fromkeys(row.column[1] for row in rows))
+    metric = METRICS[rows[0].column[0]]
+    lines = []
+    for modality in comparison.modalities:
+        by_region = {row.column[1]: row.difference for row in rows if row.modality == modality}
+        lines.append(Line(modality, None, None, [_difference(by_region[region], metric) for region in regions]))
+    return lines_markdown(lines, ["modality"], "", [f"difference {region}".strip() for region in regions])
 
 
 def _difference(found: Difference, metric: Metric) -> str:

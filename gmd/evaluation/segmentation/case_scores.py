@@ -25,11 +25,15 @@ from gmd.training.run_files import (
     MISSING_PICTURE,
     PICTURES_OF_CASES,
     SCORED_RECORD,
+    SHAPLEY,
 )
 
 CASES = "cases.csv"
 # what is written once all cases are scored
-OF_ALL_CASES = ("table.md", "table.csv", CHECKPOINT_RECORD, *PICTURES_OF_CASES.values(), MISSING_CURVE, MISSING_PICTURE)
+OF_ALL_CASES = (
+    *("table.md", "table.csv", SHAPLEY, CHECKPOINT_RECORD),
+    *(*PICTURES_OF_CASES.values(), MISSING_CURVE, MISSING_PICTURE),
+)
 
 
 def score_cases(

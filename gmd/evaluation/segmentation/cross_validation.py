@@ -117,7 +117,7 @@ def _score_into(
     about = [_about(runs, counted(total, failed), network), *(f"Note: {markdown_text(note)}." for note in notes)]
     about += [failures(failed, total)] if failed else []
     texts = score_texts(scores, rows, config.modalities, regions, "\n".join(about), extra)
-    written = write_missing_curve(together, lacking_curve(scores, rates, config.seed, regions))
+    written = write_missing_curve(together, lacking_curve(scores, rates, config.seed, regions, lacking))
     say(*texts["table.md"].split("\n"), *write_texts(together, texts), *written)
     return Evaluation(rows, failed)
 

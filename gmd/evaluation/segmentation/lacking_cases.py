@@ -3,14 +3,14 @@
 No case is predicted anew: all subsets of its modalities are scored.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from gmd.config import TrainBrats
 from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data.missing import Missing
 from gmd.data.segmentation.missing_modalities import by_case_names
 from gmd.errors import UserError
-from gmd.scoring.missing_curve import Curve, Kept, missing_curve
+from gmd.scoring.missing_curve import Curve, Kept, listed_point, missing_curve
 from gmd.scoring.segmentation.tables import Row, Score, chosen_row, row_numbers
 from gmd.subsets import Subset
 
@@ -41,13 +41,7 @@ def lacking_row(scores: Sequence[Score], lacking: Missing, regions: Sequence[str
     if not lacking:
         return {}, []
     has = _modalities_of(scores)
-    chosen: dict[str, Subset] = {}
-    without: list[str] = []
-    for case, modalities in has.items():
-        try:
-            chosen[case] = tuple(lacking.kept(case, modalities))
-        except UserError:
-            without.append(case)
+    chosen, without = _chosen(lacking, has)
     notes = lacking.notes(f"cases of the row {lacking.label()}", list(has))
     if without:
         names = ", ".join(without[:_SHOWN]) + ", ..." * (len(without) > _SHOWN)
@@ -55,16 +49,34 @@ def lacking_row(scores: Sequence[Score], lacking: Missing, regions: Sequence[str
     return {lacking.label(): chosen_row(scores, chosen, regions)}, notes
 
 
-def lacking_curve(scores: Sequence[Score], rates: Sequence[float], seed: int, regions: Sequence[str]) -> Curve:
-    """Returns the numbers of the table over the missing rate, see `missing_curve`.
+def lacking_curve(
+    scores: Sequence[Score], rates: Sequence[float], seed: int, regions: Sequence[str], lacking: Missing
+) -> Curve:
+    """Returns the numbers of the table over the missing rate, see `missing_curve`, and those of a list behind them.
 
-    scores: of all cases and subsets; regions: the columns
+    scores: of all cases and subsets; regions: the columns; lacking: what the row of the table lacks
     """
 
     def measure(kept: Kept) -> dict[str, float]:
         return row_numbers(chosen_row(scores, kept, regions), regions)
 
-    return missing_curve(_modalities_of(scores), rates, seed, measure)
+    has = _modalities_of(scores)
+    curve = missing_curve(has, rates, seed, measure)
+    if curve and lacking.listed is not None and (chosen := _chosen(lacking, has)[0]):
+        curve.append(listed_point(lacking.label(), has, chosen, measure))
+    return curve
+
+
+def _chosen(lacking: Missing, has: Mapping[str, Subset]) -> tuple[dict[str, Subset], list[str]]:
+    """Returns what each case keeps, and the cases that have none of what the list leaves them."""
+    chosen: dict[str, Subset] = {}
+    without: list[str] = []
+    for case, modalities in has.items():
+        try:
+            chosen[case] = tuple(lacking.kept(case, modalities))
+        except UserError:
+            without.append(case)
+    return chosen, without
 
 
 def _modalities_of(scores: Sequence[Score]) -> dict[str, Subset]:

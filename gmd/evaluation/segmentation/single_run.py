@@ -17,6 +17,7 @@ from gmd.evaluation.segmentation.case_pictures import draw_cases
 from gmd.evaluation.segmentation.case_scores import score_cases, tell_failed
 from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_test_cases, unseen_cases
 from gmd.evaluation.segmentation.lacking_cases import lacking_curve, lacking_of, lacking_row
+from gmd.evaluation.shapley import OF_DICE, with_contributions
 from gmd.evaluation.trained_network import load_segmentation
 from gmd.files import real_path
 from gmd.models.precision import Precision
@@ -24,6 +25,7 @@ from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.names import POST_PROCESSED
 from gmd.printing import say
 from gmd.scoring.segmentation.post_processing import FEWEST, OF, with_post_processed
+from gmd.scoring.segmentation.shapley import case_contributions
 from gmd.scoring.segmentation.tables import (
     Row,
     Score,
@@ -83,7 +85,7 @@ def score_run(
     named: str | None = None,
     absent: MissingInEvaluation | None = None,
 ) -> Evaluation:
-    """Scores a trained run, prints the tables, writes `table.md`, `table.csv`, `cases.csv` and pictures of cases.
+    """Scores a trained run, prints the tables; writes these, `cases.csv`, `shapley.csv` and pictures of cases.
 
     A case that cannot be read or scored is told on stderr and in `table.md`, and the others are scored.
 
@@ -150,7 +152,7 @@ def _score_into(
     held_out = held_out._replace(notes=[*held_out.notes, *notes])
     about = _about(held_out, failed, f"{checkpoint} of {markdown_text(real_path(run).name)}, {config.precision}")
     texts = score_texts(scores, rows, config.modalities, regions, about, extra)
-    curve = lacking_curve(scores, rates, config.seed, regions)
+    curve = lacking_curve(scores, rates, config.seed, regions, lacking)
     written = write_missing_curve(folder, curve, held_out.data)
     written += write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
     scored = [case for case in held_out.cases if case.name not in failed]
@@ -203,9 +205,10 @@ def score_texts(
     first, *notes = about.split("\n")
     post_processed = [ABOUT_POST_PROCESSED] if POST_PROCESSED in regions else []
     head = "\n".join([f"{first} {ABOUT_LABEL_MAPS}", *post_processed, *notes])
-    return {
+    texts = {
         SCORED_RECORD: f"{LABEL_MAPS}\n",
         "table.md": f"{head}\n\n{dice}\n{ABOUT_HD95}\n\n{hd95}",
         "table.csv": table_csv(rows, modalities, regions, extra),
         "cases.csv": cases_csv(scores),
     }
+    return with_contributions(texts, case_contributions(scores, modalities, regions), modalities, OF_DICE, "case")

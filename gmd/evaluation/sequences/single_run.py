@@ -14,15 +14,17 @@ from gmd.errors import UserError
 from gmd.evaluation.missing_curve import write_missing_curve
 from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import describe_checkpoint
+from gmd.evaluation.shapley import OF_PREDICTIONS, with_contributions
 from gmd.evaluation.trained_network import load_feature_network
 from gmd.files import real_path
 from gmd.models.multimodal import FeatureNetwork
 from gmd.models.precision import Precision
 from gmd.printing import say
-from gmd.scoring.missing_curve import Curve, Kept, missing_curve
+from gmd.scoring.missing_curve import Curve, Kept, listed_point, missing_curve
 from gmd.scoring.outcomes import Outcomes
 from gmd.scoring.sequences.kept import kept_predictions
 from gmd.scoring.sequences.prediction import predict_samples
+from gmd.scoring.sequences.shapley import sample_contributions
 from gmd.scoring.sequences.tables import (
     Predictions,
     Row,
@@ -50,7 +52,7 @@ def evaluate_run(
     precision: Precision | None = None,
     absent: MissingInEvaluation | None = None,
 ) -> list[Row]:
-    """Scores a trained run, prints the table, and writes `table.md`, `table.csv` and `predictions.csv`.
+    """Scores a trained run, prints the tables; writes `table.md`, `table.csv`, `shapley.csv`, `predictions.csv`.
 
     Args:
         run: its folder; results go to `results_folder`.
@@ -148,8 +150,13 @@ def _score(it: _Opened, found: SampleData, rates: Sequence[float]) -> tuple[list
         texts[PREDICTIONS_ABSENT] = predictions_csv(lessened, outcomes)
     texts["table.md"] = table_markdown(rows, modalities, outcomes, extra)
     texts["table.csv"] = table_csv(rows, modalities, outcomes, extra)
+    added = sample_contributions(predictions, modalities, outcomes)
+    texts = with_contributions(texts, added, modalities, OF_PREDICTIONS, "prediction")
     measure = partial(_metrics_of_kept, predictions, outcomes)
-    return rows, texts, missing_curve(has, rates, config.seed, measure)
+    curve = missing_curve(has, rates, config.seed, measure)
+    if curve and lacking.listed is not None:
+        curve.append(listed_point(lacking.label(), has, kept, measure))
+    return rows, texts, curve
 
 
 def _kept(lacking: Missing, has: Mapping[str, tuple[str, ...]]) -> Kept:

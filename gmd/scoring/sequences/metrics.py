@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 from torchmetrics.functional import mean_absolute_error
-from torchmetrics.functional.classification import multiclass_f1_score
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score
 
 from gmd.data.sequences.samples import CH_SIMS_LARGEST, LARGEST_SCORE
 
@@ -24,7 +24,9 @@ CH_SIMS_METRICS = (
     *("Acc-2 non-pos/pos", "F1 non-pos/pos", "Acc-3", "Acc-5"),
 )
 NUMBER_METRICS = ("R2", "MAE", "RMSE", "Corr")
-CLASS_METRICS = ("accuracy", "macro F1")
+CLASS_METRICS = ("accuracy", "macro F1", "ECE")
+BINS = 15  # of the calibration error
+ROUNDING = 1e-6  # beyond 0 and 1, as probabilities that were averaged may be
 
 
 def score_metric_names(largest_score: float | None) -> tuple[str, ...]:
@@ -77,12 +79,12 @@ def number_metrics(predictions: Tensor, scores: Tensor) -> dict[str, float]:
 
 
 def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
-    """Measures probabilities or logits [n, C] of classes [n] int64 in [0, C) with all of CLASS_METRICS.
+    """Measures probabilities [n, C] of classes [n] int64 in [0, C) with all of CLASS_METRICS.
 
     n is at least 1, C at least 2. The macro F1 is the mean over the classes that occur among the predictions or the
-    truth, as scikit-learn's.
+    truth, as scikit-learn's. ECE is the expected calibration error, see `_calibration_error`.
 
-    Raises ValueError for tensors of other shapes, NaN or infinity, and classes out of range.
+    Raises ValueError for tensors of other shapes, numbers that are no probabilities, and classes out of range.
     """
     probabilities, classes = probabilities.detach().double().cpu(), classes.detach().cpu()
     shaped = probabilities.ndim == 2 and probabilities.shape[1] > 1 and len(probabilities)
@@ -93,12 +95,28 @@ def class_metrics(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
         )
     if not probabilities.isfinite().all():
         raise ValueError("probabilities: expected finite numbers, got NaN or infinity")
+    if probabilities.min() < -ROUNDING or probabilities.max() > 1 + ROUNDING:
+        ends = f"{float(probabilities.min()):g} to {float(probabilities.max()):g}"
+        raise ValueError(f"probabilities: expected numbers in [0, 1], got {ends}")
     count = probabilities.shape[1]
     if classes.min() < 0 or classes.max() >= count:
         raise ValueError(f"classes: expected 0 to {count - 1}, got {int(classes.min())} to {int(classes.max())}")
     predicted = probabilities.argmax(dim=1)
     f1 = multiclass_f1_score(predicted, classes, count, average="macro")
-    return dict(zip(CLASS_METRICS, (_accuracy(predicted, classes), float(f1)), strict=True))
+    values = (_accuracy(predicted, classes), float(f1), _calibration_error(probabilities, classes))
+    return dict(zip(CLASS_METRICS, values, strict=True))
+
+
+def _calibration_error(probabilities: Tensor, classes: Tensor) -> float:
+    """Returns the expected calibration error (Guo et al., ICML 2017): how far confidence is from accuracy.
+
+    Confidence is the probability of the class that is predicted. Predictions are put into BINS bins of equal width by
+    it; of each bin |accuracy - mean confidence|, mean over the predictions. 0 at best, below 1.
+
+    probabilities: float64 [n, C]
+    """
+    probabilities = probabilities.clamp(0, 1)  # torchmetrics would take 1.0000001 for a logit, and all others with it
+    return float(multiclass_calibration_error(probabilities, classes, probabilities.shape[1], n_bins=BINS, norm="l1"))
 
 
 def _checked(predictions: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
