@@ -47,13 +47,11 @@ def score_cases(
 ) -> tuple[list[Score], dict[str, str]]:
     """Scores every case, for each region and each subset of the modalities that it has, and writes `cases.csv`.
 
-    The file has all lines of a case or none, so that an evaluation that is stopped, or killed, leaves the scores of the
-    cases before. Results of an earlier evaluation are removed from the folder once there is a new score.
+    The file has all lines of a case or none: an evaluation that is killed leaves the scores of the cases before. Those
+    of an earlier evaluation, and its tables, are removed from the folder once there is a new score.
 
-    config: of the run, with the precision to predict in
-    folder: of the results
-    data: what they are about, None for the run's own test cases
-    metrics: what is measured beside Dice and HD95
+    config: of the run, with the precision to predict in; folder: of the results
+    data: what they are about, None for the run's own test cases; metrics: what is measured beside Dice and HD95
     returns all scores, and the cases that could not be scored: name -> why. These are told on stderr at once.
     """
     scheme = config.label_scheme()
