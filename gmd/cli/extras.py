@@ -27,6 +27,7 @@ EXTRAS = {
         "soundfile": "soundfile",
         "h5py": "h5py>=3.8",
     },
+    "brats": {"brats_evaluation": "BraTS-evaluation>=0.0.10", "panoptica": "panoptica>=2.1"},
     "bench": {"torchjd": "torchjd>=0.8", "pandas": "pandas", "matplotlib": "matplotlib", "tqdm": "tqdm"},
 }
 

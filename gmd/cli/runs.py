@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from gmd.cli import extras
+from gmd.config.metrics import LESION_WISE, Metrics, parse_metrics
 from gmd.config.missing_modalities import MissingInEvaluation, curve_rates
 from gmd.decoration import decoration
 from gmd.errors import UserError
@@ -21,6 +23,7 @@ def evaluate(
     missing: tuple[str, ...] = (),
     missing_list: Path | None = None,
     missing_curve: tuple[float, ...] | None = None,
+    metrics: tuple[str, ...] = ("legacy",),
     network: str | None = None,
 ) -> int:
     """Score a trained run with every subset of the modalities: tables, pictures, every case, and the report.
@@ -41,16 +44,35 @@ def evaluate(
         missing_curve: Scores at these missing rates of all modalities, as a picture and a table, missing.png and
             missing.csv; without rates behind it at 0, 0.1, ... 0.9. Each is the mean of five draws. With --missing-list
             the scores of what that leaves are there too.
+        metrics: Of segmentation. Dice and HD95 of whole masks, legacy, are always there; beside them lesion-wise, as
+            the BraTS challenges score, lesion-wise-2023, surface-dice (surface-dice=2 for a tolerance of 2 mm, else 1)
+            and volume, in other_metrics.md and .csv.
         network: The network of the run, if that is one of your own, package.module:function. It is code, which is not
             imported because the run's files name it.
     """
     absent = MissingInEvaluation(missing, missing_list, curve_rates(missing_curve))
+    chosen = _installed(parse_metrics(metrics))
     with joined():
-        return _evaluate(run, data, precision, network, absent)
+        return _evaluate(run, data, precision, network, absent, chosen)
+
+
+def _installed(metrics: Metrics) -> Metrics:
+    """Returns the metrics. Raises UserError if one of them needs a package that is not installed."""
+    if LESION_WISE in metrics.further and (absent := extras.missing("brats")):
+        raise UserError(
+            f"--metrics {LESION_WISE}: not installed: {', '.join(absent)}, by which BraTS scores lesions; "
+            f"what is missing comes by: {extras.advice(absent)}"
+        )
+    return metrics
 
 
 def _evaluate(
-    run: Path, data: Path | None, precision: Precision | None, network: str | None, absent: MissingInEvaluation
+    run: Path,
+    data: Path | None,
+    precision: Precision | None,
+    network: str | None,
+    absent: MissingInEvaluation,
+    metrics: Metrics,
 ) -> int:
     """Scores a run or a cross-validation, and writes its report; returns the exit status."""
     from gmd.evaluation.segmentation.held_out import NothingScored
@@ -58,7 +80,7 @@ def _evaluate(
 
     evaluated = agreed(lambda: _evaluation_of(run), "the check of the folder")
     try:
-        failed = evaluated(run, data, precision, network, absent)
+        failed = evaluated(run, data, precision, network, absent, metrics)
     except NothingScored as error:  # in all processes, if there are several
         refuse(error, "the end of the evaluation")
     if not is_first():
@@ -88,11 +110,12 @@ def _evaluate_folds(
     precision: Precision | None,
     network: str | None,
     absent: MissingInEvaluation,
+    metrics: Metrics,
 ) -> dict[str, str]:
     """Evaluates a cross-validation, and returns the cases that could not be scored: name -> why."""
     from gmd.evaluation.segmentation.cross_validation import score_folds
 
-    return score_folds(run, precision=precision, data=data, named=network, absent=absent).failed
+    return score_folds(run, precision=precision, data=data, named=network, absent=absent, metrics=metrics).failed
 
 
 def _evaluate_run(
@@ -101,6 +124,7 @@ def _evaluate_run(
     precision: Precision | None,
     network: str | None,
     absent: MissingInEvaluation,
+    metrics: Metrics,
 ) -> dict[str, str]:
     """Evaluates a run, and returns the cases that could not be scored: name -> why."""
     from gmd.config import TrainSamples
@@ -112,11 +136,14 @@ def _evaluate_run(
         if network is not None:
             own = f"--network: {run} is no run of brats: its network is gmd's own; leave --network out"
             refuse(UserError(own), "the check of the options")
+        if metrics.further:
+            masks = f"--metrics: {run} is no run of brats, and {metrics.further[0]} is of masks; leave it out"
+            refuse(UserError(masks), "the check of the options")
         evaluate_run(run, data, precision=precision, absent=absent)
         return {}
     from gmd.evaluation.segmentation.single_run import score_run
 
-    return score_run(run, data, precision=precision, named=network, absent=absent).failed
+    return score_run(run, data, precision=precision, named=network, absent=absent, metrics=metrics).failed
 
 
 def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, seed: int = 0) -> None:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -97,12 +97,16 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_csv(
-    path: Path, columns: Sequence[str] | None = None, advice: str = EVALUATE_AGAIN
+    path: Path,
+    columns: Sequence[str] | None = None,
+    advice: str = EVALUATE_AGAIN,
+    further: Callable[[str], bool] = lambda column: False,
 ) -> Iterator[tuple[int, list[str]]]:
     """Reads a table line by line: the number of each line in the file, and its cells; first its header.
 
     columns: what the header has to be; by default anything that is not empty
     advice: what to do about a table that is damaged
+    further: whether a column of some name may stand behind these, once
     Raises UserError as `read_json`, if the header is another one, or if a line has more or fewer cells than it;
     FileNotFoundError.
     """
@@ -112,7 +116,7 @@ def read_csv(
     header: list[str] = []
     try:
         for cells in map(unguarded, lines):
-            if not header and (not cells or (columns is not None and cells != list(columns))):
+            if not header and not _is_header(cells, columns, further):
                 got = shown(", ".join(cells), 200)
                 raise damaged(path, f"has the columns {got}{expected}{other_kind(path, _OF_TABLES)}", advice)
             header = header or cells
@@ -123,6 +127,14 @@ def read_csv(
         raise damaged(path, f"line {lines.line_num} is no line of a table ({error})", advice) from error
     if not header:
         raise damaged(path, f"has no columns{expected}", advice)
+
+
+def _is_header(cells: Sequence[str], columns: Sequence[str] | None, further: Callable[[str], bool]) -> bool:
+    """Returns whether the first line of a table is the one that is expected, see `read_csv`."""
+    if columns is None:
+        return bool(cells)
+    first, more = cells[: len(columns)], cells[len(columns) :]
+    return list(first) == list(columns) and all(map(further, more)) and len(set(more)) == len(more)
 
 
 def read_utf8(path: Path, most: int = MOST_TEXT, errors: str = "strict") -> str:

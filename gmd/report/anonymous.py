@@ -13,26 +13,15 @@ from gmd.config import TrainConfig
 from gmd.report.configuration import Option, command
 from gmd.report.data_splits import Split
 from gmd.report.facts import Fact
-from gmd.report.subset_table import SubsetTable
+from gmd.report.subset_table import Row, SubsetTable
 from gmd.training.run_files import EVALUATION
 
 LEFT_OUT = "left out"
 RUN = Path("RUN")  # in the place of the run's folder
 # what the page has that names nobody: figures, and the names of modalities, regions, metrics and classes
 AS_THEY_ARE = (
-    *(
-        "config",
-        "conflicts",
-        "contributions",
-        "dominance",
-        "dominance_plots",
-        "fold_plot",
-        "folds",
-        "headline",
-        "sections",
-        "segments",
-    ),
-    *("missing_curves", "pace", "state", "surgical", "tiles", "training", "version"),
+    *("config", "conflicts", "contributions", "dominance", "dominance_plots", "fold_plot", "folds", "headline"),
+    *("missing_curves", "pace", "sections", "segments", "state", "surgical", "tiles", "training", "version"),
 )
 OF_RESOURCES = ("Time of all epochs", "Median epoch", "Median epoch, per step", "Peak memory", "Parameters", "Versions")
 OF_DATA = ("Fold", "Features", "Inputs", "Output", "Classes")
@@ -50,6 +39,7 @@ def anonymous_page(page: dict[str, Any]) -> dict[str, Any]:
         "run": RUN,
         "name": "An anonymous run",
         "tables": [_table(table, number) for number, table in enumerate(page["tables"])],
+        "further_tables": [[replace(each, rows=_rows(each)) for each in tables] for tables in page["further_tables"]],
         "outdated": [OUTDATED] if page["outdated"] else [],
         "cases": {},
         "wrong_pictures": [],
@@ -77,16 +67,17 @@ def _names_nothing(config: TrainConfig, field: Field[Any]) -> bool:
 
 
 def _table(table: SubsetTable, number: int) -> SubsetTable:
-    """Returns a table without the words on what was scored, in which data and cases are named. number: on the page
-
-    The label of a row with modalities missing may name a list of them, which is a file.
-    """
+    """Returns a table without the words on what was scored, in which data and cases are named. number: on the page"""
     counts = {row.count for row in table.rows if row.count not in ("", "0")}
     count = f"{counts.pop()} " if len(counts) == 1 else ""
     about = f"Means over {count}{table.counted}{f' of other data ({number})' if number else ''}."
     folder = RUN / EVALUATION / (f"other data {number}" if number else "")
-    rows = [row if row.marks or row.label == "mean" else replace(row, label="modalities missing") for row in table.rows]
-    return replace(table, about=about, path=folder / "table.csv", rows=rows)
+    return replace(table, about=about, path=folder / "table.csv", rows=_rows(table))
+
+
+def _rows(table: SubsetTable) -> list[Row]:
+    """Returns the rows without the name of a list of what is missing, which is a file."""
+    return [row if row.marks or row.label == "mean" else replace(row, label="modalities missing") for row in table.rows]
 
 
 def _facts(facts: Sequence[Fact], names: Sequence[str]) -> list[Fact]:

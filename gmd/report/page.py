@@ -21,6 +21,7 @@ from gmd.report.conflicts import gradient_conflicts
 from gmd.report.curves import dominance_plots, training_plots
 from gmd.report.data_splits import data_facts, splits
 from gmd.report.embedded_pictures import embed_pictures
+from gmd.report.further_tables import read_further
 from gmd.report.history import read_history
 from gmd.report.outdated_results import outdated_folds, outdated_results
 from gmd.report.progress import pace, progress
@@ -148,6 +149,7 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
         "headline": f"{config.TASK}, trained by {config.method} on {', '.join(config.modalities)}.",
         "tables": tables,
         "contributions": [read_shapley(table.path.parent / SHAPLEY, config.modalities) for table in tables],
+        "further_tables": [read_further(table.path.parent, config.modalities) for table in tables],
         "missing_curves": [found.get("curve") for found, _ in curves],
         "wrong_curves": [reason for _, wrong_ones in curves for reason in wrong_ones],
         "tiles": [*(_tiles(table) if table else []), *validated],

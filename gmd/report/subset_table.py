@@ -96,11 +96,11 @@ def read_table(folder: Path, modalities: Sequence[str]) -> SubsetTable | None:
         return None
     counted, columns, lines = read_lines(path, modalities)
     main = next((columns.index(name) for name in MAIN if name in columns), 0)
-    rows = _rows(lines, columns, modalities)
+    rows = rows_of(lines, columns, modalities)
     return SubsetTable(path, _about(folder / "table.md"), modalities, counted, columns, main, rows)
 
 
-def _rows(lines: Sequence[Line], columns: Sequence[str], modalities: Sequence[str]) -> list[Row]:
+def rows_of(lines: Sequence[Line], columns: Sequence[str], modalities: Sequence[str]) -> list[Row]:
     """Returns the rows of the table: the lines' words, and their numbers in the colours of each column's scale."""
     numbers = [[_number(cell) for cell in line.cells] for line in lines]
     scales = [_scale(values, name) for values, name in zip(zip(*numbers, strict=True), columns, strict=False)]
@@ -137,7 +137,7 @@ def _cell(value: float | None, text: str, column: str, scale: tuple[float, float
     if value is None:
         return Cell(None, text or "none")
     worst, best = scale
-    text = f"{value:.{1 if column.startswith('hd95') else 3}f}"
+    text = f"{value:.{1 if column.startswith('hd95') or column.endswith('_hd95') else 3}f}"
     if best == worst:  # nothing to tell apart, and none of them is good for that
         return Cell(value, text)
     colour = COLOURS(0.1 + 0.85 * (value - worst) / (best - worst))

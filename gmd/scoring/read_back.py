@@ -6,9 +6,10 @@ from pathlib import Path
 
 from gmd.data.text_files import EVALUATE_AGAIN, LARGEST, brief, damaged, read_csv
 from gmd.errors import shown
-from gmd.scoring.table_text import ABSENT, Line
+from gmd.scoring.table_text import ABSENT, ERRORS, Line
 from gmd.subsets import subset_name
 
+UNBOUNDED = (*ERRORS, "_tp", "_ml")  # what the names of numbers without a highest value end with
 ROUNDING = 1e-6  # beyond the ends of a range, as a correlation may be
 
 
@@ -66,7 +67,7 @@ def _cell(text: str, column: str) -> float | str:
 def range_of(column: str) -> tuple[float, float]:
     """Returns the lowest and the highest value that a column of a table can have."""
     metric = column.rpartition(" ")[2]  # behind the name of an output
-    if column.startswith("hd95") or metric in ("MAE", "RMSE"):
+    if column.startswith("hd95") or metric in ("MAE", "RMSE") or metric.endswith(UNBOUNDED):
         return 0, LARGEST
     if metric == "R2":
         return -LARGEST, 1

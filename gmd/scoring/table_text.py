@@ -12,6 +12,8 @@ from gmd.errors import shown_line
 from gmd.subsets import Subset
 
 LOWER_IS_BETTER = ("MAE", "RMSE", "ECE")
+# what the names of errors end with: distances in mm, lesions invented and missed, and volumes
+ERRORS = ("_hd95", "_fp", "_fn", "error_ml", "relative_error")
 ABSENT = "absent"  # where a number would be, if nothing has the subset
 
 
@@ -73,7 +75,13 @@ def column_means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def lower_is_better(column: str) -> bool:
     """Returns whether small numbers of a column are good ones."""
-    return column.startswith("hd95") or column.rpartition(" ")[2] in LOWER_IS_BETTER
+    metric = column.rpartition(" ")[2]
+    return column.startswith("hd95") or metric in LOWER_IS_BETTER or metric.endswith(ERRORS)
+
+
+def shown_number(value: float, column: str) -> str:
+    """Returns a number for people: distances and volumes with two digits, others with three."""
+    return f"{value:.{2 if column.endswith(('_hd95', '_ml')) else 3}f}"
 
 
 def column_title(column: str) -> str:

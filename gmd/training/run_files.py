@@ -28,10 +28,12 @@ PICTURES_OF_CASES = {which: f"case_{which}.png" for which in ("best", "median", 
 PREDICTIONS_ABSENT = "predictions_absent.csv"  # on sequences
 MISSING_CURVE, MISSING_PICTURE = "missing.csv", "missing.png"
 SHAPLEY = "shapley.csv"  # in all results: what each modality adds
+# in results of segmentation where --metrics asked for more than Dice and HD95
+FURTHER_TABLES = ("other_metrics.md", "other_metrics.csv")
 OF_AN_EVALUATION = (
     *("table.md", "table.csv", "cases.csv", "predictions.csv", PREDICTIONS_ABSENT),
     *(SCORED_RECORD, CHECKPOINT_RECORD, DATA_RECORD, *PICTURES_OF_CASES.values(), MISSING_CURVE, MISSING_PICTURE),
-    SHAPLEY,
+    *(SHAPLEY, *FURTHER_TABLES),
 )
 COMPARISON = "compare_"  # what the folders of comparisons begin with
 OF_A_COMPARISON = ("compare.md", "compare.csv", "compare_shapley.csv", "compare.png", "compare_missing.png")

@@ -91,7 +91,14 @@ def test_table_for_programs():
 
 
 NAME = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="+"), min_size=1)  # also , and "
-SCORE = st.builds(Score, NAME, st.lists(NAME, min_size=1).map(tuple), NAME, st.floats(0, 1), st.floats(0, 1e3))
+FURTHER = st.tuples(st.floats(0, 1e3), st.none() | st.floats(0, 1)).map(
+    lambda numbers: tuple(zip(("true_ml", "surface_dice_0.5mm"), numbers, strict=True))
+)
+SCORE = st.builds(
+    Score,
+    *(NAME, st.lists(NAME, min_size=1).map(tuple), NAME, st.floats(0, 1), st.floats(0, 1e3)),
+    st.just(()) | FURTHER,  # ET after post-processing has none, where the regions have
+)
 
 
 @given(scores=st.lists(SCORE, max_size=5, unique_by=lambda score: score[:3]))
@@ -110,6 +117,16 @@ def test_cases_are_read_back_to_the_last_digit(scores: list[Score], tmp_path_fac
         ("case,subset,region,dice,hd95\na,x,WT,0.5,1\nb,x,WT,0.\n", "line 3 has 4 cells, expected 5"),
         ("case,subset,region,dice,hd95\na,x,WT,half,1\n", "line 2: dice is 'half', expected a number in"),
         (b"\xff\xfe\x00", "has the columns .*, expected case"),
+        ("case,subset,region,dice,hd95,lesions\na,x,WT,0.5,1,1\n", "has the columns .*, lesions, expected case"),
+        ("case,subset,region,dice,hd95,true_ml,true_ml\na,x,WT,0.5,1,1,1\n", "has the columns .*, true_ml, true_ml"),
+        (
+            "case,subset,region,dice,hd95,lesion_nsd\na,x,WT,0.5,1,2\n",
+            "line 2: lesion_nsd is '2', expected a number in",
+        ),
+        (
+            "case,subset,region,dice,hd95,lesion_hd95\na,x,WT,0.5,1,-2\n",
+            "line 2: lesion_hd95 is '-2', expected a number",
+        ),
     ],
 )
 def test_what_are_no_cases_is_refused(text: str | bytes, told: str, tmp_path: Path):

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from gmd.config import TrainBrats, differences
+from gmd.config.metrics import Metrics
 from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data import SPLITS
 from gmd.data.missing import Missing
 from gmd.errors import UserError
 from gmd.evaluation.missing_curve import write_missing_curve
 from gmd.evaluation.results_folder import results_folder, write_texts
+from gmd.evaluation.segmentation.further_results import write_further
 from gmd.evaluation.segmentation.held_out import NothingScored, unseen_cases
 from gmd.evaluation.segmentation.lacking_cases import lacking_curve, lacking_of, lacking_row
 from gmd.evaluation.segmentation.listed_cases import listed_cases
@@ -21,6 +23,7 @@ from gmd.evaluation.trained_network import check_segments
 from gmd.files import real_path
 from gmd.models.precision import Precision
 from gmd.printing import say
+from gmd.scoring.segmentation.scores import LEGACY_ONLY
 from gmd.scoring.segmentation.tables import Row, Score, read_cases, subset_table
 from gmd.scoring.table_text import markdown_text
 from gmd.together import agreed, by_first, gathered, is_first
@@ -48,6 +51,7 @@ def score_folds(
     data: Path | None = None,
     named: str | None = None,
     absent: MissingInEvaluation | None = None,
+    metrics: Metrics = LEGACY_ONLY,
 ) -> Evaluation:
     """Evaluates every fold, then all of their test cases together, as one table.
 
@@ -61,6 +65,7 @@ def score_folds(
         data: where the data of the folds are now; by default where they were in training.
         named: the network of the folds, if that is one of the user's own; see `load_run`.
         absent: as in `score_run`; the line and the curve are of all cases together, and of no fold by itself.
+        metrics: as in `score_run`, of every fold and of all cases together.
 
     Raises UserError: a fold that is missing or belongs to another cross-validation, a patient who is tested twice or
         never, data that are not the folds' own, another evaluation of them that is at work, what `score_run` raises of
@@ -71,7 +76,7 @@ def score_folds(
     together = agreed(lambda: results_folder(folder, None), "the folder of the results")
     with locked_together(together):
         rates = absent.missing_curve if absent else ()
-        return _score_into(together, runs, which, precision, data, named, lacking, rates)
+        return _score_into(together, runs, which, precision, data, named, lacking, rates, metrics)
 
 
 def _opened(folder: Path, data: Path | None, absent: MissingInEvaluation | None) -> tuple[list[Path], Missing]:
@@ -93,13 +98,14 @@ def _score_into(
     named: str | None,
     lacking: Missing,
     rates: Sequence[float],
+    metrics: Metrics,
 ) -> Evaluation:
     """Evaluates every fold, and writes the results of all of them into the folder `together`, which is ours alone.
 
     lacking: what cases lack for a line more; rates: of the curve
     """
     folder = runs[0].parent
-    scores, failed = _score_each(runs, which, precision, data, named)
+    scores, failed = _score_each(runs, which, precision, data, named, metrics)
     if not scores:
         raise NothingScored(
             f"{folder}: nothing was scored. {failures(failed, len(failed))} "
@@ -118,6 +124,7 @@ def _score_into(
     about += [failures(failed, total)] if failed else []
     texts = score_texts(scores, rows, config.modalities, regions, "\n".join(about), extra)
     written = write_missing_curve(together, lacking_curve(scores, rates, config.seed, regions, lacking))
+    written += write_further(together, scores, metrics, config.modalities)
     say(*texts["table.md"].split("\n"), *write_texts(together, texts), *written)
     return Evaluation(rows, failed)
 
@@ -136,6 +143,7 @@ def _score_each(
     precision: Precision | None,
     data: Path | None,
     named: str | None,
+    metrics: Metrics,
 ) -> tuple[list[Score], dict[str, str]]:
     """Evaluates every fold, and returns all scores, and the cases that could not be scored: name -> why.
 
@@ -145,7 +153,7 @@ def _score_each(
     failed: dict[str, str] = {}
     for run in runs:
         try:
-            failed |= score_run(run, data, which, precision, named).failed
+            failed |= score_run(run, data, which, precision, named, metrics=metrics).failed
         except NothingScored as error:
             failed |= error.failed
             if is_first():

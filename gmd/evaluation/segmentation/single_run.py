@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from gmd.config import TrainBrats
+from gmd.config.metrics import Metrics
 from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data.missing import Missing
 from gmd.errors import MOST_OF_A_LINE
@@ -15,6 +16,7 @@ from gmd.evaluation.results_folder import results_folder, write_texts
 from gmd.evaluation.scored_checkpoint import describe_checkpoint
 from gmd.evaluation.segmentation.case_pictures import draw_cases
 from gmd.evaluation.segmentation.case_scores import score_cases, tell_failed
+from gmd.evaluation.segmentation.further_results import write_further
 from gmd.evaluation.segmentation.held_out import HeldOut, NothingScored, own_test_cases, unseen_cases
 from gmd.evaluation.segmentation.lacking_cases import lacking_curve, lacking_of, lacking_row
 from gmd.evaluation.shapley import OF_DICE, with_contributions
@@ -25,6 +27,7 @@ from gmd.models.segmentation.network import SegmentationNetwork
 from gmd.names import POST_PROCESSED
 from gmd.printing import say
 from gmd.scoring.segmentation.post_processing import FEWEST, OF, with_post_processed
+from gmd.scoring.segmentation.scores import LEGACY_ONLY
 from gmd.scoring.segmentation.shapley import case_contributions
 from gmd.scoring.segmentation.tables import (
     Row,
@@ -84,6 +87,7 @@ def score_run(
     precision: Precision | None = None,
     named: str | None = None,
     absent: MissingInEvaluation | None = None,
+    metrics: Metrics = LEGACY_ONLY,
 ) -> Evaluation:
     """Scores a trained run, prints the tables; writes these, `cases.csv`, `shapley.csv` and pictures of cases.
 
@@ -99,6 +103,7 @@ def score_run(
         named: the network of the run, if that is one of the user's own; see `load_run`.
         absent: for a line more, of each case with one subset of its modalities, drawn by the run's seed or listed, and
             for a curve over the missing rate, see `write_missing_curve`.
+        metrics: what is measured beside Dice and HD95, for columns more in `cases.csv`, and `other_metrics.md`.
 
     Raises UserError: a run of another task, what `load_run` and `find_cases` raise, cases that training or model
         selection has seen, another evaluation that is writing there. Raises NothingScored if no case could be scored,
@@ -113,7 +118,7 @@ def score_run(
     folder = by_first(lambda: results_folder(run, held_out.data), "the folder of the results") or run
     with locked_together(folder):
         rates = absent.missing_curve if absent else ()
-        return _score_into(folder, run, checkpoint, config, network, held_out, lacking, rates)
+        return _score_into(folder, run, checkpoint, config, network, held_out, lacking, rates, metrics)
 
 
 def _opened(
@@ -135,12 +140,13 @@ def _score_into(
     held_out: HeldOut,
     lacking: Missing,
     rates: Sequence[float],
+    metrics: Metrics,
 ) -> Evaluation:
     """Scores the cases and writes the results, as `score_run` does, into a folder that is ours alone meanwhile.
 
     rates: of the curve
     """
-    scores, failed = score_cases(network, held_out.cases, config, folder, held_out.data)
+    scores, failed = score_cases(network, held_out.cases, config, folder, held_out.data, metrics)
     failed = held_out.failed | failed
     if not scores:
         raise NothingScored(f"{run}: nothing was scored. {failures(failed, len(failed))}", failed)
@@ -154,6 +160,7 @@ def _score_into(
     texts = score_texts(scores, rows, config.modalities, regions, about, extra)
     curve = lacking_curve(scores, rates, config.seed, regions, lacking)
     written = write_missing_curve(folder, curve, held_out.data)
+    written += write_further(folder, scores, metrics, config.modalities, held_out.data)
     written += write_texts(folder, texts | {CHECKPOINT_RECORD: f"{checkpoint}\n"}, held_out.data)
     scored = [case for case in held_out.cases if case.name not in failed]
     written += draw_cases(network, scored, scores, config, folder)

@@ -1,4 +1,4 @@
-"""The metrics of segmentation, per region: hard Dice, and HD95 in mm."""
+"""The metrics of segmentation, per region: hard Dice, HD95 in mm, surface Dice, and volumes."""
 
 import math
 from collections.abc import Sequence
@@ -41,16 +41,74 @@ def hausdorff95(predicted: Tensor, target: Tensor, spacing: Sequence[float]) -> 
     diagonal = math.hypot(*(count * size for count, size in zip(target.shape[1:], spacing, strict=True)))
     # in numpy: on a GPU MONAI would send every region there and back
     pairs = zip(predicted.bool().cpu().numpy(), target.bool().cpu().numpy(), strict=True)
-    return [_of_region(mask, truth, spacing, diagonal) for mask, truth in pairs]
+    return [surface_hd95(mask, truth, spacing, diagonal) for mask, truth in pairs]
 
 
-def _of_region(predicted: np.ndarray, target: np.ndarray, spacing: Sequence[float], diagonal: float) -> float:
-    """Returns HD95 of one region, bool [X, Y, Z] both, with the diagonal where only one of them is empty."""
+def surface_hd95(predicted: np.ndarray, target: np.ndarray, spacing: Sequence[float], penalty: float) -> float:
+    """Returns HD95 of one region in mm, see `hausdorff95`: 0 if both are empty, the penalty if one of them is.
+
+    predicted, target: bool [X, Y, Z]; penalty: in mm
+    """
     empty = [not predicted.any(), not target.any()]
     if any(empty):
-        return 0.0 if all(empty) else diagonal
+        return 0.0 if all(empty) else penalty
+    return float(max(np.percentile(distances, 95) for distances in _surface_distances(predicted, target, spacing)))
+
+
+def surface_dice(predicted: Tensor, target: Tensor, spacing: Sequence[float], tolerance: float) -> list[float]:
+    """Returns the normalised surface Dice of each region: the share of both surfaces that lies close to the other one.
+
+    Surfaces and distances are those of HD95, and the share is MONAI's `compute_surface_dice`, of voxels of the surfaces
+    (Nikolov et al., 2018, arXiv:1809.04430, weigh them by their area). It is 1 if prediction and truth are both empty,
+    where MONAI has NaN, and 0 if only one of them is.
+
+    Args:
+        predicted, target: bool or uint8 (0, 1) [R, X, Y, Z], on any device.
+        spacing: size of a voxel along X, Y and Z in mm.
+        tolerance: how far apart in mm still counts as close.
+    """
+    pairs = zip(predicted.bool().cpu().numpy(), target.bool().cpu().numpy(), strict=True)
+    return [_surface_dice(*pair, spacing, tolerance) for pair in pairs]
+
+
+def volumes(predicted: Tensor, target: Tensor, spacing: Sequence[float]) -> list[dict[str, float | None]]:
+    """Returns the volumes of each region in ml, and how far they are apart: in ml, and as a share of the true one.
+
+    The share is None where the truth is empty. Arguments are those of `hausdorff95`.
+    """
+    millilitres = math.prod(spacing) / 1000
+    found = []
+    for mask, truth in zip(predicted, target, strict=True):
+        voxels, true_voxels = int(mask.sum()), int(truth.sum())
+        apart = abs(voxels - true_voxels)
+        found.append(
+            {
+                "true_ml": true_voxels * millilitres,
+                "predicted_ml": voxels * millilitres,
+                "error_ml": apart * millilitres,
+                "relative_error": apart / true_voxels if true_voxels else None,
+            }
+        )
+    return found
+
+
+def _surface_dice(predicted: np.ndarray, target: np.ndarray, spacing: Sequence[float], tolerance: float) -> float:
+    """Returns the surface Dice of one region, bool [X, Y, Z] both."""
+    empty = [not predicted.any(), not target.any()]
+    if any(empty):
+        return float(all(empty))
+    return float((np.concatenate(_surface_distances(predicted, target, spacing)) <= tolerance).mean())
+
+
+def _surface_distances(
+    predicted: np.ndarray, target: np.ndarray, spacing: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns how far each surface voxel is from the other surface in mm: of the prediction's, then of the truth's.
+
+    predicted, target: bool [X, Y, Z], neither of them empty
+    """
     # not compute_hausdorff_distance, which makes float copies of the whole volume, and warns of its own calls
     ours, theirs = get_mask_edges(predicted, target)  # cropped to both masks
     there = get_surface_distance(ours, theirs, spacing=list(spacing))
     back = get_surface_distance(theirs, ours, spacing=list(spacing))
-    return float(max(np.percentile(there, 95), np.percentile(back, 95)))
+    return np.asarray(there, np.float64), np.asarray(back, np.float64)  # a percentile lies between two of them

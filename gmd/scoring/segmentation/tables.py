@@ -9,12 +9,14 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import NamedTuple
 
+from gmd.config.metrics import metric_of
 from gmd.data.text_files import EVALUATE_AGAIN, LARGEST, brief, damaged, read_csv
-from gmd.scoring.read_back import number, one_of
+from gmd.scoring.read_back import number, one_of, range_of
 from gmd.scoring.segmentation.post_processing import mean_over_regions
 from gmd.scoring.table_text import ABSENT, Line, column_means, csv_text, lines_csv, lines_markdown
 from gmd.subsets import Subset, all_subsets, subset_name
 
+_ALWAYS = ("case", "subset", "region", "dice", "hd95")  # columns of the file of every score
 _NONE: Mapping[str, "Row"] = MappingProxyType({})
 
 
@@ -25,6 +27,7 @@ class Score(NamedTuple):
         case, subset, region: what was predicted, and from which modalities.
         dice: hard Dice in [0, 1].
         hd95: in mm, see `hausdorff95`; None where it was not measured, as in the validation during training.
+        further: what else was measured, pairs of a column and its number, None where that is not defined.
     """
 
     case: str
@@ -32,6 +35,7 @@ class Score(NamedTuple):
     region: str
     dice: float
     hd95: float | None = None
+    further: tuple[tuple[str, float | None], ...] = ()
 
 
 class Row(NamedTuple):
@@ -110,8 +114,16 @@ def row_numbers(row: Row, regions: Sequence[str]) -> dict[str, float]:
 
 
 def cases_csv(scores: Iterable[Score]) -> str:
-    """Returns the file of every single score, in long format, with all digits. `read_cases` reads it back."""
-    return csv_text([Score._fields, *((s.case, subset_name(s.subset), s.region, s.dice, s.hd95) for s in scores)])
+    """Returns the file of every single score, in long format, with all digits. `read_cases` reads it back.
+
+    What was measured beside Dice and HD95 has columns of its own, empty where it is not defined.
+    """
+    scores = list(scores)
+    further = list(dict.fromkeys(column for score in scores for column, _ in score.further))
+    lines = (
+        (s.case, subset_name(s.subset), s.region, s.dice, s.hd95, *map(dict(s.further).get, further)) for s in scores
+    )
+    return csv_text([[*_ALWAYS, *further], *lines])
 
 
 def read_cases(path: Path, modalities: Sequence[str] | None = None) -> list[Score]:
@@ -122,21 +134,30 @@ def read_cases(path: Path, modalities: Sequence[str] | None = None) -> list[Scor
     there twice.
     """
     known = None if modalities is None else {subset_name(subset) for subset in all_subsets(modalities)}
-    lines = read_csv(path, Score._fields)
-    next(lines)
+    lines = read_csv(path, _ALWAYS, further=lambda column: metric_of(column) != "")
+    _, header = next(lines)
     scores: dict[tuple[str, str, str], Score] = {}
     for line, cells in lines:
-        case, subset, region, dice, hd95 = cells
+        case, subset, region, dice, hd95, *more = cells
         try:
             if known is not None:
                 one_of(subset, "subset", known)
             if (case, subset, region) in scores:
                 raise ValueError(f"{brief(case)} with {subset} has a score of {brief(region)} before it already")
             numbers = number(dice, "dice", 0, 1), number(hd95, "hd95", 0, LARGEST)
+            further = _further(header[len(_ALWAYS) :], more)
         except ValueError as error:
             raise damaged(path, f"line {line}: {error}", EVALUATE_AGAIN) from error
-        scores[case, subset, region] = Score(case, tuple(subset.split("+")), region, *numbers)
+        scores[case, subset, region] = Score(case, tuple(subset.split("+")), region, *numbers, further)
     return list(scores.values())
+
+
+def _further(columns: Sequence[str], cells: Sequence[str]) -> tuple[tuple[str, float | None], ...]:
+    """Returns what else was measured in a line. Raises ValueError for numbers out of their range."""
+    if not any(cells):  # nothing is measured beside Dice and HD95 of ET after post-processing
+        return ()
+    pairs = zip(columns, cells, strict=True)
+    return tuple((name, number(cell, name, *range_of(name)) if cell else None) for name, cell in pairs)
 
 
 def _row(subset: Subset, scores: list[Score], regions: Sequence[str]) -> Row:
