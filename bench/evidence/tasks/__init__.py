@@ -1,0 +1,6 @@
+"""The data sets of the evidence, in the order of the tables."""
+
+from bench.evidence.task import Task
+from bench.evidence.tasks import conflict
+
+TASKS: tuple[Task, ...] = conflict.TASKS
