@@ -1,0 +1,5 @@
+"""The data sets of the evidence, in the order of the tables."""
+
+from bench.evidence.task import Task
+
+TASKS: tuple[Task, ...] = ()
