@@ -74,6 +74,18 @@ def selected(options: argparse.Namespace, registered: Sequence[Task]) -> list[Ta
 
     Says which are left out. Raises UserError for options that nothing can be done with.
     """
+    _checked(options, registered)
+    asked = [task for task in registered if not options.tasks or {task.name, task.group} & {*options.tasks}]
+    wanted = [task for task in (_narrowed(task, options.arms, options.seeds) for task in asked) if task.arms]
+    lacking = {task.name: reason for task in wanted if (reason := task.lacking(options.data))}
+    say(*(f"skipped: {name}: {reason}" for name, reason in lacking.items()))
+    if len(lacking) == len(wanted):
+        raise UserError("nothing to do: no task that was asked for has its data", sorted(lacking.values()))
+    return [task for task in wanted if task.name not in lacking]
+
+
+def _checked(options: argparse.Namespace, registered: Sequence[Task]) -> None:
+    """Raises UserError for numbers, folders and names that nothing can be done with."""
     if not (math.isfinite(options.hours) and options.hours > 0):
         raise UserError(f"--hours: got {options.hours}, expected more than 0")
     if options.seeds is not None and not 1 <= options.seeds < TUNING_SEED:
@@ -83,19 +95,12 @@ def selected(options: argparse.Namespace, registered: Sequence[Task]) -> list[Ta
     names = {name for task in registered for name in (task.name, task.group) if name}
     _known("--tasks", options.tasks, names)
     _known("--arms", options.arms, {arm.name for task in registered for arm in task.arms})
-    wanted = [task for task in registered if options.tasks is None or {task.name, task.group} & set(options.tasks)]
-    tasks, lacking = [], {}
-    for task in wanted:
-        arms = tuple(arm for arm in task.arms if options.arms is None or arm.name in options.arms)
-        seeds = task.seeds if options.seeds is None else options.seeds
-        if reason := task.lacking(options.data):
-            lacking[task.name] = reason
-        elif arms:
-            tasks.append(replace(task, arms=arms, seeds=seeds))
-    say(*(f"skipped: {name}: {reason}" for name, reason in lacking.items()))
-    if not tasks:
-        raise UserError("nothing to do: no task that was asked for has its data", sorted(lacking.values()))
-    return tasks
+
+
+def _narrowed(task: Task, arms: Sequence[str] | None, seeds: int | None) -> Task:
+    """Returns a task with these arms and this number of seeds; None: all."""
+    kept = tuple(arm for arm in task.arms if arms is None or arm.name in arms)
+    return replace(task, arms=kept, seeds=task.seeds if seeds is None else seeds)
 
 
 def _known(option: str, given: Sequence[str] | None, names: set[str]) -> None:

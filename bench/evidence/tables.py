@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 
@@ -20,16 +21,12 @@ NOT_OF_THE_HOST = frozenset(("validation", "scores", "candidate", "wall_s"))
 
 def write_tables(out: Path, tasks: Sequence[Task], rows: Mapping[Key, Row], store: Store) -> list[Path]:
     """Writes what is there of all tasks, in their order, if anything is. Returns the files that were written."""
-    finals = [row for task in tasks for row in _finals(task, rows, store)]
+    finals = list(chain.from_iterable(_finals(task, rows, store) for task in tasks))
     there = {row["task"] for row in finals}
     tables = {
         RUNS: [_run(row, tasks) for row in finals],
-        SUBSETS: [
-            {"task": row["task"], "arm": row["arm"], "seed": row["seed"], "subset": subset, "score": score}
-            for row in finals
-            for subset, score in row["scores"].items()
-        ],
-        TUNING: [one for task in tasks for arm in task.arms for one in _tuning(task, arm, rows, store)],
+        SUBSETS: list(chain.from_iterable(map(_subsets, finals))),
+        TUNING: list(chain.from_iterable(_tuning(task, rows, store) for task in tasks)),
         TASKS: [_task(task) for task in tasks if task.name in there],
     }
     written = {out / name: table for name, table in tables.items() if table}
@@ -64,11 +61,17 @@ def _run(row: Row, tasks: Sequence[Task]) -> Row:
     return head | summary | {"worst_subset": worst} | counted | rest
 
 
-def _tuning(task: Task, arm: Arm, rows: Mapping[Key, Row], store: Store) -> Iterator[Row]:
-    """Yields a row for each candidate of an arm that is done."""
-    best = _chosen(task, arm, rows, store)
-    for key in candidates(task, arm):
-        if key in rows:
+def _subsets(row: Row) -> Iterator[Row]:
+    """Yields a row for each subset of the modalities."""
+    head = {name: row[name] for name in ("task", "arm", "seed")}
+    yield from (head | {"subset": subset, "score": score} for subset, score in row["scores"].items())
+
+
+def _tuning(task: Task, rows: Mapping[Key, Row], store: Store) -> Iterator[Row]:
+    """Yields a row for each candidate of each arm that is done."""
+    for arm in task.arms:
+        best = _chosen(task, arm, rows, store)
+        for key in (key for key in candidates(task, arm) if key in rows):
             row = rows[key]
             head = {name: row[name] for name in ("task", "arm", "seed", "candidate")}
             found = {"setting": json.dumps(row["setting"]), "validation": row["validation"]}

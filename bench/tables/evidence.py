@@ -1,4 +1,4 @@
-"""The evidence's results as they are read: gains of arms over arms, conflicts, and the table that `gmd advise` quotes.
+"""The evidence's results as they are read: gains of arms over arms, conflicts, and what `gmd advise` quotes of them.
 
 All gains are points (hundredths of a score), a difference within each seed, with the paired bootstrap interval.
 """
@@ -11,15 +11,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from bench.measure.files import RESULTS
-from bench.measure.host import ROOT
 from bench.tables.bootstrap import Gain, bootstrap
 from bench.tables.results import read_results
-from gmd.files import replacing
+from gmd.advice.evidence import Finding
 
 JOINT, DROPOUT, ENUMERATE, WEIGHTED, GMD = "joint", "dropout", "enumerate", "enumerate, weighted", "gmd"
 SURGERY = (GMD, "pcd", "upgrad", "fairgrad")
 SCORES = {"mean": "mean of the subsets", "worst": "worst subset", "full": "all modalities"}
-ADVICE = ROOT / "gmd" / "advice" / "evidence.csv"
 
 
 class TaskResults(NamedTuple):
@@ -100,44 +98,43 @@ def groups(tasks: Sequence[TaskResults]) -> dict[str, list[TaskResults]]:
     return found
 
 
-def spread(task: TaskResults, subsets: pd.DataFrame, arm: str = JOINT) -> float:
-    """Returns the points between the best and the worst subset of an arm, on average over its seeds; NaN: not there."""
-    scores = subsets[(subsets["task"] == task.name) & (subsets["arm"] == arm)].groupby("seed")["score"]
-    return 100 * float((scores.max() - scores.min()).mean())
-
-
 COMPARED = (
-    *((ENUMERATE, JOINT), (DROPOUT, JOINT), (DROPOUT, ENUMERATE), (WEIGHTED, ENUMERATE)),
-    *((arm, ENUMERATE) for arm in SURGERY),
+    *((GMD, ENUMERATE), (ENUMERATE, JOINT), (DROPOUT, ENUMERATE), (WEIGHTED, ENUMERATE)),
+    *((arm, ENUMERATE) for arm in SURGERY[1:]),
 )
+GUESSED = {"mfeat": 0.1, "digits": 0.1, "mosi": 0.5}  # the accuracy of who looks at nothing, by a task's first word
 
 
-def advice_rows(results: Path = RESULTS) -> pd.DataFrame:
-    """Returns what `gmd advise` quotes: a row for each task and each comparison of two arms that both have been run.
+def advice_rows(results: Path = RESULTS) -> list[Finding]:
+    """Returns what `gmd advise` quotes: of each data set, not of generated cells, two arms wherever both were run.
 
-    Columns: task, title, group ("" for a data set), conflicts (per cent of the pairs, in the runs of gmd), ratio (the
-    longest gradient by the shortest), spread (points between the best and the worst subset under joint training), arm,
-    base, gain (points on the mean of the subsets), low, high (its interval), seeds. Empty where no run has been made.
+    Empty where no run has been made.
     """
-    tasks, rows = read_evidence(results), []
-    subsets = read_results(results / "evidence_subsets.csv") if tasks else pd.DataFrame()
-    for task in tasks:
-        facts: dict[str, object] = {"task": task.name, "title": task.title, "group": task.group}
-        numbers = {"conflicts": task.conflicts(), "ratio": task.ratio(), "spread": spread(task, subsets)}
-        pairs = dict.fromkeys((*COMPARED, *((a, b) for a, b in task.bases.items() if a not in (JOINT, ENUMERATE))))
-        for arm, base in pairs:
-            mean, low, high, seeds = task.gain(arm, base)
-            if seeds:
-                gain = {"gain": mean, "low": low, "high": high, "seeds": seeds}
-                rows.append(facts | numbers | {"arm": arm, "base": base} | gain)
-    return pd.DataFrame(rows)
+    found = []
+    for task in (task for task in read_evidence(results) if not task.group):
+        others = {(arm, base): None for arm, base in task.bases.items() if base != JOINT}
+        conflicts, low = task.conflicts() / 100, weakest(task, results)
+        score = task.score.partition(",")[0]
+        for arm, base in dict.fromkeys((*COMPARED, *others)):
+            mean, full = task.gain(arm, base), task.gain(arm, base, "full")
+            if mean.seeds > 1:
+                known = None if pd.isna(conflicts) else conflicts
+                found.append(Finding(task.title, score, known, low, arm, base, mean.seeds, *mean[:3], *full[:3]))
+    return found
 
 
-def write_advice(path: Path = ADVICE, results: Path = RESULTS) -> list[Path]:
-    """Writes the table that `gmd advise` quotes, if any run has been made. Returns the file."""
-    rows = advice_rows(results)
-    if rows.empty:
-        return []
-    with replacing(path) as unfinished:
-        rows.to_csv(unfinished, index=False, float_format="%.3f")
-    return [path]
+def weakest(task: TaskResults, results: Path = RESULTS) -> float | None:
+    """Returns the skill of the modality that tells least by itself to `enumerate`: 0 is guessing, 1 is perfect.
+
+    Who guesses has the share of GUESSED where the score is an accuracy, else 0: of Dice and of R2. None: not known.
+    """
+    subsets = read_results(results / "evidence_subsets.csv")
+    alone = subsets[
+        (subsets["task"] == task.name)
+        & (subsets["arm"] == ENUMERATE)
+        & ~subsets["subset"].str.contains("+", regex=False)
+    ]
+    guessed = GUESSED.get(task.name.partition("-")[0]) if task.score.startswith("accuracy") else 0.0
+    if alone.empty or guessed is None:
+        return None
+    return float((alone.groupby("subset")["score"].mean().min() - guessed) / (1 - guessed))

@@ -79,23 +79,28 @@ def maps(name: str, cells: Sequence[TaskResults]) -> Figure:
 
     A column for each surgery. Bold figures have an interval, which stands below them, that excludes 0.
     """
-    others = list(cells[0].knob)[2:]
-    rows = list(dict.fromkeys(tuple(cell.knob[key] for key in others) for cell in cells))
+    rows = _rows_of_panels(cells)
     arms = [arm for arm in SURGERY if any(arm in cell.arms for cell in cells)]
-    means = [cell.gain(arm).mean for cell in cells for arm in arms]
-    most = max((abs(mean) for mean in means if mean == mean), default=0.0) or 1.0
-    shades = ScalarMappable(Normalize(-most, most), SHADES)
+    most = max((abs(cell.gain(arm).mean) for cell in cells for arm in arms if cell.gain(arm).seeds), default=0.0) or 1.0
     figure = Figure(figsize=(1.2 + 3.7 * len(arms), 1.4 + 2.0 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), len(arms), sharex=True, sharey=True, squeeze=False)
-    for row, values in zip(panels, rows, strict=True):
-        there = [cell for cell in cells if tuple(cell.knob[key] for key in others) == values]
-        told = "".join(f", {key} {value:g}" for key, value in zip(others, values, strict=True))
+    for row, (told, there) in zip(panels, rows.items(), strict=True):
         for ax, arm in zip(row, arms, strict=True):
             _map(ax, there, arm, most)
             ax.set_title(f"{arm}{told}", fontsize=10)
+    shades = ScalarMappable(Normalize(-most, most), SHADES)
     figure.colorbar(shades, ax=panels, label=f"points above {ENUMERATE}")
     figure.suptitle(f"{name}: {SCORES['mean']}, points above {ENUMERATE}; bold: the interval excludes 0", fontsize=11)
     return figure
+
+
+def _rows_of_panels(cells: Sequence[TaskResults]) -> dict[str, list[TaskResults]]:
+    """Returns the cells that differ in the first two things only, by what the others are set to, in words."""
+    rows: dict[str, list[TaskResults]] = {}
+    for cell in cells:
+        told = "".join(f", {key} {value:g}" for key, value in list(cell.knob.items())[2:])
+        rows.setdefault(told, []).append(cell)
+    return rows
 
 
 def _map(ax: Axes, cells: Sequence[TaskResults], arm: str, most: float) -> None:

@@ -20,6 +20,7 @@ from bench.tables.evidence_words import summary
 from bench.tables.markdown import markdown_table
 from gmd.errors import shown
 
+CONFLICTS = "![Gains over enumerate against conflicts](../bench/results/evidence_conflict.png)\n"
 MOST_OF_A_VALUE = 60  # characters; the files of results have all
 NO_RUN = "No run has been made yet: `python -m bench.evidence --data FOLDER` does it, in two hours on two cores."
 
@@ -30,7 +31,7 @@ def sections(results: Path = RESULTS) -> dict[str, str]:
     if not tasks:
         return dict.fromkeys(("evidence found", "evidence tasks", "evidence knob", "evidence tables"), NO_RUN)
     return {
-        "evidence found": summary(tasks),
+        "evidence found": f"{summary(tasks)}\n{CONFLICTS}",
         "evidence tasks": tasks_markdown(tasks),
         "evidence knob": "\n".join(knob_section(name, cells) for name, cells in groups(tasks).items()) or NO_RUN,
         "evidence tables": "\n".join(task_section(task) for task in tasks if not task.group) or NO_RUN,

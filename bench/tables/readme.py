@@ -12,11 +12,12 @@ from bench.tables import classify as classify_tables
 from bench.tables import evidence_page
 from bench.tables import sentiment as sentiment_tables
 from bench.tables import study as study_tables
+from bench.tables.advice import advice_csv, findings_csv
 from bench.tables.collectives import collectives_markdown
 from bench.tables.contention import contention_markdown
 from bench.tables.directions import directions_markdown
 from bench.tables.evaluation import evaluation_markdown
-from bench.tables.evidence import write_advice
+from bench.tables.evidence import advice_rows
 from bench.tables.images import images_markdown
 from bench.tables.manifest_loader import manifest_loader_markdown
 from bench.tables.methods import methods_markdown, which_markdown
@@ -45,6 +46,7 @@ NUMERICS, METHODS, STUDY, SENTIMENT = (
 )
 IMAGES, CLASSIFY, PROCESSES = (ROOT / "docs" / f"{name}.md" for name in ("images", "classify", "processes"))
 EVIDENCE = ROOT / "docs" / "evidence.md"
+ADVICE = ROOT / "gmd" / "advice" / "evidence.csv"
 DEMO_TABLE = ROOT / "docs" / "demo" / "table.md"
 
 
@@ -81,6 +83,13 @@ def tables() -> dict[Path, dict[str, str]]:
         EVIDENCE: evidence_page.sections(RESULTS),
         ROOFLINE: {"expected": roofline_section(RESULTS)},
     }
+
+
+def advice_section(results: Path) -> str:
+    """What `gmd advise` quotes: the evidence, and until it has been measured the studies that came before."""
+    if found := advice_rows(results):
+        return findings_csv(found)
+    return advice_csv(*(read_results(results / f"{name}.csv") for name in ("study", "mfeat", "mosi")))
 
 
 def demo_sentence(demo: pd.DataFrame) -> str:
@@ -246,7 +255,9 @@ def write_all() -> list[Path]:
         text = filled(path)
         with replacing(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-    return [*tables(), *write_advice()]
+    with replacing(ADVICE) as unfinished:
+        unfinished.write_text(advice_section(RESULTS), encoding="utf-8")
+    return [*tables(), ADVICE]
 
 
 if __name__ == "__main__":
