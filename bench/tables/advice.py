@@ -1,5 +1,7 @@
 """The table that `gmd advise` quotes, `gmd/advice/evidence.csv`: methods against each other on each data set."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from bench.tables import study
@@ -11,9 +13,13 @@ GUESSED = {"phantoms": 0.0, "mfeat": 0.1, "MOSI": 0.5}  # the score of who looks
 
 
 def advice_csv(phantoms: pd.DataFrame, mfeat: pd.DataFrame, mosi: pd.DataFrame) -> str:
-    """Returns the table, with a row for each data set and pair of methods. Three digits are enough for words."""
+    """Returns the table, with a row for each data set and pair of methods."""
     sets = study.data_sets(phantoms, mfeat, mosi)
-    rows = [_finding(one, method, against, mosi) for one in sets for method, against in PAIRS]
+    return findings_csv([_finding(one, method, against, mosi) for one in sets for method, against in PAIRS])
+
+
+def findings_csv(rows: Sequence[Finding]) -> str:
+    """Returns the rows as the table has them. Three digits are enough for words."""
     return pd.DataFrame(rows, columns=Finding._fields).to_csv(index=False, float_format="%.3g", lineterminator="\n")
 
 

@@ -9,13 +9,15 @@ from bench.measure import numerics
 from bench.measure.files import RESULTS
 from bench.measure.host import ROOT
 from bench.tables import classify as classify_tables
+from bench.tables import evidence_page
 from bench.tables import sentiment as sentiment_tables
 from bench.tables import study as study_tables
-from bench.tables.advice import advice_csv
+from bench.tables.advice import advice_csv, findings_csv
 from bench.tables.collectives import collectives_markdown
 from bench.tables.contention import contention_markdown
 from bench.tables.directions import directions_markdown
 from bench.tables.evaluation import evaluation_markdown
+from bench.tables.evidence import advice_rows
 from bench.tables.images import images_markdown
 from bench.tables.manifest_loader import manifest_loader_markdown
 from bench.tables.methods import methods_markdown, which_markdown
@@ -35,6 +37,7 @@ from bench.tables.strip_mlp import strip_mlp_markdown
 from bench.tables.surgery import gpu_markdown, kernels_markdown, memory_markdown, surgery_markdown
 from bench.tables.weightings import gpu_weightings_markdown, weightings_markdown
 from gmd.files import replacing
+from gmd.printing import say
 
 README, ROOFLINE = ROOT / "README.md", ROOT / "bench" / "ROOFLINE.md"
 DEMO, BENCHMARK, STEP = (ROOT / "docs" / f"{name}.md" for name in ("demo", "benchmark", "step"))
@@ -42,6 +45,7 @@ NUMERICS, METHODS, STUDY, SENTIMENT = (
     ROOT / "docs" / f"{name}.md" for name in ("numerics", "methods", "study", "sentiment")
 )
 IMAGES, CLASSIFY, PROCESSES = (ROOT / "docs" / f"{name}.md" for name in ("images", "classify", "processes"))
+EVIDENCE = ROOT / "docs" / "evidence.md"
 ADVICE = ROOT / "gmd" / "advice" / "evidence.csv"
 DEMO_TABLE = ROOT / "docs" / "demo" / "table.md"
 
@@ -76,12 +80,15 @@ def tables() -> dict[Path, dict[str, str]]:
         CLASSIFY: classify_sections(RESULTS),
         IMAGES: images_sections(RESULTS),
         PROCESSES: processes_sections(RESULTS),
+        EVIDENCE: evidence_page.sections(RESULTS),
         ROOFLINE: {"expected": roofline_section(RESULTS)},
     }
 
 
 def advice_section(results: Path) -> str:
-    """What `gmd advise` quotes."""
+    """What `gmd advise` quotes: the evidence, and until it has been measured the studies that came before."""
+    if found := advice_rows(results):
+        return findings_csv(found)
     return advice_csv(*(read_results(results / f"{name}.csv") for name in ("study", "mfeat", "mosi")))
 
 
@@ -242,12 +249,16 @@ def filled(path: Path) -> str:
     return text
 
 
-if __name__ == "__main__":
+def write_all() -> list[Path]:
+    """Puts the tables into all pages, and the evidence where `gmd advise` reads it. Returns the files."""
     for path in tables():
         text = filled(path)
         with replacing(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-        print(path)
     with replacing(ADVICE) as unfinished:
         unfinished.write_text(advice_section(RESULTS), encoding="utf-8")
-    print(ADVICE)
+    return [*tables(), ADVICE]
+
+
+if __name__ == "__main__":
+    say(*write_all())

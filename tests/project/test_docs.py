@@ -39,6 +39,7 @@ LANGUAGES = ("python", "sh", "yaml", "text", "math")
 # of pip, tensorboard and python -m bench.*
 OTHERS_OPTIONS = (
     *("--no-build-isolation", "--no-deps", "--reinstall-package", "--sdist", "--index-url"),
+    *("--hours", "--plan", "--tasks", "--arms"),  # of bench.evidence
     *("--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--mfeat", "--part"),
     *("--nproc-per-node", "--standalone", "--max-restarts"),  # of torchrun
     "--verify",  # --verify_dataset_integrity of nnU-Net, whose options have underscores
