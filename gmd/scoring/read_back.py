@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from gmd.config.metrics import metric_of
 from gmd.data.text_files import EVALUATE_AGAIN, LARGEST, brief, damaged, read_csv
 from gmd.errors import shown
 from gmd.scoring.table_text import ABSENT, ERRORS, Line
@@ -67,7 +68,9 @@ def _cell(text: str, column: str) -> float | str:
 def range_of(column: str) -> tuple[float, float]:
     """Returns the lowest and the highest value that a column of a table can have."""
     metric = column.rpartition(" ")[2]  # behind the name of an output
-    if column.startswith("hd95") or metric in ("MAE", "RMSE") or metric.endswith(UNBOUNDED):
+    if metric_of(metric):
+        return 0, LARGEST if metric.endswith(UNBOUNDED) else 1
+    if column.startswith("hd95") or metric in ("MAE", "RMSE"):
         return 0, LARGEST
     if metric == "R2":
         return -LARGEST, 1

@@ -7,6 +7,7 @@ from statistics import fmean
 from types import SimpleNamespace
 from typing import NamedTuple
 
+from gmd.config.metrics import metric_of
 from gmd.data.spreadsheet_cells import guarded
 from gmd.errors import shown_line
 from gmd.subsets import Subset
@@ -75,8 +76,10 @@ def column_means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def lower_is_better(column: str) -> bool:
     """Returns whether small numbers of a column are good ones."""
-    metric = column.rpartition(" ")[2]
-    return column.startswith("hd95") or metric in LOWER_IS_BETTER or metric.endswith(ERRORS)
+    region, _, metric = column.rpartition(" ")
+    if region and metric_of(metric):
+        return metric.endswith(ERRORS)
+    return column.startswith("hd95") or metric in LOWER_IS_BETTER
 
 
 def shown_number(value: float, column: str) -> str:

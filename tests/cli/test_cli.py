@@ -25,6 +25,7 @@ import gmd_kernels as gk
 from gmd.cli.training import with_file
 from gmd.config import TASKS, TrainBrats
 from gmd.config.file import CONFIG, write_config
+from gmd.config.metrics import Metrics
 from gmd.config.missing_modalities import MissingInEvaluation
 from gmd.data.sequences.sequence_files import Reading, read_sequences
 from gmd.errors import UserError
@@ -171,11 +172,14 @@ def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, handed: list)
     write_config(run / CONFIG, TrainBrats(Path("d")))
     assert gmd.cli.main(["evaluate", str(run)]) == 0
     assert gmd.cli.main(["evaluate", str(run), "--data", "other", "--precision", "bf16"]) == 0
-    report = ("report", run)
+    assert gmd.cli.main(["evaluate", str(run), "--metrics", "surface-dice=2", "legacy"]) == 0
+    report, legacy = ("report", run), Metrics(("legacy",))
     assert handed == [
-        ("evaluate", run, None, None, None, MissingInEvaluation()),
+        ("evaluate", run, None, None, None, MissingInEvaluation(), legacy),
         report,
-        ("evaluate", run, Path("other"), "bf16", None, MissingInEvaluation()),
+        ("evaluate", run, Path("other"), "bf16", None, MissingInEvaluation(), legacy),
+        report,
+        ("evaluate", run, None, None, None, MissingInEvaluation(), Metrics(("surface-dice", "legacy"), 2.0)),
         report,
     ]
 
@@ -183,10 +187,10 @@ def test_evaluate_is_handed_run_data_and_precision(tmp_path: Path, handed: list)
 def test_evaluate_takes_a_cross_validation(tmp_path: Path, handed: list):
     write_config(tmp_path / "fold1" / CONFIG, TrainBrats(Path("d"), folds=2, fold=1))  # even without its fold0
     assert gmd.cli.main(["evaluate", str(tmp_path), "--precision", "bf16", "--data", "moved"]) == 1  # a case failed
-    handed_on = ("evaluate folds", tmp_path, "bf16", Path("moved"), None, MissingInEvaluation())
+    handed_on = ("evaluate folds", tmp_path, "bf16", Path("moved"), None, MissingInEvaluation(), Metrics(("legacy",)))
     assert handed == [handed_on, ("report", tmp_path)]
     assert gmd.cli.main(["evaluate", str(tmp_path), "--missing", "t1=0.5", "--missing-curve", "0.5", "0"]) == 1
-    assert handed[2][-1] == MissingInEvaluation(("t1=0.5",), missing_curve=(0.0, 0.5))
+    assert handed[2][-2] == MissingInEvaluation(("t1=0.5",), missing_curve=(0.0, 0.5))
 
 
 def test_predict_compare_and_report_are_handed_what_stands_on_the_line(handed: list, capsys: pytest.CaptureFixture):

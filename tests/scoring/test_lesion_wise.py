@@ -16,6 +16,8 @@ from torch import Tensor
 
 from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.labels import SCHEMES
+from gmd.errors import UserError
+from gmd.scoring.segmentation import lesion_wise
 from gmd.scoring.segmentation.lesion_wise import COLUMNS, PENALTY, lesion_scores
 
 SHAPE = (24, 20, 16)
@@ -154,3 +156,17 @@ def test_the_packages_configurations_differ_in_their_regions_alone():
     assert len(rules) == 1
     assert re.findall(r"value_labels: (.*)\n", texts["config_MenRT.yaml"]) == ["[1]"]
     assert "single_instance: true" not in "".join(texts.values())
+
+
+def test_another_version_of_the_packages_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of which it is not known what it would measure."""
+    numbers("equal")
+    with monkeypatch.context() as patch:
+        patch.setitem(lesion_wise.COLUMNS, "lesion_iou", "lesionwise_iou_mean")
+        with pytest.raises(UserError, match=r"parser gives no lesionwise_iou_mean_0; get that one: pip install"):
+            numbers("equal")
+    (tmp_path / "config.yaml").write_text("global_metrics:\n  - DSC\n")
+    monkeypatch.setattr("brats_evaluation.config_path", lambda name: tmp_path / "config.yaml")
+    lesion_wise._evaluator.cache_clear()
+    with pytest.raises(UserError, match=r"BraTS_evaluation is not as 0.0.10: its configuration MenRT has no line"):
+        numbers("equal")

@@ -8,7 +8,7 @@ from gmd.data.text_files import LARGEST
 from gmd.errors import UserError
 from gmd.scoring.read_back import range_of, read_table
 from gmd.scoring.segmentation.tables import read_cases
-from gmd.scoring.table_text import Line, lines_csv
+from gmd.scoring.table_text import Line, lines_csv, lower_is_better
 
 HEADER = "case,subset,region,dice,hd95"
 TWO = ("flair", "t1")
@@ -88,3 +88,14 @@ def test_a_table_of_other_modalities(tmp_path: Path):
 )
 def test_columns_have_the_range_of_their_metric(column: str, ends: tuple[float, float]):
     assert range_of(column) == ends
+
+
+def test_numbers_beside_dice_and_hd95_have_ranges_and_directions_of_their_own():
+    """Those of a region have its name before a space; a region that is called like a number is a region."""
+    assert range_of("WT lesion_dice") == range_of("a b surface_dice_2mm") == (0, 1)
+    for column in ("WT lesion_hd95", "mean error_ml", "lesion_tp", "ET relative_error"):
+        assert range_of(column) == (0, LARGEST)
+    errors = ("WT lesion2023_hd95", "WT lesion_fp", "mean lesion_fn", "WT error_ml", "my lesion relative_error")
+    assert all(map(lower_is_better, errors))
+    others = ("WT lesion_tp", "WT lesion_f1", "WT surface_dice_1mm", "WT true_ml", "lesion_fp", "x_fp", "my x_fp")
+    assert not any(map(lower_is_better, others))

@@ -13,10 +13,10 @@ from gmd.subsets import Subset, all_subsets, subset_name
 # what stands above the tables for people: metric -> how it is measured, and its columns that have a table each
 ABOUT: dict[str, tuple[str, dict[str, str]]] = {
     LESION_WISE: (
-        "Lesion by lesion, as BraTS_evaluation and panoptica measure it for the BraTS challenges "
-        "(https://github.com/BraTS/BraTS_evaluation, https://github.com/BrainLesion/panoptica#citation): ",
+        "Lesion by lesion, by BraTS_evaluation and panoptica: ",
         {
-            "lesion_dice": "Dice, mean over the lesions that were matched; of metastases over all of 20 mm³ or more.",
+            "lesion_dice": "Dice, mean over the lesions that were matched; of metastases over all of 20 mm³ or more. "
+            "To cite them: https://github.com/BrainLesion/panoptica#citation.",
             "lesion_hd95": "HD95 in mm of the same lesions; 373 where none was matched.",
             "lesion_f1": "F1 of the lesions: 2 TP / (2 TP + FP + FN).",
         },
@@ -33,7 +33,7 @@ ABOUT: dict[str, tuple[str, dict[str, str]]] = {
         "",
         {
             "error_ml": "How far the volumes of prediction and truth are apart, in ml.",
-            "relative_error": "The same as a share of the true volume, of cases that have one.",
+            "relative_error": "How far they are apart as a share of the true volume, of cases that have one.",
         },
     ),
 }

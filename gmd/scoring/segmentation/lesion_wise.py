@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from gmd.errors import UserError
+
 if TYPE_CHECKING:
     from panoptica import Panoptica_Evaluator
 
@@ -52,7 +54,7 @@ def lesion_scores(
         spacing: size of a voxel along X, Y and Z in mm.
         scheme: name of the label scheme; those of metastases are read off by a rule of their own.
 
-    Raises ImportError if the packages are not installed.
+    Raises ImportError if the packages are not installed, UserError if they are of a version that is not known.
     """
     pairs = zip(predicted.cpu().numpy(), target.cpu().numpy(), strict=True)
     with warnings.catch_warnings():
@@ -72,7 +74,7 @@ def _evaluated(predicted: np.ndarray, target: np.ndarray, spacing: Sequence[floa
 def _evaluator() -> "Panoptica_Evaluator":
     """Returns the packages' evaluator, but for the scores of whole masks, which take most of the time and are at hand.
 
-    Raises RuntimeError if their configuration does not say where it has these.
+    Raises UserError if their configuration does not say where it has these.
     """
     from brats_evaluation import config_path
     from panoptica import Panoptica_Evaluator
@@ -82,7 +84,7 @@ def _evaluator() -> "Panoptica_Evaluator":
     text = Path(config_path(CONFIGURATION)).read_text(encoding="utf-8")
     text, replaced = re.subn(r"^global_metrics: .*$", "global_metrics: []", text, flags=re.MULTILINE)
     if replaced != 1:
-        raise RuntimeError("BraTS_evaluation has another kind of configuration by now; the one of 0.0.10 is known")
+        raise _other_version(f"its configuration {CONFIGURATION} has no line global_metrics")
     with TemporaryDirectory() as folder:
         changed = Path(folder, "configuration.yaml")
         changed.write_text(text, encoding="utf-8")
@@ -93,6 +95,7 @@ def _read_off(results: Mapping[str, object], metastases: bool) -> dict[str, str]
     """Returns what the packages' parser makes of the results of one prediction: its columns -> text.
 
     results: a region's place -> what the packages say of it
+    Raises UserError if it does not have the numbers that are wanted.
     """
     from brats_evaluation import parse_mets_results, parse_seg_results
 
@@ -106,7 +109,14 @@ def _read_off(results: Mapping[str, object], metastases: bool) -> dict[str, str]
         else:
             parse_seg_results(str(source), str(parsed))
         with open(parsed, newline="", encoding="utf-8") as file:
-            return next(csv.DictReader(file))  # below are means over the cases
+            row = next(csv.DictReader(file))  # below are means over the cases
+    if lacking := {f"{theirs}_{place}" for theirs in COLUMNS.values() for place in results} - row.keys():
+        raise _other_version(f"its parser gives no {min(lacking)}")
+    return row
+
+
+def _other_version(what: str) -> UserError:
+    return UserError(f"BraTS_evaluation is not as 0.0.10: {what}; get that one: pip install BraTS-evaluation==0.0.10")
 
 
 def _number(text: str) -> float | None:

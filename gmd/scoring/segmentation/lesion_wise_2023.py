@@ -1,4 +1,4 @@
-"""Lesion-wise Dice and HD95 by the rule of the BraTS challenges of 2023, which no package on PyPI has.
+"""Lesion-wise Dice and HD95 by the rule of the BraTS challenges of 2023, for which no package was found on PyPI.
 
 From the organisers' announcement (https://www.synapse.org/Synapse:syn51156910/discussion/threadId=10357). Lesions of
 the truth that touch once they are dilated count as one. Every component of the prediction that meets a dilated lesion

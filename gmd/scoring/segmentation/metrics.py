@@ -76,7 +76,7 @@ def volumes(predicted: Tensor, target: Tensor, spacing: Sequence[float]) -> list
 
     The share is None where the truth is empty. Arguments are those of `hausdorff95`.
     """
-    millilitres = math.prod(spacing) / 1000
+    millilitres = math.prod(map(float, spacing)) / 1000
     found = []
     for mask, truth in zip(predicted, target, strict=True):
         voxels, true_voxels = int(mask.sum()), int(truth.sum())
