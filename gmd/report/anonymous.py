@@ -20,19 +20,8 @@ LEFT_OUT = "left out"
 RUN = Path("RUN")  # in the place of the run's folder
 # what the page has that names nobody: figures, and the names of modalities, regions, metrics and classes
 AS_THEY_ARE = (
-    *(
-        "config",
-        "conflicts",
-        "contributions",
-        "dominance",
-        "dominance_plots",
-        "fold_plot",
-        "folds",
-        "headline",
-        "sections",
-        "segments",
-    ),
-    *("missing_curves", "pace", "state", "surgical", "tiles", "training", "version"),
+    *("config", "conflicts", "contributions", "dominance", "dominance_plots", "fold_plot", "folds", "headline"),
+    *("missing_curves", "pace", "sections", "segments", "state", "surgical", "tiles", "training", "version"),
 )
 OF_RESOURCES = ("Time of all epochs", "Median epoch", "Median epoch, per step", "Peak memory", "Parameters", "Versions")
 OF_DATA = ("Fold", "Features", "Inputs", "Output", "Classes")
