@@ -64,7 +64,7 @@ def listed_point(name: str, has: Mapping[str, Subset], kept: Kept, measure: Meas
     name: what the list is called
     has, measure: as in `missing_curve`; kept: of the samples that count, which may be fewer
     """
-    absent = _absent(has, kept)
+    absent = 1 - _kept_part(has, kept)
     means = dict(measure(kept))
     deviations = {metric: nan if isnan(value) else 0.0 for metric, value in means.items()}
     return CurvePoint(absent, 1, absent, means, deviations, name)
@@ -72,20 +72,20 @@ def listed_point(name: str, has: Mapping[str, Subset], kept: Kept, measure: Meas
 
 def _point(has: Mapping[str, Subset], rate: float, seeds: Sequence[int], measure: Measure) -> CurvePoint:
     there = {modality for modalities in has.values() for modality in modalities}
-    found, absent = [], []
+    found, kept_parts = [], []
     for seed in seeds:
         kept = Missing(dict.fromkeys(there, rate), seed).kept_by(has)
-        absent.append(_absent(has, kept))
+        kept_parts.append(_kept_part(has, kept))
         found.append(measure(kept))
     values = {metric: [metrics[metric] for metrics in found] for metric in found[0]}
     means = {metric: fmean(drawn) for metric, drawn in values.items()}
     deviations = {metric: _deviation(drawn) for metric, drawn in values.items()}
-    return CurvePoint(rate, len(seeds), fmean(absent), means, deviations)
+    return CurvePoint(rate, len(seeds), 1 - fmean(kept_parts), means, deviations)
 
 
-def _absent(has: Mapping[str, Subset], kept: Kept) -> float:
-    """Returns the part that was taken away of the modalities that the samples have which keep some."""
-    return 1 - sum(map(len, kept.values())) / sum(len(has[name]) for name in kept)
+def _kept_part(has: Mapping[str, Subset], kept: Kept) -> float:
+    """Returns which part of their modalities the samples keep that are in `kept`."""
+    return sum(map(len, kept.values())) / sum(len(has[name]) for name in kept)
 
 
 def _deviation(drawn: Sequence[float]) -> float:

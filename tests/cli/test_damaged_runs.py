@@ -97,6 +97,7 @@ def test_the_files_are_those_that_are_meant(runs: dict[str, TrainConfig]):
         ("splits.json", "null"),
         ("metrics.jsonl", "a huge number"),
         ("evaluation/table.csv", "not UTF-8"),
+        ("evaluation/shapley.csv", "deep lists"),
         ("evaluation/checkpoint.txt", "a pipe"),
         ("evaluation/case_median.png", "a link to endless zeros"),
     ],

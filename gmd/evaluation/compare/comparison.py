@@ -10,7 +10,7 @@ from tqdm import tqdm
 from gmd.data.segmentation.own_labels import read_scheme
 from gmd.errors import UserError
 from gmd.evaluation.compare.contributions import ContributionRow, contribution_rows
-from gmd.evaluation.compare.paired import Difference, paired_difference
+from gmd.evaluation.compare.paired import Difference, labelled_difference
 from gmd.evaluation.compare.run_scores import Column, Item, RunScores
 from gmd.evaluation.segmentation.listed_cases import ListedCase
 from gmd.names import POST_PROCESSED
@@ -170,17 +170,9 @@ def _compare_subset(
     )
     units = [first.units[item] for item in items]
     return [
-        ComparisonRow(name, subset, column, _difference(base[:, c], other[:, c], units, seed))
+        ComparisonRow(name, subset, column, labelled_difference(base[:, c], other[:, c], units, seed))
         for c, column in enumerate(first.columns)
     ]
-
-
-def _difference(base: np.ndarray, other: np.ndarray, units: Sequence[str], seed: int) -> Difference:
-    """Compares two runs over the items that have a number, which one without a label has not."""
-    there = ~np.isnan(base)
-    if not there.any():
-        return Difference(0, 0, *[np.nan] * 5)
-    return paired_difference(base[there], other[there], [u for u, kept in zip(units, there, strict=True) if kept], seed)
 
 
 def _mean_values(scores: RunScores, item: Item, subsets: list[Subset]) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gmd.evaluation.compare.paired import Difference, paired_difference
+from gmd.evaluation.compare.paired import Difference, labelled_difference
 from gmd.evaluation.compare.run_scores import METRICS, Column, Item, RunScores
 from gmd.names import POST_PROCESSED
 from gmd.scoring.shapley import shapley_weights
@@ -51,7 +51,9 @@ def contribution_rows(
     base, *others = (_added(run, items, first.modalities) for run in scores)
     units = [first.units[item] for item in items]
     return [
-        ContributionRow(name, modality, column, _difference(base[m, :, c], other[m, :, c], units, seed))
+        ContributionRow(
+            name, modality, column, _without_means(labelled_difference(base[m, :, c], other[m, :, c], units, seed))
+        )
         for name, other in zip(names[1:], others, strict=True)
         for m, modality in enumerate(first.modalities)
         for c, column in enumerate(first.columns)
@@ -68,10 +70,5 @@ def _added(run: RunScores, items: Sequence[Item], modalities: Sequence[str]) -> 
     return np.einsum("ms,isc->mic", weights, values * signs)
 
 
-def _difference(base: np.ndarray, other: np.ndarray, units: Sequence[str], seed: int) -> Difference:
-    """Compares two runs over the items that have a number, which one without a label has not."""
-    there = ~np.isnan(base)
-    if not there.any():
-        return Difference(0, 0, *[np.nan] * 5)
-    kept = [unit for unit, one in zip(units, there, strict=True) if one]
-    return paired_difference(base[there], other[there], kept, seed)._replace(base=np.nan, other=np.nan)
+def _without_means(difference: Difference) -> Difference:
+    return difference._replace(base=np.nan, other=np.nan)

@@ -56,6 +56,19 @@ def paired_difference(base: np.ndarray, other: np.ndarray, units: Sequence[str],
     return Difference(len(base), len(counts), base.mean(), other.mean(), difference, *interval)
 
 
+def labelled_difference(base: np.ndarray, other: np.ndarray, units: Sequence[str], seed: int) -> Difference:
+    """Computes `paired_difference` over the items that have a number, which one without a label has not: NaN there.
+
+    base, other: float [n]; units: [n]
+    returns 0 items and units, and NaN for all else, if none has a number
+    """
+    there = ~np.isnan(base)
+    if not there.any():
+        return Difference(0, 0, *[np.nan] * 5)
+    kept = [unit for unit, labelled in zip(units, there, strict=True) if labelled]
+    return paired_difference(base[there], other[there], kept, seed)
+
+
 def _interval(sums: np.ndarray, counts: np.ndarray, difference: float, seed: int) -> tuple[float, float]:
     """Returns the bootstrap interval of the ratio sums.sum() / counts.sum(), the difference per item.
 
