@@ -5,6 +5,7 @@ weighted` is scalarisation as well tuned as that allows: constant weights of the
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from bench.evidence.task import Options
@@ -69,6 +70,17 @@ class Settings:
     def __call__(self, arm: Arm) -> tuple[Options, ...]:
         """Returns the candidates of an arm."""
         return self.weighted if arm.name == WEIGHTED else self.plain
+
+
+def settings(
+    modalities: Subset, lrs: Sequence[float], decays: Sequence[float], weighted_lrs: Sequence[float]
+) -> Settings:
+    """Returns all learning rates with all weight decays; of `enumerate, weighted` `weighted_lrs` with three weightings.
+
+    Raises ValueError if these are not as many.
+    """
+    pairs = product(weighted_lrs, decays[:1])
+    return Settings(list(product(lrs, decays)), list(product(pairs, size_weights(modalities))))
 
 
 def _options(pair: Pair) -> dict[str, Any]:

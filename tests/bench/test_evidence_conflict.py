@@ -11,7 +11,6 @@ from bench.evidence.arms import WEIGHTED
 from bench.evidence.task import Request
 from bench.evidence.tasks import conflict
 from bench.evidence.tasks.conflict import LOUD, MODALITIES, QUIET, Knob, Network
-from bench.measure.sequences import predict
 from gmd.models.multimodal import run_modalities
 from gmd.training.objectives import subset_objectives
 
@@ -30,7 +29,10 @@ def gradients(network, split, ratio):
     """The gradients of the three objectives over a split, subset -> [N], and their losses' factors in them."""
     outputs = run_modalities(network, conflict.batch_of(split, range(len(split.targets))))
     losses = subset_objectives(
-        outputs, split.targets, conflict.squared_error, lambda outputs, subset: predict(network, outputs, subset)
+        outputs,
+        split.targets,
+        conflict.squared_error,
+        lambda outputs, subset: conflict.predict(network, outputs, subset),
     )
     factors, params = conflict.loss_factors(ratio), list(network.parameters())
     found = {}

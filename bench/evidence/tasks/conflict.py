@@ -32,7 +32,6 @@ from torch import Tensor, nn
 from bench.evidence.arms import Settings, arms_on_one_network
 from bench.evidence.task import Outcome, Request, Task
 from bench.measure.mfeat import make_backward
-from bench.measure.sequences import predict
 from gmd.data.modality_dropout import drop_modalities
 from gmd.data.pairs import Pairs
 from gmd.models.multimodal import FeatureNetwork, run_modalities
@@ -87,6 +86,12 @@ class Network(FeatureNetwork):
         """Returns the features [n, units] of the values [n, 16] of a modality."""
         units = self.shared(values)
         return torch.tanh(units * self.scales[index] + self.shifts[index] if len(self.scales) else units)
+
+
+def predict(network: Network, outputs: Pairs[Tensor], subset: Subset | None) -> tuple[Tensor, list[int]]:
+    """Returns predictions [b, 1] of the samples that have all of `subset`, or of all samples, and which these are."""
+    fused, samples = network.fuse(outputs, subset)
+    return network.head(fused), samples
 
 
 def squared_error(predicted: Tensor, targets: Tensor) -> Tensor:
@@ -147,7 +152,7 @@ def train(network: Network, training: Split, request: Request, ratio: float) -> 
     generator = torch.Generator().manual_seed(request.seed)
     backward = make_backward({**arm.options, **setting}, optimizer, generator)
     make_objectives = full_objective if arm.method in ("joint", "dropout") else subset_objectives
-    factors = loss_factors(ratio) if make_objectives is subset_objectives else {MODALITIES: 1.0}
+    factors = loss_factors(ratio)  # of both modalities it is 1
     order, reports = np.random.default_rng([request.seed, 2]), []
     for _ in range(STEPS):
         members = order.choice(TRAINING, BATCH, replace=False)
@@ -187,8 +192,9 @@ def ratio_of(report: Report) -> float:
 
 
 def needs_nothing(data: Path) -> str | None:
-    """Returns None: the task is generated."""
+    """Returns nothing that is lacking: the task is generated."""
     del data
+    return None
 
 
 def task(knob: Knob, seconds: Mapping[str, float]) -> Task:
