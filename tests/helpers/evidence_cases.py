@@ -42,7 +42,7 @@ def outcome(request: Request, modalities: Sequence[str], above: float = 1.0, con
 
 
 def run(
-    request: Request, modalities: Sequence[str], above: float = 1.0, conflicts: float = 0.2, seconds: float = 0.0
+    request: Request, modalities: Sequence[str], above: float = 1.0, conflicts: float = 0.2, pause: float = 0.0
 ) -> Outcome:
     """A run, which says so in LOG; "fails" in the data folder's `failing` raises, as "dies" ends the process."""
     with (request.data / LOG).open("a", encoding="utf-8") as log:
@@ -55,7 +55,7 @@ def run(
         if how == "dies":
             os._exit(9)
         raise RuntimeError(f"made to fail: {how}")
-    time.sleep(seconds)
+    time.sleep(pause)
     return outcome(request, modalities, above, conflicts)
 
 
