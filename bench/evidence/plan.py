@@ -81,15 +81,26 @@ def left_out(jobs: Sequence[Job], cost: Cost, budget: float) -> list[Job]:
 
 
 def told(jobs: Sequence[Job]) -> list[str]:
-    """Returns a line for each task that lacks these jobs: how much of the tuning, and which seeds of how many arms."""
-    lines = []
+    """Returns what of the tuning and which seeds these jobs are: a line for each task, cells of a group that lack the
+    same being one."""
+    names: dict[tuple[str, str], list[str]] = {}
     for name in dict.fromkeys(job.task.name for job in jobs):
         of_task = [job for job in jobs if job.task.name == name]
-        tuning = sum(job.candidate is not None for job in of_task)
-        parts = [f"{tuning} runs of the tuning"] if tuning else []
-        for seed in sorted({job.seed for job in of_task if job.candidate is None}):
-            arms = [job.arm.name for job in of_task if job.seed == seed]
-            some = "" if len(arms) == len(of_task[0].task.arms) else f" of {', '.join(arms)}"
-            parts.append(f"seed {seed}{some}")
-        lines.append(f"{name}: {'; '.join(parts)}")
-    return lines
+        names.setdefault((of_task[0].task.group or name, _told(of_task)), []).append(name)
+    return [f"{_several(first, cells)}: {parts}" for (first, parts), cells in names.items()]
+
+
+def _told(jobs: Sequence[Job]) -> str:
+    """Returns what the jobs of one task are, in words."""
+    tuning = sum(job.candidate is not None for job in jobs)
+    parts = [f"{tuning} runs of the tuning"] if tuning else []
+    for seed in sorted({job.seed for job in jobs if job.candidate is None}):
+        arms = [job.arm.name for job in jobs if job.seed == seed]
+        some = "" if len(arms) == len(jobs[0].task.arms) else f" of {', '.join(arms)}"
+        parts.append(f"seed {seed}{some}")
+    return "; ".join(parts)
+
+
+def _several(name: str, cells: Sequence[str]) -> str:
+    """Returns the name of one task, or that of a group and how many of its cells are meant."""
+    return cells[0] if len(cells) == 1 else f"{name}, {len(cells)} cells"

@@ -89,6 +89,12 @@ def test_a_small_budget_makes_whole_tables_of_the_tasks_that_fit():
     assert {job.task.name for job in left} == {"dear"}
 
 
+def test_cells_that_lack_the_same_are_told_in_one_line():
+    cells = [task(f"toy-{angle}", group="knob", seeds=seeds) for angle, seeds in ((0, 2), (60, 2), (90, 3))]
+    later = [job for job in ordered([*cells, task()], cost, 1e9) if job.seed in (1, 2)]
+    assert told(later) == ["knob, 2 cells: seed 1", "toy-90: seed 1; seed 2", "toy: seed 1; seed 2"]
+
+
 def test_what_waits_for_a_tuning_that_does_not_fit_is_left_out_with_it():
     toy = task(seconds=1, seeds=1)
     left = left_out(ordered([toy], cost, TUNED - 1), cost, TUNED - 1)
@@ -248,7 +254,7 @@ def test_a_candidate_that_fails_or_diverges_is_not_chosen(place: Place, monkeypa
         if request.arm.name == "gmd" and request.setting["lr"] == BEST["gmd"]:
             raise RuntimeError("too high")
         if request.arm.name == "joint" and request.setting["lr"] == BEST["joint"]:
-            return Outcome(float("nan"), {"a": float("nan")}, None, None, 1, 0.1)
+            return Outcome(float("nan"), {"a": float("nan")}, None, float("inf"), 1, 0.1)
         return found
 
     toy = replace(task(seeds=1), run=run)
@@ -279,13 +285,18 @@ def test_scores_that_are_none_are_refused(scores: dict[str, float], why: str):
         (("--hours", "0"), "--hours: got 0.0, expected more than 0"),
         (("--hours", "nan"), "--hours: got nan, expected more than 0"),
         (("--seeds", "0"), "--seeds: got 0, expected 1 to 999"),
-        (("--tasks", "moon"), "--tasks: there is no moon\nexpected of: toy"),
+        (("--tasks", "moon"), "--tasks: there is no moon\nexpected of: other, toy"),
         (("--arms", "moon"), "--arms: there is no moon\nexpected of: cggm, enumerate, gmd, joint, joint, late"),
+        (("--tasks", "other", "--arms", "gmd"), "nothing to do: no task that was asked for has its data and such arms"),
+        (("--out", "file/out"), "--out"),
+        (("--work", "file"), "--work"),
         (("--data", "nowhere"), "--data: nowhere: expected the folder of all data sets, there is none"),
     ],
 )
 def test_options_that_nothing_can_be_done_with_are_refused(place: Place, capsys, words: tuple[str, ...], why: str):
-    assert place.command(*words) == 2
+    (place.data / "file").touch()
+    words = tuple(str(place.data / word) if word.startswith("file") else word for word in words)
+    assert place.command(*words, tasks=(task(), task("other", ARMS[:1]))) == 2
     assert why in capsys.readouterr().err
     assert not place.work.exists()
 
@@ -296,7 +307,7 @@ def test_a_data_folder_that_is_half_there_gives_half_the_tables(place: Place, ca
     assert f"skipped: moon: {place.data / 'moon'} is not there" in capsys.readouterr().out
     assert set(place.runs()["task"]) == {"toy"}
     assert place.command("--tasks", "moon", tasks=toys) == 2
-    assert "nothing to do: no task that was asked for has its data" in capsys.readouterr().err
+    assert "nothing to do: no task that was asked for has its data and such arms" in capsys.readouterr().err
 
 
 def test_a_group_of_tasks_is_asked_for_by_its_name(place: Place):
