@@ -1,4 +1,4 @@
-"""Which networks are to be trained, and in which order: breadth first, so that a short run has whole tables."""
+"""Which networks are to be trained, and in which order: so that a short run has whole tables, of fewer tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -37,8 +37,8 @@ def round_of(task: Task, number: int) -> list[Job]:
 def ordered(tasks: Sequence[Task], cost: Cost, budget: float) -> list[Job]:
     """Returns all jobs in the order in which they are done.
 
-    Tasks whose tuning and first seeds fit into what is left of the budget come first; then those of the other tasks,
-    as far as they get; then further seeds. Within each part, tuning comes before seed 0, and seed 0 before seed 1.
+    First come tuning and MIN_SEEDS seeds, task by task: of those tasks that fit into what is left of the budget, then
+    of the others, as far as they get. Then come further seeds, one of all tasks before the next.
 
     cost: processor seconds of a job
     budget: processor seconds for all that is not done
@@ -53,7 +53,7 @@ def ordered(tasks: Sequence[Task], cost: Cost, budget: float) -> list[Job]:
         else:
             rest.append(task)
     most = 1 + max((task.seeds for task in tasks), default=0)
-    first = [job for some in (whole, rest) for job in _rounds(some, 0, MIN_SEEDS + 1)]
+    first = [job for task in (*whole, *rest) for job in _rounds([task], 0, MIN_SEEDS + 1)]
     return [*first, *_rounds(tasks, MIN_SEEDS + 1, most)]
 
 

@@ -63,11 +63,11 @@ def cost(job: Job) -> float:
     return job.task.seconds[job.arm.name]
 
 
-def test_all_tuning_comes_first_and_a_whole_seed_before_the_next():
+def test_a_task_is_tuned_and_has_three_seeds_before_the_next_and_all_have_before_any_has_four():
     tasks = [task("one", seeds=4), task("two", seeds=5)]
     jobs = ordered(tasks, cost, 1e9)
     assert order_of(jobs) == [
-        *("one tuning", "two tuning", "one 0", "two 0", "one 1", "two 1", "one 2", "two 2", "one 3", "two 3", "two 4"),
+        *("one tuning", "one 0", "one 1", "one 2", "two tuning", "two 0", "two 1", "two 2", "one 3", "two 3", "two 4"),
     ]
     assert len(jobs) == len(set(map(key_of, jobs))) == 2 * TUNED + 9 * len(ARMS)
     assert {job.seed for job in jobs if job.candidate is not None} == {1000}
@@ -81,7 +81,7 @@ def test_a_small_budget_makes_whole_tables_of_the_tasks_that_fit():
     """Two cheap ones around a dear one: these have three seeds before that one has anything."""
     tasks = [task("one", seconds=1), task("dear", seconds=50), task("two", seconds=1)]
     jobs = ordered(tasks, cost, 112)
-    first = [*("one tuning", "two tuning", "one 0", "two 0", "one 1", "two 1", "one 2", "two 2"), "dear tuning"]
+    first = [*("one tuning", "one 0", "one 1", "one 2", "two tuning", "two 0", "two 1", "two 2"), "dear tuning"]
     assert order_of(jobs)[: len(first)] == first
     assert order_of(jobs)[-3:] == ["one 3", "dear 3", "two 3"]
     left = left_out(jobs, cost, 112)
