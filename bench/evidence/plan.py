@@ -94,10 +94,12 @@ def _told(jobs: Sequence[Job]) -> str:
     """Returns what the jobs of one task are, in words."""
     tuning = sum(job.candidate is not None for job in jobs)
     parts = [f"{tuning} runs of the tuning"] if tuning else []
+    lacking: dict[tuple[str, ...], list[str]] = {}  # the arms that a seed lacks -> such seeds
     for seed in sorted({job.seed for job in jobs if job.candidate is None}):
-        arms = [job.arm.name for job in jobs if job.seed == seed]
+        lacking.setdefault(tuple(job.arm.name for job in jobs if job.seed == seed), []).append(str(seed))
+    for arms, seeds in lacking.items():
         some = "" if len(arms) == len(jobs[0].task.arms) else f" of {', '.join(arms)}"
-        parts.append(f"seed {seed}{some}")
+        parts.append(f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}{some}")
     return "; ".join(parts)
 
 

@@ -85,14 +85,14 @@ def test_a_small_budget_makes_whole_tables_of_the_tasks_that_fit():
     assert order_of(jobs)[: len(first)] == first
     assert order_of(jobs)[-3:] == ["one 3", "dear 3", "two 3"]
     left = left_out(jobs, cost, 112)
-    assert told(left)[0].startswith("dear: 9 runs of the tuning; seed 0; seed 1")
+    assert told(left)[0].startswith("dear: 9 runs of the tuning; seeds 0, 1, 2, 3")
     assert {job.task.name for job in left} == {"dear"}
 
 
 def test_cells_that_lack_the_same_are_told_in_one_line():
     cells = [task(f"toy-{angle}", group="knob", seeds=seeds) for angle, seeds in ((0, 2), (60, 2), (90, 3))]
     later = [job for job in ordered([*cells, task()], cost, 1e9) if job.seed in (1, 2)]
-    assert told(later) == ["knob, 2 cells: seed 1", "toy-90: seed 1; seed 2", "toy: seed 1; seed 2"]
+    assert told(later) == ["knob, 2 cells: seed 1", "toy-90: seeds 1, 2", "toy: seeds 1, 2"]
 
 
 def test_what_waits_for_a_tuning_that_does_not_fit_is_left_out_with_it():
@@ -196,7 +196,7 @@ def test_a_budget_that_is_too_small_says_what_it_leaves_out(place: Place, capsys
     assert place.command("--hours", hours, "--plan", tasks=(task(seconds=1),)) == 0
     told = capsys.readouterr().out
     assert "toy: 0 of 30 runs are done; 0.5 processor minutes to go" in told
-    assert "toy: seed 2; seed 3" in told
+    assert "toy: seeds 2, 3" in told
     assert "some tables would have fewer than 3 seeds: give more --hours, or call it again" in told
     assert not begun(place.data)
     assert not place.work.exists()
@@ -209,7 +209,7 @@ def test_no_run_begins_that_should_not_end_in_time(place: Place, capsys: pytest.
     assert place.command("--hours", "1", tasks=toys) == 0
     assert set(place.runs()["task"]) == {"toy"}
     told = capsys.readouterr().out
-    assert "not done within 1 hours; the same command goes on:\ndear: 10 runs of the tuning; seed 0; seed 1" in told
+    assert "not done within 1 hours; the same command goes on:\ndear: 10 runs of the tuning; seeds 0, 1, 2, 3" in told
 
 
 def test_runs_end_with_the_budget(place: Place, monkeypatch: pytest.MonkeyPatch):
