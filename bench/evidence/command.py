@@ -20,6 +20,7 @@ from bench.evidence.workers import Workers
 from bench.measure.files import RESULTS
 from bench.measure.host import ROOT, host_columns
 from gmd.errors import UserError
+from gmd.output_paths import check_folder
 from gmd.printing import say
 from gmd.training.run_lock import locked
 
@@ -80,7 +81,9 @@ def selected(options: argparse.Namespace, registered: Sequence[Task]) -> list[Ta
     lacking = {task.name: reason for task in wanted if (reason := task.lacking(options.data))}
     say(*(f"skipped: {name}: {reason}" for name, reason in lacking.items()))
     if len(lacking) == len(wanted):
-        raise UserError("nothing to do: no task that was asked for has its data", sorted(lacking.values()))
+        raise UserError(
+            "nothing to do: no task that was asked for has its data and such arms", sorted(lacking.values())
+        )
     return [task for task in wanted if task.name not in lacking]
 
 
@@ -92,6 +95,8 @@ def _checked(options: argparse.Namespace, registered: Sequence[Task]) -> None:
         raise UserError(f"--seeds: got {options.seeds}, expected 1 to {TUNING_SEED - 1}")
     if not options.data.is_dir():
         raise UserError(f"--data: {options.data}: expected the folder of all data sets, there is none")
+    check_folder(options.work, "--work")
+    check_folder(options.out, "--out")
     names = {name for task in registered for name in (task.name, task.group) if name}
     _known("--tasks", options.tasks, names)
     _known("--arms", options.arms, {arm.name for task in registered for arm in task.arms})
@@ -123,18 +128,24 @@ def _open(options: argparse.Namespace, tasks: Sequence[Task], store: Store, crew
     host = host_columns() | {"threads": 1}
     session = Session(store, tasks, options.data.resolve(), host, budget)
     say(f"code {store.code}; rows in {store.folder}; {crew.number} processes, {options.hours:g} hours")
-    for task in tasks:
-        jobs = [job for job in session.jobs if job.task is task]
-        runs = len(task.arms) * (len(task.settings(task.arms[0])) + task.seeds)
-        minutes = sum(map(session.cost, jobs)) / 60
-        say(f"{task.name}: {runs - len(jobs)} of {runs} runs are done; {minutes:.1f} processor minutes to go")
-    seconds = sum(map(session.cost, session.jobs))
-    say(f"all: {len(session.jobs)} runs to go, {seconds / crew.number / HOUR:.2f} hours on {crew.number} processes")
-    if left := left_out(session.jobs, session.cost, budget):
+    jobs = session.jobs
+    for name in dict.fromkeys(task.group or task.name for task in tasks):
+        of_name = [job for job in jobs if name in (job.task.group, job.task.name)]
+        runs = sum(_runs(task) for task in tasks if name in (task.group, task.name))
+        minutes = sum(map(session.cost, of_name)) / 60
+        say(f"{name}: {runs - len(of_name)} of {runs} runs are done; {minutes:.1f} processor minutes to go")
+    hours = sum(map(session.cost, jobs)) / crew.number / HOUR
+    say(f"all: {len(jobs)} runs to go, {hours:.2f} hours on {crew.number} processes")
+    if left := left_out(jobs, session.cost, budget):
         say(f"{options.hours:g} hours are too few for {len(left)} of these; they would be left out:", *told(left))
         if any(job.candidate is not None or job.seed < MIN_SEEDS for job in left):
             say(f"so some tables would have fewer than {MIN_SEEDS} seeds: give more --hours, or call it again")
     return session
+
+
+def _runs(task: Task) -> int:
+    """Returns how many runs a task is."""
+    return len(task.arms) * (len(task.settings(task.arms[0])) + task.seeds)
 
 
 def _run(
@@ -156,10 +167,11 @@ def _run(
         return STOPPED
     finally:
         crew.end()
+        store.clear()
         told_of.bar.close()
         written = write_tables(options.out, registered, session.rows, store)
-    if session.jobs:
-        say(f"not done within {options.hours:g} hours; the same command goes on:", *told(session.jobs))
+    if left := session.jobs:
+        say(f"not done within {options.hours:g} hours; the same command goes on:", *told(left))
     if written:
         say(*written, *draw(options.out))
     if session.failed:

@@ -63,7 +63,7 @@ def fulfil(order: Order) -> str | None:
             outcome = order.run(order.request._replace(folder=Path(folder)))
         if order.key.seed < TUNING_SEED:
             check(outcome, order.subsets)
-        found = asdict(outcome) | {"validation": finite_or_none(outcome.validation)}
+        found: Row = {name: finite_or_none(value) for name, value in asdict(outcome).items() if name != "scores"}
         found["scores"] = {name: finite_or_none(score) for name, score in outcome.scores.items()}
         write_json(order.row, order.head | found | {"wall_s": time.monotonic() - start} | dict(order.tail))
     except Exception as error:
@@ -83,6 +83,6 @@ def check(outcome: Outcome, subsets: tuple[str, ...]) -> None:
             raise ValueError(f"the score of {name} is {score}, expected one in [0, 1]")
 
 
-def finite_or_none(value: float) -> float | None:
+def finite_or_none(value: float | None) -> float | None:
     """Returns a number as JSON has it: those of a training that diverged are none."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Which networks are to be trained, and in which order: breadth first, so that a short run has whole tables."""
+"""Which networks are to be trained, and in which order: so that a short run has whole tables, of fewer tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -37,8 +37,8 @@ def round_of(task: Task, number: int) -> list[Job]:
 def ordered(tasks: Sequence[Task], cost: Cost, budget: float) -> list[Job]:
     """Returns all jobs in the order in which they are done.
 
-    Tasks whose tuning and first seeds fit into what is left of the budget come first; then those of the other tasks,
-    as far as they get; then further seeds. Within each part, tuning comes before seed 0, and seed 0 before seed 1.
+    First come tuning and MIN_SEEDS seeds, task by task: of those tasks that fit into what is left of the budget, then
+    of the others, as far as they get. Then come further seeds, one of all tasks before the next.
 
     cost: processor seconds of a job
     budget: processor seconds for all that is not done
@@ -53,7 +53,7 @@ def ordered(tasks: Sequence[Task], cost: Cost, budget: float) -> list[Job]:
         else:
             rest.append(task)
     most = 1 + max((task.seeds for task in tasks), default=0)
-    first = [job for some in (whole, rest) for job in _rounds(some, 0, MIN_SEEDS + 1)]
+    first = [job for task in (*whole, *rest) for job in _rounds([task], 0, MIN_SEEDS + 1)]
     return [*first, *_rounds(tasks, MIN_SEEDS + 1, most)]
 
 
@@ -81,15 +81,28 @@ def left_out(jobs: Sequence[Job], cost: Cost, budget: float) -> list[Job]:
 
 
 def told(jobs: Sequence[Job]) -> list[str]:
-    """Returns a line for each task that lacks these jobs: how much of the tuning, and which seeds of how many arms."""
-    lines = []
+    """Returns what of the tuning and which seeds these jobs are: a line for each task, cells of a group that lack the
+    same being one."""
+    names: dict[tuple[str, str], list[str]] = {}
     for name in dict.fromkeys(job.task.name for job in jobs):
         of_task = [job for job in jobs if job.task.name == name]
-        tuning = sum(job.candidate is not None for job in of_task)
-        parts = [f"{tuning} runs of the tuning"] if tuning else []
-        for seed in sorted({job.seed for job in of_task if job.candidate is None}):
-            arms = [job.arm.name for job in of_task if job.seed == seed]
-            some = "" if len(arms) == len(of_task[0].task.arms) else f" of {', '.join(arms)}"
-            parts.append(f"seed {seed}{some}")
-        lines.append(f"{name}: {'; '.join(parts)}")
-    return lines
+        names.setdefault((of_task[0].task.group or name, _told(of_task)), []).append(name)
+    return [f"{_several(first, cells)}: {parts}" for (first, parts), cells in names.items()]
+
+
+def _told(jobs: Sequence[Job]) -> str:
+    """Returns what the jobs of one task are, in words."""
+    tuning = sum(job.candidate is not None for job in jobs)
+    parts = [f"{tuning} runs of the tuning"] if tuning else []
+    lacking: dict[tuple[str, ...], list[str]] = {}  # the arms that a seed lacks -> such seeds
+    for seed in sorted({job.seed for job in jobs if job.candidate is None}):
+        lacking.setdefault(tuple(job.arm.name for job in jobs if job.seed == seed), []).append(str(seed))
+    for arms, seeds in lacking.items():
+        some = "" if len(arms) == len(jobs[0].task.arms) else f" of {', '.join(arms)}"
+        parts.append(f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}{some}")
+    return "; ".join(parts)
+
+
+def _several(name: str, cells: Sequence[str]) -> str:
+    """Returns the name of one task, or that of a group and how many of its cells are meant."""
+    return cells[0] if len(cells) == 1 else f"{name}, {len(cells)} cells"

@@ -1,6 +1,7 @@
 """What one call of the command does: from the plan, the rows that are there and a budget to new rows."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -44,7 +45,6 @@ class Session:
         tasks: those that can be read, in the order of the tables.
         rows: of all finished runs of this code.
         failed: runs that have failed in this session.
-        jobs: those not done yet, in their order.
     """
 
     def __init__(self, store: Store, tasks: Sequence[Task], data: Path, host: Mapping[str, object], budget: float):
@@ -55,7 +55,7 @@ class Session:
         self.rows = store.read()
         self.failed: set[Key] = set()
         self._seconds = {(task.name, arm.name): self._estimate(task, arm) for task in tasks for arm in task.arms}
-        self.jobs = [job for job in ordered(tasks, self.cost, budget) if not self._settled(job)]
+        self._jobs = deque(ordered(tasks, self.cost, budget))
 
     def _estimate(self, task: Task, arm: Arm) -> float:
         """Returns the seconds of a run: of those that were made here, else of those that the task tells."""
@@ -63,6 +63,11 @@ class Session:
         if here:
             return median(here)
         return task.seconds.get(arm.name, median(task.seconds.values()) if task.seconds else UNKNOWN_SECONDS)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Returns the jobs that are not done yet, in their order."""
+        return [job for job in self._jobs if not self._settled(job)]
 
     def cost(self, job: Job) -> float:
         """Returns the processor seconds that a job takes; 0 if it is done."""
@@ -87,10 +92,13 @@ class Session:
 
         busy: those that are in work
         """
-        self.jobs = [job for job in self.jobs if not self._settled(job)]
-        for job in self.jobs:
+        while self._jobs and self._settled(self._jobs[0]):
+            self._jobs.popleft()
+        for job in self._jobs:
+            if SPARE * self._seconds[job.task.name, job.arm.name] > seconds:
+                continue
             key = self.key(job)
-            if key is not None and key not in busy and SPARE * self.cost(job) <= seconds:
+            if key is not None and key not in busy and not self._settled(job):
                 return order(self.store, job.task, job.arm, key, self._data, self._host)
         return None
 

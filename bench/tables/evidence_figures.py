@@ -153,7 +153,7 @@ def against_conflicts(tasks: Sequence[TaskResults]) -> Figure:
     handles = [Line2D([], [], marker=markers[task.name], label=task.title, markersize=9, **shown) for task in sets]
     handles.append(Line2D([], [], marker="o", label="a cell of the generated task", markersize=4, color=NOTHING, lw=0))
     title = "mean and 95 % interval over the seeds; filled where the interval excludes 0"
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, title=title)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, title=title)
     return figure
 
 

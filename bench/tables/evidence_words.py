@@ -123,7 +123,7 @@ def points(gain: Gain) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    return "; ".join(names)  # there are commas in titles
 
 
 def _count(number: int, thing: str) -> str:

@@ -63,11 +63,11 @@ def cost(job: Job) -> float:
     return job.task.seconds[job.arm.name]
 
 
-def test_all_tuning_comes_first_and_a_whole_seed_before_the_next():
+def test_a_task_is_tuned_and_has_three_seeds_before_the_next_and_all_have_before_any_has_four():
     tasks = [task("one", seeds=4), task("two", seeds=5)]
     jobs = ordered(tasks, cost, 1e9)
     assert order_of(jobs) == [
-        *("one tuning", "two tuning", "one 0", "two 0", "one 1", "two 1", "one 2", "two 2", "one 3", "two 3", "two 4"),
+        *("one tuning", "one 0", "one 1", "one 2", "two tuning", "two 0", "two 1", "two 2", "one 3", "two 3", "two 4"),
     ]
     assert len(jobs) == len(set(map(key_of, jobs))) == 2 * TUNED + 9 * len(ARMS)
     assert {job.seed for job in jobs if job.candidate is not None} == {1000}
@@ -81,12 +81,18 @@ def test_a_small_budget_makes_whole_tables_of_the_tasks_that_fit():
     """Two cheap ones around a dear one: these have three seeds before that one has anything."""
     tasks = [task("one", seconds=1), task("dear", seconds=50), task("two", seconds=1)]
     jobs = ordered(tasks, cost, 112)
-    first = [*("one tuning", "two tuning", "one 0", "two 0", "one 1", "two 1", "one 2", "two 2"), "dear tuning"]
+    first = [*("one tuning", "one 0", "one 1", "one 2", "two tuning", "two 0", "two 1", "two 2"), "dear tuning"]
     assert order_of(jobs)[: len(first)] == first
     assert order_of(jobs)[-3:] == ["one 3", "dear 3", "two 3"]
     left = left_out(jobs, cost, 112)
-    assert told(left)[0].startswith("dear: 9 runs of the tuning; seed 0; seed 1")
+    assert told(left)[0].startswith("dear: 9 runs of the tuning; seeds 0, 1, 2, 3")
     assert {job.task.name for job in left} == {"dear"}
+
+
+def test_cells_that_lack_the_same_are_told_in_one_line():
+    cells = [task(f"toy-{angle}", group="knob", seeds=seeds) for angle, seeds in ((0, 2), (60, 2), (90, 3))]
+    later = [job for job in ordered([*cells, task()], cost, 1e9) if job.seed in (1, 2)]
+    assert told(later) == ["knob, 2 cells: seed 1", "toy-90: seeds 1, 2", "toy: seeds 1, 2"]
 
 
 def test_what_waits_for_a_tuning_that_does_not_fit_is_left_out_with_it():
@@ -190,7 +196,7 @@ def test_a_budget_that_is_too_small_says_what_it_leaves_out(place: Place, capsys
     assert place.command("--hours", hours, "--plan", tasks=(task(seconds=1),)) == 0
     told = capsys.readouterr().out
     assert "toy: 0 of 30 runs are done; 0.5 processor minutes to go" in told
-    assert "toy: seed 2; seed 3" in told
+    assert "toy: seeds 2, 3" in told
     assert "some tables would have fewer than 3 seeds: give more --hours, or call it again" in told
     assert not begun(place.data)
     assert not place.work.exists()
@@ -203,7 +209,7 @@ def test_no_run_begins_that_should_not_end_in_time(place: Place, capsys: pytest.
     assert place.command("--hours", "1", tasks=toys) == 0
     assert set(place.runs()["task"]) == {"toy"}
     told = capsys.readouterr().out
-    assert "not done within 1 hours; the same command goes on:\ndear: 10 runs of the tuning; seed 0; seed 1" in told
+    assert "not done within 1 hours; the same command goes on:\ndear: 10 runs of the tuning; seeds 0, 1, 2, 3" in told
 
 
 def test_runs_end_with_the_budget(place: Place, monkeypatch: pytest.MonkeyPatch):
@@ -248,7 +254,7 @@ def test_a_candidate_that_fails_or_diverges_is_not_chosen(place: Place, monkeypa
         if request.arm.name == "gmd" and request.setting["lr"] == BEST["gmd"]:
             raise RuntimeError("too high")
         if request.arm.name == "joint" and request.setting["lr"] == BEST["joint"]:
-            return Outcome(float("nan"), {"a": float("nan")}, None, None, 1, 0.1)
+            return Outcome(float("nan"), {"a": float("nan")}, None, float("inf"), 1, 0.1)
         return found
 
     toy = replace(task(seeds=1), run=run)
@@ -279,13 +285,18 @@ def test_scores_that_are_none_are_refused(scores: dict[str, float], why: str):
         (("--hours", "0"), "--hours: got 0.0, expected more than 0"),
         (("--hours", "nan"), "--hours: got nan, expected more than 0"),
         (("--seeds", "0"), "--seeds: got 0, expected 1 to 999"),
-        (("--tasks", "moon"), "--tasks: there is no moon\nexpected of: toy"),
+        (("--tasks", "moon"), "--tasks: there is no moon\nexpected of: other, toy"),
         (("--arms", "moon"), "--arms: there is no moon\nexpected of: cggm, enumerate, gmd, joint, joint, late"),
+        (("--tasks", "other", "--arms", "gmd"), "nothing to do: no task that was asked for has its data and such arms"),
+        (("--out", "file/out"), "--out"),
+        (("--work", "file"), "--work"),
         (("--data", "nowhere"), "--data: nowhere: expected the folder of all data sets, there is none"),
     ],
 )
 def test_options_that_nothing_can_be_done_with_are_refused(place: Place, capsys, words: tuple[str, ...], why: str):
-    assert place.command(*words) == 2
+    (place.data / "file").touch()
+    words = tuple(str(place.data / word) if word.startswith("file") else word for word in words)
+    assert place.command(*words, tasks=(task(), task("other", ARMS[:1]))) == 2
     assert why in capsys.readouterr().err
     assert not place.work.exists()
 
@@ -296,7 +307,7 @@ def test_a_data_folder_that_is_half_there_gives_half_the_tables(place: Place, ca
     assert f"skipped: moon: {place.data / 'moon'} is not there" in capsys.readouterr().out
     assert set(place.runs()["task"]) == {"toy"}
     assert place.command("--tasks", "moon", tasks=toys) == 2
-    assert "nothing to do: no task that was asked for has its data" in capsys.readouterr().err
+    assert "nothing to do: no task that was asked for has its data and such arms" in capsys.readouterr().err
 
 
 def test_a_group_of_tasks_is_asked_for_by_its_name(place: Place):
