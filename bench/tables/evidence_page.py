@@ -66,9 +66,10 @@ def _range(values: list[float], form: str) -> str:
 
 def task_section(task: TaskResults) -> str:
     """Returns the tables and the picture of one data set."""
+    heading = f"{task.title[:1].upper()}{task.title[1:]}"
     return (
-        f"### {task.title[:1].upper()}{task.title[1:]}\n\nPoints above `{ENUMERATE}`, tuned alike; {task.score}:\n\n{differences_markdown(task)}\n"
-        f"![Points above enumerate: {task.title}](../bench/results/evidence_{task.name}.png)\n\n"
+        f"### {heading}\n\nPoints above `{ENUMERATE}`, tuned alike; {task.score}:\n\n{differences_markdown(task)}\n"
+        f"![{heading}: points above enumerate](../bench/results/evidence_{task.name}.png)\n\n"
         f"Scores in hundredths, mean ± standard deviation over the seeds:\n\n{scores_markdown(task)}"
     )
 
