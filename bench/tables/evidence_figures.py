@@ -34,7 +34,7 @@ def draw_all(results: Path = RESULTS) -> list[Path]:
     """Draws all pictures of the tables in a folder into that folder; returns them, none where no run has been made."""
     tasks = read_evidence(results)
     pictures = {task.name: forest(task) for task in tasks if not task.group}
-    pictures |= {name: maps(name, cells) for name, cells in groups(tasks).items()}
+    pictures |= {f"{name}_cells": maps(name, cells) for name, cells in groups(tasks).items()}
     if tasks:
         pictures["conflict"] = against_conflicts(tasks)
     paths = []

@@ -111,7 +111,7 @@ def knob_section(name: str, cells: list[TaskResults]) -> str:
         lines.append([*(f"{cell.knob[key]:g}" for key in keys), str(cell.runs["seed"].nunique()), *facts, *gains])
     return (
         f"{markdown_table(lines)}\n![Points above enumerate in each cell of {name}]"
-        f"(../bench/results/evidence_{name}.png)\n"
+        f"(../bench/results/evidence_{name}_cells.png)\n"
     )
 
 
