@@ -269,7 +269,7 @@ def test_the_maps_have_a_square_for_each_cell(tasks: list[TaskResults]):
     cells = groups(tasks)["conflict"]
     figure = evidence_figures.maps("conflict", cells)
     assert f"{cells[0].gain('gmd').mean:+.1f}" in texts(figure)
-    assert sum(" to " in text for text in texts(figure)) == len(cells) * len(SURGERY)
+    assert sum(" to\n" in text for text in texts(figure)) == len(cells) * len(SURGERY)
 
 
 def test_the_picture_of_conflicts_has_all_data_sets_and_all_cells(tasks: list[TaskResults]):
@@ -301,6 +301,6 @@ def test_a_single_seed_can_be_drawn(tasks: list[TaskResults]):
     alone = [one._replace(runs=one.runs[one.runs["seed"] == 0]) for one in tasks]
     evidence_figures.forest(named(alone, "digits"))
     evidence_figures.against_conflicts(alone)
-    assert " to " not in "".join(texts(evidence_figures.maps("conflict", groups(alone)["conflict"])))
+    assert " to" not in "".join(texts(evidence_figures.maps("conflict", groups(alone)["conflict"])))
     assert "(one seed)" in evidence_page.task_section(named(alone, "digits"))
     assert "nan" not in evidence_words.summary(alone)
