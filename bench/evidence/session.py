@@ -13,6 +13,7 @@ from bench.evidence.store import Key, Store, read_row
 from bench.evidence.task import Task
 from bench.evidence.tuning import check_settings, chosen, is_tuned
 from bench.measure.arms import Arm
+from gmd.files import replacing
 
 SPARE = 1.2  # times its estimate has to be left of the budget, for a run to begin
 OFTEN = 60.0  # seconds between two looks at the clock, and two writings of the tables
@@ -48,7 +49,7 @@ class Session:
     """
 
     def __init__(self, store: Store, tasks: Sequence[Task], data: Path, host: Mapping[str, object], budget: float):
-        """budget: processor seconds for all of it; Raises UserError for a damaged row."""
+        """budget: processor seconds for all of it. Raises UserError for a damaged row."""
         for task in tasks:
             check_settings(task)
         self.store, self.tasks, self._data, self._host = store, tasks, data, host
@@ -106,8 +107,11 @@ class Session:
         """Takes note of a run that has ended."""
         if failure is None:
             self.rows[order.key] = read_row(order.row)
-        else:
-            self.failed.add(order.key)
+            return
+        self.failed.add(order.key)
+        if not order.failed.exists():  # its process could not say why
+            with replacing(order.failed) as unfinished:
+                unfinished.write_text(f"{failure}\n", encoding="utf-8")
 
 
 def perform(

@@ -38,6 +38,8 @@ class Workers:
 
     def begin(self, order: Order) -> None:
         """Has an order done by a process that is free."""
+        while self._idle and not self._idle[-1].is_alive:
+            self._idle.pop().end()
         worker = self._idle.pop() if self._idle else _Worker()
         worker.give(order)
         self._busy.append(worker)
@@ -75,6 +77,10 @@ class _Worker:
         with _environment(ONE_THREAD):  # which libraries read when they are loaded
             self._process.start()
         theirs.close()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
 
     def give(self, order: Order) -> None:
         self.order = order

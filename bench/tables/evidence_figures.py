@@ -34,7 +34,7 @@ def draw_all(results: Path = RESULTS) -> list[Path]:
     """Draws all pictures of the tables in a folder into that folder; returns them, none where no run has been made."""
     tasks = read_evidence(results)
     pictures = {task.name: forest(task) for task in tasks if not task.group}
-    pictures |= {name: maps(name, cells) for name, cells in groups(tasks).items()}
+    pictures |= {f"{name}_cells": maps(name, cells) for name, cells in groups(tasks).items()}
     if tasks:
         pictures["conflict"] = against_conflicts(tasks)
     paths = []
@@ -82,7 +82,7 @@ def maps(name: str, cells: Sequence[TaskResults]) -> Figure:
     rows = _rows_of_panels(cells)
     arms = [arm for arm in SURGERY if any(arm in cell.arms for cell in cells)]
     most = max((abs(cell.gain(arm).mean) for cell in cells for arm in arms if cell.gain(arm).seeds), default=0.0) or 1.0
-    figure = Figure(figsize=(1.2 + 3.7 * len(arms), 1.4 + 2.0 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(1.2 + 3.7 * len(arms), 1.4 + 2.3 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), len(arms), sharex=True, sharey=True, squeeze=False)
     for row, (told, there) in zip(panels, rows.items(), strict=True):
         for ax, arm in zip(row, arms, strict=True):
@@ -125,11 +125,10 @@ def _cell(ax: Axes, x: int, y: int, gain: Gain, most: float) -> None:
         return
     colour = "white" if abs(gain.mean) > 0.65 * most else "black"
     weight = "bold" if gain.sign else "normal"
-    told = f"{round(gain.mean, 1) + 0:+.1f}"  # + 0: there is no -0
-    ax.text(x, y + 0.12, told, ha="center", va="center", color=colour, fontsize=10, weight=weight)
+    mean, low, high = (f"{round(value, 1) + 0:+.1f}" for value in gain[:3])  # + 0: there is no -0
+    ax.text(x, y + 0.2, mean, ha="center", va="center", color=colour, fontsize=10, weight=weight)
     if gain.seeds > 1:
-        ends = f"{gain.low:+.1f} to {gain.high:+.1f}"
-        ax.text(x, y - 0.22, ends, ha="center", va="center", color=colour, fontsize=6.5)
+        ax.text(x, y - 0.17, f"{low} to\n{high}", ha="center", va="center", color=colour, fontsize=6.5)
 
 
 def against_conflicts(tasks: Sequence[TaskResults]) -> Figure:

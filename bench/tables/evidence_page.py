@@ -66,9 +66,10 @@ def _range(values: list[float], form: str) -> str:
 
 def task_section(task: TaskResults) -> str:
     """Returns the tables and the picture of one data set."""
+    heading = f"{task.title[:1].upper()}{task.title[1:]}"
     return (
-        f"### {task.title[:1].upper()}{task.title[1:]}\n\nPoints above `{ENUMERATE}`, tuned alike; {task.score}:\n\n{differences_markdown(task)}\n"
-        f"![Points above enumerate: {task.title}](../bench/results/evidence_{task.name}.png)\n\n"
+        f"### {heading}\n\nPoints above `{ENUMERATE}`, tuned alike; {task.score}:\n\n{differences_markdown(task)}\n"
+        f"![{heading}: points above enumerate](../bench/results/evidence_{task.name}.png)\n\n"
         f"Scores in hundredths, mean ± standard deviation over the seeds:\n\n{scores_markdown(task)}"
     )
 
@@ -110,7 +111,7 @@ def knob_section(name: str, cells: list[TaskResults]) -> str:
         lines.append([*(f"{cell.knob[key]:g}" for key in keys), str(cell.runs["seed"].nunique()), *facts, *gains])
     return (
         f"{markdown_table(lines)}\n![Points above enumerate in each cell of {name}]"
-        f"(../bench/results/evidence_{name}.png)\n"
+        f"(../bench/results/evidence_{name}_cells.png)\n"
     )
 
 

@@ -248,6 +248,22 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(place: Place, capsys: pyt
     assert not list(place.work.rglob("*.failed.txt"))
 
 
+def test_a_run_whose_process_dies_is_kept_as_one_that_failed(place: Place):
+    """A bug: tables left out the arm, as one that was not tuned, though its other settings were."""
+
+    class Killed(Alone):
+        def ended(self, seconds: float):
+            if self.in_work[0].key[1:] == ("gmd", 1000, 0):
+                [order], self.in_work, self.free = self.in_work, [], 1
+                return [(order, "its process died")]
+            return super().ended(seconds)
+
+    assert place.command("--seeds", "1", crew=Killed) == 1
+    assert list(place.runs()["arm"]) == NAMES
+    [left] = place.work.rglob("*.failed.txt")
+    assert left.read_text() == "its process died\n"
+
+
 def test_a_candidate_that_fails_or_diverges_is_not_chosen(place: Place, monkeypatch: pytest.MonkeyPatch):
     def run(request):
         found = outcome(request, ("a", "b"))

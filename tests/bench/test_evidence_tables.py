@@ -28,7 +28,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("evidence")
     cells = [
         task(
-            f"knob-{angle}-{ratio}", ALL, 2, group="knob", knob={"angle": angle, "ratio": ratio}, conflicts=angle / 200
+            f"knob-{angle}-{ratio}",
+            ALL,
+            2,
+            group="conflict",
+            knob={"angle": angle, "ratio": ratio},
+            conflicts=angle / 200,
         )
         for angle in (0, 90)
         for ratio in (1, 10)
@@ -112,7 +117,7 @@ def test_an_arm_is_compared_on_the_seeds_that_both_have(tasks: list[TaskResults]
 
 def test_cells_are_of_a_group_and_data_sets_of_none(tasks: list[TaskResults]):
     assert [one.name for one in tasks if not one.group] == ["digits", "mfeat"]
-    assert {name: len(cells) for name, cells in groups(tasks).items()} == {"knob": 4}
+    assert {name: len(cells) for name, cells in groups(tasks).items()} == {"conflict": 4}
     assert tasks[0].knob == {"angle": 0, "ratio": 1}
 
 
@@ -167,7 +172,7 @@ def test_cells_are_one_row_each_in_a_table_of_their_group(results: Path):
         ["| 90", "1", "2", "45 %"],
         ["| 90", "10", "2", "45 %"],
     ]
-    assert "(../bench/results/evidence_knob.png)" in text
+    assert "(../bench/results/evidence_conflict_cells.png)" in text
 
 
 def test_a_setting_of_many_weights_is_cut():
@@ -194,7 +199,7 @@ def test_the_words_tell_what_was_shown_and_what_was_not(tasks: list[TaskResults]
     assert gain.sign == 1
     assert f"Of 2 data sets, more on 1: the digits ({evidence_words.points(gain)})." in told
     assert "Nothing was found on the mfeat." in told
-    assert "Of the 4 cells of knob: more in" in told
+    assert "Of the 4 cells of conflict: more in" in told
     assert "less on 1: the digits" in evidence_words.answer(tasks, ENUMERATE, "gmd")
     sets = [one for one in tasks if one.name == "mfeat"]
     assert evidence_words.answer(sets, "gmd", ENUMERATE) == "Nothing was found on any of 1 data set: the mfeat."
@@ -261,10 +266,10 @@ def test_the_pictures_show_every_arm_and_every_seed(tasks: list[TaskResults]):
 
 
 def test_the_maps_have_a_square_for_each_cell(tasks: list[TaskResults]):
-    cells = groups(tasks)["knob"]
-    figure = evidence_figures.maps("knob", cells)
+    cells = groups(tasks)["conflict"]
+    figure = evidence_figures.maps("conflict", cells)
     assert f"{cells[0].gain('gmd').mean:+.1f}" in texts(figure)
-    assert sum(" to " in text for text in texts(figure)) == len(cells) * len(SURGERY)
+    assert sum(" to\n" in text for text in texts(figure)) == len(cells) * len(SURGERY)
 
 
 def test_the_picture_of_conflicts_has_all_data_sets_and_all_cells(tasks: list[TaskResults]):
@@ -288,7 +293,7 @@ def test_pictures_are_the_same_bytes_twice(results: Path, tmp_path: Path):
         paths = evidence_figures.draw_all(tmp_path / name)
         drawn.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths})
     assert drawn[0] == drawn[1]
-    names = ("digits", "mfeat", "knob", "conflict")
+    names = ("digits", "mfeat", "conflict_cells", "conflict")
     assert list(drawn[0]) == [f"evidence_{name}.png" for name in names]
 
 
@@ -296,6 +301,6 @@ def test_a_single_seed_can_be_drawn(tasks: list[TaskResults]):
     alone = [one._replace(runs=one.runs[one.runs["seed"] == 0]) for one in tasks]
     evidence_figures.forest(named(alone, "digits"))
     evidence_figures.against_conflicts(alone)
-    assert " to " not in "".join(texts(evidence_figures.maps("knob", groups(alone)["knob"])))
+    assert " to" not in "".join(texts(evidence_figures.maps("conflict", groups(alone)["conflict"])))
     assert "(one seed)" in evidence_page.task_section(named(alone, "digits"))
     assert "nan" not in evidence_words.summary(alone)

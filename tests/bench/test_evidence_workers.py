@@ -1,5 +1,6 @@
 """The processes of `python -m bench.evidence`: on one thread each, and gone whenever who asked is gone."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -81,6 +82,11 @@ def test_a_process_that_dies_is_told_and_another_takes_its_place(workers: Worker
     (tmp_path / "data" / "failing").write_text("by an error")
     workers.begin(wanted["cggm"])
     assert all_ended(workers) == {"cggm": "RuntimeError: made to fail: by an error"}
+    for process in multiprocessing.active_children():  # by the system, while it waits
+        process.kill()
+        process.join()
+    workers.begin(wanted["gmd"])
+    assert all_ended(workers) == {"gmd": None}
 
 
 def test_what_is_in_work_can_be_given_up(tmp_path: Path):
