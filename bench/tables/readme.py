@@ -11,6 +11,7 @@ from bench.measure.host import ROOT
 from bench.tables import classify as classify_tables
 from bench.tables import sentiment as sentiment_tables
 from bench.tables import study as study_tables
+from bench.tables.advice import advice_csv
 from bench.tables.collectives import collectives_markdown
 from bench.tables.contention import contention_markdown
 from bench.tables.directions import directions_markdown
@@ -41,6 +42,7 @@ NUMERICS, METHODS, STUDY, SENTIMENT = (
     ROOT / "docs" / f"{name}.md" for name in ("numerics", "methods", "study", "sentiment")
 )
 IMAGES, CLASSIFY, PROCESSES = (ROOT / "docs" / f"{name}.md" for name in ("images", "classify", "processes"))
+ADVICE = ROOT / "gmd" / "advice" / "evidence.csv"
 DEMO_TABLE = ROOT / "docs" / "demo" / "table.md"
 
 
@@ -76,6 +78,11 @@ def tables() -> dict[Path, dict[str, str]]:
         PROCESSES: processes_sections(RESULTS),
         ROOFLINE: {"expected": roofline_section(RESULTS)},
     }
+
+
+def advice_section(results: Path) -> str:
+    """What `gmd advise` quotes."""
+    return advice_csv(*(read_results(results / f"{name}.csv") for name in ("study", "mfeat", "mosi")))
 
 
 def demo_sentence(demo: pd.DataFrame) -> str:
@@ -241,3 +248,6 @@ if __name__ == "__main__":
         with replacing(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
         print(path)
+    with replacing(ADVICE) as unfinished:
+        unfinished.write_text(advice_section(RESULTS), encoding="utf-8")
+    print(ADVICE)

@@ -14,6 +14,8 @@ COMMANDS = {
     "compare": "Compare evaluated runs with the first of them, case by case: differences with 95 % bootstrap "
     "intervals.",
     "report": "Write what a run did into one page, report.html, which needs nothing else to be looked at.",
+    "advise": "Say which method to try next, and why: from what a training shows so far, and what was measured of the "
+    "methods.",
     "convert": "Make sequences of any layout, in files that may hold programs, into one file that holds numbers only.",
     "manifest": "Make a manifest, a csv with a row a sample, of CREMA-D, Food-101, MVSA, Kinetics-Sounds or IEMOCAP on "
     "disk.",

@@ -30,6 +30,7 @@ def run(arguments: Sequence[str]) -> int | None:
     app.command(name="predict")(prediction.Predict)
     app.command(runs.compare)
     app.command(runs.report)
+    app.command(runs.advise)
     app.command(data.convert)
     app.command(manifest.manifest)
     nnunet.add_commands(of_nnunet)

@@ -133,6 +133,19 @@ def compare(runs: Positional[tuple[Path, ...]], out: Path | None = None, seed: i
     compare(runs, out, seed)
 
 
+def advise(run: Positional[Path]) -> None:
+    """Say which method to try next, and why: from what a training shows so far, and what was measured of the methods.
+
+    Example: gmd advise runs/brats
+
+    Args:
+        run: The folder that was --out in training; it may still be at it. More is told once it is evaluated.
+    """
+    from gmd.advice import advise
+
+    say(*advise(run))
+
+
 def report(run: Positional[Path], anonymous: bool = False) -> None:
     """Write what a run did into one page, report.html, which needs nothing else to be looked at.
 

@@ -39,7 +39,7 @@ def _on_losses(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
     """Returns the verdict and what it was measured on, from steps that have all of the compared losses."""
     first, last = _quarters(steps)
     loss = fmean(step["losses"][subset_name(tuple(modalities))] for step in last)
-    missed, started = _mean_rises(last, modalities), _mean_rises(first, modalities)
+    missed, started = mean_rises(last, modalities), mean_rises(first, modalities)
     return [
         _verdict(missed, loss),
         f"Measured: by how much the loss of all modalities, {loss:.3g}, rises without each of them, mean over the last "
@@ -51,12 +51,21 @@ def _on_losses(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
 
 def _verdict(missed: dict[str, float], loss: float) -> str:
     """Returns the sentence on the modality that is missed most. `missed`: modality -> mean rise of the loss."""
-    top, *others = sorted(missed, key=lambda m: missed[m], reverse=True)
-    if missed[top] >= max(LEAST * loss, *(TIMES * missed[m] for m in others)):
+    top = max(missed, key=lambda m: missed[m])
+    if dominating(missed, loss):
         return f"{top} dominates: without it the loss rises by {missed[top]:.3g}."
     if missed[top] > 0:
         return f"No modality dominates: the loss rises most without {top}, by {missed[top]:.3g}."
     return "No modality dominates: the loss rises without none of them."
+
+
+def dominating(missed: dict[str, float], loss: float) -> str | None:
+    """Returns the modality that dominates, if one does.
+
+    missed: modality -> how much the loss of all modalities rises without it; loss: that of all modalities
+    """
+    top, *others = sorted(missed, key=lambda m: missed[m], reverse=True)
+    return top if missed[top] >= max(LEAST * loss, *(TIMES * missed[m] for m in others)) else None
 
 
 def _not_compared(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]:
@@ -124,7 +133,7 @@ def _on_gradients(steps: Sequence[dict], modalities: Sequence[str]) -> list[str]
     return sentences
 
 
-def _mean_rises(steps: Sequence[dict], modalities: Sequence[str]) -> dict[str, float]:
+def mean_rises(steps: Sequence[dict], modalities: Sequence[str]) -> dict[str, float]:
     """Returns modality -> mean rise of the loss without it, over steps that have all of the compared losses."""
     each = [rises(step, modalities) for step in steps]
     return {m: fmean(risen[m] for risen in each) for m in modalities}
@@ -142,7 +151,12 @@ def mean_of_modality(steps: Sequence[dict], quantity: str, modalities: Sequence[
 def _quarters(steps: Sequence[dict]) -> tuple[Sequence[dict], Sequence[dict]]:
     """Returns the first and the last quarter of the steps, one step each at least."""
     quarter = max(1, len(steps) // 4)
-    return steps[:quarter], steps[-quarter:]
+    return steps[:quarter], last_quarter(steps)
+
+
+def last_quarter(steps: Sequence[dict]) -> Sequence[dict]:
+    """Returns the last quarter of the steps, one step at least if there is one."""
+    return steps[-max(1, len(steps) // 4) :]
 
 
 def _span(steps: Sequence[dict]) -> str:

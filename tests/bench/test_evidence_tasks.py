@@ -246,13 +246,13 @@ def test_a_run_on_phantoms(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_on_a_manifest(tmp_path):
-    task = BY_NAME["mfeat"]
+    task = BY_NAME["mosi-text-audio"]
     if (said := task.lacking(REAL_DATA)) is not None:
         pytest.skip(said)
-    options = {"epochs": 1, "batch": 150, "width": 8, "heads": 2, "layers": 1}
+    options = {"epochs": 1, "batch": 128, "width": 8, "layers": 1, "longest": 8, "vocabulary": 64}
     run = partial(samples.run_manifest, **{**task.run.keywords, "options": options})
     check_outcome(task, run_of(task, tmp_path, run))
-    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["seed 0"]
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["manifest"]
 
 
 @pytest.mark.slow

@@ -207,10 +207,10 @@ LESIONS_TASK = Task(
     run=partial(
         run_real,
         real=LESIONS,
-        options={"epochs": 8, "steps_per_epoch": 12, "batch": 1, "validate_every": 2, "patience": 2},
+        options={"epochs": 8, "steps_per_epoch": 9, "batch": 1, "validate_every": 2, "patience": 2},
     ),
     lacking=partial(lacking, needed=LESIONS.folders),
     seeds=SEEDS,
-    seconds=seconds(_arms(LESIONS.modalities), 26, 31),
+    seconds=seconds(_arms(LESIONS.modalities), 20, 38),
 )
 TASKS = (PHANTOMS_TASK, TUMOURS_TASK, LESIONS_TASK)
