@@ -91,3 +91,15 @@ def _words(weights: Weights) -> str:
     """Returns the weights, scaled to a sum of one, as `--weighting-options` has them."""
     total = sum(weights.values())
     return "weights=" + ",".join(f"{subset_name(subset)}:{value / total:.6g}" for subset, value in weights.items())
+
+
+def seconds(arms: Sequence[Arm], plain: float, surgery: float, **others: float) -> dict[str, float]:
+    """Returns an arm's name -> processor seconds of a run: `surgery` of the four that compare gradients, else `plain`.
+
+    others: a method -> its seconds, where it is neither.
+    """
+    found = {}
+    for arm in arms:
+        compares = arm.options.get("every") == "auto"
+        found[arm.name] = others.get(str(arm.method).replace("-", "_"), surgery if compares else plain)
+    return found

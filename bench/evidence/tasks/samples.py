@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from bench.evidence.arms import ON_OTHER_NETWORKS, arms_on_one_network, settings
+from bench.evidence.arms import ON_OTHER_NETWORKS, arms_on_one_network, seconds, settings
 from bench.evidence.task import Outcome, Request, Task
 from bench.evidence.tasks import by_command
 from bench.evidence.tasks.shared_data import lacking, made_once
@@ -56,7 +56,7 @@ MOSI = Task(
     ),
     lacking=partial(lacking, needed=(MOSI_FILE,)),
     seeds=10,
-    seconds={},
+    seconds=seconds(_arms(MOSI_MODALITIES), 4.0, 5.1, cggm=5.7, ogm_ge=5.9),
 )
 MOSI_TEXT_AUDIO = Task(
     name="mosi-text-audio",
@@ -64,17 +64,17 @@ MOSI_TEXT_AUDIO = Task(
     modalities=("text", "audio"),
     score="accuracy, negative or not",
     arms=_arms(("text", "audio")),
-    settings=settings(("text", "audio"), (3e-4, 1e-3, 3e-3), (1e-2,), (1e-3,)),
+    settings=settings(("text", "audio"), (1e-3, 3e-3, 1e-2), (1e-2,), (3e-3,)),
     run=partial(
         run_manifest,
         write=classify_data.mosi,
         drawn=False,
         source=MOSI_FILE,
-        options={"epochs": 5, "batch": 32, "width": 32, "layers": 1, "longest": 30, "vocabulary": 4096},
+        options={"epochs": 8, "batch": 32, "width": 32, "layers": 1, "longest": 30, "vocabulary": 4096},
     ),
     lacking=partial(lacking, needed=(MOSI_FILE,)),
     seeds=5,
-    seconds={},
+    seconds=seconds(_arms(("text", "audio")), 10.0, 11.0, cggm=11.0, ogm_ge=11.0, mla=11.0),
 )
 DIGITS = Task(
     name="digits",
@@ -91,7 +91,7 @@ DIGITS = Task(
     ),
     lacking=partial(lacking, needed=(FSDD_FILE,)),
     seeds=5,
-    seconds={},
+    seconds=seconds(_arms(("audio", "image")), 11.0, 12.0, cggm=13.0, ogm_ge=12.0, mla=12.0),
 )
 MFEAT = Task(
     name="mfeat",
@@ -105,10 +105,10 @@ MFEAT = Task(
         write=classify_data.mfeat,
         drawn=True,
         source=MFEAT_FILE,
-        options={"epochs": 15, "validate_every": 5, "batch": 32, "width": 32, "layers": 1},
+        options={"epochs": 10, "validate_every": 5, "batch": 32, "width": 32, "layers": 1},
     ),
     lacking=partial(lacking, needed=(MFEAT_FILE,)),
     seeds=5,
-    seconds={},
+    seconds=seconds(_arms(classify_data.MFEAT), 9.0, 18.0, cggm=11.0, ogm_ge=10.0, mla=14.0),
 )
 TASKS = (MOSI, MOSI_TEXT_AUDIO, DIGITS, MFEAT)

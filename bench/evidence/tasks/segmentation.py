@@ -17,7 +17,7 @@ from statistics import fmean
 import nibabel as nib
 import numpy as np
 
-from bench.evidence.arms import JOINT, Settings, arms_on_one_network, settings
+from bench.evidence.arms import JOINT, Settings, arms_on_one_network, seconds, settings
 from bench.evidence.task import Outcome, Request, Task
 from bench.evidence.tasks import by_command
 from bench.evidence.tasks.shared_data import lacking, made_once
@@ -38,10 +38,16 @@ from gmd.training.saved_run import load_run, read_splits
 SEEDS = 5
 LRS = (0.003, 0.01, 0.03)
 DECAY = 1e-5
-OPTIONS: Mapping[str, object] = {"width": 0.125, "patch": (32, 32, 32), "batch": 2, "no_check": True}
+OPTIONS: Mapping[str, object] = {"width": 0.125, "patch": (32, 32, 32), "no_check": True}
 PHANTOM_SIDE, PHANTOM_CASES = 48, {"train": 16, "validation": 2, "test": 8}
 FOLDS = 3
-OPEN_MS = {"t1": "T1_*", "t1ce": "T1POST_*", "t2": "T2_*", "flair": "FLAIR_*", "seg": "GOLD_STANDARD_*"}
+OPEN_MS = {
+    "t1": "T1_*.nii.gz",
+    "t1ce": "T1POST_*.nii.gz",
+    "t2": "T2_*.nii.gz",
+    "flair": "FLAIR_*.nii.gz",
+    "seg": "GOLD_STANDARD_*.nii.gz",
+}
 
 
 @dataclass(frozen=True)
@@ -168,10 +174,12 @@ PHANTOMS_TASK = Task(
     score="Dice, mean of WT, TC and ET",
     arms=_arms(BRATS_MODALITIES),
     settings=_settings(BRATS_MODALITIES),
-    run=partial(run_phantoms, options={"epochs": 12, "steps_per_epoch": 20, "validate_every": 1, "patience": 4}),
+    run=partial(
+        run_phantoms, options={"epochs": 12, "steps_per_epoch": 20, "batch": 1, "validate_every": 2, "patience": 3}
+    ),
     lacking=partial(lacking, needed=()),
     seeds=SEEDS,
-    seconds={},
+    seconds=seconds(_arms(BRATS_MODALITIES), 65, 75),
 )
 TUMOURS_TASK = Task(
     name="tumours",
@@ -183,11 +191,11 @@ TUMOURS_TASK = Task(
     run=partial(
         run_real,
         real=TUMOURS,
-        options={"epochs": 8, "steps_per_epoch": 15, "validate_every": 2, "patience": 2},
+        options={"epochs": 8, "steps_per_epoch": 15, "batch": 2, "validate_every": 2, "patience": 2},
     ),
     lacking=partial(lacking, needed=TUMOURS.folders),
     seeds=SEEDS,
-    seconds={},
+    seconds=seconds(_arms(TUMOURS.modalities), 26, 30),
 )
 LESIONS_TASK = Task(
     name="lesions",
@@ -199,10 +207,10 @@ LESIONS_TASK = Task(
     run=partial(
         run_real,
         real=LESIONS,
-        options={"epochs": 8, "steps_per_epoch": 15, "validate_every": 2, "patience": 2},
+        options={"epochs": 8, "steps_per_epoch": 9, "batch": 1, "validate_every": 2, "patience": 2},
     ),
     lacking=partial(lacking, needed=LESIONS.folders),
     seeds=SEEDS,
-    seconds={},
+    seconds=seconds(_arms(LESIONS.modalities), 20, 38),
 )
 TASKS = (PHANTOMS_TASK, TUMOURS_TASK, LESIONS_TASK)
