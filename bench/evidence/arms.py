@@ -37,7 +37,7 @@ def arms_on_one_network(modalities: Subset) -> tuple[Arm, ...]:
 
 
 LATE_JOINT, BRANCHES_JOINT = "joint, late", "joint, branches"
-# the networks that these methods were published on, with joint training of each beside
+# networks with an encoder of each modality, which these methods are for, with joint training of each beside
 ON_OTHER_NETWORKS = (
     Arm(LATE_JOINT, LATE | {"method": "joint"}),
     Arm("cggm", LATE | {"method": "cggm"}, LATE_JOINT),

@@ -6,7 +6,7 @@ What a training was like is read from its `metrics.jsonl`. The network that is s
 import csv
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from statistics import fmean, geometric_mean
 from typing import NamedTuple
@@ -63,7 +63,7 @@ def read_metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
 
 
-def _ratio(norms: Sequence[float]) -> float:
+def _ratio(norms: Collection[float]) -> float:
     """Returns the longest gradient of an objective by the shortest; one of zero counts as 1e-6 of the longest."""
     longest = max(norms)
     return longest / max(min(norms), 1e-6 * longest) if longest else 1.0

@@ -49,7 +49,9 @@ SEEDS = 10
 PAIRS = tuple(product((0.01, 0.03, 0.1), (0.01, 1.0)))
 # of `enumerate, weighted`: equal weights, and those that undo a ratio of 10 whichever modality has the long gradient
 TILTS = (1.0, 0.1, 10.0)
-WEIGHTED = tuple(product(((0.01, 1.0), (0.03, 1.0)), ({(LOUD,): t, (QUIET,): 1.0, MODALITIES: sqrt(t)} for t in TILTS)))
+WEIGHTED = tuple(
+    product(((0.01, 0.01), (0.01, 1.0)), ({(LOUD,): t, (QUIET,): 1.0, MODALITIES: sqrt(t)} for t in TILTS))
+)
 
 
 class Knob(NamedTuple):

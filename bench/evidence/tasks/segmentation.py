@@ -179,7 +179,7 @@ PHANTOMS_TASK = Task(
     ),
     lacking=partial(lacking, needed=()),
     seeds=SEEDS,
-    seconds=seconds(_arms(BRATS_MODALITIES), 65, 75),
+    seconds=seconds(_arms(BRATS_MODALITIES), 65, 115, cggm=70),
 )
 TUMOURS_TASK = Task(
     name="tumours",
