@@ -42,7 +42,7 @@ class Outcome:
             compared; None where a step has one gradient only.
         ratio: the longest gradient of an objective by the shortest, geometric mean over these steps; None as above.
         steps: of the optimizer.
-        cpu_s: processor seconds of the training, without reading and scoring.
+        cpu_s: processor seconds of the training; of `gmd train` with reading and validation, without the scoring.
     """
 
     validation: float
