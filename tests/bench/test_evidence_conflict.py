@@ -4,6 +4,7 @@ import pickle
 from math import cos, radians
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -121,3 +122,14 @@ def test_cells_have_names_of_their_own_and_can_be_sent_to_a_process():
     assert cell.knob == {"angle": 170, "ratio": 10, "units": 32}
     assert cell.lacking(Path("nowhere")) is None
     assert all(cell.seconds[arm.name] > 0 for arm in cell.arms)
+
+
+def test_who_points_the_wrong_way_scores_below_chance():
+    _, _, test = conflict.make_data(150, 0)
+    network = conflict.Network("small")
+    along = torch.from_numpy(conflict.directions(150, np.random.default_rng([0, 1]))["loud"]).float()
+    with torch.no_grad():
+        network.shared.weight.copy_(along[None])
+    scores = conflict.score(network, test)
+    assert scores["loud"] > 0.8
+    assert scores["quiet"] < 0.25
