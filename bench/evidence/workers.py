@@ -14,6 +14,7 @@ from bench.evidence.once import Order, fulfil
 from gmd import threads
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+LEAVE = 20.0  # seconds that a process has to end by itself
 DIED = "its process died: killed for memory, perhaps"
 
 
@@ -61,7 +62,9 @@ class Workers:
 
     def end(self) -> None:
         """Ends all processes, whatever they do."""
-        for worker in (*self._idle, *self._busy):
+        for worker in self._idle:
+            worker.leave()
+        for worker in self._busy:
             worker.end()
         self._idle, self._busy = [], []
 
@@ -85,6 +88,12 @@ class _Worker:
     def give(self, order: Order) -> None:
         self.order = order
         self.connection.send(order)
+
+    def leave(self) -> None:
+        """Ends a process that waits: one that is killed leaves semaphores, of which Python warns."""
+        self.connection.close()
+        self._process.join(LEAVE)
+        self.end()
 
     def end(self) -> None:
         self._process.kill()

@@ -89,6 +89,16 @@ def test_a_process_that_dies_is_told_and_another_takes_its_place(workers: Worker
     assert all_ended(workers) == {"gmd": None}
 
 
+def test_who_has_nothing_to_do_ends_by_itself(tmp_path: Path):
+    """A bug: killed, it left semaphores, and Python warned of them at the end of the command."""
+    made = Workers(1)
+    made.begin(orders(tmp_path)[0])
+    assert set(all_ended(made).values()) == {None}
+    process = made._idle[0]._process
+    made.end()
+    assert process.exitcode == 0
+
+
 def test_what_is_in_work_can_be_given_up(tmp_path: Path):
     made = Workers(1)
     [first, *_] = orders(tmp_path, pause=60.0)
