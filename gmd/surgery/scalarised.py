@@ -91,8 +91,9 @@ class Scalarised:
         Args:
             losses: T scalars, of the same objectives in the same order at every step; or name -> scalar, where some may
                 be absent from a step.
-            outputs, factors, retain_graph: as in `GMD.backward`. The one pass tells the norm of the gradient at each
-                output.
+            outputs: as in `GMD.backward`. The one pass tells the norm of the gradient at each output.
+            factors: as in `GMD.backward`.
+            retain_graph: as in `GMD.backward`.
 
         The report's weights are [T], what the losses were multiplied with. As in MeanGradient, its Gramian has one
         objective, [[squared norm of what is in `.grad` afterwards]]. Nothing waits for the device. From a step with a
