@@ -190,8 +190,7 @@ class Surgeon:
         come by name may be missing from a part. In a "global" surgery 1/R of the T gradients is held, else all of them.
 
         Args:
-            losses: as in `backward`; their graph is freed.
-            outputs: as in `backward`.
+            losses: as in `backward`, as are outputs; their graph is freed.
             counts: of how many samples each loss is the mean, as in `backward`; 1 each by default, which is right for
                 parts of one size. In a "local" surgery too.
 
