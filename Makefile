@@ -15,11 +15,13 @@ SOURCES := gmd gmd_kernels examples bench gpu tests docs setup.py
 venv: $(STAMP)
 
 # torch comes first and pinned: the build needs it, and pip must not fetch another into an isolated environment.
+# panoptica is published as sources only and brings what builds it: built by itself, as no isolation would find none.
 # Last what lets PyPI's torchvision, which comes with nnU-Net, be imported beside a torch for the CPU.
 $(STAMP): pyproject.toml setup.py constraints.txt $(NATIVE) $(SHIM)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch numpy setuptools ninja pybind11
 	$(BIN)/python -m pip uninstall -qq -y gmd  # the package's earlier name
+	$(BIN)/python -m pip install -q -c constraints.txt panoptica
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
 	cp $(SHIM) "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	touch $@
