@@ -16,7 +16,7 @@ _NUMBERS = re.compile(r"(\d{1,6})\.(\d{1,6})(?:[.\s+a-z-].*)?", re.ASCII | re.DO
 def check_made_by(path: Path, version: object) -> None:
     """Raises UserError for a version later than this one, which a file says it was written by.
 
-    What comes behind the second number does not count: 0.2.7 and 0.2.0 read each other's runs. A text that is no
+    What comes behind the second number does not count: patches read each other's runs. A text that is no
     version says nothing, and is for others to refuse.
 
     path: of the file
