@@ -1,4 +1,4 @@
-"""A wheel in an environment that has nothing but torch: it installs, `gmd doctor` answers, and the kernels compute."""
+"""A wheel in an environment that has nothing but torch: it installs, and `gmd doctor` answers and computes."""
 
 import resource
 import subprocess
@@ -16,10 +16,6 @@ from helpers.package_cases import build_wheel, copy_sources, quick_compiler, run
 
 pytestmark = pytest.mark.slow
 MOST_SECONDS = 60  # of a processor, for both: what is asked of a release
-SURGERY = (
-    "import gmd, torch; w = torch.nn.Parameter(torch.zeros(2));"
-    "gmd.GMD(torch.optim.SGD([w], lr=1.0)).backward([w[0], 2 * w[1] - w[0]]); print(w.grad)"
-)
 
 
 def needed_by(name: str) -> set[str]:
@@ -76,6 +72,3 @@ def test_a_wheel_installs_beside_torch_and_the_doctor_answers(source, environmen
     assert "MISSING train: " in doctor.stdout
     assert ("ok      cpu: C++ kernels" in doctor.stdout) == bool(compiler)
     assert ("MISSING cpu: no C++ compiler (/nowhere/c++) was found" in doctor.stdout) == (not compiler)
-    used = run(str(environment / "bin" / "python"), "-c", SURGERY, PYTHONPATH="")
-    assert used.returncode == 0, used.stderr
-    assert used.stdout.startswith("tensor([")

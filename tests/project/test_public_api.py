@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 import gmd
 import gmd_kernels
 from docs.public_api import FILE, public_api
@@ -30,15 +32,19 @@ def changes(before: str, now: str) -> list[str]:
     return gone + added + [f"changed: {old[name]}\n     to: {new[name]}" for name in both]
 
 
-def test_the_public_api_is_as_written_down():
-    now = public_api()
+@pytest.fixture(scope="module")
+def now() -> str:
+    return public_api()
+
+
+def test_the_public_api_is_as_written_down(now):
     found = changes(FILE.read_text(encoding="utf-8"), now)
     assert not found, NEXT.format("\n".join(found))
     assert FILE.read_text(encoding="utf-8") == now, NEXT.format("the order of its lines")
 
 
-def test_every_public_name_and_command_is_in_it():
-    names = by_name(public_api())
+def test_every_public_name_and_command_is_in_it(now):
+    names = by_name(now)
     assert {f"gmd.{name}" for name in gmd.__all__} <= names.keys()
     assert {f"gmd_kernels.{name}" for name in gmd_kernels.__all__ if name != "weightings"} <= names.keys()
     assert {f"gmd_kernels.weightings.{name}" for name in gmd_kernels.weightings.NAMES} <= names.keys()
