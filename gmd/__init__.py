@@ -21,7 +21,7 @@ other modules of this package are internal: they may change without notice.
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"  # the one place that says it
 __all__ = [
     "CGGM",
     "GMD",

@@ -8,6 +8,7 @@ from typing import get_type_hints
 
 import yaml
 
+from gmd.config.missing_modalities import as_now
 from gmd.config.presets import preset_values
 from gmd.config.train_config import NOT_KEPT, TrainConfig
 from gmd.data.file_kind import other_kind
@@ -55,6 +56,8 @@ def read_yaml(path: Path) -> dict:
 def as_arguments(path: Path, kind: type[TrainConfig], line: Mapping[str, object] | None = None) -> list[str]:
     """Reads options as one would type them, so that one parser reads file and command line and speaks of both alike.
 
+    Those of an earlier version are taken as they are typed now.
+
     A value stays a value, whatever it begins with: `--out=--resume` is a folder of that name. A preset in the file
     comes first, for the others to override.
 
@@ -67,6 +70,8 @@ def as_arguments(path: Path, kind: type[TrainConfig], line: Mapping[str, object]
     values = read_yaml(path)
     if values.pop("task", kind.TASK) != kind.TASK:
         raise UserError(f"{path}: options of another task; expected task: {kind.TASK}, or none")
+    if "missing" in values:
+        values["missing"] = as_now(values)["missing"]
     flags = _flags(kind)
     options = {written.replace("-", "_"): value for written, value in values.items()}
     for written, value in values.items():

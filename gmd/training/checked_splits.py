@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
+from typing_extensions import NotRequired  # of typing since Python 3.11
 
 from gmd.config import TrainBrats, TrainClassify, TrainConfig
 from gmd.data import SPLITS

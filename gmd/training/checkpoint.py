@@ -24,6 +24,7 @@ from gmd.data.text_files import brief
 from gmd.errors import UserError, shown
 from gmd.files import open_regular, replacing
 from gmd.memory_limit import check_claim
+from gmd.training.made_by import check_made_by
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -102,7 +103,7 @@ def _reason(error: Exception) -> str:
 def load_checkpoint(path: Path) -> dict:
     """Reads what `save_checkpoint` wrote, onto the CPU, without executing anything that is in it.
 
-    Raises UserError if it is missing, damaged, of no run, of another format, or holds code.
+    Raises UserError if it is missing, damaged, of no run, of another format or a later gmd, or holds code.
     """
     try:
         with open_regular(path) as file:
@@ -127,6 +128,7 @@ def load_checkpoint(path: Path) -> dict:
             f"{path}: written by {theirs} in format {brief(found)}, but this gmd {__version__} reads format {FORMAT}; "
             "use it with the gmd that wrote it, or train anew"
         )
+    check_made_by(path, state.get("version"))
     return state
 
 

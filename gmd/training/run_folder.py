@@ -14,6 +14,7 @@ from gmd.monitor.metrics_file import METRICS, check_metrics
 from gmd.monitor.tensorboard import FOLDER as TENSORBOARD
 from gmd.printing import say
 from gmd.training.checkpoint import load_checkpoint
+from gmd.training.made_by import check_run_made_by
 from gmd.training.run_files import CHECKPOINTS, OF_A_RUN, remove_results, remove_unfinished
 from gmd.training.run_mark import why_unknown, write_mark
 from gmd.training.saved_run import SPLITS_FILE, SavedSplits, read_splits
@@ -64,6 +65,7 @@ def check_folder(config: TrainConfig) -> None:
     may be other things, such as the data, but none of the names that a run writes or removes.
     """
     out, last = config.out, config.out / "last.pt"
+    check_run_made_by(out)
     if config.resume and not last.exists():
         raise UserError(f"{out}: no last.pt to resume from; start without --resume, or give the run's own --out")
     if reason := why_unknown(out):

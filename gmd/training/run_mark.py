@@ -11,11 +11,10 @@ from gmd.config.file import CONFIG
 from gmd.data.text_files import read_json, write_json
 from gmd.errors import UserError
 from gmd.monitor.metrics_file import METRICS, check_metrics
+from gmd.training.made_by import MARK, MOST_BYTES
 from gmd.training.saved_run import SPLITS_FILE, read_config, read_splits
 
-MARK = "gmd_run.json"
 FORMAT = 1
-MOST_BYTES = 4096  # of a mark
 
 
 def write_mark(folder: Path) -> None:

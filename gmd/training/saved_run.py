@@ -13,6 +13,7 @@ from gmd.memory_limit import check_claim
 from gmd.models.multimodal import MultimodalNetwork
 from gmd.training.checked_splits import check_splits
 from gmd.training.checkpoint import check_fits, load_checkpoint
+from gmd.training.made_by import check_run_made_by
 from gmd.training.networks import network_bytes, network_of
 
 SPLITS_FILE = "splits.json"
@@ -57,8 +58,9 @@ def _about(run: Path, config: TrainConfig) -> dict:
 
 
 def read_config(run: Path) -> TrainConfig:
-    """Reads `config.yaml` of a run. Raises UserError if it is not there or not readable."""
+    """Reads `config.yaml` of a run. Raises UserError if it is not there, not readable, or of a later gmd's run."""
     path = Path(run) / CONFIG
+    check_run_made_by(Path(run))
     if not path.exists():
         if (Path(run) / "config.json").exists():
             raise UserError(f"{run}: made by an earlier gmd, as config.json tells; use it with that one, or train anew")

@@ -53,6 +53,14 @@ def test_a_value_that_begins_with_a_dash_is_a_value(
     assert not any(config.resume for config in trained)
 
 
+@pytest.mark.parametrize(("text", "value"), [("missing: 0.0", ()), ("missing: 0", ()), ("missing: 0.3", ("0.3",))])
+def test_the_one_missing_rate_of_0_1_is_taken_as_it_is_typed_now(
+    tmp_path: Path, trained: list[TrainBrats], text: str, value: tuple
+):
+    assert train_with(tmp_path, text) == 0
+    assert trained[0].missing == value
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
