@@ -1,5 +1,6 @@
 """Draws a case: its modalities, the truth, and what the network predicts from each modality and from all."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from gmd.pictures.style import STYLE, drawn, save_figure
+from gmd.pictures.style import STYLE, boxes_for_letters, drawn, save_figure
 from gmd.scoring.segmentation.tables import Score
 from gmd.subsets import Subset
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; regions nest, so later ones are drawn on top
 REGION_COLOURS = ("#56B4E9", "#F0E442", "#D55E00", "#009E73", "#CC79A7", "#0072B2")
+MOST_PIXELS = 8000  # of a side of a picture; WebP, as the report has it, takes 16383
 
 
 def draw_case(
@@ -35,7 +37,7 @@ def draw_case(
         predictions: subset -> bool [R, X, Y, Z], for each modality present alone and for all of them.
         scores: among them the Dice of these predictions.
         regions: [R] their names.
-        path: of the picture, .png, which is returned.
+        path: of the picture, .png, which is returned; a voxel is a whole number of its pixels wide.
         about: a remark behind the case's name.
     """
     modalities = max(predictions, key=len)
@@ -57,6 +59,7 @@ def draw_case(
         figure.suptitle(f"{drawn(case['name'])}{about and f': {about}'}\nDice of the whole volume")
         patches = [Patch(color=c, label=drawn(r)) for r, c in zip(regions, REGION_COLOURS, strict=False)]
         figure.legend(handles=patches, loc="outside lower center", ncols=len(regions), frameon=False)
+        matplotlib.rcParams["savefig.dpi"] = view.resolution(above[0])
         return save_figure(figure, path)
 
 
@@ -92,12 +95,25 @@ class _Slice:
     def draw(self, ax: Axes, image: Tensor, title: str, masks: Tensor | None = None) -> None:
         """Draws the slice of an image [X, Y, Z], under the outlines and tints of masks [R, X, Y, Z] if given."""
         low, high = np.percentile(image[self.inside].numpy(), (0.5, 99.5))
-        how = {"origin": "lower", "aspect": self.aspect}
+        how = {"origin": "lower", "aspect": self.aspect, "interpolation": "nearest"}
         grey = np.where(self.cut(self.inside), self.cut(image), low)
         ax.imshow(grey, cmap="gray", vmin=low, vmax=high, **how)
         ax.set_title(title)
         if masks is not None:
             self._overlay(ax, [self.cut(mask).astype(bool) for mask in masks], how)
+
+    def resolution(self, ax: Axes) -> float:
+        """Returns the dots per inch at which the narrower side of a voxel, as the axes show it, is whole pixels wide.
+
+        They are those of all pictures, or the next more; fewer only where a side of the picture had over MOST_PIXELS.
+        """
+        figure = ax.get_figure(root=True)
+        with boxes_for_letters():
+            figure.draw_without_rendering()  # lays the axes out
+        box, voxels = ax.get_window_extent(), self.cut(self.inside).shape
+        inches = min(box.width / voxels[1], box.height / voxels[0]) / figure.dpi  # of a voxel
+        least = STYLE["savefig.dpi"]
+        return min(math.ceil(least * inches) / inches, MOST_PIXELS / max(figure.get_size_inches()))
 
     def _overlay(self, ax: Axes, masks: Sequence[np.ndarray], how: dict) -> None:
         innermost = np.zeros(masks[0].shape)  # one tint per voxel: two over each other make a third colour

@@ -18,7 +18,10 @@ from gmd.pictures.style import STYLE, drawn, save_figure, thinned
 from gmd.subsets import subset_name
 
 # Okabe and Ito's, without the yellow, which is too light for a line; dashes tell them apart without any colour
-LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#56B4E9", "-"), ("#E69F00", "--"))
+LINES: tuple[tuple[str, str | tuple], ...] = (
+    *(("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":")),
+    *(("#56B4E9", (0, (8, 2))), ("#E69F00", (0, (4, 1, 1, 1, 1, 1)))),
+)
 TOGETHER = "0.35"  # grey, of what is not one modality's
 POINTS = 100  # of a line; several cross here, and what one step says is noise
 
@@ -101,7 +104,9 @@ def _draw_quantity(ax: Axes, steps: Sequence[dict], quantity: str, modalities: S
         ax.legend(frameon=False, ncols=len(modalities) + 1)
 
 
-def _draw_line(ax: Axes, x: np.ndarray, values: Sequence[float | None], label: str, colour: str, dashes: str) -> None:
+def _draw_line(
+    ax: Axes, x: np.ndarray, values: Sequence[float | None], label: str, colour: str, dashes: str | tuple
+) -> None:
     """Draws a line, unless no step has the value; that has no place in the legend either."""
     y = thinned(values, POINTS)
     if np.isfinite(y).any():

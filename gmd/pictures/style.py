@@ -1,7 +1,8 @@
 """What the pictures have in common: letters, names that may hold anything, thinned series, how files are written."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,17 @@ def thinned(values: Sequence[float | None], points: int = 300) -> np.ndarray:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Writes the picture and returns its path. If that fails, what was there before stays."""
-    with replacing(path) as unfinished, warnings.catch_warnings():
-        # of scripts that matplotlib's own font lacks: a box stands for the letter, a warning for each would be no help
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+    with replacing(path) as unfinished, boxes_for_letters():
         figure.savefig(unfinished)
     return path
+
+
+@contextmanager
+def boxes_for_letters() -> Iterator[None]:
+    """Does not warn of scripts that matplotlib's own font lacks: a box stands for each letter of them.
+
+    A warning for each would be no help.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+        yield

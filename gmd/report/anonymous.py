@@ -72,7 +72,7 @@ def _table(table: SubsetTable, number: int) -> SubsetTable:
     count = f"{counts.pop()} " if len(counts) == 1 else ""
     about = f"Means over {count}{table.counted}{f' of other data ({number})' if number else ''}."
     folder = RUN / EVALUATION / (f"other data {number}" if number else "")
-    return replace(table, about=about, path=folder / "table.csv", rows=_rows(table))
+    return replace(table, about=about, path=folder / "table.csv", rows=_rows(table), rules=(), of_shapley="")
 
 
 def _rows(table: SubsetTable) -> list[Row]:

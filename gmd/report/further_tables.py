@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gmd.report.subset_table import SubsetTable, rows_of
 from gmd.scoring.read_back import read_table
-from gmd.scoring.segmentation.further_tables import about_column
+from gmd.scoring.segmentation.further_tables import MEAN, about_column
 from gmd.training.run_files import FURTHER_TABLES
 
 
@@ -27,5 +27,6 @@ def read_further(folder: Path, modalities: Sequence[str]) -> list[SubsetTable]:
         names = [columns[place] for place in places]
         own = [line._replace(cells=[line.cells[place] for place in places]) for line in lines]
         rows = rows_of(own, names, modalities)
-        tables.append(SubsetTable(path, about, modalities, counted, names, 0, rows))
+        main = names.index(f"{MEAN} {number}") if f"{MEAN} {number}" in names else 0
+        tables.append(SubsetTable(path, about, modalities, counted, names, main, rows, title=number))
     return tables

@@ -26,7 +26,9 @@ from gmd.report.history import read_history
 from gmd.report.outdated_results import outdated_folds, outdated_results
 from gmd.report.progress import pace, progress
 from gmd.report.resources import resources
+from gmd.report.subset_groups import between, ends, is_long, is_one_of_many
 from gmd.report.subset_table import SubsetTable, read_table
+from gmd.report.tiles import Tile, tiles
 from gmd.scoring.outcomes import score_name
 from gmd.scoring.shapley import read_shapley
 from gmd.scoring.table_text import column_title, lower_is_better
@@ -42,14 +44,6 @@ class Section(NamedTuple):
 
     id: str
     title: str
-
-
-class Tile(NamedTuple):
-    """A figure that people want first: its value, its name, and what it is about."""
-
-    value: str
-    name: str
-    about: str
 
 
 SUBSETS = Section("subsets", "Every subset of the modalities")
@@ -152,7 +146,7 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
         "further_tables": [read_further(table.path.parent, config.modalities) for table in tables],
         "missing_curves": [found.get("curve") for found, _ in curves],
         "wrong_curves": [reason for _, wrong_ones in curves for reason in wrong_ones],
-        "tiles": [*(_tiles(table) if table else []), *validated],
+        "tiles": [*(tiles(table) if table else []), *validated],
         "segments": isinstance(config, TrainBrats),
         "cases": pictures,
         "wrong_pictures": wrong,
@@ -172,8 +166,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"column_title": column_title}
-    environment.tests |= {"lower_is_better": lower_is_better}
+    environment.filters |= {"column_title": column_title, "ends": ends, "between": between, "tiles": tiles}
+    environment.tests |= {"lower_is_better": lower_is_better, "long": is_long, "one_of_many": is_one_of_many}
     return environment
 
 
@@ -182,18 +176,6 @@ def _score_name(config: TrainConfig, described: SavedSplits) -> str:
     if isinstance(config, TrainBrats):
         return "hard Dice"
     return score_name(outcomes_of(described["about"]))
-
-
-def _tiles(table: SubsetTable) -> list[Tile]:
-    """Returns the tiles of an evaluation: all modalities, the mean of the subsets, and the worst subset."""
-    rows, column = table.subsets(), table.columns[table.main]
-    if not rows:
-        return []
-    what = "Dice, mean of the regions" if column == "mean" else column
-    found = [(row, f"all {len(row.marks)} modalities", what) for row in rows if row.marks and all(row.marks)]
-    found += [(row, f"mean of {len(rows)} subsets", what) for row in table.rows if row.marks is None][:1]
-    found.append((rows[-1], "worst subset", rows[-1].label))
-    return [Tile(row.cells[table.main].text, name, about) for row, name, about in found]
 
 
 def _tables_of_other_data(run: Path, config: TrainConfig) -> list[SubsetTable]:

@@ -1,6 +1,7 @@
 """The table of all subsets of the modalities, read from an evaluation's `table.csv`, as a heat map."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from gmd.scoring.table_text import Line, lower_is_better
 MOST_TABLE = 2**24  # bytes of a table for people
 # what a subset is judged by, if it is there; else the first column
 MAIN = ("mean", "Acc-2 neg/non-neg", "accuracy", "R2")
+OF_SHAPLEY = "Shapley value"  # what the sentence of a `table.md` above its Shapley values begins with
 COLOURS = matplotlib.colormaps["viridis"]
 
 
@@ -58,12 +60,15 @@ class SubsetTable:
 
     Attributes:
         path: its file.
-        about: what was scored and by which rules, in sentences.
+        about: what was scored, in a sentence.
         modalities: those of the run.
         counted: what the rows' counts are counts of.
         columns: the names of the columns.
         main: the place of the column that subsets are judged by.
         rows: one for each subset, then others such as the mean.
+        rules: by which rules it was scored, in sentences.
+        of_shapley: what the Shapley values below the table are, in a sentence; empty without any.
+        title: what it is called, if it is one of several.
     """
 
     path: Path
@@ -73,6 +78,9 @@ class SubsetTable:
     columns: Sequence[str]
     main: int
     rows: Sequence[Row]
+    rules: Sequence[str] = ()
+    of_shapley: str = ""
+    title: str = ""
 
     def counts_differ(self) -> bool:
         """Returns whether subsets were scored on different numbers of cases; otherwise the counts need no column."""
@@ -97,7 +105,10 @@ def read_table(folder: Path, modalities: Sequence[str]) -> SubsetTable | None:
     counted, columns, lines = read_lines(path, modalities)
     main = next((columns.index(name) for name in MAIN if name in columns), 0)
     rows = rows_of(lines, columns, modalities)
-    return SubsetTable(path, _about(folder / "table.md"), modalities, counted, columns, main, rows)
+    about, *rules = _sentences(folder / "table.md") or [""]
+    of_shapley = " ".join(rule for rule in rules if rule.startswith(OF_SHAPLEY))
+    rules = [rule for rule in rules if not rule.startswith(OF_SHAPLEY)]
+    return SubsetTable(path, about, modalities, counted, columns, main, rows, rules, of_shapley)
 
 
 def rows_of(lines: Sequence[Line], columns: Sequence[str], modalities: Sequence[str]) -> list[Row]:
@@ -115,10 +126,15 @@ def rows_of(lines: Sequence[Line], columns: Sequence[str], modalities: Sequence[
     ]
 
 
-def _about(path: Path) -> str:
-    """Returns what a `table.md` says around its tables: what was scored by which rules; empty without the file."""
+def _sentences(path: Path) -> list[str]:
+    """Returns the lines around the tables of a `table.md`: what was scored by which rules; none without the file."""
     lines = read_utf8(path, MOST_TABLE, "surrogateescape").splitlines() if path.exists() else []
-    return " ".join(line for line in lines if line and not line.startswith("|"))
+    return [re.sub("`([^`]*)`", r'"\1"', line) for line in lines if line and not line.startswith("|")]
+
+
+def number_text(value: float, column: str) -> str:
+    """Returns a number of the column as the page writes it: distances in mm with one digit, others with three."""
+    return f"{value:.{1 if column.startswith('hd95') or column.endswith('_hd95') else 3}f}"
 
 
 def _number(cell: float | str) -> float | None:
@@ -137,7 +153,7 @@ def _cell(value: float | None, text: str, column: str, scale: tuple[float, float
     if value is None:
         return Cell(None, text or "none")
     worst, best = scale
-    text = f"{value:.{1 if column.startswith('hd95') or column.endswith('_hd95') else 3}f}"
+    text = number_text(value, column)
     if best == worst:  # nothing to tell apart, and none of them is good for that
         return Cell(value, text)
     colour = COLOURS(0.1 + 0.85 * (value - worst) / (best - worst))

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 SIZE = 1000
-DASHES = ("", "7 4", "9 3 2 3", "2 3")  # modalities differ without any colour
+DASHES = ("", "7 4", "9 3 2 3", "2 3", "12 5", "9 3 2 3 2 3")  # modalities differ without any colour
 
 
 class Style(NamedTuple):

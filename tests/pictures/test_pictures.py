@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from gmd.data.segmentation.cases import find_cases
 from gmd.data.segmentation.volumes import load_case
@@ -129,6 +130,27 @@ def test_a_case_without_tumour_is_drawn(case: dict, tmp_path: Path):
     drawn = {("t1",): shown["target"].bool()}
     scores = [Score(case["name"], ("t1",), region, 1.0) for region in ("WT", "TC", "ET")]
     assert is_picture(draw_case(shown, drawn, scores, ("WT", "TC", "ET"), tmp_path / "case.png"))
+
+
+@pytest.mark.parametrize(("shape", "most"), [((30, 40), 8000), ((360, 420), 8000), ((360, 420), 800)])
+def test_a_voxel_is_a_whole_number_of_pixels(
+    shape: tuple[int, int], most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """So that none is blurred or lost, unless the picture were too large."""
+    panels = axes_drawn(monkeypatch, "gmd.pictures.case")
+    monkeypatch.setattr("gmd.pictures.case.MOST_PIXELS", most)
+    mask = torch.ones(1, *shape, 1, dtype=torch.bool)
+    shown = {"name": "a", "t1": torch.rand(1, *shape, 1), "target": mask, "brain": mask, "affine": np.eye(4)}
+    path = draw_case(shown, {("t1",): mask}, [Score("a", ("t1",), "WT", 1.0)], ["WT"], tmp_path / "case.png")
+    with Image.open(path) as picture:
+        dots, size = picture.info["dpi"][0], picture.size
+    assert max(size) <= most
+    pixels = panels[0].get_window_extent().width / panels[0].figure.dpi * dots / shape[0]
+    if most < 8000:
+        assert pixels < 1
+    else:
+        assert pixels >= 0.99
+        assert pixels == pytest.approx(round(pixels), abs=0.02)
 
 
 def test_the_slice_is_the_one_with_most_tumour_whatever_the_axes_of_the_file(case: dict):

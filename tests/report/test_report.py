@@ -1,5 +1,6 @@
 """The report shows what a run's folder holds, of every kind of run, and shows as text whatever stands there."""
 
+import base64
 import io
 import json
 import os
@@ -64,7 +65,8 @@ def test_a_trained_and_evaluated_run_has_everything(tmp_path: Path):
         assert all(figure in text for figure in (f"{row[0]:.3f}", f"{row[1]:.1f}", f"{row[2]:.3f}"))
     values = [float(attributes["data-value"]) for _, attributes in page.elements if "data-value" in attributes]
     assert values == [value for row in figures for value in row], "sorting and programs get all digits"
-    assert "Hard Dice, mean over 5 cases. HD95 in mm: the rule. Colours" in text
+    assert "Hard Dice, mean over 5 cases. Colours" in text
+    assert "HD95 in mm: the rule." in text.partition("○ missing")[2], "below the table"
     assert "HD95 WT, mm" in text
     assert "worst subset 0.750 flair" in text, "small subsets score least here"
     assert "all 2 modalities 0.781" in text
@@ -158,6 +160,25 @@ def test_other_data_have_tables_of_their_own(tmp_path: Path):
     assert "0.531" in text, "the highest of it"
     assert "worst subset" not in text
     assert "Not evaluated yet" not in text
+
+
+def test_a_picture_has_all_of_its_pixels(tmp_path: Path):
+    """At a click; else as many as there is room for, but never so few that its letters, 11 pixels high, are lost."""
+    run = write_run(tmp_path, brats(), trained())
+    path = run / "evaluation" / "case_best.png"
+    path.parent.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 600, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, dpi=(200, 200))
+    page = page_of(run)
+    shown = next(attributes for tag, attributes in page.elements if tag == "img" and "webp" in attributes["src"])
+    with Image.open(io.BytesIO(base64.b64decode(shown["src"].partition(",")[2]))) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), pixels)
+    assert (shown["width"], shown["height"]) == ("600", "300")
+    assert shown["style"] == "--least: 183px; --whole: 600px"
+    assert "Show all 600 \u00d7 300 pixels" in page.text()
+    box = next(attributes for tag, attributes in page.elements if attributes.get("type") == "checkbox")
+    labels = [attributes["for"] for tag, attributes in page.elements if tag == "label"]
+    assert labels == [box["id"]] * 2, "the words, and the picture itself"
 
 
 def test_a_damaged_picture_is_left_out_and_told(tmp_path: Path):

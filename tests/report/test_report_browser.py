@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from html import escape, unescape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from gmd.report import write_report
 from gmd.report.page import OF_A_RUN
 from gmd.training.loop import train
 from helpers.report_cases import brats, trained, write_run, write_table
+from helpers.subset_runs import run_of
 from helpers.training_cases import TWO
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -137,6 +139,70 @@ def test_clicks_sort_and_the_slider_and_the_pointer_are_answered(tmp_path: Path,
     assert answers["sorted"] == [sorted(dice, reverse=True), sorted(dice)], "best first, then turned round"
     assert answers["told"] == "epoch 1"
     assert answers["reading"] == ["● flair+t1 1.20", "● t1 1.10", "● flair 1.00", "● mean of all objectives 1.00"]
+
+
+# frames, since a window has no less than 500 pixels; each tells its parent what it finds
+FRAMES = """<body><script>
+const found = {};
+addEventListener("message", ({ data }) => {
+  found[data.name] = data;
+  if (Object.keys(found).length === document.querySelectorAll("iframe").length)
+    document.body.replaceChildren(JSON.stringify(found));
+});
+</script>"""
+LOOK = """<script>
+addEventListener("load", () => {
+  const inside = (element) => element.closest(".scrolls, .folded:not([open])");
+  const beyond = [...document.querySelectorAll("body *")]
+    .filter((element) => element.getBoundingClientRect().right > innerWidth + 1 && !inside(element));
+  const height = (part) => part.getBoundingClientRect().height;
+  const folded = [...document.querySelectorAll(".folded")].map((part) => {
+    const summary = part.querySelector("summary"), closed = height(part);
+    summary.focus();
+    const reached = document.activeElement === summary; // Enter and the space bar click what has the focus
+    summary.click();
+    return [reached, part.open, height(part) - closed];
+  });
+  const pictures = [...document.querySelectorAll(".picture")].map((part) => {
+    const image = part.querySelector("img"), width = () => Math.round(image.getBoundingClientRect().width);
+    const before = width();
+    image.click();
+    return [before, width(), image.naturalWidth];
+  });
+  const width = document.documentElement.scrollWidth, outside = beyond.map((element) => element.outerHTML);
+  parent.postMessage({ name: NAME, width, room: innerWidth, outside, folded, pictures }, "*");
+});
+</script></body>"""
+
+
+def test_it_fits_a_telephone_and_a_screen_and_unfolds(report: Path, tmp_path: Path, visit: Callable[..., Visit]):
+    """A run with pictures of cases, and one with 63 subsets; after all that is folded was opened."""
+    pages = {"cases": report, "subsets": write_report(run_of(tmp_path / "long", 6, further=True))}
+    frames = []
+    for name, page in pages.items():
+        for width in (400, 1400):
+            look = LOOK.replace("NAME", f'"{name} {width}"')
+            text = escape(page.read_text(encoding="utf-8").replace("</body>", look))
+            frames.append(f'<iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{text}"></iframe>')
+    driven = tmp_path / "driven.html"
+    driven.write_text(f"{FRAMES}{''.join(frames)}", encoding="utf-8")
+    seen = visit(driven.as_uri(), "dump-dom", "virtual-time-budget=10000")
+    assert seen.console == []
+    found = json.loads(unescape(re.search(r"<body.*?>(.*)</body>", seen.output, re.DOTALL)[1]))
+    assert len(found) == 4
+    for name, page in found.items():
+        assert page["room"] == int(name.split()[1])
+        assert page["width"] <= page["room"], name
+        assert page["outside"] == [], name
+        assert page["folded"], name
+        for reached, is_open, more in page["folded"]:
+            assert reached, name
+            assert is_open, name
+            assert more > 50, "pixels"
+    assert len(found["subsets 400"]["folded"]) == 4 + 2 * 5 + 1, "groups, further tables and theirs, options"
+    for width in (400, 1400):
+        for before, after, pixels in found[f"cases {width}"]["pictures"]:
+            assert before <= after == pixels
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

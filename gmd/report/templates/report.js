@@ -22,7 +22,13 @@ for (const button of document.querySelectorAll(".heat thead button")) {
   });
 }
 
-// Curves: what each line is at the place that is pointed at.
+// On paper nothing is folded, in a browser whose CSS cannot say so either.
+const folded = document.querySelectorAll("details.folded:not([open])");
+window.addEventListener("beforeprint", () => folded.forEach((part) => (part.dataset.open = part.open, part.open = true)));
+window.addEventListener("afterprint", () => folded.forEach((part) => (part.open = part.dataset.open === "true")));
+
+// Curves: what each line is at the place that is pointed at; of many lines those that are nearest to the pointer.
+const MOST_READ = 12;
 for (const frame of document.querySelectorAll(".frame")) {
   const ends = JSON.parse(frame.dataset.ends);
   const lines = [...frame.querySelectorAll("path[data-title]")].map((path) => ({
@@ -42,8 +48,10 @@ for (const frame of document.querySelectorAll(".frame")) {
     const nearest = lines.map((line) => line.points.reduce((a, b) => (Math.abs(b[0] - at) < Math.abs(a[0] - at) ? b : a)));
     const step = ends.x[0] + (nearest[0][0] / 1000) * (ends.x[1] - ends.x[0]);
     reading.replaceChildren(`step ${Math.round(step)}`);
-    const order = lines.map((_, index) => index).sort((a, b) => nearest[a][1] - nearest[b][1]);
-    for (const index of order) {
+    const high = (1000 * (event.clientY - box.top)) / box.height;
+    const away = (index) => Math.abs(nearest[index][1] - high);
+    const read = lines.map((_, index) => index).sort((a, b) => away(a) - away(b)).slice(0, MOST_READ);
+    for (const index of read.sort((a, b) => nearest[a][1] - nearest[b][1])) {
       const value = ends.y[1] - (nearest[index][1] / 1000) * (ends.y[1] - ends.y[0]);
       const row = document.createElement("div");
       const dot = Object.assign(document.createElement("span"), { textContent: "● " });
@@ -51,6 +59,7 @@ for (const frame of document.querySelectorAll(".frame")) {
       row.append(dot, `${lines[index].title} ${value.toPrecision(3)}`);
       reading.append(row);
     }
+    if (lines.length > MOST_READ) reading.append(`and ${lines.length - MOST_READ} more lines`);
     cursor.hidden = reading.hidden = false;
     cursor.style.left = `${nearest[0][0] / 10}%`;
     const right = at > 500;
@@ -101,6 +110,7 @@ function drawMatrix(names) {
   const width = left + count * size + slanted, height = top + count * size;
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
   svg.style.maxWidth = `${1.4 * width}px`; // few objectives need no wall
+  svg.style.minWidth = `${width}px`; // many have names to read
   svg.append(make("title", {}, "Cosines between the gradients of the objectives"));
   const cells = [];
   names.forEach((name, row) => {
