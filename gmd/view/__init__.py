@@ -1,4 +1,4 @@
-"""`gmd view`: one page of a case, with slices to scroll through: the truth, and what the network says of each subset."""
+"""`gmd view`: a page of one case with slices to scroll through: the truth beside the prediction from every subset."""
 
 from gmd.view.command import view
 

@@ -79,7 +79,7 @@ def page_of(seen: CaseView, run: str, checkpoint: str, split: str, regions: Sequ
 
 def _sizes(seen: CaseView) -> str:
     """Returns the grid of the case in words."""
-    voxels, mm = (" × ".join(f"{side:.4g}" for side in sides) for sides in (seen.full, seen.spacing))
+    voxels, mm = (" x ".join(f"{side:.4g}" for side in sides) for sides in (seen.full, seen.spacing))
     return f"{voxels} voxels of {mm} mm"
 
 

@@ -61,8 +61,8 @@ def _check_segments(run: Path, config: object) -> TrainBrats:
         return config
     task = getattr(config, "TASK", "another task")
     raise UserError(
-        f"{run}: was trained on {task}, which has no volumes to scroll through; gmd evaluate {run} scores it and writes "
-        f"every prediction, gmd report {run} shows how training went"
+        f"{run}: was trained on {task}, which has no volumes to scroll through; gmd evaluate {run} scores it and "
+        f"writes every prediction, gmd report {run} shows how training went"
     )
 
 

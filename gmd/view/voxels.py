@@ -1,7 +1,7 @@
 """Volumes as the page holds them: a byte a voxel, cropped to the brain, compressed, in letters; and back.
 
-Every voxel comes back as it was, in every browser: a picture that is drawn and read back may be another one, as browsers
-that guard privacy add noise to what a page reads. And one copy serves slices along all three axes.
+Every voxel comes back as it was, in every browser: what a page draws and reads back may be something else, as browsers
+that guard privacy add noise to it. And one copy serves slices along all three axes.
 """
 
 import base64
