@@ -19,7 +19,7 @@ from gmd.scoring.segmentation.prediction import predict_modalities, predict_subs
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.subsets import subset_name
 from gmd.view import view
-from gmd.view.case_view import see_case
+from gmd.view.case_view import fullest_slices, see_case
 from gmd.view.run_case import find_case
 from gmd.view.voxels import brain_box, grey, region_bits
 from helpers.evaluation_cases import names, untrained_run
@@ -66,15 +66,11 @@ def test_what_is_shown_is_what_is_predicted_and_scored(run: Path, case: str, tmp
 
 def test_a_case_without_labels_is_shown_without_a_truth(run: Path, case: str):
     config, network = load_segmentation(run, "best", device="cpu")
-    labelled, unlabelled = (load_case(find_case(run, case).case, labels=labels) for labels in (True, False))
-    seen = see_case(network, unlabelled, config)
+    seen = see_case(network, load_case(find_case(run, case).case, labels=False), config)
     assert seen.truth is None
     assert {one.mean for one in seen.predictions} == {None}
-    both = see_case(network, labelled, config)
-    shown = {one.subset: one.voxels for one in both.predictions}
     assert [one.subset for one in seen.predictions] == [("flair",), ("t1ce",), TWO]
-    if both.origin == seen.origin and both.images[TWO[0]].shape == seen.images[TWO[0]].shape:
-        assert all(np.array_equal(one.voxels, shown[one.subset]) for one in seen.predictions)
+    assert seen.start == fullest_slices(seen.predictions[-1].voxels)
 
 
 def test_the_page_lies_in_the_run_and_is_made_anew_with_the_same_bytes(
@@ -103,14 +99,14 @@ def test_a_run_that_was_stopped_before_its_first_validation_shows_its_last_epoch
 
 def test_of_a_cross_validation_the_fold_that_tests_the_case_is_taken(phantoms: Path, tmp_path: Path):
     folds = [
-        untrained_run(tmp_path, f"cv/fold{fold}", data=phantoms, modalities=("flair",), folds=3, fold=fold)
-        for fold in range(3)
+        untrained_run(tmp_path, f"cv/fold{fold}", data=phantoms, modalities=("flair",), folds=2, fold=fold)
+        for fold in range(2)
     ]
     for fold in folds:
         found = find_case(tmp_path / "cv", max(names(fold, "test")))
         assert (found.run, found.split) == (fold, "test")
     shutil.rmtree(folds[1])
-    untested = min(names(folds[0], "train") - names(folds[2], "test"))
+    untested = min(names(folds[0], "train"))
     error = error_of(find_case, tmp_path / "cv", untested)
     assert f"has no case {untested}; expected one of these" in error
     assert "other cases" not in error
@@ -205,9 +201,10 @@ def test_a_case_that_takes_too_much_memory_is_told(
     assert not (tmp_path / "page.html").exists()
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError("no room"), torch.OutOfMemoryError("CUDA out of memory")], ids=["host", "gpu"]
-)
+OUT_OF_MEMORY = {"host": MemoryError("no room"), "gpu": torch.OutOfMemoryError("CUDA out of memory")}
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
 def test_a_case_that_runs_out_of_memory_leaves_no_page(
     run: Path, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ):

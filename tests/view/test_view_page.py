@@ -1,4 +1,4 @@
-"""The page of a case: its volumes, the order of its predictions, what it says, and that no name gets out of its place."""
+"""The page of a case: its volumes, the order of its predictions, what it says, and that names stay text."""
 
 import re
 
