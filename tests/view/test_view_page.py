@@ -83,7 +83,7 @@ def test_a_case_without_a_truth_has_neither_scores_nor_differences():
     assert 'value="differences"' not in text
     assert 'id="worst"' not in text
     assert "worst first" not in text
-    assert "the case has no ground truth" in text
+    assert "No ground truth" in text
     assert "Dice" not in re.sub("<script>.*</script>", "", text, flags=re.DOTALL)
 
 
