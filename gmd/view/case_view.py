@@ -95,10 +95,11 @@ def _predictions(outputs: dict[str, Tensor], scheme: LabelScheme, target: Tensor
     """
     made = []
     total = len(all_subsets(tuple(outputs)))
+    truth = None if target is None else target.to(next(iter(outputs.values())).device)
     for subset, labels in tqdm(predict_subsets(outputs, scheme), "subsets", total, leave=False, unit="subset"):
         regions = regions_of(labels, scheme)
-        scores = [] if target is None else hard_dice(regions, target.to(regions.device))
-        made.append(SubsetView(subset, region_bits(regions, box), dict(zip(scheme.regions, scores, strict=False))))
+        dice = {} if truth is None else dict(zip(scheme.regions, hard_dice(regions, truth), strict=True))
+        made.append(SubsetView(subset, region_bits(regions, box), dice))
     return made
 
 

@@ -82,25 +82,25 @@ const pictures = () => buttons.map((button) => voxels(button.querySelector("canv
 </script>"""
 
 
-def answers_of(page: str, folder: Path, width: int) -> dict:
-    """What a page answers to the script above, in a frame of this width: windows have 500 pixels at least."""
-    place = folder / "driven.html"
-    driven = html.escape(page.replace("</body>", f"{ANSWERS}</body>"))
-    place.write_text(
-        f'<!DOCTYPE html><body><iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{driven}">'
-    )
+def dumped(text: str, folder: Path) -> str:
+    """What a browser makes of a page, once its script has nothing more to do; it must say nothing to the console."""
+    place = folder / "page.html"
+    place.write_text(text)
     options = ("headless", "no-sandbox", "disable-gpu", "hide-scrollbars", "enable-logging=stderr", "no-first-run")
-    options += (
-        "disable-background-networking",
-        f"virtual-time-budget={MOST_TIME}",
-        f"user-data-dir={folder / 'profile'}",
-    )
-    command = [BROWSER, *(f"--{option}" for option in (*options, "window-size=1500,1000", "dump-dom"))]
+    options += ("disable-background-networking", f"user-data-dir={folder / 'profile'}", "window-size=1500,1000")
+    command = [BROWSER, *(f"--{option}" for option in (*options, f"virtual-time-budget={MOST_TIME}", "dump-dom"))]
     done = subprocess.run([*command, place.as_uri()], capture_output=True, text=True, timeout=120, check=True)
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert not [line for line in console if "willReadFrequently" not in line], "the page itself reads nothing back"
-    answers = re.search(r'<pre id="answers">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert answers, done.stdout[-2000:]
+    return done.stdout
+
+
+def answers_of(page: str, folder: Path, width: int) -> dict:
+    """What a page answers to the script above, in a frame of this width: windows have 500 pixels at least."""
+    driven = html.escape(page.replace("</body>", f"{ANSWERS}</body>"))
+    frame = f'<!DOCTYPE html><body><iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{driven}">'
+    answers = re.search(r'<pre id="answers">(.*?)</pre>', dumped(frame, folder), re.DOTALL)
+    assert answers, "the script of the test has come to no end"
     return json.loads(html.unescape(answers[1]))
 
 
@@ -170,3 +170,10 @@ def test_the_page_draws_what_it_holds_and_answers(tmp_path: Path, width: int):
     assert told["worst"] == f"sagittal {1 + int(differing.argmax()) + 1} of 17"
     assert told["chosen"] == ["flair", "WT 0.00 TC 0.00 ET 0.00"]
     assert told["pressed"] == ["true", "false", "false"]
+
+
+def test_a_damaged_page_says_so(tmp_path: Path):
+    page = page_of(made_up_view(), "run", "best.pt (epoch 3)", "test", REGIONS)
+    assert '<p id="trouble" role="alert" hidden="">' in dumped(page, tmp_path)
+    damaged = re.sub('(id="truth">.{20})....', r"\1AAAA", page)
+    assert re.search('<p id="trouble" role="alert">This page is damaged: .+</p>', dumped(damaged, tmp_path))

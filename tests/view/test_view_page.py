@@ -115,6 +115,20 @@ def test_the_fullest_slice_is_found_along_each_axis():
     assert fullest_slices(voxels) == (3, 1, 2)
 
 
+@pytest.mark.slow
+def test_a_page_of_a_case_of_brats_is_no_larger_than_can_be_sent_around():
+    """As much as there can be: images of noise do not get smaller by compression, and borders are ragged."""
+    rng = np.random.default_rng(0)
+    shape = (146, 181, 155)  # of 240 x 240 x 155, cropped to the brain
+    far = np.linalg.norm([2 * axis / side - 1 for axis, side in zip(np.indices(shape), shape, strict=True)], axis=0)
+    images = {name: np.where(far < 1, rng.integers(1, 256, shape), 0).astype(np.uint8) for name in FOUR}
+    ragged = far + 0.02 * rng.standard_normal(shape)
+    tumour = ((ragged < 0.5) * 1 + (ragged < 0.3) * 2 + (ragged < 0.2) * 4).astype(np.uint8)
+    predictions = [SubsetView(subset, tumour, {}) for subset in all_subsets(FOUR)]
+    seen = made_up_view()._replace(full=(240, 240, 155), images=images, truth=tumour, predictions=predictions)
+    assert 10e6 < len(page(seen)) < 30e6
+
+
 def test_the_page_asks_nobody_for_anything():
     text = page(made_up_view())
     assert "default-src 'none'" in text
