@@ -11,6 +11,8 @@ COMMANDS = {
     "evaluate": "Score a trained run with every subset of the modalities: tables, pictures, every case, "
     "and the report.",
     "predict": "Segment a case, or every case of a folder, from whatever modalities there are.",
+    "view": "Write a page of one case to scroll through: the prediction from every subset of the modalities beside the "
+    "truth.",
     "compare": "Compare evaluated runs with the first of them, case by case: differences with 95 % bootstrap "
     "intervals.",
     "report": "Write what a run did into one page, report.html, which needs nothing else to be looked at.",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from gmd.cli import data, manifest, nnunet, prediction, runs, training
+from gmd.cli import data, manifest, nnunet, prediction, runs, training, view
 from gmd.cli.overview import COMMANDS
 from gmd.config import TASKS, TrainConfig
 from gmd.errors import UserError, shown
@@ -28,6 +28,7 @@ def run(arguments: Sequence[str]) -> int | None:
         tasks.command(name=name)(options)
     app.command(runs.evaluate)
     app.command(name="predict")(prediction.Predict)
+    app.command(view.view)
     app.command(runs.compare)
     app.command(runs.report)
     app.command(runs.advise)

@@ -13,7 +13,7 @@ import pytest
 
 import gmd.cli
 import gmd.training.loop
-from gmd.cli import data, doctor, extras, manifest, overview, parse, runs
+from gmd.cli import data, doctor, extras, manifest, overview, parse, runs, view
 from gmd.cli.prediction import Predict
 from gmd.config import TrainBrats
 from gmd_kernels import dispatch
@@ -28,7 +28,7 @@ def run(line: str) -> int:
 def without_tyro(monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation that lacks tyro, and has not loaded what needs it."""
     monkeypatch.setitem(sys.modules, "tyro", None)
-    for module in ("parse", "data", "runs", "prediction"):
+    for module in ("parse", "data", "runs", "prediction", "view"):
         monkeypatch.delitem(sys.modules, f"gmd.cli.{module}", raising=False)
 
 
@@ -81,7 +81,7 @@ def test_help_says_what_every_command_says_of_itself(capsys: pytest.CaptureFixtu
         run("--help")
     assert "Packages are missing" not in capsys.readouterr().out
     of_functions = [data.phantom, runs.evaluate, Predict, runs.compare, runs.report, data.convert]
-    of_functions += [runs.advise, manifest.manifest]
+    of_functions += [runs.advise, manifest.manifest, view.view]
     for about in (*of_functions, parse.doctor):
         first, *_ = (about.__doc__ or "").split("\n\n")
         name = about.__name__.lower()

@@ -1,0 +1,179 @@
+"""The page of a case in a real browser: it draws every voxel as it is, and answers keys, wheel and clicks."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmd.view.page import DIFFERENCES, page_of
+from helpers.view_cases import REGIONS, made_up_view
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+MOST_TIME = 10**9  # ms of a clock that stands while there is work: a busy machine takes longer, and reaches the end
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason=f"no browser found: none of {', '.join(NAMES)} is in the PATH"),
+    pytest.mark.slow,
+]
+ANSWERS = r"""<script>
+const answers = { errors: [] };
+window.addEventListener("error", (event) => answers.errors.push(event.message));
+const all = [...document.querySelectorAll("script[type='text/plain']")].map((element) => element.id);
+const where = () => document.getElementById("where").textContent;
+const sent = (event, on) => { on.dispatchEvent(event); draw(); return where(); };
+const usual = { bubbles: true, cancelable: true };
+const press = (key, on) => sent(new KeyboardEvent("keydown", { key, ...usual }), on);
+const wheel = (deltaY) => sent(new WheelEvent("wheel", { deltaY, ...usual }), stage);
+const choose = (value) => { document.querySelector(`[value="${value}"]`).click(); draw(); };
+const set = (name, value) => { controls.elements[name].value = value; draw(); };
+function voxels(canvas) { // the pixel in the middle of each one, row after row from the top
+  const { plane } = settings(), [wide, high] = [about.shape[plane.right], about.shape[plane.up]];
+  const [right, up] = [canvas.width / wide, canvas.height / high];
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const at = (x, y) => 4 * (Math.floor((y + 0.5) * up) * canvas.width + Math.floor((x + 0.5) * right));
+  const colour = (x, y) => [...data.slice(at(x, y), at(x, y) + 3)];
+  const rows = [...Array(high).keys()].map((y) => [...Array(wide).keys()].map((x) => colour(x, y)));
+  return { right, up, rows };
+}
+const pictures = () => buttons.map((button) => voxels(button.querySelector("canvas")));
+(async () => {
+  while (all.some((id) => !volume(id))) await new Promise((next) => setTimeout(next, 10));
+  draw();
+  answers.width = innerWidth;
+  answers.overflow = document.documentElement.scrollWidth - innerWidth;
+  answers.start = where();
+  answers.labels = panes.map((canvas) => canvas.getAttribute("aria-label"));
+  answers.sizes = panes.map((canvas) => [canvas.width / about.shape[0], canvas.height / about.shape[1]]);
+  answers.keys = ["ArrowRight", "ArrowUp", "ArrowLeft", "PageUp", "Home", "End"].map((key) => press(key, stage));
+  const { body } = document;
+  answers.elsewhere = [press("ArrowDown", body), press("ArrowLeft", body), press("ArrowLeft", slider)];
+  answers.wheel = [wheel(40), wheel(10), wheel(10), wheel(-200), wheel(30)];
+  document.getElementById("most").click();
+  draw();
+  answers.most = where();
+  set("opacity", 0);
+  answers.grey = pictures()[0];
+  set("opacity", 100);
+  answers.regions = pictures();
+  document.querySelector("[name=region][value='2']").click();
+  choose("coronal");
+  answers.coronal = pictures();
+  answers.coronalAt = where();
+  choose("sagittal");
+  choose("differences");
+  answers.differences = pictures();
+  answers.legend = !document.getElementById("legend").hidden;
+  choose("contour");
+  answers.contour = pictures()[0];
+  buttons[0].click();
+  document.getElementById("worst").click();
+  draw();
+  answers.worst = where();
+  answers.chosen = ["chosen", "score"].map((id) => document.getElementById(id).textContent.trim());
+  answers.pressed = buttons.map((button) => button.getAttribute("aria-pressed"));
+  const written = { id: "answers", textContent: JSON.stringify(answers) };
+  top.document.body.append(Object.assign(document.createElement("pre"), written));
+})();
+</script>"""
+
+
+def dumped(text: str, folder: Path) -> str:
+    """What a browser makes of a page, once its script has nothing more to do; it must say nothing to the console."""
+    place = folder / "page.html"
+    place.write_text(text)
+    options = ("headless", "no-sandbox", "disable-gpu", "hide-scrollbars", "enable-logging=stderr", "no-first-run")
+    options += ("disable-background-networking", f"user-data-dir={folder / 'profile'}", "window-size=1500,1000")
+    command = [BROWSER, *(f"--{option}" for option in (*options, f"virtual-time-budget={MOST_TIME}", "dump-dom"))]
+    done = subprocess.run([*command, place.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert not [line for line in console if "willReadFrequently" not in line], "the page itself reads nothing back"
+    return done.stdout
+
+
+def answers_of(page: str, folder: Path, width: int) -> dict:
+    """What a page answers to the script above, in a frame of this width: windows have 500 pixels at least."""
+    driven = html.escape(page.replace("</body>", f"{ANSWERS}</body>"))
+    frame = f'<!DOCTYPE html><body><iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{driven}">'
+    answers = re.search(r'<pre id="answers">(.*?)</pre>', dumped(frame, folder), re.DOTALL)
+    assert answers, "the script of the test has come to no end"
+    return json.loads(html.unescape(answers[1]))
+
+
+def rgb(code: str) -> list[int]:
+    return [int(code[place : place + 2], 16) for place in (1, 3, 5)]
+
+
+def slices(voxels: np.ndarray, axis: int, at: int) -> np.ndarray:
+    """A slice as it is seen: rows from the top, columns from the left."""
+    return np.take(voxels, at, axis=axis).T[::-1]
+
+
+def drawn(picture: dict) -> np.ndarray:
+    return np.array(picture["rows"], np.uint8)
+
+
+def coloured(bits: np.ndarray, colours: list[list[int]], grey: np.ndarray) -> np.ndarray:
+    """What opaque regions over an image look like: the last region of a voxel hides the others."""
+    picture = np.repeat(grey[..., None], 3, axis=-1)
+    for number, colour in enumerate(colours):
+        picture[(bits >> number & 1) == 1] = colour
+    return picture
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_the_page_draws_what_it_holds_and_answers(tmp_path: Path, width: int):
+    seen = made_up_view(spacing=(1.0, 1.0, 2.5))
+    page = page_of(seen, "run", "best.pt (epoch 3)", "test", REGIONS)
+    told = answers_of(page, tmp_path, width)
+    assert (told["errors"], told["width"]) == ([], width)
+    assert told["overflow"] <= 0, "no scrolling sideways"
+    flair, first = seen.images["flair"], seen.predictions[0].voxels
+
+    assert told["start"] == told["most"] == f"axial {3 + seen.start[2] + 1} of 15"
+    assert told["labels"] == [
+        "flair, axial 6 of 15, with the ground truth",
+        "flair, axial 6 of 15, with the prediction from flair + t1ce",
+    ]
+    [[right, up], prediction] = told["sizes"]
+    assert right == up == prediction[0] == int(right) >= 12, "whole pixels for each voxel"
+    assert [text.split()[1] for text in told["keys"]] == ["7", "8", "7", "13", "4", "13"]
+    assert [text.split()[1] for text in told["elsewhere"]] == ["13", "12", "12"], "the page scrolls, the slider goes"
+    assert [text.split()[1] for text in told["wheel"]] == ["11", "11", "11", "13", "13"]
+
+    x, y, z = seen.start
+    grey = slices(flair, 2, z)
+    assert np.array_equal(drawn(told["grey"])[..., 0], grey)
+    colours = [rgb("#56B4E9"), rgb("#F0E442"), rgb("#D55E00")]
+    for picture, one in zip(told["regions"], seen.predictions, strict=True):
+        assert np.array_equal(drawn(picture), coloured(slices(one.voxels, 2, z), colours, grey))
+    assert told["coronalAt"] == f"coronal {2 + y + 1} of 19"
+    for picture, one in zip(told["coronal"], seen.predictions, strict=True):
+        bits = slices(one.voxels & 3, 1, y)  # the third region is switched off
+        assert np.array_equal(drawn(picture), coloured(bits, colours, slices(flair, 1, y)))
+        assert picture["up"] / picture["right"] == pytest.approx(2.5, rel=0.1), "voxels are 2.5 times as high"
+
+    assert told["legend"]
+    wrong = [rgb(code) for _, code in DIFFERENCES]
+    there = slices(seen.truth & 3, 0, x) > 0
+    for picture, one in zip(told["differences"], seen.predictions, strict=True):
+        found = slices(one.voxels & 3, 0, x) > 0
+        bits = (found & there) + 2 * (found & ~there) + 4 * (~found & there)
+        assert np.array_equal(drawn(picture), coloured(bits, wrong, slices(flair, 0, x)))
+    assert np.array_equal(drawn(told["contour"])[..., 0], slices(flair, 0, x)), "lines leave the middle of voxels free"
+
+    differing = ((first ^ seen.truth) & 3 > 0).sum(axis=(1, 2))
+    assert told["worst"] == f"sagittal {1 + int(differing.argmax()) + 1} of 17"
+    assert told["chosen"] == ["flair", "WT 0.00 TC 0.00 ET 0.00"]
+    assert told["pressed"] == ["true", "false", "false"]
+
+
+def test_a_damaged_page_says_so(tmp_path: Path):
+    page = page_of(made_up_view(), "run", "best.pt (epoch 3)", "test", REGIONS)
+    assert '<p id="trouble" role="alert" hidden="">' in dumped(page, tmp_path)
+    damaged = re.sub('(id="truth">.{20})....', r"\1AAAA", page)
+    assert re.search('<p id="trouble" role="alert">This page is damaged: .+</p>', dumped(damaged, tmp_path))
