@@ -1,4 +1,4 @@
-# make venv | demo | test | slow | sanitize | lint | bench | gpu
+# make venv | demo | test | slow | docs | docs-serve | compat | sanitize | lint | bench | gpu
 # Everything happens in .venv and build; nothing else on the machine is changed.
 PYTHON ?= python3
 VENV   := .venv
@@ -10,7 +10,7 @@ NATIVE  := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.inl csrc/*/*.cpp c
 WRITTEN := $(NATIVE) $(wildcard $(foreach folder,csrc/cuda csrc/cuda/*,$(folder)/*.cu $(folder)/*.cuh) tests/helpers/cuda/*.h tests/helpers/cuda/*.cpp)
 SOURCES := gmd gmd_kernels examples bench gpu tests docs setup.py
 
-.PHONY: venv demo test slow sanitize lint format bench gpu readme clean
+.PHONY: venv demo test slow docs docs-serve compat sanitize lint format bench gpu readme clean
 
 venv: $(STAMP)
 
@@ -60,6 +60,19 @@ test: venv
 # commands, the documentation's blocks, a browser. One test of it takes 11 GB of memory.
 slow: venv
 	$(PYTEST) -m "slow and not interpreted"
+
+# The pages of docs/ and of the API as a site in build/site; a warning is an error. The notice is of mkdocs' successor.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@echo "The site: build/site/index.html"
+
+docs-serve: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --open
+
+# An environment for each version of torch, with Pythons from 3.10 to 3.13: built from the archive of the sources, a short
+# suite, trainings. Builds of torch for the CPU, 200 MB each; half an hour or so.
+compat: venv
+	$(BIN)/python -m bench.compat
 
 # The kernels under AddressSanitizer and UndefinedBehaviorSanitizer, in a build of their own. What they need comes first
 # into a process that they know nothing of, and libstdc++ with it, so that torch's exceptions pass through them.

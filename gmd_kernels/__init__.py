@@ -20,6 +20,7 @@ All other modules are internal and may change without notice. docs/writing-a-bac
 has to do with.
 """
 
+import gmd_kernels.supported_torch  # noqa: F401 - refuses an older torch, before anything is asked of it
 from gmd_kernels import weightings
 from gmd_kernels.dispatch import Backend, FallbackWarning, backends
 from gmd_kernels.gradients import MAX_OBJECTIVES

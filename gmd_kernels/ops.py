@@ -71,7 +71,9 @@ def project(gram: Tensor, order: Tensor) -> Tensor:
 
 
 def combine(grads: Rows, weights: Tensor, out: Sequence[Tensor | None] | None = None) -> list[Tensor | None]:
-    """Combines the objectives' gradients, out[p] = sum_k weights[k] * grads[k][p]; reads T·N elements, writes N.
+    """Combines the objectives' gradients; reads T·N elements, writes N.
+
+    `out[p] = sum_k weights[k] * grads[k][p]` for each parameter p.
 
     Args:
         grads: as for `gram`; DTensors of one placement for each parameter are combined where they lie.

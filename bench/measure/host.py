@@ -32,6 +32,13 @@ def host_columns() -> dict[str, object]:
     }
 
 
+def system_columns() -> dict[str, object]:
+    """Returns system, CPU, cores, commit and date (UTC), for what is measured in other environments than this one."""
+    found = _software()
+    del found["torch"]
+    return {"system": platform.platform(), "cpu": _cpu_model(), "cores": threads.machine().cpus, **found}
+
+
 def gpu_columns() -> dict[str, object]:
     """Returns card, driver, versions, commit and date (UTC) for the current GPU."""
     card = torch.cuda.get_device_properties()

@@ -14,6 +14,7 @@ from bench.tables import sentiment as sentiment_tables
 from bench.tables import study as study_tables
 from bench.tables.advice import advice_csv, findings_csv
 from bench.tables.collectives import collectives_markdown
+from bench.tables.compat import compat_section
 from bench.tables.contention import contention_markdown
 from bench.tables.directions import directions_markdown
 from bench.tables.evaluation import evaluation_markdown
@@ -45,7 +46,7 @@ NUMERICS, METHODS, STUDY, SENTIMENT = (
     ROOT / "docs" / f"{name}.md" for name in ("numerics", "methods", "study", "sentiment")
 )
 IMAGES, CLASSIFY, PROCESSES = (ROOT / "docs" / f"{name}.md" for name in ("images", "classify", "processes"))
-EVIDENCE = ROOT / "docs" / "evidence.md"
+EVIDENCE, COMPATIBILITY = (ROOT / "docs" / f"{name}.md" for name in ("evidence", "compatibility"))
 ADVICE = ROOT / "gmd" / "advice" / "evidence.csv"
 DEMO_TABLE = ROOT / "docs" / "demo" / "table.md"
 
@@ -81,6 +82,7 @@ def tables() -> dict[Path, dict[str, str]]:
         IMAGES: images_sections(RESULTS),
         PROCESSES: processes_sections(RESULTS),
         EVIDENCE: evidence_page.sections(RESULTS),
+        COMPATIBILITY: {"compat table": compat_section(RESULTS)},
         ROOFLINE: {"expected": roofline_section(RESULTS)},
     }
 

@@ -50,18 +50,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(arguments) or 0
     except UserError as error:
         return FAILED if error.told_elsewhere else fail(str(error))
-    except ModuleNotFoundError as error:
-        absent = extras.missing("train")
-        if extras.EXTRAS["train"].get(str(error.name)) not in absent:
-            raise
-        if overview.HELP & set(arguments):
-            say(*overview.commands())
-            return _leave()
-        return fail(f"{error.name} is not installed; what is missing comes by: {extras.advice(absent)}")
+    except ImportError as error:
+        return _without_a_package(error, arguments)
     except OSError as error:
         if not _is_the_users(error):
             raise
         return fail(f"{error}; what was written before is intact")
+
+
+def _without_a_package(error: ImportError, arguments: Sequence[str]) -> int:
+    """Says which package is missing, or too old, and what to do; raises the error again if it is of something else."""
+    if not isinstance(error, ModuleNotFoundError):
+        if error.name != "torch":  # which gmd_kernels/supported_torch.py refuses
+            raise error
+        return fail(str(error))
+    absent = extras.missing("train")
+    if extras.EXTRAS["train"].get(str(error.name)) not in absent:
+        raise error
+    if overview.HELP & set(arguments):
+        say(*overview.commands())
+        return _leave()
+    return fail(f"{error.name} is not installed; what is missing comes by: {extras.advice(absent)}")
 
 
 def _among_several() -> None:

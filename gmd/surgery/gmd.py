@@ -70,10 +70,12 @@ class GMD(Surgeon):
             a step is one ordinary backward pass. Weights that are to last are the mean of PCGrad's over several random
             orders, so that one order does not rule over many steps. Which parameters are private is told when they
             are taken.
-        keep, sketch_size: as in Surgeon: with keep="sketches" the memory of one gradient is enough, whatever the number
-            of objectives. Weights are then the mean over several random orders, as with `every`.
-        scope, group: as in Surgeon: where several processes train together, "global" is the surgery that one process
-            would make on all of their batches.
+        keep: as in Surgeon: with keep="sketches" the memory of one gradient is enough, whatever the number of
+            objectives. Weights are then the mean over several random orders, as with `every`.
+        sketch_size: as in Surgeon, of those sketches.
+        scope: as in Surgeon: where several processes train together, "global" is the surgery that one process would
+            make on all of their batches.
+        group: as in Surgeon, of those processes.
     """
 
     def __init__(

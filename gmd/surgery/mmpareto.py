@@ -84,7 +84,7 @@ class MMPareto:
         Args:
             losses: T scalars, the multimodal one first, then one of each modality that the batch has; a list, or a dict
                 with any names.
-            outputs, factors, retain_graph: as in `GMD.backward`.
+            outputs: as in `GMD.backward`, as are the others.
 
         The report's Gramians are [T, T, T] and its weights [T, T], of T groups of parameters: first of all those that
         get the sum, with weights of 1, then of each modality's encoder, without the factor of single tensors. Nothing

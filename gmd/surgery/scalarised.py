@@ -91,7 +91,7 @@ class Scalarised:
         Args:
             losses: T scalars, of the same objectives in the same order at every step; or name -> scalar, where some may
                 be absent from a step.
-            outputs, factors, retain_graph: as in `GMD.backward`. The one pass tells the norm of the gradient at each
+            outputs: as in `GMD.backward`, as are the others. The one pass tells the norm of the gradient at each
                 output.
 
         The report's weights are [T], what the losses were multiplied with. As in MeanGradient, its Gramian has one

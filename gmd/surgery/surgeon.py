@@ -190,7 +190,7 @@ class Surgeon:
         come by name may be missing from a part. In a "global" surgery 1/R of the T gradients is held, else all of them.
 
         Args:
-            losses, outputs: as in `backward`, whose graph is freed.
+            losses: as in `backward`, as are outputs; their graph is freed.
             counts: of how many samples each loss is the mean, as in `backward`; 1 each by default, which is right for
                 parts of one size. In a "local" surgery too.
 

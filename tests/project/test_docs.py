@@ -40,6 +40,7 @@ LANGUAGES = ("python", "sh", "yaml", "text", "math")
 OTHERS_OPTIONS = (
     *("--no-build-isolation", "--no-deps", "--reinstall-package", "--sdist", "--index-url"),
     *("--hours", "--plan", "--tasks", "--arms"),  # of bench.evidence
+    *("--any-build", "--only", "--keep"),  # of bench.compat
     *("--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--mfeat", "--part"),
     *("--nproc-per-node", "--standalone", "--max-restarts"),  # of torchrun
     "--verify",  # --verify_dataset_integrity of nnU-Net, whose options have underscores

@@ -1,0 +1,1 @@
+"""Whether gmd builds, passes a short suite and trains with each version of Python, torch and numpy: `make compat`."""
