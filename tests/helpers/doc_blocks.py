@@ -13,9 +13,14 @@ from typing import NamedTuple
 
 from helpers.places import ROOT
 
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = sorted({*DOCS.rglob("*.md")} - {*(DOCS / "demo").iterdir()})  # where `make demo` leaves tables
+
 _FENCE = re.compile(r"^( *)```(\S*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"# (\S+\.(?:py|yaml))\n")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 
 
@@ -44,6 +49,16 @@ def blocks_of(page: Path) -> list[Block]:
         Block(page, text.count("\n", 0, found.start(3)) + 1, found[2], textwrap.dedent(found[3]))
         for found in _FENCE.finditer(text)
     ]
+
+
+def shown_lines(page: Path) -> list[str]:
+    """Returns the lines of a page that its readers see: without comments."""
+    return re.sub(r"\n{3,}", "\n\n", _COMMENT.sub("", page.read_text(encoding="utf-8"))).splitlines()
+
+
+def name_of(page: Path) -> str:
+    """Returns the name of a page from docs/ on, `start.md` or `from/monai.md`, or from the root of the repository."""
+    return page.relative_to(DOCS if page.is_relative_to(DOCS) else ROOT).as_posix()
 
 
 def run_python(block: Block, namespace: dict) -> None:

@@ -26,14 +26,26 @@ from examples import train_images
 from gmd import cli
 from gmd.config import TASKS
 from gmd.config.train_config import Method
-from helpers.doc_blocks import ROOT, anchors_of, blocks_of, commands_of, links_of, run_python
+from helpers.doc_blocks import (
+    DOCS,
+    PAGES,
+    README,
+    ROOT,
+    anchors_of,
+    blocks_of,
+    commands_of,
+    links_of,
+    name_of,
+    run_python,
+    shown_lines,
+)
 from helpers.places import HELPERS
 
-README = ROOT / "README.md"
 README_NEEDS = HELPERS / "readme_needs.py"
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+FROM = [page for page in PAGES if page.parent == DOCS / "from"]
+SCREEN = 60  # lines
 # whose commands take hours of a GPU: tests/recipes runs them on small data, with options that make them short
-RECIPES = ROOT / "docs" / "recipes.md"
+RECIPES = DOCS / "recipes.md"
 LINKED = [*PAGES, *sorted(ROOT.glob("*.md"))]
 LANGUAGES = ("python", "sh", "yaml", "text", "math")
 # of pip, tensorboard and python -m bench.*
@@ -47,16 +59,12 @@ OTHERS_OPTIONS = (
 )
 OTHER_PROGRAMS = (  # which are asked whether they would
     *("make", "pip", "python", "python3"),
-    *("nnUNetv2_plan_and_preprocess", "nnUNetv2_train"),
+    *("nnUNetv2_plan_and_preprocess", "nnUNetv2_train", "nnUNetv2_predict"),
 )
 # commands that need what nnU-Net has trained, for which tests/nnunet has the minutes: their options are parsed
 OF_MODELS = {("nnunet", name): f"gmd.nnunet.{name}.{name}" for name in ("train", "evaluate", "predict")}
 OPTION = r"(?<![\w-])--[a-z][a-z-]+"
 CODE = re.compile(r"^(\$ |gmd |pip |make |python |import |from \w+ import)", re.MULTILINE)
-
-
-def name_of(page):
-    return page.name
 
 
 @pytest.fixture
@@ -194,10 +202,10 @@ def test_every_command_and_option_that_prose_names_is_there(capsys):
     for page in (README, *PAGES):
         text = page.read_text(encoding="utf-8")
         unknown = set(re.findall(OPTION, text)) - known
-        assert not unknown, f"{page.name}: {', '.join(unknown)}"
+        assert not unknown, f"{name_of(page)}: {', '.join(unknown)}"
         code = "\n".join(["", *re.findall(r"`([^`\n]+)`", text), *(block.code for block in blocks_of(page))])
         unknown = set(re.findall(r"\ngmd ([a-z]+)", code)) - commands
-        assert not unknown, f"{page.name}: gmd {', '.join(unknown)}"
+        assert not unknown, f"{name_of(page)}: gmd {', '.join(unknown)}"
 
 
 PATHS = re.compile(r"`((?:\.ci|gmd|gmd_kernels|examples|bench|gpu|tests|csrc|docs)/[\w./]*)`")
@@ -210,7 +218,7 @@ def test_every_file_and_name_of_the_code_that_prose_names_is_there(page):
     text = page.read_text(encoding="utf-8")
     gone = [path for path in PATHS.findall(text) if "NAME" not in path and not (ROOT / path).exists()]
     gone += [name for name in MODULES.findall(text) if not is_there(name)]
-    assert not gone, f"{page.name} names what is not there"
+    assert not gone, f"{name_of(page)} names what is not there"
 
 
 def is_there(name):
@@ -256,12 +264,22 @@ def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page):
     for link in links_of(page):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        assert target.exists(), f"{page.name}: {link}: there is no {target.name}"
-        assert not anchor or anchor in anchors_of(target), f"{page.name}: {link}: no such heading"
+        assert target.exists(), f"{name_of(page)}: {link}: there is no {target.name}"
+        assert not anchor or anchor in anchors_of(target), f"{name_of(page)}: {link}: no such heading"
 
 
 def test_the_index_has_every_page():
-    assert {page.name for page in PAGES} - {"README.md"} == {link for link in links_of(ROOT / "docs" / "README.md")}
+    linked = {link.partition("#")[0] for link in links_of(DOCS / "README.md")}
+    assert {name_of(page) for page in PAGES} - {"README.md"} == {link for link in linked if link.endswith(".md")}
+
+
+@pytest.mark.parametrize("page", FROM, ids=name_of)
+def test_a_page_for_those_who_come_from_elsewhere_is_a_screen_from_their_code_to_ours(page):
+    assert len(shown_lines(page)) <= SCREEN
+    shown = "\n".join(shown_lines(page))
+    theirs, ours = re.findall(r"```(?:python|sh)\n(.*?)```", shown, re.DOTALL)[:2]
+    assert not re.search(r"\bgmd\b", theirs)
+    assert re.search(r"\bgmd\b", ours)
 
 
 def test_what_finds_blocks_links_and_anchors_finds_them(tmp_path):
@@ -276,13 +294,14 @@ def test_what_finds_blocks_links_and_anchors_finds_them(tmp_path):
     assert nameless.language == ""
     assert links_of(page) == ["a.md#b", "c.png"]
     assert anchors_of(page) == {"a-b-and-c-once", "again", "again-1"}
+    assert [line for line in shown_lines(page) if "x" in line] == ["[x](a.md#b) ![y](c.png) [w](https://d.org)"]
 
 
 # What the pages promise beyond their blocks
 
 
 def test_the_page_of_methods_names_every_method_and_every_weighting():
-    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    page = (DOCS / "methods.md").read_text(encoding="utf-8")
     weightings = [name for name, value in vars(gk.weightings).items() if getattr(value, "batched", False) is True]
     assert len(weightings) > 10, "this test would see nothing"
     missing = [name for name in (*get_args(Method), *weightings) if f"`{name}`" not in page]
@@ -291,7 +310,7 @@ def test_the_page_of_methods_names_every_method_and_every_weighting():
 
 def test_the_installation_without_cpp_is_what_the_page_says(tmp_path):
     """The very command, into a folder of its own."""
-    page = ROOT / "docs" / "installation.md"
+    page = DOCS / "installation.md"
     commands = [command for block in blocks_of(page) if block.language == "sh" for command in commands_of(block)]
     [(environment, words)] = [command for command in commands if "GMD_NO_CPP" in command[0]]
     source = tmp_path / "source"

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from gmd.surgery._passes import DONATED
-from helpers.doc_blocks import ROOT, blocks_of, imports_in, names_in
+from helpers.doc_blocks import PAGES, README, ROOT, blocks_of, imports_in, names_in
 
 pytestmark = pytest.mark.slow  # processes that load torch, MONAI and Lightning anew
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+READ = [README, *PAGES]
 
 # what a process finds at each dotted name after nothing but some imports; a fork for each is quicker than a process
 CHECK = """
@@ -74,7 +74,7 @@ def missing(needs):
 
 
 def test_every_name_of_a_module_is_there_after_the_imports_that_a_reader_sees():
-    needs = {need for page in PAGES for need in needs_of(page)}
+    needs = {need for page in READ for need in needs_of(page)}
     assert len(needs) > 50, "this test would see nothing"
     assert not missing(needs)
 
