@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import matplotlib
 import nibabel
@@ -107,7 +108,7 @@ class _Slice:
 
         They are those of all pictures, or the next more; fewer only where a side of the picture had over MOST_PIXELS.
         """
-        figure = ax.get_figure(root=True)
+        figure = cast(Figure, ax.get_figure(root=True))
         with boxes_for_letters():
             figure.draw_without_rendering()  # lays the axes out
         box, voxels = ax.get_window_extent(), self.cut(self.inside).shape

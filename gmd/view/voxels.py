@@ -32,12 +32,12 @@ def brain_box(case: dict) -> Box:
 def grey(image: Tensor, box: Box) -> np.ndarray:
     """Returns the grey values of an image: 0.5th to 99.5th percentile of what it shows -> 1 to 255; 0 outside of that.
 
-    image: float [1, X, Y, Z], 0 outside what the modality shows
+    image: float [1, X, Y, Z], 0 outside what the modality shows; 0 everywhere if its file holds one value only
     returns uint8, of the shape of the box
     """
     whole = image[0].numpy()
-    low, high = np.percentile(whole[whole != 0], (0.5, 99.5))
-    part = whole[box]
+    part, shown = whole[box], whole[whole != 0]
+    low, high = np.percentile(shown, (0.5, 99.5)) if shown.size else (0.0, 0.0)
     levels = 1 + 254 * ((part - low) / max(high - low, np.finfo(np.float32).tiny)).clip(0, 1)
     return np.where(part != 0, levels.round(), 0).astype(np.uint8)
 

@@ -55,6 +55,11 @@ def test_an_image_of_one_value_is_no_division_by_zero():
     assert set(np.unique(grey(image, (slice(0, 4),) * 3))) == {0, 1}
 
 
+def test_an_image_that_shows_nothing_is_black():
+    """As `load_case` returns a modality whose file holds one value."""
+    assert not grey(torch.zeros(1, 4, 4, 4), (slice(0, 4),) * 3).any()
+
+
 def test_regions_become_bits():
     regions = torch.zeros(3, 4, 4, 4, dtype=torch.bool)
     regions[0, :3], regions[1, :2], regions[2, 0] = True, True, True
