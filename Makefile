@@ -72,7 +72,7 @@ docs-serve: venv
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --open
 
 # An environment for each version of torch, with Pythons from 3.10 to 3.13: built from the archive of the sources, a short
-# suite, trainings. Builds of torch for the CPU, 200 MB each; half an hour or so.
+# suite, trainings. Builds of torch for the CPU, 200 MB each.
 compat: venv
 	$(BIN)/python -m bench.compat
 

@@ -131,12 +131,22 @@ def extension() -> Extension:
     )
 
 
+def refuse() -> None:
+    """Ends where kernels would be built against no torch, or against one that gmd is not used with."""
+    if no_cpp == NO_TORCH:
+        sys.exit(WITHOUT_TORCH)
+    if not no_cpp:
+        try:
+            runpy.run_path("gmd_kernels/supported_torch.py")
+        except ImportError as error:
+            sys.exit(f"gmd-surgery: nothing was built: {error}")
+
+
 class DistInfo(dist_info):
     """Refuses at once where the build would be refused: pip asks for this first, then it fetches all dependencies."""
 
     def run(self) -> None:
-        if no_cpp == NO_TORCH:
-            sys.exit(WITHOUT_TORCH)
+        refuse()
         super().run()
 
 
@@ -144,8 +154,7 @@ class BuildWithInfo(build_py):
     """Leaves a note beside the package: what was built, of which sources, for which torch, and why not the rest."""
 
     def run(self) -> None:
-        if no_cpp == NO_TORCH:
-            sys.exit(WITHOUT_TORCH)
+        refuse()
         if not self.editable_mode:
             self.remove_former()
         super().run()

@@ -20,14 +20,13 @@ FILE = Path(__file__).with_name("public-api.txt")
 ABOUT = (
     "# The public API. A change here is one for those who use gmd: docs/versions.md. Made by python -m docs.public_api"
 )
-WEIGHTINGS = (*gmd_kernels.weightings.NAMES, "NAMES", "named", "options_of")
 
 
 def public_api() -> str:
     """Returns the text of the file."""
-    lines = [ABOUT, "", *_of_module(gmd, gmd.__all__), ""]
+    lines = [ABOUT, "", "gmd.__version__", *_of_module(gmd, gmd.__all__), ""]
     lines += [*_of_module(gmd_kernels, [name for name in gmd_kernels.__all__ if name != "weightings"]), ""]
-    lines += [*_of_module(gmd_kernels.weightings, WEIGHTINGS), ""]
+    lines += [*_of_module(gmd_kernels.weightings, gmd_kernels.weightings.__all__), ""]
     return "\n".join([*lines, *_of_commands("gmd", _commands())]) + "\n"
 
 

@@ -52,7 +52,10 @@ def needs_no_cuda(wheel: Path) -> bool:
 
 
 def what_came(python: Path, packages: Sequence[str] = ("torch", "numpy", "monai")) -> dict[str, str]:
-    """Returns the versions that an environment has, and of which kind its torch is: "CPU" or "CUDA 13.0"."""
+    """Returns the versions that an environment has, and of which kind its torch is: "CPU" or "CUDA 13.0".
+
+    Raises subprocess.CalledProcessError, with what was printed, for a torch that cannot be imported.
+    """
     tell = (
         "import json, torch; from importlib.metadata import version;"
         f"found = {{name: version(name) for name in {tuple(packages)!r}}};"

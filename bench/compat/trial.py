@@ -29,7 +29,7 @@ COMMANDS = (  # a volume's way and a sequence's, from data to tables
 )
 KERNELS = "import gmd_kernels as gk; cpu = gk.backends()['cpu']; print(cpu.reason); assert cpu.available, cpu.reason"
 NO_PYTHON, NO_TORCH = "no such Python here", "no build of torch for the CPU could be had"
-PASSED, NOT_TRIED = "passed", "not tried"
+PASSED, FAILED, NOT_TRIED = "passed", "failed", "not tried"
 
 
 class StepFailed(Exception):
@@ -48,17 +48,18 @@ def trial(wanted: Wanted, archive: Path, folder: Path, any_build: bool, tell: Ca
         return row | {"why": NO_PYTHON}
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    python = folder / "env" / "bin" / "python"
-    _step("venv", [found, "-m", "venv", folder / "env"], folder)
-    source = sources(python, wanted.torch, folder, any_build)
-    if source is None:
-        return row | {"why": NO_TORCH}
-    row["source"] = source[0]
     try:
+        _step("venv", [found, "-m", "venv", folder / "env"], folder)
+        source = sources(folder / "env" / "bin" / "python", wanted.torch, folder, any_build)
+        if source is None:
+            return row | {"why": NO_TORCH}
+        row["source"] = source[0]
         _installed(row, wanted, source[1], archive, folder, tell)
         _used(row, archive, folder, tell)
     except StepFailed as failure:
-        return row | {"outcome": "failed", "why": str(failure)}
+        return row | {"outcome": FAILED, "why": str(failure)}
+    except subprocess.CalledProcessError as failure:
+        return row | {"outcome": FAILED, "why": f"import torch: {last_line(failure.stderr)}"}
     return row | {"outcome": PASSED}
 
 
@@ -91,6 +92,8 @@ def _used(row: dict, archive: Path, folder: Path, tell: Callable) -> None:
     tests = [programs / "python", "-m", "pytest", *options, *TESTS]
     before = time.perf_counter()
     row["tests"] = counted(_output("tests", tests, folder, within=source))
+    if not row["tests"]:
+        raise StepFailed("tests: none passed, all were skipped")
     row["tests_s"] = time.perf_counter() - before
     tell("commands")
     row["commands_s"] = sum(_step(line, [programs / "gmd", *line.split()[1:]], folder) for line in COMMANDS)

@@ -32,5 +32,6 @@ def _row(row: dict) -> str:
     numpy, torch = str(row["numpy"]), str(row["torch"])
     if pd.isna(row.get("tests")):
         return f"| {row['python']} | {torch} | {numpy} |  | {outcome} |  |  |"
-    minutes = sum(row[part] for part in ("install_s", "build_s", "doctor_s", "tests_s", "commands_s")) / 60
+    parts = [row.get(f"{part}_s") for part in ("install", "build", "doctor", "tests", "commands")]
+    minutes = sum(part for part in parts if not pd.isna(part)) / 60  # a step that failed has none
     return f"| {row['python']} | {torch} | {numpy} | {row['build']} | {outcome} | {row['tests']:.0f} | {minutes:.1f} |"

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gmd.data.text_files import read_utf8
-from gmd.evaluation.outdated import why_outdated
+from gmd.evaluation.outdated import scored_channels, why_outdated
 from gmd.evaluation.results_folder import recorded_data
 from gmd.training.run_files import EVALUATION
+
+FIRST = "; a network of gmd 0.1 has to be trained anew first"  # which only then scored channels, or a later one
 
 
 def outdated_results(run: Path) -> list[str]:
@@ -18,8 +20,9 @@ def outdated_results(run: Path) -> list[str]:
             command = ["gmd", "evaluate", str(run)]
             if data := recorded_data(table.parent):
                 command += ["--data", data]
+            first = FIRST if scored_channels(table.parent) else ""
             sentences.append(
-                f"{table.parent.relative_to(run)} is outdated: {changed}. Score anew by: {shlex.join(command)}"
+                f"{table.parent.relative_to(run)} is outdated: {changed}. Score anew by: {shlex.join(command)}{first}"
             )
     return sentences
 
@@ -39,9 +42,9 @@ def outdated_folds(folder: Path, folds: Sequence[Path]) -> list[str]:
         found.append("it is not what the folds' own evaluations say now")
     if not found:
         return []
-    return [
-        f"evaluation is outdated: {'; '.join(found)}. Score anew by: {shlex.join(['gmd', 'evaluate', str(folder)])}"
-    ]
+    command = shlex.join(["gmd", "evaluate", str(folder)])
+    first = FIRST if any(scored_channels(fold / EVALUATION) for fold in folds) else ""
+    return [f"evaluation is outdated: {'; '.join(found)}. Score anew by: {command}{first}"]
 
 
 def _scores(path: Path) -> list[str]:

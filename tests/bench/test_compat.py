@@ -1,5 +1,7 @@
 """`make compat`: which environments are tried, what becomes of those that cannot be, and the table."""
 
+import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -50,6 +52,38 @@ def test_what_cannot_be_had_is_told_and_nothing_is_installed(tmp_path, monkeypat
     row = trial.trial(Wanted(HERE, "2.8", NEW_NUMPY), tmp_path / "none.tar.gz", tmp_path / "env", False, print)
     assert (row["outcome"], row["why"]) == ("not tried", trial.NO_TORCH)
     assert torch_wheels.sources(Path(sys.executable), "2.8", tmp_path, True) == ("PyPI", ["torch==2.8.*"])
+
+
+def no_venv(*_: object) -> float:
+    raise trial.StepFailed("venv: no ensurepip")
+
+
+def broken_torch(*_: object) -> dict:
+    raise subprocess.CalledProcessError(1, "python", stderr="Traceback\nImportError: libgomp.so.1 is not there\n")
+
+
+def none_passed(*_: object, **__: object) -> str:
+    return "7 skipped in 0.1s"
+
+
+@pytest.mark.parametrize(
+    ("stands_in", "by", "why"),
+    [
+        ("_step", no_venv, "venv: no ensurepip"),
+        ("what_came", broken_torch, "import torch: ImportError: libgomp.so.1 is not there"),
+        ("_output", none_passed, "tests: none passed, all were skipped"),
+    ],
+)
+def test_whatever_fails_is_a_row_and_the_others_are_tried(tmp_path, monkeypatch, stands_in: str, by, why: str):
+    (tmp_path / "packed").mkdir()
+    archive = shutil.make_archive(str(tmp_path / "gmd"), "gztar", tmp_path, "packed")
+    monkeypatch.setattr(trial, "interpreter", lambda python: Path(sys.executable))
+    monkeypatch.setattr(trial, "sources", lambda *_: ("PyPI", ["torch"]))
+    monkeypatch.setattr(trial, "_step", lambda *_, **__: 0.0)
+    monkeypatch.setattr(trial, "what_came", lambda *_: {"torch": "2.8.0"})
+    monkeypatch.setattr(trial, stands_in, by)
+    row = trial.trial(Wanted(HERE, "2.8", NEW_NUMPY), Path(archive), tmp_path / "env", False, lambda told: None)
+    assert (row["outcome"], row["why"]) == ("failed", why)
 
 
 def test_a_step_that_fails_says_which_and_what_it_printed_last(tmp_path):
@@ -125,10 +159,21 @@ def test_the_table_tells_failures_and_what_was_not_tried(tmp_path):
         {"python": "3.10", "torch": "2.10", "numpy": "1.26.*", "outcome": "not tried", "why": trial.NO_TORCH},
         {"python": "3.13", "torch": "2.15.0", "numpy": "2.4", "outcome": "passed", "tests": 812, "build": "CPU"}
         | {f"{part}_s": 12.0 for part in ("install", "build", "doctor", "tests", "commands")},
+        {
+            "python": "3.12",
+            "torch": "2.12.0",
+            "numpy": "2.4",
+            "outcome": "failed",
+            "why": "gmd train: no",
+            "build": "CPU",
+        }
+        | {"tests": 700}
+        | {f"{part}_s": 15.0 for part in ("install", "build", "doctor", "tests")},
     ]
     host = {"date": "2026-01-01 00:00", "system": "Linux", "cores": 2, "commit": "abc"}
     write_csv(tmp_path / "compat.csv", rows, host)
     shown = compat_section(tmp_path)
     assert f"| 3.10 | 2.10 | 1.26.* |  | not tried: {trial.NO_TORCH} |  |  |" in shown
     assert "| 3.13 | 2.15.0 | 2.4 | CPU | passed | 812 | 1.0 |" in shown
+    assert "| 3.12 | 2.12.0 | 2.4 | CPU | failed: gmd train: no | 700 | 1.0 |" in shown
     assert "gmd abc" in shown

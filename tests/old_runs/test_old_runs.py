@@ -91,7 +91,9 @@ def test_a_run_on_sequences_goes_on(sentiment: Path):
 def test_results_of_a_run_on_volumes_are_reported_and_advised_on(brats: Path, capsys: pytest.CaptureFixture):
     assert gmd_command("report brats") == 0
     assert gmd_command("advise brats") == 0
-    assert "an earlier gmd scored the network&#39;s channels" in (brats / "report.html").read_text(encoding="utf-8")
+    page = (brats / "report.html").read_text(encoding="utf-8")
+    assert "an earlier gmd scored the network&#39;s channels" in page
+    assert "a network of gmd 0.1 has to be trained anew first" in page, "gmd evaluate refuses it"
 
 
 def test_results_of_a_run_on_volumes_are_compared(brats: Path):

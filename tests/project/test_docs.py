@@ -50,7 +50,7 @@ LINKED = [*PAGES, *sorted(ROOT.glob("*.md"))]
 LANGUAGES = ("python", "sh", "yaml", "text", "math")
 # of pip, tensorboard and python -m bench.*
 OTHERS_OPTIONS = (
-    *("--no-build-isolation", "--no-deps", "--reinstall-package", "--sdist", "--index-url"),
+    *("--no-build-isolation", "--no-binary", "--no-deps", "--reinstall-package", "--sdist", "--index-url"),
     *("--hours", "--plan", "--tasks", "--arms"),  # of bench.evidence
     *("--any-build", "--only", "--keep"),  # of bench.compat
     *("--logdir", "--quick", "--seeds", "--mosi", "--fsdd", "--mfeat", "--part"),

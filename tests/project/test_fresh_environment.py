@@ -15,7 +15,7 @@ from gmd_kernels.native import compiled
 from helpers.package_cases import build_wheel, copy_sources, quick_compiler, run
 
 pytestmark = pytest.mark.slow
-MOST_SECONDS = 60  # of a processor, for both: what is asked of a release
+MOST_SECONDS = 60  # for both: what is asked of a release, where nothing else is at work
 
 
 def needed_by(name: str) -> set[str]:
@@ -49,6 +49,12 @@ def environment(tmp_path: Path) -> Path:
     return folder
 
 
+def processor_seconds() -> float:
+    """What all commands so far took of a processor: on a machine that others use, the clock tells of them too."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def installed(environment: Path, wheel: Path) -> subprocess.CompletedProcess:
     """What pip says that installs the wheel, and finds there what it depends on; nothing is fetched."""
     pip = (sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"))
@@ -60,12 +66,11 @@ def test_a_wheel_installs_beside_torch_and_the_doctor_answers(source, environmen
     (tmp_path / "compiler").mkdir()
     choice = quick_compiler(tmp_path / "compiler") if compiler else {"CXX": "/nowhere/c++"}
     wheel = build_wheel(source, tmp_path / "wheels", **choice)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    before = processor_seconds()
     done = installed(environment, wheel)
     assert done.returncode == 0, done.stdout + done.stderr
     doctor = run(str(environment / "bin" / "gmd"), "doctor", PYTHONPATH="")
-    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-    assert seconds < MOST_SECONDS
+    assert processor_seconds() - before < MOST_SECONDS
     assert "Traceback" not in doctor.stderr, doctor.stderr
     assert f"torch {torch.__version__}" in doctor.stdout
     assert "The kernels compute what they should: yes" in doctor.stdout

@@ -264,6 +264,32 @@ def test_a_build_without_torch_is_refused_with_what_to_type(isolated, source, tm
     assert not list(tmp_path.iterdir())
 
 
+OLD_TORCH = {
+    "__init__.py": "__version__ = '2.7.1'",
+    "version.py": "cuda = None",
+    "utils/__init__.py": "",
+    "utils/cpp_extension.py": "from setuptools import Extension\n"
+    "from setuptools.command.build_ext import build_ext as BuildExtension\n"
+    "CUDAExtension = CUDA_HOME = None\n"
+    "def CppExtension(name, sources, **_): return Extension(name, sources)",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_build_with_a_torch_that_is_too_old_is_refused(isolated, source, tmp_path, command):
+    """Pip would fetch a newer one beside kernels that were compiled against the old one."""
+    for name, text in OLD_TORCH.items():
+        path = tmp_path / "packages" / "torch" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("from . import version\n" * (name == "__init__.py") + text)
+    (out := tmp_path / "out").mkdir()
+    folders = f"{isolated}:{tmp_path / 'packages'}"
+    done = run(sys.executable, "-S", "setup.py", *command, str(out), cwd=source, PYTHONPATH=folders)
+    assert done.returncode == 1
+    assert "nothing was built: gmd needs torch 2.8 or later, this is torch 2.7.1" in done.stderr
+    assert not list(out.iterdir())
+
+
 def test_a_build_without_torch_goes_on_where_no_kernels_are_wanted(isolated, source, tmp_path):
     done = setup(isolated, source, "bdist_wheel", "-d", str(tmp_path), "-b", str(tmp_path / "b"), GMD_NO_CPP="1")
     assert done.returncode == 0, done.stderr

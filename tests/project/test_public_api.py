@@ -47,7 +47,7 @@ def test_every_public_name_and_command_is_in_it(now):
     names = by_name(now)
     assert {f"gmd.{name}" for name in gmd.__all__} <= names.keys()
     assert {f"gmd_kernels.{name}" for name in gmd_kernels.__all__ if name != "weightings"} <= names.keys()
-    assert {f"gmd_kernels.weightings.{name}" for name in gmd_kernels.weightings.NAMES} <= names.keys()
+    assert {f"gmd_kernels.weightings.{name}" for name in gmd_kernels.weightings.__all__} <= names.keys()
     assert {name.split()[1] for name in names if name.startswith("gmd ")} == set(COMMANDS)
     assert "gmd train brats --width" in names
     assert "gmd.GMD.backward" in names

@@ -88,12 +88,19 @@ def test_the_citation_is_of_this_version_license_and_these_authors(citation):
     assert citation["authors"] == project["authors"]
 
 
+def test_every_method_of_a_paper_has_a_reference(citation):
+    notes = " ".join(reference["notes"] for reference in citation["references"])
+    assert all(f"gmd.{name}" in notes for name in ("GMD", "share", "CGGM", "MLA", "OGMGE", "QMF", "MMPareto"))
+
+
 def test_references_of_the_citation_are_those_of_the_docs(citation):
     docs = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
     for reference in citation["references"]:
         assert {"type", "title", "authors"} <= reference.keys() <= OF_A_REFERENCE
         assert reference["type"] == "conference-paper"
-        named = f"{reference['authors'][0]['family-names']} et al., {reference['collection-title']} {reference['year']}"
+        names = [author["family-names"] for author in reference["authors"] if "family-names" in author]
+        others = " et al." if {"name": "and others"} in reference["authors"] else ""
+        named = f"{' and '.join(names)}{others}, {reference['collection-title']} {reference['year']}"
         assert named in docs
         for identifier in reference.get("identifiers", ()):
             assert identifier.keys() == {"type", "value"}

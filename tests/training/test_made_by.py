@@ -46,7 +46,16 @@ def test_a_mark_that_says_nothing_of_it_is_passed_over(tmp_path: Path, content: 
 
 
 COMMANDS = [
-    *("evaluate run", "report run", "advise run", "compare run run2", "predict run --t1 t1.nii.gz -o seg.nii.gz"),
+    *(
+        "evaluate run",
+        "report run",
+        "advise run",
+        "view run case",
+        "evaluate folds",
+        "view folds case",
+        "compare run run2",
+        "predict run --t1 t1.nii.gz -o seg.nii.gz",
+    ),
     *("train sentiment --data absent.npz --out run --resume", "train sentiment --data absent.npz --out run"),
 ]
 
@@ -57,7 +66,7 @@ def test_no_command_begins_with_a_run_of_a_later_version(
 ):
     """Whatever it holds: options that nobody here knows, for instance."""
     monkeypatch.chdir(tmp_path)
-    for run in (Path("run"), Path("run2")):
+    for run in map(Path, ("run", "run2", "folds/fold0")):
         (run / "evaluation").mkdir(parents=True)
         (run / "config.yaml").write_text("task: telepathy\nthoughts: many\n")
         (run / "last.pt").write_bytes(b"")
@@ -67,7 +76,8 @@ def test_no_command_begins_with_a_run_of_a_later_version(
     before = {path: path.is_dir() or path.read_bytes() for path in Path().rglob("*")}
     assert gmd.cli.main(shlex.split(line)) == 2
     [said] = capsys.readouterr().err.splitlines()
-    assert said.startswith(f"gmd: error: run/{MARK}: written by gmd 0.3.0, and this is gmd 0.2.0, which")
+    run = "folds/fold0" if "folds" in line else "run"
+    assert said.startswith(f"gmd: error: {run}/{MARK}: written by gmd 0.3.0, and this is gmd 0.2.0, which")
     assert {path: path.is_dir() or path.read_bytes() for path in Path().rglob("*")} == before
 
 
