@@ -17,10 +17,13 @@ from gmd.training.saved_run import load_run
 Config = TypeVar("Config", bound=TrainConfig)
 
 
-def check_segments(run: Path, config: TrainConfig) -> TrainBrats:
-    """Returns the configuration of a run that segments. Raises UserError if the run was trained on another task."""
+def check_segments(run: Path, config: TrainConfig, advice: str = "give a run of brats") -> TrainBrats:
+    """Returns the configuration of a run that segments.
+
+    advice: what to do with a run of another task. Raises UserError, which says so, for such a run.
+    """
     if not isinstance(config, TrainBrats):
-        raise UserError(f"{run}: was trained on {config.TASK}, which has no volumes to segment; give a run of brats")
+        raise UserError(f"{run}: was trained on {config.TASK}, which has no volumes to segment; {advice}")
     return config
 
 

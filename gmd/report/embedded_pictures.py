@@ -54,7 +54,7 @@ def embed_pictures(evaluation: Path, names: Mapping[str, str]) -> tuple[dict[str
 
 
 def _embedded(path: Path) -> EmbeddedPicture:
-    """Returns a picture as WebP without loss: of voxels that are whole pixels it takes less than with loss.
+    """Returns a picture as WebP without loss.
 
     Raises UserError if the file is no PNG, damaged, or takes more memory than these pictures do; OSError if it
     cannot be read.
@@ -66,7 +66,7 @@ def _embedded(path: Path) -> EmbeddedPicture:
             with Image.open(file, formats=["PNG"]) as picture:  # of the others some call other programs
                 width, height = picture.size
                 inches = width / max(1.0, picture.info.get("dpi", (DPI, DPI))[0])
-                # for `lossless`, quality and method are how long it tries: 0.6 instead of 0.9 s for the same size
+                # for `lossless`, quality and method are how long it tries
                 picture.convert("RGB").save(webp, "webp", lossless=True, quality=50, method=2)
         except (*_UNREADABLE, *_TOO_LARGE) as error:
             raise UserError(f"not a picture, or damaged ({shown(error, 200)}); make it anew by gmd evaluate") from error

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 import gmd
 from gmd.config import TrainBrats, TrainConfig
@@ -23,6 +23,7 @@ from gmd.report.data_splits import data_facts, splits
 from gmd.report.embedded_pictures import embed_pictures
 from gmd.report.further_tables import read_further
 from gmd.report.history import read_history
+from gmd.report.html_templates import html_templates
 from gmd.report.outdated_results import outdated_folds, outdated_results
 from gmd.report.progress import pace, progress
 from gmd.report.resources import resources
@@ -157,15 +158,8 @@ def _common(run: Path, config: TrainConfig, validated: list[Tile]) -> dict[str, 
 
 
 def _environment() -> Environment:
-    """Returns the templates, and how they are filled in."""
-    # every value is escaped, whatever the template's suffix; a name that is missing is an error and not a gap
-    environment = Environment(
-        loader=PackageLoader("gmd.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """Returns the templates, with the filters and tests that they use."""
+    environment = html_templates("gmd.report")
     environment.filters |= {"column_title": column_title, "ends": ends, "between": between, "tiles": tiles}
     environment.tests |= {"lower_is_better": lower_is_better, "long": is_long, "one_of_many": is_one_of_many}
     return environment

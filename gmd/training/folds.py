@@ -10,7 +10,7 @@ from gmd.printing import say
 from gmd.together import agreed, by_first, joined
 from gmd.training.loop import train
 from gmd.training.restart import gone_on
-from gmd.training.run_files import EVALUATION, OF_A_RUN, REPORT, remove_evaluation, remove_files
+from gmd.training.run_files import EVALUATION, OF_A_RUN, REPORT, remove_evaluation, remove_files, remove_pages_of_cases
 from gmd.training.run_folder import check_beside_data, check_folder, check_nothing_there, tell_removed
 from gmd.training.run_lock import locked_together
 from gmd.training.run_mark import why_unknown, write_mark
@@ -68,10 +68,10 @@ def _begun_or_new(run: TrainBrats) -> TrainBrats:
 
 
 def _open_folder(config: TrainBrats) -> None:
-    """Marks the folder of the folds, and removes what the evaluation of old folds has left there."""
+    """Marks the folder of the folds, and removes what was written there of old folds: their scores and pages."""
     if why_unknown(config.out) is None and not config.resume:
         removed = remove_evaluation(config.out / EVALUATION) + remove_files(config.out, [REPORT])
-        tell_removed(config.out, removed)
+        tell_removed(config.out, removed + remove_pages_of_cases(config.out))
     write_mark(config.out)
 
 

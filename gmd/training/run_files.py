@@ -7,6 +7,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from gmd.config.file import CONFIG
+from gmd.files import open_regular
 from gmd.monitor.metrics_file import METRICS
 from gmd.monitor.tensorboard import FOLDER as TENSORBOARD
 from gmd.training.run_lock import locked
@@ -15,6 +16,9 @@ from gmd.training.saved_run import SPLITS_FILE
 
 CHECKPOINTS = ("best.pt", "best.safetensors", "last.pt", "last.safetensors")
 REPORT, EVALUATION = "report.html", "evaluation"
+# pages of `gmd view`, and what each of them begins with, by which gmd knows it as its own
+PAGE_OF_CASE = "view_{}.html"
+PAGE_MARK = "<!DOCTYPE html>\n<!-- gmd view -->\n"
 PICTURES = ("curves.png", "cosines.png", "dominance.png", "dominance.txt")
 OF_A_RUN = (MARK, CONFIG, SPLITS_FILE, METRICS, *CHECKPOINTS, *PICTURES, TENSORBOARD, EVALUATION, REPORT)
 # results of a run, which would pass for those of the next one in its folder
@@ -45,7 +49,26 @@ def remove_results(run: Path) -> list[Path]:
     An `evaluation` that is a link is removed as such; what it leads to stays as it is.
     Raises UserError if an evaluation is writing there.
     """
-    return remove_evaluation(run / EVALUATION) + remove_files(run, RESULTS)
+    return remove_evaluation(run / EVALUATION) + remove_files(run, RESULTS) + remove_pages_of_cases(run)
+
+
+def remove_pages_of_cases(run: Path) -> list[Path]:
+    """Removes the pages of cases that `gmd view` has written into a folder, and returns their paths.
+
+    What is called so and does not begin as they do stays, and so do links: they are somebody else's.
+    """
+    ours = []
+    for path in sorted(run.glob(PAGE_OF_CASE.format("*"))):
+        with suppress(OSError):  # what cannot be read is not known as gmd's
+            if stat.S_ISREG(os.lstat(path).st_mode) and is_page_of_case(path):
+                ours.append(path.name)
+    return remove_files(run, ours)
+
+
+def is_page_of_case(path: Path) -> bool:
+    """Returns whether `gmd view` has written a file, by what it begins with. Raises UserError for what is no file."""
+    with open_regular(path) as file:
+        return file.read(len(PAGE_MARK)) == PAGE_MARK.encode("ascii")
 
 
 def remove_evaluation(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a page shows of a case: its images, its truth, and the network's prediction from each subset, worst first."""
+"""What a page shows of a case: its images, its truth, and the network's prediction from each subset."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -25,7 +25,7 @@ class SubsetView(NamedTuple):
     Attributes:
         subset: the modalities that it was made from.
         voxels: uint8 [X, Y, Z], of `region_bits`.
-        dice: region -> Dice of the whole case; empty if there is no truth.
+        dice: region -> Dice of the whole case.
     """
 
     subset: Subset
@@ -33,9 +33,9 @@ class SubsetView(NamedTuple):
     dice: dict[str, float]
 
     @property
-    def mean(self) -> float | None:
-        """Returns the mean Dice of the regions; None if there is no truth."""
-        return fmean(self.dice.values()) if self.dice else None
+    def mean(self) -> float:
+        """Returns the mean Dice of the regions."""
+        return fmean(self.dice.values())
 
 
 class CaseView(NamedTuple):
@@ -47,8 +47,8 @@ class CaseView(NamedTuple):
         origin: the first voxel along each axis that is shown.
         spacing: size of a voxel along each axis in mm.
         images: modality -> uint8 [X, Y, Z], of `grey`.
-        truth: uint8 [X, Y, Z], of `region_bits`; None if there is none.
-        predictions: one of each subset, in the order of `worst_first`.
+        truth: uint8 [X, Y, Z], of `region_bits`.
+        predictions: one of each subset, by size, the worst of each size first.
         start: the place along each axis, from the origin on, with most tumour.
     """
 
@@ -57,7 +57,7 @@ class CaseView(NamedTuple):
     origin: tuple[int, ...]
     spacing: tuple[float, ...]
     images: dict[str, np.ndarray]
-    truth: np.ndarray | None
+    truth: np.ndarray
     predictions: list[SubsetView]
     start: tuple[int, ...]
 
@@ -65,15 +65,15 @@ class CaseView(NamedTuple):
 def see_case(network: SegmentationNetwork, case: dict, config: TrainBrats) -> CaseView:
     """Predicts a case from each subset of its modalities, as `gmd evaluate` does, and makes all ready to be shown.
 
-    case: of `load_case`, with its target or without one
+    case: of `load_case`, with its target
     config: of the run, with the precision to predict in
     Bars on stderr tell how far it is. Raises UserError if the network says NaN or infinity.
     """
     volumes, box = present_volumes(network, case), brain_box(case)
     outputs = predict_modalities(network, volumes, config.patch, config.precision, progress=True)
-    predictions = _predictions(outputs, config.label_scheme(), case.get("target"), box)
+    predictions = _predictions(outputs, config.label_scheme(), case["target"], box)
     images = {modality: grey(volume, box) for modality, volume in volumes.items()}
-    truth = region_bits(case["target"], box) if "target" in case else None
+    truth = region_bits(case["target"], box)
     shown = [truth, max(predictions, key=lambda one: len(one.subset)).voxels, case["brain"][0].numpy()[box]]
     return CaseView(
         case["name"],
@@ -83,29 +83,29 @@ def see_case(network: SegmentationNetwork, case: dict, config: TrainBrats) -> Ca
         images,
         truth,
         worst_first(predictions),
-        fullest_slices(next(voxels for voxels in shown if voxels is not None and voxels.any())),
+        fullest_slices(next(voxels for voxels in shown if voxels.any())),
     )
 
 
-def _predictions(outputs: dict[str, Tensor], scheme: LabelScheme, target: Tensor | None, box: Box) -> list[SubsetView]:
-    """Returns the prediction from each subset, in the order of `all_subsets`, and its Dice if there is a target.
+def _predictions(outputs: dict[str, Tensor], scheme: LabelScheme, target: Tensor, box: Box) -> list[SubsetView]:
+    """Returns the prediction from each subset and its Dice, in the order of `all_subsets`.
 
     outputs: of `predict_modalities`; scheme: of the label map that would be written
     target: uint8 [R, X, Y, Z]
     """
     made = []
     total = len(all_subsets(tuple(outputs)))
-    truth = None if target is None else target.to(next(iter(outputs.values())).device)
+    truth = target.to(next(iter(outputs.values())).device)
     for subset, labels in tqdm(predict_subsets(outputs, scheme), "subsets", total, leave=False, unit="subset"):
         regions = regions_of(labels, scheme)
-        dice = {} if truth is None else dict(zip(scheme.regions, hard_dice(regions, truth), strict=True))
+        dice = dict(zip(scheme.regions, hard_dice(regions, truth), strict=True))
         made.append(SubsetView(subset, region_bits(regions, box), dice))
     return made
 
 
 def worst_first(predictions: Sequence[SubsetView]) -> list[SubsetView]:
     """Sorts predictions: those from few modalities first, and of as many the one of the lowest mean Dice first."""
-    return sorted(predictions, key=lambda one: (len(one.subset), one.mean or 0.0))
+    return sorted(predictions, key=lambda one: (len(one.subset), one.mean))
 
 
 def fullest_slices(voxels: np.ndarray) -> tuple[int, ...]:

@@ -10,12 +10,13 @@ from gmd.errors import UserError, shown
 from gmd.evaluation.scored_checkpoint import describe_checkpoint
 from gmd.evaluation.segmentation.failed_case import why_failed
 from gmd.evaluation.trained_network import load_segmentation
-from gmd.files import open_regular, real_path, replacing
+from gmd.files import replacing
 from gmd.memory_limit import check_claim
 from gmd.output_paths import check_file
 from gmd.subsets import all_subsets
+from gmd.training.run_files import PAGE_OF_CASE, is_page_of_case
 from gmd.view.case_view import CaseView, see_case
-from gmd.view.page import MARK, page_of
+from gmd.view.page import page_of
 from gmd.view.run_case import RunCase, find_case
 
 
@@ -41,7 +42,8 @@ def view(run: Path, case: str, out: Path | None = None, named: str | None = None
     _check_memory(found)
     checkpoint = describe_checkpoint(found.run, found.which)
     seen = _seen(found, named)
-    page = page_of(seen, real_path(found.run).name, checkpoint, found.split, tuple(found.config.label_scheme().regions))
+    regions, modalities = tuple(found.config.label_scheme().regions), found.config.modalities
+    page = page_of(seen, found.shown_run, checkpoint, found.what_it_did, regions, modalities)
     with replacing(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
@@ -60,7 +62,7 @@ def _path_of(run: Path, case: str) -> Path:
     """Returns where the page goes by default. Raises UserError for a case whose name no file can have."""
     if "/" in case or "\0" in case:
         raise UserError(f"case {shown(case, 100)}: no file can be called so; say --out FILE.html")
-    return run / f"view_{case}.html"
+    return run / PAGE_OF_CASE.format(case)
 
 
 def _check_out(path: Path) -> None:
@@ -68,11 +70,7 @@ def _check_out(path: Path) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--out: got {path}, expected a name that ends in .html, as it is a page for a browser")
     check_file(path, "--out")
-    if not path.exists():
-        return
-    with open_regular(path) as file:
-        ours = file.read(len(MARK)) == MARK.encode("ascii")
-    if not ours:
+    if path.exists() and not is_page_of_case(path):
         raise UserError(
             f"{path}: is there already and is no page that gmd view has written; delete it if nobody needs it, or give "
             "another name by --out"

@@ -1,21 +1,19 @@
 """The page of a case: fills in the templates with what is shown, volumes and all."""
 
-import math
 from collections.abc import Sequence
 from itertools import groupby
+from statistics import fmean
 from typing import NamedTuple
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gmd
 from gmd.errors import shown
 from gmd.pictures.case import REGION_COLOURS
+from gmd.report.html_templates import html_templates
 from gmd.subsets import subset_name
+from gmd.training.run_files import PAGE_MARK
 from gmd.view.case_view import CaseView, SubsetView
-from gmd.view.run_case import WHAT_IT_DID
 from gmd.view.voxels import in_letters
 
-MARK = "<!DOCTYPE html>\n<!-- gmd view -->\n"  # what a page begins with, by which gmd knows it as its own
 MOST_OPEN = 15  # subsets that are shown at once; of more, only small groups are unfolded
 MOST_OF_OPEN_GROUP = 6
 # of Okabe and Ito's colours those that no region has among three: found, found wrongly, missed
@@ -35,7 +33,7 @@ class Group(NamedTuple):
 
     Attributes:
         title: in words.
-        about: their mean Dice, and the worst, in words; empty without a truth.
+        about: their mean Dice, and the worst, in words.
         unfolded: whether they are seen from the beginning.
         members: the predictions, worst first.
     """
@@ -46,35 +44,38 @@ class Group(NamedTuple):
     members: list[Shown]
 
 
-def page_of(seen: CaseView, run: str, checkpoint: str, split: str, regions: Sequence[str]) -> str:
+def page_of(
+    seen: CaseView, run: str, checkpoint: str, what_it_did: str, regions: Sequence[str], modalities: Sequence[str]
+) -> str:
     """Returns the page of a case: HTML with all that it needs in it. The same case gives the same text.
 
-    run: the name of the run; checkpoint: in words; split: "train", "validation" or "test"
-    regions: the names of the regions, in the order of the bits
+    run: the name of the run; checkpoint: in words; what_it_did: what the case was to the network, in a sentence
+    regions: the names of the regions, in the order of the bits; modalities: those of the run
     """
-    environment = Environment(
-        loader=PackageLoader("gmd.view"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    colours = dict(zip(regions, REGION_COLOURS, strict=False))
-    return MARK + environment.get_template("view.html.j2").render(
+    colours = dict(zip(regions, REGION_COLOURS[: len(regions)], strict=True))
+    return PAGE_MARK + html_templates("gmd.view").get_template("view.html.j2").render(
         name=shown(seen.name),
         run=shown(run),
         checkpoint=checkpoint,
-        what_it_did=WHAT_IT_DID[split],
+        what_it_did=what_it_did,
+        lacking=_lacking([shown(modality) for modality in modalities if modality not in seen.images]),
         sizes=_sizes(seen),
-        modalities=list(seen.images),
+        images=list(enumerate(seen.images)),
         colours=colours,
         differences=DIFFERENCES,
-        truth=seen.truth is not None,
         groups=_groups(seen),
         about=_about(seen, list(colours.values())),
         volumes=_volumes(seen),
         version=gmd.__version__,
     )
+
+
+def _lacking(absent: Sequence[str]) -> str:
+    """Returns the sentence on the modalities of the run that a case lacks; empty if it has all."""
+    if not absent:
+        return ""
+    *first, last = absent
+    return f"The case lacks {', '.join(first)} and {last}." if first else f"The case lacks {last}."
 
 
 def _sizes(seen: CaseView) -> str:
@@ -93,7 +94,6 @@ def _about(seen: CaseView, colours: list[str]) -> dict[str, object]:
         "start": seen.start,
         "modalities": list(seen.images),
         "predictions": [subset_name(one.subset) for one in seen.predictions],
-        "truth": seen.truth is not None,
         "colours": colours,
         "differences": [colour for _, colour in DIFFERENCES],
     }
@@ -101,8 +101,7 @@ def _about(seen: CaseView, colours: list[str]) -> dict[str, object]:
 
 def _volumes(seen: CaseView) -> dict[str, str]:
     """Returns the volumes of the page: id of the element that holds it -> its letters."""
-    found = {f"image-{place}": voxels for place, voxels in enumerate(seen.images.values())}
-    found |= {} if seen.truth is None else {"truth": seen.truth}
+    found = {f"image-{place}": voxels for place, voxels in enumerate(seen.images.values())} | {"truth": seen.truth}
     found |= {f"prediction-{place}": one.voxels for place, one in enumerate(seen.predictions)}
     return {name: in_letters(voxels) for name, voxels in found.items()}
 
@@ -120,11 +119,9 @@ def _groups(seen: CaseView) -> list[Group]:
 
 
 def _summary(members: Sequence[SubsetView]) -> str:
-    """Returns how good predictions are, worst first, in words; empty without a truth."""
-    means = [one.mean for one in members if one.mean is not None]
-    if not means:
-        return ""
-    mean = f"mean Dice {math.fsum(means) / len(means):.2f}"
+    """Returns how good predictions are, worst first, in words."""
+    means = [one.mean for one in members]
+    mean = f"mean Dice {fmean(means):.2f}"
     return mean if len(means) == 1 else f"{len(means)} subsets, {mean}, worst {means[0]:.2f}"
 
 

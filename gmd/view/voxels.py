@@ -19,11 +19,9 @@ Box = tuple[slice, slice, slice]
 def brain_box(case: dict) -> Box:
     """Returns the part of a case that is shown: the bounding box of its brain, and of its truth, with a margin.
 
-    case: of `load_case`
+    case: of `load_case`, with its target
     """
-    shown = case["brain"][0].numpy()
-    if "target" in case:
-        shown = shown | case["target"].any(dim=0).numpy()
+    shown = case["brain"][0].numpy() | case["target"].any(dim=0).numpy()
     lines = (shown.any(axis=axes) for axes in ((1, 2), (0, 2), (0, 1)))
     x, y, z = (_extent(line) for line in lines)
     return x, y, z
@@ -32,12 +30,12 @@ def brain_box(case: dict) -> Box:
 def grey(image: Tensor, box: Box) -> np.ndarray:
     """Returns the grey values of an image: 0.5th to 99.5th percentile of what it shows -> 1 to 255; 0 outside of that.
 
-    image: float [1, X, Y, Z], 0 outside what the modality shows; 0 everywhere if its file holds one value only
+    image: float [1, X, Y, Z], 0 outside what the modality shows, which is something
     returns uint8, of the shape of the box
     """
     whole = image[0].numpy()
     part, shown = whole[box], whole[whole != 0]
-    low, high = np.percentile(shown, (0.5, 99.5)) if shown.size else (0.0, 0.0)
+    low, high = np.percentile(shown, (0.5, 99.5))
     levels = 1 + 254 * ((part - low) / max(high - low, np.finfo(np.float32).tiny)).clip(0, 1)
     return np.where(part != 0, levels.round(), 0).astype(np.uint8)
 
@@ -48,7 +46,8 @@ def region_bits(regions: Tensor, box: Box) -> np.ndarray:
     regions: bool or uint8 (0, 1) [R, X, Y, Z], of at most 8 regions
     returns uint8, of the shape of the box
     """
-    return np.packbits(regions[(slice(None), *box)].cpu().numpy(), axis=0, bitorder="little")[0]
+    [bits] = np.packbits(regions[(slice(None), *box)].cpu().numpy(), axis=0, bitorder="little")
+    return bits
 
 
 def in_letters(volume: np.ndarray) -> str:

@@ -34,7 +34,6 @@ def finding_run(folder: Path, data: Path, out: str = "run", **options) -> Path:
 def made_up_view(
     shape: tuple[int, int, int] = (12, 14, 10),
     modalities: tuple[str, ...] = ("flair", "t1ce"),
-    truth: bool = True,
     name: str = "case",
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> CaseView:
@@ -45,14 +44,12 @@ def made_up_view(
     ball = ((far <= 3) * 1 + (far <= 2) * 2 + (far <= 1) * 4).astype(np.uint8)
     images = {one: (10 + 20 * place + places[2]).astype(np.uint8) for place, one in enumerate(modalities)}
     predictions = [
-        SubsetView(
-            subset, np.roll(ball, 1 + place, axis=0), dict.fromkeys(REGIONS, 0.125 * (place % 7)) if truth else {}
-        )
+        SubsetView(subset, np.roll(ball, 1 + place, axis=0), dict.fromkeys(REGIONS, 0.125 * (place % 7)))
         for place, subset in enumerate(all_subsets(modalities))
     ]
     ordered, start = worst_first(predictions), fullest_slices(ball)
     full = tuple(side + 5 for side in shape)
-    return CaseView(name, full, (1, 2, 3), spacing, images, ball if truth else None, ordered, start)
+    return CaseView(name, full, (1, 2, 3), spacing, images, ball, ordered, start)
 
 
 def about_of(page: str) -> dict:

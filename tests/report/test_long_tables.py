@@ -97,8 +97,12 @@ def test_sixty_three_are_folded_by_size_and_what_matters_is_seen(tmp_path: Path)
 
 def test_small_errors_are_good_ones():
     """In ECE the largest is the worst; it stands first."""
-    for group in between(made_up(NAMES, main=1)):
-        errors = [row.cells[1].value for row in group.rows]
+    table = made_up(NAMES, main=1)
+    first, *alone = ends(table)
+    assert first.label == "+".join(NAMES)
+    for rows in (alone, *(group.rows for group in between(table))):
+        errors = [row.cells[1].value for row in rows]
+        assert len(errors) >= 6, "this test would see nothing"
         assert errors == sorted(errors, reverse=True)
 
 
@@ -148,6 +152,10 @@ def test_further_tables_are_folded_one_by_one(tmp_path: Path, count: int):
     assert first.startswith(f"lesion_f1 all 4 modalities {mean_f1:.3f} mean of 15 subsets ")
     worst = max(all_subsets(NAMES[:4]), key=score_of)
     assert first.endswith(f"worst subset {1 - score_of(worst):.3f} {subset_name(worst)}")
+    errors = rows.folded[1][0]
+    worst = min(all_subsets(NAMES[:4]), key=score_of)
+    assert errors.startswith("error_ml all 4 modalities ")
+    assert errors.endswith(f"worst subset {1 - score_of(worst):.3f} {subset_name(worst)}"), "the largest error"
 
 
 def test_the_sentences_of_a_table_stand_where_they_belong(tmp_path: Path):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from html import escape, unescape
@@ -17,17 +16,13 @@ from gmd.evaluation.segmentation.single_run import evaluate_run
 from gmd.report import write_report
 from gmd.report.page import OF_A_RUN
 from gmd.training.loop import train
+from helpers.browsers import BROWSER, IN_A_BROWSER
 from helpers.report_cases import brats, trained, write_run, write_table
 from helpers.subset_runs import run_of
 from helpers.training_cases import TWO
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BY_ITSELF = "not an origin"  # how the browser's log calls the one who asks, where that is no page
-BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = [
-    pytest.mark.skipif(BROWSER is None, reason=f"no browser found: none of {', '.join(NAMES)} is in the PATH"),
-    pytest.mark.slow,
-]
+pytestmark = IN_A_BROWSER
 
 
 class Visit(NamedTuple):
@@ -201,6 +196,7 @@ def test_it_fits_a_telephone_and_a_screen_and_unfolds(report: Path, tmp_path: Pa
             assert more > 50, "pixels"
     assert len(found["subsets 400"]["folded"]) == 4 + 2 * 5 + 1, "groups, further tables and theirs, options"
     for width in (400, 1400):
+        assert found[f"cases {width}"]["pictures"], "this test would see nothing"
         for before, after, pixels in found[f"cases {width}"]["pictures"]:
             assert before <= after == pixels
 

@@ -26,7 +26,7 @@ from gmd.evaluation.sequences.single_run import evaluate_run
 from gmd.training.checkpoint import load_checkpoint
 from gmd.training.folds import train_folds
 from gmd.training.loop import train
-from gmd.training.run_files import OF_A_COMPARISON, OF_A_RUN, OF_AN_EVALUATION
+from gmd.training.run_files import OF_A_COMPARISON, OF_A_RUN, OF_AN_EVALUATION, PAGE_MARK
 from gmd.training.run_folder import check_folder, open_run
 from gmd.training.run_lock import LOCK, locked
 from gmd.training.run_mark import MARK, why_unknown, write_mark
@@ -198,6 +198,25 @@ def test_what_gmd_wrote_is_removed_and_what_others_wrote_is_not(
     assert first.startswith(f"{run}: removed what an earlier run has left there: ")
     assert all(name in first for name in ("evaluation/others/data.txt", "evaluation/table.csv", "best.pt"))
     assert json.loads((run / "splits.json").read_text()) == data
+
+
+def test_pages_of_cases_go_and_what_only_has_their_name_stays(
+    trained: TrainSentiment, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    """A bug: the page of an old run's case passed for one of the new run."""
+    run, page = trained.out, f"{PAGE_MARK}its voxels"
+    ours = [write(run / f"view_{name}.html", page) for name in ("case 1", "[2]")]
+    kept = [write(run / "view_x.html"), write(run / "view_.html", PAGE_MARK[:-2]), write(run / "other.html", page)]
+    (run / "view_folder.html").mkdir()
+    os.mkfifo(run / "view_pipe.html")
+    (run / "view_link.html").symlink_to(write(tmp_path / "page.html", page))
+    (run / "last.pt").unlink()
+    capsys.readouterr()
+    train(trained)
+    assert not any(path.exists() for path in ours)
+    assert all(path.exists() for path in kept)
+    assert {"view_folder.html", "view_pipe.html", "view_link.html"} <= set(os.listdir(run))
+    assert "view_[2].html, view_case 1.html" in capsys.readouterr().out
 
 
 def test_an_evaluation_of_gmd_alone_goes_as_a_whole(trained: TrainSentiment):
@@ -488,12 +507,15 @@ def test_folds_that_begin_anew_show_no_scores_of_the_old_ones(config: TrainBrats
     assert why_unknown(config.out) is None
     kept = [write(config.out / name) for name in ("evaluation/thesis.csv", "notes.txt")]
     gone = [write(config.out / name) for name in ("evaluation/cases.csv", "report.html")]
+    kept.append(write(config.out / "view_x.html"))
+    gone.append(write(config.out / "view_case 1.html", f"{PAGE_MARK}its voxels"))
     train_folds(replace(folds, resume=True))
     assert all(path.exists() for path in [*kept, *gone])
     for fold in range(2):
         (config.out / f"fold{fold}/last.pt").unlink()
     train_folds(folds)
-    assert [path.exists() for path in [*kept, *gone]] == [True, True, False, False]
+    assert all(path.exists() for path in kept)
+    assert not any(path.exists() for path in gone)
     assert LOCK not in os.listdir(config.out)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 import gmd.cli
 import gmd.view.command
 from gmd.config import TrainSentiment
+from gmd.config.file import CONFIG, write_config
 from gmd.data.segmentation.label_map import regions_of
 from gmd.data.segmentation.volumes import load_case
 from gmd.errors import UserError
@@ -19,12 +22,11 @@ from gmd.scoring.segmentation.prediction import predict_modalities, predict_subs
 from gmd.scoring.segmentation.scores import evaluate_cases
 from gmd.subsets import subset_name
 from gmd.view import view
-from gmd.view.case_view import fullest_slices, see_case
 from gmd.view.run_case import find_case
 from gmd.view.voxels import brain_box, grey, region_bits
 from helpers.evaluation_cases import names, untrained_run
 from helpers.nifti_cases import error_of
-from helpers.report_cases import write_run
+from helpers.report_cases import Page, write_run
 from helpers.training_cases import TWO
 from helpers.view_cases import REGIONS, about_of, captions_of, finding_run, volume_of
 
@@ -64,15 +66,6 @@ def test_what_is_shown_is_what_is_predicted_and_scored(run: Path, case: str, tmp
         assert caption == " ".join(f"{region} {dice[subset, region]}" for region in REGIONS)
 
 
-def test_a_case_without_labels_is_shown_without_a_truth(run: Path, case: str):
-    config, network = load_segmentation(run, "best", device="cpu")
-    seen = see_case(network, load_case(find_case(run, case).case, labels=False), config)
-    assert seen.truth is None
-    assert {one.mean for one in seen.predictions} == {None}
-    assert [one.subset for one in seen.predictions] == [("flair",), ("t1ce",), TWO]
-    assert seen.start == fullest_slices(seen.predictions[-1].voxels)
-
-
 def test_the_page_lies_in_the_run_and_is_made_anew_with_the_same_bytes(
     run: Path, case: str, capsys: pytest.CaptureFixture
 ):
@@ -85,16 +78,26 @@ def test_the_page_lies_in_the_run_and_is_made_anew_with_the_same_bytes(
     assert "best.pt (epoch 1). It is a test case" in before.decode()
 
 
-def test_cases_of_every_split_are_shown_for_what_they_are(run: Path, tmp_path: Path):
-    for split in ("train", "validation"):
-        found = find_case(run, min(names(run, split)))
-        assert (found.split, found.run, found.which) == (split, run, "best")
+WHAT_IT_DID = {
+    "train": "It trained the network, so its predictions say nothing about new cases.",
+    "validation": "It validated the network while that was trained, and chose the best epoch.",
+    "test": "It is a test case: the network has not seen it.",
+}
+
+
+@pytest.mark.parametrize("split", WHAT_IT_DID)
+def test_cases_of_every_split_are_shown_for_what_they_are(run: Path, tmp_path: Path, split: str):
+    page = Page(view(run, min(names(run, split)), tmp_path / "page.html").read_text()).text()
+    assert f"Segmented by {run.name} , best.pt (epoch 1). {WHAT_IT_DID[split]} 32 x 32 x 32 voxels" in page
 
 
 def test_a_run_that_was_stopped_before_its_first_validation_shows_its_last_epoch(run: Path, case: str, tmp_path: Path):
     stopped = shutil.copytree(run, tmp_path / "stopped")
     (stopped / "best.pt").rename(stopped / "last.pt")
-    assert "last.pt (epoch 1)" in view(stopped, case).read_text()
+    assert f"last.pt (epoch 1). {WHAT_IT_DID['test']}" in view(stopped, case).read_text()
+    validating = view(stopped, min(names(stopped, "validation"))).read_text()
+    assert "It is a validation case, and the network has not been validated yet." in validating
+    assert "chose the best epoch" not in validating
 
 
 def test_of_a_cross_validation_the_fold_that_tests_the_case_is_taken(phantoms: Path, tmp_path: Path):
@@ -105,11 +108,24 @@ def test_of_a_cross_validation_the_fold_that_tests_the_case_is_taken(phantoms: P
     for fold in folds:
         found = find_case(tmp_path / "cv", max(names(fold, "test")))
         assert (found.run, found.split) == (fold, "test")
-    shutil.rmtree(folds[1])
-    untested = min(names(folds[0], "train"))
-    error = error_of(find_case, tmp_path / "cv", untested)
-    assert f"has no case {untested}; expected one of these" in error
+    page = view(tmp_path / "cv", max(names(folds[1], "test"))).read_text()
+    assert "Segmented by <code>cv/fold1</code>, best.pt (epoch 1). It is a test case" in page
+    error = error_of(view, tmp_path / "cv", "nobody")
+    assert f"{tmp_path / 'cv'}: has no case nobody; expected one of these" in error
     assert "other cases" not in error
+
+
+def test_a_case_whose_fold_is_not_here_is_told_so(phantoms: Path, tmp_path: Path):
+    """A bug: it was said to be no case of the run."""
+    for fold in (0, 2):
+        untrained_run(tmp_path, f"cv/fold{fold}", data=phantoms, modalities=("flair",), folds=3, fold=fold)
+    listed = [names(tmp_path / "cv/fold0", split) for split in ("train", "validation", "test")]
+    untested = min(set.union(*listed) - listed[2] - names(tmp_path / "cv/fold2", "test"))
+    told = f"{tmp_path / 'cv'}: the fold that tests case {untested} is not here"
+    advice = "train it, or give one of the folds"
+    assert error_of(view, tmp_path / "cv", untested) == f"{told} (fold0, fold2 are); {advice}"
+    shutil.rmtree(tmp_path / "cv/fold2")
+    assert error_of(view, tmp_path / "cv", untested) == f"{told} (fold0 is); {advice}"
 
 
 # Refused, before anything is computed or written
@@ -147,7 +163,7 @@ def test_a_run_of_another_task_is_told_with_what_to_do_instead(tmp_path: Path):
     run = write_run(tmp_path / "run", TrainSentiment(data=Path("mosi.npz")))
     error = error_of(view, run, "test 0")
     assert error.startswith(
-        f"{run}: was trained on sentiment, which has no volumes to scroll through; gmd evaluate {run}"
+        f"{run}: was trained on sentiment, which has no volumes to segment; gmd evaluate {run} scores it"
     )
     assert "gmd report" in error
 
@@ -191,6 +207,17 @@ def test_files_that_are_gone_are_told(phantoms: Path, tmp_path: Path):
 
 
 @pytest.mark.usefixtures("nothing_is_computed")
+def test_a_case_without_a_label_map_is_none_that_a_training_has_listed(run: Path, case: str, tmp_path: Path):
+    damaged = shutil.copytree(run, tmp_path / "damaged")
+    listed = json.loads((damaged / "splits.json").read_text())
+    for each in listed["test"]:
+        del each["files"]["seg"]
+    (damaged / "splits.json").write_text(json.dumps(listed))
+    error = error_of(view, damaged, case)
+    assert error.startswith(f"{damaged / 'splits.json'}: names no label map of case {case}; damaged, or not written by")
+
+
+@pytest.mark.usefixtures("nothing_is_computed")
 def test_a_case_that_takes_too_much_memory_is_told(
     run: Path, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -225,6 +252,21 @@ def test_bugs_are_no_errors_of_the_user(run: Path, case: str, tmp_path: Path, mo
         view(run, case, tmp_path / "page.html")
 
 
-def test_code_that_only_the_run_names_is_not_imported(run: Path, case: str, tmp_path: Path):
+def test_another_network_than_the_runs_is_refused(run: Path, case: str, tmp_path: Path):
     with pytest.raises(UserError, match="--network"):
         view(run, case, tmp_path / "page.html", named="somebody:network")
+
+
+def test_code_that_only_the_run_names_is_not_imported(
+    run: Path, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "somebody.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    odd = shutil.copytree(run, tmp_path / "odd")
+    config = find_case(odd, case).config
+    write_config(odd / CONFIG, replace(config, network="somebody:network", width=1.0))
+    with pytest.raises(UserError, match="somebody:network") as caught:
+        view(odd, case, tmp_path / "page.html")
+    assert "--network" in str(caught.value)
+    assert "somebody" not in sys.modules
+    assert not (tmp_path / "page.html").exists()

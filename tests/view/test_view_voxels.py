@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from gmd.data.segmentation.own_labels import MOST_REGIONS
+from gmd.pictures.case import REGION_COLOURS
 from gmd.view.voxels import MARGIN, brain_box, grey, in_letters, region_bits
 
 
@@ -25,10 +27,8 @@ def test_every_voxel_comes_back(shape: tuple[int, int, int]):
 def test_the_brain_and_a_truth_outside_of_it_are_shown_with_a_margin():
     brain = torch.zeros(1, 20, 30, 10, dtype=torch.bool)
     brain[0, 8:12, 10:20, 0:9] = True
-    case = {"brain": brain}
+    case = {"brain": brain, "target": torch.zeros(3, 20, 30, 10, dtype=torch.uint8)}
     assert brain_box(case) == (slice(8 - MARGIN, 12 + MARGIN), slice(10 - MARGIN, 20 + MARGIN), slice(0, 10))
-    case["target"] = torch.zeros(3, 20, 30, 10, dtype=torch.uint8)
-    assert brain_box(case)[0] == slice(5, 15)
     case["target"][1, 19, 15, 5] = 1
     assert brain_box(case)[0] == slice(5, 20)
     assert not brain[0, 19].any(), "the case itself is as it was"
@@ -55,11 +55,6 @@ def test_an_image_of_one_value_is_no_division_by_zero():
     assert set(np.unique(grey(image, (slice(0, 4),) * 3))) == {0, 1}
 
 
-def test_an_image_that_shows_nothing_is_black():
-    """As `load_case` returns a modality whose file holds one value."""
-    assert not grey(torch.zeros(1, 4, 4, 4), (slice(0, 4),) * 3).any()
-
-
 def test_regions_become_bits():
     regions = torch.zeros(3, 4, 4, 4, dtype=torch.bool)
     regions[0, :3], regions[1, :2], regions[2, 0] = True, True, True
@@ -67,3 +62,11 @@ def test_regions_become_bits():
     assert bits.shape == (4, 2, 4)
     assert [int(bits[x, 0, 0]) for x in range(4)] == [7, 3, 1, 0]
     assert np.array_equal(region_bits(regions.to(torch.uint8), (slice(0, 4), slice(1, 3), slice(0, 4))), bits)
+
+
+def test_every_region_has_a_bit_and_a_colour():
+    assert MOST_REGIONS == len(REGION_COLOURS) <= 8
+    regions = torch.ones(9, 1, 1, 1, dtype=torch.bool)
+    assert region_bits(regions[:8], (slice(0, 1),) * 3).item() == 255
+    with pytest.raises(ValueError, match="too many values"):
+        region_bits(regions, (slice(0, 1),) * 3)

@@ -156,7 +156,7 @@ function draw() {
   const set = settings(), at = state.at[set.plane.through];
   const part = (id) => { const voxels = volume(id); return voxels && cut(voxels, set.plane, at); };
   const visible = (slice) => slice && slice.map((bits) => bits & set.visible);
-  const grey = part(`image-${set.image}`), truth = about.truth ? part("truth") : null;
+  const grey = part(`image-${set.image}`), truth = part("truth");
   const colours = set.differences ? COLOURS.differences : COLOURS.regions;
   const overlay = (place) => {
     const predicted = part(`prediction-${place}`);
@@ -212,7 +212,7 @@ function say(set, at) {
   document.getElementById("chosen").textContent = name;
   const image = about.modalities[set.image];
   const over = set.differences ? "differences between the truth and the prediction" : "the prediction";
-  panes[0].setAttribute("aria-label", `${image}, ${where}${about.truth ? ", with the ground truth" : ""}`);
+  panes[0].setAttribute("aria-label", `${image}, ${where}, with the ground truth`);
   panes[1].setAttribute("aria-label", `${image}, ${where}, with ${over} from ${name}`);
   for (const button of buttons) {
     const on = +button.dataset.place === state.chosen;
@@ -229,16 +229,18 @@ function go(to) {
 }
 const step = (by) => go(state.at[settings().plane.through] + by);
 
-// The slice along the plane's axis in which most voxels differ from the truth.
+// The slice along the plane's axis with most voxels that differences draw as predicted only or missed; the one that is
+// seen where there are none.
 function worstSlice() {
   const set = settings(), axis = set.plane.through;
   const [truth, predicted] = [volume("truth"), volume(`prediction-${state.chosen}`)];
   if (!truth || !predicted) return state.at[axis];
   const wrong = new Array(about.shape[axis]).fill(0);
-  for (let i = 0; i < truth.length; i++) {
-    if ((truth[i] ^ predicted[i]) & set.visible) wrong[Math.floor(i / STRIDES[axis]) % about.shape[axis]]++;
-  }
-  return wrong.indexOf(Math.max(...wrong));
+  differences(predicted, truth, set.visible).forEach((kind, i) => {
+    if (kind > 1) wrong[Math.floor(i / STRIDES[axis]) % about.shape[axis]]++;
+  });
+  const most = Math.max(...wrong);
+  return most ? wrong.indexOf(most) : state.at[axis];
 }
 
 const KEYS = {
@@ -268,7 +270,7 @@ controls.addEventListener("input", plan);
 controls.addEventListener("submit", (event) => event.preventDefault());
 window.addEventListener("resize", plan);
 document.getElementById("most").addEventListener("click", () => go(about.start[settings().plane.through]));
-document.getElementById("worst")?.addEventListener("click", () => go(worstSlice()));
+document.getElementById("worst").addEventListener("click", () => go(worstSlice()));
 for (const button of buttons) button.addEventListener("click", () => { state.chosen = +button.dataset.place; plan(); });
 for (const group of document.querySelectorAll("details")) group.addEventListener("toggle", plan);
 plan();
