@@ -1,5 +1,6 @@
 """Which versions of Python, torch and numpy were tried, as a table."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +33,6 @@ def _row(row: dict) -> str:
     numpy, torch = str(row["numpy"]), str(row["torch"])
     if pd.isna(row.get("tests")):
         return f"| {row['python']} | {torch} | {numpy} |  | {outcome} |  |  |"
-    parts = [row.get(f"{part}_s") for part in ("install", "build", "doctor", "tests", "commands")]
-    minutes = sum(part for part in parts if not pd.isna(part)) / 60  # a step that failed has none
+    parts = [float(row.get(f"{part}_s", "nan")) for part in ("install", "build", "doctor", "tests", "commands")]
+    minutes = sum(part for part in parts if not math.isnan(part)) / 60  # a step that failed has none
     return f"| {row['python']} | {torch} | {numpy} | {row['build']} | {outcome} | {row['tests']:.0f} | {minutes:.1f} |"
