@@ -1,5 +1,6 @@
 """Every code block in docs/ and README.md runs, and every link in them leads somewhere."""
 
+import functools
 import importlib.util
 import inspect
 import json
@@ -25,6 +26,7 @@ import gmd_kernels as gk
 from docs.figures import idea
 from examples import train_images
 from gmd import cli
+from gmd.cli import parse, prediction, runs, training, view
 from gmd.config import TASKS
 from gmd.config.train_config import Method
 from helpers.doc_blocks import (
@@ -238,6 +240,27 @@ def test_what_is_gone_is_found():
     assert not is_there("gmd.nothing.cases")
     assert PATHS.findall("in `gmd/data/x.py` and `csrc/`, not in `data/x.py`") == ["gmd/data/x.py", "csrc/"]
     assert MODULES.findall("`gmd.GMD(optimizer)` and `python -m bench.run`") == ["gmd.GMD", "bench.run"]
+
+
+def parsed_only(monkeypatch):
+    """Leaves of the commands of `gmd` that README.md names the parsing of their options: they do nothing."""
+    monkeypatch.setattr(training, "train", lambda *_: None)
+    monkeypatch.setattr(prediction, "predict", lambda *_: None)
+    for module, name in ((runs, "evaluate"), (runs, "compare"), (runs, "advise"), (view, "view")):
+        does_nothing = functools.wraps(getattr(module, name))(lambda *_, **__: None)
+        monkeypatch.setattr(module, name, does_nothing)
+
+
+def test_the_commands_of_the_readme_are_taken_by_the_command(monkeypatch):
+    """Each with its own options; they are of data that only the reader has."""
+    lines = re.findall(r"^gmd ([^#\n]+)", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len({line.split()[0] for line in lines}) > 5, "this test would see nothing"
+    parsed_only(monkeypatch)
+    for line in lines:
+        if line.strip() != "doctor":
+            assert not parse.run(shlex.split(line)), line
+    with pytest.raises(SystemExit):
+        parse.run(["evaluate", "runs/brats", "--epochs", "3"])
 
 
 # README.md leaves to the reader what only the reader has
