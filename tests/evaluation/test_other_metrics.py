@@ -102,7 +102,8 @@ def test_the_report_shows_them(run: Path):
     text = write_report(run).read_text(encoding="utf-8")
     assert text.count('<table class="heat">') == 1 + 3 + 2 + 1 + 2
     assert "Normalised surface Dice: the share of both surfaces within the tolerance. It is 2 mm." in text
-    assert "WT lesion2023_dice" in text
+    title = text.index(">lesion2023_dice<")
+    assert ">WT</button>" in text[title : text.index("</table>", title)], "the score is told once, above its regions"
     hidden = write_report(run, anonymous=True).read_text(encoding="utf-8")
     assert hidden.count('<table class="heat">') == 9
     with open(run / "evaluation" / "other_metrics.csv", "a") as file:

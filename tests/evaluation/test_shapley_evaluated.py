@@ -66,7 +66,7 @@ def test_the_values_are_those_of_the_table(run: Path):
 
 
 def added_on(page: Page) -> bool:
-    return "What each modality adds to the scores, by its Shapley value" in page.text()
+    return "What each modality adds: Shapley values" in page.text()
 
 
 def test_the_report_shows_them_and_needs_none(run: Path, tmp_path: Path):
