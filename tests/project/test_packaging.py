@@ -22,7 +22,7 @@ from helpers.places import ROOT
 
 pytestmark = pytest.mark.slow
 needs_cpp = pytest.mark.skipif(compiled is None, reason="the C++ part is not built")
-MOST_OF_A_WHEEL = 1.5e6  # bytes
+MOST_OF_A_WHEEL = 1.7e6  # bytes: it has 1.5e6; with debug information of the kernels it had 9e6
 USE = (
     "import gmd_kernels as gk, torch; print(gk.__file__); print(gk.backends()['cpu']);"
     "print(gk.surgery([[torch.tensor([1., 0.])], [torch.tensor([-1., 2.])]]).merged)"
