@@ -1,4 +1,4 @@
-"""Runs in processes of their own, which can be interrupted or killed, and whether two runs are the same."""
+"""Runs in processes of their own, which can be interrupted or killed; whether two runs are the same; their folders."""
 
 import os
 import subprocess
@@ -84,3 +84,18 @@ def assert_same_run(straight: Path, resumed: Path) -> None:
         del found["training/seconds of an epoch"]
     assert a == b
     assert not (left := [path.name for path in resumed.iterdir() if path.name.startswith(".gmd-")]), left
+
+
+def tree(folder: Path) -> dict[str, bytes | str | None]:
+    """All that is in a folder: links by where they lead to."""
+    return {
+        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def write(path: Path, text: str = "somebody's") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
